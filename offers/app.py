@@ -1,0 +1,76 @@
+"""The composition root: the only place that names concrete classes and puts them together."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from offers.catalogue.publish import publish
+from offers.demo import catalogue as demo_catalogue
+from offers.errors import CatalogError, OffersError
+from offers.settings import Settings
+from offers.telemetry import logs
+
+PROBLEMS_LOGGED = 20
+"""Problems of a refused document that are logged; `offers validate` shows all."""
+
+
+def serve(settings: Settings) -> int:
+    """Run the server in the foreground until SIGTERM or SIGINT. Returns the exit status."""
+    from offers.server.supervisor import Supervisor
+
+    logs.configure(settings.log_level)
+    frozen = settings.model_dump_json()
+
+    def worker_command(core: int, port: int, served: Path) -> Sequence[str]:
+        return [sys.executable, "-m", "offers.app", "worker", frozen, str(core), str(port), str(served)]
+
+    def publish_command(source: Path) -> Sequence[str]:
+        return [sys.executable, "-m", "offers.app", "publish", frozen, str(source)]
+
+    sources = settings.catalogs or (demo_catalogue(),)
+    try:
+        Supervisor(settings, sources, worker_command, publish_command).run()
+    except (OffersError, OSError) as error:
+        print(f"offers: {error}", file=sys.stderr)  # noqa: T201 - the last word to whoever started it
+        return 1
+    return 0
+
+
+def _worker(settings: Settings, core: str, port: str, served: str) -> int:
+    """A worker process of the supervisor."""
+    from offers.server import worker
+
+    worker.run(settings, int(core), int(port), Path(served))
+    return 0
+
+
+def _publish(settings: Settings, source: str) -> int:
+    """A compilation for the supervisor, in a process of its own: prints what came of it as JSON."""
+    try:
+        published = publish(Path(source), settings.data_dir)
+    except CatalogError as error:
+        problems = [str(problem) for problem in error.problems[:PROBLEMS_LOGGED]]
+        result = {"problems": problems, "problem_count": len(error.problems)}
+        status = 1
+    else:
+        from offers.server.worker import warm_engine
+
+        warm_engine(published.path)  # compiles the loops into the cache once, before several workers need them
+        result = {**published._asdict(), "path": str(published.path)}
+        status = 0
+    sys.stdout.buffer.write(orjson.dumps(result))
+    return status
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be one of the supervisor's child processes."""
+    role, frozen, *rest = arguments
+    settings = Settings.model_validate_json(frozen)
+    logs.configure(settings.log_level)
+    return {"worker": _worker, "publish": _publish}[role](settings, *rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Catalogue documents: read, checked, compiled to snapshots and watched."""

@@ -1,0 +1,125 @@
+"""What the text of a cell means: numbers, instants, money, words of the schema, and hours made of flags."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import groupby
+from zoneinfo import ZoneInfo
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money
+
+WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+_NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
+_NANOS = Decimal(1_000_000_000)
+_MONEY_LIMIT = 2**63
+_INTEGER_BITS = {FieldDescriptor.TYPE_INT32: 31, FieldDescriptor.TYPE_INT64: 63}
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+class CellError(ValueError):
+    """A cell does not hold what is wanted; the message says which text and why."""
+
+
+def number(text: str) -> Decimal:
+    """A decimal number, exactly as written.
+
+    Raises CellError for anything but digits with an optional sign, point and exponent.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise CellError(f"{text!r} is not a number (digits, with a point before decimals)")
+    return Decimal(text)
+
+
+def instant(text: str, layout: str | None, zone: ZoneInfo | None, plus_days: int) -> Timestamp:
+    """The instant a wall clock in `zone` reads `text`, moved by whole calendar days.
+
+    `layout` is a strptime format, None for ISO 8601. A time that a clock change repeats is its first; one that it skips
+    is read with the offset before the change. Raises CellError.
+    """
+    try:
+        local = datetime.fromisoformat(text) if layout is None else datetime.strptime(text, layout)  # noqa: DTZ007
+        local += timedelta(days=plus_days)
+        if local.tzinfo is None and zone is not None:
+            local = local.replace(tzinfo=zone)
+        since_epoch = None if local.tzinfo is None else local - _EPOCH
+    except (ValueError, OverflowError):
+        raise CellError(f"{text!r} is not a time in the format {layout or 'ISO 8601'}") from None
+    if since_epoch is None:
+        raise CellError(f"{text!r} has no UTC offset, and the mapping gives no time_zone")
+    seconds = since_epoch.days * 86_400 + since_epoch.seconds
+    return Timestamp(seconds=seconds, nanos=since_epoch.microseconds * 1000)
+
+
+def money(amount: Decimal, currency_code: str) -> Money:
+    """A sum in units of a currency (yen, euros), to nine decimals. Raises CellError."""
+    if abs(amount) >= _MONEY_LIMIT:
+        raise CellError(f"{amount} is more money than can be written")
+    nanos = int((amount % 1 * _NANOS).to_integral_value(ROUND_HALF_EVEN))
+    units = int(amount)
+    if abs(nanos) == _NANOS:
+        units, nanos = units + (1 if nanos > 0 else -1), 0
+    return Money(currency_code=currency_code, units=units, nanos=nanos)
+
+
+def hours(flags: Sequence[tuple[str, bool]]) -> str:
+    """Opening hours out of (selector, open?) rules, of which later ones override earlier ones.
+
+    Weekdays side by side are put together: "Mo,Tu; PH -1 day off; PH". Nothing open is "off". Everything open is
+    "24/7", because opening-hours-py takes seconds to find that the same said in weekdays never changes.
+    """
+    rules: list[tuple[str, bool]] = []
+    for plain_days, run in groupby(flags, key=lambda flag: flag[0] in WEEKDAYS):
+        if not plain_days:
+            rules.extend(run)
+            continue
+        days = list(run)
+        by_state = ((",".join(name for name, is_open in days if is_open == state), state) for state in (False, True))
+        rules.extend(rule for rule in by_state if rule[0])
+    while rules and not rules[0][1]:
+        del rules[0]  # closed is what nothing says open
+    if not rules:
+        return "off"
+    untimed = not any(":" in selector for selector, _ in rules)
+    if untimed and set(WEEKDAYS) == set(rules[0][0].split(",")) and all(is_open for _, is_open in rules):
+        return "24/7"
+    return "; ".join(selector if is_open else f"{selector} off" for selector, is_open in rules)
+
+
+def typed(field: FieldDescriptor, value: Decimal) -> object:
+    """A number as the type of a numeric field. Raises CellError where it does not fit."""
+    bits = _INTEGER_BITS.get(field.type)
+    if bits is None:
+        return float(value)
+    if value != value.to_integral_value():
+        raise CellError(f"{value} is not a whole number")
+    if not -(2**bits) <= value < 2**bits:
+        raise CellError(f"{value} is too large")
+    return int(value)
+
+
+def is_numeric(field: FieldDescriptor) -> bool:
+    """Whether the field holds a number."""
+    return field.type in _INTEGER_BITS or field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
+
+
+def converter(field: FieldDescriptor) -> Callable[[str], object]:
+    """What turns a cell's text into a value of the field, which is a scalar or a Timestamp; it raises CellError."""
+    if is_numeric(field):
+        return lambda text: typed(field, number(text))
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return lambda text: _word(text.lower(), {"true": True, "false": False})
+    if field.type == FieldDescriptor.TYPE_ENUM and field.enum_type is not None:
+        numbers = {value.name: value.number for value in field.enum_type.values}
+        return lambda text: _word(text, numbers)
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        return lambda text: instant(text, None, None, 0)
+    return str
+
+
+def _word(text: str, words: dict[str, int] | dict[str, bool]) -> int:
+    if text not in words:
+        raise CellError(f"{text!r} is not one of {', '.join(words)}")
+    return words[text]

@@ -1,0 +1,78 @@
+"""Reads CSV files row by row, with the line each row begins on, and survives rows that are not CSV."""
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import BinaryIO
+
+from offers.catalogue.mapping import CsvOptions
+from offers.catalogue.mapping_rules import Row
+from offers.errors import CatalogError, Problem
+
+
+class CsvRows:
+    """An open CSV file: its header, then its rows."""
+
+    def __init__(self, path: Path, raw: BinaryIO, options: CsvOptions) -> None:
+        """`raw` is the file at its beginning. Raises CatalogError where no header can be read."""
+        self._path = path
+        self._raw = raw
+        self._size = path.stat().st_size
+        self._options = options
+        # Bytes that are not in the encoding become surrogates, so that they spoil their row and not the file.
+        text = TextIOWrapper(raw, encoding=options.encoding, errors="surrogateescape", newline="")
+        self._reader = csv.reader(text, delimiter=options.delimiter, strict=True)
+        _, header = next(self._lines(), (1, "the file is empty"))
+        if isinstance(header, str):
+            raise self._error(1, header, "start the file with a header row")
+        self.columns = tuple(cell.strip() for cell in header)
+
+    def rows(self) -> Iterator[tuple[int, Row | str]]:
+        """Each row's first line and its cells that have a value; or, for a row that cannot be read, why not."""
+        for line, cells in self._lines():
+            if isinstance(cells, str):
+                yield line, cells
+            elif len(cells) != len(self.columns):
+                yield line, f"the row has {len(cells)} cells, but the header has {len(self.columns)}"
+            else:
+                named = zip(self.columns, map(str.strip, cells), strict=True)
+                yield line, {column: cell for column, cell in named if cell not in self._options.null_values}
+
+    def position(self) -> tuple[int, int]:
+        """Bytes read so far, and bytes in all."""
+        return min(self._raw.tell(), self._size), self._size
+
+    def _lines(self) -> Iterator[tuple[int, list[str] | str]]:
+        while True:
+            line = self._reader.line_num + 1
+            try:
+                cells = next(self._reader)
+                "".join(cells).encode()
+            except StopIteration:
+                return
+            except UnicodeEncodeError:
+                yield line, f"the row is not text in the encoding {self._options.encoding}"
+            except csv.Error as error:
+                until = f" (lines {line} to {self._reader.line_num} are lost)" if self._reader.line_num > line else ""
+                yield line, f"the row is not CSV: {error}{until}"
+            except UnicodeError as error:
+                raise self._error(line, f"is not text: {error}", "set csv.encoding in the mapping") from None
+            else:
+                if cells:
+                    yield line, cells
+
+    def _error(self, line: int, reason: str, fix: str) -> CatalogError:
+        return CatalogError([Problem(str(self._path), line, "", reason, fix)])
+
+
+@contextmanager
+def open_csv(path: Path, options: CsvOptions) -> Iterator[CsvRows]:
+    """Open a CSV file. Raises CatalogError where it cannot be read."""
+    try:
+        with path.open("rb") as raw:
+            yield CsvRows(path, raw, options)
+    except OSError as error:
+        fix = "give the path of a CSV file"
+        raise CatalogError([Problem(str(path), None, "", f"cannot be read: {error.strerror}", fix)]) from None

@@ -1,0 +1,243 @@
+"""Reads catalogue documents: a file or a folder of .yaml, .json and .binpb files, as a stream of Catalog messages."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+
+from offers.catalogue import nodes
+from offers.catalogue.build import build
+from offers.errors import Problem
+from offers.v1.catalog_pb2 import Catalog
+
+SUFFIXES = (".yaml", ".yml", ".json", ".binpb")
+"""The files of a folder that are read; a suffix may also be in capitals."""
+MAX_FRAGMENT_BYTES = 64 * 2**20
+"""The largest file of text, or record of a .binpb file, that is read: one is held in memory at a time."""
+
+_RECORD_ITEMS = 1_000
+"""Messages of one list per record, so that a reader holds little at a time."""
+_MAX_VARINT_BYTES = 10
+_SPLIT_FIX = "split it into several files, or write a .binpb file of many records"
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A part of a catalogue: all of a file of text, or one record of a .binpb file."""
+
+    catalog: Catalog
+    file: str
+    line_of: Callable[[nodes.Path], int | None]
+    """Gives the line, from 1, of the value at a path or of the nearest written one around it; None in a .binpb file."""
+    label: str
+    """Goes before the path of a field in a Problem: "record 12: ", counted from 1, in a .binpb file, else ""."""
+    left_out: frozenset[nodes.Path]
+    """Where a value is written that `catalog` lacks because it could not be read, which is in `problems` already."""
+
+    def problem(self, path: nodes.Path, reason: str, fix: str) -> Problem:
+        """Describe a fault at a path."""
+        return Problem(self.file, self.line_of(path), self.label + nodes.dotted(path), reason, fix)
+
+
+def read(source: Path, problems: list[Problem]) -> Iterator[Fragment]:
+    """Read a file, or the files of a folder and its subfolders in the order of their paths, one fragment at a time.
+
+    Names that begin with a dot, and other suffixes than SUFFIXES in a folder, are passed over. Everything that cannot
+    be read is added to `problems`, by the time the stream ends, and left out; a Problem with an empty field says that
+    the document, or all from a line on, is missing. Raises nothing.
+    """
+    for path in _files(source, problems):
+        try:
+            if path.suffix.lower() == ".binpb":
+                yield from _read_records(path, problems)
+            else:
+                yield from _read_text(path, problems)
+        except OSError as error:
+            problems.append(_unreadable(path, error))
+
+
+def _unreadable(path: Path, error: OSError) -> Problem:
+    reason = f"cannot be read: {error.strerror or error}"
+    return Problem(str(path), None, "", reason, "check the path and its permissions")
+
+
+def _files(source: Path, problems: list[Problem]) -> Iterator[Path]:
+    try:
+        is_folder = source.is_dir()
+        source.stat()
+    except (OSError, ValueError) as error:
+        error = error if isinstance(error, OSError) else OSError(str(error))
+        problems.append(_unreadable(source, error))
+        return
+    if is_folder:
+        found = _walk(source, problems)
+        if not found:
+            fix = "add a .yaml, .json or .binpb file"
+            problems.append(Problem(str(source), None, "", "the folder has no catalogue document", fix))
+        yield from found
+    elif source.suffix.lower() not in SUFFIXES:
+        reason = f"'{source.suffix}' is not the suffix of a catalogue document"
+        problems.append(Problem(str(source), None, "", reason, "name it .yaml, .json or .binpb after what it holds"))
+    elif not source.is_file():
+        problems.append(Problem(str(source), None, "", "is neither a file nor a folder", "name a file or a folder"))
+    else:
+        yield source
+
+
+def _walk(folder: Path, problems: list[Problem]) -> list[Path]:
+    found: list[Path] = []
+    walk = os.walk(folder, onerror=lambda error: problems.append(_unreadable(Path(error.filename), error)))
+    for parent, folders, names in walk:
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in SUFFIXES]
+    return sorted(found)
+
+
+def _read_text(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
+    file = str(path)
+
+    def report(line: int | None, reason: str, fix: str) -> None:
+        problems.append(Problem(file, line, "", reason, fix))
+
+    with path.open("rb") as stream:
+        data = stream.read(MAX_FRAGMENT_BYTES + 1)
+    if len(data) > MAX_FRAGMENT_BYTES:
+        report(None, f"is larger than {MAX_FRAGMENT_BYTES // 2**20} MiB", _SPLIT_FIX)
+        return
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        report(line, f"the byte 0x{data[error.start]:02X} is not UTF-8", "save the file as UTF-8")
+        return
+    try:
+        root = nodes.read_json(text) if path.suffix.lower() == ".json" else nodes.read_yaml(text, report)
+    except nodes.DocumentSyntaxError as error:
+        report(error.line, error.reason, error.fix)
+        return
+    if root is None or (isinstance(root, nodes.Scalar) and root.empty):
+        report(None, "the document is empty", "write the fields of a Catalog, beginning with catalog_id")
+    elif not isinstance(root, nodes.Mapping):
+        report(root.line, "the document is not a map", "write the fields of a Catalog, beginning with catalog_id")
+    else:
+        catalog = Catalog()
+        built = build(root, catalog)
+        problems += [
+            Problem(file, fault.line, nodes.dotted(fault.path), fault.reason, fault.fix) for fault in built.faults
+        ]
+        yield Fragment(catalog, file, partial(nodes.line_of, root), "", frozenset(built.left_out))
+
+
+def _read_records(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
+    file = str(path)
+    with path.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        number = 0
+        while (start := stream.tell()) < size:
+            number += 1
+            length = _read_varint(stream)
+            if length is None or length > size - stream.tell():
+                reason = f"record {number} at byte {start} is cut off, or this is not a stream of records"
+                fix = "write the file again: each record is a Catalog message after its length as a varint"
+                problems.append(Problem(file, None, "", reason, fix))
+                return
+            if length > MAX_FRAGMENT_BYTES:
+                reason = f"record {number} is larger than {MAX_FRAGMENT_BYTES // 2**20} MiB"
+                problems.append(Problem(file, None, "", reason, "write records of about 1,000 offers each"))
+                stream.seek(length, os.SEEK_CUR)
+                continue
+            catalog = Catalog()
+            try:
+                catalog.ParseFromString(stream.read(length))
+            except DecodeError:
+                reason = f"record {number} at byte {start} is not a Catalog message"
+                problems.append(Problem(file, None, "", reason, "write the file again from its source"))
+            else:
+                yield Fragment(catalog, file, _no_line, f"record {number}: ", frozenset())
+        if not number:
+            problems.append(Problem(file, None, "", "the document is empty", "write at least one Catalog message"))
+
+
+def _no_line(_path: nodes.Path) -> None:
+    """Answer for records, which have no lines."""
+
+
+def _read_varint(stream: BinaryIO) -> int | None:
+    """Read a number of 7 bits a byte, least first; None where the stream ends or the number does not."""
+    number = 0
+    for index in range(_MAX_VARINT_BYTES):
+        byte = stream.read(1)
+        if not byte:
+            return None
+        number |= (byte[0] & 0x7F) << 7 * index
+        if byte[0] < 0x80:
+            return number
+    return None
+
+
+def write_fragments(path: Path, catalogs: Iterable[Catalog]) -> int:
+    """Write a .binpb file, a record for each catalogue, and give their number. Raises OSError."""
+    number = 0
+    with path.open("wb") as stream:
+        for catalog in catalogs:
+            data = catalog.SerializeToString(deterministic=True)
+            stream.write(_varint(len(data)) + data)
+            number += 1
+    return number
+
+
+def _varint(number: int) -> bytes:
+    data = bytearray()
+    while number > 0x7F:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+def write_document(path: Path, catalog: Catalog) -> None:
+    """Write a catalogue as its path's suffix says: .yaml, .yml, .json or .binpb. Reading it gives the same message.
+
+    Raises OSError, and ValueError for another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: name it .yaml, .json or .binpb")
+    if suffix == ".binpb":
+        write_fragments(path, _records(catalog))
+        return
+    content: dict[str, Any] = MessageToDict(catalog, preserving_proto_field_name=True)
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        if suffix == ".json":
+            json.dump(content, stream, ensure_ascii=False, indent=2)
+            stream.write("\n")
+        else:
+            yaml.dump(content, stream, Dumper=_YAML_DUMPER, allow_unicode=True, sort_keys=False, width=10_000)
+
+
+_YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def _records(catalog: Catalog) -> Iterator[Catalog]:
+    """Split a catalogue: first its single values, then each of its lists a thousand messages at a time."""
+    head = Catalog()
+    lists: list[tuple[str, Any]] = []
+    for described, value in catalog.ListFields():
+        if described.message_type is None:
+            setattr(head, described.name, value)
+        else:
+            lists.append((described.name, value))
+    yield head
+    for name, messages in lists:
+        for start in range(0, len(messages), _RECORD_ITEMS):
+            record = Catalog()
+            getattr(record, name).extend(messages[start : start + _RECORD_ITEMS])
+            yield record

@@ -1,0 +1,76 @@
+"""Places on the WGS 84 ellipsoid, and the grid that finds those within reach.
+
+Distances are compared as straight lines through the earth between points in earth-centred coordinates: exact on the
+ellipsoid, without special cases at the poles or across the antimeridian, and three multiplications each. A straight
+line of up to 1,000 km gives the way along the ground with an error under 0.01 % (checked against geopy's geodesic).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EQUATORIAL_RADIUS_M = 6_378_137.0
+FLATTENING = 1 / 298.257223563
+ECCENTRICITY_2 = FLATTENING * (2 - FLATTENING)
+MEAN_RADIUS_M = 6_371_008.8
+LEAST_RADIUS_M = EQUATORIAL_RADIUS_M * (1 - ECCENTRICITY_2)
+"""The least radius of curvature (at the equator, along the meridian): a way on a sphere of this radius is never longer
+than the way between the same latitudes and longitudes on the ellipsoid. The grid rests on that."""
+
+SMALLEST_CELL_M = 250.0
+"""Cell size of the finest level; level k has 2^k times as much. Finer rows would cost more memory than they save."""
+MARGIN = 1.01
+"""A level's cells are larger than its entries' reach by this factor, far more than any rounding."""
+
+Floats = NDArray[np.float64]
+
+
+def earth_centred(latitude: Floats, longitude: Floats) -> tuple[Floats, Floats, Floats]:
+    """Earth-centred coordinates in metres of points on the ellipsoid, from degrees."""
+    phi, lam = np.radians(latitude), np.radians(longitude)
+    normal = EQUATORIAL_RADIUS_M / np.sqrt(1 - ECCENTRICITY_2 * np.sin(phi) ** 2)
+    return (
+        normal * np.cos(phi) * np.cos(lam),
+        normal * np.cos(phi) * np.sin(lam),
+        normal * (1 - ECCENTRICITY_2) * np.sin(phi),
+    )
+
+
+def straight_line(ground_m: Floats) -> Floats:
+    """Metres through the earth between points `ground_m` metres apart along the ground."""
+    return 2 * MEAN_RADIUS_M * np.sin(ground_m / (2 * MEAN_RADIUS_M))
+
+
+def level_of(radius_m: Floats) -> NDArray[np.int64]:
+    """The level of the grid whose cells just hold circles of a radius."""
+    level: NDArray[np.int64] = np.ceil(np.log2(np.maximum(radius_m * MARGIN / SMALLEST_CELL_M, 1))).astype(np.int64)
+    return level
+
+
+def rows_of(size_m: float) -> int:
+    """Rows of a level with cells of `size_m` metres, from the south pole to the north pole."""
+    return max(1, int(np.ceil(np.pi / (size_m / LEAST_RADIUS_M))))
+
+
+def columns_of_rows(size_m: float) -> NDArray[np.uint32]:
+    """Columns of each row: as many as stay so wide that a circle never reaches beyond the next column."""
+    rows = rows_of(size_m)
+    edges = np.minimum(np.arange(rows + 1) * (size_m / LEAST_RADIUS_M) - np.pi / 2, np.pi / 2)
+    steepest = np.cos(np.maximum(np.abs(edges[:-1]), np.abs(edges[1:])))
+    ratio = np.sin(min(size_m / LEAST_RADIUS_M, np.pi / 2)) / np.maximum(steepest, 1e-12)
+    widths = np.where(ratio < 1, np.arcsin(np.minimum(ratio, 1)), 2 * np.pi)
+    return np.maximum(1, np.floor(2 * np.pi / widths)).astype(np.uint32)
+
+
+def row_of(latitude: Floats, size_m: float) -> NDArray[np.int64]:
+    """Row of each latitude (degrees)."""
+    row: NDArray[np.int64] = (np.radians(latitude + 90.0) / (size_m / LEAST_RADIUS_M)).astype(np.int64)
+    return np.clip(row, 0, rows_of(size_m) - 1)
+
+
+def column_of(longitude: Floats, columns: NDArray[Any]) -> NDArray[np.int64]:
+    """Column of each longitude (degrees) in a row of so many columns; 180 is where -180 is."""
+    turn = np.where(longitude >= 180.0, longitude - 360.0, longitude) + 180.0
+    column: NDArray[np.int64] = (turn / 360.0 * columns).astype(np.int64)
+    return np.minimum(column, columns.astype(np.int64) - 1)

@@ -1,0 +1,87 @@
+"""From a document on disk to an open snapshot: compiled only when its content changed."""
+
+import hashlib
+import os
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import NamedTuple
+
+from offers.catalogue import snapshot
+from offers.catalogue.compile import compile_snapshot
+from offers.catalogue.document import SUFFIXES
+from offers.errors import CatalogError, Problem, SnapshotError
+
+ATTEMPTS = 3
+"""Compilations of a document that changes while it is read, before giving up."""
+_BLOCK = 1 << 20
+
+
+class Published(NamedTuple):
+    """A snapshot on disk."""
+
+    path: Path
+    version: str
+    catalog_id: str
+    compiled: bool
+    """False: it was there already."""
+
+
+def publish(source: Path, data_dir: Path) -> Published:
+    """Compile the document `source` into `data_dir`/snapshots, unless its content is there already.
+
+    Raises CatalogError with every problem of the document; what was published before is untouched.
+    """
+    for _ in range(ATTEMPTS):
+        version = fingerprint(source)
+        path = data_dir / "snapshots" / version
+        try:
+            found = snapshot.open_snapshot(path)
+            os.utime(path)
+            return Published(path, version, found.meta["catalog_id"], compiled=False)
+        except SnapshotError:
+            checked = compile_snapshot(source, path, version)
+        if fingerprint(source) == version:
+            return Published(path, version, checked.catalog.catalog_id, compiled=True)
+    problem = Problem(str(source), None, "", "changes while it is read", "move a finished document into place instead")
+    raise CatalogError([problem])
+
+
+def files_of(source: Path) -> list[Path]:
+    """The files a document is read from, sorted. A folder's others, and hidden ones, are not part of it."""
+    if not source.is_dir():
+        return [source]
+    return sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
+    )
+
+
+def fingerprint(source: Path) -> str:
+    """16 hexadecimal digits: the same for the same content, names, snapshot format and time zone data."""
+    digest = hashlib.sha256(f"{snapshot.FORMAT} {version_of('tzdata')} {version_of('opening-hours-py')}".encode())
+    for path in files_of(source):
+        digest.update(f"\0{path.name if path == source else path.relative_to(source)}\0".encode())
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+            problem = Problem(str(path), None, "", reason, "check the path and its permissions")
+            raise CatalogError([problem]) from error
+    return digest.hexdigest()[:16]
+
+
+def stamp(source: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """What changes when a document is edited, without reading it: names, times, sizes and inodes of its files."""
+    found = []
+    for path in files_of(source):
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # gone meanwhile: that it is missing tells the change
+        found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)

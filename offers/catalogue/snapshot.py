@@ -1,0 +1,199 @@
+"""A compiled catalogue: a directory of arrays and a manifest, opened read-only by memory map.
+
+Offers and entries are numbered by place, so that what is near on the ground is near in memory. An *entry* is one place
+at which one offer may be shown: a circle around a venue, a circle of its own, one of a zone's circles, or everywhere.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from offers.errors import SnapshotError
+
+FORMAT = 1
+"""Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
+
+EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
+"""Kinds of entry: shown without a location; inside a zone, at no distance; within reach of a point, at a distance."""
+
+NO_SCHEDULE = -1
+NO_VENUE = -1
+NO_CHAIN = -1
+
+DECAY = [("shape", "i8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("minimum", "f8")]
+STRATEGY = np.dtype([
+    ("nearness_weight", "f8"),
+    ("timeliness_weight", "f8"),
+    ("value_weight", "f8"),
+    ("lever_weight", "f8"),
+    ("nearness_without_distance", "f8"),
+    *((f"nearness_{name}", kind) for name, kind in DECAY),
+    *((f"timeliness_{name}", kind) for name, kind in DECAY),
+])
+"""One ranking strategy, every default filled in. Shapes as in offers.v1.Decay.Shape."""
+
+COLUMNS: Mapping[str, str | np.dtype[Any]] = {
+    # Per offer.
+    "offer_terms": "i4",  # index into the catalogue's distinct (placements, languages, currencies, channels)
+    "offer_value": "f8",  # (0, 1]
+    "offer_lever": "f8",  # (0, 1]
+    "offer_order": "i4",  # rank of the offer's id among all ids: breaks ties
+    "offer_chain": "i4",  # number among the offers with several entries, or NO_CHAIN
+    "offer_fallback": "u1",
+    "offer_window_first": "i4",  # CSR over window_*; no window means no limit
+    "offer_redeem_start": "u4",  # seconds since 1970
+    "offer_redeem_end": "u4",  # seconds since 1970, exclusive; NEVER: no limit
+    "offer_wire_first": "i8",  # CSR over wire
+    "window_start": "u4",  # seconds since 1970; sorted and disjoint within an offer
+    "window_end": "u4",  # exclusive; NEVER: no limit
+    "wire": "u1",  # the fields of offers.v1.Proposition that never change, serialised
+    # Per entry: first those in the grid, ordered by level, row and column, then those shown everywhere.
+    "entry_x": "f8",  # the centre in metres on WGS 84, earth-centred; 0 for everywhere
+    "entry_y": "f8",
+    "entry_z": "f8",
+    "entry_reach": "f8",  # straight-line metres (through the earth) up to which it is inside
+    "entry_offer": "i4",
+    "entry_venue": "i4",  # or NO_VENUE
+    "entry_schedule": "i4",  # when it may be shown, or NO_SCHEDULE for always
+    "entry_redeem_schedule": "i4",  # when it may be used, or NO_SCHEDULE for always
+    "entry_kind": "u1",
+    # Venue ids, UTF-8.
+    "venue_id_first": "i4",  # CSR over venue_id
+    "venue_id": "u1",
+    # The grid: per level of cell size, rows of equal height with columns fewer towards the poles.
+    "level_size": "f8",  # metres: no entry of the level reaches farther
+    "level_reach": "f8",  # the farthest any entry of the level reaches, straight-line metres
+    "level_row_first": "i4",  # CSR over row_*
+    "row_columns": "i4",  # columns the row has around the earth
+    "row_cell_first": "i4",  # CSR over cell_*
+    "cell_column": "i4",  # sorted within a row
+    "cell_entry_first": "i4",  # CSR over entries
+    # Per schedule.
+    "schedule_weekly": "u1",  # 1: week_* says all; 0: ask the opening-hours library
+    "schedule_zone": "i4",  # index into the time zones; 0: the person's
+    "schedule_week_first": "i4",  # CSR over week_*
+    "week_start": "i4",  # minutes from Monday 00:00 by the wall clock
+    "week_end": "i4",
+    # Per time zone; zone 0, the person's, is empty.
+    "zone_first": "i4",  # CSR over zone_start, zone_offset
+    "zone_start": "i8",  # UTC second from which the offset holds
+    "zone_offset": "i4",  # seconds to add to UTC
+    "strategies": STRATEGY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One published state of a catalogue. Safe to share between threads and processes; never changes."""
+
+    path: Path
+    version: str
+    """16 hexadecimal digits, the same for the same document."""
+    columns: Mapping[str, NDArray[Any]]
+    """The arrays named in COLUMNS."""
+    meta: Mapping[str, Any]
+    """What is not columnar: see `compile.compile_snapshot`."""
+    size: int
+    """Bytes on disk."""
+
+
+def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    """Write a snapshot to the directory `path`: completely or, whatever happens, not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        files = {}
+        for name, kind in COLUMNS.items():
+            array = np.ascontiguousarray(columns[name], dtype=kind)
+            with (draft / f"{name}.npy").open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            files[f"{name}.npy"] = _digest(draft / f"{name}.npy")
+        body = {"format": FORMAT, "version": version, "meta": meta, "files": files}
+        manifest = orjson.dumps({**body, "checksum": _checksum(body)}, option=orjson.OPT_INDENT_2)
+        with (draft / "manifest.json").open("wb") as file:
+            file.write(manifest)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(0o755)
+        try:
+            draft.rename(path)
+        except OSError:  # another process published the same version, or a damaged one is in the way
+            if not _opens(path):
+                shutil.rmtree(path, ignore_errors=True)
+                draft.rename(path)
+        _sync_directory(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def open_snapshot(path: Path) -> Snapshot:
+    """Open a snapshot and verify its checksums. Raises SnapshotError saying what is wrong with it."""
+    try:
+        manifest = orjson.loads((path / "manifest.json").read_bytes())
+    except FileNotFoundError:
+        message = f"{path} is no snapshot: it has no manifest.json"
+        raise SnapshotError(message) from None
+    except (OSError, orjson.JSONDecodeError) as error:
+        message = f"{path}/manifest.json cannot be read: {error}"
+        raise SnapshotError(message) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        message = f"{path} has another format than {FORMAT}: compile the catalogue again"
+        raise SnapshotError(message)
+    checksum = manifest.pop("checksum", None)
+    if checksum != _checksum(manifest):
+        message = f"{path}/manifest.json is damaged: compile the catalogue again"
+        raise SnapshotError(message)
+    columns, size = {}, (path / "manifest.json").stat().st_size
+    for name, kind in COLUMNS.items():
+        file = path / f"{name}.npy"
+        try:
+            if _digest(file) != manifest["files"][file.name]:
+                message = f"{file} is damaged: compile the catalogue again"
+                raise SnapshotError(message)
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError) as error:
+            message = f"{file} cannot be read ({error}): compile the catalogue again"
+            raise SnapshotError(message) from error
+        if array.dtype != np.dtype(kind) or array.ndim != 1:
+            message = f"{file} holds {array.dtype}, not {np.dtype(kind)}: compile the catalogue again"
+            raise SnapshotError(message)
+        columns[name] = np.asarray(array)  # a plain view of the map: compiled loops take no subclasses
+        size += file.stat().st_size
+    return Snapshot(path, manifest["version"], columns, manifest["meta"], size)
+
+
+def _opens(path: Path) -> bool:
+    with contextlib.suppress(SnapshotError):
+        open_snapshot(path)
+        return True
+    return False
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

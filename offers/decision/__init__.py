@@ -1,0 +1,30 @@
+"""The hot path, pure: a snapshot and a query in, a ranked decision out."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numba
+
+SOURCES = ("decision/kernels.py", "decision/records.py", "decision/hours.py", "catalogue/geometry.py",
+           "catalogue/schedules.py", "catalogue/snapshot.py", "model/query.py", "server/wire.py")  # fmt: skip
+"""What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a
+change of the file a loop stands in, and run a stale loop when a constant elsewhere changes."""
+
+
+def _cache_directory() -> Path:
+    package = Path(__file__).parents[1]
+    content = b"".join((package / source).read_bytes() for source in SOURCES)
+    name = f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offers"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        writable = os.access(home, os.W_OK)
+    except OSError:
+        writable = False
+    return (home if writable else Path(tempfile.gettempdir()) / f"offers-{os.getuid()}") / name
+
+
+if not numba.config.CACHE_DIR:
+    numba.config.CACHE_DIR = str(_cache_directory())

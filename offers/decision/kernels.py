@@ -1,0 +1,405 @@
+"""The compiled loops of a decision: retrieve, screen, score, arrange.
+
+`reference.py` says in plain Python what they compute, and the tests hold the two equal. Every loop takes tables of
+addresses (see records.py) and names at its top the arrays it reads.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M, MEAN_RADIUS_M
+from offers.catalogue.schedules import NEVER
+from offers.catalogue.snapshot import AROUND_POINT, NO_CHAIN, NO_SCHEDULE
+from offers.decision.records import (
+    CLOSED,
+    OPEN,
+    UNKNOWN,
+    Column,
+    Hours,
+    Outcome,
+    Scratch,
+    Table,
+    chosen_of,
+    f8,
+    i4,
+    i8,
+    strategies_of,
+    u1,
+    u4,
+)
+from offers.v1.ranking_pb2 import Decay
+
+GAUSS, LINEAR = int(Decay.SHAPE_GAUSS), int(Decay.SHAPE_LINEAR)
+REFRESH_S = 86_400
+"""The longest a decision is said to hold: catalogues are edited daily."""
+HALF_TURN = math.pi / 2
+_NEVER = NEVER  # numba reads globals of this module only once, as constants
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[misc]
+def retrieve(columns: Table, scratch: Table, terms: np.ndarray, latitude: float, longitude: float, time: int) -> int:
+    """Find the entries within reach of a location (NaN: only those shown everywhere).
+
+    Writes candidates and their distances, and the metres within which nothing else comes within reach nor anything out
+    of it. Returns how many there are; more than the scratch holds means: give it more and call again.
+    """
+    x, y, z, reach = (
+        f8(columns, Column.entry_x),
+        f8(columns, Column.entry_y),
+        f8(columns, Column.entry_z),
+        f8(columns, Column.entry_reach),
+    )
+    offers, kinds = i4(columns, Column.entry_offer), u1(columns, Column.entry_kind)
+    candidate, straight = i4(scratch, Scratch.candidate), f8(scratch, Scratch.straight)
+    cell_column, cell_first = i4(columns, Column.cell_column), i4(columns, Column.cell_entry_first)
+    room = len(candidate)
+    found = 0
+    margin = math.inf
+    if latitude == latitude:  # noqa: PLR0124 - not NaN
+        phi, lam = math.radians(latitude), math.radians(longitude)
+        normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * math.sin(phi) ** 2)
+        here_x = normal * math.cos(phi) * math.cos(lam)
+        here_y = normal * math.cos(phi) * math.sin(lam)
+        here_z = normal * (1 - ECCENTRICITY_2) * math.sin(phi)
+        for level in range(len(i4(columns, Column.level_row_first)) - 1):
+            size = f8(columns, Column.level_size)[level]
+            first_row = i4(columns, Column.level_row_first)[level]
+            rows = i4(columns, Column.level_row_first)[level + 1] - first_row
+            row = min(max(int(math.radians(latitude + 90.0) / (size / LEAST_RADIUS_M)), 0), rows - 1)
+            clear = _clear_of_rows(phi, row, rows, size)
+            for near_row in range(max(row - 1, 0), min(row + 2, rows)):
+                width = i4(columns, Column.row_columns)[first_row + near_row]
+                cells = i4(columns, Column.row_cell_first)
+                low, high = cells[first_row + near_row], cells[first_row + near_row + 1]
+                turn = (longitude if longitude < 180.0 else longitude - 360.0) + 180.0
+                column = min(int(turn / 360.0 * width), width - 1)
+                if width > 3:
+                    clear = min(clear, _clear_of_columns(phi, turn, column, width))
+                for run in range(2):
+                    # The three columns around here, which may wrap around the earth: two runs at most.
+                    if width <= 3:
+                        start, stop = (0, width) if run == 0 else (0, 0)
+                    elif column == 0:
+                        start, stop = (0, 2) if run == 0 else (width - 1, width)
+                    elif column == width - 1:
+                        start, stop = (column - 1, width) if run == 0 else (0, 1)
+                    else:
+                        start, stop = (column - 1, column + 2) if run == 0 else (0, 0)
+                    if low == high or start == stop:
+                        continue
+                    begin = cell_first[_lower_bound(cell_column, low, high, start)]
+                    end = cell_first[_lower_bound(cell_column, low, high, stop)]
+                    for entry in range(begin, end):
+                        dx, dy, dz = x[entry] - here_x, y[entry] - here_y, z[entry] - here_z
+                        squared = dx * dx + dy * dy + dz * dz
+                        radius = reach[entry]
+                        if squared <= radius * radius:
+                            if found < room:
+                                candidate[found] = entry
+                                straight[found] = squared if kinds[entry] == AROUND_POINT else math.inf
+                            found += 1
+                        low_edge, high_edge = radius - margin, radius + margin
+                        if (
+                            squared < high_edge * high_edge
+                            and (low_edge < 0 or squared > low_edge * low_edge)
+                            and _may_ever(columns, terms, offers[entry], time)
+                        ):
+                            margin = abs(math.sqrt(squared) - radius)
+            # What lies outside the cells searched is too far to be within reach, by at least this much.
+            margin = min(margin, max(clear - f8(columns, Column.level_reach)[level], 0.0))
+    for entry in range(cell_first[len(cell_first) - 1], len(offers)):
+        if found < room:
+            candidate[found] = entry
+            straight[found] = math.inf
+        found += 1
+    f8(scratch, Scratch.outcome)[Outcome.refresh_distance] = margin
+    return found
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _lower_bound(values: np.ndarray, low: int, high: int, wanted: int) -> int:
+    """The first place from `low` on, at most `high`, whose value is not under the wanted one."""
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _clear_of_rows(phi: float, row: int, rows: int, size: float) -> float:
+    """Straight-line metres from a latitude (radians) to the nearest row not searched, at least."""
+    height = size / LEAST_RADIUS_M
+    gap = math.inf
+    if row - 1 > 0:
+        gap = phi + HALF_TURN - (row - 1) * height
+    if row + 2 < rows:
+        gap = min(gap, (row + 2) * height - (phi + HALF_TURN))
+    return _chord(gap)
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _clear_of_columns(phi: float, turn: float, column: int, width: int) -> float:
+    """Straight-line metres to the nearest column of a row not searched, at least.
+
+    `turn` is the longitude in degrees from the antimeridian, `width` the columns around the earth.
+    """
+    west = turn - (column - 1) * 360.0 / width
+    east = (column + 2) * 360.0 / width - turn
+    away = min(math.radians(min(west, east)), HALF_TURN)
+    return _chord(math.asin(min(math.cos(phi) * math.sin(away), 1.0)))
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _chord(angle: float) -> float:
+    """Straight-line metres that a way of `angle` on the sphere of least radius spans; infinite for an infinite way."""
+    if angle > math.pi:
+        return math.inf
+    return 2 * LEAST_RADIUS_M * math.sin(max(angle, 0.0) / 2)
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _may_ever(columns: Table, terms: np.ndarray, offer: int, time: int) -> bool:
+    """Whether an offer could be shown here now or later."""
+    if not terms[i4(columns, Column.offer_terms)[offer]]:
+        return False
+    first = i4(columns, Column.offer_window_first)
+    end = first[offer + 1]
+    return first[offer] == end or int(u4(columns, Column.window_end)[end - 1]) > time
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[misc]
+def screen(columns: Table, hours: Table, scratch: Table, terms: np.ndarray, found: int, time: int) -> int:
+    """Keep the candidates that may be shown: their terms, windows and opening hours.
+
+    Writes when each ends and until when the set stays as it is; of an offer with several entries the nearest is kept;
+    fallbacks are kept only where nothing else is. Returns how many are kept. Schedules of unknown state are listed:
+    look them up and call `retrieve` and `screen` again.
+    """
+    candidate, straight, until = (
+        i4(scratch, Scratch.candidate),
+        f8(scratch, Scratch.straight),
+        i8(scratch, Scratch.until),
+    )
+    offers, schedules = i4(columns, Column.entry_offer), i4(columns, Column.entry_schedule)
+    offer_terms, fallback = i4(columns, Column.offer_terms), u1(columns, Column.offer_fallback)
+    chains, chain_best = i4(columns, Column.offer_chain), i4(scratch, Scratch.chain_best)
+    window_first = i4(columns, Column.offer_window_first)
+    window_start, window_end = u4(columns, Column.window_start), u4(columns, Column.window_end)
+    state, state_until = u1(hours, Hours.state), i8(hours, Hours.until)
+    unknown, outcome = i4(scratch, Scratch.unknown), f8(scratch, Scratch.outcome)
+    kept = unknowns = proper = 0
+    refresh = time + REFRESH_S
+    for index in range(found):
+        entry = candidate[index]
+        offer = offers[entry]
+        if not terms[offer_terms[offer]]:
+            continue
+        # The window around or after this instant.
+        window, last = window_first[offer], window_first[offer + 1]
+        begins, ends = 0, _NEVER
+        if window < last:
+            while window < last and np.int64(window_end[window]) <= time:
+                window += 1
+            if window == last:
+                continue
+            begins, ends = np.int64(window_start[window]), np.int64(window_end[window])
+        schedule = schedules[entry]
+        if schedule != NO_SCHEDULE:
+            now = state[schedule]
+            if now == UNKNOWN:
+                if unknowns < len(unknown):  # some may be listed twice; what does not fit is listed the next time
+                    unknown[unknowns] = schedule
+                    unknowns += 1
+                continue
+            if now == CLOSED:
+                refresh = min(refresh, max(begins, state_until[schedule]))
+                continue
+            if begins <= time:
+                ends = min(ends, state_until[schedule])
+        if begins > time:
+            refresh = min(refresh, begins)
+            continue
+        refresh = min(refresh, ends)
+        chain = chains[offer]
+        if chain != NO_CHAIN:
+            rival = chain_best[chain]
+            if rival >= 0:
+                if straight[index] < straight[rival]:
+                    candidate[rival], straight[rival], until[rival] = entry, straight[index], ends
+                continue
+            chain_best[chain] = kept
+        candidate[kept], straight[kept], until[kept] = entry, straight[index], ends
+        kept += 1
+        proper += fallback[offer] == 0
+    for index in range(kept):
+        chain = chains[offers[candidate[index]]]
+        if chain != NO_CHAIN:
+            chain_best[chain] = -1
+    if 0 < proper < kept:
+        proper = 0
+        for index in range(kept):
+            if fallback[offers[candidate[index]]] == 0:
+                candidate[proper], straight[proper], until[proper] = candidate[index], straight[index], until[index]
+                proper += 1
+        kept = proper
+    outcome[Outcome.refresh_after] = refresh
+    outcome[Outcome.eligible] = kept
+    outcome[Outcome.unknown] = unknowns
+    return kept
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _distance(squared: float) -> float:
+    """Metres along the ground from straight-line metres squared."""
+    return 2 * MEAN_RADIUS_M * math.asin(min(math.sqrt(squared) / (2 * MEAN_RADIUS_M), 1.0))
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _log_decay(
+    away: float, shape: int, offset: float, scale: float, decay: float, minimum: float
+) -> float:
+    """The logarithm of a decay: see offers.v1.Decay."""
+    steps = max(away - offset, 0.0) / scale
+    if shape == LINEAR:
+        falls = 1 - (1 - decay) * steps
+        return math.log(max(falls, minimum))
+    if shape == GAUSS:
+        steps *= steps
+    return max(steps * math.log(decay), math.log(minimum))
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _log_nearness(strategy: np.void, kind: int, distance: float) -> float:
+    if kind != AROUND_POINT:
+        return math.log(strategy.nearness_without_distance)
+    return _log_decay(
+        distance,
+        strategy.nearness_shape,
+        strategy.nearness_offset,
+        strategy.nearness_scale,
+        strategy.nearness_decay,
+        strategy.nearness_minimum,
+    )
+
+
+@njit(nogil=True, error_model="numpy")  # type: ignore[misc]
+def _log_timeliness(strategy: np.void, left: int) -> float:
+    return _log_decay(
+        float(left),
+        strategy.timeliness_shape,
+        strategy.timeliness_offset,
+        strategy.timeliness_scale,
+        strategy.timeliness_decay,
+        strategy.timeliness_minimum,
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[misc]
+def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time: int) -> None:
+    """Write the logarithm of each candidate's score: the weighted logarithms of its factors, added up."""
+    candidate, straight, until = (
+        i4(scratch, Scratch.candidate),
+        f8(scratch, Scratch.straight),
+        i8(scratch, Scratch.until),
+    )
+    log_score = f8(scratch, Scratch.log_score)
+    offers, kinds = i4(columns, Column.entry_offer), u1(columns, Column.entry_kind)
+    value, lever = f8(columns, Column.offer_value), f8(columns, Column.offer_lever)
+    strategy = strategies_of(columns)[strategy_number]
+    for index in range(kept):
+        entry = candidate[index]
+        offer = offers[entry]
+        log_score[index] = (
+            strategy.nearness_weight * _log_nearness(strategy, kinds[entry], _distance(straight[index]))
+            + strategy.timeliness_weight * _log_timeliness(strategy, until[index] - time)
+            + strategy.value_weight * math.log(value[offer])
+            + strategy.lever_weight * math.log(lever[offer])
+        )
+
+
+@njit(cache=True, nogil=True)  # type: ignore[misc]
+def shuffled(seed: int, order: int) -> int:
+    """A hash of a seed and an offer's order (splitmix64), so that offers of equal score take turns with the seed."""
+    mixed = np.uint64(seed) + np.uint64(order + 1) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[misc]
+def arrange(
+    columns: Table, hours: Table, scratch: Table, strategy_number: int, seed: int, seeded: bool, most: int, kept: int,
+    time: int,
+) -> int:  # fmt: skip
+    """Choose the best candidates, at most `most`, and write all an answer says of them. Returns how many.
+
+    Schedules of unknown state are listed: look them up and call again.
+    """
+    candidate, straight, until = (
+        i4(scratch, Scratch.candidate),
+        f8(scratch, Scratch.straight),
+        i8(scratch, Scratch.until),
+    )
+    log_score = f8(scratch, Scratch.log_score)
+    offers, kinds = i4(columns, Column.entry_offer), u1(columns, Column.entry_kind)
+    offer_order = i4(columns, Column.offer_order)
+    value, lever = f8(columns, Column.offer_value), f8(columns, Column.offer_lever)
+    redeem_start, redeem_end = u4(columns, Column.offer_redeem_start), u4(columns, Column.offer_redeem_end)
+    redeem_schedule, state = i4(columns, Column.entry_redeem_schedule), u1(hours, Hours.state)
+    chosen = chosen_of(scratch)
+    unknown, unknowns = i4(scratch, Scratch.unknown), 0
+    strategy = strategies_of(columns)[strategy_number]
+    count = 0
+    for index in range(kept):
+        ours = log_score[index]
+        if count == most and ours < chosen[count - 1].log_score:
+            continue
+        order = np.uint64(offer_order[offers[candidate[index]]])
+        if seeded:
+            order = shuffled(seed, order)
+        place = min(count, most - 1)
+        if count == most and ours == chosen[place].log_score and order >= chosen[place].order:
+            continue
+        while place > 0 and (
+            chosen[place - 1].log_score < ours
+            or (chosen[place - 1].log_score == ours and chosen[place - 1].order > order)
+        ):
+            chosen[place].log_score = chosen[place - 1].log_score
+            chosen[place].order = chosen[place - 1].order
+            chosen[place].entry = chosen[place - 1].entry
+            place -= 1
+        chosen[place].log_score = ours
+        chosen[place].order = order
+        chosen[place].entry = index  # the candidate's for now
+        count = min(count + 1, most)
+    for place in range(count):
+        index = chosen[place].entry
+        entry = candidate[index]
+        offer = offers[entry]
+        distance = _distance(straight[index])
+        redeemable = redeem_start[offer] <= time < redeem_end[offer]
+        if redeem_schedule[entry] != NO_SCHEDULE:
+            now = state[redeem_schedule[entry]]
+            redeemable = redeemable and now == OPEN
+            if now == UNKNOWN and unknowns < len(unknown):
+                unknown[unknowns] = redeem_schedule[entry]
+                unknowns += 1
+        logs, values = chosen[place].logs, chosen[place].values
+        logs[0] = _log_nearness(strategy, kinds[entry], distance)
+        logs[1] = _log_timeliness(strategy, until[index] - time)
+        values[0], values[1], values[2], values[3] = math.exp(logs[0]), math.exp(logs[1]), value[offer], lever[offer]
+        logs[0] *= strategy.nearness_weight
+        logs[1] *= strategy.timeliness_weight
+        logs[2] = strategy.value_weight * math.log(value[offer])
+        logs[3] = strategy.lever_weight * math.log(lever[offer])
+        chosen[place].entry = entry
+        chosen[place].distance_m = distance if kinds[entry] == AROUND_POINT else -1.0
+        chosen[place].until = until[index]
+        chosen[place].redeemable = redeemable
+    f8(scratch, Scratch.outcome)[Outcome.unknown] = unknowns
+    return count

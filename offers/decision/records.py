@@ -1,0 +1,164 @@
+"""What the compiled loops read and write: records of arrays, passed as one argument each.
+
+A compiled function takes some 0.25 microseconds per array argument, and a decision touches seventy arrays in four
+calls. So a record hands over one table of addresses, and each loop says at its top which arrays it reads.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from offers.catalogue.snapshot import COLUMNS, STRATEGY
+from offers.model.query import MAX_OFFERS
+
+Table = NDArray[np.int64]
+"""Addresses and lengths of a record's arrays, two numbers each."""
+
+Column = IntEnum("Column", list(COLUMNS), start=0)  # type: ignore[misc]
+"""Places of a snapshot's columns in their table."""
+
+
+class Hours(IntEnum):
+    """Places of the arrays that tell the state of every schedule at one instant."""
+
+    state = 0
+    """u1: CLOSED, OPEN or UNKNOWN."""
+    until = 1
+    """i8: second until which that stays so at least; exactly, while open."""
+
+
+class Scratch(IntEnum):
+    """Places of the arrays one thread works in."""
+
+    candidate = 0
+    """i4: entries within reach; screening keeps those that may be shown."""
+    straight = 1
+    """f8: straight-line metres, squared, from the location to each candidate; infinite: it has no distance."""
+    until = 2
+    """i8: second at which each candidate ends."""
+    log_score = 3
+    """f8 per candidate."""
+    chain_best = 4
+    """i4 per chain: the nearest candidate of the offer in this decision, or -1."""
+    chosen = 5
+    """CHOSEN: the offers of the decision, best first."""
+    outcome = 6
+    """f8: see Outcome."""
+    unknown = 7
+    """i4: schedules whose state must be looked up before the decision can be made."""
+
+
+class Outcome(IntEnum):
+    """Places of what the stages find out beside the offers."""
+
+    refresh_after = 0
+    """Second until which the set of offers that qualify stays as it is."""
+    refresh_distance = 1
+    """Metres within which it does."""
+    eligible = 2
+    """Distinct offers that qualify."""
+    unknown = 3
+    """Schedules that must be looked up."""
+
+
+CHOSEN = np.dtype([
+    ("entry", "i8"),
+    ("log_score", "f8"),
+    ("distance_m", "f8"),  # -1: none
+    ("until", "i8"),  # second; NEVER: no end
+    ("order", "u8"),  # the lower wins among equal scores
+    ("values", "f8", (4,)),  # nearness, timeliness, value, lever
+    ("logs", "f8", (4,)),  # their weighted logarithms
+    ("redeemable", "u1"),
+])
+
+CLOSED, OPEN, UNKNOWN = 0, 1, 2
+
+
+class Record:
+    """Arrays and the table by which compiled loops reach them. Keeps the arrays alive."""
+
+    __slots__ = ("arrays", "table")
+
+    def __init__(self, places: type[IntEnum], arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.arrays = {place.name: np.ascontiguousarray(arrays[place.name]) for place in places}
+        self.table: Table = np.array(
+            [number for array in self.arrays.values() for number in (array.ctypes.data, len(array))], np.int64
+        )
+
+
+def scratch(candidates: int, chains: int, schedules: int) -> Record:
+    """Memory for one thread: at most so many candidates, chains in the catalogue, and schedules."""
+    return Record(Scratch, {
+        "candidate": np.empty(candidates, np.int32),
+        "straight": np.empty(candidates, np.float64),
+        "until": np.empty(candidates, np.int64),
+        "log_score": np.empty(candidates, np.float64),
+        "chain_best": np.full(chains, -1, np.int32),
+        "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
+        "outcome": np.zeros(len(Outcome), np.float64),
+        "unknown": np.empty(schedules, np.int32),
+    })
+
+
+@intrinsic  # type: ignore[misc]
+def _pointer(_context: Any, _address: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """An address as a pointer."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+_CHOSEN, _STRATEGY = CHOSEN, STRATEGY
+
+
+@njit(nogil=True)  # type: ignore[misc]
+def u1(table: Table, place: int) -> NDArray[np.uint8]:
+    """An array of bytes of a record."""
+    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.uint8)  # type: ignore[no-any-return]
+
+
+@njit(nogil=True)  # type: ignore[misc]
+def u4(table: Table, place: int) -> NDArray[np.uint32]:
+    """An array of unsigned 32-bit numbers of a record."""
+    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.uint32)  # type: ignore[no-any-return]
+
+
+@njit(nogil=True)  # type: ignore[misc]
+def i4(table: Table, place: int) -> NDArray[np.int32]:
+    """An array of 32-bit numbers of a record."""
+    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.int32)  # type: ignore[no-any-return]
+
+
+@njit(nogil=True)  # type: ignore[misc]
+def i8(table: Table, place: int) -> NDArray[np.int64]:
+    """An array of 64-bit numbers of a record."""
+    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.int64)  # type: ignore[no-any-return]
+
+
+@njit(nogil=True)  # type: ignore[misc]
+def f8(table: Table, place: int) -> NDArray[np.float64]:
+    """An array of 64-bit floating-point numbers of a record."""
+    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.float64)  # type: ignore[no-any-return]
+
+
+@njit(nogil=True)  # type: ignore[misc]
+def chosen_of(table: Table) -> NDArray[np.void]:
+    """The chosen offers of a scratch record."""
+    place = Scratch.chosen
+    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), _CHOSEN)  # type: ignore[no-any-return]
+
+
+@njit(nogil=True)  # type: ignore[misc]
+def strategies_of(table: Table) -> NDArray[np.void]:
+    """The ranking strategies of a snapshot's columns."""
+    place = Column.strategies
+    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), _STRATEGY)  # type: ignore[no-any-return]

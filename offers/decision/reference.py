@@ -1,0 +1,239 @@
+"""What a decision is, in plain Python: the specification the compiled loops are tested against.
+
+It reads the catalogue's messages, not the compiled snapshot, and looks at every offer: slow, obvious, and independent
+of the grid, the arrays and the per-minute tables.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from google.type.latlng_pb2 import LatLng
+from tzfpy import get_tz
+
+from offers.catalogue.compile import (
+    DEFAULT_DECAY,
+    DEFAULT_LEVER,
+    DEFAULT_MINIMUM,
+    DEFAULT_NEARNESS_WITHOUT_DISTANCE,
+    DEFAULT_VALUE,
+)
+from offers.catalogue.schedules import NEVER, Schedule, zone_clock
+from offers.model.query import MAX_OFFERS, Query
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_pb2 import Offer
+from offers.v1.ranking_pb2 import Decay, RankingStrategy
+
+SEMI_MAJOR_M, FLATTENING, MEAN_RADIUS_M = 6_378_137.0, 1 / 298.257223563, 6_371_008.8
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place at which an offer may be shown."""
+
+    point: LatLng | None
+    """None: everywhere."""
+    radius_m: float
+    has_distance: bool
+    venue_id: str
+    time_zone: str
+    """"" for the person's."""
+    country_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One offer of the decision."""
+
+    offer_id: str
+    venue_id: str
+    distance_m: float | None
+    valid_until: int | None
+    log_score: float
+    factors: tuple[tuple[float, float], ...]
+    """(value, weight) of nearness, timeliness, value and lever."""
+    redeemable: bool
+
+
+def decide(catalog: Catalog, query: Query) -> tuple[list[Ranked], int]:
+    """The offers of a decision, best first, and how many qualify. The query's placement must be known."""
+    placement = next((known for known in catalog.placements if known.placement_id == query.placement), None)
+    named = (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
+    strategy = next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
+    channel = query.channel or (placement.channel if placement else "")
+    eligible = [
+        (offer, *best)
+        for offer in catalog.offers
+        if _admits(offer, query, channel) and (best := _best_place(catalog, offer, query))
+    ]
+    if any(not offer.fallback for offer, *_ in eligible):
+        eligible = [found for found in eligible if not found[0].fallback]
+    ranked = [_ranked(catalog, strategy, query, *found) for found in eligible]
+    order = {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
+    ranked.sort(key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
+    most = placement.max_offers if placement and placement.HasField("max_offers") else MAX_OFFERS
+    return ranked[: min(query.max_offers, most)], len(ranked)
+
+
+def _admits(offer: Offer, query: Query, channel: str) -> bool:
+    tags = [tag.lower() for tag in offer.language_codes]
+    benefit = offer.benefit
+    sums = [benefit.amount_off, benefit.fixed_price, benefit.minimum_order, benefit.maximum_discount]
+    currencies = set(offer.currency_codes) or {money.currency_code for money in sums if money.currency_code}
+    return (
+        (not query.placement or not offer.placement_ids or query.placement in offer.placement_ids)
+        and (not query.language or not tags or any(f"{query.language}-".startswith(f"{tag}-") for tag in tags))
+        and (not query.currency or not currencies or query.currency in currencies)
+        and (not channel or not offer.channels or channel in offer.channels)
+    )
+
+
+def _places(catalog: Catalog, offer: Offer) -> Iterator[Place]:
+    target, country = offer.target, catalog.country_code
+    if target.everywhere:
+        yield Place(None, 0, has_distance=False, venue_id="", time_zone="", country_code=country)
+    for venue in catalog.venues:
+        if venue.venue_id in target.venue_ids:
+            radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
+            zone = venue.time_zone or get_tz(venue.point.longitude, venue.point.latitude)
+            yield Place(venue.point, radius, True, venue.venue_id, zone, venue.country_code or country)  # noqa: FBT003
+    for circle in target.circles:
+        zone = get_tz(circle.center.longitude, circle.center.latitude)
+        yield Place(circle.center, circle.radius_m, True, "", zone, country)  # noqa: FBT003
+    for area in catalog.zones:
+        if area.zone_id in target.zone_ids:
+            first = area.circles[0].center
+            zone = area.time_zone or get_tz(first.longitude, first.latitude)
+            for circle in area.circles:
+                yield Place(circle.center, circle.radius_m, False, "", zone, area.country_code or country)  # noqa: FBT003
+
+
+def _best_place(catalog: Catalog, offer: Offer, query: Query) -> tuple[Place, float, int] | None:
+    """The nearest place that qualifies, one with a distance before one without; its distance, and when it ends."""
+    best: tuple[Place, float, int] | None = None
+    for place in _places(catalog, offer):
+        distance = 0.0
+        if place.point is not None:
+            if math.isnan(query.latitude):
+                continue
+            here = LatLng(latitude=query.latitude, longitude=query.longitude)
+            distance = distance_m(here, place.point)
+            if distance > place.radius_m:
+                continue
+        until = _shown_until(catalog, offer, place, query)
+        away = distance if place.has_distance else math.inf
+        if until is not None and (best is None or away < best[1]):
+            best = place, away, until
+    return best
+
+
+def distance_m(one: LatLng, other: LatLng) -> float:
+    """Metres along the ground: the straight line through the earth, bent to a sphere of mean radius."""
+    straight = math.dist(_earth_centred(one), _earth_centred(other))
+    return 2 * MEAN_RADIUS_M * math.asin(min(straight / (2 * MEAN_RADIUS_M), 1))
+
+
+def _earth_centred(point: LatLng) -> tuple[float, float, float]:
+    phi, lam = math.radians(point.latitude), math.radians(point.longitude)
+    squared = FLATTENING * (2 - FLATTENING)
+    normal = SEMI_MAJOR_M / math.sqrt(1 - squared * math.sin(phi) ** 2)
+    return (
+        normal * math.cos(phi) * math.cos(lam),
+        normal * math.cos(phi) * math.sin(lam),
+        normal * (1 - squared) * math.sin(phi),
+    )
+
+
+def _shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> int | None:
+    """When the offer ends at a place, or None if it may not be shown there now."""
+    until = _in_windows([(w.start_time.seconds, _end(w)) for w in offer.availability.windows], query.time)
+    binding = {offer.availability.opening_hours}
+    if offer.redemption.required_when_shown:
+        binding.add(offer.redemption.opening_hours)
+        window = offer.redemption.window
+        ends = _in_windows([(window.start_time.seconds, _end(window))], query.time)
+        until = None if ends is None or until is None else min(until, ends)
+    for hours in binding - {""}:
+        until = None if until is None else _open_until(catalog, offer, place, hours, query, until)
+    return until
+
+
+def _end(window: object) -> int:
+    return window.end_time.seconds if window.HasField("end_time") else NEVER  # type: ignore[attr-defined,no-any-return]
+
+
+def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
+    if not windows:
+        return NEVER
+    ends = None
+    for start, end in sorted(windows):
+        if start <= (time if ends is None else ends) < end:
+            ends = end
+    return ends
+
+
+def _open_until(catalog: Catalog, offer: Offer, place: Place, hours: str, query: Query, until: int) -> int | None:
+    availability = offer.availability
+    zone = availability.time_zone or place.time_zone or query.time_zone or catalog.time_zone or "UTC"
+    schedule = Schedule((hours,), zone, availability.country_code or place.country_code)
+    is_open, ends = schedule.at(query.time, zone_clock(zone))
+    return min(until, ends) if is_open else None
+
+
+def _ranked(
+    catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, place: Place, away: float, until: int
+) -> Ranked:
+    without = DEFAULT_NEARNESS_WITHOUT_DISTANCE
+    if strategy.HasField("nearness_without_distance"):
+        without = strategy.nearness_without_distance
+    near = strategy.nearness if strategy.HasField("nearness") else Decay(scale=1000)
+    soon = strategy.timeliness
+    if not strategy.HasField("timeliness"):
+        soon = Decay(shape=Decay.SHAPE_EXP, scale=7200, minimum=0.25)
+    values = (
+        _decayed(near, away) if place.has_distance else without,
+        _decayed(soon, until - query.time),
+        offer.value if offer.HasField("value") else DEFAULT_VALUE,
+        offer.lever if offer.HasField("lever") else DEFAULT_LEVER,
+    )
+    weights = [
+        getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0
+        for name in ("nearness", "timeliness", "value", "lever")
+    ]
+    window = offer.redemption.window
+    redeemable = window.start_time.seconds <= query.time < _end(window)
+    if offer.redemption.opening_hours:
+        usable = _open_until(catalog, offer, place, offer.redemption.opening_hours, query, NEVER)
+        redeemable = redeemable and usable is not None
+    return Ranked(
+        offer.offer_id,
+        place.venue_id,
+        away if place.has_distance else None,
+        until if until != NEVER else None,
+        sum(weight * math.log(value) for weight, value in zip(weights, values, strict=True)),
+        tuple(zip(values, weights, strict=True)),
+        redeemable,
+    )
+
+
+def _decayed(decay: Decay, away: float) -> float:
+    steps = max(away - decay.offset, 0) / decay.scale
+    base = decay.decay if decay.HasField("decay") else DEFAULT_DECAY
+    if decay.shape == Decay.SHAPE_LINEAR:
+        value = 1 - (1 - base) * steps
+    elif decay.shape == Decay.SHAPE_EXP:
+        value = base**steps
+    else:
+        value = base ** (steps * steps)
+    return max(value, decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM)
+
+
+def _turn(seed: int, order: int) -> int:
+    """Which of two offers of equal score comes first: the one with the lower turn (splitmix64 of the seed)."""
+    if seed < 0:
+        return order
+    mask = 2**64 - 1
+    mixed = (seed + (order + 1) * 0x9E3779B97F4A7C15) & mask
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
+    return mixed ^ (mixed >> 31)

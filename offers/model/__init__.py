@@ -1,0 +1,1 @@
+"""The nouns a decision is made of; frozen, without I/O."""

@@ -1,0 +1,18 @@
+"""What one decision found, before it is put into a response."""
+
+from typing import NamedTuple
+
+
+class Decision(NamedTuple):
+    """The outcome of one decision; the chosen offers themselves stand in the scratch record it was made in."""
+
+    count: int
+    """Offers chosen."""
+    eligible: int
+    """Distinct offers that qualify."""
+    refresh_after: int
+    """Second (UTC) until which the set of offers that qualify stays as it is."""
+    refresh_distance_m: float
+    """Metres from the location within which it does; infinite where it does not depend on the location."""
+    strategy: int
+    """Number of the ranking strategy used."""

@@ -1,0 +1,34 @@
+"""What one decision is asked, after the request has been checked."""
+
+import math
+from typing import NamedTuple
+
+DEFAULT_MAX_OFFERS = 10
+"""Offers returned when a request names no number: what a phone's screen shows with a little scrolling."""
+MAX_OFFERS = 100
+"""The most offers one request may ask for: ten screens; more is a catalogue export, not a decision."""
+
+
+class Query(NamedTuple):
+    """A request as the decision reads it: every value checked, every absence a stated default."""
+
+    time: int
+    """The instant decided for, in seconds since 1970 UTC."""
+    latitude: float = math.nan
+    """Degrees from -90 to 90; NaN: no location."""
+    longitude: float = math.nan
+    """Degrees from -180 to 180; NaN: no location."""
+    time_zone: str = ""
+    """The person's IANA time zone; "" for the catalogue's."""
+    placement: str = ""
+    channel: str = ""
+    language: str = ""
+    """BCP 47 tag in lower case."""
+    currency: str = ""
+    max_offers: int = DEFAULT_MAX_OFFERS
+    full: bool = False
+    """Whether the answer carries the factors."""
+    seed: int = -1
+    """Orders offers of equal score; -1: by offer id."""
+    request_id: str = ""
+    catalog: str = ""

@@ -1,0 +1,222 @@
+"""Requests to queries, and errors to statuses: the only place that knows both the messages and the model."""
+
+import math
+import random
+import re
+from collections.abc import Callable
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import TypeVar
+from zoneinfo import available_timezones
+
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
+from offers.errors import FieldViolation, InvalidRequestError, OffersError
+from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query
+from offers.v1.context_pb2 import Context, Location
+from offers.v1.offer_service_pb2 import VIEW_FULL, BatchGetOffersRequest, GetOffersRequest
+
+MAX_REQUEST_BYTES = 1 << 20
+"""A context of a few kilobytes is large; 1 MiB leaves room for attributes and stops mistakes."""
+MAX_BATCH_BYTES = 4 << 20
+MAX_BATCH = 1000
+MAX_ACCURACY_M = 1_000_000
+MAX_ATTRIBUTES = 100
+MAX_ID = 128
+MAX_PERSON_ID = 256
+MAX_NAME = 64
+ERROR_DOMAIN = "offers"
+
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
+_random = random.Random()  # noqa: S311 - ids must differ, not be secret
+
+Refuse = Callable[[str, str], None]
+"""Notes a field, by its path, and what is wrong with it."""
+M = TypeVar("M", bound=Message)
+
+
+def parse(kind: type[M], data: bytes, limit: int) -> M:
+    """The message in `data`. Raises InvalidRequestError when it is too large or not one of its kind."""
+    if len(data) > limit:
+        reason = f"the message has {len(data):,} bytes: send at most {limit:,}"
+        raise InvalidRequestError([FieldViolation("request", reason)])
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        reason = f"the bytes are not a {kind.DESCRIPTOR.full_name}: encode the request with the protos of this server"
+        raise InvalidRequestError([FieldViolation("request", reason)]) from None
+
+
+def parse_batch(data: bytes) -> BatchGetOffersRequest:
+    """A batch of 1 to 1,000 requests. Raises InvalidRequestError."""
+    batch = parse(BatchGetOffersRequest, data, MAX_BATCH_BYTES)
+    if not 1 <= len(batch.requests) <= MAX_BATCH:
+        reason = f"{len(batch.requests):,} requests: send 1 to {MAX_BATCH:,} at a time"
+        raise InvalidRequestError([FieldViolation("requests", reason)])
+    return batch
+
+
+def query_of(request: GetOffersRequest, now: int) -> Query:
+    """The query a request asks, at the second `now` unless it names a time.
+
+    Raises InvalidRequestError naming every field that cannot be used.
+    """
+    violations: list[FieldViolation] = []
+
+    def refuse(field: str, reason: str) -> None:
+        violations.append(FieldViolation(field, reason))
+
+    latitude = longitude = math.nan
+    time, time_zone, channel, language, currency = now, "", "", "", ""
+    if request.HasField("context"):
+        context = request.context
+        if context.HasField("location"):
+            location = context.location
+            point = location.point
+            latitude, longitude = point.latitude, point.longitude
+            if not (
+                -90.0 <= latitude <= 90.0 and -180.0 <= longitude <= 180.0 and location.HasField("point")
+            ):  # NaN fails every comparison
+                _refuse_point(location, refuse)
+            _check_fix(location, refuse)
+        if context.HasField("time"):
+            time = context.time.seconds
+            _check_instant("context.time", context.time, refuse)
+        time_zone, channel = context.time_zone, context.channel
+        language, currency = context.language_code, context.currency_code
+        if time_zone and time_zone not in time_zones():
+            refuse("context.time_zone", f"unknown zone '{_short(time_zone)}': send an IANA name such as Europe/Paris")
+        if len(channel) > MAX_NAME:
+            refuse("context.channel", f"{len(channel)} characters: send at most {MAX_NAME}")
+        if language:
+            language = _language(language)
+            if not language:
+                refuse("context.language_code", "not a BCP 47 tag: send one such as 'fr' or 'pt-BR'")
+        if currency and not _CURRENCY.fullmatch(currency):
+            refuse("context.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
+        _check_person(context, refuse)
+    max_offers = DEFAULT_MAX_OFFERS
+    if request.HasField("max_offers"):
+        max_offers = request.max_offers
+        if not 1 <= max_offers <= MAX_OFFERS:
+            refuse("max_offers", f"{max_offers} is out of range: send 1 to {MAX_OFFERS}, or leave it out for 10")
+    view = request.view
+    if not 0 <= view <= VIEW_FULL:
+        refuse("view", f"{view} is no view: send VIEW_BASIC or VIEW_FULL")
+    for field, value in (("placement", request.placement), ("request_id", request.request_id)):
+        if len(value) > MAX_ID:
+            refuse(field, f"{len(value):,} characters: send at most {MAX_ID}")
+    if violations:
+        raise InvalidRequestError(violations)
+    return Query(
+        time,
+        latitude,
+        longitude,
+        time_zone,
+        request.placement,
+        channel,
+        language,
+        currency,
+        max_offers,
+        view == VIEW_FULL,
+        request.seed if request.HasField("seed") else -1,
+        request.request_id,
+        request.catalog,
+    )
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """The IANA names this machine knows."""
+    return frozenset(available_timezones())
+
+
+@lru_cache(1024)
+def _language(tag: str) -> str:
+    """A language tag in lower case; "" where it is none."""
+    return tag.lower() if _LANGUAGE.fullmatch(tag) else ""
+
+
+def _refuse_point(location: Location, refuse: Refuse) -> None:
+    if not location.HasField("point"):
+        refuse("context.location.point", "missing: send a latitude and a longitude, or leave the location out")
+        return
+    for name, degrees, limit in (
+        ("latitude", location.point.latitude, 90),
+        ("longitude", location.point.longitude, 180),
+    ):
+        if not -limit <= degrees <= limit:
+            refuse(f"context.location.point.{name}", f"{degrees} is out of range: send degrees from -{limit} to {limit}")
+
+
+def _check_fix(location: Location, refuse: Refuse) -> None:
+    if location.HasField("accuracy_m") and not 0 <= location.accuracy_m <= MAX_ACCURACY_M:
+        reason = f"{location.accuracy_m} is out of range: send metres from 0 to {MAX_ACCURACY_M:,}"
+        refuse("context.location.accuracy_m", reason)
+    if location.HasField("observed_time"):
+        _check_instant("context.location.observed_time", location.observed_time, refuse)
+
+
+def _check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
+    if not FIRST_SECOND <= instant.seconds < LAST_SECOND:
+        refuse(field, f"{instant.seconds} s is out of range: send an instant from 1970 to 2100")
+    elif not 0 <= instant.nanos < 1_000_000_000:
+        refuse(field, f"{instant.nanos} ns is out of range: send 0 to 999,999,999")
+
+
+def _check_person(context: Context, refuse: Refuse) -> None:
+    if context.HasField("user"):
+        identity = context.user.WhichOneof("identity")
+        length = len(getattr(context.user, identity)) if identity else 0
+        if not 1 <= length <= MAX_PERSON_ID:
+            reason = f"{length:,} characters: send 1 to {MAX_PERSON_ID} of user_id or anonymous_id, or leave the user out"
+            refuse(f"context.user.{identity or 'user_id'}", reason)
+    if context.HasField("session"):
+        session = context.session
+        for name, limit in (("session_id", MAX_PERSON_ID), ("entry_channel", MAX_NAME)):
+            if len(getattr(session, name)) > limit:
+                refuse(f"context.session.{name}", f"{len(getattr(session, name)):,} characters: send at most {limit}")
+        if session.HasField("start_time"):
+            _check_instant("context.session.start_time", session.start_time, refuse)
+    if context.HasField("attributes") and len(context.attributes.fields) > MAX_ATTRIBUTES:
+        reason = f"{len(context.attributes.fields):,} entries: send at most {MAX_ATTRIBUTES}"
+        refuse("context.attributes", reason)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
+
+
+def decision_id_of(query: Query, catalog_id: str) -> bytes:
+    """32 hexadecimal digits: from the request id where there is one, so that a retry gets the same, else new."""
+    if query.request_id:
+        text = f"{catalog_id}\0{query.request_id}".encode()
+        return blake2b(text, digest_size=16).hexdigest().encode()
+    return b"%032x" % _random.getrandbits(128)
+
+
+def status_of(error: OffersError) -> status_pb2.Status:
+    """The status an error ends a call with: a canonical code, and details that say which field and why."""
+    if not isinstance(error, InvalidRequestError):
+        return status_pb2.Status(code=code_pb2.INTERNAL, message=str(error))
+    shown = error.violations[:10]
+    bad = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.reason)
+            for violation in shown
+        ]
+    )
+    info = error_details_pb2.ErrorInfo(reason="INVALID_REQUEST", domain=ERROR_DOMAIN)
+    message = "; ".join(f"{violation.field}: {violation.reason}" for violation in shown)
+    return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=message, details=[_packed(bad), _packed(info)])
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed

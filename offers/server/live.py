@@ -1,0 +1,32 @@
+"""The engines that answer now, one per catalogue; swapped whole when a catalogue changes."""
+
+from collections.abc import Iterable
+
+from offers.decision.engine import Engine
+from offers.errors import FieldViolation, InvalidRequestError
+
+
+class Live:
+    """Which engine answers for which catalogue. Read by every request, replaced in one assignment."""
+
+    def __init__(self, engines: Iterable[Engine] = ()) -> None:
+        self._engines: dict[str, Engine] = {}
+        self.swap(engines)
+
+    def swap(self, engines: Iterable[Engine]) -> None:
+        """Let these engines answer from now on. Requests under way end with the engine they began with."""
+        engines = {engine.catalog_id: engine for engine in engines}
+        if len(engines) == 1:  # may be asked without a name
+            engines[""] = next(iter(engines.values()))
+        self._engines = engines
+
+    def engine(self, catalog: str) -> Engine:
+        """The engine of a catalogue; "" where there is only one. Raises InvalidRequestError."""
+        engine = self._engines.get(catalog)
+        if engine is None:
+            known = ", ".join(sorted(self._engines)[:10]) or "none yet"
+            reason = f"unknown catalogue '{catalog[:64]}': this server has {known}"
+            if not catalog:
+                reason = f"this server has several catalogues: name one of {known}"
+            raise InvalidRequestError([FieldViolation("catalog", reason)])
+        return engine

@@ -1,0 +1,244 @@
+"""The process that keeps the workers: compiles catalogues when they change, restarts workers that die, drains on SIGTERM."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import orjson
+import structlog
+
+from offers.catalogue.publish import stamp
+from offers.errors import OffersError
+from offers.settings import Settings
+from offers.telemetry.metrics import Metrics
+
+TICK_S = 0.1
+"""How often children are looked at: a dead worker's successor starts within that."""
+STEADY_S = 10.0
+"""A worker that lived this long is restarted at once; one that dies sooner waits longer each time."""
+LONGEST_WAIT_S = 10.0
+STOP_MARGIN_S = 5.0
+
+Command = Callable[..., Sequence[str]]
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A worker's place: a core, and the process that has it."""
+
+    core: int
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    not_before: float = 0.0
+    quick_deaths: int = 0
+
+
+@dataclass(slots=True)
+class _Source:
+    """A catalogue document, and what is known of it."""
+
+    path: Path
+    seen: object = None
+    published: str = ""
+    catalog_id: str = ""
+    compiling: subprocess.Popen[bytes] | None = None
+    compiling_stamp: object = None
+    refused_stamp: object = field(default=None)
+
+
+class Supervisor:
+    """Runs the workers of one server until it is told to stop.
+
+    `worker_command(core, port, served)` and `publish_command(source)` are the command lines of the child processes:
+    they are programs of their own, so that neither this process's memory nor its threads are copied into them.
+    """
+
+    def __init__(
+        self, settings: Settings, sources: Sequence[Path], worker_command: Command, publish_command: Command
+    ) -> None:
+        self._settings = settings
+        self._sources = [_Source(path) for path in sources]
+        self._worker_command = worker_command
+        self._publish_command = publish_command
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        count = settings.workers or len(cores)
+        self._slots = [_Slot(cores[number % len(cores)]) for number in range(count)]
+        self._stopping = threading.Event()
+        self._drain_s = settings.drain_s
+        self._metrics = Metrics()
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises OffersError if it cannot begin."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._told_to_stop)
+        with contextlib.ExitStack() as stack:
+            reserved = stack.enter_context(reserve_port(self._settings.host, self._settings.port))
+            port = reserved.getsockname()[1]
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-")))
+            served = folder / "served.json"
+            if self._settings.metrics_port:
+                stack.callback(self._metrics.serve(self._settings.host, self._settings.metrics_port))
+            stack.callback(self._end_compilers)
+            if not self._publish_first():
+                return
+            self._write(served)
+            stack.callback(self._end_workers)
+            log.info("server_starting", host=self._settings.host, port=port, workers=len(self._slots))
+            looked = time.monotonic()
+            while not self._stopping.wait(TICK_S):
+                self._keep_workers(port, served)
+                if time.monotonic() - looked >= self._settings.reload_interval_s:
+                    looked = time.monotonic()
+                    self._look_for_changes()
+                if self._collect():
+                    self._write(served)
+
+    def _told_to_stop(self, number: int, _frame: FrameType | None) -> None:
+        log.info("server_stopping", signal=signal.Signals(number).name)
+        self._stopping.set()
+
+    # Catalogues.
+
+    def _publish_first(self) -> bool:
+        """Compile all documents. False if told to stop meanwhile; raises OffersError if one cannot be used."""
+        for source in self._sources:
+            self._compile(source, stamp(source.path))
+        while any(source.compiling for source in self._sources):
+            if self._stopping.wait(TICK_S):
+                return False
+            self._collect()
+        refused = [str(source.path) for source in self._sources if not source.published]
+        if refused:
+            message = f"cannot serve {', '.join(refused)}: `offers validate` lists what to mend"
+            raise OffersError(message)
+        return True
+
+    def _look_for_changes(self) -> None:
+        for source in self._sources:
+            now = stamp(source.path)
+            # A change counts once it stays as it is from one look to the next: editors and copies take a moment.
+            settled, source.seen = now == source.seen, now
+            if settled and not source.compiling and now != source.compiling_stamp:
+                self._compile(source, now)
+
+    def _compile(self, source: _Source, now: object) -> None:
+        source.compiling_stamp = source.seen = now
+        command = self._publish_command(source.path)
+        source.compiling = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: S603
+
+    def _collect(self) -> bool:
+        """Take in what compilations have ended with. True if other snapshots are to be served."""
+        changed = False
+        for source in self._sources:
+            if source.compiling is None or source.compiling.poll() is None:
+                continue
+            output, _ = source.compiling.communicate()
+            status, source.compiling = source.compiling.returncode, None
+            changed |= self._take(source, status, output)
+        return changed
+
+    def _take(self, source: _Source, status: int, output: bytes) -> bool:
+        try:
+            result = orjson.loads(output) if output else {}
+        except orjson.JSONDecodeError:
+            result = {}
+        known = {other.catalog_id for other in self._sources if other is not source}
+        if status == 0 and result["catalog_id"] in known:
+            result = {"problems": [f"{source.path}: catalog_id '{result['catalog_id']}' is another document's too"]}
+            status = 1
+        if status != 0:
+            self._metrics.reload(source.catalog_id or str(source.path), succeeded=False)
+            log.error(
+                "catalogue_refused",
+                source=str(source.path),
+                problems=result.get("problems") or [f"the compiler ended with status {status}"],
+                problem_count=result.get("problem_count", 1),
+                refused=self._metrics.refused(source.catalog_id or str(source.path)),
+                still_serving=source.published or None,
+            )
+            return False
+        source.catalog_id = result["catalog_id"]
+        self._metrics.reload(source.catalog_id, succeeded=True)
+        log.info("catalogue_published", **{**result, "source": str(source.path)})
+        changed = source.published != result["path"]
+        source.published = result["path"]
+        return changed
+
+    def _write(self, served: Path) -> None:
+        """Tell the workers what to serve: they read the file when it changes."""
+        draft = served.with_suffix(".draft")
+        draft.write_bytes(orjson.dumps({"snapshots": [source.published for source in self._sources]}))
+        draft.replace(served)
+
+    def _end_compilers(self) -> None:
+        for source in self._sources:
+            if source.compiling is not None:
+                source.compiling.kill()
+                source.compiling.communicate()
+
+    # Workers.
+
+    def _keep_workers(self, port: int, served: Path) -> None:
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.process is not None and slot.process.poll() is not None:
+                lived = now - slot.started
+                slot.quick_deaths = 0 if lived > STEADY_S else slot.quick_deaths + 1
+                wait = 0.0 if slot.quick_deaths <= 1 else min(LONGEST_WAIT_S, 0.25 * 2**slot.quick_deaths)
+                slot.not_before = now + wait
+                self._metrics.restart()
+                log.error(
+                    "worker_died", core=slot.core, status=slot.process.returncode, lived_s=round(lived, 1), wait_s=wait
+                )
+                slot.process = None
+            if slot.process is None and now >= slot.not_before:
+                command = self._worker_command(slot.core, port, served)
+                slot.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+                slot.started = now
+
+    def _end_workers(self) -> None:
+        processes = [slot.process for slot in self._slots if slot.process is not None]
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        deadline = time.monotonic() + self._settings.drain_s + self._settings.grace_s + STOP_MARGIN_S
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("worker_killed", pid=process.pid)  # noqa: TRY400 - there is no fault to trace
+                process.kill()
+                process.wait()
+        log.info("server_stopped")
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """A socket that holds a port for the workers, who share it by SO_REUSEPORT; it never listens itself.
+
+    Raises OffersError when the port is taken: otherwise two servers would share its calls unnoticed.
+    """
+    bare = host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((bare, port))
+            port = probe.getsockname()[1]
+            probe.listen()
+    except OSError as error:
+        message = f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it, or name another --port"
+        raise OffersError(message) from None
+    holder = socket.socket(family, socket.SOCK_STREAM)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind((bare, port))
+    return holder

@@ -1,0 +1,199 @@
+"""One worker process: a synchronous gRPC server on one core."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import orjson
+import structlog
+from google.rpc import code_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_status import rpc_status
+
+from offers.catalogue.snapshot import open_snapshot
+from offers.decision.engine import Engine
+from offers.errors import OffersError
+from offers.model.query import Query
+from offers.server import convert
+from offers.server.live import Live
+from offers.server.offer_service import OfferService
+from offers.settings import Settings
+from offers.v1 import offer_service_pb2
+
+SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
+MAX_MESSAGE_BYTES = 8 << 20
+"""Above the servicers' own limits, so that a message somewhat too large is refused with a reason."""
+POLL_S = 0.25
+"""How often a worker looks whether another snapshot is to be served."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def guarded(answer: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    """The one wrapper of every call: errors become statuses, and a fault of ours is logged once."""
+
+    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return answer(data)
+        except OffersError as error:
+            status = convert.status_of(error)
+        except Exception:
+            log.exception("call_failed")
+            status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
+        context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError  # abort has raised
+
+    return handle
+
+
+def raw_handlers(service: str, methods: dict[str, Callable[[bytes], bytes]]) -> grpc.GenericRpcHandler:
+    """Unary methods of a service that take and return encoded messages."""
+    return grpc.method_handlers_generic_handler(
+        service, {name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()}
+    )
+
+
+class Worker:
+    """A gRPC server over live engines. Says SERVING once it has some."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.time,
+        extra: Iterable[grpc.GenericRpcHandler] = (),
+    ) -> None:
+        self.live = Live()
+        self.health = health.HealthServicer(experimental_non_blocking=True)
+        self._settings = settings
+        self._services = {"", SERVICE}
+        self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._server = grpc.server(
+            ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
+            options=[
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
+                ("grpc.max_connection_age_grace_ms", 30_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ],
+        )
+        offers = OfferService(self.live, clock)
+        names = [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        mirror = reflection.ReflectionServicer(names)
+        self._server.add_generic_rpc_handlers((
+            raw_handlers(SERVICE, {"GetOffers": offers.get_offers, "BatchGetOffers": offers.batch_get_offers}),
+            *(_reflection(mirror, version) for version in ("v1alpha", "v1")),
+            *extra,
+        ))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+
+    def start(self, port: int) -> int:
+        """Listen on a port (0: a free one) and return it. Raises OffersError if it cannot be had."""
+        address = f"{self._settings.host}:{port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            message = f"cannot listen on {address}: is the port taken, or the address not of this machine?"
+            raise OffersError(message)
+        self._server.start()
+        return bound
+
+    def serve(self, engines: Iterable[Engine]) -> None:
+        """Answer from these engines from now on; they must be warm."""
+        self.live.swap(engines)
+        self._say(health_pb2.HealthCheckResponse.SERVING)
+
+    def drain(self) -> None:
+        """Say NOT_SERVING, wait until callers have noticed, end the calls under way, and stop."""
+        self.health.enter_graceful_shutdown()
+        time.sleep(self._settings.drain_s)
+        self._server.stop(self._settings.grace_s).wait()
+
+    def stop(self) -> None:
+        """Stop at once."""
+        self._server.stop(None).wait()
+
+    def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in self._services:
+            self.health.set(service, status)
+
+
+def _reflection(mirror: reflection.ReflectionServicer, version: str) -> grpc.GenericRpcHandler:
+    """Reflection under v1alpha, and under v1, whose messages are the same on the wire."""
+    handler = grpc.stream_stream_rpc_method_handler(
+        mirror.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(
+        f"grpc.reflection.{version}.ServerReflection", {"ServerReflectionInfo": handler}
+    )
+
+
+def warm_engine(path: Path) -> Engine:
+    """Open a snapshot and run every loop once, so that none is compiled at a caller's expense."""
+    engine = Engine(open_snapshot(path))
+    live = OfferService(Live([engine]), time.time)
+    live.get_offers(b"")
+    engine.decide(Query(int(time.time()), latitude=0.0, longitude=0.0))
+    return engine
+
+
+def run(settings: Settings, core: int, port: int, served: Path) -> None:
+    """Be a worker process on one core until SIGTERM: serve what the file `served` names, and follow its changes.
+
+    `served` is written by the supervisor: {"snapshots": [path, ...]}.
+    """
+    with contextlib.suppress(OSError):  # not all systems let a process choose
+        os.sched_setaffinity(0, {core})
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    worker = Worker(settings)
+    parent = os.getppid()
+    follower = _Follower(worker, served)
+    follower.look()
+    worker.start(port)
+    log.info("worker_serving", core=core, port=port)
+    while not stopping.wait(POLL_S) and os.getppid() == parent:
+        follower.look()
+    worker.drain()
+    log.info("worker_stopped", core=core)
+
+
+class _Follower:
+    """Follows the supervisor's file: opens the snapshots it names, and swaps them in."""
+
+    def __init__(self, worker: Worker, served: Path) -> None:
+        self._worker = worker
+        self._served = served
+        self._seen: bytes = b""
+        self._engines: dict[str, Engine] = {}
+
+    def look(self) -> None:
+        content = self._served.read_bytes()
+        if content == self._seen:
+            return
+        self._seen = content
+        try:
+            wanted: list[str] = orjson.loads(content)["snapshots"]
+            engines = {path: self._engines.get(path) or warm_engine(Path(path)) for path in wanted}
+        except (OffersError, OSError) as error:
+            log.error("snapshot_refused", error=str(error), serving=sorted(self._engines))  # noqa: TRY400
+            if not self._engines:
+                raise
+            return
+        self._engines = engines
+        self._worker.serve(engines.values())
+        log.info("snapshots_served", versions=[engine.snapshot.version for engine in engines.values()])

@@ -1,0 +1,81 @@
+"""Every setting of the server, read once and frozen: flags over environment over file over defaults."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from offers.errors import SettingsError
+
+
+def _data_home() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "offers"
+
+
+class Settings(BaseSettings):
+    """Settings of `offers serve`. Each is a flag (--worker-threads), an environment variable
+    (OFFERS_WORKER_THREADS) and a line of the file named by --config or OFFERS_CONFIG (worker_threads = 4, in TOML).
+    """  # noqa: D205
+
+    model_config = SettingsConfigDict(env_prefix="OFFERS_", frozen=True, extra="forbid")
+
+    catalogs: tuple[Path, ...] = ()
+    """Catalogue documents to serve, one per market or brand: files or folders. Empty: the demo catalogue."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 or [::] for all."""
+    port: int = Field(50051, ge=0, le=65_535)
+    """Port to listen on; 0 for a free one."""
+    workers: int = Field(0, ge=0, le=1024)
+    """Worker processes, each pinned to a core; 0 for one per core."""
+    worker_threads: int = Field(4, ge=1, le=64)
+    """Threads of a worker. They share its core: a few are enough to keep it busy."""
+    data_dir: Path = Field(default_factory=_data_home)
+    """Folder for compiled snapshots."""
+    reload_interval_s: float = Field(1.0, gt=0, le=3600)
+    """Seconds between looks at the catalogue documents."""
+    drain_s: float = Field(5.0, ge=0, le=3600)
+    """Seconds between saying NOT_SERVING and refusing calls: at least a health check's interval."""
+    grace_s: float = Field(10.0, ge=0, le=3600)
+    """Seconds calls under way have to end, after that."""
+    max_connection_age_s: float = Field(300.0, gt=0, le=86_400)
+    """Seconds after which a connection is asked to begin anew, so that few long ones spread over the workers."""
+    metrics_port: int = Field(0, ge=0, le=65_535)
+    """Port of Prometheus metrics over HTTP, on the same address; 0 for none."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the file."""
+        del dotenv_settings, file_secret_settings
+        file = os.environ.get("OFFERS_CONFIG")
+        sources = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+
+
+def read_settings(**flags: Any) -> Settings:  # noqa: ANN401 - pydantic checks them
+    """The settings in force; a flag of None was not given. Raises SettingsError naming each bad one."""
+    file = os.environ.get("OFFERS_CONFIG")
+    if file and not Path(file).is_file():
+        message = f"no settings file '{file}': correct --config or OFFERS_CONFIG"
+        raise SettingsError(message)
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError("; ".join(faults)) from None
+    except ValueError as error:  # the file is not TOML, or a variable not the JSON its setting needs
+        raise SettingsError(str(error)) from None

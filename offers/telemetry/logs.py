@@ -1,0 +1,32 @@
+"""Structured logs on stderr: JSON lines for machines, colours on a terminal."""
+
+import logging
+import sys
+
+import orjson
+import structlog
+
+
+def configure(level: str) -> None:
+    """Set up logging for this process. `level` is debug, info, warning or error.
+
+    JSON lines, or readable ones where stderr is a terminal.
+    """
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    logger_factory: structlog.typing.WrappedLogger
+    if sys.stderr.isatty():
+        processors.append(structlog.dev.ConsoleRenderer())
+        logger_factory = structlog.PrintLoggerFactory(sys.stderr)
+    else:
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(orjson.dumps)]
+        logger_factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=logger_factory,
+        cache_logger_on_first_use=True,
+    )

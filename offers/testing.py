@@ -1,0 +1,51 @@
+"""For tests of programs that call the service: a real server in this process, on a free port."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from offers.catalogue.publish import publish
+from offers.demo import catalogue as demo_catalogue
+from offers.server.worker import Worker, warm_engine
+from offers.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that is running."""
+
+    target: str
+    """Where to call it, such as "127.0.0.1:43121"."""
+    channel: grpc.Channel
+    """An open channel to it."""
+    worker: Worker
+
+
+@contextlib.contextmanager
+def serving(
+    source: Path | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    data_dir: Path | None = None,
+    **settings: Any,  # noqa: ANN401 - the fields of Settings
+) -> Iterator[Served]:
+    """Serve a catalogue document (None: the demo catalogue) while the block runs.
+
+    `clock` gives the seconds since 1970 that requests without a time are decided for. Snapshots go to `data_dir`, or
+    to a folder that is removed afterwards. Raises CatalogError where the document has problems.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-testing-")))
+        published = publish(source or demo_catalogue(), folder)
+        worker = Worker(Settings(**settings), clock=clock)
+        target = f"127.0.0.1:{worker.start(0)}"
+        stack.callback(worker.stop)
+        worker.serve([warm_engine(published.path)])
+        channel = stack.enter_context(grpc.insecure_channel(target))
+        yield Served(target, channel, worker)
