@@ -1,5 +1,6 @@
 """From a catalogue document to the arrays of a snapshot."""
 
+import math
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -28,8 +29,8 @@ from offers.v1.ranking_pb2 import Decay, RankingStrategy
 DEFAULT_VALUE: Final = 0.5
 DEFAULT_LEVER: Final = 0.5
 DEFAULT_TIME_ZONE: Final = "UTC"
-DEFAULT_NEARNESS: Final = {"shape": Decay.SHAPE_GAUSS, "offset": 0.0, "scale": 1000.0, "decay": 0.5, "minimum": 1e-6}
-DEFAULT_TIMELINESS: Final = {"shape": Decay.SHAPE_EXP, "offset": 0.0, "scale": 7200.0, "decay": 0.5, "minimum": 0.25}
+DEFAULT_NEARNESS: Final = Decay(shape=Decay.SHAPE_GAUSS, scale=1000)
+DEFAULT_TIMELINESS: Final = Decay(shape=Decay.SHAPE_EXP, scale=7200, minimum=0.25)
 DEFAULT_NEARNESS_WITHOUT_DISTANCE: Final = 0.5
 DEFAULT_DECAY: Final = 0.5
 DEFAULT_MINIMUM: Final = 1e-6
@@ -192,6 +193,8 @@ class _Builder:
             "offer_terms": offer["terms"][offers],
             "offer_value": offer["value"][offers],
             "offer_lever": offer["lever"][offers],
+            "offer_log_value": np.log(offer["value"][offers]),
+            "offer_log_lever": np.log(offer["lever"][offers]),
             "offer_order": offer_order[offers],
             "offer_chain": chain,
             "offer_fallback": offer["fallback"][offers],
@@ -375,22 +378,22 @@ def _strategy(strategy: RankingStrategy) -> tuple[float, ...]:
             getattr(weights, name) if weights.HasField(name) else 1.0
             for name in ("nearness", "timeliness", "value", "lever")
         ),
-        strategy.nearness_without_distance
-        if strategy.HasField("nearness_without_distance")
-        else DEFAULT_NEARNESS_WITHOUT_DISTANCE,
-        *(_decay(strategy.nearness) if strategy.HasField("nearness") else DEFAULT_NEARNESS.values()),
-        *(_decay(strategy.timeliness) if strategy.HasField("timeliness") else DEFAULT_TIMELINESS.values()),
+        math.log(
+            strategy.nearness_without_distance
+            if strategy.HasField("nearness_without_distance")
+            else DEFAULT_NEARNESS_WITHOUT_DISTANCE
+        ),
+        *_decay(strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS),
+        *_decay(strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS),
     )
 
 
 def _decay(decay: Decay) -> tuple[float, ...]:
+    base = decay.decay if decay.HasField("decay") else DEFAULT_DECAY
+    minimum = decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM
     return (
-        decay.shape or Decay.SHAPE_GAUSS,
-        decay.offset,
-        decay.scale,
-        decay.decay if decay.HasField("decay") else DEFAULT_DECAY,
-        decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM,
-    )
+        decay.shape or Decay.SHAPE_GAUSS, decay.offset, decay.scale, base, math.log(base), math.log(minimum),
+    )  # fmt: skip
 
 
 def _csr(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:

@@ -55,7 +55,10 @@ def read(source: Path, problems: list[Problem]) -> Iterator[Fragment]:
     """
     for path in _files(source, problems):
         try:
-            if path.suffix.lower() == ".binpb":
+            if path.exists() and not path.is_file():  # a pipe, for one, would never end
+                reason = "is neither a file nor a folder"
+                problems.append(Problem(str(path), None, "", reason, "put a file or a folder in its place"))
+            elif path.suffix.lower() == ".binpb":
                 yield from _read_records(path, problems)
             else:
                 yield from _read_text(path, problems)
@@ -85,8 +88,6 @@ def _files(source: Path, problems: list[Problem]) -> Iterator[Path]:
     elif source.suffix.lower() not in SUFFIXES:
         reason = f"'{source.suffix}' is not the suffix of a catalogue document"
         problems.append(Problem(str(source), None, "", reason, "name it .yaml, .json or .binpb after what it holds"))
-    elif not source.is_file():
-        problems.append(Problem(str(source), None, "", "is neither a file nor a folder", "name a file or a folder"))
     else:
         yield source
 

@@ -110,9 +110,10 @@ def read_yaml(text: str, report: Report) -> Node | None:
         mark = getattr(error, "problem_mark", None)
         reason = f"not YAML: {getattr(error, 'problem', None) or error}"
         if (context := getattr(error, "context_mark", None)) is not None:
-            reason += f" {error.context} that begins on line {context.line + 1}"
+            reason += f" {getattr(error, 'context', '')} that begins on line {context.line + 1}"
         fix = "correct the indentation, quotes or brackets here"
-        raise DocumentSyntaxError(mark.line + 1 if mark else 1, reason, fix) from error
+        line = min(mark.line + 1, len(text.splitlines())) if mark else 1  # libyaml may point past the end
+        raise DocumentSyntaxError(line, reason, fix) from error
 
 
 class _YamlComposer:
@@ -259,7 +260,7 @@ class _JsonReader:
     def _value(self, kind: str, text: str, position: int, depth: int) -> Node:
         line = self._line(position)
         if kind == "string":
-            return Scalar(line, json.loads(text) if "\\" in text else text[1:-1], quoted=True)
+            return self._string(text, line)
         if kind == "plain":
             return Scalar(line, text, quoted=False)
         if text not in "[{":
@@ -267,6 +268,9 @@ class _JsonReader:
         if depth > MAX_DEPTH:
             raise self._error(position, f"nested deeper than {MAX_DEPTH} levels", "write the fields of a Catalog")
         return self._list(line, depth) if text == "[" else self._map(line, depth)
+
+    def _string(self, text: str, line: int) -> Scalar:
+        return Scalar(line, json.loads(text) if "\\" in text else text[1:-1], quoted=True)
 
     def _list(self, line: int, depth: int) -> Sequence:
         node = Sequence(line)
@@ -289,12 +293,11 @@ class _JsonReader:
                 raise self._error(
                     position, f"found {text!r} in place of a field name", "write the name in double quotes"
                 )
-            key = self._value(kind, text, position, depth)
+            key = self._string(text, self._line(position))
             kind, text, position = self._token("':'")
             if (kind, text) != ("mark", ":"):
                 raise self._error(position, f"found {text!r} in place of ':'", "write ':' after the field name")
-            if isinstance(key, Scalar):
-                node.pairs.append((key, self._value(*self._token("a value"), depth=depth + 1)))
+            node.pairs.append((key, self._value(*self._token("a value"), depth=depth + 1)))
             if not self._more("}"):
                 break
             token = self._token("a field name")

@@ -24,6 +24,10 @@ NEVER = 2**32 - 1
 """Stands for "no end" wherever instants are kept as unsigned 32-bit seconds (2106-02-07)."""
 WEEK_MINUTES = 7 * 24 * 60
 
+HORIZON_DAYS = 400
+"""How far a change is looked for: hours that stay as they are for longer count as never changing. Without a limit the
+library searches thousands of years, which takes seconds."""
+
 _MONDAY = datetime(2024, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose without a zone
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _DAY = 86_400
@@ -88,7 +92,7 @@ def _syntax(expression: str, message: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=65_536)
 def _parse(expression: str, country_code: str) -> OpeningHours:
-    return OpeningHours(expression, country=country_code or None)
+    return OpeningHours(expression, country=country_code or None, max_interval_days=HORIZON_DAYS)
 
 
 @dataclass(frozen=True, slots=True, order=True)

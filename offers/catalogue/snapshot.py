@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -30,13 +30,15 @@ NO_SCHEDULE = -1
 NO_VENUE = -1
 NO_CHAIN = -1
 
-DECAY = [("shape", "i8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("minimum", "f8")]
+DECAY = [
+    ("shape", "i8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"), ("log_minimum", "f8"),
+]  # fmt: skip
 STRATEGY = np.dtype([
     ("nearness_weight", "f8"),
     ("timeliness_weight", "f8"),
     ("value_weight", "f8"),
     ("lever_weight", "f8"),
-    ("nearness_without_distance", "f8"),
+    ("log_without_distance", "f8"),
     *((f"nearness_{name}", kind) for name, kind in DECAY),
     *((f"timeliness_{name}", kind) for name, kind in DECAY),
 ])
@@ -47,6 +49,8 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "offer_terms": "i4",  # index into the catalogue's distinct (placements, languages, currencies, channels)
     "offer_value": "f8",  # (0, 1]
     "offer_lever": "f8",  # (0, 1]
+    "offer_log_value": "f8",  # natural logarithms of both: a loop over candidates has no time to work them out
+    "offer_log_lever": "f8",
     "offer_order": "i4",  # rank of the offer's id among all ids: breaks ties
     "offer_chain": "i4",  # number among the offers with several entries, or NO_CHAIN
     "offer_fallback": "u1",

@@ -20,7 +20,7 @@ from offers.catalogue.schedules import Schedule
 from offers.catalogue.snapshot import Snapshot
 from offers.decision import kernels
 from offers.decision.hours import HoursBook
-from offers.decision.records import Column, Outcome, Record, scratch
+from offers.decision.records import Column, Outcome, Record, Scratchpad, Terms
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
 from offers.model.query import MAX_OFFERS, Query
@@ -39,10 +39,14 @@ class Placing(NamedTuple):
     max_offers: int
 
 
-class Room(threading.local):
+_NO_SEED = np.uint64(0)
+_UNKNOWN = int(Outcome.unknown)  # indexing by an enum's member takes a while
+
+
+class _Room(threading.local):
     """Each thread's scratch memory."""
 
-    record: Record | None = None
+    pad: Scratchpad | None = None
 
 
 class Engine:
@@ -65,10 +69,10 @@ class Engine:
         self._allowed = lru_cache(TERMS_KEPT)(self._work_out_terms)
         self._chains = int(snapshot.columns["offer_chain"].max(initial=-1)) + 1
         self._schedules = len(schedules)
-        self._room = Room()
+        self._room = _Room()
 
-    def decide(self, query: Query) -> tuple[Decision, Record, Record]:
-        """Decide, and return with the decision the records it stands in: the thread's scratch, and the hours.
+    def decide(self, query: Query) -> tuple[Decision, Scratchpad]:
+        """Decide, and return with the decision the thread's scratch, in which the chosen offers stand.
 
         The scratch is overwritten by the thread's next decision. Raises InvalidRequestError for an unknown placement.
         """
@@ -76,20 +80,22 @@ class Engine:
         placing = self._placing(query)
         terms = self._allowed(query.placement, query.language, query.currency, query.channel or placing.channel)
         hours = self._hours.at(query.time, query.time_zone)
-        room = self._room.record or self._grown(CANDIDATES)
+        room = self._room.pad or self._grown(CANDIDATES)
         columns, table = self.columns.table, room.table
         most = min(query.max_offers, placing.max_offers)
-        seed = np.uint64(max(query.seed, 0))
+        seed = np.uint64(query.seed) if query.seed >= 0 else _NO_SEED
         while True:
             # Retrieve.
-            found = kernels.retrieve(columns, table, terms, query.latitude, query.longitude, query.time)
-            if found > len(room.arrays["candidate"]):
+            found = kernels.retrieve(columns, table, terms.table, query.latitude, query.longitude, query.time)
+            if found > room.capacity:
                 room = self._grown(2 * found)
                 table = room.table
                 continue
             # Screen.
-            kept = kernels.screen(columns, hours.table, table, terms, found, query.time)
-            if self._look_up(hours, room, query):
+            kept = kernels.screen(columns, hours.table, table, terms.table, found, query.time)
+            outcome = room.outcome.tolist()
+            if outcome[_UNKNOWN]:
+                self._look_up(hours, room, query)
                 continue
             # Score.
             kernels.score(columns, table, placing.strategy, kept, query.time)
@@ -97,17 +103,11 @@ class Engine:
             count = kernels.arrange(
                 columns, hours.table, table, placing.strategy, seed, query.seed >= 0, most, kept, query.time
             )
-            if self._look_up(hours, room, query):
+            if room.outcome[_UNKNOWN]:
+                self._look_up(hours, room, query)
                 continue
-            outcome = room.arrays["outcome"]
-            decision = Decision(
-                count,
-                kept,
-                int(outcome[Outcome.refresh_after]),
-                float(outcome[Outcome.refresh_distance]),
-                placing.strategy,
-            )
-            return decision, room, hours
+            refresh_after, refresh_distance_m, _ = outcome
+            return Decision(count, kept, int(refresh_after), refresh_distance_m, placing.strategy), room
 
     def _placing(self, query: Query) -> Placing:
         if not query.placement:
@@ -125,28 +125,27 @@ class Engine:
             raise InvalidRequestError([FieldViolation("context.channel", reason)])
         return placing
 
-    def _work_out_terms(self, placement: str, language: str, currency: str, channel: str) -> np.ndarray:
+    def _work_out_terms(self, placement: str, language: str, currency: str, channel: str) -> Record:
         """Per distinct terms, whether they admit a request. What a request leaves out admits all."""
         parts = language.split("-")
         languages = {"-".join(parts[:count]) for count in range(1, len(parts) + 1)}
-        return np.array([
+        admits = np.array([
             (not placement or not placements or placement in placements)
             and (not language or not tags or not tags.isdisjoint(languages))
             and (not currency or not currencies or currency in currencies)
             and (not channel or not channels or channel in channels)
             for placements, tags, currencies, channels in self._terms
         ], np.uint8)  # fmt: skip
+        return Record(Terms, {"admits": admits})
 
-    def _grown(self, candidates: int) -> Record:
-        self._room.record = scratch(candidates, self._chains, self._schedules)
-        return self._room.record
+    def _grown(self, candidates: int) -> Scratchpad:
+        pad = self._room.pad = Scratchpad(candidates, self._chains, self._schedules)
+        return pad
 
-    def _look_up(self, hours: Record, room: Record, query: Query) -> bool:
-        """Look up the schedules the last stage found unknown. Returns whether there were any."""
-        unknown = int(room.arrays["outcome"][Outcome.unknown])
-        if unknown:
-            self._hours.look_up(hours, room.arrays["unknown"][:unknown].tolist(), query.time, query.time_zone)
-        return unknown > 0
+    def _look_up(self, hours: Record, room: Scratchpad, query: Query) -> None:
+        """Look up the schedules that the last stage found unknown."""
+        unknown = room.arrays["unknown"][: int(room.outcome[_UNKNOWN])].tolist()
+        self._hours.look_up(hours, unknown, query.time, query.time_zone)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
-"""What the compiled loops read and write: records of arrays, passed as one argument each.
+"""What the compiled loops read and write: records of arrays, passed as one number each.
 
-A compiled function takes some 0.25 microseconds per array argument, and a decision touches seventy arrays in four
-calls. So a record hands over one table of addresses, and each loop says at its top which arrays it reads.
+A compiled function takes some 0.25 microseconds per array argument, and a decision touches seventy arrays in five
+calls. So a record keeps a table of its arrays' addresses and hands over where that table stands; each loop says at its
+top which arrays it reads. Whoever calls a loop keeps the records alive.
 """
 
 from collections.abc import Mapping
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from offers.catalogue.snapshot import COLUMNS, STRATEGY
 from offers.model.query import MAX_OFFERS
 
-Table = NDArray[np.int64]
-"""Addresses and lengths of a record's arrays, two numbers each."""
+Table = int
+"""The address of a record's table: addresses and lengths of its arrays, two numbers each."""
 
 Column = IntEnum("Column", list(COLUMNS), start=0)  # type: ignore[misc]
 """Places of a snapshot's columns in their table."""
@@ -54,6 +55,13 @@ class Scratch(IntEnum):
     """i4: schedules whose state must be looked up before the decision can be made."""
 
 
+class Terms(IntEnum):
+    """Places of the arrays that say which terms admit a request."""
+
+    admits = 0
+    """u1 per distinct terms."""
+
+
 class Outcome(IntEnum):
     """Places of what the stages find out beside the offers."""
 
@@ -61,9 +69,7 @@ class Outcome(IntEnum):
     """Second until which the set of offers that qualify stays as it is."""
     refresh_distance = 1
     """Metres within which it does."""
-    eligible = 2
-    """Distinct offers that qualify."""
-    unknown = 3
+    unknown = 2
     """Schedules that must be looked up."""
 
 
@@ -84,27 +90,34 @@ CLOSED, OPEN, UNKNOWN = 0, 1, 2
 class Record:
     """Arrays and the table by which compiled loops reach them. Keeps the arrays alive."""
 
-    __slots__ = ("arrays", "table")
+    __slots__ = ("_table", "arrays", "table")
 
     def __init__(self, places: type[IntEnum], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.arrays = {place.name: np.ascontiguousarray(arrays[place.name]) for place in places}
-        self.table: Table = np.array(
+        self._table = np.array(
             [number for array in self.arrays.values() for number in (array.ctypes.data, len(array))], np.int64
         )
+        self.table: Table = self._table.ctypes.data
 
 
-def scratch(candidates: int, chains: int, schedules: int) -> Record:
-    """Memory for one thread: at most so many candidates, chains in the catalogue, and schedules."""
-    return Record(Scratch, {
-        "candidate": np.empty(candidates, np.int32),
-        "straight": np.empty(candidates, np.float64),
-        "until": np.empty(candidates, np.int64),
-        "log_score": np.empty(candidates, np.float64),
-        "chain_best": np.full(chains, -1, np.int32),
-        "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
-        "outcome": np.zeros(len(Outcome), np.float64),
-        "unknown": np.empty(schedules, np.int32),
-    })
+class Scratchpad(Record):
+    """Memory for one thread's decisions: room for so many candidates, the catalogue's chains and its schedules."""
+
+    __slots__ = ("capacity", "outcome")
+
+    def __init__(self, candidates: int, chains: int, schedules: int) -> None:
+        super().__init__(Scratch, {
+            "candidate": np.empty(candidates, np.int32),
+            "straight": np.empty(candidates, np.float64),
+            "until": np.empty(candidates, np.int64),
+            "log_score": np.empty(candidates, np.float64),
+            "chain_best": np.full(chains, -1, np.int32),
+            "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
+            "outcome": np.zeros(len(Outcome), np.float64),
+            "unknown": np.empty(schedules, np.int32),
+        })
+        self.capacity = candidates
+        self.outcome = self.arrays["outcome"]
 
 
 @intrinsic  # type: ignore[misc]
@@ -117,48 +130,53 @@ def _pointer(_context: Any, _address: Any) -> Any:  # noqa: ANN401 - numba's own
     return types.voidptr(types.int64), generate
 
 
+@njit(nogil=True)  # type: ignore[misc]
+def _at(table: Table, place: int) -> int:
+    return carray(_pointer(table), (place + 1,), np.int64)[place]  # type: ignore[no-any-return]
+
+
 _CHOSEN, _STRATEGY = CHOSEN, STRATEGY
 
 
 @njit(nogil=True)  # type: ignore[misc]
 def u1(table: Table, place: int) -> NDArray[np.uint8]:
     """An array of bytes of a record."""
-    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.uint8)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint8)  # type: ignore[no-any-return]
 
 
 @njit(nogil=True)  # type: ignore[misc]
 def u4(table: Table, place: int) -> NDArray[np.uint32]:
     """An array of unsigned 32-bit numbers of a record."""
-    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.uint32)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint32)  # type: ignore[no-any-return]
 
 
 @njit(nogil=True)  # type: ignore[misc]
 def i4(table: Table, place: int) -> NDArray[np.int32]:
     """An array of 32-bit numbers of a record."""
-    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.int32)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int32)  # type: ignore[no-any-return]
 
 
 @njit(nogil=True)  # type: ignore[misc]
 def i8(table: Table, place: int) -> NDArray[np.int64]:
     """An array of 64-bit numbers of a record."""
-    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.int64)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int64)  # type: ignore[no-any-return]
 
 
 @njit(nogil=True)  # type: ignore[misc]
 def f8(table: Table, place: int) -> NDArray[np.float64]:
     """An array of 64-bit floating-point numbers of a record."""
-    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), np.float64)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.float64)  # type: ignore[no-any-return]
 
 
 @njit(nogil=True)  # type: ignore[misc]
 def chosen_of(table: Table) -> NDArray[np.void]:
     """The chosen offers of a scratch record."""
     place = Scratch.chosen
-    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), _CHOSEN)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _CHOSEN)  # type: ignore[no-any-return]
 
 
 @njit(nogil=True)  # type: ignore[misc]
 def strategies_of(table: Table) -> NDArray[np.void]:
     """The ranking strategies of a snapshot's columns."""
     place = Column.strategies
-    return carray(_pointer(table[2 * place]), (table[2 * place + 1],), _STRATEGY)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _STRATEGY)  # type: ignore[no-any-return]

@@ -15,7 +15,9 @@ from offers.catalogue.compile import (
     DEFAULT_DECAY,
     DEFAULT_LEVER,
     DEFAULT_MINIMUM,
+    DEFAULT_NEARNESS,
     DEFAULT_NEARNESS_WITHOUT_DISTANCE,
+    DEFAULT_TIMELINESS,
     DEFAULT_VALUE,
 )
 from offers.catalogue.schedules import NEVER, Schedule, zone_clock
@@ -186,10 +188,8 @@ def _ranked(
     without = DEFAULT_NEARNESS_WITHOUT_DISTANCE
     if strategy.HasField("nearness_without_distance"):
         without = strategy.nearness_without_distance
-    near = strategy.nearness if strategy.HasField("nearness") else Decay(scale=1000)
-    soon = strategy.timeliness
-    if not strategy.HasField("timeliness"):
-        soon = Decay(shape=Decay.SHAPE_EXP, scale=7200, minimum=0.25)
+    near = strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS
+    soon = strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS
     values = (
         _decayed(near, away) if place.has_distance else without,
         _decayed(soon, until - query.time),

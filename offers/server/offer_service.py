@@ -55,7 +55,7 @@ class OfferService:
 
     def _answer(self, query: Query) -> bytes:
         engine = self._live.engine(query.catalog)
-        decision, room, _ = engine.decide(query)
+        decision, room = engine.decide(query)
         output = self._output
         arguments = (
             convert.decision_id_of(query, engine.catalog_id),

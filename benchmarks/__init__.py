@@ -1,0 +1,1 @@
+"""Measures the service on synthetic catalogues: `python -m benchmarks`."""

@@ -1,0 +1,6 @@
+"""`python -m offers`: the command line."""
+
+from offers.cli import main
+
+if __name__ == "__main__":
+    main()

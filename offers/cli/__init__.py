@@ -1,0 +1,68 @@
+"""The command line: thin commands over the package; what is heavy is imported by the command that needs it."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from offers.cli import catalogues, query, serve
+from offers.cli.output import fail
+from offers.errors import OffersError, SettingsError
+
+EPILOG = """
+[bold]Examples[/bold]
+
+Serve the demo catalogue:
+  [cyan]offers serve[/cyan]
+
+Ask it for the offers at a place, with the arithmetic of each rank:
+  [cyan]offers query --lat 48.8674 --lng 2.3636 --full[/cyan]
+
+Check a catalogue of your own, then serve it:
+  [cyan]offers validate catalog.yaml[/cyan]
+  [cyan]offers serve --catalog catalog.yaml[/cyan]
+"""
+
+app = typer.Typer(
+    name="offers",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog=EPILOG.strip().replace("\n", "\n\n").replace("\n\n\n\n", "\n\n"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"offers {version('offers')}")
+        raise typer.Exit
+
+
+@app.callback()
+def offers(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Contextual offers over gRPC: where, when and who in; ranked offers and their reasons out."""
+
+
+app.command(rich_help_panel="Server")(serve.serve)
+app.command(rich_help_panel="Server")(query.query)
+app.command(rich_help_panel="Catalogue")(catalogues.validate)
+app.command("import", rich_help_panel="Catalogue")(catalogues.import_)
+app.command("compile", rich_help_panel="Catalogue")(catalogues.compile_)
+
+
+def main() -> None:
+    """Run the command line. Exit status 1: it failed; 2: it was asked wrongly; 3: there is no server."""
+    try:
+        app()
+    except SettingsError as error:
+        sys.exit(fail(str(error), status=2))
+    except OffersError as error:
+        sys.exit(fail(str(error)))

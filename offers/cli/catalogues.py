@@ -1,0 +1,165 @@
+"""`offers validate`, `import` and `compile`: documents on the way to a server."""
+
+import csv
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from offers.cli.output import fail, stderr, stdout
+from offers.errors import CatalogError
+
+if TYPE_CHECKING:
+    from offers.catalogue.importing import Reject
+
+REJECTS_SHOWN = 20
+"""Rejects that fit on a screen; more of them go to a file as well."""
+
+DocumentPath = Annotated[Path, typer.Argument(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")]
+
+
+def validate(
+    path: DocumentPath,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each problem as a line of JSON.")] = False,
+) -> None:
+    """Tell everything that is wrong with a catalogue document.
+
+    Each problem is a line: file, line, field, what is wrong, what to write.
+    Exit status 1: there are some.
+    """
+    import orjson
+
+    from offers.catalogue.check import check
+
+    try:
+        checked = check(path)
+    except CatalogError as error:
+        for problem in error.problems:
+            typer.echo(orjson.dumps(asdict(problem)) if as_json else str(problem))
+        raise typer.Exit(fail(counted(len(error.problems), "problem"))) from None
+    counts = (
+        counted(checked.offer_count, "offer"),
+        counted(len(checked.venues), "venue"),
+        counted(len(checked.zones), "zone"),
+        counted(len(checked.placements), "placement"),
+        counted(len(checked.ranking_strategies), "ranking strategy", "ranking strategies"),
+    )
+    typer.echo(f"{path}: the catalogue '{checked.catalog.catalog_id}' is good: {', '.join(counts)}", err=as_json)
+
+
+def import_(
+    table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The CSV file: a header row, then a row per offer.")],
+    *,
+    mapping: Annotated[Path, typer.Option("--map", help="Mapping file: says how a row becomes an offer.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Document to write: .yaml, .json or .binpb.")],
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="NAME=PATH", help="File of a lookup table of the mapping; may be repeated."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Write nothing if any row is rejected.")] = False,
+) -> None:
+    """Make a catalogue document of a CSV file, as a mapping file says.
+
+    Every row becomes an offer, or is listed with the reason why not.
+    Exit status 1, and nothing is written: no row could be imported or,
+    with --strict, not all of them.
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from offers.catalogue.document import SUFFIXES, write_document
+    from offers.catalogue.importing import import_csv
+
+    if out.suffix.lower() not in SUFFIXES:
+        message = f"'{out}': name it .yaml, .json or .binpb, after what to write"
+        raise typer.BadParameter(message)
+    named = _named_paths(tables or ())
+    console = stderr()
+    columns = (TextColumn(table.name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("import", total=None)
+        result = import_csv(
+            mapping, table, tables=named, progress=lambda done, size: bar.update(task, completed=done, total=size)
+        )
+    _list_rejects(result.rejects, out.with_name(f"{out.name}.rejects.csv"))
+    offers = len(result.catalog.offers)
+    counts = f"{counted(result.rows, 'row')}: {counted(offers, 'offer')}, {counted(len(result.rejects), 'reject')}"
+    if not offers or (strict and result.rejects):
+        raise typer.Exit(fail(f"{counts}; {out} is not written"))
+    draft = out.with_name(f".{out.stem}.draft{out.suffix}")  # a server that follows `out` must not see half of it
+    try:
+        write_document(draft, result.catalog)
+        draft.replace(out)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise typer.Exit(fail(f"cannot write {out}: {error.strerror}")) from None
+    typer.echo(f"{counts}; written to {out}", err=True)
+
+
+def compile_(
+    path: DocumentPath,
+    *,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder for compiled snapshots. \\[default: as `offers serve`]")
+    ] = None,
+) -> None:
+    """Compile a catalogue document into a snapshot, if it changed.
+
+    A server with the same data folder then starts at once.
+    """
+    from offers.catalogue.publish import publish
+    from offers.catalogue.snapshot import open_snapshot
+    from offers.settings import read_settings
+
+    started = time.monotonic()
+    with stderr().status(f"compiling {path}"):
+        published = publish(path, read_settings(data_dir=data_dir).data_dir)
+    snapshot = open_snapshot(published.path)
+    how = f"compiled in {time.monotonic() - started:.1f} s" if published.compiled else "there already"
+    typer.echo(published.path)
+    typer.echo(
+        f"catalogue '{published.catalog_id}', version {published.version}, {how}: "
+        f"{counted(snapshot.meta['offers'], 'offer')}, {counted(snapshot.meta['entries'], 'entry', 'entries')}, "
+        f"{counted(snapshot.size, 'byte')}"
+    )
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Say how many of something there are, such as "1 offer" or "19,413 offers"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _named_paths(given: Sequence[str]) -> dict[str, Path]:
+    named = {}
+    for argument in given:
+        name, equals, path = argument.partition("=")
+        if not (name and equals and path):
+            message = f"--table '{argument}': give the name of a table of the mapping and a file, as in areas=areas.csv"
+            raise typer.BadParameter(message)
+        named[name] = Path(path)
+    return named
+
+
+def _list_rejects(rejects: Sequence["Reject"], file: Path) -> None:
+    """Show the first rejects; write all of them to a file where there are more, and leave no older list there."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rejects:
+        file.unlink(missing_ok=True)
+        return
+    listed = Table("row", "reason", title="rejects", title_justify="left")
+    for reject in rejects[:REJECTS_SHOWN]:
+        listed.add_row(str(reject.row), Text(reject.reason))
+    stdout().print(listed)
+    if len(rejects) <= REJECTS_SHOWN:
+        file.unlink(missing_ok=True)
+        return
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("row", "reason"))
+        writer.writerows((reject.row, reject.reason) for reject in rejects)
+    typer.echo(f"and {len(rejects) - REJECTS_SHOWN:,} more: all are in {file}", err=True)

@@ -1,0 +1,189 @@
+"""`offers query`: one question to a running server, and its answer as a table."""
+
+import math
+from datetime import datetime, time, tzinfo
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from offers.cli.output import fail, stderr, stdout
+from offers.model.query import MAX_OFFERS
+
+if TYPE_CHECKING:
+    from offers.client import OffersCallError
+    from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
+
+ASKED_WRONGLY, NO_SERVER = 2, 3
+
+
+def query(  # noqa: PLR0913 - what a context may say
+    *,
+    lat: Annotated[float | None, typer.Option(help="Latitude in degrees.", rich_help_panel="Where")] = None,
+    lng: Annotated[float | None, typer.Option(help="Longitude in degrees.", rich_help_panel="Where")] = None,
+    at: Annotated[
+        str,
+        typer.Option(
+            help="Instant: 2026-11-24T12:15:00+01:00, or '2026-11-24 12:15' or 12:15 in the time zone. "
+            "\\[default: now]",
+            rich_help_panel="When",
+        ),
+    ] = "",
+    time_zone: Annotated[
+        str,
+        typer.Option(
+            help="The person's IANA time zone; the answer is told by its clock. \\[default: the catalogue's, and this "
+            "machine's clock]",
+            rich_help_panel="When",
+        ),
+    ] = "",
+    user: Annotated[str, typer.Option(help="Id of a signed-in person.", rich_help_panel="Who")] = "",
+    anonymous: Annotated[str, typer.Option(help="Id of a visitor not signed in.", rich_help_panel="Who")] = "",
+    language: Annotated[str, typer.Option(help="Language, such as fr or pt-BR.", rich_help_panel="Who")] = "",
+    currency: Annotated[str, typer.Option(help="Currency, such as EUR.", rich_help_panel="Who")] = "",
+    channel: Annotated[str, typer.Option(help="Channel, such as app or email.", rich_help_panel="What")] = "",
+    placement: Annotated[str, typer.Option(help="Placement to fill.", rich_help_panel="What")] = "",
+    catalog: Annotated[str, typer.Option(help="Catalogue to ask, if there are several.", rich_help_panel="What")] = "",
+    max_offers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=MAX_OFFERS, help="The most offers to show, to 100. \\[default: 10]", rich_help_panel="What"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, max=2**64 - 1, help="Orders offers of equal score.", rich_help_panel="What"),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show how each score comes about.", rich_help_panel="Answer")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response as JSON.", rich_help_panel="Answer")] = False,
+    target: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where it listens.", rich_help_panel="Server")] = "localhost:50051",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", rich_help_panel="Server")] = 5.0,
+) -> None:
+    """Ask a running server for the offers of one context, best first.
+
+    Exit status 2: the server refuses the request; 3: there is no server.
+    """
+    from google.protobuf.json_format import MessageToJson
+
+    from offers.client import OffersCallError, OffersClient, context
+    from offers.v1.offer_service_pb2 import VIEW_BASIC, VIEW_FULL, GetOffersRequest
+
+    zone = _zone(time_zone)
+    try:
+        moment = context(
+            lat=lat,
+            lng=lng,
+            at=_instant(at, zone) if at else None,
+            time_zone=time_zone,
+            user_id=user,
+            anonymous_id=anonymous,
+            language=language,
+            currency=currency,
+            channel=channel,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    view = VIEW_FULL if full else VIEW_BASIC
+    request = GetOffersRequest(
+        context=moment, placement=placement, max_offers=max_offers, view=view, seed=seed, catalog=catalog
+    )
+    with OffersClient(target, timeout_s=timeout) as client:
+        try:
+            response = client.get_offers(request)
+        except OffersCallError as error:
+            raise typer.Exit(_refused(error, target)) from None
+    if as_json:
+        typer.echo(MessageToJson(response, preserving_proto_field_name=True, ensure_ascii=False))
+    else:
+        _show(request, response, zone)
+
+
+def _zone(name: str) -> ZoneInfo | None:
+    if not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown, not a name, a folder of names
+        message = f"unknown time zone '{name}': give an IANA name such as Europe/Paris"
+        raise typer.BadParameter(message) from None
+
+
+def _instant(text: str, zone: tzinfo | None) -> datetime:
+    """Read --at; without an offset it is by the clock of the zone, or of this machine."""
+    try:
+        try:
+            instant = datetime.combine(datetime.now(zone).date(), time.fromisoformat(text))
+        except ValueError:
+            instant = datetime.fromisoformat(text)
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=zone) if zone else instant.astimezone()
+        instant.timestamp()
+    except (ValueError, OverflowError):
+        message = f"--at '{text}' is no instant: give 2026-11-24T12:15:00+01:00, '2026-11-24 12:15' or 12:15"
+        raise typer.BadParameter(message) from None
+    return instant
+
+
+def _refused(error: "OffersCallError", target: str) -> int:
+    """Say why there is no answer, and give the exit status."""
+    code = error.code.name
+    if code == "UNAVAILABLE":
+        message = f"no server at {target}: start one with 'offers serve', or name another with --target"
+        return fail(message, status=NO_SERVER)
+    if code == "DEADLINE_EXCEEDED":
+        return fail(f"no answer from {target} in time: allow it more with --timeout", status=NO_SERVER)
+    if not error.violations:
+        return fail(str(error))
+    fail("the server refuses the request:")
+    for violation in error.violations:
+        typer.echo(f"  {violation.field}: {violation.reason}", err=True)
+    return ASKED_WRONGLY
+
+
+def _show(request: "GetOffersRequest", response: "GetOffersResponse", zone: tzinfo | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from offers.cli.words import benefit_words, distance_words, local, reason_words, until_words
+
+    console = stdout()
+    moment = request.context
+    asked = local(moment.time.seconds, zone) if moment.HasField("time") else datetime.now(zone).astimezone(zone)
+    point = moment.location.point
+    place = f"{point.latitude:g}, {point.longitude:g}" if moment.HasField("location") else "nowhere in particular"
+    table = Table(title=f"{place} · {asked:%a %-d %b %Y %H:%M} {zone or asked.tzname()}", title_justify="left")
+    for heading, right in (("", True), ("offer", False), ("benefit", False), ("distance", True), ("why", False),
+                           ("valid until", True), ("score", True)):  # fmt: skip
+        table.add_column(heading, justify="right" if right else "left")
+    for offer in response.offers:
+        far = distance_words(offer.distance_m) if offer.HasField("distance_m") else ""
+        words = (offer.title, benefit_words(offer.benefit), far, reason_words(offer), until_words(offer, asked, zone))
+        table.add_row(str(offer.rank), *map(Text, words), f"{offer.score:.3g}")
+    if response.offers:
+        console.print(table)
+    else:
+        console.print("No offer qualifies here and now.")
+    for offer in response.offers:
+        if offer.factors:
+            console.print(_factors(offer))
+    holds = f"holds until {local(response.refresh_after.seconds, zone):%H:%M:%S}"
+    if response.HasField("refresh_distance_m"):
+        holds += f" and within {distance_words(math.floor(response.refresh_distance_m))}"
+    console.print(f"{response.eligible_count:,} eligible · catalogue version {response.catalog_version} · {holds}")
+    for missing in response.degraded:
+        stderr().print(Text(f"degraded: without {missing.dependency}: {missing.rule}"))
+
+
+def _factors(offer: "Proposition") -> "Table":
+    """Show how a score comes about: the contributions add up to its logarithm."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from offers.v1.offer_service_pb2 import FactorName
+
+    table = Table("factor", title=Text(f"{offer.rank}. {offer.title}"), title_justify="left", show_footer=True)
+    table.add_column("value ^ weight", footer=f"score {offer.score:.3g}", justify="right")
+    total = sum(factor.log_contribution for factor in offer.factors)
+    table.add_column("log contribution", footer=f"{total:+.4f}", justify="right")
+    for factor in offer.factors:
+        name = FactorName.Name(factor.name).removeprefix("FACTOR_NAME_").lower()
+        table.add_row(name, f"{factor.value:.4f} ^ {factor.weight:g}", f"{factor.log_contribution:+.4f}")
+    return table

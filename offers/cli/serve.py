@@ -1,0 +1,80 @@
+"""`offers serve`: the server in the foreground, with a flag for every setting."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class LogLevel(StrEnum):
+    """What is logged, and everything worse."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+def serve(  # noqa: PLR0913 - a flag per setting
+    *,
+    catalog: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Document to serve: a file or folder; may be repeated. \\[default: the demo]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(envvar="OFFERS_CONFIG", help="TOML file of settings; flags and environment go first.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. \\[default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for a free one. \\[default: 50051]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes, each on its core; 0 for one per core. \\[default: 0]")
+    ] = None,
+    worker_threads: Annotated[int | None, typer.Option(help="Threads of a worker. \\[default: 4]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder for compiled snapshots. \\[default: ~/.local/share/offers]")
+    ] = None,
+    reload_interval_s: Annotated[
+        float | None, typer.Option(help="Seconds between looks at the documents. \\[default: 1]")
+    ] = None,
+    drain_s: Annotated[
+        float | None, typer.Option(help="Seconds from saying NOT_SERVING to refusing calls. \\[default: 5]")
+    ] = None,
+    grace_s: Annotated[
+        float | None, typer.Option(help="Seconds that calls under way then have to end. \\[default: 10]")
+    ] = None,
+    max_connection_age_s: Annotated[
+        float | None, typer.Option(help="Seconds after which connections begin anew. \\[default: 300]")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port of Prometheus metrics over HTTP; 0 for none. \\[default: 0]")
+    ] = None,
+    log_level: Annotated[LogLevel | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. \\[default: info]")] = None,
+) -> None:
+    """Serve catalogues over gRPC until SIGTERM or Ctrl-C.
+
+    Every setting is a flag (--port), an environment variable (OFFERS_PORT)
+    or a line of the --config file (port = 50051), in this order.
+    A changed document is taken up while serving; a broken one is not.
+    """
+    from offers.app import serve as run
+    from offers.settings import read_settings
+
+    if config is not None:
+        os.environ["OFFERS_CONFIG"] = str(config)
+    settings = read_settings(
+        catalogs=catalog,
+        host=host,
+        port=port,
+        workers=workers,
+        worker_threads=worker_threads,
+        data_dir=data_dir,
+        reload_interval_s=reload_interval_s,
+        drain_s=drain_s,
+        grace_s=grace_s,
+        max_connection_age_s=max_connection_age_s,
+        metrics_port=metrics_port,
+        log_level=log_level and log_level.value,
+    )
+    raise typer.Exit(run(settings))

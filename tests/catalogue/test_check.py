@@ -1,0 +1,274 @@
+"""A catalogue document is checked as a whole, and everything wrong with it is told at once."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offers.catalogue import document
+from offers.catalogue.check import check
+from offers.catalogue.document import Fragment, write_fragments
+from offers.errors import CatalogError, Problem
+from offers.v1.catalog_pb2 import Catalog
+
+HERE = Path(__file__).parent
+BAD = HERE / "bad"
+EXPECTED: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "bad.yaml").read_text(encoding="utf-8"))
+
+GOOD = """
+catalog_id: good
+title: Good
+time_zone: Europe/Paris
+country_code: FR
+default_ranking_strategy_id: plain
+offers:
+- offer_id: lunch
+  title: Two for one
+  benefit: {bundle: {quantity: 2, paid_quantity: 1}, minimum_order: {currency_code: EUR, units: 10}}
+  creative: {image_uri: "https://example.com/a.jpg?b=c#d", link_uri: "app:deal/1", body: Soup, call_to_action: Go}
+  category: lunch
+  brand: Soup & Co
+  target:
+    {venue_ids: [bar, cafe], radius_m: 1000000, zone_ids: [centre], circles: [{center: {latitude: 90}, radius_m: 1}]}
+  availability:
+    windows:
+    - {start_time: 1970-01-01T00:00:00Z, end_time: 2100-01-01T00:00:00Z}
+    - {start_time: 2026-03-01T00:00:00Z}
+    - {end_time: 2026-03-01T00:00:00+01:00}
+    opening_hours: Mo-Fr 11:30-14:30; PH off
+    time_zone: America/Argentina/Buenos_Aires
+  redemption: {window: {end_time: 2026-04-01T00:00:00Z}, opening_hours: Mo-Fr 11:30-14:30, required_when_shown: true}
+  placement_ids: [home]
+  language_codes: [fr, pt-BR, zh-Hant-TW, de-1996, en-u-ca-gregory, x-y]
+  currency_codes: [EUR]
+  channels: [app]
+  value: 1
+  lever: 0.001
+- offer_id: delivery
+  title: Free delivery
+  benefit: {free_delivery: {}, maximum_discount: {currency_code: JPY, nanos: 1}}
+  target: {venue_ids: [cafe]}
+- offer_id: price
+  title: Fixed
+  benefit: {fixed_price: {currency_code: EUR}}
+  target: {everywhere: true}
+  fallback: true
+venues:
+- {venue_id: bar, point: {latitude: -90, longitude: 180}, country_code: DE, time_zone: UTC}
+- {venue_id: cafe, point: {}, radius_m: 0.5, title: Café}
+zones:
+- {zone_id: centre, circles: [{center: {longitude: -180}, radius_m: 1000000}], country_code: JP}
+placements:
+- {placement_id: home, channel: app, ranking_strategy_id: plain, max_offers: 100}
+ranking_strategies:
+- ranking_strategy_id: plain
+  weights: {nearness: 0, timeliness: 100}
+  nearness: {scale: 0.1, decay: 0.999, minimum: 1}
+  timeliness: {shape: SHAPE_LINEAR, offset: 5, scale: 1}
+  nearness_without_distance: 1
+"""
+
+
+def problems_of(source: Path) -> tuple[Problem, ...]:
+    """Check a source that has problems."""
+    with pytest.raises(CatalogError) as raised:
+        check(source)
+    return raised.value.problems
+
+
+def an_offer(catalog: Catalog, offer_id: str) -> Any:
+    """Add an offer that is shown everywhere."""
+    offer = catalog.offers.add(offer_id=offer_id, title=offer_id)
+    offer.benefit.percent_off = 10
+    offer.target.everywhere = True
+    return offer
+
+
+def test_a_catalogue_without_faults(tmp_path: Path) -> None:
+    """A catalogue at the edges of what is allowed has no problem; its parts are given, and its offers counted."""
+    (tmp_path / "good.yaml").write_text(GOOD)
+    checked = check(tmp_path / "good.yaml")
+    head = Catalog(
+        catalog_id="good",
+        title="Good",
+        time_zone="Europe/Paris",
+        country_code="FR",
+        default_ranking_strategy_id="plain",
+    )
+    assert head == checked.catalog
+    assert 3 == checked.offer_count
+    assert ["bar", "cafe"] == list(checked.venues)
+    assert "Café" == checked.venues["cafe"].title
+    assert "JP" == checked.zones["centre"].country_code
+    assert 100 == checked.placements["home"].max_offers
+    assert 100 == checked.ranking_strategies["plain"].weights.timeliness
+
+
+def test_every_bad_document_is_listed() -> None:
+    """Each document in bad/ has its problems in bad.yaml, and each entry there its document."""
+    assert sorted(EXPECTED) == sorted(path.name for path in BAD.iterdir())
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_bad_document(name: str) -> None:
+    """All problems of a document are told, in order, each with its place, what is wrong and what to write."""
+    source = BAD / name
+    problems = problems_of(source)
+    wanted = EXPECTED[name]
+    assert [(item["line"], item["field"]) for item in wanted] == [(it.line, it.field) for it in problems]
+    for item, problem in zip(wanted, problems, strict=True):
+        assert str(source / item.get("file", "")) == problem.file
+        assert item["reason"] in problem.reason.replace(f"{BAD}/", "")
+        assert item["fix"] in problem.fix
+
+
+def test_parts_in_any_order(tmp_path: Path) -> None:
+    """Offers may come records before the venues, zones, placements and strategies they refer to."""
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (fragment,) = document.read(tmp_path / "good.yaml", [])
+    records = []
+    for described, value in fragment.catalog.ListFields():
+        part = Catalog()
+        if described.message_type is None:
+            setattr(part, described.name, value)
+        else:
+            getattr(part, described.name).extend(value)
+        records.append(part)
+    for parts in (records, records[::-1]):
+        write_fragments(tmp_path / "good.binpb", parts)
+        assert 3 == check(tmp_path / "good.binpb").offer_count
+
+
+def test_holidays_of_a_venue_that_comes_later(tmp_path: Path) -> None:
+    """Hours that mean public holidays are held against the country of the offer's venue, wherever it is defined."""
+    offers, venues = Catalog(catalog_id="a"), Catalog()
+    offer = offers.offers.add(offer_id="one", title="One")
+    offer.benefit.percent_off = 10
+    offer.target.venue_ids.append("cafe")
+    offer.availability.opening_hours = "Mo-Fr 09:00-17:00; PH off"
+    cafe = venues.venues.add(venue_id="cafe", radius_m=5, country_code="ZZ")
+    cafe.point.SetInParent()
+    for parts in ((offers, venues), (venues, offers)):
+        write_fragments(tmp_path / "a.binpb", parts)
+        (problem,) = problems_of(tmp_path / "a.binpb")
+        assert problem.field.endswith(": offers[0].availability.opening_hours")
+        assert "'ZZ'" in problem.reason
+    cafe.country_code = "NO"
+    write_fragments(tmp_path / "a.binpb", (offers, venues))
+    assert "NO" == check(tmp_path / "a.binpb").venues["cafe"].country_code
+
+
+def test_what_only_binary_can_hold(tmp_path: Path) -> None:
+    """Numbers that text refuses are refused in a record, too, with the number of the record."""
+    catalog = Catalog(catalog_id="a")
+    offer = an_offer(catalog, "one")
+    offer.benefit.percent_off = float("inf")
+    offer.value = float("nan")
+    an_offer(catalog, "one")
+    circle = catalog.zones.add(zone_id="z").circles.add(radius_m=float("inf"))
+    circle.center.latitude = circle.center.longitude = float("nan")
+    strategy = catalog.ranking_strategies.add(ranking_strategy_id="s")
+    strategy.nearness.ParseFromString(b"\x08\x09")  # shape: 9
+    strategy.nearness.scale = strategy.nearness.offset = float("inf")
+    strategy.weights.value = float("nan")
+    write_fragments(tmp_path / "a.binpb", [Catalog(), catalog])
+    expected = {
+        "record 2: offers[0].benefit.percent_off": "inf is not over 0",
+        "record 2: offers[0].value": "nan is not over 0",
+        "record 2: offers[1].offer_id": "first at " + str(tmp_path / "a.binpb") + " record 2: offers[0].offer_id",
+        "record 2: zones[0].circles[0].center.latitude": "nan is not from -90",
+        "record 2: zones[0].circles[0].center.longitude": "nan is not from -180",
+        "record 2: zones[0].circles[0].radius_m": "inf is not over 0",
+        "record 2: ranking_strategies[0].nearness.shape": "9 is not a Shape",
+        "record 2: ranking_strategies[0].nearness.scale": "inf is not over 0",
+        "record 2: ranking_strategies[0].nearness.offset": "inf is not 0 or more",
+        "record 2: ranking_strategies[0].weights.value": "nan is not from 0",
+    }
+    problems = {problem.field: problem.reason for problem in problems_of(tmp_path / "a.binpb")}
+    assert sorted(expected) == sorted(problems)
+    for place, reason in expected.items():
+        assert reason in problems[place]
+
+
+def test_every_unknown_id_is_told(tmp_path: Path) -> None:
+    """However many references lead nowhere, each has its problem, and the first hundred a suggestion."""
+    catalog = Catalog(catalog_id="a")
+    for number in range(150):
+        an_offer(catalog, f"offer-{number}").placement_ids.append(f"hone-screen-banner-{number}")
+    catalog.placements.add(placement_id="home-screen-banner-1")
+    write_fragments(tmp_path / "a.binpb", [catalog])
+    problems = problems_of(tmp_path / "a.binpb")
+    assert 150 == len(problems)
+    assert "did you mean 'home-screen-banner-1'?" == problems[99].fix
+    assert problems[100].fix.startswith("write the id of a placement")
+
+
+def test_a_missing_path(tmp_path: Path) -> None:
+    """A path that does not exist is one problem, with no talk of what the catalogue lacks."""
+    (problem,) = problems_of(tmp_path / "nowhere")
+    assert (str(tmp_path / "nowhere"), None, "") == (problem.file, problem.line, problem.field)
+
+
+def test_a_source_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that is gone when its place is looked for still refuses the catalogue."""
+    bad, good = Catalog(catalog_id="a"), Catalog(catalog_id="a")
+    an_offer(bad, "one").placement_ids.append("gone")
+    an_offer(good, "one")
+    versions = iter([bad, good])
+
+    def changing(source: Path, _problems: list[Problem]) -> Iterator[Fragment]:
+        yield Fragment(next(versions), str(source), lambda _path: 1, "", frozenset())
+
+    monkeypatch.setattr(document, "read", changing)
+    (problem,) = problems_of(tmp_path)
+    assert "changed while it was being read" == problem.reason
+
+
+ODD_VALUES: list[Any] = [
+    *(None, True, -1, 0, 1e300, float("nan"), "", "NO", "text", "2026-01-01", "x" * 3000, [], {}, [[]], [{}], {"a": 1}),
+    *([None], ["cafe", "caffe"], {"latitude": 91}, {"everywhere": True}, "Mo-Fr 25:00", "PH off", "SHAPE_EXP", 2**63),
+]
+
+
+def places(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Give every place in a document where a value stands, as its holder and key."""
+    for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
+        yield node, key
+        if isinstance(value, dict | list):
+            yield from places(value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), suffix=st.sampled_from(["yaml", "json"]))
+def test_a_mutated_document(data: st.DataObject, suffix: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A good document with values and names replaced is accepted or refused with problems that say where and what."""
+    content = yaml.load(GOOD, Loader=yaml.BaseLoader)  # noqa: S506 - the base loader makes nothing but texts
+    for _ in range(data.draw(st.integers(1, 3))):
+        holder, key = data.draw(st.sampled_from(list(places(content))))
+        change = data.draw(st.sampled_from(["replace", "remove", "rename", "repeat"]))
+        if change == "repeat" and isinstance(holder, list):
+            holder.append(copy.deepcopy(holder[key]))
+        elif change == "rename" and isinstance(holder, dict):
+            holder[f"{key}_x"] = holder.pop(key)
+        elif change == "remove":
+            del holder[key]
+        else:
+            holder[key] = copy.deepcopy(data.draw(st.sampled_from(ODD_VALUES)))
+    path = tmp_path_factory.getbasetemp() / f"mutated.{suffix}"
+    path.write_text(json.dumps(content) if suffix == "json" else yaml.safe_dump(content))
+    last = len(path.read_text().splitlines())
+    problems: tuple[Problem, ...] = ()
+    try:
+        assert check(path).offer_count
+    except CatalogError as error:
+        problems = error.problems
+        assert problems
+    assert all(it.file == str(path) and it.reason and it.fix for it in problems)
+    assert all(1 <= it.line <= last for it in problems if it.line is not None)
+    assert len(set(problems)) == len(problems)
