@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def _problems(fragment: Fragment, path: FieldPath, faults: Iterable[Fault]) -> I
             yield fragment.problem(place, fault.reason, fault.fix)
 
 
-@cache
+@lru_cache(maxsize=65_536)
 def _refusal(expression: str, country_code: str) -> tuple[str, str] | None:
     return refusal(expression, country_code)
 

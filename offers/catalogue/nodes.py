@@ -133,32 +133,32 @@ class _YamlComposer:
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 node = Scalar(event.start_mark.line + 1, event.value, bool(event.style))
-                self._check_tag(event)
+                self._check_tag(event.tag, node.line)
                 self._count += 1
                 self._add(node)
                 if event.anchor is not None:
                     self._anchors[event.anchor] = node, 1
             elif kind is yaml.MappingStartEvent:
-                self._start(Mapping(event.start_mark.line + 1), event)
+                self._start(Mapping(event.start_mark.line + 1), event.anchor, event.tag)
             elif kind is yaml.SequenceStartEvent:
-                self._start(Sequence(event.start_mark.line + 1), event)
+                self._start(Sequence(event.start_mark.line + 1), event.anchor, event.tag)
             elif kind in {yaml.MappingEndEvent, yaml.SequenceEndEvent}:
                 self._end()
             elif kind is yaml.AliasEvent:
-                self._alias(event)
+                self._alias(event.anchor, event.start_mark.line + 1)
             elif kind is yaml.DocumentStartEvent and self._root is not None:
                 line = event.start_mark.line + 1
                 self._report(line, "a second document begins here", "put each document into a file of its own")
                 break
         return self._root
 
-    def _start(self, node: Sequence | Mapping, event: Any) -> None:
-        self._check_tag(event)
+    def _start(self, node: Sequence | Mapping, anchor: str | None, tag: str | None) -> None:
+        self._check_tag(tag, node.line)
         if len(self._open) >= MAX_DEPTH:
             reason = f"nested deeper than {MAX_DEPTH} levels"
             raise DocumentSyntaxError(node.line, reason, "write the fields of a Catalog, which need eight")
         self._count += 1
-        self._open.append((node, event.anchor, self._count))
+        self._open.append((node, anchor, self._count))
         self._keys.append(None)
 
     def _end(self) -> None:
@@ -168,14 +168,13 @@ class _YamlComposer:
         if anchor is not None:
             self._anchors[anchor] = node, self._count - before + 1
 
-    def _alias(self, event: Any) -> None:
-        line = event.start_mark.line + 1
-        if event.anchor not in self._anchors:
-            reason = f"the alias *{event.anchor} names nothing that ends before it"
-            self._report(line, reason, f"mark the value it stands for with &{event.anchor} further up")
+    def _alias(self, anchor: str, line: int) -> None:
+        if anchor not in self._anchors:
+            reason = f"the alias *{anchor} names nothing that ends before it"
+            self._report(line, reason, f"mark the value it stands for with &{anchor} further up")
             self._add(Scalar(line, "", quoted=False))
             return
-        node, size = self._anchors[event.anchor]
+        node, size = self._anchors[anchor]
         self._count += size
         self._aliased += size
         if self._aliased > MAX_EXPANDED:
@@ -199,11 +198,10 @@ class _YamlComposer:
             else:
                 self._report(key.line, "the key of a map is not a name", "write a field name before the colon")
 
-    def _check_tag(self, event: Any) -> None:
-        if event.tag is not None:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            reason = f"the tag {tag} cannot be used"
-            self._report(event.start_mark.line + 1, reason, "leave it out: the schema says what a value is")
+    def _check_tag(self, tag: str | None, line: int) -> None:
+        if tag is not None:
+            reason = f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} cannot be used"
+            self._report(line, reason, "leave it out: the schema says what a value is")
 
 
 _JSON_TOKEN = re.compile(

@@ -20,7 +20,7 @@ from google.type.money_pb2 import Money
 from offers.catalogue.nodes import Path
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.v1.catalog_pb2 import Catalog, Placement
-from offers.v1.offer_pb2 import Availability, Benefit, Creative, Offer, Redemption, Target
+from offers.v1.offer_pb2 import Availability, Benefit, Bundle, Creative, FreeDelivery, Offer, Redemption, Target
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 from offers.v1.venue_pb2 import Circle, Venue, Zone
 
@@ -137,7 +137,7 @@ def check_zone(zone: Zone, faults: Faults) -> None:
     _check_country(zone.country_code, ("country_code",), faults)
 
 
-def check_offer(offer: Offer, faults: Faults) -> None:
+def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - calls would cost more than the checks
     """Check an offer, but for the ids it names and its opening hours, which depend on the rest of the catalogue."""
     if not _ID(offer.offer_id):
         faults.append(_bad_id(("offer_id",), offer.offer_id, 128))
@@ -192,14 +192,9 @@ def _check_benefit(benefit: Benefit, faults: Faults) -> None:
     elif kind == "fixed_price":
         _check_money(benefit.fixed_price, ("benefit", kind), faults, over_zero=False)
     elif kind == "free_delivery":
-        delivery = benefit.free_delivery
-        if delivery.HasField("maximum_distance_m") and not 0 < delivery.maximum_distance_m < inf:
-            path = ("benefit", kind, "maximum_distance_m")
-            faults.append(
-                Fault(path, f"{delivery.maximum_distance_m:.12g} is not over 0", "write metres, such as 3000")
-            )
+        _check_delivery(benefit.free_delivery, faults)
     elif kind == "bundle":
-        _check_bundle(benefit, faults)
+        _check_bundle(benefit.bundle, faults)
     elif kind == "custom":
         _check_text(benefit.custom, 200, ("benefit", kind), faults)
     else:
@@ -212,8 +207,13 @@ def _check_benefit(benefit: Benefit, faults: Faults) -> None:
         _check_money(benefit.maximum_discount, ("benefit", "maximum_discount"), faults, over_zero=True)
 
 
-def _check_bundle(benefit: Benefit, faults: Faults) -> None:
-    bundle = benefit.bundle
+def _check_delivery(delivery: FreeDelivery, faults: Faults) -> None:
+    if delivery.HasField("maximum_distance_m") and not 0 < delivery.maximum_distance_m < inf:
+        path = ("benefit", "free_delivery", "maximum_distance_m")
+        faults.append(Fault(path, f"{delivery.maximum_distance_m:.12g} is not over 0", "write metres, such as 3000"))
+
+
+def _check_bundle(bundle: Bundle, faults: Faults) -> None:
     if bundle.quantity < 1:
         reason = f"{bundle.quantity} is not 1 or more" if bundle.quantity else "missing"
         faults.append(Fault(("benefit", "bundle", "quantity"), reason, "write the pieces received, 1 or more"))

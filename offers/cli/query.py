@@ -50,7 +50,7 @@ def query(  # noqa: PLR0913 - what a context may say
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=2**64 - 1, help="Orders offers of equal score.", rich_help_panel="What"),
+        typer.Option(metavar="N", help="Orders offers of equal score: 0 to 2^64 - 1.", rich_help_panel="What"),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show how each score comes about.", rich_help_panel="Answer")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the response as JSON.", rich_help_panel="Answer")] = False,
@@ -79,12 +79,12 @@ def query(  # noqa: PLR0913 - what a context may say
             currency=currency,
             channel=channel,
         )
+        view = VIEW_FULL if full else VIEW_BASIC
+        request = GetOffersRequest(
+            context=moment, placement=placement, max_offers=max_offers, view=view, seed=seed, catalog=catalog
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    view = VIEW_FULL if full else VIEW_BASIC
-    request = GetOffersRequest(
-        context=moment, placement=placement, max_offers=max_offers, view=view, seed=seed, catalog=catalog
-    )
     with OffersClient(target, timeout_s=timeout) as client:
         try:
             response = client.get_offers(request)
@@ -156,7 +156,7 @@ def _show(request: "GetOffersRequest", response: "GetOffersResponse", zone: tzin
     for offer in response.offers:
         far = distance_words(offer.distance_m) if offer.HasField("distance_m") else ""
         words = (offer.title, benefit_words(offer.benefit), far, reason_words(offer), until_words(offer, asked, zone))
-        table.add_row(str(offer.rank), *map(Text, words), f"{offer.score:.3g}")
+        table.add_row(str(offer.rank), *map(Text, words), f"{offer.score:#.3g}")
     if response.offers:
         console.print(table)
     else:
@@ -180,7 +180,7 @@ def _factors(offer: "Proposition") -> "Table":
     from offers.v1.offer_service_pb2 import FactorName
 
     table = Table("factor", title=Text(f"{offer.rank}. {offer.title}"), title_justify="left", show_footer=True)
-    table.add_column("value ^ weight", footer=f"score {offer.score:.3g}", justify="right")
+    table.add_column("value ^ weight", footer=f"score {offer.score:#.3g}", justify="right")
     total = sum(factor.log_contribution for factor in offer.factors)
     table.add_column("log contribution", footer=f"{total:+.4f}", justify="right")
     for factor in offer.factors:

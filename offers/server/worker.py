@@ -14,7 +14,6 @@ import orjson
 import structlog
 from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_status import rpc_status
 
 from offers.catalogue.snapshot import open_snapshot
@@ -23,6 +22,7 @@ from offers.errors import OffersError
 from offers.model.query import Query
 from offers.server import convert
 from offers.server.live import Live
+from offers.server.mirror import reflection_handlers
 from offers.server.offer_service import OfferService
 from offers.settings import Settings
 from offers.v1 import offer_service_pb2
@@ -87,11 +87,9 @@ class Worker:
             ],
         )
         offers = OfferService(self.live, clock)
-        names = [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        mirror = reflection.ReflectionServicer(names)
         self._server.add_generic_rpc_handlers((
             raw_handlers(SERVICE, {"GetOffers": offers.get_offers, "BatchGetOffers": offers.batch_get_offers}),
-            *(_reflection(mirror, version) for version in ("v1alpha", "v1")),
+            *reflection_handlers([SERVICE, health.SERVICE_NAME]),
             *extra,
         ))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
@@ -127,18 +125,6 @@ class Worker:
     def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in self._services:
             self.health.set(service, status)
-
-
-def _reflection(mirror: reflection.ReflectionServicer, version: str) -> grpc.GenericRpcHandler:
-    """Reflection under v1alpha, and under v1, whose messages are the same on the wire."""
-    handler = grpc.stream_stream_rpc_method_handler(
-        mirror.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    return grpc.method_handlers_generic_handler(
-        f"grpc.reflection.{version}.ServerReflection", {"ServerReflectionInfo": handler}
-    )
 
 
 def warm_engine(path: Path) -> Engine:

@@ -16,6 +16,7 @@ from offers.catalogue.check import check
 from offers.catalogue.document import Fragment, write_fragments
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_pb2 import Offer
 
 HERE = Path(__file__).parent
 BAD = HERE / "bad"
@@ -82,7 +83,7 @@ def problems_of(source: Path) -> tuple[Problem, ...]:
     return raised.value.problems
 
 
-def an_offer(catalog: Catalog, offer_id: str) -> Any:
+def an_offer(catalog: Catalog, offer_id: str) -> Offer:
     """Add an offer that is shown everywhere."""
     offer = catalog.offers.add(offer_id=offer_id, title=offer_id)
     offer.benefit.percent_off = 10
@@ -236,7 +237,7 @@ ODD_VALUES: list[Any] = [
 ]
 
 
-def places(node: Any) -> Iterator[tuple[Any, Any]]:
+def places(node: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:
     """Give every place in a document where a value stands, as its holder and key."""
     for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
         yield node, key

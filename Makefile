@@ -1,0 +1,127 @@
+# Needs python3 (3.11 or newer) and make; everything else goes into .venv and build.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check lint types imports buf breaking protos format bench lock clean package
+
+PYTHON ?= python3
+PORT ?= 50051
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+CHECKED := offers tests protos $(wildcard benchmarks)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '%-10s %s\n' "$$name" "$$text"; done
+
+run: $(INSTALLED) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE=1 to stop after it
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null \
+		|| { echo "port $(PORT) is taken: stop what listens there, or choose another: make run PORT=50052" >&2; exit 1; }
+	@echo "Starting a server on localhost:$(PORT); the first start takes some seconds longer."
+	@$(BIN)/offers serve --port $(PORT) --drain-s 0 --log-level warning & server=$$!; \
+	trap 'exit 130' INT TERM; \
+	trap 'kill $$server 2>/dev/null; wait $$server || true' EXIT; \
+	until $(BIN)/python -c 'from offers.client import OffersClient as C; C("localhost:$(PORT)").wait_until_serving(1)' \
+		2>/dev/null; do \
+		kill -0 $$server 2>/dev/null || { echo "the server did not start" >&2; exit 1; }; \
+	done; \
+	echo "What may be shown now on the Place de la République in Paris:"; \
+	$(BIN)/offers query --lat 48.8674 --lng 2.3636 --time-zone Europe/Paris --target localhost:$(PORT) || exit; \
+	echo "Ask the next one:"; \
+	echo "  $(BIN)/offers query --lat 48.8674 --lng 2.3636 --at 12:15 --time-zone Europe/Paris --full" \
+		"--target localhost:$(PORT)"; \
+	test -z "$(ONCE)" || exit 0; \
+	echo "Serving until Ctrl-C."; \
+	wait $$server
+
+test: $(INSTALLED) build/protoc ## Run all tests; ARGS="-k client" for some
+	$(BIN)/pytest -n 2 $(ARGS)
+
+check: lint types imports buf breaking test ## Run everything that must pass, as .ci/run does
+
+lint: $(INSTALLED) ## Check style
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+types: $(INSTALLED) ## Check types
+	$(BIN)/mypy $(wildcard offers tests benchmarks protos/generate.py)
+
+imports: $(INSTALLED) ## Check that imports point down only
+	$(BIN)/lint-imports
+
+buf: $(INSTALLED) build/imports ## Check the protos
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+
+# Compares with where this branch left main or, on main, with the last commit (uncommitted changes) or the one before.
+# The earlier state is laid out as files: buf would look for build/imports in the commit, where it is not.
+breaking: $(INSTALLED) build/imports ## Check that the protos break no caller; AGAINST=commit
+	@base='$(AGAINST)'; \
+	if [ -z "$$base" ]; then \
+		head=$$(git rev-parse --verify --quiet HEAD); \
+		base=$$(git merge-base HEAD origin/main 2>/dev/null || git merge-base HEAD main 2>/dev/null || echo "$$head"); \
+		if [ "$$base" = "$$head" ] && git diff --quiet HEAD -- protos; then \
+			base=$$(git rev-parse --verify --quiet HEAD~1); \
+		fi; \
+	fi; \
+	if [ -z "$$base" ] || ! git cat-file -e "$$base:buf.yaml" 2>/dev/null; then \
+		echo "breaking: skipped, there are no earlier protos to compare with"; exit 0; \
+	fi; \
+	rm -rf build/against && mkdir -p build/against/build && cp -R build/imports build/against/build && \
+	git archive "$$base" buf.yaml protos | tar -x -C build/against && \
+	$(BIN)/buf breaking --against build/against && echo "breaking: nothing since $$base"
+
+protos: $(INSTALLED) build/protoc ## Generate offers/v1 from protos
+	$(BIN)/python protos/generate.py .
+
+format: $(INSTALLED) build/imports ## Put code and protos into shape
+	$(BIN)/ruff check --fix-only $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/buf format --write protos
+
+bench: $(INSTALLED) ## Measure; QUICK=1 for less than a minute
+	$(BIN)/python -m benchmarks
+
+lock: $(INSTALLED) build/uv ## Pin the newest versions pyproject.toml allows
+	build/uv/bin/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --all-extras --output-file requirements.lock pyproject.toml
+
+package: $(INSTALLED) ## Build the wheel into build/dist
+	rm -rf build/lib build/bdist.*
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+	@ls build/dist
+
+clean: ## Remove all that make made
+	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is missing or older than 3.11: install a newer one, or name it: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot make environments: install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@echo "Installing into .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+# The generator of offers/v1, apart from the environment because it is older than the runtime.
+build/protoc: protos/requirements.lock $(INSTALLED)
+	@rm -rf $@
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target $@ -r $<
+	@touch $@
+
+# The protos ours import, so that buf needs no network.
+build/imports: $(INSTALLED)
+	@rm -rf $@
+	@$(BIN)/python -c 'import shutil; from pathlib import Path; import google.api.http_pb2 as found; \
+	root = Path(found.__file__).parents[2]; \
+	[(shutil.copytree(root / part, Path("$@") / part, ignore=lambda folder, names: \
+	[name for name in names if not name.endswith(".proto")])) for part in ("google/api", "google/rpc", "google/type")]'
+	@touch $@
+
+build/uv: $(INSTALLED)
+	@rm -rf $@
+	@$(BIN)/python -m pip install --quiet --target $@ uv
+	@touch $@

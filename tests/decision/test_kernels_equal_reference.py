@@ -1,0 +1,132 @@
+"""The compiled decision and its plain-Python reference give the same answers on random catalogues and requests."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from google.type.latlng_pb2 import LatLng
+from hypothesis import given, settings
+
+from offers.catalogue.document import write_document
+from offers.catalogue.publish import publish
+from offers.catalogue.snapshot import open_snapshot
+from offers.decision import reference
+from offers.decision.engine import Engine
+from offers.decision.reference import Ranked
+from offers.server.convert import query_of
+from offers.server.live import Live
+from offers.server.offer_service import OfferService
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
+from offers.v1.venue_pb2 import Circle
+from tests import strategies
+
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - files that need not reach a disk
+NEAR_M = 1e-6
+"""Closer to an edge, or to a tie between two places, rounding may decide."""
+NEAR_SCORE = 1e-8
+"""Scores (logarithms) that differ by less may be put in either order, unless their factors are the very same."""
+
+
+@contextmanager
+def service_of(catalog: Catalog) -> Iterator[OfferService]:
+    """Compile a catalogue as a server does, and answer from it."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        document = Path(folder, "catalog.binpb")
+        write_document(document, catalog)
+        published = publish(document, Path(folder))
+        yield OfferService(Live([Engine(open_snapshot(published.path))]), lambda: 0.0)
+
+
+def undecided(catalog: Catalog, here: LatLng) -> bool:
+    """Whether a location is on an edge, or as far from one place of an offer as from another, but for rounding."""
+    for offer in catalog.offers:
+        circles = strategies.reaches_of(catalog, offer)
+        away = sorted((reference.distance_m(here, one.center), one.radius_m, _place(one)) for one in circles)
+        if any(abs(distance - radius) < NEAR_M for distance, radius, _ in away):
+            return True
+        if any(one[0] - other[0] > -NEAR_M and one[2] != other[2] for one, other in pairwise(away)):
+            return True
+    return False
+
+
+def _place(circle: Circle) -> tuple[float, float]:
+    return circle.center.latitude, circle.center.longitude
+
+
+def check_one(catalog: Catalog, wanted: Ranked, got: Proposition, here: LatLng) -> None:
+    """Hold everything said of an offer against the reference."""
+    assert wanted.distance_m is None or math.isclose(wanted.distance_m, got.distance_m, rel_tol=1e-9, abs_tol=NEAR_M)
+    assert (wanted.distance_m is not None) == got.HasField("distance_m")
+    if wanted.venue_id != got.venue_id:  # another venue at the very same place is as good
+        points = {venue.venue_id: venue.point for venue in catalog.venues}
+        assert bool(wanted.venue_id) <= bool(wanted.distance_m is not None)
+        if got.venue_id:
+            assert math.isclose(wanted.distance_m or 0, reference.distance_m(here, points[got.venue_id]), abs_tol=NEAR_M)
+        if wanted.venue_id and not got.venue_id:
+            assert points[wanted.venue_id] in [circle.center for circle in strategies.reaches(catalog)]
+    assert wanted.valid_until == (got.valid_until.seconds if got.HasField("valid_until") else None)
+    assert wanted.redeemable == got.redeemable_now
+    logs = [factor.log_contribution for factor in got.factors]
+    assert math.isclose(wanted.log_score, math.fsum(logs), rel_tol=1e-9, abs_tol=1e-9)
+    assert math.isclose(math.exp(wanted.log_score), got.score, rel_tol=1e-8)
+    for (value, weight), factor in zip(wanted.factors, got.factors, strict=True):
+        assert math.isclose(value, factor.value, rel_tol=1e-7)
+        assert weight == factor.weight
+
+
+def check_order(wanted: list[Ranked], got: list[str]) -> None:
+    """Hold an order against the reference's: exactly, but where only rounding tells two scores apart."""
+    start = 0
+    runs: list[list[Ranked]] = []
+    for one in wanted:
+        if runs and runs[-1][-1].log_score - one.log_score < NEAR_SCORE:
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    for run in runs:
+        ours = got[start : start + len(run)]
+        names = [one.offer_id for one in run]
+        same = len(list(groupby((one.factors, one.distance_m) for one in run))) == 1
+        assert names[: len(ours)] == ours if same else set(ours) <= set(names)
+        start += len(run)
+
+
+def check(catalog: Catalog, service: OfferService, request: GetOffersRequest) -> None:
+    """Ask both for one answer, and hold them equal."""
+    here = request.context.location.point
+    if request.context.HasField("location") and undecided(catalog, here):
+        return
+    query = query_of(request, 0)
+    answer = GetOffersResponse.FromString(service.get_offers(request.SerializeToString()))
+    everything, eligible = all_of(catalog, request)
+    best, _ = reference.decide(catalog, query)
+    assert eligible == answer.eligible_count
+    assert len(best) == len(answer.offers)
+    assert len({one.offer_id for one in answer.offers}) == len(answer.offers)
+    check_order(everything, [one.offer_id for one in answer.offers])
+    by_id = {one.offer_id: one for one in everything}
+    for got in answer.offers:
+        check_one(catalog, by_id[got.offer_id], got, here)
+
+
+def all_of(catalog: Catalog, request: GetOffersRequest) -> tuple[list[Ranked], int]:
+    """All that qualify for a request, as many as they are: its placement holds no fewer, for once."""
+    whole = Catalog()
+    whole.CopyFrom(catalog)
+    for placement in whole.placements:
+        placement.ClearField("max_offers")
+    return reference.decide(whole, query_of(request, 0)._replace(max_offers=100))
+
+
+@settings(max_examples=100)
+@given(strategies.makers, strategies.sizes)
+def test_engine_equals_reference(maker: strategies.Maker, size: int) -> None:
+    """The same offers in the same order, with the same venue, distance, end, score, factors and count."""
+    catalog = maker.catalog(size)
+    with service_of(catalog) as service:
+        for _ in range(25):
+            check(catalog, service, maker.request(catalog))

@@ -1,0 +1,291 @@
+"""Random catalogues that go to every edge of the schema, and requests that go to every edge of them.
+
+Hypothesis chooses the seed and the size, `random` the rest: thousands of draws a catalogue would take hypothesis longer
+than all else. An offer depends on the seed and its own number only, so that a failure shrinks to few offers.
+"""
+
+from collections.abc import Sequence
+from random import Random
+
+from geopy.distance import geodesic
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.interval_pb2 import Interval
+from google.type.latlng_pb2 import LatLng
+from google.type.money_pb2 import Money
+from hypothesis import strategies as st
+
+from offers.v1.catalog_pb2 import Catalog, Placement
+from offers.v1.context_pb2 import Context, Location
+from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
+from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
+from offers.v1.ranking_pb2 import Decay, FactorWeights, RankingStrategy
+from offers.v1.venue_pb2 import Circle, Venue, Zone
+
+ANCHORS = (
+    (48.8566, 2.3522),
+    (0.0, 0.0),
+    (0.0, 180.0),
+    (0.0, -180.0),
+    (-16.5, 179.999),
+    (90.0, 0.0),
+    (89.9995, -120.0),
+    (-90.0, 77.0),
+    (-89.2, 180.0),
+    (65.7, -168.9),
+)
+"""Places around which things are put, so that they overlap: a city, the poles, the equator, the antimeridian."""
+RADII = (1.0, 30.0, 247.5, 250.0, 800.0, 2_500.0, 20_000.0, 150_000.0, 999_999.0, 1_000_000.0)
+"""From the smallest to the largest reach, over several levels of the grid."""
+ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Africa/Monrovia", "Asia/Kathmandu", "Pacific/Apia")
+COUNTRIES = ("FR", "US", "JP")
+INSTANTS = (
+    0,  # the first
+    63_593_070,  # Monrovia gives up its seconds, 1972-01-07T00:44:30Z
+    1_325_239_200,  # Samoa skips a day, 2011-12-30T10:00Z
+    1_774_746_000,  # Paris goes forward, 2026-03-29T01:00Z
+    1_792_890_000,  # Paris goes back, 2026-10-25T01:00Z
+    1_775_314_800,  # Lord Howe goes back by half an hour, 2026-04-04T15:00Z
+    1_781_524_800,  # an ordinary Monday, 2026-06-15T12:00Z
+    4_102_444_799,  # the last
+)
+STEPS = (-604_800, -90_000, -7_200, -3_601, -3_600, -1, 0, 1, 59, 60, 1_799, 3_600, 5_400, 43_200, 86_400, 2_592_000)
+LAST = 4_102_444_799
+VENUE_IDS, ZONE_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2")
+WRITTEN_HOURS = (
+    "24/7",
+    "off",
+    "Mo-Fr 09:00-17:00; PH off",
+    "PH 10:00-12:00",
+    "Mo-Su 10:00-20:00; Mar 29 off",
+    "Mo[1] 10:00-12:00",
+    "week 01-53/2 Mo-Fr 08:00-12:00",
+    "2026 Mar 29 00:00-24:00",
+    "Jan 01 00:00-24:00",
+    "Feb 29",
+    '00:00-24:00; Mo 10:00-11:00 off "cleaning"',
+    "Sa-Mo 18:00-06:00",
+    "Mo-Su 00:00-12:00,12:00-24:00",
+)
+"""Forms beside the weekly ones made from scratch: all week, never, holidays, dates, the nth weekday, comments."""
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+class Maker:
+    """Makes the parts of one catalogue, and requests of it, all about the same few places and instants."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.anchors = self.random.sample(ANCHORS, 2)
+        self.instants = self.random.sample(INSTANTS, 2)
+
+    def some(self, names: Sequence[str]) -> list[str]:
+        """None of some names, more often than not, or one or two."""
+        return self.random.sample(names, self.random.choice([0, 0, 0, 1, 2]))
+
+    def chance(self, share: float) -> bool:
+        """True in that share of cases."""
+        return self.random.random() < share
+
+    def weekly_hours(self) -> str:
+        """Weekly rules; spans may touch, overlap, and end after midnight."""
+        pick, rules = self.random.choice, []
+        for _ in range(pick([1, 1, 2, 3])):
+            days = pick(["", "", "Mo-Fr ", "Sa,Su ", "We ", "Fr-Mo ", "Su "])
+            spans = []
+            for _ in range(pick([1, 1, 2])):
+                start = pick([0, 1, 120, 150, 600, 720, 1_320, 1_439])
+                end = start + pick([1, 59, 60, 120, 480, 720, 1_440])
+                spans.append(f"{_clock(start)}-{_clock(end if start else min(end, 24 * 60))}")
+            rules.append(days + (",".join(spans) if self.chance(0.85) else "off"))
+        return "; ".join(rules)
+
+    def hours(self) -> str:
+        """No limit, weekly rules, or rules of another form."""
+        kind = self.random.random()
+        return "" if kind < 0.5 else self.weekly_hours() if kind < 0.8 else self.random.choice(WRITTEN_HOURS)
+
+    def instant(self) -> int:
+        """Seconds from 1970 to 2100, at or beside a moment at which something changes."""
+        second = self.random.choice(self.instants) + self.random.choice(STEPS)
+        return min(max(second, 0), LAST)
+
+    def point(self) -> LatLng:
+        """A position at an anchor or some way off, in odd fractions so that few are equally far from another."""
+        latitude, longitude = self.random.choice(self.anchors)
+        away = self.random.choice([0.0, 0.000_013_7, 0.002_917, 0.002_917, 0.031_37, 0.717_1, 4.313_9])
+        latitude = min(max(latitude + away * self.random.uniform(-1, 1), -90.0), 90.0)
+        longitude += away * self.random.uniform(-1, 1)
+        return LatLng(latitude=latitude, longitude=longitude - 360 * round(longitude / 360))
+
+    def window(self) -> Interval:
+        """A window with two ends, or one of them left open."""
+        start = self.instant()
+        length = self.random.choice([1, 60, 3_600, 90_000, 2_592_000, 2_592_000])
+        end = min(start + length, LAST + 1)
+        window = Interval(start_time=Timestamp(seconds=start), end_time=Timestamp(seconds=end))
+        if self.chance(0.25):
+            window.ClearField("start_time")
+        elif self.chance(0.3):
+            window.ClearField("end_time")
+        return window
+
+    def decay(self) -> Decay:
+        """Any shape; a scale of 100 at least, so that a rounding of the distance is no rounding of the score."""
+        pick = self.random.choice
+        decay = Decay(shape=pick(Decay.Shape.values()), scale=pick([100, 1e3, 7_200, 1e12]), offset=pick([0.0, 500.0, 1e6]))
+        if self.chance(0.5):
+            decay.decay = pick([0.01, 0.5, 0.999])
+        if self.chance(0.5):
+            decay.minimum = pick([1e-9, 0.25, 1.0])
+        return decay
+
+    def ranking_strategy(self, identity: str) -> RankingStrategy:
+        """A strategy with any part left out, and weights down to 0."""
+        pick = self.random.choice
+        strategy = RankingStrategy(ranking_strategy_id=identity)
+        if self.chance(0.6):
+            strategy.nearness.CopyFrom(self.decay())
+        if self.chance(0.6):
+            strategy.timeliness.CopyFrom(self.decay())
+        if self.chance(0.5):
+            strategy.nearness_without_distance = pick([0.01, 0.5, 1.0])
+        if self.chance(0.6):
+            weights = [0.0, 0.5, 1.0, 2.0]
+            strategy.weights.CopyFrom(FactorWeights(nearness=pick(weights), timeliness=pick(weights), value=pick(weights)))
+        return strategy
+
+    def circle(self) -> Circle:
+        """A circle of any size."""
+        return Circle(center=self.point(), radius_m=self.random.choice(RADII))
+
+    def venue(self, identity: str) -> Venue:
+        """A venue, perhaps with a time zone and country of its own."""
+        zone, country = self.random.choice(["", "", "", *ZONES]), self.random.choice(["", *COUNTRIES])
+        reach = self.random.choice(RADII)
+        return Venue(venue_id=identity, point=self.point(), radius_m=reach, time_zone=zone, country_code=country)
+
+    def zone(self, identity: str) -> Zone:
+        """A zone of one to three circles."""
+        circles = [self.circle() for _ in range(self.random.randint(1, 3))]
+        zone, country = self.random.choice(["", *ZONES]), self.random.choice(["", *COUNTRIES])
+        return Zone(zone_id=identity, circles=circles, time_zone=zone, country_code=country)
+
+    def target(self) -> Target:
+        """Everywhere, a venue, a chain, circles, zones, or a mixture."""
+        kind = self.random.choice(["everywhere", "venue", "chain", "circles", "zones", "mixed"])
+        target = Target(everywhere=kind == "everywhere")
+        if kind in {"venue", "chain", "mixed"}:
+            target.venue_ids.extend(self.random.sample(VENUE_IDS, 1 if kind == "venue" else self.random.randint(2, 4)))
+            if self.chance(0.5):
+                target.radius_m = self.random.choice(RADII)
+        if kind in {"circles", "mixed"}:
+            target.circles.extend(self.circle() for _ in range(self.random.randint(1, 2)))
+        if kind in {"zones", "mixed"}:
+            target.zone_ids.extend(self.random.sample(ZONE_IDS, self.random.randint(1, 2)))
+        return target
+
+    def offer(self, number: int) -> Offer:
+        """An offer with any part left out; the same for the same number."""
+        self.random.seed(f"{self.seed} {number}")
+        pick = self.random.choice
+        offer = Offer(offer_id=f"o{number * 7919 % 1009}", title=f"offer {number}", target=self.target())
+        euros = Money(currency_code="EUR", units=5)
+        kinds = [Benefit(percent_off=20), Benefit(amount_off=euros), Benefit(custom="a", minimum_order=euros)]
+        offer.benefit.CopyFrom(pick(kinds))
+        windows = [self.window() for _ in range(pick([0, 0, 1, 2, 3]))]
+        offer.availability.CopyFrom(Availability(windows=windows, opening_hours=self.hours()))
+        if self.chance(0.3):
+            offer.redemption.CopyFrom(Redemption(opening_hours=self.hours(), required_when_shown=self.chance(0.5)))
+            if self.chance(0.5):
+                offer.redemption.window.CopyFrom(self.window())
+        # Where several places are equally near, which one's clock tells whether a benefit may be used is not laid
+        # down: then one clock for all.
+        several = offer.redemption.opening_hours and not offer.target.everywhere
+        offer.availability.time_zone = pick(ZONES if several else ("", "", *ZONES))
+        offer.availability.country_code = pick(COUNTRIES if several else ("", *COUNTRIES))
+        offer.placement_ids.extend(self.some(["home", "map"]))
+        offer.language_codes.extend(self.some(["fr", "fr-CA", "en", "pt-BR"]))
+        offer.currency_codes.extend(self.some(["EUR", "USD"]))
+        offer.channels.extend(self.some(["app", "web"]))
+        if self.chance(0.5):
+            offer.value = pick([0.01, 0.5, 1.0])
+        if self.chance(0.3):
+            offer.lever = pick([0.25, 0.5, 1.0])
+        offer.fallback = self.chance(0.15)
+        return offer
+
+    def catalog(self, size: int) -> Catalog:
+        """A catalogue of so many offers."""
+        catalog = Catalog(catalog_id="random", country_code="FR", time_zone=self.random.choice(["", *ZONES]))
+        catalog.venues.extend(map(self.venue, VENUE_IDS))
+        catalog.zones.extend(map(self.zone, ZONE_IDS))
+        catalog.ranking_strategies.extend(map(self.ranking_strategy, ("first", "second")))
+        catalog.default_ranking_strategy_id = self.random.choice(["", "first"])
+        home = Placement(placement_id="home", channel="app", ranking_strategy_id="first")
+        if self.chance(0.5):
+            home.max_offers = self.random.randint(1, 5)
+        catalog.placements.extend([home, Placement(placement_id="map", ranking_strategy_id="second")])
+        catalog.offers.extend(map(self.offer, range(size)))
+        return catalog
+
+    def location(self, around: Sequence[Circle]) -> LatLng | None:
+        """Nowhere, at a centre, inside, beside the edge of a circle on either side, or somewhere else."""
+        if self.chance(0.1):
+            return None
+        if not around or self.chance(0.1):
+            return self.point()
+        circle = self.random.choice(around)
+        share = self.random.choice([0.0, 0.2, 0.4, 0.7, 0.999, 0.999_99, 1.000_01, 1.001, 1.7])
+        return beyond(circle.center, self.random.uniform(0, 360), share * circle.radius_m)
+
+    def request(self, catalog: Catalog) -> GetOffersRequest:
+        """A request, time included, in the FULL view."""
+        pick = self.random.choice
+        context = Context(time=Timestamp(seconds=self.instant()), time_zone=pick(["", *ZONES]))
+        location = self.location(reaches(catalog))
+        if location is not None:
+            context.location.CopyFrom(Location(point=location))
+        context.language_code = pick(["", "", "", "fr", "FR-ca-x-abc", "de"])
+        context.currency_code = pick(["", "", "", "EUR", "JPY"])
+        placement = pick(["", "", "home", "map"])
+        context.channel = pick(["", "", "app"] if placement == "home" else ["", "", "app", "web"])
+        request = GetOffersRequest(context=context, placement=placement, view=VIEW_FULL, request_id="the same")
+        request.max_offers = pick([1, 3, 100, 100])
+        if self.chance(0.5):
+            request.seed = pick([0, 1, 2**63, 2**64 - 1])
+        return request
+
+
+def reaches(catalog: Catalog) -> list[Circle]:
+    """Every circle within which an offer may be shown."""
+    return [circle for offer in catalog.offers for circle in reaches_of(catalog, offer)]
+
+
+def reaches_of(catalog: Catalog, offer: Offer) -> list[Circle]:
+    """Every circle within which one offer may be shown."""
+    target = offer.target
+    found = list(target.circles)
+    found += [circle for zone in catalog.zones if zone.zone_id in target.zone_ids for circle in zone.circles]
+    found += [
+        Circle(center=venue.point, radius_m=target.radius_m if target.HasField("radius_m") else venue.radius_m)
+        for venue in catalog.venues
+        if venue.venue_id in target.venue_ids
+    ]
+    return found
+
+
+def beyond(point: LatLng, bearing: float, metres: float) -> LatLng:
+    """The point so many metres along the ground from another, in a direction in degrees from north."""
+    end = geodesic(meters=metres).destination((point.latitude, point.longitude), bearing)
+    longitude = end.longitude - 360 * round(end.longitude / 360)
+    return LatLng(latitude=min(max(end.latitude, -90.0), 90.0), longitude=longitude)
+
+
+makers = st.builds(Maker, st.integers(0, 2**32 - 1))
+"""Makers of every seed."""
+sizes = st.integers(1, 40)
+"""How many offers a catalogue has."""
