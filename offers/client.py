@@ -79,7 +79,7 @@ class OffersCallError(OffersError):
         """The fields that cannot be used, where the code is INVALID_ARGUMENT."""
 
 
-def context(  # noqa: PLR0913 - what is known of a moment, each by name
+def context(  # noqa: C901, PLR0913 - what is known of a moment, each by name
     *,
     lat: float | None = None,
     lng: float | None = None,
@@ -203,13 +203,11 @@ class OffersClient:
         self._channel.close()
 
     def __enter__(self) -> Self:
-        """Give the client itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
         self.close()
 
     def _timeout(self, timeout_s: float | None) -> float:
@@ -284,13 +282,11 @@ class AsyncOffersClient:
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
-        """Give the client itself."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
         await self.close()
 
     def _timeout(self, timeout_s: float | None) -> float:

@@ -114,7 +114,9 @@ def test_help_lists_the_commands_each_on_a_line(offers: Run) -> None:
 
     assert 0 == shown.status
     for name in ("serve", "query", "validate", "import", "compile"):
-        assert 1 == sum(line.startswith(f"│ {name} ") and line.rstrip(" │").endswith(".") for line in shown.out.splitlines())
+        assert 1 == sum(
+            line.startswith(f"│ {name} ") and line.rstrip(" │").endswith(".") for line in shown.out.splitlines()
+        )
     assert shown.out.index("Server") < shown.out.index("Catalogue") < shown.out.index("Examples")
 
 
@@ -298,7 +300,9 @@ def test_validate_counts_what_is_in_a_good_document(tmp_path: Path, offers: Run)
 def test_validate_tells_every_problem(tmp_path: Path, offers: Run) -> None:
     """A line per problem with file, line and field on stdout, their number on stderr, exit status 1."""
     document = tmp_path / "catalog.yaml"
-    document.write_text(CATALOGUE.replace("percent_off: 20", "percent_off: 120").replace("[centre]", "[center]"), "utf-8")
+    document.write_text(
+        CATALOGUE.replace("percent_off: 20", "percent_off: 120").replace("[centre]", "[center]"), "utf-8"
+    )
 
     shown = offers("validate", document)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from offers.catalogue import document, rules
 from offers.catalogue.document import Fragment
-from offers.catalogue.nodes import Path as FieldPath
+from offers.catalogue.document.nodes import Path as FieldPath
 from offers.catalogue.rules import Fault
 from offers.catalogue.schedules import refusal
 from offers.errors import CatalogError, Problem

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from offers.catalogue import snapshot
 from offers.catalogue.compile import compile_snapshot
-from offers.catalogue.document import SUFFIXES
+from offers.catalogue.document import files
 from offers.errors import CatalogError, Problem, SnapshotError
 
 ATTEMPTS = 3
@@ -46,23 +46,10 @@ def publish(source: Path, data_dir: Path) -> Published:
     raise CatalogError([problem])
 
 
-def files_of(source: Path) -> list[Path]:
-    """The files a document is read from, sorted. A folder's others, and hidden ones, are not part of it."""
-    if not source.is_dir():
-        return [source]
-    return sorted(
-        path
-        for path in source.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-    )
-
-
 def fingerprint(source: Path) -> str:
     """16 hexadecimal digits: the same for the same content, names, snapshot format and time zone data."""
     digest = hashlib.sha256(f"{snapshot.FORMAT} {version_of('tzdata')} {version_of('opening-hours-py')}".encode())
-    for path in files_of(source):
+    for path in files(source, []):
         digest.update(f"\0{path.name if path == source else path.relative_to(source)}\0".encode())
         try:
             with path.open("rb") as file:
@@ -78,7 +65,7 @@ def fingerprint(source: Path) -> str:
 def stamp(source: Path) -> tuple[tuple[str, int, int, int], ...]:
     """What changes when a document is edited, without reading it: names, times, sizes and inodes of its files."""
     found = []
-    for path in files_of(source):
+    for path in files(source, []):
         try:
             status = path.stat()
         except OSError:

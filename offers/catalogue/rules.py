@@ -17,7 +17,7 @@ from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
-from offers.catalogue.nodes import Path
+from offers.catalogue.document.nodes import Path
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.v1.catalog_pb2 import Catalog, Placement
 from offers.v1.offer_pb2 import Availability, Benefit, Bundle, Creative, FreeDelivery, Offer, Redemption, Target

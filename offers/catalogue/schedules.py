@@ -121,7 +121,7 @@ class Schedule:
         `NEVER` stands for no end.
         """
         moment = _EPOCH + timedelta(seconds=local)
-        until_open, until_closed = NEVER, 0
+        until_open, until_closed = NEVER, None
         for expression in self.expressions:
             hours = _parse(expression, self.country_code)
             change = hours.next_change(moment)
@@ -129,8 +129,8 @@ class Schedule:
             if hours.is_open(moment):
                 until_open = min(until_open, until)
             else:
-                until_closed = max(until_closed, until)
-        return (False, until_closed) if until_closed else (True, until_open)
+                until_closed = until if until_closed is None else max(until_closed, until)
+        return (True, until_open) if until_closed is None else (False, until_closed)
 
     def at(self, second: int, clock: "ZoneClock") -> tuple[bool, int]:
         """Whether it is open at an instant, and an instant until which that stays so at least.

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 REJECTS_SHOWN = 20
 """Rejects that fit on a screen; more of them go to a file as well."""
 
-DocumentPath = Annotated[Path, typer.Argument(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")]
+DocumentPath = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")
+]
 
 
 def validate(
@@ -52,7 +54,9 @@ def validate(
 
 
 def import_(
-    table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The CSV file: a header row, then a row per offer.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", help="The CSV file: a header row, then a row per offer.")
+    ],
     *,
     mapping: Annotated[Path, typer.Option("--map", help="Mapping file: says how a row becomes an offer.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Document to write: .yaml, .json or .binpb.")],

@@ -11,6 +11,8 @@ from offers.cli.output import fail, stderr, stdout
 from offers.model.query import MAX_OFFERS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from offers.client import OffersCallError
     from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
 
@@ -46,15 +48,27 @@ def query(  # noqa: PLR0913 - what a context may say
     catalog: Annotated[str, typer.Option(help="Catalogue to ask, if there are several.", rich_help_panel="What")] = "",
     max_offers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, max=MAX_OFFERS, help="The most offers to show, to 100. \\[default: 10]", rich_help_panel="What"),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MAX_OFFERS,
+            help="The most offers to show, to 100. \\[default: 10]",
+            rich_help_panel="What",
+        ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", help="Orders offers of equal score: 0 to 2^64 - 1.", rich_help_panel="What"),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show how each score comes about.", rich_help_panel="Answer")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the response as JSON.", rich_help_panel="Answer")] = False,
-    target: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where it listens.", rich_help_panel="Server")] = "localhost:50051",
+    full: Annotated[
+        bool, typer.Option("--full", help="Show how each score comes about.", rich_help_panel="Answer")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the response as JSON.", rich_help_panel="Answer")
+    ] = False,
+    target: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where it listens.", rich_help_panel="Server")
+    ] = "localhost:50051",
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", rich_help_panel="Server")] = 5.0,
 ) -> None:
     """Ask a running server for the offers of one context, best first.

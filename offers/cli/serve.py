@@ -21,12 +21,16 @@ def serve(  # noqa: PLR0913 - a flag per setting
     *,
     catalog: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Document to serve: a file or folder; may be repeated. \\[default: the demo]"),
+        typer.Option(
+            metavar="PATH", help="Document to serve: a file or folder; may be repeated. \\[default: the demo]"
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(envvar="OFFERS_CONFIG", help="TOML file of settings; flags and environment go first.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. \\[default: 127.0.0.1]")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. \\[default: 127.0.0.1]")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for a free one. \\[default: 50051]")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes, each on its core; 0 for one per core. \\[default: 0]")
@@ -50,7 +54,9 @@ def serve(  # noqa: PLR0913 - a flag per setting
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of Prometheus metrics over HTTP; 0 for none. \\[default: 0]")
     ] = None,
-    log_level: Annotated[LogLevel | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. \\[default: info]")] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. \\[default: info]")
+    ] = None,
 ) -> None:
     """Serve catalogues over gRPC until SIGTERM or Ctrl-C.
 

@@ -71,9 +71,9 @@ def money_words(money: Money) -> str:
 
 def distance_words(metres: float) -> str:
     """Say a distance: whole metres up to a kilometre, then kilometres."""
-    if round(metres) < 1_000:  # noqa: PLR2004
+    if round(metres) < 1_000:
         return f"{metres:.0f} m"
-    return f"{metres / 1_000:.1f} km" if metres < 100_000 else f"{metres / 1_000:,.0f} km"  # noqa: PLR2004
+    return f"{metres / 1_000:.1f} km" if metres < 100_000 else f"{metres / 1_000:,.0f} km"
 
 
 def reason_words(proposition: Proposition) -> str:

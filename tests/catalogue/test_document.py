@@ -10,8 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offers.catalogue import document, nodes
-from offers.catalogue.document import read, write_document, write_fragments
+from offers.catalogue.document import nodes, read, write_document, write_fragments
 from offers.errors import Problem
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.ranking_pb2 import Decay
@@ -236,7 +235,7 @@ def test_large_catalogues_are_split_into_records(tmp_path: Path) -> None:
 
 def test_what_is_too_large_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text or record over the limit is a problem of its own, and the next record is read all the same."""
-    monkeypatch.setattr(document, "MAX_FRAGMENT_BYTES", 8)
+    monkeypatch.setattr(formats, "MAX_FRAGMENT_BYTES", 8)
     write_fragments(tmp_path / "a.binpb", [Catalog(title="123456789"), Catalog(title="12")])
     (tmp_path / "b.yaml").write_text("title: abc")
     catalog, problems = read_all(tmp_path)
@@ -355,3 +354,13 @@ def test_yaml_without_libyaml(pieces: list[str]) -> None:
         except nodes.DocumentSyntaxError as error:
             reports.append(error)
         assert all(report is not None for report in reports)
+
+
+def test_unknown_fields_of_a_record_are_a_problem(tmp_path: Path) -> None:
+    """A binary record with a field this version does not know is not read as if it were not there."""
+    path = tmp_path / "newer.binpb"
+    record = Catalog(catalog_id="c").SerializeToString() + b"\xfa\x3e\x01x"  # field 1007
+    path.write_bytes(bytes([len(record)]) + record)
+    problems: list[Problem] = []
+    list(read(path, problems))
+    assert ["record 1 at byte 0 has fields that this version does not know"] == [one.reason for one in problems]

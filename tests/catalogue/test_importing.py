@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opening_hours import OpeningHours
 
-from offers.catalogue.cells import WEEKDAYS, hours
 from offers.catalogue.importing import ImportResult, Reject, import_csv
+from offers.catalogue.importing.cells import WEEKDAYS, hours
 from offers.errors import CatalogError, Problem
 from offers.v1.offer_pb2 import Benefit, FreeDelivery, Offer
 

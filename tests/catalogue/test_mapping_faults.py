@@ -93,7 +93,7 @@ def problems(mapping: Path, table: Path, **options: Any) -> list[Problem]:  # no
         (MAPPING, "[" * 5000, None, "", "is not a YAML text", "YAML"),
     ],
 )
-def test_faulty_mapping_is_explained(  # noqa: PLR0913 - one parameter per part of a problem
+def test_faulty_mapping_is_explained(
     tmp_path: Path, old: str, new: str, line: int | None, field: str, reason: str, fix: str
 ) -> None:
     """A fault of the mapping is found before any row is read: its line, element, reason and what to write."""

@@ -46,6 +46,7 @@ def undecided(catalog: Catalog, here: LatLng) -> bool:
     for offer in catalog.offers:
         circles = strategies.reaches_of(catalog, offer)
         away = sorted((reference.distance_m(here, one.center), one.radius_m, _place(one)) for one in circles)
+        away = [one for one in away if one[0] < one[1] + NEAR_M]
         if any(abs(distance - radius) < NEAR_M for distance, radius, _ in away):
             return True
         if any(one[0] - other[0] > -NEAR_M and one[2] != other[2] for one, other in pairwise(away)):

@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from offers.catalogue.cells import CellError, converter
-from offers.catalogue.mapping import Entries, MappingReport
+from offers.catalogue.importing.cells import CellError, converter
+from offers.catalogue.importing.mapping import Entries, MappingReport
 
 Row = Mapping[str, str]
 """The cells of a row that have a value, by column."""

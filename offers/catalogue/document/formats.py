@@ -12,8 +12,8 @@ import yaml
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
-from offers.catalogue import nodes
-from offers.catalogue.build import build
+from offers.catalogue.document import nodes
+from offers.catalogue.document.messages import build
 from offers.errors import Problem
 from offers.v1.catalog_pb2 import Catalog
 
@@ -53,7 +53,7 @@ def read(source: Path, problems: list[Problem]) -> Iterator[Fragment]:
     be read is added to `problems`, by the time the stream ends, and left out; a Problem with an empty field says that
     the document, or all from a line on, is missing. Raises nothing.
     """
-    for path in _files(source, problems):
+    for path in files(source, problems):
         try:
             if path.exists() and not path.is_file():  # a pipe, for one, would never end
                 reason = "is neither a file nor a folder"
@@ -71,7 +71,8 @@ def _unreadable(path: Path, error: OSError) -> Problem:
     return Problem(str(path), None, "", reason, "check the path and its permissions")
 
 
-def _files(source: Path, problems: list[Problem]) -> Iterator[Path]:
+def files(source: Path, problems: list[Problem]) -> Iterator[Path]:
+    """The files a document is read from, in order. What is wrong with the source itself is added to `problems`."""
     try:
         is_folder = source.is_dir()
         source.stat()
@@ -162,6 +163,11 @@ def _read_records(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
                 reason = f"record {number} at byte {start} is not a Catalog message"
                 problems.append(Problem(file, None, "", reason, "write the file again from its source"))
             else:
+                known = catalog.ByteSize()
+                catalog.DiscardUnknownFields()
+                if catalog.ByteSize() != known:
+                    reason = f"record {number} at byte {start} has fields that this version does not know"
+                    problems.append(Problem(file, None, "", reason, "write it with this version's protos"))
                 yield Fragment(catalog, file, _no_line, f"record {number}: ", frozenset())
         if not number:
             problems.append(Problem(file, None, "", "the document is empty", "write at least one Catalog message"))

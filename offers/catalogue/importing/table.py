@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from yaml.nodes import Node
 
 from offers.catalogue.check import check
-from offers.catalogue.csv_rows import open_csv
 from offers.catalogue.document import write_fragments
-from offers.catalogue.mapping import MappingReport, Sections
-from offers.catalogue.mapping import read as read_mapping
-from offers.catalogue.mapping_operators import OPERATORS
-from offers.catalogue.mapping_rules import Compiler, Row, RowFaultError, Rule, Table, absent
+from offers.catalogue.importing.mapping import MappingReport, Sections
+from offers.catalogue.importing.mapping import read as read_mapping
+from offers.catalogue.importing.operators import OPERATORS
+from offers.catalogue.importing.rows import open_csv
+from offers.catalogue.importing.rules import Compiler, Row, RowFaultError, Rule, Table, absent
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from offers.catalogue.nodes import Mapping, Node, Path, Scalar, Sequence
+from offers.catalogue.document.nodes import Mapping, Node, Path, Scalar, Sequence
 
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})

@@ -9,8 +9,8 @@ import opening_hours
 from google.protobuf.descriptor import FieldDescriptor
 from yaml.nodes import SequenceNode
 
-from offers.catalogue.cells import CellError, converter, hours, instant, is_numeric, money, number, typed
-from offers.catalogue.mapping_rules import Call, Compiler, Operator, Row, RowFaultError, Rule, absent
+from offers.catalogue.importing.cells import CellError, converter, hours, instant, is_numeric, money, number, typed
+from offers.catalogue.importing.rules import Call, Compiler, Operator, Row, RowFaultError, Rule, absent
 
 _MOST_DAYS = 100_000
 

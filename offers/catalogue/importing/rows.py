@@ -7,8 +7,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO
 
-from offers.catalogue.mapping import CsvOptions
-from offers.catalogue.mapping_rules import Row
+from offers.catalogue.importing.mapping import CsvOptions
+from offers.catalogue.importing.rules import Row
 from offers.errors import CatalogError, Problem
 
 

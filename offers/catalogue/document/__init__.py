@@ -1,0 +1,13 @@
+"""Catalogue documents: YAML, JSON and length-delimited binary files of the Catalog message, read and written."""
+
+from offers.catalogue.document.formats import (
+    MAX_FRAGMENT_BYTES,
+    SUFFIXES,
+    Fragment,
+    files,
+    read,
+    write_document,
+    write_fragments,
+)
+
+__all__ = ["MAX_FRAGMENT_BYTES", "SUFFIXES", "Fragment", "files", "read", "write_document", "write_fragments"]
