@@ -121,7 +121,8 @@ class Schedule:
         `NEVER` stands for no end.
         """
         moment = _EPOCH + timedelta(seconds=local)
-        until_open, until_closed = NEVER, None
+        until_open = NEVER
+        until_closed: int | None = None
         for expression in self.expressions:
             hours = _parse(expression, self.country_code)
             change = hours.next_change(moment)

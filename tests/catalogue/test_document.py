@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offers.catalogue.document import nodes, read, write_document, write_fragments
+from offers.catalogue.document import formats, nodes, read, write_document, write_fragments
 from offers.errors import Problem
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.ranking_pb2 import Decay

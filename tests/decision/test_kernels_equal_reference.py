@@ -123,11 +123,11 @@ def all_of(catalog: Catalog, request: GetOffersRequest) -> tuple[list[Ranked], i
     return reference.decide(whole, query_of(request, 0)._replace(max_offers=100))
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(strategies.makers, strategies.sizes)
 def test_engine_equals_reference(maker: strategies.Maker, size: int) -> None:
     """The same offers in the same order, with the same venue, distance, end, score, factors and count."""
     catalog = maker.catalog(size)
     with service_of(catalog) as service:
-        for _ in range(25):
+        for _ in range(40):
             check(catalog, service, maker.request(catalog))
