@@ -1,7 +1,7 @@
 """The composition root: the only place that names concrete classes and puts them together."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
@@ -69,7 +69,8 @@ def main(arguments: Sequence[str]) -> int:
     role, frozen, *rest = arguments
     settings = Settings.model_validate_json(frozen)
     logs.configure(settings.log_level)
-    return {"worker": _worker, "publish": _publish}[role](settings, *rest)
+    roles: dict[str, Callable[..., int]] = {"worker": _worker, "publish": _publish}
+    return roles[role](settings, *rest)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,8 @@ class OffersClient:
     ) -> GetOffersResponse:
         """Decide for one context. Raises OffersCallError.
 
-        A request without a `request_id` is sent with a new one, so that all tries of this call give the same ids.
+        A request without a `request_id` is sent with a new one, so that all tries of this call give the same ids and
+        are counted once. A try decides anew: without a `time` in the context, for the instant it arrives.
         """
         try:
             response: GetOffersResponse = self._offers.GetOffers(

@@ -1,4 +1,4 @@
-"""Hypothesis profiles: `ci`, the default, repeats the same examples everywhere; `explore` looks for new ones, and more."""
+"""Hypothesis profiles: `ci`, the default, repeats the same examples everywhere; `explore` looks for more."""
 
 import os
 

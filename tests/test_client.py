@@ -40,7 +40,7 @@ def served() -> Iterator[Served]:
 def answering(answer: Answer) -> Iterator[str]:
     """Run a gRPC server whose GetOffers is `answer`, and give its address."""
     server = grpc.server(ThreadPoolExecutor(2))
-    method = grpc.unary_unary_rpc_method_handler(answer)
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     handler = grpc.method_handlers_generic_handler("offers.v1.OfferService", {"GetOffers": method})
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -159,8 +159,13 @@ def test_other_failures_are_not_tried_again(code: grpc.StatusCode) -> None:
 @pytest.mark.parametrize("per_call", [None, 0.2])
 def test_every_call_has_a_deadline(per_call: float | None) -> None:
     """A server that does not answer is given up after the client's timeout, or the call's own."""
+
+    def never(data: bytes, _call: grpc.ServicerContext) -> bytes:
+        time.sleep(1)
+        return data
+
     with (
-        answering(lambda data, _: time.sleep(1) or data) as target,
+        answering(never) as target,
         OffersClient(target, timeout_s=0.2 if per_call is None else 60) as client,
         pytest.raises(OffersCallError) as caught,
     ):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -22,7 +22,7 @@ from offers.catalogue.document import read
 from offers.catalogue.schedules import NEVER, Schedule, zone_clock
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_CHAIN, NO_SCHEDULE, NO_VENUE
 from offers.errors import CatalogError, Problem
-from offers.v1.offer_pb2 import Benefit, Offer
+from offers.v1.offer_pb2 import Benefit, Offer, Redemption, Target
 from offers.v1.offer_service_pb2 import Proposition
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
@@ -78,26 +78,30 @@ class _Builder:
         self._wires: list[bytes] = []
         self._terms: dict[Terms, int] = {}
         self._schedules: dict[Schedule, int] = {}
-        self._offer = {name: array(code) for name, code in _OFFER_CODES.items()}
-        self._entry = {name: array(code) for name, code in _ENTRY_CODES.items()}
+        self._schedule_numbers: dict[tuple[str, str, bool, str, str], tuple[int, int]] = {}
+        self._offer: dict[str, array[Any]] = {name: array(code) for name, code in _OFFER_CODES.items()}
+        self._entry: dict[str, array[Any]] = {name: array(code) for name, code in _ENTRY_CODES.items()}
         self._window_counts = array("I")
         self._window_starts = array("q")
         self._window_ends = array("q")
 
     def add(self, offer: Offer) -> None:
-        column = self._offer
+        # A million offers pass here: a field is read once, and what an offer lacks is not looked into.
+        column, availability = self._offer, offer.availability
+        redemption = offer.redemption if offer.HasField("redemption") else None
         self._ids.append(offer.offer_id)
-        self._wires.append(_static_wire(offer))
+        self._wires.append(_static_wire(offer, redemption))
         column["terms"].append(self._terms.setdefault(_terms(offer), len(self._terms)))
         column["value"].append(offer.value if offer.HasField("value") else DEFAULT_VALUE)
         column["lever"].append(offer.lever if offer.HasField("lever") else DEFAULT_LEVER)
         column["fallback"].append(offer.fallback)
-        redemption = offer.redemption
-        redeem_start, redeem_end = _span(redemption.window)
+        redeem_start, redeem_end = _span(redemption.window) if redemption else (0, NEVER)
         column["redeem_start"].append(redeem_start)
         column["redeem_end"].append(redeem_end)
-        windows = _merged(_span(window) for window in offer.availability.windows)
-        if redemption.required_when_shown and (redeem_start, redeem_end) != (0, NEVER):
+        windows = [_span(window) for window in availability.windows[:]]
+        if len(windows) > 1:
+            windows = _merged(windows)
+        if redemption and redemption.required_when_shown and (redeem_start, redeem_end) != (0, NEVER):
             windows = [
                 (max(start, redeem_start), min(end, redeem_end))
                 for start, end in windows or [(0, NEVER)]
@@ -107,29 +111,35 @@ class _Builder:
         for start, end in windows:
             self._window_starts.append(start)
             self._window_ends.append(end)
-        self._add_entries(offer)
+        shown = availability.opening_hours
+        used = redemption.opening_hours if redemption else ""
+        required = redemption.required_when_shown if redemption else False
+        hours = None
+        if shown or used:
+            hours = _Hours(shown, used, required, availability.time_zone, availability.country_code)
+        self._add_entries(offer.target, hours)
 
-    def _add_entries(self, offer: Offer) -> None:
-        target = offer.target
+    def _add_entries(self, target: Target, hours: "_Hours | None") -> None:
         if target.everywhere:
-            self._add_entry(offer, EVERYWHERE, -1, NO_VENUE, 0.0, "", self._catalog.country_code)
+            self._add_entry(hours, EVERYWHERE, -1, NO_VENUE, 0.0, "", self._catalog.country_code)
             return
-        for venue_id in target.venue_ids:
+        radius = target.radius_m if target.HasField("radius_m") else None
+        for venue_id in target.venue_ids[:]:
             number = self._venues[venue_id]
-            reach = target.radius_m if target.HasField("radius_m") else self._venue_reach[number]
+            reach = self._venue_reach[number] if radius is None else radius
             country = self._venue_countries[number]
-            self._add_entry(offer, AROUND_POINT, number, number, reach, self._venue_zones[number], country)
-        for circle in target.circles:
+            self._add_entry(hours, AROUND_POINT, number, number, reach, self._venue_zones[number], country)
+        for circle in target.circles[:]:
             place = self._add_place(circle.center)
-            self._add_entry(offer, AROUND_POINT, place, NO_VENUE, circle.radius_m, "", self._catalog.country_code)
-        for zone_id in target.zone_ids:
+            self._add_entry(hours, AROUND_POINT, place, NO_VENUE, circle.radius_m, "", self._catalog.country_code)
+        for zone_id in target.zone_ids[:]:
             zone = self._zones[zone_id]
             center = zone.circles[0].center
             time_zone = zone.time_zone or _zone_at(center.longitude, center.latitude)
             for circle in zone.circles:
                 place = self._add_place(circle.center)
                 country = zone.country_code or self._catalog.country_code
-                self._add_entry(offer, IN_ZONE, place, NO_VENUE, circle.radius_m, time_zone, country)
+                self._add_entry(hours, IN_ZONE, place, NO_VENUE, circle.radius_m, time_zone, country)
 
     def _add_place(self, point: LatLng) -> int:
         self._latitudes.append(point.latitude)
@@ -137,33 +147,37 @@ class _Builder:
         return len(self._latitudes) - 1
 
     def _add_entry(
-        self, offer: Offer, kind: int, place: int, venue: int, reach: float, time_zone: str, country: str
+        self, hours: "_Hours | None", kind: int, place: int, venue: int, reach: float, time_zone: str, country: str
     ) -> None:
+        """Add a place of the offer added last; `time_zone` and `country` are those of the place."""
+        schedule = redeem_schedule = NO_SCHEDULE
+        if hours:
+            zone = hours.time_zone or time_zone
+            if not zone and place >= 0:
+                zone = _zone_at(self._longitudes[place], self._latitudes[place]) or self._time_zone
+            key = hours.shown, hours.used, hours.required, zone, hours.country_code or country
+            numbers = self._schedule_numbers.get(key)
+            if numbers is None:
+                numbers = self._schedule_numbers[key] = self._add_schedules(*key)
+            schedule, redeem_schedule = numbers
         column = self._entry
         column["offer"].append(len(self._ids) - 1)
         column["kind"].append(kind)
         column["place"].append(place)
         column["venue"].append(venue)
         column["radius"].append(reach)
-        shown, used = offer.availability.opening_hours, offer.redemption.opening_hours
-        if not shown and not used:
-            column["schedule"].append(NO_SCHEDULE)
-            column["redeem_schedule"].append(NO_SCHEDULE)
-            return
-        availability = offer.availability
-        zone = availability.time_zone or time_zone
-        if not zone and place >= 0:
-            zone = _zone_at(self._longitudes[place], self._latitudes[place]) or self._time_zone
-        country = availability.country_code or country
-        redeem = self._schedule((used,), zone, country)
-        column["redeem_schedule"].append(redeem)
-        if offer.redemption.required_when_shown:
-            column["schedule"].append(self._schedule((shown, used), zone, country))
-        else:
-            column["schedule"].append(self._schedule((shown,), zone, country))
+        column["schedule"].append(schedule)
+        column["redeem_schedule"].append(redeem_schedule)
 
-    def _schedule(self, expressions: tuple[str, ...], time_zone: str, country: str) -> int:
-        given = tuple(sorted({expression for expression in expressions if expression}))
+    def _add_schedules(
+        self, shown: str, used: str, required: bool, time_zone: str, country: str  # noqa: FBT001
+    ) -> tuple[int, int]:
+        """The numbers of the schedules that say when an offer may be shown at a place, and when it may be used."""
+        redeem_schedule = self._add_schedule({used}, time_zone, country)
+        return self._add_schedule({shown, used} if required else {shown}, time_zone, country), redeem_schedule
+
+    def _add_schedule(self, expressions: set[str], time_zone: str, country: str) -> int:
+        given = tuple(sorted(expressions - {""}))
         if not given:
             return NO_SCHEDULE
         schedule = Schedule(given, time_zone, country if any("PH" in expression for expression in given) else "")
@@ -313,35 +327,56 @@ _ENTRY_CODES = {
 }  # fmt: skip
 
 
-def _static_wire(offer: Offer) -> bytes:
+class _Hours(NamedTuple):
+    """What an offer says of its opening hours."""
+
+    shown: str
+    used: str
+    required: bool
+    """Whether it is shown only while it may be used."""
+    time_zone: str
+    """"" for that of the place."""
+    country_code: str
+
+
+def _static_wire(offer: Offer, redemption: Redemption | None) -> bytes:
     """The fields of the Proposition that every decision repeats."""
     static = Proposition(
-        offer_id=offer.offer_id, title=offer.title, benefit=offer.benefit, category=offer.category, brand=offer.brand
+        offer_id=offer.offer_id,
+        title=offer.title,
+        benefit=offer.benefit,
+        category=offer.category,
+        brand=offer.brand,
+        creative=offer.creative if offer.HasField("creative") else None,
+        redemption=redemption,
     )
-    if offer.HasField("creative"):
-        static.creative.CopyFrom(offer.creative)
-    if offer.HasField("redemption"):
-        static.redemption.CopyFrom(offer.redemption)
     return static.SerializeToString()
 
 
 def _terms(offer: Offer) -> Terms:
+    placements, tags, channels = offer.placement_ids[:], offer.language_codes[:], offer.channels[:]
+    currencies = offer.currency_codes[:] or _currencies(offer.benefit)
     return (
-        tuple(sorted(set(offer.placement_ids))),
-        tuple(sorted({tag.lower() for tag in offer.language_codes})),
-        tuple(sorted(set(offer.currency_codes) or _currencies(offer.benefit))),
-        tuple(sorted(set(offer.channels))),
+        tuple(sorted(set(placements))) if placements else (),
+        tuple(sorted({tag.lower() for tag in tags})) if tags else (),
+        tuple(sorted(set(currencies))) if currencies else (),
+        tuple(sorted(set(channels))) if channels else (),
     )
 
 
-def _currencies(benefit: Benefit) -> set[str]:
+def _currencies(benefit: Benefit) -> list[str]:
+    """The currencies of a benefit's sums, which differ only by mistake."""
     kind = benefit.WhichOneof("kind")
-    sums = [benefit.minimum_order, benefit.maximum_discount]
+    codes = []
     if kind == "amount_off":
-        sums.append(benefit.amount_off)
+        codes.append(benefit.amount_off.currency_code)
     elif kind == "fixed_price":
-        sums.append(benefit.fixed_price)
-    return {money.currency_code for money in sums} - {""}
+        codes.append(benefit.fixed_price.currency_code)
+    if benefit.HasField("minimum_order"):
+        codes.append(benefit.minimum_order.currency_code)
+    if benefit.HasField("maximum_discount"):
+        codes.append(benefit.maximum_discount.currency_code)
+    return [code for code in codes if code]
 
 
 def _span(window: Interval) -> tuple[int, int]:

@@ -52,24 +52,25 @@ def refusal(expression: str, country_code: str) -> tuple[str, str] | None:
     """
     if not expression.strip():
         return "the hours are empty", "leave the field out for no limit, or write hours such as 'Mo-Fr 11:30-14:30'"
-    words = set(_WORD.findall(_COMMENT.sub("", expression)))
+    bare = _COMMENT.sub(lambda comment: " " * len(comment.group()), expression)
+    words = set(_WORD.findall(bare))
     for word, fix in _REFUSED_WORDS.items():
         if word in words:
-            position = expression.index(word) + 1
+            position = bare.index(word) + 1
             return f"'{word}' at position {position} cannot be used", fix
     try:
         _parse(expression, "")
-    except opening_hours.ParserError as error:
+    except opening_hours.ParserError as error:  # type: ignore[attr-defined] # its stubs lack it
         return _syntax(expression, str(error))
-    if re.search(r"\d\+", expression):
-        position = expression.index("+") + 1
+    if left_open := re.search(r"\d\+", bare):
+        position = left_open.end()
         return f"the end left open at position {position} cannot be used", "write the end, such as 18:00-24:00"
     if "PH" in words:
         if not country_code:
             return "PH (public holidays) needs a country", "set country_code on the catalogue, the venue or the hours"
         try:
             _parse(expression, country_code)
-        except opening_hours.UnknownCountryError:
+        except opening_hours.UnknownCountryError:  # type: ignore[attr-defined]
             return (
                 f"no public holidays are known for country '{country_code}'",
                 "leave PH out, or correct the country_code",
@@ -124,10 +125,8 @@ class Schedule:
         until_open = NEVER
         until_closed: int | None = None
         for expression in self.expressions:
-            hours = _parse(expression, self.country_code)
-            change = hours.next_change(moment)
-            until = NEVER if change is None else int((change - _EPOCH).total_seconds())
-            if hours.is_open(moment):
+            is_open, until = _until_change(_parse(expression, self.country_code), moment)
+            if is_open:
                 until_open = min(until_open, until)
             else:
                 until_closed = until if until_closed is None else max(until_closed, until)
@@ -147,9 +146,20 @@ class Schedule:
             is_open = now_open
             if until == NEVER:
                 return is_open, NEVER
-            if until - offset <= segment_end or segment_end >= LAST_SECOND:
+            if until - offset < segment_end or segment_end >= LAST_SECOND:
                 return is_open, min(until - offset, NEVER)
             at = segment_end
+
+
+def _until_change(hours: OpeningHours, moment: datetime) -> tuple[bool, int]:
+    """Whether hours are open at a wall-clock time, and the wall-clock second from which they are not as they are then."""
+    is_open: bool | None = None
+    for start, _, state, _ in hours.intervals(moment, moment + timedelta(days=HORIZON_DAYS)):
+        if is_open is None:
+            is_open = state == opening_hours.State.OPEN
+        elif is_open != (state == opening_hours.State.OPEN):  # spans may differ in their comment alone
+            return is_open, int((start - _EPOCH).total_seconds())
+    return bool(is_open), NEVER
 
 
 def _repeats_weekly(expression: str) -> bool:
@@ -174,9 +184,7 @@ def _week_of(expression: str) -> tuple[tuple[int, int], ...]:
     return tuple(spans)
 
 
-def _intersection(
-    ours: list[tuple[int, int]], theirs: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[int, int]]:
+def _intersection(ours: list[tuple[int, int]], theirs: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
     for start, end in ours:
         for other_start, other_end in theirs:
             if max(start, other_start) < min(end, other_end):

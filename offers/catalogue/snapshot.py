@@ -33,15 +33,17 @@ NO_CHAIN = -1
 DECAY = [
     ("shape", "i8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"), ("log_minimum", "f8"),
 ]  # fmt: skip
-STRATEGY = np.dtype([
-    ("nearness_weight", "f8"),
-    ("timeliness_weight", "f8"),
-    ("value_weight", "f8"),
-    ("lever_weight", "f8"),
-    ("log_without_distance", "f8"),
-    *((f"nearness_{name}", kind) for name, kind in DECAY),
-    *((f"timeliness_{name}", kind) for name, kind in DECAY),
-])
+STRATEGY = np.dtype(
+    [
+        ("nearness_weight", "f8"),
+        ("timeliness_weight", "f8"),
+        ("value_weight", "f8"),
+        ("lever_weight", "f8"),
+        ("log_without_distance", "f8"),
+        *((f"nearness_{name}", kind) for name, kind in DECAY),
+        *((f"timeliness_{name}", kind) for name, kind in DECAY),
+    ]
+)
 """One ranking strategy, every default filled in. Shapes as in offers.v1.Decay.Shape."""
 
 COLUMNS: Mapping[str, str | np.dtype[Any]] = {

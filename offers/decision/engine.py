@@ -153,5 +153,3 @@ def _listed(names: Iterable[str]) -> str:
     if not shown:
         return "none"
     return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
-
-

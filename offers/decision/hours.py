@@ -59,10 +59,13 @@ class HoursBook:
 
     def _work_out(self, instant: int, time_zone: str) -> Record:
         clock = self._clock(time_zone)
-        hours = Record(Hours, {
-            "state": np.empty(len(self._schedules), np.uint8),
-            "until": np.empty(len(self._schedules), np.int64),
-        })
+        hours = Record(
+            Hours,
+            {
+                "state": np.empty(len(self._schedules), np.uint8),
+                "until": np.empty(len(self._schedules), np.int64),
+            },
+        )
         starts, offsets = np.array(clock.starts, np.int64), np.array(clock.offsets, np.int32)
         work_out(self._columns.table, hours.table, instant, starts, offsets)
         return hours
@@ -73,7 +76,7 @@ def _start(second: int) -> int:
     return second if second < LAST_ODD_SECOND else second - second % 60
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def work_out(columns: Table, hours: Table, second: int, starts: np.ndarray, offsets: np.ndarray) -> None:
     """Write the state of every weekly schedule at an instant; the others are UNKNOWN.
 
@@ -93,7 +96,7 @@ def work_out(columns: Table, hours: Table, second: int, starts: np.ndarray, offs
             _week_at(columns, state, until, schedule, second, zone_start[low:high], zone_offset[low:high])
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _week_at(
     columns: Table,
     state: np.ndarray,
@@ -131,7 +134,7 @@ def _week_at(
             return
         first_state = now
         end = starts[span + 1] if span + 1 < len(starts) else _LAST_SECOND + _WEEK_S
-        if at + change - in_week <= end or span + 1 == len(starts):
+        if at + change - in_week < end or span + 1 == len(starts):
             state[schedule], until[schedule] = now, at + change - in_week
             return
         at = end

@@ -73,16 +73,18 @@ class Outcome(IntEnum):
     """Schedules that must be looked up."""
 
 
-CHOSEN = np.dtype([
-    ("entry", "i8"),
-    ("log_score", "f8"),
-    ("distance_m", "f8"),  # -1: none
-    ("until", "i8"),  # second; NEVER: no end
-    ("order", "u8"),  # the lower wins among equal scores
-    ("values", "f8", (4,)),  # nearness, timeliness, value, lever
-    ("logs", "f8", (4,)),  # their weighted logarithms
-    ("redeemable", "u1"),
-])
+CHOSEN = np.dtype(
+    [
+        ("entry", "i8"),
+        ("log_score", "f8"),
+        ("distance_m", "f8"),  # -1: none
+        ("until", "i8"),  # second; NEVER: no end
+        ("order", "u8"),  # the lower wins among equal scores
+        ("values", "f8", (4,)),  # nearness, timeliness, value, lever
+        ("logs", "f8", (4,)),  # their weighted logarithms
+        ("redeemable", "u1"),
+    ]
+)
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
 
@@ -106,21 +108,24 @@ class Scratchpad(Record):
     __slots__ = ("capacity", "outcome")
 
     def __init__(self, candidates: int, chains: int, schedules: int) -> None:
-        super().__init__(Scratch, {
-            "candidate": np.empty(candidates, np.int32),
-            "straight": np.empty(candidates, np.float64),
-            "until": np.empty(candidates, np.int64),
-            "log_score": np.empty(candidates, np.float64),
-            "chain_best": np.full(chains, -1, np.int32),
-            "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
-            "outcome": np.zeros(len(Outcome), np.float64),
-            "unknown": np.empty(schedules, np.int32),
-        })
+        super().__init__(
+            Scratch,
+            {
+                "candidate": np.empty(candidates, np.int32),
+                "straight": np.empty(candidates, np.float64),
+                "until": np.empty(candidates, np.int64),
+                "log_score": np.empty(candidates, np.float64),
+                "chain_best": np.full(chains, -1, np.int32),
+                "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
+                "outcome": np.zeros(len(Outcome), np.float64),
+                "unknown": np.empty(schedules, np.int32),
+            },
+        )
         self.capacity = candidates
         self.outcome = self.arrays["outcome"]
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _pointer(_context: Any, _address: Any) -> Any:  # noqa: ANN401 - numba's own types
     """An address as a pointer."""
 
@@ -130,53 +135,53 @@ def _pointer(_context: Any, _address: Any) -> Any:  # noqa: ANN401 - numba's own
     return types.voidptr(types.int64), generate
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _at(table: Table, place: int) -> int:
-    return carray(_pointer(table), (place + 1,), np.int64)[place]  # type: ignore[no-any-return]
+    return carray(_pointer(table), (place + 1,), np.int64)[place]
 
 
 _CHOSEN, _STRATEGY = CHOSEN, STRATEGY
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def u1(table: Table, place: int) -> NDArray[np.uint8]:
     """An array of bytes of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint8)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint8)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def u4(table: Table, place: int) -> NDArray[np.uint32]:
     """An array of unsigned 32-bit numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint32)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint32)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def i4(table: Table, place: int) -> NDArray[np.int32]:
     """An array of 32-bit numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int32)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int32)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def i8(table: Table, place: int) -> NDArray[np.int64]:
     """An array of 64-bit numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int64)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int64)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def f8(table: Table, place: int) -> NDArray[np.float64]:
     """An array of 64-bit floating-point numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.float64)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.float64)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def chosen_of(table: Table) -> NDArray[np.void]:
     """The chosen offers of a scratch record."""
     place = Scratch.chosen
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _CHOSEN)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _CHOSEN)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def strategies_of(table: Table) -> NDArray[np.void]:
     """The ranking strategies of a snapshot's columns."""
     place = Column.strategies
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _STRATEGY)  # type: ignore[no-any-return]
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _STRATEGY)

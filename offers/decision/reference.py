@@ -111,7 +111,10 @@ def _places(catalog: Catalog, offer: Offer) -> Iterator[Place]:
 
 
 def _best_place(catalog: Catalog, offer: Offer, query: Query) -> tuple[Place, float, int] | None:
-    """The nearest place that qualifies, one with a distance before one without; its distance, and when it ends."""
+    """The place that qualifies and is nearest, its distance, and when it ends.
+
+    One with a distance comes before one without; of equally near ones, that which ends last.
+    """
     best: tuple[Place, float, int] | None = None
     for place in _places(catalog, offer):
         distance = 0.0
@@ -124,7 +127,7 @@ def _best_place(catalog: Catalog, offer: Offer, query: Query) -> tuple[Place, fl
                 continue
         until = _shown_until(catalog, offer, place, query)
         away = distance if place.has_distance else math.inf
-        if until is not None and (best is None or away < best[1]):
+        if until is not None and (best is None or (away, -until) < (best[1], -best[2])):
             best = place, away, until
     return best
 
@@ -161,7 +164,7 @@ def _shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> 
 
 
 def _end(window: object) -> int:
-    return window.end_time.seconds if window.HasField("end_time") else NEVER  # type: ignore[attr-defined,no-any-return]
+    return window.end_time.seconds if window.HasField("end_time") else NEVER  # type: ignore[attr-defined]
 
 
 def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
@@ -192,7 +195,7 @@ def _ranked(
     soon = strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS
     values = (
         _decayed(near, away) if place.has_distance else without,
-        _decayed(soon, until - query.time),
+        _decayed(soon, until - query.time if until != NEVER else math.inf),
         offer.value if offer.HasField("value") else DEFAULT_VALUE,
         offer.lever if offer.HasField("lever") else DEFAULT_LEVER,
     )

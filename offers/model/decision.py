@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Decision(NamedTuple):
     """The outcome of one decision; the chosen offers themselves stand in the scratch record it was made in."""
 
-    count: int
+    count: int  # type: ignore[assignment] # hides tuple.count, which nobody asks of a decision
     """Offers chosen."""
     eligible: int
     """Distinct offers that qualify."""

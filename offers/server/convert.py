@@ -61,7 +61,7 @@ def parse_batch(data: bytes) -> BatchGetOffersRequest:
     return batch
 
 
-def query_of(request: GetOffersRequest, now: int) -> Query:
+def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR0912 - a check per field
     """The query a request asks, at the second `now` unless it names a time.
 
     Raises InvalidRequestError naming every field that cannot be used.
@@ -151,7 +151,9 @@ def _refuse_point(location: Location, refuse: Refuse) -> None:
         ("longitude", location.point.longitude, 180),
     ):
         if not -limit <= degrees <= limit:
-            refuse(f"context.location.point.{name}", f"{degrees} is out of range: send degrees from -{limit} to {limit}")
+            refuse(
+                f"context.location.point.{name}", f"{degrees} is out of range: send degrees from -{limit} to {limit}"
+            )
 
 
 def _check_fix(location: Location, refuse: Refuse) -> None:
@@ -174,7 +176,9 @@ def _check_person(context: Context, refuse: Refuse) -> None:
         identity = context.user.WhichOneof("identity")
         length = len(getattr(context.user, identity)) if identity else 0
         if not 1 <= length <= MAX_PERSON_ID:
-            reason = f"{length:,} characters: send 1 to {MAX_PERSON_ID} of user_id or anonymous_id, or leave the user out"
+            reason = (
+                f"{length:,} characters: send 1 to {MAX_PERSON_ID} of user_id or anonymous_id, or leave the user out"
+            )
             refuse(f"context.user.{identity or 'user_id'}", reason)
     if context.HasField("session"):
         session = context.session

@@ -15,10 +15,10 @@ class Live:
 
     def swap(self, engines: Iterable[Engine]) -> None:
         """Let these engines answer from now on. Requests under way end with the engine they began with."""
-        engines = {engine.catalog_id: engine for engine in engines}
-        if len(engines) == 1:  # may be asked without a name
-            engines[""] = next(iter(engines.values()))
-        self._engines = engines
+        named = {engine.catalog_id: engine for engine in engines}
+        if len(named) == 1:  # may be asked without a name
+            named[""] = next(iter(named.values()))
+        self._engines = named
 
     def engine(self, catalog: str) -> Engine:
         """The engine of a catalogue; "" where there is only one. Raises InvalidRequestError."""

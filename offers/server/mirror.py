@@ -13,7 +13,7 @@ VERSIONS = ("v1alpha", "v1")
 
 
 class _Symbols:
-    """A descriptor pool that also finds methods, which ghz asks for by name; the library's knows only their services."""
+    """A descriptor pool that also finds methods, which ghz asks for by name: the library's knows only services."""
 
     def __init__(self, pool: Any) -> None:  # noqa: ANN401 - the pool's class has no public name
         self._pool = pool
@@ -23,13 +23,14 @@ class _Symbols:
 
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - the pool's name
         try:
-            return self._pool.FindFileContainingSymbol(symbol)
+            file: FileDescriptor = self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
             service, _, method = symbol.rpartition(".")
             found = self._pool.FindServiceByName(service)
             if method not in found.methods_by_name:
                 raise
-            return found.file
+            file = found.file
+        return file
 
 
 def reflection_handlers(services: Sequence[str]) -> Iterator[grpc.GenericRpcHandler]:

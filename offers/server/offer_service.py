@@ -43,7 +43,7 @@ class OfferService:
         """BatchGetOffers, both sides encoded; one clock reading for all. Raises InvalidRequestError."""
         batch = convert.parse_batch(data)
         now = int(self._clock())
-        parts = []
+        parts: list[bytes] = []
         for request in batch.requests:
             try:
                 tag, answer = _RESPONSE_TAG, self._answer(convert.query_of(request, now))

@@ -1,4 +1,4 @@
-"""The process that keeps the workers: compiles catalogues when they change, restarts workers that die, drains on SIGTERM."""
+"""The process that keeps the workers: compiles changed catalogues, restarts workers that die, drains on SIGTERM."""
 
 import contextlib
 import os
@@ -70,7 +70,9 @@ class Supervisor:
         self._sources = [_Source(path) for path in sources]
         self._worker_command = worker_command
         self._publish_command = publish_command
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        cores = (
+            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        )
         count = settings.workers or len(cores)
         self._slots = [_Slot(cores[number % len(cores)]) for number in range(count)]
         self._stopping = threading.Event()
@@ -170,9 +172,8 @@ class Supervisor:
         source.catalog_id = result["catalog_id"]
         self._metrics.reload(source.catalog_id, succeeded=True)
         log.info("catalogue_published", **{**result, "source": str(source.path)})
-        changed = source.published != result["path"]
-        source.published = result["path"]
-        return changed
+        before, source.published = source.published, result["path"]
+        return source.published != before
 
     def _write(self, served: Path) -> None:
         """Tell the workers what to serve: they read the file when it changes."""

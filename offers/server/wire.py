@@ -58,7 +58,7 @@ _NEVER = NEVER
 _ID_LENGTH = 32
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _varint(out: np.ndarray, at: int, number: int) -> int:
     while number >= 128:
         out[at] = (number & 127) | 128
@@ -68,7 +68,7 @@ def _varint(out: np.ndarray, at: int, number: int) -> int:
     return at + 1
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _varint_size(number: int) -> int:
     size = 1
     while number >= 128:
@@ -77,14 +77,14 @@ def _varint_size(number: int) -> int:
     return size
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _double(out: np.ndarray, at: int, tag: int, number: float) -> int:
     out[at] = tag
     out[at + 1 : at + 9].view(np.float64)[0] = number
     return at + 9
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     """A google.protobuf.Timestamp."""
     out[at] = tag
@@ -93,7 +93,7 @@ def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     return _varint(out, at + 3, second)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _text(out: np.ndarray, at: int, tag: int, text: bytes) -> int:
     out[at] = tag
     at = _varint(out, at + 1, len(text))
@@ -102,7 +102,7 @@ def _text(out: np.ndarray, at: int, tag: int, text: bytes) -> int:
     return at + len(text)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: Any) -> Any:  # noqa: ANN401
     """Copy bytes between arrays as the machine does it: a loop over bytes is several times slower."""
 
@@ -116,13 +116,13 @@ def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: 
     return types.void(_out, types.int64, _source, types.int64, types.int64), generate
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) -> int:
     _move(out, at, source, begin, end - begin)
     return at + end - begin
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _factors(out: np.ndarray, at: int, chosen: np.void, strategy: np.void) -> int:
     at = _factor(out, at, 1, chosen.values[0], strategy.nearness_weight, chosen.logs[0])
     at = _factor(out, at, 2, chosen.values[1], strategy.timeliness_weight, chosen.logs[1])
@@ -130,7 +130,7 @@ def _factors(out: np.ndarray, at: int, chosen: np.void, strategy: np.void) -> in
     return _factor(out, at, 4, chosen.values[3], strategy.lever_weight, chosen.logs[3])
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, log: float) -> int:
     out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # the one field whose number takes two bytes
     out[at + 2] = FACTOR_SIZE - 3
@@ -140,7 +140,7 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
     return _double(out, at, FACTOR_LOG, log)
 
 
-@njit(nogil=True)  # type: ignore[misc]
+@njit(nogil=True)
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
     """The decision's id, which stands at `id_at`, a dash, and the rank."""
     out[at], out[at + 1] = PROPOSITION_ID, _ID_LENGTH + 1 + digits
@@ -152,8 +152,8 @@ def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int
     return at + 1 + digits
 
 
-@njit(nogil=True)  # type: ignore[misc]
-def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool) -> int:  # noqa: FBT001
+@njit(nogil=True)
+def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool) -> int:
     out[at] = REASONS
     first = at + 2
     out[first] = ANYWHERE if kind == EVERYWHERE else ZONE if kind == IN_ZONE else NEARBY
@@ -171,10 +171,10 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
     return end
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def write_response(
-    columns: Table, scratch: Table, out: np.ndarray, decision_id: bytes, version: bytes, count: int, strategy_number: int,
-    time: int, full: bool, refresh_after: int, refresh_distance: float, eligible: int,
+    columns: Table, scratch: Table, out: np.ndarray, decision_id: bytes, version: bytes, count: int,
+    strategy_number: int, time: int, full: bool, refresh_after: int, refresh_distance: float, eligible: int,
 ) -> int:  # fmt: skip
     """Write a response and return its length; a negative length says how many bytes `out` must have instead.
 

@@ -87,11 +87,13 @@ class Worker:
             ],
         )
         offers = OfferService(self.live, clock)
-        self._server.add_generic_rpc_handlers((
-            raw_handlers(SERVICE, {"GetOffers": offers.get_offers, "BatchGetOffers": offers.batch_get_offers}),
-            *reflection_handlers([SERVICE, health.SERVICE_NAME]),
-            *extra,
-        ))
+        self._server.add_generic_rpc_handlers(
+            (
+                raw_handlers(SERVICE, {"GetOffers": offers.get_offers, "BatchGetOffers": offers.batch_get_offers}),
+                *reflection_handlers([SERVICE, health.SERVICE_NAME]),
+                *extra,
+            )
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
 
     def start(self, port: int) -> int:

@@ -1,0 +1,199 @@
+"""Measures the service beside a no-op of the same server, prints the figures and writes build/bench.json.
+
+`python -m benchmarks` takes some minutes; with QUICK=1 in the environment under 50 seconds, and then the largest size
+only if an earlier run has compiled its catalogue.
+"""
+
+import os
+import platform
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import catalogues, measure
+from benchmarks.catalogues import Compiled
+from benchmarks.load import CLIENT_CORE, OUTSTANDING, WORKER_CORE, Slice
+from benchmarks.measure import BATCH, Plan, Series
+
+OUTPUT = Path(__file__).parents[1] / "build" / "bench.json"
+SMALLEST, LARGEST = 1_000, 1_000_000
+SIZES = (SMALLEST, 100_000, LARGEST)
+ROUNDS, QUICK_ROUNDS = 40, 10
+MEMORY_CALLS, QUICK_MEMORY_CALLS = 4_000, 1_000
+
+
+def run(sizes: tuple[int, ...], *, quick: bool, console: Console) -> dict[str, Any]:
+    """Measure catalogues of these sizes, print tables, and give what bench.json holds: only what was measured."""
+    begin, load_average = time.time(), os.getloadavg()[0]
+    console.print(f"Compiling synthetic catalogues of {_listed(sizes)} offers", style="dim")
+    made = {size: catalogues.compiled(size, fresh=not quick) for size in sizes}
+    seconds_to_open = {size: catalogues.seconds_to_open(one.path) for size, one in made.items()}
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    plans = {size: measure.plan(size, one.path) for size, one in made.items()}
+    console.print(f"Calling a no-op and the methods in turn, {OUTSTANDING} calls under way", style="dim")
+    series = measure.calls(plans, QUICK_ROUNDS if quick else ROUNDS)
+    console.print("Reading the memory of two workers", style="dim")
+    count = QUICK_MEMORY_CALLS if quick else MEMORY_CALLS
+    memory = {size: measure.memory(plans[size], count) for size in sizes if size in (SMALLEST, LARGEST)}
+    _print_calls(console, plans, series)
+    _print_catalogues(console, plans, made, seconds_to_open, memory)
+    return {
+        **_summary(series, made, seconds_to_open, memory),
+        "quick": quick,
+        "calls": {str(size): _figures(one) for size, one in series.items()},
+        "catalogues": {
+            str(size): {
+                "snapshot_bytes": one.size,
+                "compile_seconds": one.seconds,
+                "open_seconds": seconds_to_open[size],
+                "response_bytes": plans[size].response_bytes,
+                "eligible_offers": plans[size].eligible,
+            }
+            for size, one in made.items()
+        },
+        "memory": {
+            str(size): [{"own_bytes": own, "shared_bytes": shared} for own, shared in workers]
+            for size, workers in memory.items()
+        },
+        "machine": _machine(load_average),
+        "seconds": round(time.time() - begin, 1),
+    }
+
+
+def _summary(
+    series: dict[int, Series],
+    made: dict[int, Compiled],
+    seconds_to_open: dict[int, float],
+    memory: dict[int, list[tuple[int, int]]],
+) -> dict[str, Any]:
+    """The figures that have a limit."""
+    largest = max(series)
+    summary: dict[str, Any] = {
+        "cpu_ratio": {str(size): one.ratio(one.get_offers, _cpu) for size, one in series.items()},
+        "p99_ratio": {str(size): one.ratio(one.get_offers, _p99) for size, one in series.items()},
+        "batch_cpu_ratio": series[largest].ratio(series[largest].batch, _cpu) / BATCH,
+        "bytes_per_offer": made[largest].size / largest,
+    }
+    if LARGEST in made:
+        summary["open_seconds"] = seconds_to_open[LARGEST]
+        if made[LARGEST].seconds is not None:
+            summary["compile_seconds"] = made[LARGEST].seconds
+        own = {size: statistics.mean(own for own, _ in workers) for size, workers in memory.items()}
+        if SMALLEST in own:
+            summary["private_growth_ratio"] = (own[LARGEST] - own[SMALLEST]) / made[LARGEST].size
+    return summary
+
+
+def _cpu(one: Slice) -> float:
+    return one.cpu_us
+
+
+def _p99(one: Slice) -> float:
+    return one.p99_us
+
+
+def _figures(series: Series) -> dict[str, dict[str, float]]:
+    return {name: _medians(slices) for name, slices in _methods(series)}
+
+
+def _methods(series: Series) -> list[tuple[str, list[Slice]]]:
+    return [("no-op", series.noop), ("GetOffers", series.get_offers), (f"BatchGetOffers of {BATCH}", series.batch)]
+
+
+def _medians(slices: list[Slice]) -> dict[str, float]:
+    names = ("cpu_us", "per_second", "p50_us", "p99_us")
+    return {name: statistics.median(getattr(one, name) for one in slices) for name in names}
+
+
+def _print_calls(console: Console, plans: dict[int, Plan], series: dict[int, Series]) -> None:
+    table = Table(title="Calls (medians of slices; ratios: of the no-op next to it)")
+    table.add_column("offers", justify="right")
+    table.add_column("method")
+    for name in ("CPU µs", "CPU ratio", "calls/s", "p50 ms", "p99 ms", "p99 ratio", "eligible", "bytes"):
+        table.add_column(name, justify="right")
+    for size, one in series.items():
+        for name, slices in _methods(one):
+            median = _medians(slices)
+            each = BATCH if slices is one.batch else 1
+            table.add_row(
+                f"{size:,}",
+                name,
+                f"{median['cpu_us']:.0f}",
+                f"{one.ratio(slices, _cpu) / each:.2f}" + (" each" if each > 1 else ""),
+                f"{median['per_second']:,.0f}",
+                f"{median['p50_us'] / 1000:.2f}",
+                f"{median['p99_us'] / 1000:.2f}",
+                f"{one.ratio(slices, _p99):.2f}",
+                f"{plans[size].eligible:.0f}" if slices is one.get_offers else "",
+                f"{plans[size].response_bytes:,}" if each == 1 else "",
+            )
+        table.add_section()
+    console.print(table)
+
+
+def _print_catalogues(
+    console: Console,
+    plans: dict[int, Plan],
+    made: dict[int, Compiled],
+    seconds_to_open: dict[int, float],
+    memory: dict[int, list[tuple[int, int]]],
+) -> None:
+    table = Table(title="Catalogues, and the memory of two workers")
+    for name in ("offers", "compile s", "open s", "bytes/offer", "snapshot MB", "own MB", "shared MB"):
+        table.add_column(name, justify="right")
+    for size, one in made.items():
+        workers = memory.get(size, [])
+        table.add_row(
+            f"{size:,}",
+            f"{one.seconds:.1f}" if one.seconds is not None else "earlier",
+            f"{seconds_to_open[size]:.2f}",
+            f"{one.size / size:,.0f}",
+            f"{one.size / 1e6:.1f}",
+            " + ".join(f"{own / 1e6:.1f}" for own, _ in workers),
+            " + ".join(f"{shared / 1e6:.1f}" for _, shared in workers),
+        )
+    console.print(table)
+
+
+def _machine(load_average: float) -> dict[str, Any]:
+    """What the figures depend on."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0) | {WORKER_CORE, CLIENT_CORE}),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("grpcio", "protobuf", "numba", "numpy")},
+        "load_average_at_start": load_average,
+    }
+
+
+def _listed(sizes: tuple[int, ...]) -> str:
+    return ", ".join(f"{size:,}" for size in sizes)
+
+
+def main() -> None:
+    """Measure as the environment says."""
+    quick = os.environ.get("QUICK", "") not in {"", "0"}
+    console = Console()
+    sizes = tuple(size for size in SIZES if not quick or size < LARGEST or catalogues.is_cached(size))
+    result = run(sizes, quick=quick, console=console)
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    if LARGEST not in sizes:
+        console.print(f"QUICK leaves out {LARGEST:,} offers until a run without it has compiled them.", style="yellow")
+    console.print(f"{result['seconds']:.0f} s; figures in {OUTPUT.parent.name}/{OUTPUT.name}")
+
+
+if __name__ == "__main__":
+    main()

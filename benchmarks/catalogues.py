@@ -1,0 +1,94 @@
+"""Compiled synthetic catalogues, kept under build/bench-cache, and how long they take to compile and to open."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from benchmarks import synthetic
+from offers.catalogue import snapshot
+from offers.catalogue.publish import publish
+
+CACHE = Path(__file__).parents[1] / "build" / "bench-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compiled catalogue."""
+
+    path: Path
+    """The snapshot's directory."""
+    size: int
+    """Bytes on disk."""
+    seconds: float | None
+    """Wall time of `publish`, from the document to the snapshot; None: it was compiled by an earlier run."""
+
+
+def compiled(offers: int, *, fresh: bool) -> Compiled:
+    """The synthetic catalogue of so many offers; with `fresh`, compiled in this run in any case."""
+    folder = _folder(offers)
+    if fresh or not is_cached(offers):
+        for outdated in CACHE.glob(f"{offers}-*"):
+            shutil.rmtree(outdated)
+        folder.mkdir(parents=True)
+        document = folder / "catalogue.binpb"
+        synthetic.write_catalogue(document, offers)
+        seconds = _in_fresh_process("publish", str(document), str(folder))
+        document.unlink()  # only its snapshot is needed from here on
+    else:
+        seconds = None
+    path = _snapshots(folder)[0]
+    return Compiled(path, sum(file.stat().st_size for file in path.iterdir()), seconds)
+
+
+def is_cached(offers: int) -> bool:
+    """Whether the catalogue of so many offers has been compiled by an earlier run, as it would be now."""
+    return any(_snapshots(_folder(offers)))
+
+
+def seconds_to_open(path: Path) -> float:
+    """Wall time until an engine stands over a snapshot, in a fresh process; its files are in the page cache."""
+    return min(_in_fresh_process("open", str(path)) for _ in range(2))
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    return list(folder.glob("snapshots/[!.]*"))
+
+
+def _folder(offers: int) -> Path:
+    """Named by the content of all that decides what a compiled catalogue holds."""
+    package = Path(snapshot.__file__).parent
+    sources = [Path(synthetic.__file__), *(package / name for name in ("compile.py", "geometry.py", "schedules.py"))]
+    digest = hashlib.sha256(f"{snapshot.FORMAT}".encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return CACHE / f"{offers}-{digest.hexdigest()[:16]}"
+
+
+def _in_fresh_process(role: str, *arguments: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.catalogues", role, *arguments]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - ourselves
+    return float(orjson.loads(result.stdout))
+
+
+def _main(role: str, *arguments: str) -> None:
+    """Be the fresh process: print the seconds of the one thing asked for."""
+    import time
+
+    from offers.decision.engine import Engine
+
+    paths = [Path(argument) for argument in arguments]
+    begin = time.perf_counter()
+    if role == "publish":
+        publish(paths[0], paths[1])
+    else:
+        Engine(snapshot.open_snapshot(paths[0]))
+    sys.stdout.buffer.write(orjson.dumps(time.perf_counter() - begin))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

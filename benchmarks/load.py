@@ -1,0 +1,134 @@
+"""The client's side of a measurement: a worker process, calls to it in slices, and what each slice cost."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+import numpy as np
+
+from benchmarks.worker import NOOP_SERVICE
+from offers.server.worker import SERVICE
+
+OUTSTANDING = 8
+"""Calls under way at a time: enough that the worker never waits for the client."""
+WORKER_CORE, CLIENT_CORE = (sorted(os.sched_getaffinity(0)) * 2)[:2]
+"""Where the worker and where the client run: the same core where there is only one."""
+_STOP_S = 20.0
+_CALL_S = 60.0
+
+Call = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What some calls in a row cost."""
+
+    calls: int
+    cpu_us: float
+    """CPU time of the worker process per call, in microseconds, all its threads and the kernel's work for it."""
+    per_second: float
+    """Calls per second, with OUTSTANDING of them under way."""
+    p50_us: float
+    p99_us: float
+    """Latency as the client saw it, in microseconds."""
+
+
+class Target:
+    """A worker process over a snapshot, and one connection to it."""
+
+    def __init__(self, snapshot: Path, core: int, noop_bytes: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.worker", str(snapshot), str(core), str(noop_bytes)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        self._channel: grpc.Channel | None = None
+        self.pid = self._process.pid
+
+    def connect(self) -> None:
+        """Wait until the worker listens, and connect. Raises RuntimeError if it does not come up."""
+        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        port = self._process.stdout.readline()
+        if not port:
+            message = f"the worker ended with status {self._process.wait()}"
+            raise RuntimeError(message)
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{int(port)}")
+        self.noop = self._method(NOOP_SERVICE, "Answer")
+        self.get_offers = self._method(SERVICE, "GetOffers")
+        self.batch_get_offers = self._method(SERVICE, "BatchGetOffers")
+
+    def _method(self, service: str, name: str) -> Call:
+        assert self._channel is not None  # noqa: S101
+        method = self._channel.unary_unary(f"/{service}/{name}")
+        return lambda data: method(data, timeout=_CALL_S)
+
+    def slice(self, call: Call, payloads: Iterator[bytes], calls: int) -> Slice:
+        """Make so many calls with the next payloads. Raises grpc.RpcError if any fails."""
+        begin_cpu, begin = self._cpu_s(), time.perf_counter()
+        latencies = _run(call, payloads, calls)
+        spent_cpu, spent = self._cpu_s() - begin_cpu, time.perf_counter() - begin
+        p50, p99 = np.percentile(latencies, (50, 99)) * 1e6
+        return Slice(calls, spent_cpu / calls * 1e6, calls / spent, float(p50), float(p99))
+
+    def _cpu_s(self) -> float:
+        return time.clock_gettime(~self.pid << 3 | 2)  # Linux's clock of another process, to the nanosecond
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the worker's memory that are its own, and that it shares with other processes."""
+        own = shared = 0
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+            name, _, size = line.partition(":")
+            if name.startswith("Private_"):
+                own += int(size.split()[0]) * 1024
+            elif name.startswith("Shared_"):
+                shared += int(size.split()[0]) * 1024
+        return own, shared
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the worker."""
+        if self._channel is not None:
+            self._channel.close()
+        try:
+            self._process.communicate(timeout=_STOP_S)  # ends its input
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _run(call: Call, payloads: Iterator[bytes], calls: int) -> Sequence[float]:
+    """Seconds that each of so many calls took, OUTSTANDING at a time. Raises the first error of any."""
+    waiting = [next(payloads) for _ in range(calls)]
+    latencies: list[float] = []
+    errors: list[Exception] = []
+
+    def keep_calling() -> None:
+        try:
+            while True:
+                payload = waiting.pop()
+                begin = time.perf_counter()
+                call(payload)
+                latencies.append(time.perf_counter() - begin)
+        except IndexError:  # none is left
+            return
+        except grpc.RpcError as error:
+            waiting.clear()
+            errors.append(error)
+
+    callers = [threading.Thread(target=keep_calling) for _ in range(OUTSTANDING)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    if errors:
+        raise errors[0]
+    return latencies

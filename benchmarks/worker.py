@@ -1,0 +1,34 @@
+"""A worker process to measure: the product's own, on one core, with a no-op method beside its methods.
+
+Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES`: prints its port, and serves until its input ends.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.synthetic import NOW
+from offers.server.worker import Worker, raw_handlers, warm_engine
+from offers.settings import Settings
+
+NOOP_SERVICE = "benchmarks.Noop"
+
+
+def serve(snapshot: Path, core: int, noop_bytes: int) -> None:
+    """Serve a snapshot as if it were NOW at the start; the no-op answers with so many bytes."""
+    os.sched_setaffinity(0, {core})
+    begin, answer = time.time(), bytes(noop_bytes)
+    worker = Worker(
+        Settings(max_connection_age_s=86_400),  # a connection that begins anew would disturb a measurement
+        clock=lambda: NOW + time.time() - begin,
+        extra=[raw_handlers(NOOP_SERVICE, {"Answer": lambda _: answer})],
+    )
+    worker.serve([warm_engine(snapshot)])
+    print(worker.start(0), flush=True)
+    sys.stdin.read()
+    worker.stop()
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

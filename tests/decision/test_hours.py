@@ -1,0 +1,178 @@
+"""Opening hours at instants: tables, library and a walk minute by minute agree, across every kind of clock change."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from opening_hours import OpeningHours
+
+from offers.catalogue.schedules import LAST_SECOND, NEVER, Schedule, zone_clock
+from offers.catalogue.snapshot import COLUMNS
+from offers.decision.hours import INSTANTS_KEPT, HoursBook
+from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Record
+
+CHANGES = (
+    ("Europe/Paris", "2026-03-29T01:00", "forward at night"),
+    ("Europe/Paris", "2026-10-25T01:00", "back at night"),
+    ("America/New_York", "2026-03-08T07:00", "forward at night"),
+    ("America/New_York", "2026-11-01T06:00", "back at night"),
+    ("Australia/Lord_Howe", "2026-04-04T15:00", "back by half an hour"),
+    ("Australia/Lord_Howe", "2026-10-03T15:30", "forward by half an hour"),
+    ("Africa/Casablanca", "2026-02-15T02:00", "Ramadan begins"),
+    ("Africa/Casablanca", "2026-03-22T02:00", "Ramadan ends"),
+    ("Asia/Kathmandu", "1985-12-31T18:30", "forward by a quarter of an hour"),
+    ("Pacific/Apia", "2011-12-30T10:00", "a day that is not"),
+    ("America/Sao_Paulo", "2018-11-04T03:00", "midnight that is not"),
+    ("America/Sao_Paulo", "2019-02-17T02:00", "midnight twice"),
+    ("Africa/Monrovia", "1972-01-07T00:45", "seconds given up"),
+    ("America/New_York", "1970-01-01T12:00", "the first hours of all"),
+)
+RULES = (
+    "24/7",
+    "Mo-Su 00:00-24:00",
+    "off",
+    "Mo-Su 02:15-02:45",
+    "Mo-Su 00:00-00:30",
+    "Sa-Mo 22:00-26:00",
+    "Mo-Fr 09:00-12:00,13:00-18:00",
+    "Su 00:00-02:30; Mo 23:00-24:00",
+    "Mo-Su 02:00-03:00,03:00-04:00",
+    "Mo-Su 00:00-24:00; Su 01:00-02:00 off",
+    "Mo-Su 18:00-06:00; Dec 31 off",
+    "Jan 01 00:00-24:00",
+    "Dec 30 10:00-14:00",
+    "Mar 29 02:30-03:30",
+    'Mo-Su 00:00-12:00 "a", 12:00-24:00 "b"; Dec 31 off',
+)
+WEEKLY = 10
+"""The first of RULES repeat weekly."""
+
+
+def seconds(text: str) -> int:
+    """The instant of an ISO time in UTC."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+def wall(second: int, zone: ZoneInfo) -> datetime:
+    """What a wall clock in a zone reads."""
+    return datetime.fromtimestamp(second, zone).replace(tzinfo=None)
+
+
+def book_of(schedules: list[Schedule]) -> HoursBook:
+    """The book of schedules that a snapshot would have."""
+    names = ["", *sorted({schedule.time_zone for schedule in schedules} - {""})]
+    clocks = [zone_clock(name) for name in names[1:]]
+    weeks = [schedule.weekly() for schedule in schedules]
+    parts: dict[str, list[int]] = {
+        "schedule_weekly": [week is not None for week in weeks],
+        "schedule_zone": [names.index(schedule.time_zone) for schedule in schedules],
+        "schedule_week_first": [0, *np.cumsum([len(week or ()) for week in weeks]).tolist()],
+        "week_start": [start for week in weeks for start, _ in week or ()],
+        "week_end": [end for week in weeks for _, end in week or ()],
+        "zone_first": [0, 0, *np.cumsum([len(clock.starts) for clock in clocks]).tolist()],
+        "zone_start": [start for clock in clocks for start in clock.starts],
+        "zone_offset": [offset for clock in clocks for offset in clock.offsets],
+    }
+    columns = {name: np.array(parts.get(name, []), kind) for name, kind in COLUMNS.items()}
+    return HoursBook(Record(Column, columns), schedules, "UTC")
+
+
+def test_rules_repeat_weekly_as_far_as_they_do() -> None:
+    """Rules without dates, holidays and week numbers are told apart from the others."""
+    known = [Schedule((rule,), "UTC", "").weekly() is not None for rule in RULES]
+    assert [True] * WEEKLY + [False] * (len(RULES) - WEEKLY) == known
+
+
+@pytest.mark.parametrize(("zone", "around", "what"), CHANGES)
+def test_states_equal_a_walk_over_minutes(zone: str, around: str, what: str) -> None:
+    """At every minute two days around a clock change, the state is the wall clock's; the end is when it changes."""
+    del what
+    middle = seconds(around)
+    first, last = max(middle - 2 * 86_400, 0), middle + 2 * 86_400
+    clock, here = zone_clock(zone), ZoneInfo(zone)
+    schedules = [Schedule((rule,), zone, "") for rule in RULES] + [Schedule((rule,), "", "") for rule in RULES]
+    book = book_of(schedules)
+    minutes = range(first, last, 30 if zone == "Africa/Monrovia" else 60)
+    walls = [wall(second, here) for second in minutes]
+    for number, rule in enumerate(RULES):
+        rules = OpeningHours(rule)
+        walk = [rules.is_open(moment) for moment in walls]
+        for index in (number, number + len(RULES)):
+            for place in range(0, len(walk), 67):
+                second = minutes[place]
+                hours = book.at(second, zone)
+                if hours.arrays["state"][index] == UNKNOWN:
+                    book.look_up(hours, [index], second, zone)
+                state, until = int(hours.arrays["state"][index]), int(hours.arrays["until"][index])
+                assert (OPEN if walk[place] else CLOSED) == state
+                assert (walk[place], until) == schedules[number].at(second, clock)
+                stays = walk[place:].index(not walk[place]) if (not walk[place]) in walk[place:] else None
+                if stays is None:
+                    assert until > minutes[-1] or not walk[place]
+                elif walk[place]:
+                    assert minutes[place + stays] == until
+                else:
+                    assert second < until <= minutes[place + stays]
+
+
+def test_states_between_minutes_before_1972() -> None:
+    """While Monrovia's clock was off by 44 minutes and 30 seconds, hours began in the middle of a UTC minute."""
+    schedule = Schedule(("Mo-Su 10:00-11:00",), "Africa/Monrovia", "")
+    book = book_of([schedule])
+    opens = seconds("1971-06-01T10:44:30")
+    states = [int(book.at(second, "").arrays["state"][0]) for second in (opens - 1, opens, opens + 3599, opens + 3600)]
+    assert [CLOSED, OPEN, OPEN, CLOSED] == states
+    assert opens + 3600 == int(book.at(opens, "").arrays["until"][0])
+
+
+def test_open_until_the_last_instant() -> None:
+    """In the last second that can be asked for, hours still have a state and an end after it."""
+    schedules = [Schedule((rule,), "Europe/Paris", "") for rule in RULES]
+    book = book_of(schedules)
+    hours = book.at(LAST_SECOND - 1, "")
+    book.look_up(hours, range(WEEKLY, len(RULES)), LAST_SECOND - 1, "")
+    rules = [OpeningHours(rule) for rule in RULES]
+    last = wall(LAST_SECOND - 1, ZoneInfo("Europe/Paris"))
+    wanted = [OPEN if one.is_open(last) else CLOSED for one in rules]
+    assert wanted == hours.arrays["state"].tolist()
+    assert all(LAST_SECOND - 1 < until <= NEVER for until in hours.arrays["until"].tolist())
+
+
+def test_person_decides_the_clock_of_hours_without_one() -> None:
+    """Hours without a place are read by the person's clock, and without one by the catalogue's."""
+    book = book_of([Schedule(("Mo-Su 09:00-10:00",), "", "")])
+    second = seconds("2026-06-15T07:30")
+    assert [OPEN, CLOSED] == [int(book.at(second, zone).arrays["state"][0]) for zone in ("Europe/Paris", "")]
+
+
+def test_book_keeps_a_bounded_number_of_minutes() -> None:
+    """Asking "what if" for ever more instants does not fill the memory, and old answers come out the same again."""
+    book = book_of([Schedule(("Mo-Su 09:00-10:00",), "", "")])
+    first = book.at(0, "Europe/Paris")
+    for minute in range(3 * INSTANTS_KEPT):
+        book.at(minute * 60, "UTC")
+    again = book.at(0, "Europe/Paris")
+    assert again is not first
+    assert first.arrays["until"].tolist() == again.arrays["until"].tolist()
+
+
+def test_intersections_end_with_the_first_to_close() -> None:
+    """Hours of two rules are open while both are, weekly or not."""
+    for rules in (("Mo-Su 09:00-17:00", "Mo 08:00-12:00"), ("Mo-Su 09:00-17:00; Jan 01 off", "Mo 08:00-12:00")):
+        schedule = Schedule(rules, "UTC", "")
+        day = datetime(2026, 6, 15, tzinfo=UTC)
+        states = [schedule.at(int((day + timedelta(hours=hour)).timestamp()), zone_clock("UTC"))[0] for hour in range(24)]
+        assert [9, 10, 11] == [hour for hour, state in enumerate(states) if state]
+        assert (True, int((day + timedelta(hours=12)).timestamp())) == schedule.at(
+            int((day + timedelta(hours=9)).timestamp()), zone_clock("UTC")
+        )
+
+
+def test_clock_spans_follow_each_other() -> None:
+    """The spans of a clock are in order, and no two beside each other have the same offset."""
+    for zone in {zone for zone, _, _ in CHANGES}:
+        clock = zone_clock(zone)
+        assert all(before < after for before, after in pairwise(clock.starts))
+        assert all(before != after for before, after in pairwise(clock.offsets))
