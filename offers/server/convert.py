@@ -17,7 +17,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.errors import FieldViolation, InvalidRequestError, OffersError
 from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query
-from offers.v1.context_pb2 import Context, Location
+from offers.v1.context_pb2 import Location, Session, User
 from offers.v1.offer_service_pb2 import VIEW_FULL, BatchGetOffersRequest, GetOffersRequest
 
 MAX_REQUEST_BYTES = 1 << 20
@@ -71,46 +71,46 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
     def refuse(field: str, reason: str) -> None:
         violations.append(FieldViolation(field, reason))
 
+    # Asking a message whether it has a field takes longer than reading it: done only where the value cannot tell.
+    context = request.context
     latitude = longitude = math.nan
-    time, time_zone, channel, language, currency = now, "", "", "", ""
-    if request.HasField("context"):
-        context = request.context
-        if context.HasField("location"):
-            location = context.location
-            point = location.point
-            latitude, longitude = point.latitude, point.longitude
-            if not (
-                -90.0 <= latitude <= 90.0 and -180.0 <= longitude <= 180.0 and location.HasField("point")
-            ):  # NaN fails every comparison
-                _refuse_point(location, refuse)
-            _check_fix(location, refuse)
-        if context.HasField("time"):
-            time = context.time.seconds
-            _check_instant("context.time", context.time, refuse)
-        time_zone, channel = context.time_zone, context.channel
-        language, currency = context.language_code, context.currency_code
-        if time_zone and time_zone not in time_zones():
-            refuse("context.time_zone", f"unknown zone '{_short(time_zone)}': send an IANA name such as Europe/Paris")
-        if len(channel) > MAX_NAME:
-            refuse("context.channel", f"{len(channel)} characters: send at most {MAX_NAME}")
-        if language:
-            language = _language(language)
-            if not language:
-                refuse("context.language_code", "not a BCP 47 tag: send one such as 'fr' or 'pt-BR'")
-        if currency and not _CURRENCY.fullmatch(currency):
-            refuse("context.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
-        _check_person(context, refuse)
-    max_offers = DEFAULT_MAX_OFFERS
-    if request.HasField("max_offers"):
-        max_offers = request.max_offers
-        if not 1 <= max_offers <= MAX_OFFERS:
-            refuse("max_offers", f"{max_offers} is out of range: send 1 to {MAX_OFFERS}, or leave it out for 10")
-    view = request.view
+    if context.HasField("location"):
+        latitude, longitude = _position(context.location, refuse)
+    time = now
+    if context.HasField("time"):
+        time = context.time.seconds
+        _check_instant("context.time", context.time, refuse)
+    time_zone, channel = context.time_zone, context.channel
+    language, currency = context.language_code, context.currency_code
+    if time_zone and time_zone not in time_zones():
+        refuse("context.time_zone", f"unknown zone '{_short(time_zone)}': send an IANA name such as Europe/Paris")
+    if len(channel) > MAX_NAME:
+        refuse("context.channel", f"{len(channel)} characters: send at most {MAX_NAME}")
+    if language:
+        language = _language(language)
+        if not language:
+            refuse("context.language_code", "not a BCP 47 tag: send one such as 'fr' or 'pt-BR'")
+    if currency and not _CURRENCY.fullmatch(currency):
+        refuse("context.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
+    if context.HasField("user"):
+        _check_user(context.user, refuse)
+    if context.HasField("session"):
+        _check_session(context.session, refuse)
+    if context.HasField("attributes") and len(context.attributes.fields) > MAX_ATTRIBUTES:
+        reason = f"{len(context.attributes.fields):,} entries: send at most {MAX_ATTRIBUTES}"
+        refuse("context.attributes", reason)
+    max_offers = request.max_offers
+    if max_offers == 0 and not request.HasField("max_offers"):
+        max_offers = DEFAULT_MAX_OFFERS
+    if not 1 <= max_offers <= MAX_OFFERS:
+        refuse("max_offers", f"{max_offers} is out of range: send 1 to {MAX_OFFERS}, or leave it out for 10")
+    view, placement, request_id = request.view, request.placement, request.request_id
     if not 0 <= view <= VIEW_FULL:
         refuse("view", f"{view} is no view: send VIEW_BASIC or VIEW_FULL")
-    for field, value in (("placement", request.placement), ("request_id", request.request_id)):
-        if len(value) > MAX_ID:
-            refuse(field, f"{len(value):,} characters: send at most {MAX_ID}")
+    if len(placement) > MAX_ID:
+        refuse("placement", f"{len(placement):,} characters: send at most {MAX_ID}")
+    if len(request_id) > MAX_ID:
+        refuse("request_id", f"{len(request_id):,} characters: send at most {MAX_ID}")
     if violations:
         raise InvalidRequestError(violations)
     return Query(
@@ -118,14 +118,14 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
         latitude,
         longitude,
         time_zone,
-        request.placement,
+        placement,
         channel,
         language,
         currency,
         max_offers,
         view == VIEW_FULL,
         request.seed if request.HasField("seed") else -1,
-        request.request_id,
+        request_id,
         request.catalog,
     )
 
@@ -142,26 +142,22 @@ def _language(tag: str) -> str:
     return tag.lower() if _LANGUAGE.fullmatch(tag) else ""
 
 
-def _refuse_point(location: Location, refuse: Refuse) -> None:
-    if not location.HasField("point"):
+def _position(location: Location, refuse: Refuse) -> tuple[float, float]:
+    point = location.point
+    latitude, longitude = point.latitude, point.longitude
+    if not (-90.0 <= latitude <= 90.0 and -180.0 <= longitude <= 180.0):  # NaN fails every comparison
+        for name, degrees, limit in (("latitude", latitude, 90), ("longitude", longitude, 180)):
+            if not -limit <= degrees <= limit:
+                reason = f"{degrees} is out of range: send degrees from -{limit} to {limit}"
+                refuse(f"context.location.point.{name}", reason)
+    elif latitude == longitude == 0.0 and not location.HasField("point"):
         refuse("context.location.point", "missing: send a latitude and a longitude, or leave the location out")
-        return
-    for name, degrees, limit in (
-        ("latitude", location.point.latitude, 90),
-        ("longitude", location.point.longitude, 180),
-    ):
-        if not -limit <= degrees <= limit:
-            refuse(
-                f"context.location.point.{name}", f"{degrees} is out of range: send degrees from -{limit} to {limit}"
-            )
-
-
-def _check_fix(location: Location, refuse: Refuse) -> None:
-    if location.HasField("accuracy_m") and not 0 <= location.accuracy_m <= MAX_ACCURACY_M:
+    if not 0.0 <= location.accuracy_m <= MAX_ACCURACY_M:
         reason = f"{location.accuracy_m} is out of range: send metres from 0 to {MAX_ACCURACY_M:,}"
         refuse("context.location.accuracy_m", reason)
     if location.HasField("observed_time"):
         _check_instant("context.location.observed_time", location.observed_time, refuse)
+    return latitude, longitude
 
 
 def _check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
@@ -171,25 +167,19 @@ def _check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
         refuse(field, f"{instant.nanos} ns is out of range: send 0 to 999,999,999")
 
 
-def _check_person(context: Context, refuse: Refuse) -> None:
-    if context.HasField("user"):
-        identity = context.user.WhichOneof("identity")
-        length = len(getattr(context.user, identity)) if identity else 0
-        if not 1 <= length <= MAX_PERSON_ID:
-            reason = (
-                f"{length:,} characters: send 1 to {MAX_PERSON_ID} of user_id or anonymous_id, or leave the user out"
-            )
-            refuse(f"context.user.{identity or 'user_id'}", reason)
-    if context.HasField("session"):
-        session = context.session
-        for name, limit in (("session_id", MAX_PERSON_ID), ("entry_channel", MAX_NAME)):
-            if len(getattr(session, name)) > limit:
-                refuse(f"context.session.{name}", f"{len(getattr(session, name)):,} characters: send at most {limit}")
-        if session.HasField("start_time"):
-            _check_instant("context.session.start_time", session.start_time, refuse)
-    if context.HasField("attributes") and len(context.attributes.fields) > MAX_ATTRIBUTES:
-        reason = f"{len(context.attributes.fields):,} entries: send at most {MAX_ATTRIBUTES}"
-        refuse("context.attributes", reason)
+def _check_user(user: User, refuse: Refuse) -> None:
+    length = len(user.user_id) + len(user.anonymous_id)  # of one: the other is empty
+    if not 1 <= length <= MAX_PERSON_ID:
+        reason = f"{length:,} characters: send 1 to {MAX_PERSON_ID} of user_id or anonymous_id, or leave the user out"
+        refuse(f"context.user.{user.WhichOneof('identity') or 'user_id'}", reason)
+
+
+def _check_session(session: Session, refuse: Refuse) -> None:
+    for name, limit in (("session_id", MAX_PERSON_ID), ("entry_channel", MAX_NAME)):
+        if len(getattr(session, name)) > limit:
+            refuse(f"context.session.{name}", f"{len(getattr(session, name)):,} characters: send at most {limit}")
+    if session.HasField("start_time"):
+        _check_instant("context.session.start_time", session.start_time, refuse)
 
 
 def _short(text: str) -> str:

@@ -4,6 +4,7 @@ A test parses what this writes and holds it equal to the messages; field numbers
 """
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ PER_PROPOSITION = 512
 """Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 4 x 33."""
 PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
+LEAST_SCORE = sys.float_info.min
+"""A score is over 0; weights can be so heavy that its true value is not. Its factors tell that."""
 _NEVER = NEVER
 _ID_LENGTH = 32
 
@@ -228,7 +231,7 @@ def write_response(
         at = _copy(out, at, wire, first, last)
         out[at], out[at + 1] = RANK, rank
         at = _proposition_id(out, at + 2, id_at, rank, digits)
-        at = _double(out, at, SCORE, math.exp(one.log_score))
+        at = _double(out, at, SCORE, max(math.exp(one.log_score), LEAST_SCORE))
         if has_distance:
             at = _double(out, at, DISTANCE, one.distance_m)
         if venue_size:

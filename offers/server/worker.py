@@ -134,6 +134,7 @@ def warm_engine(path: Path) -> Engine:
     engine = Engine(open_snapshot(path))
     live = OfferService(Live([engine]), time.time)
     live.get_offers(b"")
+    convert.time_zones()
     engine.decide(Query(int(time.time()), latitude=0.0, longitude=0.0))
     return engine
 
