@@ -4,6 +4,7 @@
 only if an earlier run has compiled its catalogue.
 """
 
+import math
 import os
 import platform
 import statistics
@@ -18,34 +19,38 @@ from rich.table import Table
 
 from benchmarks import catalogues, measure
 from benchmarks.catalogues import Compiled
-from benchmarks.load import CLIENT_CORE, OUTSTANDING, WORKER_CORE, Slice
+from benchmarks.load import OUTSTANDING, ROOT, Slice
 from benchmarks.measure import BATCH, Plan, Series
 
-OUTPUT = Path(__file__).parents[1] / "build" / "bench.json"
+OUTPUT = ROOT / "build" / "bench.json"
 SMALLEST, LARGEST = 1_000, 1_000_000
 SIZES = (SMALLEST, 100_000, LARGEST)
-ROUNDS, QUICK_ROUNDS = 40, 10
+ROUNDS = 40
+QUICK_S = 24.0
+"""Seconds into a quick run after which it begins no more rounds: what follows takes 10 to 20."""
 MEMORY_CALLS, QUICK_MEMORY_CALLS = 4_000, 1_000
+_WIDTH = 120
+"""Columns of the tables where there is no terminal to ask."""
 
 
 def run(sizes: tuple[int, ...], *, quick: bool, console: Console) -> dict[str, Any]:
     """Measure catalogues of these sizes, print tables, and give what bench.json holds: only what was measured."""
-    begin, load_average = time.time(), os.getloadavg()[0]
-    console.print(f"Compiling synthetic catalogues of {_listed(sizes)} offers", style="dim")
+    begin, load_average = time.monotonic(), os.getloadavg()[0]
+    console.print(f"Writing and compiling synthetic catalogues of {_listed(sizes)} offers", style="dim")
     made = {size: catalogues.compiled(size, fresh=not quick) for size in sizes}
     seconds_to_open = {size: catalogues.seconds_to_open(one.path) for size, one in made.items()}
-    os.sched_setaffinity(0, {CLIENT_CORE})
     plans = {size: measure.plan(size, one.path) for size, one in made.items()}
     console.print(f"Calling a no-op and the methods in turn, {OUTSTANDING} calls under way", style="dim")
-    series = measure.calls(plans, QUICK_ROUNDS if quick else ROUNDS)
+    series = measure.calls(plans, ROUNDS, begin + QUICK_S if quick else math.inf)
     console.print("Reading the memory of two workers", style="dim")
     count = QUICK_MEMORY_CALLS if quick else MEMORY_CALLS
     memory = {size: measure.memory(plans[size], count) for size in sizes if size in (SMALLEST, LARGEST)}
     _print_calls(console, plans, series)
-    _print_catalogues(console, plans, made, seconds_to_open, memory)
+    _print_catalogues(console, made, seconds_to_open, memory)
     return {
         **_summary(series, made, seconds_to_open, memory),
         "quick": quick,
+        "rounds": len(series[SMALLEST].noop),
         "calls": {str(size): _figures(one) for size, one in series.items()},
         "catalogues": {
             str(size): {
@@ -62,7 +67,7 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console) -> dict[str, A
             for size, workers in memory.items()
         },
         "machine": _machine(load_average),
-        "seconds": round(time.time() - begin, 1),
+        "seconds": round(time.monotonic() - begin, 1),
     }
 
 
@@ -129,7 +134,7 @@ def _print_calls(console: Console, plans: dict[int, Plan], series: dict[int, Ser
                 f"{median['per_second']:,.0f}",
                 f"{median['p50_us'] / 1000:.2f}",
                 f"{median['p99_us'] / 1000:.2f}",
-                f"{one.ratio(slices, _p99):.2f}",
+                f"{one.ratio(slices, _p99):.2f}" if each == 1 else "",
                 f"{plans[size].eligible:.0f}" if slices is one.get_offers else "",
                 f"{plans[size].response_bytes:,}" if each == 1 else "",
             )
@@ -139,7 +144,6 @@ def _print_calls(console: Console, plans: dict[int, Plan], series: dict[int, Ser
 
 def _print_catalogues(
     console: Console,
-    plans: dict[int, Plan],
     made: dict[int, Compiled],
     seconds_to_open: dict[int, float],
     memory: dict[int, list[tuple[int, int]]],
@@ -170,7 +174,7 @@ def _machine(load_average: float) -> dict[str, Any]:
     ]
     return {
         "cpu": models[0] if models else platform.machine(),
-        "cores": len(os.sched_getaffinity(0) | {WORKER_CORE, CLIENT_CORE}),
+        "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("grpcio", "protobuf", "numba", "numpy")},
@@ -186,6 +190,8 @@ def main() -> None:
     """Measure as the environment says."""
     quick = os.environ.get("QUICK", "") not in {"", "0"}
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
     sizes = tuple(size for size in SIZES if not quick or size < LARGEST or catalogues.is_cached(size))
     result = run(sizes, quick=quick, console=console)
     OUTPUT.parent.mkdir(exist_ok=True)

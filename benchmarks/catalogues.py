@@ -10,10 +10,11 @@ from pathlib import Path
 import orjson
 
 from benchmarks import synthetic
+from benchmarks.load import ROOT
 from offers.catalogue import snapshot
 from offers.catalogue.publish import publish
 
-CACHE = Path(__file__).parents[1] / "build" / "bench-cache"
+CACHE = ROOT / "build" / "bench-cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def _folder(offers: int) -> Path:
 
 def _in_fresh_process(role: str, *arguments: str) -> float:
     command = [sys.executable, "-m", "benchmarks.catalogues", role, *arguments]
-    result = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - ourselves
+    result = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE)
     return float(orjson.loads(result.stdout))
 
 

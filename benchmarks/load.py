@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ OUTSTANDING = 8
 """Calls under way at a time: enough that the worker never waits for the client."""
 WORKER_CORE, CLIENT_CORE = (sorted(os.sched_getaffinity(0)) * 2)[:2]
 """Where the worker and where the client run: the same core where there is only one."""
+ROOT = Path(__file__).parents[1]
+"""Where Python finds `benchmarks`, for the processes started here."""
 _STOP_S = 20.0
 _CALL_S = 60.0
 
@@ -46,13 +49,13 @@ class Target:
 
     def __init__(self, snapshot: Path, core: int, noop_bytes: int) -> None:
         command = [sys.executable, "-m", "benchmarks.worker", str(snapshot), str(core), str(noop_bytes)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._channel: grpc.Channel | None = None
         self.pid = self._process.pid
 
     def connect(self) -> None:
         """Wait until the worker listens, and connect. Raises RuntimeError if it does not come up."""
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        assert self._process.stdout is not None
         port = self._process.stdout.readline()
         if not port:
             message = f"the worker ended with status {self._process.wait()}"
@@ -63,8 +66,8 @@ class Target:
         self.batch_get_offers = self._method(SERVICE, "BatchGetOffers")
 
     def _method(self, service: str, name: str) -> Call:
-        assert self._channel is not None  # noqa: S101
-        method = self._channel.unary_unary(f"/{service}/{name}")
+        assert self._channel is not None
+        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(f"/{service}/{name}")
         return lambda data: method(data, timeout=_CALL_S)
 
     def slice(self, call: Call, payloads: Iterator[bytes], calls: int) -> Slice:
@@ -103,6 +106,17 @@ class Target:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Keep this thread, and those it starts meanwhile, on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _run(call: Call, payloads: Iterator[bytes], calls: int) -> Sequence[float]:

@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks import synthetic
-from benchmarks.load import CLIENT_CORE, WORKER_CORE, Slice, Target
+from benchmarks.load import CLIENT_CORE, WORKER_CORE, Slice, Target, on_core
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.server.live import Live
@@ -22,6 +22,8 @@ BATCH = 100
 SLICE_CALLS = 400
 """Calls of a slice: some tenths of a second, so that what else the machine does meets both methods alike."""
 BATCH_CALLS = 16
+LEAST_ROUNDS = 3
+"""The fewest that have a median worth the name."""
 _BATCHES = 32
 _WARM_CALLS = 500
 
@@ -70,16 +72,18 @@ def plan(offers: int, snapshot: Path) -> Plan:
     )
 
 
-def calls(plans: dict[int, Plan], rounds: int) -> dict[int, Series]:
+def calls(plans: dict[int, Plan], rounds: int, deadline: float) -> dict[int, Series]:
     """Measure a no-op and the methods at every size, a slice of each in every round.
 
-    All workers stand on one core, where only one has work at a time, and the client on the other.
+    All workers stand on one core, where only one has work at a time, and the client on the other. Past the deadline,
+    by time.monotonic, no more than LEAST_ROUNDS are made.
     """
     with ExitStack() as stack:
         targets = {
             size: stack.enter_context(Target(one.snapshot, WORKER_CORE, one.response_bytes))
             for size, one in plans.items()
         }
+        stack.enter_context(on_core(CLIENT_CORE))
         requests = {size: cycle(one.requests) for size, one in plans.items()}
         batches = {size: cycle(one.batches) for size, one in plans.items()}
         for size, target in targets.items():
@@ -89,6 +93,8 @@ def calls(plans: dict[int, Plan], rounds: int) -> dict[int, Series]:
             target.slice(target.batch_get_offers, batches[size], BATCH_CALLS)
         measured = {size: Series() for size in plans}
         for number in range(rounds):
+            if number >= LEAST_ROUNDS and time.monotonic() > deadline:
+                break
             for size, target in targets.items():
                 series = measured[size]
                 pair = [(target.noop, series.noop), (target.get_offers, series.get_offers)]
@@ -101,7 +107,8 @@ def calls(plans: dict[int, Plan], rounds: int) -> dict[int, Series]:
 def memory(one: Plan, count: int) -> list[tuple[int, int]]:
     """Bytes of their own and bytes shared of two workers over a snapshot, after as many calls, the same for both."""
     with ExitStack() as stack:
-        targets = [stack.enter_context(Target(one.snapshot, core, one.response_bytes)) for core in (WORKER_CORE, CLIENT_CORE)]
+        both = [Target(one.snapshot, core, one.response_bytes) for core in (WORKER_CORE, CLIENT_CORE)]
+        targets = [stack.enter_context(target) for target in both]
         for target in targets:
             target.connect()
         for target in targets:

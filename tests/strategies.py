@@ -136,7 +136,9 @@ class Maker:
     def decay(self) -> Decay:
         """Any shape; a scale of 100 at least, so that a rounding of the distance is no rounding of the score."""
         pick = self.random.choice
-        decay = Decay(shape=pick(Decay.Shape.values()), scale=pick([100, 1e3, 7_200, 1e12]), offset=pick([0.0, 500.0, 1e6]))
+        decay = Decay(
+            shape=pick(Decay.Shape.values()), scale=pick([100, 1e3, 7_200, 1e12]), offset=pick([0.0, 500.0, 1e6])
+        )
         if self.chance(0.5):
             decay.decay = pick([0.01, 0.5, 0.999])
         if self.chance(0.5):
@@ -155,7 +157,9 @@ class Maker:
             strategy.nearness_without_distance = pick([0.01, 0.5, 1.0])
         if self.chance(0.6):
             weights = [0.0, 0.5, 1.0, 2.0]
-            strategy.weights.CopyFrom(FactorWeights(nearness=pick(weights), timeliness=pick(weights), value=pick(weights)))
+            strategy.weights.CopyFrom(
+                FactorWeights(nearness=pick(weights), timeliness=pick(weights), value=pick(weights))
+            )
         return strategy
 
     def circle(self) -> Circle:

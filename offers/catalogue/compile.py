@@ -78,7 +78,7 @@ class _Builder:
         self._wires: list[bytes] = []
         self._terms: dict[Terms, int] = {}
         self._schedules: dict[Schedule, int] = {}
-        self._schedule_numbers: dict[tuple[str, str, bool, str, str], tuple[int, int]] = {}
+        self._schedule_numbers: dict[_Hours, tuple[int, int]] = {}
         self._offer: dict[str, array[Any]] = {name: array(code) for name, code in _OFFER_CODES.items()}
         self._entry: dict[str, array[Any]] = {name: array(code) for name, code in _ENTRY_CODES.items()}
         self._window_counts = array("I")
@@ -155,10 +155,10 @@ class _Builder:
             zone = hours.time_zone or time_zone
             if not zone and place >= 0:
                 zone = _zone_at(self._longitudes[place], self._latitudes[place]) or self._time_zone
-            key = hours.shown, hours.used, hours.required, zone, hours.country_code or country
-            numbers = self._schedule_numbers.get(key)
+            here = _Hours(hours.shown, hours.used, hours.required, zone, hours.country_code or country)
+            numbers = self._schedule_numbers.get(here)
             if numbers is None:
-                numbers = self._schedule_numbers[key] = self._add_schedules(*key)
+                numbers = self._schedule_numbers[here] = self._add_schedules(here)
             schedule, redeem_schedule = numbers
         column = self._entry
         column["offer"].append(len(self._ids) - 1)
@@ -169,18 +169,17 @@ class _Builder:
         column["schedule"].append(schedule)
         column["redeem_schedule"].append(redeem_schedule)
 
-    def _add_schedules(
-        self, shown: str, used: str, required: bool, time_zone: str, country: str  # noqa: FBT001
-    ) -> tuple[int, int]:
+    def _add_schedules(self, here: "_Hours") -> tuple[int, int]:
         """The numbers of the schedules that say when an offer may be shown at a place, and when it may be used."""
-        redeem_schedule = self._add_schedule({used}, time_zone, country)
-        return self._add_schedule({shown, used} if required else {shown}, time_zone, country), redeem_schedule
+        redeem_schedule = self._add_schedule({here.used}, here)
+        return self._add_schedule({here.shown, here.used} if here.required else {here.shown}, here), redeem_schedule
 
-    def _add_schedule(self, expressions: set[str], time_zone: str, country: str) -> int:
+    def _add_schedule(self, expressions: set[str], here: "_Hours") -> int:
         given = tuple(sorted(expressions - {""}))
         if not given:
             return NO_SCHEDULE
-        schedule = Schedule(given, time_zone, country if any("PH" in expression for expression in given) else "")
+        country = here.country_code if any("PH" in expression for expression in given) else ""
+        schedule = Schedule(given, here.time_zone, country)
         return self._schedules.setdefault(schedule, len(self._schedules))
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -328,7 +327,7 @@ _ENTRY_CODES = {
 
 
 class _Hours(NamedTuple):
-    """What an offer says of its opening hours."""
+    """What an offer says of its opening hours; at a place, with what the place adds to it."""
 
     shown: str
     used: str

@@ -5,11 +5,12 @@ at which one offer may be shown: a circle around a venue, a circle of its own, o
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,10 @@ def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: M
             file.flush()
             os.fsync(file.fileno())
         draft.chmod(0o755)
-        try:
-            draft.rename(path)
-        except OSError:  # another process published the same version, or a damaged one is in the way
-            if not _opens(path):
+        with _locked(path.parent):
+            if not _opens(path):  # another process may have published the same version
                 shutil.rmtree(path, ignore_errors=True)
                 draft.rename(path)
-        _sync_directory(path.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -169,6 +167,7 @@ def open_snapshot(path: Path) -> Snapshot:
                 message = f"{file} is damaged: compile the catalogue again"
                 raise SnapshotError(message)
             array = np.load(file, mmap_mode="r", allow_pickle=False)
+            size += file.stat().st_size
         except (OSError, ValueError, KeyError) as error:
             message = f"{file} cannot be read ({error}): compile the catalogue again"
             raise SnapshotError(message) from error
@@ -176,7 +175,6 @@ def open_snapshot(path: Path) -> Snapshot:
             message = f"{file} holds {array.dtype}, not {np.dtype(kind)}: compile the catalogue again"
             raise SnapshotError(message)
         columns[name] = np.asarray(array)  # a plain view of the map: compiled loops take no subclasses
-        size += file.stat().st_size
     return Snapshot(path, manifest["version"], columns, manifest["meta"], size)
 
 
@@ -196,10 +194,13 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _sync_directory(path: Path) -> None:
-    """Make a rename in `path` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Be the only writer in a directory, and make what is renamed in it survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

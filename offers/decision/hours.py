@@ -76,7 +76,7 @@ def _start(second: int) -> int:
     return second if second < LAST_ODD_SECOND else second - second % 60
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def work_out(columns: Table, hours: Table, second: int, starts: np.ndarray, offsets: np.ndarray) -> None:
     """Write the state of every weekly schedule at an instant; the others are UNKNOWN.
 
@@ -96,7 +96,7 @@ def work_out(columns: Table, hours: Table, second: int, starts: np.ndarray, offs
             _week_at(columns, state, until, schedule, second, zone_start[low:high], zone_offset[low:high])
 
 
-@njit(nogil=True)
+@njit
 def _week_at(
     columns: Table,
     state: np.ndarray,

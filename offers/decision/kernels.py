@@ -39,7 +39,7 @@ HALF_TURN = math.pi / 2
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, time: int) -> int:
     """Find the entries within reach of a location (NaN: only those shown everywhere).
 
@@ -119,7 +119,7 @@ def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, long
     return found
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _lower_bound(values: np.ndarray, low: int, high: int, wanted: int) -> int:
     """The first place from `low` on, at most `high`, whose value is not under the wanted one."""
     while low < high:
@@ -131,7 +131,7 @@ def _lower_bound(values: np.ndarray, low: int, high: int, wanted: int) -> int:
     return low
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _clear_of_rows(phi: float, row: int, rows: int, size: float) -> float:
     """Straight-line metres from a latitude (radians) to the nearest row not searched, at least."""
     height = size / LEAST_RADIUS_M
@@ -143,7 +143,7 @@ def _clear_of_rows(phi: float, row: int, rows: int, size: float) -> float:
     return _chord(gap)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _clear_of_columns(phi: float, turn: float, column: int, width: int) -> float:
     """Straight-line metres to the nearest column of a row not searched, at least.
 
@@ -155,7 +155,7 @@ def _clear_of_columns(phi: float, turn: float, column: int, width: int) -> float
     return _chord(math.asin(min(math.cos(phi) * math.sin(away), 1.0)))
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _chord(angle: float) -> float:
     """Straight-line metres that a way of `angle` on the sphere of least radius spans; infinite for an infinite way."""
     if angle > math.pi:
@@ -163,7 +163,7 @@ def _chord(angle: float) -> float:
     return 2 * LEAST_RADIUS_M * math.sin(max(angle, 0.0) / 2)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _may_ever(columns: Table, terms: Table, offer: int, time: int) -> bool:
     """Whether an offer could be shown here now or later."""
     if not u1(terms, Terms.admits)[i4(columns, Column.offer_terms)[offer]]:
@@ -173,7 +173,7 @@ def _may_ever(columns: Table, terms: Table, offer: int, time: int) -> bool:
     return first[offer] == end or int(u4(columns, Column.window_end)[end - 1]) > time
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def screen(columns: Table, hours: Table, scratch: Table, terms: Table, found: int, time: int) -> int:
     """Keep the candidates that may be shown: their terms, windows and opening hours.
 
@@ -255,7 +255,7 @@ def screen(columns: Table, hours: Table, scratch: Table, terms: Table, found: in
     return kept
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _distance(squared: float) -> float:
     """Metres along the ground from straight-line metres squared; only for what is within reach (1,000 km).
 
@@ -266,7 +266,7 @@ def _distance(squared: float) -> float:
     return 2 * MEAN_RADIUS_M * half * (1 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336))))
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _log_decay(
     away: float, shape: int, offset: float, scale: float, decay: float, log_decay: float, log_minimum: float
 ) -> float:
@@ -280,7 +280,7 @@ def _log_decay(
     return max(steps * log_decay, log_minimum)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _log_nearness(strategy: np.void, kind: int, distance: float) -> float:
     if kind != AROUND_POINT:
         return strategy.log_without_distance
@@ -295,7 +295,7 @@ def _log_nearness(strategy: np.void, kind: int, distance: float) -> float:
     )
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(error_model="numpy")
 def _log_timeliness(strategy: np.void, until: int, time: int) -> float:
     return _log_decay(
         math.inf if until == _NEVER else float(until - time),
@@ -308,7 +308,7 @@ def _log_timeliness(strategy: np.void, until: int, time: int) -> float:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time: int) -> None:
     """Write the logarithm of each candidate's score: the weighted logarithms of its factors, added up."""
     candidate, straight, until = (
@@ -331,7 +331,7 @@ def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time:
         )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def shuffled(seed: int, order: int) -> int:
     """A hash of a seed and an offer's order (splitmix64), so that offers of equal score take turns with the seed."""
     mixed = np.uint64(seed) + np.uint64(order + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -340,7 +340,7 @@ def shuffled(seed: int, order: int) -> int:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def arrange(
     columns: Table, hours: Table, scratch: Table, strategy_number: int, seed: int, seeded: bool, most: int, kept: int,
     time: int,

@@ -135,7 +135,7 @@ def _pointer(_context: Any, _address: Any) -> Any:  # noqa: ANN401 - numba's own
     return types.voidptr(types.int64), generate
 
 
-@njit(nogil=True)
+@njit
 def _at(table: Table, place: int) -> int:
     return carray(_pointer(table), (place + 1,), np.int64)[place]
 
@@ -143,44 +143,44 @@ def _at(table: Table, place: int) -> int:
 _CHOSEN, _STRATEGY = CHOSEN, STRATEGY
 
 
-@njit(nogil=True)
+@njit
 def u1(table: Table, place: int) -> NDArray[np.uint8]:
     """An array of bytes of a record."""
     return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint8)
 
 
-@njit(nogil=True)
+@njit
 def u4(table: Table, place: int) -> NDArray[np.uint32]:
     """An array of unsigned 32-bit numbers of a record."""
     return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint32)
 
 
-@njit(nogil=True)
+@njit
 def i4(table: Table, place: int) -> NDArray[np.int32]:
     """An array of 32-bit numbers of a record."""
     return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int32)
 
 
-@njit(nogil=True)
+@njit
 def i8(table: Table, place: int) -> NDArray[np.int64]:
     """An array of 64-bit numbers of a record."""
     return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int64)
 
 
-@njit(nogil=True)
+@njit
 def f8(table: Table, place: int) -> NDArray[np.float64]:
     """An array of 64-bit floating-point numbers of a record."""
     return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.float64)
 
 
-@njit(nogil=True)
+@njit
 def chosen_of(table: Table) -> NDArray[np.void]:
     """The chosen offers of a scratch record."""
     place = Scratch.chosen
     return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _CHOSEN)
 
 
-@njit(nogil=True)
+@njit
 def strategies_of(table: Table) -> NDArray[np.void]:
     """The ranking strategies of a snapshot's columns."""
     place = Column.strategies

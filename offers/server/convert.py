@@ -198,15 +198,14 @@ def status_of(error: OffersError) -> status_pb2.Status:
     """The status an error ends a call with: a canonical code, and details that say which field and why."""
     if not isinstance(error, InvalidRequestError):
         return status_pb2.Status(code=code_pb2.INTERNAL, message=str(error))
-    shown = error.violations[:10]
     bad = error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.reason)
-            for violation in shown
+            for violation in error.violations
         ]
     )
     info = error_details_pb2.ErrorInfo(reason="INVALID_REQUEST", domain=ERROR_DOMAIN)
-    message = "; ".join(f"{violation.field}: {violation.reason}" for violation in shown)
+    message = "; ".join(f"{violation.field}: {violation.reason}" for violation in error.violations)
     return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=message, details=[_packed(bad), _packed(info)])
 
 

@@ -24,7 +24,7 @@ class Live:
         """The engine of a catalogue; "" where there is only one. Raises InvalidRequestError."""
         engine = self._engines.get(catalog)
         if engine is None:
-            known = ", ".join(sorted(self._engines)[:10]) or "none yet"
+            known = ", ".join(sorted(filter(None, self._engines))[:10]) or "none yet"
             reason = f"unknown catalogue '{catalog[:64]}': this server has {known}"
             if not catalog:
                 reason = f"this server has several catalogues: name one of {known}"

@@ -61,7 +61,7 @@ _NEVER = NEVER
 _ID_LENGTH = 32
 
 
-@njit(nogil=True)
+@njit
 def _varint(out: np.ndarray, at: int, number: int) -> int:
     while number >= 128:
         out[at] = (number & 127) | 128
@@ -71,7 +71,7 @@ def _varint(out: np.ndarray, at: int, number: int) -> int:
     return at + 1
 
 
-@njit(nogil=True)
+@njit
 def _varint_size(number: int) -> int:
     size = 1
     while number >= 128:
@@ -80,14 +80,14 @@ def _varint_size(number: int) -> int:
     return size
 
 
-@njit(nogil=True)
+@njit
 def _double(out: np.ndarray, at: int, tag: int, number: float) -> int:
     out[at] = tag
     out[at + 1 : at + 9].view(np.float64)[0] = number
     return at + 9
 
 
-@njit(nogil=True)
+@njit
 def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     """A google.protobuf.Timestamp."""
     out[at] = tag
@@ -96,7 +96,7 @@ def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     return _varint(out, at + 3, second)
 
 
-@njit(nogil=True)
+@njit
 def _text(out: np.ndarray, at: int, tag: int, text: bytes) -> int:
     out[at] = tag
     at = _varint(out, at + 1, len(text))
@@ -119,13 +119,13 @@ def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: 
     return types.void(_out, types.int64, _source, types.int64, types.int64), generate
 
 
-@njit(nogil=True)
+@njit
 def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) -> int:
     _move(out, at, source, begin, end - begin)
     return at + end - begin
 
 
-@njit(nogil=True)
+@njit
 def _factors(out: np.ndarray, at: int, chosen: np.void, strategy: np.void) -> int:
     at = _factor(out, at, 1, chosen.values[0], strategy.nearness_weight, chosen.logs[0])
     at = _factor(out, at, 2, chosen.values[1], strategy.timeliness_weight, chosen.logs[1])
@@ -133,7 +133,7 @@ def _factors(out: np.ndarray, at: int, chosen: np.void, strategy: np.void) -> in
     return _factor(out, at, 4, chosen.values[3], strategy.lever_weight, chosen.logs[3])
 
 
-@njit(nogil=True)
+@njit
 def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, log: float) -> int:
     out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # the one field whose number takes two bytes
     out[at + 2] = FACTOR_SIZE - 3
@@ -143,7 +143,7 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
     return _double(out, at, FACTOR_LOG, log)
 
 
-@njit(nogil=True)
+@njit
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
     """The decision's id, which stands at `id_at`, a dash, and the rank."""
     out[at], out[at + 1] = PROPOSITION_ID, _ID_LENGTH + 1 + digits
@@ -155,7 +155,7 @@ def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int
     return at + 1 + digits
 
 
-@njit(nogil=True)
+@njit
 def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool) -> int:
     out[at] = REASONS
     first = at + 2
@@ -174,7 +174,7 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
     return end
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True)
 def write_response(
     columns: Table, scratch: Table, out: np.ndarray, decision_id: bytes, version: bytes, count: int,
     strategy_number: int, time: int, full: bool, refresh_after: int, refresh_distance: float, eligible: int,

@@ -43,7 +43,12 @@ def test_answers_carry_that_distance() -> None:
     random = Random(5)
     places = [somewhere(random) for _ in range(60)]
     everything = [
-        Offer(offer_id=str(number), title="a", benefit=Benefit(custom="a"), target=Target(circles=[Circle(center=place, radius_m=1e6)]))
+        Offer(
+            offer_id=str(number),
+            title="a",
+            benefit=Benefit(custom="a"),
+            target=Target(circles=[Circle(center=place, radius_m=1e6)]),
+        )
         for number, place in enumerate(places)
     ]
     with service_of(Catalog(catalog_id="a", offers=everything)) as service:

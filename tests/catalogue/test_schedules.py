@@ -93,7 +93,10 @@ def test_simple_cases_of_the_javascript_library_agree() -> None:
     spellings = [(text, case) for case in cases if case["simple"] for text in case["values"]]
     read = [(text, case) for text, case in spellings if refusal(text, "DE") is None]
     differing = [text for text, case in read if not _agrees(text, case)]
-    past_midnight = ["Mo,Tu,We,Th,Fr,Su 11:00-01:00; Sa 11:00-02:00", "Mo, Tu, We, Th, Fr, Su 11:00-01:00; Sa 11:00-02:00"]
+    past_midnight = [
+        "Mo,Tu,We,Th,Fr,Su 11:00-01:00; Sa 11:00-02:00",
+        "Mo, Tu, We, Th, Fr, Su 11:00-01:00; Sa 11:00-02:00",
+    ]
     assert (73, 22, past_midnight) == (len(spellings), len(read), differing)
 
 
@@ -104,7 +107,7 @@ def test_simple_cases_of_the_javascript_library_agree() -> None:
         ("  ", "FR", "empty"),
         ("Mo-Fr 9-5pm", "FR", "grammar"),
         ("Mo-Fr 25:00-26:00", "FR", "grammar"),
-        ("Mo 10:00-12:00 || \"on call\" foo", "FR", "grammar"),
+        ('Mo 10:00-12:00 || "on call" foo', "FR", "grammar"),
         ("sunrise-sunset", "FR", "'sunrise'"),
         ("SH 10:00-12:00", "FR", "'SH'"),
         ("Mo 10:00-12:00 unknown", "FR", "'unknown'"),

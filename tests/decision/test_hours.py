@@ -163,7 +163,9 @@ def test_intersections_end_with_the_first_to_close() -> None:
     for rules in (("Mo-Su 09:00-17:00", "Mo 08:00-12:00"), ("Mo-Su 09:00-17:00; Jan 01 off", "Mo 08:00-12:00")):
         schedule = Schedule(rules, "UTC", "")
         day = datetime(2026, 6, 15, tzinfo=UTC)
-        states = [schedule.at(int((day + timedelta(hours=hour)).timestamp()), zone_clock("UTC"))[0] for hour in range(24)]
+        states = [
+            schedule.at(int((day + timedelta(hours=hour)).timestamp()), zone_clock("UTC"))[0] for hour in range(24)
+        ]
         assert [9, 10, 11] == [hour for hour, state in enumerate(states) if state]
         assert (True, int((day + timedelta(hours=12)).timestamp())) == schedule.at(
             int((day + timedelta(hours=9)).timestamp()), zone_clock("UTC")

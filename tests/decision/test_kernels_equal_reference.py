@@ -66,7 +66,9 @@ def check_one(catalog: Catalog, wanted: Ranked, got: Proposition, here: LatLng) 
         points = {venue.venue_id: venue.point for venue in catalog.venues}
         assert bool(wanted.venue_id) <= bool(wanted.distance_m is not None)
         if got.venue_id:
-            assert math.isclose(wanted.distance_m or 0, reference.distance_m(here, points[got.venue_id]), abs_tol=NEAR_M)
+            assert math.isclose(
+                wanted.distance_m or 0, reference.distance_m(here, points[got.venue_id]), abs_tol=NEAR_M
+            )
         if wanted.venue_id and not got.venue_id:
             assert points[wanted.venue_id] in [circle.center for circle in strategies.reaches(catalog)]
     assert wanted.valid_until == (got.valid_until.seconds if got.HasField("valid_until") else None)

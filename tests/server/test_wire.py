@@ -36,7 +36,9 @@ def engine_of(catalog: Catalog, folder: Path) -> Engine:
     return Engine(open_snapshot(publish(document, folder).path))
 
 
-def built(engine: Engine, catalog: Catalog, request: pb.GetOffersRequest, decision_id: str) -> pb.GetOffersResponse:
+def built(  # noqa: C901 - as many questions as there are fields
+    engine: Engine, catalog: Catalog, request: pb.GetOffersRequest, decision_id: str
+) -> pb.GetOffersResponse:
     """The message of a decision, put together with the protobuf library."""
     query = query_of(request, 0)
     decision, room = engine.decide(query)
@@ -118,10 +120,14 @@ def test_bytes_are_those_of_the_message(maker: Maker, size: int) -> None:
 
 def rich(number: int, body: str) -> Offer:
     """An offer with every field that an answer repeats, in many scripts."""
-    offer = Offer(offer_id=f"o{number:03}", title=f"Déjeuner 🍜 昼食 {number}", category="spécialités", brand="Ünal & Söhne")
+    offer = Offer(
+        offer_id=f"o{number:03}", title=f"Déjeuner 🍜 昼食 {number}", category="spécialités", brand="Ünal & Söhne"
+    )
     offer.target.CopyFrom(Target(venue_ids=["a:b.c_d-1"]))
     offer.benefit.CopyFrom(Benefit(custom="ein Lächeln ☺"))
-    offer.creative.CopyFrom(Creative(body=body, call_to_action="Zugreifen!", link_uri="https://example.com/%F0%9F%8D%9C"))
+    offer.creative.CopyFrom(
+        Creative(body=body, call_to_action="Zugreifen!", link_uri="https://example.com/%F0%9F%8D%9C")
+    )
     offer.redemption.CopyFrom(Redemption(opening_hours="Mo-Fr 11:00-15:00"))
     return offer
 

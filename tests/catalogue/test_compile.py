@@ -1,0 +1,214 @@
+"""A document's meaning survives its compilation: windows, terms, hours, clocks, defaults and the order of things."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.interval_pb2 import Interval
+from google.type.latlng_pb2 import LatLng
+from google.type.money_pb2 import Money
+
+from offers.catalogue.compile import compile_snapshot
+from offers.catalogue.document import write_document, write_fragments
+from offers.catalogue.publish import publish
+from offers.catalogue.schedules import NEVER
+from offers.catalogue.snapshot import EVERYWHERE, NO_CHAIN, NO_SCHEDULE, Snapshot, open_snapshot
+from offers.errors import CatalogError
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
+from offers.v1.offer_service_pb2 import Proposition
+from offers.v1.venue_pb2 import Circle
+from tests.strategies import Maker
+
+PARIS, TOKYO = LatLng(latitude=48.8566, longitude=2.3522), LatLng(latitude=35.6762, longitude=139.6503)
+
+
+def compiled(folder: Path, catalog: Catalog) -> Snapshot:
+    """Publish a catalogue and open it."""
+    document = folder / "catalog.binpb"
+    write_document(document, catalog)
+    return open_snapshot(publish(document, folder / "data").path)
+
+
+def offer(identity: str = "a", **parts: Any) -> Offer:  # noqa: ANN401 - fields of an Offer
+    """The plainest offer, with some parts of its own."""
+    whole = Offer(offer_id=identity, title="a", benefit=Benefit(custom="a"), target=Target(everywhere=True))
+    whole.MergeFrom(Offer(**parts))
+    return whole
+
+
+def span(start: int | None, end: int | None) -> Interval:
+    """A window; None leaves an end open."""
+    window = Interval()
+    if start is not None:
+        window.start_time.CopyFrom(Timestamp(seconds=start))
+    if end is not None:
+        window.end_time.CopyFrom(Timestamp(seconds=end))
+    return window
+
+
+@pytest.mark.parametrize(
+    ("windows", "redemption", "required", "wanted"),
+    [
+        ([], None, False, []),
+        ([span(10, 20)], None, False, [(10, 20)]),
+        ([span(30, 40), span(10, 20)], None, False, [(10, 20), (30, 40)]),
+        ([span(10, 20), span(20, 30)], None, False, [(10, 30)]),
+        ([span(10, 40), span(20, 30), span(35, 50)], None, False, [(10, 50)]),
+        ([span(None, 20), span(30, None)], None, False, [(0, 20), (30, NEVER)]),
+        ([span(None, 20), span(5, None)], None, False, [(0, NEVER)]),
+        ([span(10, 20)], span(15, 25), False, [(10, 20)]),
+        ([span(10, 20), span(30, 40)], span(15, 35), True, [(15, 20), (30, 35)]),
+        ([], span(15, 35), True, [(15, 35)]),
+        ([], span(15, None), True, [(15, NEVER)]),
+        ([span(10, 20)], span(20, 30), True, [(0, 0)]),
+        ([span(1, 4_102_444_800)], None, False, [(1, 4_102_444_800)]),
+    ],
+)
+def test_windows_are_put_together(
+    tmp_path: Path,
+    windows: list[Interval],
+    redemption: Interval | None,
+    wanted: list[tuple[int, int]],
+    *,
+    required: bool,
+) -> None:
+    """Windows that touch or overlap are one; a binding redemption cuts them; what never comes is an empty window."""
+    one = offer(availability=Availability(windows=windows))
+    if redemption is not None:
+        one.redemption.CopyFrom(Redemption(window=redemption, required_when_shown=required))
+    columns = compiled(tmp_path, Catalog(catalog_id="a", offers=[one])).columns
+    assert wanted == list(zip(columns["window_start"].tolist(), columns["window_end"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ({}, [[], [], [], []]),
+        ({"language_codes": ["pt-BR", "FR", "fr"]}, [[], ["fr", "pt-br"], [], []]),
+        ({"channels": ["web", "app", "web"]}, [[], [], [], ["app", "web"]]),
+        ({"benefit": Benefit(amount_off=Money(currency_code="EUR", units=1))}, [[], [], ["EUR"], []]),
+        ({"benefit": Benefit(fixed_price=Money(currency_code="JPY", units=1))}, [[], [], ["JPY"], []]),
+        ({"benefit": Benefit(percent_off=5, minimum_order=Money(currency_code="USD", units=1))}, [[], [], ["USD"], []]),
+        (
+            {"benefit": Benefit(amount_off=Money(currency_code="EUR", units=1)), "currency_codes": ["CHF"]},
+            [[], [], ["CHF"], []],
+        ),
+    ],
+)
+def test_terms_are_what_the_offer_names(tmp_path: Path, parts: dict[str, Any], wanted: list[list[str]]) -> None:
+    """Languages in lower case, currencies from the benefit's money where none is named, nothing twice."""
+    snapshot = compiled(tmp_path, Catalog(catalog_id="a", offers=[offer(**parts)]))
+    assert [wanted] == snapshot.meta["terms"]
+
+
+def test_hours_have_the_clock_of_their_place(tmp_path: Path) -> None:
+    """Hours are read by the offer's clock, else the place's own, else that of its position, else the person's."""
+    catalog = Catalog(catalog_id="a", time_zone="Asia/Kathmandu")
+    catalog.venues.add(venue_id="own", point=PARIS, radius_m=1, time_zone="America/New_York")
+    catalog.venues.add(venue_id="position", point=TOKYO, radius_m=1)
+    catalog.zones.add(zone_id="zone", circles=[Circle(center=TOKYO, radius_m=1), Circle(center=PARIS, radius_m=1)])
+    targets = [
+        Target(venue_ids=["own"]),
+        Target(venue_ids=["position"]),
+        Target(zone_ids=["zone"]),
+        Target(circles=[Circle(center=PARIS, radius_m=1)]),
+        Target(everywhere=True),
+    ]
+    hours = "Mo 10:00-12:00"
+    for number, target in enumerate(targets):
+        one = catalog.offers.add(offer_id=str(number), title="a", benefit=Benefit(custom="a"), target=target)
+        one.availability.opening_hours = hours
+    named = catalog.offers.add(offer_id="named", title="a", benefit=Benefit(custom="a"), target=targets[0])
+    named.availability.CopyFrom(Availability(opening_hours=hours, time_zone="Africa/Cairo"))
+    snapshot = compiled(tmp_path, catalog)
+    zones: dict[str, set[str]] = {}
+    for entry, number in enumerate(snapshot.columns["entry_offer"].tolist()):
+        first, last = snapshot.columns["offer_wire_first"][number : number + 2]
+        name = Proposition.FromString(snapshot.columns["wire"][first:last].tobytes()).offer_id
+        _, zone, _ = snapshot.meta["schedules"][snapshot.columns["entry_schedule"][entry]]
+        zones.setdefault(name, set()).add(zone)
+    assert {
+        "0": {"America/New_York"},
+        "1": {"Asia/Tokyo"},
+        "2": {"Asia/Tokyo"},
+        "3": {"Europe/Paris"},
+        "4": {""},
+        "named": {"Africa/Cairo"},
+    } == zones
+
+
+def test_equal_hours_are_worked_out_once(tmp_path: Path) -> None:
+    """However many offers share hours in a zone, there is one schedule; a country matters only to holidays."""
+    catalog = Catalog(catalog_id="a")
+    for number in range(60):
+        country, holidays = ("FR", "DE")[number % 2], number % 3 == 0
+        hours = "Mo-Fr 10:00-12:00; PH off" if holidays else "Mo-Fr 10:00-12:00"
+        availability = Availability(opening_hours=hours, country_code=country)
+        catalog.offers.append(offer(str(number), availability=availability))
+    assert 3 == len(compiled(tmp_path, catalog).meta["schedules"])
+
+
+def test_binding_redemption_hours_join_the_others(tmp_path: Path) -> None:
+    """Redemption hours that bind are part of when the offer is shown; others only of when it may be used."""
+    shown, used = "Mo-Fr 08:00-20:00", "Mo 10:00-12:00"
+    catalog = Catalog(catalog_id="a")
+    for name, required in (("free", False), ("bound", True)):
+        redemption = Redemption(opening_hours=used, required_when_shown=required)
+        catalog.offers.append(offer(name, availability=Availability(opening_hours=shown), redemption=redemption))
+    snapshot = compiled(tmp_path, catalog)
+    rules = {tuple(expressions) for expressions, _, _ in snapshot.meta["schedules"]}
+    assert {(shown,), (used,), (used, shown)} == rules
+
+
+def test_entries_lie_in_the_order_of_the_grid(tmp_path: Path) -> None:
+    """Entries go by level, row and column, those shown everywhere last; offers follow their first entry."""
+    catalog = Maker(11).catalog(40)
+    columns = compiled(tmp_path, catalog).columns
+    kinds, cells = columns["entry_kind"], columns["cell_entry_first"]
+    assert not (kinds[: cells[-1]] == EVERYWHERE).any()
+    assert (kinds[cells[-1] :] == EVERYWHERE).all()
+    assert (np.diff(cells) > 0).all()
+    rows = columns["row_cell_first"]
+    assert all(
+        (np.diff(columns["cell_column"][start:end]) > 0).all() for start, end in pairwise(rows)
+    )
+    _, first = np.unique(columns["entry_offer"], return_index=True)
+    assert (np.diff(first) > 0).all()
+    assert list(range(40)) == sorted(columns["offer_order"].tolist())
+    several = np.bincount(columns["entry_offer"]) > 1
+    assert (several == (columns["offer_chain"] != NO_CHAIN)).all()
+
+
+def test_offers_without_hours_have_no_schedule(tmp_path: Path) -> None:
+    """A catalogue without hours has no schedules, no clocks, and nothing to work out."""
+    snapshot = compiled(tmp_path, Catalog(catalog_id="a", offers=[offer()]))
+    assert ([], [NO_SCHEDULE]) == (snapshot.meta["schedules"], snapshot.columns["entry_schedule"].tolist())
+
+
+def test_order_of_records_does_not_matter(tmp_path: Path) -> None:
+    """A binary document whose offers come before the venues they name compiles to the same arrays."""
+    catalog = Maker(12).catalog(30)
+    head, body = Catalog(), Catalog()
+    head.CopyFrom(catalog)
+    head.ClearField("offers")
+    body.offers.extend(catalog.offers)
+    arrays = []
+    for number, records in enumerate(([head, body], [body, head])):
+        document = tmp_path / f"{number}.binpb"
+        write_fragments(document, records)
+        compile_snapshot(document, tmp_path / str(number), "0")
+        arrays.append({path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()})
+    assert arrays[0] == arrays[1]
+
+
+def test_faulty_document_compiles_to_nothing(tmp_path: Path) -> None:
+    """Where the document has a problem nothing is written."""
+    document = tmp_path / "catalog.binpb"
+    write_document(document, Catalog(catalog_id="a", offers=[offer(), offer()]))
+    with pytest.raises(CatalogError, match="given twice"):
+        compile_snapshot(document, tmp_path / "snapshot", "0")
+    assert ["catalog.binpb"] == [path.name for path in tmp_path.iterdir()]

@@ -1,0 +1,206 @@
+"""Snapshots are all there or not there: damage is noticed, failed writes leave nothing, and racing writers agree."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from offers.catalogue import snapshot
+from offers.catalogue.compile import compile_snapshot
+from offers.catalogue.document import write_document
+from offers.catalogue.publish import ATTEMPTS, Published, publish
+from offers.catalogue.snapshot import COLUMNS, open_snapshot
+from offers.errors import CatalogError, SnapshotError
+from tests.strategies import Maker
+
+PUBLISH = """
+import json, resource, sys
+from pathlib import Path
+from offers.catalogue.publish import publish
+if sys.argv[3] != "-1":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+sys.stdin.readline()
+published = publish(Path(sys.argv[1]), Path(sys.argv[2]))
+print(json.dumps([str(published.path), published.version, published.compiled]))
+"""
+
+
+def write_catalog(folder: Path, size: int = 20, name: str = "catalog.binpb") -> Path:
+    """Write a catalogue of so many offers."""
+    path = folder / name
+    write_document(path, Maker(7).catalog(size))
+    return path
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """All files of a folder."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def names_in(folder: Path) -> list[str]:
+    """What a folder holds, hidden things included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Published:
+    """A published catalogue."""
+    return publish(write_catalog(tmp_path), tmp_path / "data")
+
+
+def test_same_document_gives_the_same_bytes(tmp_path: Path, published: Published) -> None:
+    """Compiled again elsewhere, a document has the same version and every array the same bytes."""
+    again = publish(write_catalog(tmp_path), tmp_path / "elsewhere")
+    assert (published.version, True) == (again.version, again.compiled)
+    assert content(published.path) == content(again.path)
+
+
+def test_unchanged_document_is_not_compiled_again(tmp_path: Path, published: Published) -> None:
+    """What is there already is found, and not touched."""
+    before = content(published.path)
+    again = publish(tmp_path / "catalog.binpb", tmp_path / "data")
+    assert published._replace(compiled=False) == again
+    assert before == content(again.path)
+
+
+def test_any_edit_gives_another_version(tmp_path: Path, published: Published) -> None:
+    """Another content or another file name of a folder makes another version; the old one stays."""
+    other = publish(write_catalog(tmp_path, 21), tmp_path / "data")
+    assert published.version != other.version
+    assert sorted([published.version, other.version]) == names_in(tmp_path / "data" / "snapshots")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    versions = []
+    for name in ("a.binpb", "b.binpb"):
+        versions.append(publish(write_catalog(folder, name=name), tmp_path / "data").version)
+        (folder / name).unlink()
+    assert 2 == len(set(versions))
+
+
+def test_snapshot_is_read_only(published: Published) -> None:
+    """No array of an open snapshot can be written to."""
+    for array in open_snapshot(published.path).columns.values():
+        assert not array.flags.writeable
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "longer", "emptied"])
+@pytest.mark.parametrize("name", ["manifest.json", "entry_x.npy", "wire.npy", "strategies.npy"])
+def test_damage_is_noticed_and_mended(tmp_path: Path, published: Published, name: str, damage: str) -> None:
+    """A damaged file makes the snapshot unusable, with a reason; publishing again puts a good one in its place."""
+    good, file = content(published.path), published.path / name
+    data = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        flipped = bytearray(data)
+        flipped[len(data) * 2 // 3] ^= 4
+        changed = {"truncated": data[:-1], "flipped": bytes(flipped), "longer": data + b"\0", "emptied": b""}
+        file.write_bytes(changed[damage])
+    with pytest.raises(SnapshotError) as caught:
+        open_snapshot(published.path)
+    assert str(published.path) in str(caught.value)
+    assert published == publish(tmp_path / "catalog.binpb", tmp_path / "data")
+    assert good == content(published.path)
+    assert [published.version] == names_in(tmp_path / "data" / "snapshots")
+
+
+def test_every_array_is_guarded(published: Published) -> None:
+    """A flipped bit in the last byte of any array is noticed."""
+    for name in COLUMNS:
+        file = published.path / f"{name}.npy"
+        data = file.read_bytes()
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(SnapshotError, match=name):
+            open_snapshot(published.path)
+        file.write_bytes(data)
+    open_snapshot(published.path)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"[]", b"null", b"\xff\xfe", b"{", b"{}", json.dumps({"format": snapshot.FORMAT}).encode(), b'{"format": 0}'],
+)
+def test_strange_manifests_are_refused(published: Published, manifest: bytes) -> None:
+    """Whatever stands in its place, a manifest that is none is an error of its own kind."""
+    (published.path / "manifest.json").write_bytes(manifest)
+    with pytest.raises(SnapshotError):
+        open_snapshot(published.path)
+
+
+def test_places_without_a_snapshot_are_refused(tmp_path: Path) -> None:
+    """A path that is missing, or a file, holds no snapshot."""
+    for path in (tmp_path / "none", write_catalog(tmp_path)):
+        with pytest.raises(SnapshotError):
+            open_snapshot(path)
+
+
+def start(source: Path, data: Path, limit: int = -1) -> subprocess.Popen[str]:
+    """A process that will publish once told to, with no file larger than `limit` bytes (-1: any)."""
+    command = [sys.executable, "-c", PUBLISH, str(source), str(data), str(limit)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 200, 4_000])
+def test_failed_write_leaves_nothing(tmp_path: Path, published: Published, limit: int) -> None:
+    """When the disk takes no more, at the first file or later, publishing fails whole: nothing of it is left, and what
+    was there before is as it was."""  # noqa: D205, D209
+    before = content(published.path)
+    assert max(map(len, before.values())) > 4_000
+    process = start(write_catalog(tmp_path, 300), tmp_path / "data", limit)
+    _, errors = process.communicate("\n", timeout=60)
+    assert 1 == process.returncode
+    assert re.search(r"OSError: .*(File too large|requested and \d+ written)", errors)
+    assert [published.version] == names_in(tmp_path / "data" / "snapshots")
+    assert before == content(published.path)
+    open_snapshot(published.path)
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["fresh", "over a damaged one"])
+def test_racing_writers_give_one_good_snapshot(tmp_path: Path, *, damaged: bool) -> None:
+    """Four processes that publish one document at once all succeed, and one good snapshot is there."""
+    source, data = write_catalog(tmp_path, 40), tmp_path / "data"
+    if damaged:
+        (publish(source, data).path / "wire.npy").unlink()
+    processes = [start(source, data) for _ in range(4)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    results = []
+    for process in processes:
+        output, errors = process.communicate(timeout=60)
+        assert 0 == process.returncode, errors
+        results.append(json.loads(output))
+    assert 1 == len({(path, version) for path, version, _ in results})
+    assert [results[0][1]] == names_in(data / "snapshots")
+    open_snapshot(Path(results[0][0]))
+
+
+def test_bad_document_leaves_what_was_published(tmp_path: Path, published: Published) -> None:
+    """A document with problems is not published, and nothing else is touched."""
+    before = content(published.path)
+    (tmp_path / "catalog.binpb").write_bytes(b"\xff\xff")
+    with pytest.raises(CatalogError):
+        publish(tmp_path / "catalog.binpb", tmp_path / "data")
+    assert [published.version] == names_in(tmp_path / "data" / "snapshots")
+    assert before == content(published.path)
+
+
+def test_document_that_keeps_changing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that is another one each time it is read is not published for ever, but refused with a reason."""
+    source, sizes = write_catalog(tmp_path, 1), iter(range(2, 100))
+
+    def compile_and_edit(*arguments: object) -> object:
+        checked = compile_snapshot(*arguments)  # type: ignore[arg-type]
+        write_catalog(tmp_path, next(sizes))
+        return checked
+
+    monkeypatch.setattr("offers.catalogue.publish.compile_snapshot", compile_and_edit)
+    with pytest.raises(CatalogError, match="changes while it is read"):
+        publish(source, tmp_path / "data")
+    assert ATTEMPTS == next(sizes) - 2

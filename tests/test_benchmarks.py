@@ -1,0 +1,41 @@
+"""The benchmark's catalogues are sound, and its figures are those that were measured."""
+
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import synthetic
+from benchmarks.__main__ import run
+from benchmarks.measure import plan
+from offers.catalogue.check import check
+from offers.catalogue.publish import publish
+
+
+def test_the_synthetic_catalogue_validates_and_is_the_same_each_time(tmp_path: Path) -> None:
+    """A synthetic catalogue has no faults and as many offers as asked for; made again it has the same bytes."""
+    first, second = tmp_path / "first.binpb", tmp_path / "second.binpb"
+    synthetic.write_catalogue(first, 1_000)
+    synthetic.write_catalogue(second, 1_000)
+    assert check(first).offer_count == 1_000
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_requests_find_full_answers_at_places_of_their_own(tmp_path: Path) -> None:
+    """Also the smallest catalogue fills an answer of ten offers, and every request asks for another place."""
+    document = tmp_path / "catalogue.binpb"
+    synthetic.write_catalogue(document, 1_000)
+    drawn = plan(1_000, publish(document, tmp_path).path)
+    assert len(set(drawn.requests)) == len(drawn.requests)
+    assert drawn.eligible >= 10
+
+
+def test_figures_leave_out_what_was_not_measured() -> None:
+    """A run at one small size writes that size's figures and none that need a larger one."""
+    result = run((1_000,), quick=True, console=Console(file=StringIO()))
+    assert result["quick"] is True
+    assert list(result["cpu_ratio"]) == list(result["p99_ratio"]) == ["1000"]
+    assert result["cpu_ratio"]["1000"] > 0
+    assert 0 < result["batch_cpu_ratio"] < result["cpu_ratio"]["1000"]
+    assert result["bytes_per_offer"] > 0
+    assert {"open_seconds", "compile_seconds", "private_growth_ratio"}.isdisjoint(result)
