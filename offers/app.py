@@ -54,6 +54,9 @@ def _publish(settings: Settings, source: str) -> int:
         problems = [str(problem) for problem in error.problems[:PROBLEMS_LOGGED]]
         result = {"problems": problems, "problem_count": len(error.problems)}
         status = 1
+    except OSError as error:  # no room, no right
+        result = {"problems": [f"cannot write to {settings.data_dir}: {error}"], "problem_count": 1}
+        status = 1
     else:
         from offers.server.worker import warm_engine
 

@@ -1,5 +1,6 @@
 """Checks a whole catalogue document and tells everything that is wrong with it."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +29,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any, list[Fault]], None]]] = {
 }
 """Per list of things that offers refer to: the field that names one, and what checks one."""
 
+_ANY_COUNTRY = "FR"
 _MOST_SUGGESTIONS = 100
 _MOST_COMPARED = 5_000
 """How many unknown ids get a "did you mean", and from how many known ones: comparing takes about 10 µs a pair."""
@@ -55,7 +57,8 @@ def check(source: Path) -> Checked:
     problems: list[Problem] = []
     survey = _Survey(source, problems)
     for fragment in document.read(source, problems):
-        survey.add(fragment)
+        survey.add_definitions(fragment)
+        survey.add_offers(fragment)
     complete = all(problem.field not in {"", *_CHECKS} for problem in problems)
     if complete:
         survey.check_whole()
@@ -66,6 +69,14 @@ def check(source: Path) -> Checked:
         problems += found
     if problems:
         raise CatalogError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
+    return survey.checked()
+
+
+def definitions(source: Path) -> Checked:
+    """What `check` gives, without having looked at the offers: for who has `check` look at the same time."""
+    survey = _Survey(source, [])
+    for fragment in document.read(source, []):
+        survey.add_definitions(fragment)
     return survey.checked()
 
 
@@ -107,22 +118,24 @@ class _Survey:
     """Opening hours with whose country's holidays they mean: a country's own, or that of one of `known`."""
     suggestions: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, fragment: Fragment) -> None:
-        """Check the parts of a fragment by themselves and note how they hang together."""
-        catalog = fragment.catalog
+    def add_definitions(self, fragment: Fragment) -> None:
+        """Check the single values and definitions of a fragment, and keep them."""
         self._add_head(fragment)
         for name in _CHECKS:
-            if getattr(catalog, name):
+            if getattr(fragment.catalog, name):
                 self._add_definitions(fragment, name)
+        self.offer_count += len(fragment.catalog.offers)
+
+    def add_offers(self, fragment: Fragment) -> None:
+        """Check the offers of a fragment by themselves, and note what they refer to."""
         faults: list[Fault] = []
         check_offer, add_offer = rules.check_offer, self._add_offer
-        for index, offer in enumerate(catalog.offers):
+        for index, offer in enumerate(fragment.catalog.offers):
             check_offer(offer, faults)
             add_offer(offer)
             if faults:
                 self.problems += _problems(fragment, ("offers", index), faults)
                 faults.clear()
-        self.offer_count += len(catalog.offers)
 
     def _add_head(self, fragment: Fragment) -> None:
         faults: list[Fault] = []
@@ -202,8 +215,8 @@ class _Survey:
         """Why hours are refused in the country given, or in that of the place given, if it is known."""
         if name:
             place = self.known[name].get(key)
-            if place is None:
-                return None
+            if place is None:  # a problem of its own; the grammar can be checked all the same
+                return _refusal(expression, _ANY_COUNTRY)
             key = place.country_code
         return _refusal(expression, key or self.head.country_code)
 
@@ -308,3 +321,10 @@ def _locate(source: Path, survey: _Survey, *, complete: bool) -> Iterator[Proble
             for name, faults_of in (("offers", survey.offer_faults), ("placements", survey.placement_faults)):
                 for index, message in enumerate(getattr(fragment.catalog, name)):
                     yield from _problems(fragment, (name, index), faults_of(message))
+
+
+if __name__ == "__main__":  # the check on another core: see compile.py
+    try:
+        check(Path(sys.argv[1]))
+    except CatalogError:
+        sys.exit(1)

@@ -19,7 +19,9 @@ LEAST_RADIUS_M = EQUATORIAL_RADIUS_M * (1 - ECCENTRICITY_2)
 than the way between the same latitudes and longitudes on the ellipsoid. The grid rests on that."""
 
 SMALLEST_CELL_M = 250.0
-"""Cell size of the finest level; level k has 2^k times as much. Finer rows would cost more memory than they save."""
+"""Cell size of the finest level; level k has 2^k times as much. Finer rows would cost more memory than they save. With
+250, round reaches such as 1,000 m just miss their level and go to cells twice as wide: what lies outside the cells
+searched is then far off, and `refresh_distance_m` can promise much."""
 MARGIN = 1.01
 """A level's cells are larger than its entries' reach by this factor, far more than any rounding."""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 2
+FORMAT = 4
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -30,6 +30,7 @@ EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
 NO_SCHEDULE = -1
 NO_VENUE = -1
 NO_CHAIN = -1
+NO_WINDOWS = -1
 
 DECAY = [
     ("shape", "i8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"), ("log_minimum", "f8"),
@@ -47,33 +48,48 @@ STRATEGY = np.dtype(
 )
 """One ranking strategy, every default filled in. Shapes as in offers.v1.Decay.Shape."""
 
+CENTRE = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8")])
+"""An entry's centre on WGS 84 in earth-centred metres, and the straight-line metres (through the earth) up to which it
+reaches. 0 for everywhere."""
+
+ENTRY = np.dtype({
+    "names": ["offer", "venue", "schedule", "redeem_schedule", "terms", "chain", "order", "window_start", "window_end",
+              "windows", "log_value", "log_lever", "kind", "fallback"],
+    "formats": ["i4", "i4", "i4", "i4", "i4", "i4", "u4", "u4", "u4", "i4", "f8", "f8", "u1", "u1"],
+    "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 57],
+    "itemsize": 64,
+})  # fmt: skip
+"""All that screening and scoring ask of an entry, its offer's share included: one line of the processor's cache, where
+columns of their own would be twelve.
+
+`venue`, `schedule` (when it may be shown), `redeem_schedule` (when it may be used) and `chain` (number among the offers
+with several entries) may be NO_...; `terms` is an index into the catalogue's distinct (placements, languages,
+currencies, channels); `order` is the rank of the offer's id among all ids, which breaks ties; `window_start` and
+`window_end` span the windows, and `windows` is where their list begins if there are several; `log_value` and
+`log_lever` are natural logarithms.
+"""
+
+OFFER = np.dtype(
+    [
+        ("value", "f8"),  # (0, 1]
+        ("lever", "f8"),  # (0, 1]
+        ("wire_first", "i8"),  # where its bytes begin in the column wire
+        ("wire_size", "u4"),
+        ("redeem_start", "u4"),  # seconds since 1970
+        ("redeem_end", "u4"),  # exclusive; NEVER: no limit
+        ("unused", "u4"),
+    ]
+)
+"""What only the offers chosen are asked."""
+
 COLUMNS: Mapping[str, str | np.dtype[Any]] = {
-    # Per offer.
-    "offer_terms": "i4",  # index into the catalogue's distinct (placements, languages, currencies, channels)
-    "offer_value": "f8",  # (0, 1]
-    "offer_lever": "f8",  # (0, 1]
-    "offer_log_value": "f8",  # natural logarithms of both: a loop over candidates has no time to work them out
-    "offer_log_lever": "f8",
-    "offer_order": "i4",  # rank of the offer's id among all ids: breaks ties
-    "offer_chain": "i4",  # number among the offers with several entries, or NO_CHAIN
-    "offer_fallback": "u1",
-    "offer_window_first": "i4",  # CSR over window_*; no window means no limit
-    "offer_redeem_start": "u4",  # seconds since 1970
-    "offer_redeem_end": "u4",  # seconds since 1970, exclusive; NEVER: no limit
-    "offer_wire_first": "i8",  # CSR over wire
-    "window_start": "u4",  # seconds since 1970; sorted and disjoint within an offer
+    "offer": OFFER,
+    "wire": "u1",  # the fields of offers.v1.Proposition that never change, serialised, offer by offer
+    "window_start": "u4",  # of offers with several windows: sorted and disjoint, each list ended by (0, 0)
     "window_end": "u4",  # exclusive; NEVER: no limit
-    "wire": "u1",  # the fields of offers.v1.Proposition that never change, serialised
     # Per entry: first those in the grid, ordered by level, row and column, then those shown everywhere.
-    "entry_x": "f8",  # the centre in metres on WGS 84, earth-centred; 0 for everywhere
-    "entry_y": "f8",
-    "entry_z": "f8",
-    "entry_reach": "f8",  # straight-line metres (through the earth) up to which it is inside
-    "entry_offer": "i4",
-    "entry_venue": "i4",  # or NO_VENUE
-    "entry_schedule": "i4",  # when it may be shown, or NO_SCHEDULE for always
-    "entry_redeem_schedule": "i4",  # when it may be used, or NO_SCHEDULE for always
-    "entry_kind": "u1",
+    "centre": CENTRE,
+    "entry": ENTRY,
     # Venue ids, UTF-8.
     "venue_id_first": "i4",  # CSR over venue_id
     "venue_id": "u1",

@@ -59,7 +59,7 @@ class Engine:
         self.version = snapshot.version.encode()
         self.columns = Record(Column, snapshot.columns)
         schedules = [Schedule(tuple(rules), zone, country) for rules, zone, country in meta["schedules"]]
-        self._hours = HoursBook(self.columns, schedules, meta["time_zone"])
+        self._hours = HoursBook(self.columns, schedules, meta["zones"], meta["time_zone"])
         self._placements = {
             name: Placing(placement["channel"], placement["strategy"], placement["max_offers"] or MAX_OFFERS)
             for name, placement in meta["placements"].items()
@@ -67,7 +67,7 @@ class Engine:
         self._default = Placing("", meta["default_strategy"], MAX_OFFERS)
         self._terms = [tuple(frozenset(names) for names in terms) for terms in meta["terms"]]
         self._allowed = lru_cache(TERMS_KEPT)(self._work_out_terms)
-        self._chains = int(snapshot.columns["offer_chain"].max(initial=-1)) + 1
+        self._chains = int(meta["chains"])
         self._schedules = len(schedules)
         self._room = _Room()
 

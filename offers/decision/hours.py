@@ -6,6 +6,7 @@ Weekly schedules are worked out by a compiled loop; others by the opening-hours 
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numba import njit
@@ -27,8 +28,13 @@ _NEVER, _LAST_SECOND = NEVER, LAST_SECOND
 class HoursBook:
     """The states of a snapshot's schedules at any instant from 1970 to 2100."""
 
-    def __init__(self, columns: Record, schedules: Sequence[Schedule], default_zone: str) -> None:
+    def __init__(
+        self, columns: Record, schedules: Sequence[Schedule], time_zones: Sequence[str], default_zone: str
+    ) -> None:
+        """`time_zones` are the names of the snapshot's time zones, in their order."""
         self._columns = columns
+        self._clock = cache(self._find_clock)
+        self._zones = {name: number for number, name in enumerate(time_zones) if name}
         self._schedules = schedules
         self._default_zone = default_zone
         self._personal = any(not schedule.time_zone for schedule in schedules)
@@ -54,8 +60,14 @@ class HoursBook:
             hours.arrays["until"][number] = until  # before the state: other threads read both
             hours.arrays["state"][number] = OPEN if is_open else CLOSED
 
-    def _clock(self, time_zone: str) -> ZoneClock:
-        return zone_clock(time_zone or self._default_zone)
+    def _find_clock(self, time_zone: str) -> ZoneClock:
+        """The clock of a time zone: the snapshot's, where it has it."""
+        number = self._zones.get(time_zone or self._default_zone)
+        if number is None:
+            return zone_clock(time_zone or self._default_zone)
+        arrays = self._columns.arrays
+        span = slice(*arrays["zone_first"][number : number + 2].tolist())
+        return ZoneClock(tuple(arrays["zone_start"][span].tolist()), tuple(arrays["zone_offset"][span].tolist()))
 
     def _work_out(self, instant: int, time_zone: str) -> Record:
         clock = self._clock(time_zone)
@@ -73,7 +85,8 @@ class HoursBook:
 
 def _start(second: int) -> int:
     """The start of the span of time in which no schedule changes but at its start."""
-    return second if second < LAST_ODD_SECOND else second - second % 60
+    minute = second - second % 60
+    return minute if minute >= LAST_ODD_SECOND else second
 
 
 @njit(cache=True)

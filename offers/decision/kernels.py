@@ -11,7 +11,7 @@ from numba import njit
 
 from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M, MEAN_RADIUS_M
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import AROUND_POINT, NO_CHAIN, NO_SCHEDULE
+from offers.catalogue.snapshot import AROUND_POINT, ENTRY, NO_CHAIN, NO_SCHEDULE, NO_WINDOWS, OFFER
 from offers.decision.records import (
     CLOSED,
     OPEN,
@@ -22,10 +22,14 @@ from offers.decision.records import (
     Scratch,
     Table,
     Terms,
+    centres_of,
     chosen_of,
+    entries_of,
     f8,
+    fetch_ahead,
     i4,
     i8,
+    offers_of,
     strategies_of,
     u1,
     u4,
@@ -36,6 +40,9 @@ GAUSS, LINEAR = int(Decay.SHAPE_GAUSS), int(Decay.SHAPE_LINEAR)
 REFRESH_S = 86_400
 """The longest a decision is said to hold: catalogues are edited daily."""
 HALF_TURN = math.pi / 2
+ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
+LINE_BYTES = 64
+"""A line of the processor's cache."""
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
@@ -46,13 +53,7 @@ def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, long
     Writes candidates and their distances, and the metres within which nothing else comes within reach nor anything out
     of it. Returns how many there are; more than the scratch holds means: give it more and call again.
     """
-    x, y, z, reach = (
-        f8(columns, Column.entry_x),
-        f8(columns, Column.entry_y),
-        f8(columns, Column.entry_z),
-        f8(columns, Column.entry_reach),
-    )
-    offers, kinds = i4(columns, Column.entry_offer), u1(columns, Column.entry_kind)
+    centres, entries = centres_of(columns), entries_of(columns)
     candidate, straight = i4(scratch, Scratch.candidate), f8(scratch, Scratch.straight)
     cell_column, cell_first = i4(columns, Column.cell_column), i4(columns, Column.cell_entry_first)
     room = len(candidate)
@@ -69,7 +70,7 @@ def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, long
             first_row = i4(columns, Column.level_row_first)[level]
             rows = i4(columns, Column.level_row_first)[level + 1] - first_row
             row = min(max(int(math.radians(latitude + 90.0) / (size / LEAST_RADIUS_M)), 0), rows - 1)
-            clear = _clear_of_rows(phi, row, rows, size)
+            clear, away = _clear_of_rows(phi, row, rows, size), math.inf
             for near_row in range(max(row - 1, 0), min(row + 2, rows)):
                 width = i4(columns, Column.row_columns)[first_row + near_row]
                 cells = i4(columns, Column.row_cell_first)
@@ -77,7 +78,8 @@ def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, long
                 turn = (longitude if longitude < 180.0 else longitude - 360.0) + 180.0
                 column = min(int(turn / 360.0 * width), width - 1)
                 if width > 3:
-                    clear = min(clear, _clear_of_columns(phi, turn, column, width))
+                    west, east = turn - (column - 1) * 360.0 / width, (column + 2) * 360.0 / width - turn
+                    away = min(away, west, east)
                 for run in range(2):
                     # The three columns around here, which may wrap around the earth: two runs at most.
                     if width <= 3:
@@ -90,30 +92,35 @@ def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, long
                         start, stop = (column - 1, column + 2) if run == 0 else (0, 0)
                     if low == high or start == stop:
                         continue
-                    begin = cell_first[_lower_bound(cell_column, low, high, start)]
-                    end = cell_first[_lower_bound(cell_column, low, high, stop)]
-                    for entry in range(begin, end):
-                        dx, dy, dz = x[entry] - here_x, y[entry] - here_y, z[entry] - here_z
+                    cell = _lower_bound(cell_column, low, high, start)
+                    begin = cell_first[cell]
+                    while cell < high and cell_column[cell] < stop:  # three at most
+                        cell += 1
+                    for entry in range(begin, cell_first[cell]):
+                        centre = centres[entry]
+                        dx, dy, dz = centre.x - here_x, centre.y - here_y, centre.z - here_z
                         squared = dx * dx + dy * dy + dz * dz
-                        radius = reach[entry]
+                        radius = centre.reach
                         if squared <= radius * radius:
                             if found < room:
                                 candidate[found] = entry
-                                straight[found] = squared if kinds[entry] == AROUND_POINT else math.inf
+                                straight[found] = squared
+                                fetch_ahead(columns, Column.entry, entry * ENTRY_BYTES)
                             found += 1
                         low_edge, high_edge = radius - margin, radius + margin
                         if (
                             squared < high_edge * high_edge
                             and (low_edge < 0 or squared > low_edge * low_edge)
-                            and _may_ever(columns, terms, offers[entry], time)
+                            and _may_ever(entries[entry], terms, time)
                         ):
                             margin = abs(math.sqrt(squared) - radius)
+            clear = min(clear, _clear_of_columns(phi, away))
             # What lies outside the cells searched is too far to be within reach, by at least this much.
             margin = min(margin, max(clear - f8(columns, Column.level_reach)[level], 0.0))
-    for entry in range(cell_first[len(cell_first) - 1], len(offers)):
+    for entry in range(cell_first[len(cell_first) - 1], len(entries)):
         if found < room:
             candidate[found] = entry
-            straight[found] = math.inf
+            straight[found] = 0.0
         found += 1
     f8(scratch, Scratch.outcome)[Outcome.refresh_distance] = margin
     return found
@@ -144,15 +151,11 @@ def _clear_of_rows(phi: float, row: int, rows: int, size: float) -> float:
 
 
 @njit(error_model="numpy")
-def _clear_of_columns(phi: float, turn: float, column: int, width: int) -> float:
-    """Straight-line metres to the nearest column of a row not searched, at least.
-
-    `turn` is the longitude in degrees from the antimeridian, `width` the columns around the earth.
-    """
-    west = turn - (column - 1) * 360.0 / width
-    east = (column + 2) * 360.0 / width - turn
-    away = min(math.radians(min(west, east)), HALF_TURN)
-    return _chord(math.asin(min(math.cos(phi) * math.sin(away), 1.0)))
+def _clear_of_columns(phi: float, away: float) -> float:
+    """Straight-line metres to a meridian `away` degrees of longitude off, at least; infinite where there is none."""
+    if away == math.inf:
+        return math.inf
+    return _chord(math.asin(min(math.cos(phi) * math.sin(min(math.radians(away), HALF_TURN)), 1.0)))
 
 
 @njit(error_model="numpy")
@@ -164,13 +167,9 @@ def _chord(angle: float) -> float:
 
 
 @njit(error_model="numpy")
-def _may_ever(columns: Table, terms: Table, offer: int, time: int) -> bool:
-    """Whether an offer could be shown here now or later."""
-    if not u1(terms, Terms.admits)[i4(columns, Column.offer_terms)[offer]]:
-        return False
-    first = i4(columns, Column.offer_window_first)
-    end = first[offer + 1]
-    return first[offer] == end or int(u4(columns, Column.window_end)[end - 1]) > time
+def _may_ever(entry: np.void, terms: Table, time: int) -> bool:
+    """Whether an entry's offer could be shown there now or later."""
+    return u1(terms, Terms.admits)[entry.terms] != 0 and entry.window_end > time
 
 
 @njit(cache=True, error_model="numpy")
@@ -186,10 +185,7 @@ def screen(columns: Table, hours: Table, scratch: Table, terms: Table, found: in
         f8(scratch, Scratch.straight),
         i8(scratch, Scratch.until),
     )
-    offers, schedules = i4(columns, Column.entry_offer), i4(columns, Column.entry_schedule)
-    offer_terms, fallback = i4(columns, Column.offer_terms), u1(columns, Column.offer_fallback)
-    chains, chain_best = i4(columns, Column.offer_chain), i4(scratch, Scratch.chain_best)
-    window_first = i4(columns, Column.offer_window_first)
+    entries, chain_best = entries_of(columns), i4(scratch, Scratch.chain_best)
     window_start, window_end = u4(columns, Column.window_start), u4(columns, Column.window_end)
     state, state_until = u1(hours, Hours.state), i8(hours, Hours.until)
     unknown, outcome = i4(scratch, Scratch.unknown), f8(scratch, Scratch.outcome)
@@ -197,20 +193,17 @@ def screen(columns: Table, hours: Table, scratch: Table, terms: Table, found: in
     kept = unknowns = proper = 0
     refresh = time + REFRESH_S
     for index in range(found):
-        entry = candidate[index]
-        offer = offers[entry]
-        if not admits[offer_terms[offer]]:
+        number = candidate[index]
+        entry = entries[number]
+        begins, ends = np.int64(entry.window_start), np.int64(entry.window_end)
+        if ends <= time or not admits[entry.terms]:
             continue
-        # The window around or after this instant.
-        window, last = window_first[offer], window_first[offer + 1]
-        begins, ends = 0, _NEVER
-        if window < last:
-            while window < last and np.int64(window_end[window]) <= time:
+        if entry.windows != NO_WINDOWS:  # the one around or after this instant
+            window = entry.windows
+            while np.int64(window_end[window]) <= time:
                 window += 1
-            if window == last:
-                continue
             begins, ends = np.int64(window_start[window]), np.int64(window_end[window])
-        schedule = schedules[entry]
+        schedule = entry.schedule
         if schedule != NO_SCHEDULE:
             now = state[schedule]
             if now == UNKNOWN:
@@ -227,26 +220,26 @@ def screen(columns: Table, hours: Table, scratch: Table, terms: Table, found: in
             refresh = min(refresh, begins)
             continue
         refresh = min(refresh, ends)
-        chain = chains[offer]
-        if chain != NO_CHAIN:
-            rival = chain_best[chain]
+        away = straight[index] if entry.kind == AROUND_POINT else math.inf
+        if entry.chain != NO_CHAIN:
+            rival = chain_best[entry.chain]
             if rival >= 0:
-                nearer = straight[index] < straight[rival]
-                if nearer or (straight[index] == straight[rival] and ends > until[rival]):
-                    candidate[rival], straight[rival], until[rival] = entry, straight[index], ends
+                if away < straight[rival] or (away == straight[rival] and ends > until[rival]):
+                    candidate[rival], straight[rival], until[rival] = number, away, ends
                 continue
-            chain_best[chain] = kept
-        candidate[kept], straight[kept], until[kept] = entry, straight[index], ends
+            chain_best[entry.chain] = kept
+        candidate[kept], straight[kept], until[kept] = number, away, ends
         kept += 1
-        proper += fallback[offer] == 0
+        proper += entry.fallback == 0
+        fetch_ahead(columns, Column.offer, np.int64(entry.offer) * OFFER_BYTES)
     for index in range(kept):
-        chain = chains[offers[candidate[index]]]
+        chain = entries[candidate[index]].chain
         if chain != NO_CHAIN:
             chain_best[chain] = -1
     if 0 < proper < kept:
         proper = 0
         for index in range(kept):
-            if fallback[offers[candidate[index]]] == 0:
+            if entries[candidate[index]].fallback == 0:
                 candidate[proper], straight[proper], until[proper] = candidate[index], straight[index], until[index]
                 proper += 1
         kept = proper
@@ -317,17 +310,15 @@ def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time:
         i8(scratch, Scratch.until),
     )
     log_score = f8(scratch, Scratch.log_score)
-    offers, kinds = i4(columns, Column.entry_offer), u1(columns, Column.entry_kind)
-    log_value, log_lever = f8(columns, Column.offer_log_value), f8(columns, Column.offer_log_lever)
+    entries = entries_of(columns)
     strategy = strategies_of(columns)[strategy_number]
     for index in range(kept):
-        entry = candidate[index]
-        offer = offers[entry]
+        entry = entries[candidate[index]]
         log_score[index] = (
-            strategy.nearness_weight * _log_nearness(strategy, kinds[entry], _distance(straight[index]))
+            strategy.nearness_weight * _log_nearness(strategy, entry.kind, _distance(straight[index]))
             + strategy.timeliness_weight * _log_timeliness(strategy, until[index], time)
-            + strategy.value_weight * log_value[offer]
-            + strategy.lever_weight * log_lever[offer]
+            + strategy.value_weight * entry.log_value
+            + strategy.lever_weight * entry.log_lever
         )
 
 
@@ -355,12 +346,8 @@ def arrange(
         i8(scratch, Scratch.until),
     )
     log_score = f8(scratch, Scratch.log_score)
-    offers, kinds = i4(columns, Column.entry_offer), u1(columns, Column.entry_kind)
-    offer_order = i4(columns, Column.offer_order)
-    value, lever = f8(columns, Column.offer_value), f8(columns, Column.offer_lever)
-    log_value, log_lever = f8(columns, Column.offer_log_value), f8(columns, Column.offer_log_lever)
-    redeem_start, redeem_end = u4(columns, Column.offer_redeem_start), u4(columns, Column.offer_redeem_end)
-    redeem_schedule, state = i4(columns, Column.entry_redeem_schedule), u1(hours, Hours.state)
+    entries, state = entries_of(columns), u1(hours, Hours.state)
+    offers = offers_of(columns)
     chosen = chosen_of(scratch)
     unknown, unknowns = i4(scratch, Scratch.unknown), 0
     strategy = strategies_of(columns)[strategy_number]
@@ -369,7 +356,7 @@ def arrange(
         ours = log_score[index]
         if count == most and ours < chosen[count - 1].log_score:
             continue
-        order = np.uint64(offer_order[offers[candidate[index]]])
+        order = np.uint64(entries[candidate[index]].order)
         if seeded:
             order = shuffled(seed, order)
         place = min(count, most - 1)
@@ -389,26 +376,28 @@ def arrange(
         count = min(count + 1, most)
     for place in range(count):
         index = chosen[place].entry
-        entry = candidate[index]
-        offer = offers[entry]
+        entry = entries[candidate[index]]
+        offer = offers[entry.offer]
         distance = _distance(straight[index])
-        redeemable = redeem_start[offer] <= time < redeem_end[offer]
-        if redeem_schedule[entry] != NO_SCHEDULE:
-            now = state[redeem_schedule[entry]]
+        redeemable = offer.redeem_start <= time < offer.redeem_end
+        if entry.redeem_schedule != NO_SCHEDULE:
+            now = state[entry.redeem_schedule]
             redeemable = redeemable and now == OPEN
             if now == UNKNOWN and unknowns < len(unknown):
-                unknown[unknowns] = redeem_schedule[entry]
+                unknown[unknowns] = entry.redeem_schedule
                 unknowns += 1
+        for line in range(np.int64(offer.wire_size) // LINE_BYTES + 1):  # to be copied soon
+            fetch_ahead(columns, Column.wire, offer.wire_first + line * LINE_BYTES)
         logs, values = chosen[place].logs, chosen[place].values
-        logs[0] = _log_nearness(strategy, kinds[entry], distance)
+        logs[0] = _log_nearness(strategy, entry.kind, distance)
         logs[1] = _log_timeliness(strategy, until[index], time)
-        values[0], values[1], values[2], values[3] = math.exp(logs[0]), math.exp(logs[1]), value[offer], lever[offer]
+        values[0], values[1], values[2], values[3] = math.exp(logs[0]), math.exp(logs[1]), offer.value, offer.lever
         logs[0] *= strategy.nearness_weight
         logs[1] *= strategy.timeliness_weight
-        logs[2] = strategy.value_weight * log_value[offer]
-        logs[3] = strategy.lever_weight * log_lever[offer]
-        chosen[place].entry = entry
-        chosen[place].distance_m = distance if kinds[entry] == AROUND_POINT else -1.0
+        logs[2] = strategy.value_weight * entry.log_value
+        logs[3] = strategy.lever_weight * entry.log_lever
+        chosen[place].entry = candidate[index]
+        chosen[place].distance_m = distance if entry.kind == AROUND_POINT else -1.0
         chosen[place].until = until[index]
         chosen[place].redeemable = redeemable
     f8(scratch, Scratch.outcome)[Outcome.unknown] = unknowns

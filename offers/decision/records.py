@@ -10,12 +10,13 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from offers.catalogue.snapshot import COLUMNS, STRATEGY
+from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, OFFER, STRATEGY
 from offers.model.query import MAX_OFFERS
 
 Table = int
@@ -140,7 +141,31 @@ def _at(table: Table, place: int) -> int:
     return carray(_pointer(table), (place + 1,), np.int64)[place]
 
 
-_CHOSEN, _STRATEGY = CHOSEN, STRATEGY
+@intrinsic
+def _prefetch(_context: Any, _address: Any) -> Any:  # noqa: ANN401
+    """Ask the processor to bring a line of memory nearer."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
+        pointer = builder.inttoptr(args[0], cgutils.voidptr_t)
+        number = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, keep near, data
+        return _context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@njit
+def fetch_ahead(table: Table, place: int, byte: int) -> None:
+    """Have the line with a byte of an array on its way from memory while other work is done."""
+    _prefetch(_at(table, 2 * place) + byte)
+
+
+_CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
 
 
 @njit
@@ -185,3 +210,24 @@ def strategies_of(table: Table) -> NDArray[np.void]:
     """The ranking strategies of a snapshot's columns."""
     place = Column.strategies
     return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _STRATEGY)
+
+
+@njit
+def centres_of(table: Table) -> NDArray[np.void]:
+    """The entries' centres of a snapshot's columns."""
+    place = Column.centre
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _CENTRE)
+
+
+@njit
+def entries_of(table: Table) -> NDArray[np.void]:
+    """The entries of a snapshot's columns."""
+    place = Column.entry
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _ENTRY)
+
+
+@njit
+def offers_of(table: Table) -> NDArray[np.void]:
+    """The offers of a snapshot's columns."""
+    place = Column.offer
+    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _OFFER)

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +74,7 @@ class Supervisor:
         )
         count = settings.workers or len(cores)
         self._slots = [_Slot(cores[number % len(cores)]) for number in range(count)]
-        self._stopping = threading.Event()
+        self._stopped_by = 0
         self._drain_s = settings.drain_s
         self._metrics = Metrics()
 
@@ -97,17 +96,21 @@ class Supervisor:
             stack.callback(self._end_workers)
             log.info("server_starting", host=self._settings.host, port=port, workers=len(self._slots))
             looked = time.monotonic()
-            while not self._stopping.wait(TICK_S):
+            while not self._stops_within(TICK_S):
                 self._keep_workers(port, served)
                 if time.monotonic() - looked >= self._settings.reload_interval_s:
                     looked = time.monotonic()
                     self._look_for_changes()
                 if self._collect():
                     self._write(served)
+            log.info("server_stopping", signal=signal.Signals(self._stopped_by).name)
 
     def _told_to_stop(self, number: int, _frame: FrameType | None) -> None:
-        log.info("server_stopping", signal=signal.Signals(number).name)
-        self._stopping.set()
+        self._stopped_by = number  # no more: a log or an event may be locked by what the signal interrupts
+
+    def _stops_within(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        return self._stopped_by != 0
 
     # Catalogues.
 
@@ -116,7 +119,7 @@ class Supervisor:
         for source in self._sources:
             self._compile(source, stamp(source.path))
         while any(source.compiling for source in self._sources):
-            if self._stopping.wait(TICK_S):
+            if self._stops_within(TICK_S):
                 return False
             self._collect()
         refused = [str(source.path) for source in self._sources if not source.published]

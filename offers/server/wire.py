@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE
-from offers.decision.records import Column, Table, chosen_of, i4, i8, strategies_of, u1
+from offers.decision.records import Column, Table, chosen_of, entries_of, i4, offers_of, strategies_of, u1
 from offers.v1 import offer_service_pb2 as pb
 
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
@@ -183,18 +183,15 @@ def write_response(
 
     `decision_id` is 32 ASCII characters, `version` the snapshot's.
     """
-    wire_first, wire = i8(columns, Column.offer_wire_first), u1(columns, Column.wire)
+    offers, wire = offers_of(columns), u1(columns, Column.wire)
     venue_first, venue_ids = i4(columns, Column.venue_id_first), u1(columns, Column.venue_id)
-    offers, venues = i4(columns, Column.entry_offer), i4(columns, Column.entry_venue)
-    kinds, schedules = u1(columns, Column.entry_kind), i4(columns, Column.entry_schedule)
-    fallback = u1(columns, Column.offer_fallback)
-    chosen = chosen_of(scratch)
+    entries, chosen = entries_of(columns), chosen_of(scratch)
     strategy = strategies_of(columns)[strategy_number]
     need = PER_RESPONSE + len(version)
     for place in range(count):
-        entry = chosen[place].entry
-        offer, venue = offers[entry], venues[entry]
-        need += PER_PROPOSITION + wire_first[offer + 1] - wire_first[offer]
+        entry = entries[chosen[place].entry]
+        venue = entry.venue
+        need += PER_PROPOSITION + np.int64(offers[entry.offer].wire_size)
         if venue != NO_VENUE:
             need += venue_first[venue + 1] - venue_first[venue]
     if need > len(out):
@@ -203,12 +200,12 @@ def write_response(
     id_at = at - _ID_LENGTH
     for place in range(count):
         one = chosen[place]
-        entry, rank = one.entry, place + 1
-        offer, venue = offers[entry], venues[entry]
-        first, last = wire_first[offer], wire_first[offer + 1]
+        entry, rank = entries[one.entry], place + 1
+        offer, venue = offers[entry.offer], entry.venue
+        first, last = offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
-        has_hours, ends_soon = schedules[entry] != NO_SCHEDULE, one.until - time <= SOON_S
-        is_fallback = fallback[offer] != 0
+        has_hours, ends_soon = entry.schedule != NO_SCHEDULE, one.until - time <= SOON_S
+        is_fallback = entry.fallback != 0
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
@@ -242,7 +239,7 @@ def write_response(
         if redeemable:
             out[at], out[at + 1] = REDEEMABLE_NOW, 1
             at += 2
-        at = _reasons(out, at, kinds[entry], has_hours, ends_soon, is_fallback)
+        at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback)
         if full:
             at = _factors(out, at, one, strategy)
     at = _text(out, at, CATALOG_VERSION, version)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -146,8 +145,8 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    told: list[int] = []  # no event: it may be locked by what the signal interrupts
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     worker = Worker(settings)
     parent = os.getppid()
@@ -155,8 +154,9 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     follower.look()
     worker.start(port)
     log.info("worker_serving", core=core, port=port)
-    while not stopping.wait(POLL_S) and os.getppid() == parent:
+    while not told and os.getppid() == parent:
         follower.look()
+        time.sleep(POLL_S)
     worker.drain()
     log.info("worker_stopped", core=core)
 

@@ -14,13 +14,13 @@ from google.type.money_pb2 import Money
 from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import write_document, write_fragments
 from offers.catalogue.publish import publish
-from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, NO_CHAIN, NO_SCHEDULE, Snapshot, open_snapshot
 from offers.errors import CatalogError
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
-from offers.v1.offer_service_pb2 import Proposition
+from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
 from offers.v1.venue_pb2 import Circle
+from tests.decision.test_kernels_equal_reference import service_of
 from tests.strategies import Maker
 
 PARIS, TOKYO = LatLng(latitude=48.8566, longitude=2.3522), LatLng(latitude=35.6762, longitude=139.6503)
@@ -50,38 +50,53 @@ def span(start: int | None, end: int | None) -> Interval:
     return window
 
 
+def until(*spans: tuple[int, int | None]) -> dict[int, int | None]:
+    """When an offer that is on in some spans ends (None: never), at each of the seconds asked for at which it is on."""
+    return {
+        second: end
+        for second in (*range(60), 4_102_444_799)
+        for start, end in spans
+        if start <= second and (end is None or second < end)
+    }
+
+
 @pytest.mark.parametrize(
     ("windows", "redemption", "required", "wanted"),
     [
-        ([], None, False, []),
-        ([span(10, 20)], None, False, [(10, 20)]),
-        ([span(30, 40), span(10, 20)], None, False, [(10, 20), (30, 40)]),
-        ([span(10, 20), span(20, 30)], None, False, [(10, 30)]),
-        ([span(10, 40), span(20, 30), span(35, 50)], None, False, [(10, 50)]),
-        ([span(None, 20), span(30, None)], None, False, [(0, 20), (30, NEVER)]),
-        ([span(None, 20), span(5, None)], None, False, [(0, NEVER)]),
-        ([span(10, 20)], span(15, 25), False, [(10, 20)]),
-        ([span(10, 20), span(30, 40)], span(15, 35), True, [(15, 20), (30, 35)]),
-        ([], span(15, 35), True, [(15, 35)]),
-        ([], span(15, None), True, [(15, NEVER)]),
-        ([span(10, 20)], span(20, 30), True, [(0, 0)]),
-        ([span(1, 4_102_444_800)], None, False, [(1, 4_102_444_800)]),
+        ([], None, False, until((0, None))),
+        ([span(10, 20)], None, False, until((10, 20))),
+        ([span(30, 40), span(10, 20)], None, False, until((10, 20), (30, 40))),
+        ([span(10, 20), span(20, 30)], None, False, until((10, 30))),
+        ([span(10, 40), span(20, 30), span(35, 50)], None, False, until((10, 50))),
+        ([span(None, 20), span(30, None)], None, False, until((0, 20), (30, None))),
+        ([span(None, 20), span(5, None)], None, False, until((0, None))),
+        ([span(10, 20)], span(15, 25), False, until((10, 20))),
+        ([span(10, 20), span(30, 40)], span(15, 35), True, until((15, 20), (30, 35))),
+        ([], span(15, 35), True, until((15, 35))),
+        ([], span(15, None), True, until((15, None))),
+        ([span(10, 20)], span(20, 30), True, until()),
+        ([span(1, 4_102_444_800)], None, False, until((1, 4_102_444_800))),
     ],
 )
 def test_windows_are_put_together(
-    tmp_path: Path,
     windows: list[Interval],
     redemption: Interval | None,
-    wanted: list[tuple[int, int]],
+    wanted: dict[int, int | None],
     *,
     required: bool,
 ) -> None:
-    """Windows that touch or overlap are one; a binding redemption cuts them; what never comes is an empty window."""
+    """Windows that touch or overlap are one; a binding redemption cuts them; what never comes is never shown."""
     one = offer(availability=Availability(windows=windows))
     if redemption is not None:
         one.redemption.CopyFrom(Redemption(window=redemption, required_when_shown=required))
-    columns = compiled(tmp_path, Catalog(catalog_id="a", offers=[one])).columns
-    assert wanted == list(zip(columns["window_start"].tolist(), columns["window_end"].tolist(), strict=True))
+    got = {}
+    with service_of(Catalog(catalog_id="a", offers=[one])) as service:
+        for second in (*range(60), 4_102_444_799):
+            request = GetOffersRequest()
+            request.context.time.seconds = second
+            for shown in GetOffersResponse.FromString(service.get_offers(request.SerializeToString())).offers:
+                got[second] = shown.valid_until.seconds if shown.HasField("valid_until") else None
+    assert wanted == got
 
 
 @pytest.mark.parametrize(
@@ -126,10 +141,10 @@ def test_hours_have_the_clock_of_their_place(tmp_path: Path) -> None:
     named.availability.CopyFrom(Availability(opening_hours=hours, time_zone="Africa/Cairo"))
     snapshot = compiled(tmp_path, catalog)
     zones: dict[str, set[str]] = {}
-    for entry, number in enumerate(snapshot.columns["entry_offer"].tolist()):
-        first, last = snapshot.columns["offer_wire_first"][number : number + 2]
+    for entry in snapshot.columns["entry"]:
+        first, last = snapshot.columns["offer_wire_first"][entry["offer"] : entry["offer"] + 2]
         name = Proposition.FromString(snapshot.columns["wire"][first:last].tobytes()).offer_id
-        _, zone, _ = snapshot.meta["schedules"][snapshot.columns["entry_schedule"][entry]]
+        _, zone, _ = snapshot.meta["schedules"][entry["schedule"]]
         zones.setdefault(name, set()).add(zone)
     assert {
         "0": {"America/New_York"},
@@ -168,25 +183,23 @@ def test_entries_lie_in_the_order_of_the_grid(tmp_path: Path) -> None:
     """Entries go by level, row and column, those shown everywhere last; offers follow their first entry."""
     catalog = Maker(11).catalog(40)
     columns = compiled(tmp_path, catalog).columns
-    kinds, cells = columns["entry_kind"], columns["cell_entry_first"]
-    assert not (kinds[: cells[-1]] == EVERYWHERE).any()
-    assert (kinds[cells[-1] :] == EVERYWHERE).all()
+    entries, cells = columns["entry"], columns["cell_entry_first"]
+    assert not (entries["kind"][: cells[-1]] == EVERYWHERE).any()
+    assert (entries["kind"][cells[-1] :] == EVERYWHERE).all()
     assert (np.diff(cells) > 0).all()
     rows = columns["row_cell_first"]
-    assert all(
-        (np.diff(columns["cell_column"][start:end]) > 0).all() for start, end in pairwise(rows)
-    )
-    _, first = np.unique(columns["entry_offer"], return_index=True)
+    assert all((np.diff(columns["cell_column"][start:end]) > 0).all() for start, end in pairwise(rows))
+    _, first = np.unique(entries["offer"], return_index=True)
     assert (np.diff(first) > 0).all()
-    assert list(range(40)) == sorted(columns["offer_order"].tolist())
-    several = np.bincount(columns["entry_offer"]) > 1
-    assert (several == (columns["offer_chain"] != NO_CHAIN)).all()
+    assert list(range(40)) == sorted(entries["order"][first].tolist())
+    several = np.bincount(entries["offer"])[entries["offer"]] > 1
+    assert (several == (entries["chain"] != NO_CHAIN)).all()
 
 
 def test_offers_without_hours_have_no_schedule(tmp_path: Path) -> None:
     """A catalogue without hours has no schedules, no clocks, and nothing to work out."""
     snapshot = compiled(tmp_path, Catalog(catalog_id="a", offers=[offer()]))
-    assert ([], [NO_SCHEDULE]) == (snapshot.meta["schedules"], snapshot.columns["entry_schedule"].tolist())
+    assert ([], [NO_SCHEDULE]) == (snapshot.meta["schedules"], snapshot.columns["entry"]["schedule"].tolist())
 
 
 def test_order_of_records_does_not_matter(tmp_path: Path) -> None:

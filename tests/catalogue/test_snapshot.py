@@ -87,7 +87,7 @@ def test_snapshot_is_read_only(published: Published) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "longer", "emptied"])
-@pytest.mark.parametrize("name", ["manifest.json", "entry_x.npy", "wire.npy", "strategies.npy"])
+@pytest.mark.parametrize("name", ["manifest.json", "wire.npy", "strategies.npy", f"{next(iter(COLUMNS))}.npy"])
 def test_damage_is_noticed_and_mended(tmp_path: Path, published: Published, name: str, damage: str) -> None:
     """A damaged file makes the snapshot unusable, with a reason; publishing again puts a good one in its place."""
     good, file = content(published.path), published.path / name
@@ -140,9 +140,7 @@ def test_places_without_a_snapshot_are_refused(tmp_path: Path) -> None:
 def start(source: Path, data: Path, limit: int = -1) -> subprocess.Popen[str]:
     """A process that will publish once told to, with no file larger than `limit` bytes (-1: any)."""
     command = [sys.executable, "-c", PUBLISH, str(source), str(data), str(limit)]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("limit", [0, 200, 4_000])

@@ -76,7 +76,7 @@ def book_of(schedules: list[Schedule]) -> HoursBook:
         "zone_offset": [offset for clock in clocks for offset in clock.offsets],
     }
     columns = {name: np.array(parts.get(name, []), kind) for name, kind in COLUMNS.items()}
-    return HoursBook(Record(Column, columns), schedules, "UTC")
+    return HoursBook(Record(Column, columns), schedules, names, "UTC")
 
 
 def test_rules_repeat_weekly_as_far_as_they_do() -> None:
@@ -125,6 +125,14 @@ def test_states_between_minutes_before_1972() -> None:
     states = [int(book.at(second, "").arrays["state"][0]) for second in (opens - 1, opens, opens + 3599, opens + 3600)]
     assert [CLOSED, OPEN, OPEN, CLOSED] == states
     assert opens + 3600 == int(book.at(opens, "").arrays["until"][0])
+
+
+def test_states_in_the_minute_monrovia_changed() -> None:
+    """Monrovia's clock jumped from midnight to 00:44:30 in the middle of a UTC minute, and hours with it."""
+    book = book_of([Schedule(("Mo-Su 00:44-00:46",), "Africa/Monrovia", "")])
+    jump = seconds("1972-01-07T00:44:30")
+    states = [int(book.at(jump + away, "").arrays["state"][0]) for away in (-1, 0, 1, 29, 30, 89, 90)]
+    assert [CLOSED, OPEN, OPEN, OPEN, OPEN, OPEN, CLOSED] == states
 
 
 def test_open_until_the_last_instant() -> None:

@@ -207,6 +207,16 @@ def test_missing_catalogue_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in server.text
 
 
+def test_data_dir_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """A server that cannot write its snapshots does not start, and says where and why."""
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    server = Server(tmp_path, catalogs=(write(tmp_path),), data_dir=tmp_path / "taken")
+    assert 1 == server.process.wait(60)
+    (refused,) = server.lines("catalogue_refused")
+    assert "taken" in refused["problems"][0]
+    assert "Traceback" not in server.text
+
+
 def test_taken_port_is_refused(tmp_path: Path) -> None:
     """A server does not share a port with a stranger, nor with another server: it ends with status 1 and says why."""
     with socket.socket() as stranger:

@@ -55,8 +55,8 @@ def built(  # noqa: C901 - as many questions as there are fields
     if math.isfinite(decision.refresh_distance_m):
         response.refresh_distance_m = decision.refresh_distance_m
     for rank, chosen in enumerate(room.arrays["chosen"][: decision.count], 1):
-        entry = int(chosen["entry"])
-        number, venue = int(columns["entry_offer"][entry]), int(columns["entry_venue"][entry])
+        entry = columns["entry"][chosen["entry"]]
+        number, venue = int(entry["offer"]), int(entry["venue"])
         first, last = columns["offer_wire_first"][number : number + 2]
         offer = by_id[pb.Proposition.FromString(columns["wire"][first:last].tobytes()).offer_id]
         one = response.offers.add(
@@ -80,10 +80,9 @@ def built(  # noqa: C901 - as many questions as there are fields
             one.venue_id = columns["venue_id"][first:last].tobytes().decode()
         if chosen["until"] != NEVER:
             one.valid_until.seconds = int(chosen["until"])
-        kind = int(columns["entry_kind"][entry])
         place = {EVERYWHERE: pb.REASON_CODE_EVERYWHERE, IN_ZONE: pb.REASON_CODE_IN_ZONE}
-        one.reasons.append(place.get(kind, pb.REASON_CODE_NEARBY))
-        if columns["entry_schedule"][entry] != NO_SCHEDULE:
+        one.reasons.append(place.get(int(entry["kind"]), pb.REASON_CODE_NEARBY))
+        if entry["schedule"] != NO_SCHEDULE:
             one.reasons.append(pb.REASON_CODE_OPEN_NOW)
         if chosen["until"] - query.time <= 3600:
             one.reasons.append(pb.REASON_CODE_ENDS_SOON)

@@ -1,0 +1,202 @@
+"""Lays a catalogue out by place: what is near on the ground comes to stand near in memory."""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offers.catalogue import geometry
+from offers.catalogue.schedules import Schedule, zone_clock
+from offers.catalogue.snapshot import CENTRE, ENTRY, EVERYWHERE, NO_CHAIN, NO_VENUE, OFFER
+
+Arrays = dict[str, NDArray[Any]]
+
+_OFFER_CODES = {
+    "terms": "q", "value": "d", "lever": "d", "fallback": "B", "redeem_start": "q", "redeem_end": "q",
+    "window_start": "q", "window_end": "q", "windows": "q",
+}  # fmt: skip
+_ENTRY_CODES = {
+    "offer": "q", "kind": "B", "place": "q", "venue": "q", "radius": "d", "schedule": "q", "redeem_schedule": "q",
+}  # fmt: skip
+
+
+def _arrays(codes: dict[str, str]) -> "dict[str, array[Any]]":
+    return {name: array(code) for name, code in codes.items()}
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What was read of a catalogue, in the order it was read."""
+
+    latitudes: "array[float]"
+    """Degrees, of the venues first and then of other places."""
+    longitudes: "array[float]"
+    venue_ids: list[str]
+    ids: list[str] = field(default_factory=list)
+    """Of the offers; `wires` and the columns of `offer` go with them."""
+    wires: list[bytes] = field(default_factory=list)
+    offer: "dict[str, array[Any]]" = field(default_factory=lambda: _arrays(_OFFER_CODES))
+    entry: "dict[str, array[Any]]" = field(default_factory=lambda: _arrays(_ENTRY_CODES))
+    """Offers are given by their number, places by theirs; -1 where there is no place."""
+    window_starts: "array[int]" = field(default_factory=lambda: array("q"))
+    window_ends: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add_windows(self, windows: Sequence[tuple[int, int]]) -> int:
+        """Add the windows of an offer that has several, and give where they begin."""
+        first = len(self.window_starts)
+        for start, end in (*windows, (0, 0)):
+            self.window_starts.append(start)
+            self.window_ends.append(end)
+        return first
+
+
+def lay_out(gathered: Gathered) -> Arrays:
+    """The arrays of offers, entries, venues and the grid."""
+    entry = {name: np.frombuffer(values, dtype=values.typecode) for name, values in gathered.entry.items()}
+    offer = {name: np.frombuffer(values, dtype=values.typecode) for name, values in gathered.offer.items()}
+    count = len(gathered.ids)
+    offer_order = np.empty(count, np.int64)
+    offer_order[sorted(range(count), key=gathered.ids.__getitem__)] = np.arange(count)
+    grid, entries = _grid(gathered, entry, offer_order)
+    entry = {name: values[entries] for name, values in entry.items()}
+
+    # Offers take the order in which the sorted entries first name them.
+    number = entry["offer"]
+    _, first = np.unique(number, return_index=True)
+    offers = np.argsort(first)
+    renumbered = np.empty_like(offers)
+    renumbered[offers] = np.arange(count)
+    several = np.bincount(number, minlength=count) > 1
+    chain = np.where(several, np.cumsum(several) - 1, NO_CHAIN)
+    wires = [gathered.wires[place] for place in offers.tolist()]
+    sizes = np.fromiter(map(len, wires), np.int64, count)
+    venue, venue_ids = _venues(gathered, entry["venue"])
+    return {
+        "offer": _records(
+            OFFER,
+            {
+                "value": offer["value"][offers],
+                "lever": offer["lever"][offers],
+                "wire_first": np.cumsum(sizes) - sizes,
+                "wire_size": sizes,
+                "redeem_start": offer["redeem_start"][offers],
+                "redeem_end": offer["redeem_end"][offers],
+            },
+        ),
+        "window_start": np.frombuffer(gathered.window_starts, np.int64),
+        "window_end": np.frombuffer(gathered.window_ends, np.int64),
+        "wire": np.frombuffer(b"".join(wires), np.uint8),
+        "centre": _centres(gathered, entry),
+        "entry": _records(
+            ENTRY,
+            {
+                "offer": renumbered[number],
+                "venue": venue,
+                "schedule": entry["schedule"],
+                "redeem_schedule": entry["redeem_schedule"],
+                "terms": offer["terms"][number],
+                "chain": chain[number],
+                "order": offer_order[number],
+                "window_start": offer["window_start"][number],
+                "window_end": offer["window_end"][number],
+                "windows": offer["windows"][number],
+                "log_value": np.log(offer["value"])[number],
+                "log_lever": np.log(offer["lever"])[number],
+                "kind": entry["kind"],
+                "fallback": offer["fallback"][number],
+            },
+        ),
+        "venue_id_first": csr([len(venue_id) for venue_id in venue_ids]),
+        "venue_id": np.frombuffer(b"".join(venue_ids), np.uint8),
+        **grid,
+    }
+
+
+def _venues(gathered: Gathered, venue: NDArray[Any]) -> tuple[NDArray[np.int64], list[bytes]]:
+    """The entries' venues numbered as the entries first name them, and the ids of those that are named at all."""
+    named, first = np.unique(venue[venue != NO_VENUE], return_index=True)
+    named = named[np.argsort(first)]
+    renumbered = np.full(len(gathered.venue_ids) + 1, NO_VENUE)
+    renumbered[named] = np.arange(len(named))
+    return renumbered[venue], [gathered.venue_ids[number].encode() for number in named.tolist()]
+
+
+def _records(kind: np.dtype[Any], fields: Arrays) -> NDArray[Any]:
+    records = np.zeros(len(next(iter(fields.values()))), kind)
+    for name, values in fields.items():
+        records[name] = values
+    return records
+
+
+def _positions(gathered: Gathered, places: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    nowhere = array("d", [0.0])
+    latitude = np.frombuffer(gathered.latitudes or nowhere, np.float64)[places]
+    return latitude, np.frombuffer(gathered.longitudes or nowhere, np.float64)[places]
+
+
+def _centres(gathered: Gathered, entry: Arrays) -> NDArray[Any]:
+    x, y, z = geometry.earth_centred(*_positions(gathered, entry["place"]))
+    centres = _records(CENTRE, {"x": x, "y": y, "z": z, "reach": geometry.straight_line(entry["radius"])})
+    centres[entry["kind"] == EVERYWHERE] = 0
+    return centres
+
+
+def _grid(gathered: Gathered, entry: Arrays, offer_order: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
+    """The grid's arrays, and the order of the entries in it (those shown everywhere last)."""
+    placed = np.flatnonzero(entry["kind"] != EVERYWHERE)
+    everywhere = np.flatnonzero(entry["kind"] == EVERYWHERE)
+    latitude, longitude = _positions(gathered, entry["place"][placed])
+    radius = entry["radius"][placed]
+    level = geometry.level_of(radius)
+    used = np.unique(level)
+    row = np.zeros(len(placed), np.int64)
+    column = np.zeros(len(placed), np.int64)
+    sizes = [geometry.SMALLEST_CELL_M * 2.0**number for number in used.tolist()]
+    columns = [geometry.columns_of_rows(size) for size in sizes]
+    row_first = csr([len(counts) for counts in columns])
+    reach = []
+    for number, size in enumerate(sizes):
+        here = level == used[number]
+        row_here = geometry.row_of(latitude[here], size)
+        column[here] = geometry.column_of(longitude[here], columns[number][row_here])
+        row[here] = row_here + row_first[number]
+        reach.append(geometry.straight_line(radius[here]).max())
+    order = np.lexsort((offer_order[entry["offer"][placed]], column, row))
+    row, column = row[order], column[order]
+    new = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(column, prepend=-1))
+    return {
+        "level_size": np.array(sizes),
+        "level_reach": np.array(reach),
+        "level_row_first": row_first,
+        "row_columns": np.concatenate([np.empty(0, np.uint32), *columns]),
+        "row_cell_first": csr(np.bincount(row[new], minlength=int(row_first[-1]))),
+        "cell_column": column[new],
+        "cell_entry_first": np.append(new, len(placed)),
+    }, np.concatenate([placed[order], everywhere[np.argsort(offer_order[entry["offer"][everywhere]])]])
+
+
+def calendar(schedules: Sequence[Schedule], time_zones: Sequence[str]) -> Arrays:
+    """The arrays of schedules and of the time zones they are in; zone 0 is the person's."""
+    clocks = [zone_clock(name) for name in time_zones[1:]]
+    number = {name: number for number, name in enumerate(time_zones)}
+    weeks = [schedule.weekly() for schedule in schedules]
+    spans = [span for week in weeks for span in week or ()]
+    return {
+        "schedule_weekly": np.array([week is not None for week in weeks]),
+        "schedule_zone": np.array([number[schedule.time_zone] for schedule in schedules]),
+        "schedule_week_first": csr([len(week or ()) for week in weeks]),
+        "week_start": np.array([start for start, _ in spans]),
+        "week_end": np.array([end for _, end in spans]),
+        "zone_first": csr([0, *(len(clock.starts) for clock in clocks)]),
+        "zone_start": np.array([start for clock in clocks for start in clock.starts]),
+        "zone_offset": np.array([offset for clock in clocks for offset in clock.offsets]),
+    }
+
+
+def csr(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+    """Where each run begins, and where the last ends."""
+    return np.fromiter(accumulate(counts, initial=0), np.int64, len(counts) + 1)
