@@ -57,8 +57,7 @@ def check(source: Path) -> Checked:
     problems: list[Problem] = []
     survey = _Survey(source, problems)
     for fragment in document.read(source, problems):
-        survey.add_definitions(fragment)
-        survey.add_offers(fragment)
+        survey.add(fragment)
     complete = all(problem.field not in {"", *_CHECKS} for problem in problems)
     if complete:
         survey.check_whole()
@@ -73,10 +72,15 @@ def check(source: Path) -> Checked:
 
 
 def definitions(source: Path) -> Checked:
-    """What `check` gives, without having looked at the offers: for who has `check` look at the same time."""
+    """What `check` gives, taken as it stands: for who has `check` look at the same time."""
     survey = _Survey(source, [])
     for fragment in document.read(source, []):
-        survey.add_definitions(fragment)
+        survey.head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in _HEAD_FIELDS}))
+        for name in _CHECKS:
+            getattr(survey.kept, name).MergeFrom(getattr(fragment.catalog, name))
+        survey.offer_count += len(fragment.catalog.offers)
+    for name, (id_name, _) in _CHECKS.items():
+        survey.known[name] = {getattr(message, id_name): message for message in getattr(survey.kept, name)}
     return survey.checked()
 
 
@@ -118,24 +122,22 @@ class _Survey:
     """Opening hours with whose country's holidays they mean: a country's own, or that of one of `known`."""
     suggestions: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add_definitions(self, fragment: Fragment) -> None:
-        """Check the single values and definitions of a fragment, and keep them."""
+    def add(self, fragment: Fragment) -> None:
+        """Check the parts of a fragment by themselves and note how they hang together."""
+        catalog = fragment.catalog
         self._add_head(fragment)
         for name in _CHECKS:
-            if getattr(fragment.catalog, name):
+            if getattr(catalog, name):
                 self._add_definitions(fragment, name)
-        self.offer_count += len(fragment.catalog.offers)
-
-    def add_offers(self, fragment: Fragment) -> None:
-        """Check the offers of a fragment by themselves, and note what they refer to."""
         faults: list[Fault] = []
         check_offer, add_offer = rules.check_offer, self._add_offer
-        for index, offer in enumerate(fragment.catalog.offers):
+        for index, offer in enumerate(catalog.offers):
             check_offer(offer, faults)
             add_offer(offer)
             if faults:
                 self.problems += _problems(fragment, ("offers", index), faults)
                 faults.clear()
+        self.offer_count += len(catalog.offers)
 
     def _add_head(self, fragment: Fragment) -> None:
         faults: list[Fault] = []

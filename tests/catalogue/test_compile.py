@@ -18,7 +18,7 @@ from offers.catalogue.snapshot import EVERYWHERE, NO_CHAIN, NO_SCHEDULE, Snapsho
 from offers.errors import CatalogError
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
-from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
+from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from offers.v1.venue_pb2 import Circle
 from tests.decision.test_kernels_equal_reference import service_of
 from tests.strategies import Maker
@@ -141,9 +141,9 @@ def test_hours_have_the_clock_of_their_place(tmp_path: Path) -> None:
     named.availability.CopyFrom(Availability(opening_hours=hours, time_zone="Africa/Cairo"))
     snapshot = compiled(tmp_path, catalog)
     zones: dict[str, set[str]] = {}
+    names = sorted(offer.offer_id for offer in catalog.offers)
     for entry in snapshot.columns["entry"]:
-        first, last = snapshot.columns["offer_wire_first"][entry["offer"] : entry["offer"] + 2]
-        name = Proposition.FromString(snapshot.columns["wire"][first:last].tobytes()).offer_id
+        name = names[entry["order"]]
         _, zone, _ = snapshot.meta["schedules"][entry["schedule"]]
         zones.setdefault(name, set()).add(zone)
     assert {

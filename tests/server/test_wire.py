@@ -45,7 +45,7 @@ def built(  # noqa: C901 - as many questions as there are fields
     columns = engine.snapshot.columns
     strategy = columns["strategies"][decision.strategy]
     weights = [strategy[f"{name}_weight"] for name in ("nearness", "timeliness", "value", "lever")]
-    by_id = {offer.offer_id: offer for offer in catalog.offers}
+    by_order = sorted(catalog.offers, key=lambda offer: offer.offer_id)
     response = pb.GetOffersResponse(
         decision_id=decision_id,
         catalog_version=engine.snapshot.version,
@@ -56,9 +56,8 @@ def built(  # noqa: C901 - as many questions as there are fields
         response.refresh_distance_m = decision.refresh_distance_m
     for rank, chosen in enumerate(room.arrays["chosen"][: decision.count], 1):
         entry = columns["entry"][chosen["entry"]]
-        number, venue = int(entry["offer"]), int(entry["venue"])
-        first, last = columns["offer_wire_first"][number : number + 2]
-        offer = by_id[pb.Proposition.FromString(columns["wire"][first:last].tobytes()).offer_id]
+        venue = int(entry["venue"])
+        offer = by_order[entry["order"]]
         one = response.offers.add(
             rank=rank,
             offer_id=offer.offer_id,
