@@ -63,7 +63,10 @@ def _snapshots(folder: Path) -> list[Path]:
 def _folder(offers: int) -> Path:
     """Named by the content of all that decides what a compiled catalogue holds."""
     package = Path(snapshot.__file__).parent
-    sources = [Path(synthetic.__file__), *(package / name for name in ("compile.py", "layout.py", "geometry.py", "schedules.py"))]
+    sources = [
+        Path(synthetic.__file__),
+        *(package / name for name in ("compile.py", "layout.py", "geometry.py", "schedules.py")),
+    ]
     digest = hashlib.sha256(f"{snapshot.FORMAT}".encode())
     for source in sources:
         digest.update(source.read_bytes())

@@ -6,7 +6,8 @@
     score      how good each is
     arrange    the best, in order, with all an answer says of them
 
-The loops stand in kernels.py. Time and seed are arguments: the same snapshot and query give the same decision.
+`Engine.decide` resolves, the compiled `decide` below does the rest, and the loops of each stage stand in kernels.py.
+Time and seed are arguments: the same snapshot and query give the same decision.
 """
 
 import threading
@@ -15,20 +16,27 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from offers.catalogue.schedules import Schedule
 from offers.catalogue.snapshot import Snapshot
 from offers.decision import kernels
 from offers.decision.hours import HoursBook
-from offers.decision.records import Column, Outcome, Record, Scratchpad, Terms
+from offers.decision.records import Column, Findings, Outcome, Record, Scratch, Scratchpad, Table, Terms, f8, i4
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
-from offers.model.query import MAX_OFFERS, Query
+from offers.model.query import MAX_OFFERS, Query, Surface
 
 CANDIDATES = 16_384
 """Candidates a thread has room for at first; grown to need. Most decisions have some hundreds."""
-TERMS_KEPT = 4096
-"""Combinations of placement, language, currency and channel whose terms are kept; apps use a few dozen."""
+SURFACES_KEPT = 4096
+"""Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
+_HALF = 2**63
+
+
+LOOK_UP, NO_ROOM = -1, -2
+"""In place of a count: schedules of unknown state must be looked up, or more candidates are within reach than the
+scratch has room for; then decide again."""
 
 
 class Placing(NamedTuple):
@@ -39,8 +47,33 @@ class Placing(NamedTuple):
     max_offers: int
 
 
-_NO_SEED = np.uint64(0)
-_UNKNOWN = int(Outcome.unknown)  # indexing by an enum's member takes a while
+class Resolved(NamedTuple):
+    """A surface in the snapshot's numbers."""
+
+    strategy: int
+    terms: Record
+    most: int
+    """Offers to return."""
+
+
+@njit(cache=True)
+def decide(  # noqa: PLR0913, PLR0917 - what a decision depends on
+    columns: Table, hours: Table, scratch: Table, terms: Table, strategy: int, most: int,
+    latitude: float, longitude: float, time: int, seed: int, seeded: int,
+) -> int:  # fmt: skip
+    """Write the offers of a decision into the scratch; returns how many, or LOOK_UP or NO_ROOM."""
+    outcome = f8(scratch, Scratch.outcome)
+    found = kernels.retrieve(columns, scratch, terms, latitude, longitude, time)
+    outcome[Outcome.found] = found
+    if found > len(i4(scratch, Scratch.candidate)):
+        return NO_ROOM
+    kept = kernels.screen(columns, hours, scratch, terms, found, time)
+    outcome[Outcome.eligible] = kept
+    if outcome[Outcome.unknown]:
+        return LOOK_UP
+    kernels.score(columns, scratch, strategy, kept, time)
+    count = kernels.arrange(columns, hours, scratch, strategy, seed, seeded, most, kept, time)
+    return LOOK_UP if outcome[Outcome.unknown] else count
 
 
 class _Room(threading.local):
@@ -56,7 +89,9 @@ class Engine:
         meta = snapshot.meta
         self.snapshot = snapshot
         self.catalog_id: str = meta["catalog_id"]
-        self.version = snapshot.version.encode()
+        version = int(snapshot.version, 16)
+        self.version = version if version < _HALF else version - 2 * _HALF
+        """The snapshot's version as a signed number."""
         self.columns = Record(Column, snapshot.columns)
         schedules = [Schedule(tuple(rules), zone, country) for rules, zone, country in meta["schedules"]]
         self._hours = HoursBook(self.columns, schedules, meta["zones"], meta["time_zone"])
@@ -66,7 +101,7 @@ class Engine:
         }
         self._default = Placing("", meta["default_strategy"], MAX_OFFERS)
         self._terms = [tuple(frozenset(names) for names in terms) for terms in meta["terms"]]
-        self._allowed = lru_cache(TERMS_KEPT)(self._work_out_terms)
+        self._resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         self._chains = int(meta["chains"])
         self._schedules = len(schedules)
         self._room = _Room()
@@ -76,56 +111,49 @@ class Engine:
 
         The scratch is overwritten by the thread's next decision. Raises InvalidRequestError for an unknown placement.
         """
-        # Resolve.
-        placing = self._placing(query)
-        terms = self._allowed(query.placement, query.language, query.currency, query.channel or placing.channel)
-        hours = self._hours.at(query.time, query.time_zone)
-        room = self._room.pad or self._grown(CANDIDATES)
-        columns, table = self.columns.table, room.table
-        most = min(query.max_offers, placing.max_offers)
-        seed = np.uint64(query.seed) if query.seed >= 0 else _NO_SEED
+        surface, time, latitude, longitude, seed, _ = query
+        strategy, terms, most = self._resolve(surface)
+        hours = self._hours.at(time, surface.time_zone)
+        pad = self._room.pad or self._grown(CANDIDATES)
+        signed = seed if seed < _HALF else seed - 2 * _HALF
         while True:
-            # Retrieve.
-            found = kernels.retrieve(columns, table, terms.table, query.latitude, query.longitude, query.time)
-            if found > room.capacity:
-                room = self._grown(2 * found)
-                table = room.table
-                continue
-            # Screen.
-            kept = kernels.screen(columns, hours.table, table, terms.table, found, query.time)
-            outcome = room.outcome.tolist()
-            if outcome[_UNKNOWN]:
-                self._look_up(hours, room, query)
-                continue
-            # Score.
-            kernels.score(columns, table, placing.strategy, kept, query.time)
-            # Arrange.
-            count = kernels.arrange(
-                columns, hours.table, table, placing.strategy, seed, query.seed >= 0, most, kept, query.time
-            )
-            if room.outcome[_UNKNOWN]:
-                self._look_up(hours, room, query)
-                continue
-            refresh_after, refresh_distance_m, _ = outcome
-            return Decision(count, kept, int(refresh_after), refresh_distance_m, placing.strategy), room
+            count = decide(
+                self.columns.table, hours.table, pad.table, terms.table, strategy, most,
+                latitude, longitude, time, signed, seed >= 0,
+            )  # fmt: skip
+            outcome = Findings._make(pad.outcome.tolist())
+            if count == NO_ROOM:
+                pad = self._grown(2 * int(outcome.found))
+            elif count == LOOK_UP:
+                unknown = pad.arrays["unknown"][: int(outcome.unknown)].tolist()
+                self._hours.look_up(hours, unknown, time, surface.time_zone)
+            else:
+                eligible, until = int(outcome.eligible), int(outcome.refresh_after)
+                return Decision(count, eligible, until, outcome.refresh_distance, strategy), pad
 
-    def _placing(self, query: Query) -> Placing:
-        if not query.placement:
+    def _work_out(self, surface: Surface) -> Resolved:
+        placing = self._placing(surface)
+        channel = surface.channel or placing.channel
+        terms = self._admitting(surface.placement, surface.language, surface.currency, channel)
+        return Resolved(placing.strategy, terms, min(surface.max_offers, placing.max_offers))
+
+    def _placing(self, surface: Surface) -> Placing:
+        if not surface.placement:
             return self._default
-        placing = self._placements.get(query.placement)
+        placing = self._placements.get(surface.placement)
         if placing is None:
             known = _listed(self._placements)
-            reason = f"unknown placement '{query.placement}': the catalogue '{self.catalog_id}' has {known}"
+            reason = f"unknown placement '{surface.placement}': the catalogue '{self.catalog_id}' has {known}"
             raise InvalidRequestError([FieldViolation("placement", reason)])
-        if placing.channel and query.channel and placing.channel != query.channel:
+        if placing.channel and surface.channel and placing.channel != surface.channel:
             reason = (
-                f"placement '{query.placement}' belongs to channel '{placing.channel}', not '{query.channel}': "
+                f"placement '{surface.placement}' belongs to channel '{placing.channel}', not '{surface.channel}': "
                 "leave the channel out, or ask for a placement of that channel"
             )
             raise InvalidRequestError([FieldViolation("context.channel", reason)])
         return placing
 
-    def _work_out_terms(self, placement: str, language: str, currency: str, channel: str) -> Record:
+    def _admitting(self, placement: str, language: str, currency: str, channel: str) -> Record:
         """Per distinct terms, whether they admit a request. What a request leaves out admits all."""
         parts = language.split("-")
         languages = {"-".join(parts[:count]) for count in range(1, len(parts) + 1)}
@@ -141,11 +169,6 @@ class Engine:
     def _grown(self, candidates: int) -> Scratchpad:
         pad = self._room.pad = Scratchpad(candidates, self._chains, self._schedules)
         return pad
-
-    def _look_up(self, hours: Record, room: Scratchpad, query: Query) -> None:
-        """Look up the schedules that the last stage found unknown."""
-        unknown = room.arrays["unknown"][: int(room.outcome[_UNKNOWN])].tolist()
-        self._hours.look_up(hours, unknown, query.time, query.time_zone)
 
 
 def _listed(names: Iterable[str]) -> str:

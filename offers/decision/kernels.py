@@ -46,7 +46,7 @@ LINE_BYTES = 64
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, time: int) -> int:
     """Find the entries within reach of a location (NaN: only those shown everywhere).
 
@@ -172,7 +172,7 @@ def _may_ever(entry: np.void, terms: Table, time: int) -> bool:
     return u1(terms, Terms.admits)[entry.terms] != 0 and entry.window_end > time
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def screen(columns: Table, hours: Table, scratch: Table, terms: Table, found: int, time: int) -> int:
     """Keep the candidates that may be shown: their terms, windows and opening hours.
 
@@ -301,7 +301,7 @@ def _log_timeliness(strategy: np.void, until: int, time: int) -> float:
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time: int) -> None:
     """Write the logarithm of each candidate's score: the weighted logarithms of its factors, added up."""
     candidate, straight, until = (
@@ -322,7 +322,7 @@ def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time:
         )
 
 
-@njit(cache=True)
+@njit
 def shuffled(seed: int, order: int) -> int:
     """A hash of a seed and an offer's order (splitmix64), so that offers of equal score take turns with the seed."""
     mixed = np.uint64(seed) + np.uint64(order + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -331,9 +331,9 @@ def shuffled(seed: int, order: int) -> int:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def arrange(
-    columns: Table, hours: Table, scratch: Table, strategy_number: int, seed: int, seeded: bool, most: int, kept: int,
+    columns: Table, hours: Table, scratch: Table, strategy_number: int, seed: int, seeded: int, most: int, kept: int,
     time: int,
 ) -> int:  # fmt: skip
     """Choose the best candidates, at most `most`, and write all an answer says of them. Returns how many.

@@ -7,7 +7,7 @@ top which arrays it reads. Whoever calls a loop keeps the records alive.
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
@@ -63,15 +63,29 @@ class Terms(IntEnum):
     """u1 per distinct terms."""
 
 
+class Findings(NamedTuple):
+    """What the stages find out beside the offers, as it stands in the scratch."""
+
+    refresh_after: float
+    """Second until which the set of offers that qualify stays as it is."""
+    refresh_distance: float
+    """Metres within which it does."""
+    unknown: float
+    """Schedules that must be looked up."""
+    found: float
+    """Candidates within reach."""
+    eligible: float
+    """Distinct offers that qualify."""
+
+
 class Outcome(IntEnum):
-    """Places of what the stages find out beside the offers."""
+    """Places of the findings."""
 
     refresh_after = 0
-    """Second until which the set of offers that qualify stays as it is."""
     refresh_distance = 1
-    """Metres within which it does."""
     unknown = 2
-    """Schedules that must be looked up."""
+    found = 3
+    eligible = 4
 
 
 CHOSEN = np.dtype(

@@ -59,10 +59,10 @@ class Ranked:
 
 def decide(catalog: Catalog, query: Query) -> tuple[list[Ranked], int]:
     """The offers of a decision, best first, and how many qualify. The query's placement must be known."""
-    placement = next((known for known in catalog.placements if known.placement_id == query.placement), None)
+    placement = next((known for known in catalog.placements if known.placement_id == query.surface.placement), None)
     named = (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
     strategy = next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
-    channel = query.channel or (placement.channel if placement else "")
+    channel = query.surface.channel or (placement.channel if placement else "")
     eligible = [
         (offer, *best)
         for offer in catalog.offers
@@ -74,18 +74,19 @@ def decide(catalog: Catalog, query: Query) -> tuple[list[Ranked], int]:
     order = {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
     ranked.sort(key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
     most = placement.max_offers if placement and placement.HasField("max_offers") else MAX_OFFERS
-    return ranked[: min(query.max_offers, most)], len(ranked)
+    return ranked[: min(query.surface.max_offers, most)], len(ranked)
 
 
 def _admits(offer: Offer, query: Query, channel: str) -> bool:
+    asked = query.surface
     tags = [tag.lower() for tag in offer.language_codes]
     benefit = offer.benefit
     sums = [benefit.amount_off, benefit.fixed_price, benefit.minimum_order, benefit.maximum_discount]
     currencies = set(offer.currency_codes) or {money.currency_code for money in sums if money.currency_code}
     return (
-        (not query.placement or not offer.placement_ids or query.placement in offer.placement_ids)
-        and (not query.language or not tags or any(f"{query.language}-".startswith(f"{tag}-") for tag in tags))
-        and (not query.currency or not currencies or query.currency in currencies)
+        (not asked.placement or not offer.placement_ids or asked.placement in offer.placement_ids)
+        and (not asked.language or not tags or any(f"{asked.language}-".startswith(f"{tag}-") for tag in tags))
+        and (not asked.currency or not currencies or asked.currency in currencies)
         and (not channel or not offer.channels or channel in offer.channels)
     )
 
@@ -179,7 +180,7 @@ def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
 
 def _open_until(catalog: Catalog, offer: Offer, place: Place, hours: str, query: Query, until: int) -> int | None:
     availability = offer.availability
-    zone = availability.time_zone or place.time_zone or query.time_zone or catalog.time_zone or "UTC"
+    zone = availability.time_zone or place.time_zone or query.surface.time_zone or catalog.time_zone or "UTC"
     schedule = Schedule((hours,), zone, availability.country_code or place.country_code)
     is_open, ends = schedule.at(query.time, zone_clock(zone))
     return min(until, ends) if is_open else None

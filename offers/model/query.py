@@ -9,15 +9,9 @@ MAX_OFFERS = 100
 """The most offers one request may ask for: ten screens; more is a catalogue export, not a decision."""
 
 
-class Query(NamedTuple):
-    """A request as the decision reads it: every value checked, every absence a stated default."""
+class Surface(NamedTuple):
+    """What all requests of one screen have in common: looked up once, not once per call."""
 
-    time: int
-    """The instant decided for, in seconds since 1970 UTC."""
-    latitude: float = math.nan
-    """Degrees from -90 to 90; NaN: no location."""
-    longitude: float = math.nan
-    """Degrees from -180 to 180; NaN: no location."""
     time_zone: str = ""
     """The person's IANA time zone; "" for the catalogue's."""
     placement: str = ""
@@ -28,7 +22,19 @@ class Query(NamedTuple):
     max_offers: int = DEFAULT_MAX_OFFERS
     full: bool = False
     """Whether the answer carries the factors."""
-    seed: int = -1
-    """Orders offers of equal score; -1: by offer id."""
-    request_id: str = ""
     catalog: str = ""
+
+
+class Query(NamedTuple):
+    """A request as the decision reads it: every value checked, every absence a stated default."""
+
+    surface: Surface
+    time: int
+    """The instant decided for, in seconds since 1970 UTC."""
+    latitude: float = math.nan
+    """Degrees from -90 to 90; NaN: no location."""
+    longitude: float = math.nan
+    """Degrees from -180 to 180; NaN: no location."""
+    seed: int = -1
+    """Orders offers of equal score, under 2^64; -1: by offer id."""
+    request_id: str = ""

@@ -3,6 +3,7 @@
 import math
 import random
 import re
+import struct
 from collections.abc import Callable
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -16,21 +17,20 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.errors import FieldViolation, InvalidRequestError, OffersError
-from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query
+from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query, Surface
+from offers.server.limits import (
+    MAX_ACCURACY_M,
+    MAX_ATTRIBUTES,
+    MAX_ID,
+    MAX_NAME,
+    MAX_PERSON_ID,
+)
 from offers.v1.context_pb2 import Location, Session, User
-from offers.v1.offer_service_pb2 import VIEW_FULL, BatchGetOffersRequest, GetOffersRequest
+from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
 
-MAX_REQUEST_BYTES = 1 << 20
-"""A context of a few kilobytes is large; 1 MiB leaves room for attributes and stops mistakes."""
-MAX_BATCH_BYTES = 4 << 20
-MAX_BATCH = 1000
-MAX_ACCURACY_M = 1_000_000
-MAX_ATTRIBUTES = 100
-MAX_ID = 128
-MAX_PERSON_ID = 256
-MAX_NAME = 64
 ERROR_DOMAIN = "offers"
 
+_TWO_NUMBERS = struct.Struct(">qq")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _random = random.Random()  # noqa: S311 - ids must differ, not be secret
@@ -50,15 +50,6 @@ def parse(kind: type[M], data: bytes, limit: int) -> M:
     except DecodeError:
         reason = f"the bytes are not a {kind.DESCRIPTOR.full_name}: encode the request with the protos of this server"
         raise InvalidRequestError([FieldViolation("request", reason)]) from None
-
-
-def parse_batch(data: bytes) -> BatchGetOffersRequest:
-    """A batch of 1 to 1,000 requests. Raises InvalidRequestError."""
-    batch = parse(BatchGetOffersRequest, data, MAX_BATCH_BYTES)
-    if not 1 <= len(batch.requests) <= MAX_BATCH:
-        reason = f"{len(batch.requests):,} requests: send 1 to {MAX_BATCH:,} at a time"
-        raise InvalidRequestError([FieldViolation("requests", reason)])
-    return batch
 
 
 def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR0912 - a check per field
@@ -113,21 +104,9 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
         refuse("request_id", f"{len(request_id):,} characters: send at most {MAX_ID}")
     if violations:
         raise InvalidRequestError(violations)
-    return Query(
-        time,
-        latitude,
-        longitude,
-        time_zone,
-        placement,
-        channel,
-        language,
-        currency,
-        max_offers,
-        view == VIEW_FULL,
-        request.seed if request.HasField("seed") else -1,
-        request_id,
-        request.catalog,
-    )
+    surface = Surface(time_zone, placement, channel, language, currency, max_offers, view == VIEW_FULL, request.catalog)
+    seed = request.seed if request.HasField("seed") else -1
+    return Query(surface, time, latitude, longitude, seed, request_id)
 
 
 @cache
@@ -186,12 +165,12 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
 
 
-def decision_id_of(query: Query, catalog_id: str) -> bytes:
-    """32 hexadecimal digits: from the request id where there is one, so that a retry gets the same, else new."""
-    if query.request_id:
-        text = f"{catalog_id}\0{query.request_id}".encode()
-        return blake2b(text, digest_size=16).hexdigest().encode()
-    return b"%032x" % _random.getrandbits(128)
+def decision_id_of(request_id: str, catalog_id: str) -> tuple[int, int]:
+    """128 bits as two signed numbers: from the request id where there is one, for retries to get the same, else new."""
+    if request_id:
+        high, low = _TWO_NUMBERS.unpack(blake2b(f"{catalog_id}\0{request_id}".encode(), digest_size=16).digest())
+        return high, low
+    return _random.getrandbits(64) - 2**63, _random.getrandbits(64) - 2**63
 
 
 def status_of(error: OffersError) -> status_pb2.Status:

@@ -4,14 +4,14 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from offers.decision.records import Record
 from offers.errors import InvalidRequestError
 from offers.model.query import Query
 from offers.server import convert
 from offers.server.live import Live
-from offers.server.wire import write_response
-from offers.v1 import offer_service_pb2 as pb
+from offers.server.reader import Reader, requests_of
+from offers.server.wire import Output, write_response
 
 _RESPONSE_TAG, _STATUS_TAG = b"\x0a", b"\x12"
 _RESULT_TAG = b"\x0a"
@@ -19,11 +19,15 @@ _ROOM = 1 << 16
 """Bytes a thread has for a response at first; grown to need."""
 
 
-class _Output(threading.local):
+class _Room(threading.local):
     """Each thread's room for a response."""
 
     def __init__(self) -> None:
-        self.bytes: NDArray[np.uint8] = np.empty(_ROOM, np.uint8)
+        self.grow(_ROOM)
+
+    def grow(self, size: int) -> None:
+        self.output = Record(Output, {"bytes": np.empty(size, np.uint8)})
+        self.bytes = self.output.arrays["bytes"]
 
 
 class OfferService:
@@ -32,21 +36,21 @@ class OfferService:
     def __init__(self, live: Live, clock: Callable[[], float]) -> None:
         self._live = live
         self._clock = clock
-        self._output = _Output()
+        self._reader = Reader()
+        self._room = _Room()
 
     def get_offers(self, data: bytes) -> bytes:
         """GetOffers: a GetOffersRequest to a GetOffersResponse, both encoded. Raises InvalidRequestError."""
-        request = convert.parse(pb.GetOffersRequest, data, convert.MAX_REQUEST_BYTES)
-        return self._answer(convert.query_of(request, int(self._clock())))
+        return self._answer(self._reader.query_of(data, int(self._clock())))
 
     def batch_get_offers(self, data: bytes) -> bytes:
         """BatchGetOffers, both sides encoded; one clock reading for all. Raises InvalidRequestError."""
-        batch = convert.parse_batch(data)
+        requests = requests_of(data)
         now = int(self._clock())
         parts: list[bytes] = []
-        for request in batch.requests:
+        for request in requests:
             try:
-                tag, answer = _RESPONSE_TAG, self._answer(convert.query_of(request, now))
+                tag, answer = _RESPONSE_TAG, self._answer(self._reader.query_of(request, now))
             except InvalidRequestError as error:
                 tag, answer = _STATUS_TAG, convert.status_of(error).SerializeToString()
             result = tag + _varint(len(answer))
@@ -54,25 +58,19 @@ class OfferService:
         return b"".join(parts)
 
     def _answer(self, query: Query) -> bytes:
-        engine = self._live.engine(query.catalog)
-        decision, room = engine.decide(query)
-        output = self._output
-        arguments = (
-            convert.decision_id_of(query, engine.catalog_id),
-            engine.version,
-            decision.count,
-            decision.strategy,
-            query.time,
-            query.full,
-            decision.refresh_after,
-            decision.refresh_distance_m,
-            decision.eligible,
-        )
-        length = write_response(engine.columns.table, room.table, output.bytes, *arguments)
-        if length < 0:
-            output.bytes = np.empty(-length, np.uint8)
-            length = write_response(engine.columns.table, room.table, output.bytes, *arguments)
-        return output.bytes[:length].tobytes()
+        engine = self._live.engine(query.surface.catalog)
+        decision, pad = engine.decide(query)
+        count, eligible, refresh_after, refresh_distance_m, strategy = decision
+        high, low = convert.decision_id_of(query.request_id, engine.catalog_id)
+        room = self._room
+        while True:
+            length = write_response(
+                engine.columns.table, pad.table, room.output.table, high, low, engine.version, count, strategy,
+                query.time, query.surface.full, refresh_after, refresh_distance_m, eligible,
+            )  # fmt: skip
+            if length >= 0:
+                return room.bytes[:length].tobytes()
+            room.grow(-length)
 
 
 def _varint(number: int) -> bytes:

@@ -5,6 +5,7 @@ A test parses what this writes and holds it equal to the messages; field numbers
 
 import math
 import sys
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASO
 OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
 SOON_S = 3600
 """An offer ends soon when it ends within an hour: one can still act on it, if now."""
+
+
+class Output(IntEnum):
+    """Places of the arrays a response is written into."""
+
+    bytes = 0
+
 
 PER_PROPOSITION = 512
 """Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 4 x 33."""
@@ -97,12 +105,12 @@ def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
 
 
 @njit
-def _text(out: np.ndarray, at: int, tag: int, text: bytes) -> int:
-    out[at] = tag
-    at = _varint(out, at + 1, len(text))
-    for place in range(len(text)):
-        out[at + place] = text[place]
-    return at + len(text)
+def _hexadecimal(out: np.ndarray, at: int, number: int) -> int:
+    """16 digits of a 64-bit number."""
+    for digit in range(16):
+        value = (number >> (60 - 4 * digit)) & 15
+        out[at + digit] = value + (48 if value < 10 else 87)
+    return at + 16
 
 
 @intrinsic
@@ -176,18 +184,19 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
 
 @njit(cache=True)
 def write_response(
-    columns: Table, scratch: Table, out: np.ndarray, decision_id: bytes, version: bytes, count: int,
-    strategy_number: int, time: int, full: bool, refresh_after: int, refresh_distance: float, eligible: int,
+    columns: Table, scratch: Table, output: Table, id_high: int, id_low: int, version: int, count: int,
+    strategy_number: int, time: int, full: int, refresh_after: int, refresh_distance: float, eligible: int,
 ) -> int:  # fmt: skip
-    """Write a response and return its length; a negative length says how many bytes `out` must have instead.
+    """Write a response and return its length; a negative length says how many bytes the output must have instead.
 
-    `decision_id` is 32 ASCII characters, `version` the snapshot's.
+    The decision's id is 128 bits in two signed numbers, the version 64 bits in one; both are written as hexadecimal.
     """
+    out = u1(output, Output.bytes)
     offers, wire = offers_of(columns), u1(columns, Column.wire)
     venue_first, venue_ids = i4(columns, Column.venue_id_first), u1(columns, Column.venue_id)
     entries, chosen = entries_of(columns), chosen_of(scratch)
     strategy = strategies_of(columns)[strategy_number]
-    need = PER_RESPONSE + len(version)
+    need = PER_RESPONSE
     for place in range(count):
         entry = entries[chosen[place].entry]
         venue = entry.venue
@@ -196,8 +205,9 @@ def write_response(
             need += venue_first[venue + 1] - venue_first[venue]
     if need > len(out):
         return -need
-    at = _text(out, 0, DECISION_ID, decision_id)
-    id_at = at - _ID_LENGTH
+    out[0], out[1] = DECISION_ID, _ID_LENGTH
+    id_at = 2
+    at = _hexadecimal(out, _hexadecimal(out, id_at, id_high), id_low)
     for place in range(count):
         one = chosen[place]
         entry, rank = entries[one.entry], place + 1
@@ -242,7 +252,8 @@ def write_response(
         at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback)
         if full:
             at = _factors(out, at, one, strategy)
-    at = _text(out, at, CATALOG_VERSION, version)
+    out[at], out[at + 1] = CATALOG_VERSION, 16
+    at = _hexadecimal(out, at + 2, version)
     at = _instant(out, at, REFRESH_AFTER, refresh_after)
     if refresh_distance < np.inf:
         at = _double(out, at, REFRESH_DISTANCE, refresh_distance)

@@ -18,7 +18,7 @@ from grpc_status import rpc_status
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError
-from offers.model.query import Query
+from offers.model.query import Query, Surface
 from offers.server import convert
 from offers.server.live import Live
 from offers.server.mirror import reflection_handlers
@@ -134,7 +134,7 @@ def warm_engine(path: Path) -> Engine:
     live = OfferService(Live([engine]), time.time)
     live.get_offers(b"")
     convert.time_zones()
-    engine.decide(Query(int(time.time()), latitude=0.0, longitude=0.0))
+    engine.decide(Query(Surface(), int(time.time()), latitude=0.0, longitude=0.0))
     return engine
 
 

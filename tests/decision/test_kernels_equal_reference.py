@@ -122,7 +122,8 @@ def all_of(catalog: Catalog, request: GetOffersRequest) -> tuple[list[Ranked], i
     whole.CopyFrom(catalog)
     for placement in whole.placements:
         placement.ClearField("max_offers")
-    return reference.decide(whole, query_of(request, 0)._replace(max_offers=100))
+    query = query_of(request, 0)
+    return reference.decide(whole, query._replace(surface=query.surface._replace(max_offers=100)))
 
 
 @settings(max_examples=60)

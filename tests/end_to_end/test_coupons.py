@@ -47,7 +47,7 @@ def _second(text: str) -> int:
 
 
 def test_eligible_sets_equal_the_csv(served: Served) -> None:
-    """At 500 random instants and all 47 prefecture offices, exactly the coupons on display within 40 km are eligible."""
+    """At 500 random instants and all 47 prefecture offices, just the coupons on display within 40 km are eligible."""
     offices = {row["PREF_NAME"]: (float(row["LATITUDE"]), float(row["LONGITUDE"])) for row in
                _rows("prefecture_locations.csv")}  # fmt: skip
     near = {
@@ -59,7 +59,7 @@ def test_eligible_sets_equal_the_csv(served: Served) -> None:
         for row in _rows("coupon_list_train.csv")
     ]
     stub = OfferServiceStub(served.channel)
-    randomly = random.Random(20_260_101)  # noqa: S311 - a fixed sample
+    randomly = random.Random(20_260_101)
     edges = sorted({edge for coupon in coupons for edge in coupon[:2]})
     sets = members = 0
     for _ in range(INSTANTS):

@@ -87,7 +87,7 @@ def built(  # noqa: C901 - as many questions as there are fields
             one.reasons.append(pb.REASON_CODE_ENDS_SOON)
         if offer.fallback:
             one.reasons.append(pb.REASON_CODE_FALLBACK)
-        for factor in range(4 if query.full else 0):
+        for factor in range(4 if query.surface.full else 0):
             one.factors.add(
                 name=pb.FactorName.values()[factor + 1],
                 value=chosen["values"][factor],

@@ -1,0 +1,11 @@
+"""What a request may hold at most; stated in the protos."""
+
+MAX_REQUEST_BYTES = 1 << 20
+"""A context of a few kilobytes is large; 1 MiB leaves room for attributes and stops mistakes."""
+MAX_BATCH_BYTES = 4 << 20
+MAX_BATCH = 1000
+MAX_ACCURACY_M = 1_000_000
+MAX_ATTRIBUTES = 100
+MAX_ID = 128
+MAX_PERSON_ID = 256
+MAX_NAME = 64

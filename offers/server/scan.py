@@ -1,0 +1,281 @@
+"""Reads the usual request without building a message, which takes longer than deciding.
+
+What differs from call to call (place, instant, person, ids) is read and checked here; the bytes of all else make a key,
+by which the surface that an equal request had before is found again. Whatever is not usual is declined, and convert.py
+reads it: a test holds that what is read here is what convert.py would have read.
+"""
+
+import math
+from enum import IntEnum
+
+import numpy as np
+from numba import njit
+
+from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
+from offers.decision.records import Record, Table, f8, i8, u1
+from offers.server.limits import MAX_ACCURACY_M, MAX_ID, MAX_NAME, MAX_PERSON_ID
+from offers.v1 import context_pb2, offer_service_pb2
+
+KEY_BYTES = 512
+"""The longest key kept: a few short names; longer requests are not usual."""
+_FIRST_SECOND, _LAST_SECOND = FIRST_SECOND, LAST_SECOND
+_VARINT, _FIXED64, _BYTES = 0, 1, 2
+
+_REQUEST = offer_service_pb2.GetOffersRequest.DESCRIPTOR.fields_by_name
+_CONTEXT = context_pb2.Context.DESCRIPTOR.fields_by_name
+_LOCATION = context_pb2.Location.DESCRIPTOR.fields_by_name
+_SESSION = context_pb2.Session.DESCRIPTOR.fields_by_name
+CONTEXT = _REQUEST["context"].number << 3 | _BYTES
+PLACEMENT = _REQUEST["placement"].number << 3 | _BYTES
+MAX_OFFERS = _REQUEST["max_offers"].number << 3 | _VARINT
+VIEW = _REQUEST["view"].number << 3 | _VARINT
+SEED = _REQUEST["seed"].number << 3 | _VARINT
+REQUEST_ID = _REQUEST["request_id"].number << 3 | _BYTES
+CATALOG = _REQUEST["catalog"].number << 3 | _BYTES
+LOCATION = _CONTEXT["location"].number << 3 | _BYTES
+TIME = _CONTEXT["time"].number << 3 | _BYTES
+TIME_ZONE = _CONTEXT["time_zone"].number << 3 | _BYTES
+USER = _CONTEXT["user"].number << 3 | _BYTES
+SESSION = _CONTEXT["session"].number << 3 | _BYTES
+CHANNEL = _CONTEXT["channel"].number << 3 | _BYTES
+LANGUAGE = _CONTEXT["language_code"].number << 3 | _BYTES
+CURRENCY = _CONTEXT["currency_code"].number << 3 | _BYTES
+POINT = _LOCATION["point"].number << 3 | _BYTES
+ACCURACY = _LOCATION["accuracy_m"].number << 3 | _FIXED64
+SESSION_ID = _SESSION["session_id"].number << 3 | _BYTES
+ENTRY_CHANNEL = _SESSION["entry_channel"].number << 3 | _BYTES
+LATITUDE, LONGITUDE = 1 << 3 | _FIXED64, 2 << 3 | _FIXED64  # google.type.LatLng
+SECONDS, NANOS = 1 << 3 | _VARINT, 2 << 3 | _VARINT  # google.protobuf.Timestamp
+
+
+class Scan(IntEnum):
+    """Places of the arrays that a scan writes."""
+
+    numbers = 0
+    """f8: latitude and longitude; NaN: no location."""
+    facts = 1
+    """i8: see Fact."""
+    key = 2
+    """u1: the bytes of what usually stays the same."""
+    eight = 3
+    """f8: one number, to read 8 bytes as."""
+
+
+class Fact(IntEnum):
+    """Places of the whole numbers of a scan."""
+
+    time = 0
+    """Second; -1: none given."""
+    seed = 1
+    seeded = 2
+    id_begin = 3
+    """Where the request id stands in the request."""
+    id_end = 4
+
+
+def scan_record() -> Record:
+    """Memory for one thread's scans."""
+    return Record(
+        Scan,
+        {
+            "numbers": np.empty(2, np.float64),
+            "facts": np.empty(len(Fact), np.int64),
+            "key": np.empty(KEY_BYTES, np.uint8),
+            "eight": np.empty(1, np.float64),
+        },
+    )
+
+
+@njit(cache=True)
+def scan(data: bytes, scanned: Table) -> int:
+    """Read an encoded GetOffersRequest. Returns the length of the key, or -1 if the request is not a usual one."""
+    numbers, facts, key = f8(scanned, Scan.numbers), i8(scanned, Scan.facts), u1(scanned, Scan.key)
+    numbers[0] = numbers[1] = math.nan
+    facts[Fact.time] = -1
+    facts[Fact.seed] = facts[Fact.seeded] = facts[Fact.id_begin] = facts[Fact.id_end] = 0
+    size = len(data)
+    at = length = seen = 0
+    while at < size:
+        tag = data[at]
+        begin = at
+        if tag == CONTEXT:
+            low, at = _span(data, at + 1, size)
+            if at < 0 or seen & 1:
+                return -1
+            seen |= 1
+            length = _context(data, low, at, scanned, length)
+            if length < 0:
+                return -1
+        elif tag == REQUEST_ID:
+            low, at = _span(data, at + 1, size)
+            if at < 0 or seen & 2 or at - low > MAX_ID or not _plain(data, low, at):
+                return -1
+            seen |= 2
+            facts[Fact.id_begin], facts[Fact.id_end] = low, at
+        elif tag == SEED:
+            facts[Fact.seed], at = _varint(data, at + 1, size)
+            if at < 0 or seen & 4:
+                return -1
+            seen |= 4
+            facts[Fact.seeded] = 1
+        elif tag in (MAX_OFFERS, VIEW):
+            _, at = _varint(data, at + 1, size)
+            if at < 0:
+                return -1
+            length = _keep(data, begin, at, key, length, 1)
+        elif tag in (PLACEMENT, CATALOG):
+            _, at = _span(data, at + 1, size)
+            if at < 0:
+                return -1
+            length = _keep(data, begin, at, key, length, 1)
+        else:
+            return -1
+        if length < 0:
+            return -1
+    return length
+
+
+@njit
+def _context(data: bytes, at: int, end: int, scanned: Table, length: int) -> int:
+    """Read a Context; returns the length of the key, or -1."""
+    key, facts = u1(scanned, Scan.key), i8(scanned, Scan.facts)
+    seen = 0
+    while at < end:
+        tag, begin = data[at], at
+        low, at = _span(data, at + 1, end)
+        if at < 0:
+            return -1
+        if tag in (TIME_ZONE, CHANNEL, LANGUAGE, CURRENCY):
+            length = _keep(data, begin, at, key, length, 2)
+            if length < 0:
+                return -1
+            continue
+        if tag not in (LOCATION, TIME, USER, SESSION) or seen & (1 << (tag >> 3)):
+            return -1
+        seen |= 1 << (tag >> 3)
+        if tag == LOCATION:
+            usual = _location(data, low, at, scanned)
+        elif tag == TIME:
+            facts[Fact.time] = _second(data, low, at)
+            usual = facts[Fact.time] >= 0
+        elif tag == USER:
+            usual = _user(data, low, at)
+        else:
+            usual = _session(data, low, at)
+        if not usual:
+            return -1
+    return length
+
+
+@njit
+def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
+    numbers = f8(scanned, Scan.numbers)
+    has_point = False
+    while at < end:
+        if data[at] == POINT:
+            at, stop = _span(data, at + 1, end)
+            if stop < 0 or has_point:
+                return False
+            has_point = True
+            numbers[0] = numbers[1] = 0.0
+            while at < stop:
+                if data[at] not in (LATITUDE, LONGITUDE) or at + 9 > stop:
+                    return False
+                numbers[(data[at] >> 3) - 1] = _double(data, at + 1, scanned)
+                at += 9
+        elif data[at] == ACCURACY and at + 9 <= end:
+            accuracy = _double(data, at + 1, scanned)
+            if not 0.0 <= accuracy <= MAX_ACCURACY_M:
+                return False
+            at += 9
+        else:
+            return False
+    return has_point and -90.0 <= numbers[0] <= 90.0 and -180.0 <= numbers[1] <= 180.0
+
+
+@njit
+def _second(data: bytes, at: int, end: int) -> int:
+    """The second of a Timestamp that requests may name, or -1."""
+    second = 0
+    while at < end:
+        tag = data[at]
+        number, at = _varint(data, at + 1, end)
+        if at < 0:
+            return -1
+        if tag == SECONDS:
+            second = number
+        elif tag != NANOS or not 0 <= number < 1_000_000_000:
+            return -1
+    return second if _FIRST_SECOND <= second < _LAST_SECOND else -1
+
+
+@njit
+def _user(data: bytes, at: int, end: int) -> bool:
+    if at == end or data[at] not in (1 << 3 | _BYTES, 2 << 3 | _BYTES):
+        return False
+    low, stop = _span(data, at + 1, end)
+    return stop == end and 1 <= stop - low <= MAX_PERSON_ID and _plain(data, low, stop)
+
+
+@njit
+def _session(data: bytes, at: int, end: int) -> bool:
+    while at < end:
+        tag = data[at]
+        if tag not in (SESSION_ID, ENTRY_CHANNEL):
+            return False
+        low, at = _span(data, at + 1, end)
+        if at < 0 or at - low > (MAX_PERSON_ID if tag == SESSION_ID else MAX_NAME) or not _plain(data, low, at):
+            return False
+    return True
+
+
+@njit
+def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """A number and where it ends; -1 for the end if it does not end in time."""
+    number = shift = 0
+    while at < end and shift < 70:
+        byte = np.int64(data[at])
+        number |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return (number, at) if shift < 63 or byte <= 1 else (0, -1)
+        shift += 7
+    return 0, -1
+
+
+@njit
+def _span(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
+    size, at = _varint(data, at, end)
+    if at < 0 or size < 0 or size > end - at:
+        return 0, -1
+    return at, at + size
+
+
+@njit
+def _double(data: bytes, at: int, scanned: Table) -> float:
+    eight = f8(scanned, Scan.eight)
+    one = eight.view(np.uint8)
+    for byte in range(8):
+        one[byte] = data[at + byte]
+    return eight[0]
+
+
+@njit
+def _plain(data: bytes, at: int, end: int) -> bool:
+    """Whether a text is ASCII: then it has as many characters as bytes, and is good UTF-8."""
+    for place in range(at, end):
+        if data[place] > 127:
+            return False
+    return True
+
+
+@njit
+def _keep(data: bytes, begin: int, end: int, key: np.ndarray, length: int, message: int) -> int:
+    """Add a field to the key, after the number of the message it stands in; returns the key's length, or -1."""
+    if length + 1 + end - begin > KEY_BYTES:
+        return -1
+    key[length] = message
+    for place in range(begin, end):
+        key[length + 1 + place - begin] = data[place]
+    return length + 1 + end - begin
