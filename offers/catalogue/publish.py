@@ -1,7 +1,11 @@
 """From a document on disk to an open snapshot: compiled only when its content changed."""
 
+import contextlib
 import hashlib
 import os
+import shutil
+import time
+from collections.abc import Iterable
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +17,8 @@ from offers.errors import CatalogError, Problem, SnapshotError
 
 ATTEMPTS = 3
 """Compilations of a document that changes while it is read, before giving up."""
+KEPT_S = 7 * 86_400
+"""How long a snapshot outlives its last use: long enough to go back to yesterday's document at once."""
 _BLOCK = 1 << 20
 
 
@@ -44,6 +50,20 @@ def publish(source: Path, data_dir: Path) -> Published:
             return Published(path, version, checked.catalog.catalog_id, compiled=True)
     problem = Problem(str(source), None, "", "changes while it is read", "move a finished document into place instead")
     raise CatalogError([problem])
+
+
+def prune(data_dir: Path, keep: Iterable[Path]) -> None:
+    """Remove snapshots that nobody has published or kept for KEPT_S, and drafts that were never finished.
+
+    `keep` are the snapshots being served: kept, and marked as in use for other servers with the same folder.
+    """
+    for path in keep:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    for path in (data_dir / "snapshots").glob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and time.time() - path.stat().st_mtime > KEPT_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def fingerprint(source: Path) -> str:

@@ -15,7 +15,9 @@ from offers.catalogue.schedules import LAST_SECOND, NEVER, WEEK_MINUTES, Schedul
 from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Record, Table, i4, i8, u1
 
 INSTANTS_KEPT = 128
-"""Minutes kept at a time: the current one, and some of those asked "what if"."""
+"""Minutes kept at a time, at most: the current one, and some of those asked "what if"."""
+BYTES_KEPT = 32 << 20
+"""Memory for those minutes: a catalogue of very many schedules keeps fewer, but eight at least."""
 LAST_ODD_SECOND = 63_593_070
 """1972-01-07T00:44:30Z, when the last time zone gave up seconds in its offset (Africa/Monrovia): from then on wall
 clocks everywhere turn to a new minute at the same time."""
@@ -38,6 +40,7 @@ class HoursBook:
         self._schedules = schedules
         self._default_zone = default_zone
         self._personal = any(not schedule.time_zone for schedule in schedules)
+        self._most = max(8, min(INSTANTS_KEPT, BYTES_KEPT // (9 * max(len(schedules), 1))))
         self._instants: OrderedDict[tuple[int, str], Record] = OrderedDict()
 
     def at(self, second: int, time_zone: str) -> Record:
@@ -47,7 +50,7 @@ class HoursBook:
         hours = self._instants.get((instant, time_zone))
         if hours is None:
             hours = self._instants[instant, time_zone] = self._work_out(instant, time_zone)
-            while len(self._instants) > INSTANTS_KEPT:
+            while len(self._instants) > self._most:
                 self._instants.popitem(last=False)
         return hours
 

@@ -15,7 +15,7 @@ from types import FrameType
 import orjson
 import structlog
 
-from offers.catalogue.publish import stamp
+from offers.catalogue.publish import prune, stamp
 from offers.errors import OffersError
 from offers.settings import Settings
 from offers.telemetry.metrics import Metrics
@@ -26,6 +26,8 @@ STEADY_S = 10.0
 """A worker that lived this long is restarted at once; one that dies sooner waits longer each time."""
 LONGEST_WAIT_S = 10.0
 STOP_MARGIN_S = 5.0
+PRUNE_S = 3600.0
+"""How often outdated snapshots are removed, and those served marked as in use."""
 
 Command = Callable[..., Sequence[str]]
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -95,9 +97,12 @@ class Supervisor:
             self._write(served)
             stack.callback(self._end_workers)
             log.info("server_starting", host=self._settings.host, port=port, workers=len(self._slots))
-            looked = time.monotonic()
+            looked, pruned = time.monotonic(), float("-inf")
             while not self._stops_within(TICK_S):
                 self._keep_workers(port, served)
+                if time.monotonic() - pruned >= PRUNE_S:
+                    pruned = time.monotonic()
+                    prune(self._settings.data_dir, [Path(source.published) for source in self._sources])
                 if time.monotonic() - looked >= self._settings.reload_interval_s:
                     looked = time.monotonic()
                     self._look_for_changes()

@@ -265,7 +265,7 @@ class Proposition(_message.Message):
     proposition_id: _builtins.str
     """Names this offer in this decision: "<decision_id>-<rank>"."""
     score: _builtins.float
-    """How good, over 0 and at most 1. Comparable only within a decision."""
+    """How good, over 0 and at most 1. Comparable only between offers ranked by the same strategy."""
     distance_m: _builtins.float
     """Metres on the WGS 84 ellipsoid to the venue or circle's centre, 0 or more. Absent: everywhere, or by zone."""
     venue_id: _builtins.str
@@ -280,7 +280,9 @@ class Proposition(_message.Message):
     """True: the benefit may be used at the instant asked for."""
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
-        """The first instant at which it does not qualify any more, by its windows and hours. Absent: no end."""
+        """The first instant at which it does not qualify any more at the venue, circle or zone named here, by its windows and
+        hours. Absent: no end.
+        """
 
     @_builtins.property
     def benefit(self) -> _offer_pb2.Benefit:

@@ -1,9 +1,11 @@
 """Snapshots are all there or not there: damage is noticed, failed writes leave nothing, and racing writers agree."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from offers.catalogue import snapshot
 from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import write_document
-from offers.catalogue.publish import ATTEMPTS, Published, publish
+from offers.catalogue.publish import ATTEMPTS, KEPT_S, Published, prune, publish
 from offers.catalogue.snapshot import COLUMNS, open_snapshot
 from offers.errors import CatalogError, SnapshotError
 from tests.strategies import Maker
@@ -202,3 +204,17 @@ def test_document_that_keeps_changing_is_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(CatalogError, match="changes while it is read"):
         publish(source, tmp_path / "data")
     assert ATTEMPTS == next(sizes) - 2
+
+
+def test_outdated_snapshots_are_removed_unless_served(tmp_path: Path) -> None:
+    """What was not used for a week goes, drafts left behind included; what is served or recent stays."""
+    long_ago = time.time() - KEPT_S - 60
+    for name in ("outdated", ".draft-x", "served", "recent"):
+        (tmp_path / "snapshots" / name).mkdir(parents=True)
+        if name != "recent":
+            os.utime(tmp_path / "snapshots" / name, (long_ago, long_ago))
+
+    prune(tmp_path, [tmp_path / "snapshots" / "served"])
+
+    assert {"served", "recent"} == {path.name for path in (tmp_path / "snapshots").iterdir()}
+    assert (tmp_path / "snapshots" / "served").stat().st_mtime > long_ago + KEPT_S
