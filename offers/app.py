@@ -24,10 +24,10 @@ def serve(settings: Settings) -> int:
     frozen = settings.model_dump_json()
 
     def worker_command(core: int, port: int, served: Path) -> Sequence[str]:
-        return [sys.executable, "-m", "offers.app", "worker", frozen, str(core), str(port), str(served)]
+        return [sys.executable, "-P", "-m", "offers.app", "worker", frozen, str(core), str(port), str(served)]
 
     def publish_command(source: Path) -> Sequence[str]:
-        return [sys.executable, "-m", "offers.app", "publish", frozen, str(source)]
+        return [sys.executable, "-P", "-m", "offers.app", "publish", frozen, str(source)]
 
     sources = settings.catalogs or (demo_catalogue(),)
     try:
@@ -56,7 +56,7 @@ def _publish(settings: Settings, source: str) -> int:
         status = 1
     except OSError as error:  # no room, no right
         result = {"problems": [f"cannot write to {settings.data_dir}: {error}"], "problem_count": 1}
-        status = 1
+        status = 2
     else:
         from offers.server.worker import warm_engine
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     metrics_port: int = Field(0, ge=0, le=65_535)
     """Port of Prometheus metrics over HTTP, on the same address; 0 for none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("catalogs", "data_dir")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:  # noqa: ANN401 - a path or several
+        """~ is the home folder, as in a shell."""
+        return value.expanduser() if isinstance(value, Path) else tuple(path.expanduser() for path in value)
 
     @classmethod
     def settings_customise_sources(

@@ -72,7 +72,7 @@ def _built(source: Path, checked: Checked) -> "_Builder":
 
 def _checked_and_built(source: Path) -> "tuple[Checked, _Builder]":
     """Check on another core while the offers are taken in here: each takes about half of the time."""
-    with subprocess.Popen([sys.executable, "-m", "offers.catalogue.check", str(source)]) as checking:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-P", "-m", "offers.catalogue.check", str(source)]) as checking:  # noqa: S603
         try:
             checked = definitions(source)
             builder = _built(source, checked)

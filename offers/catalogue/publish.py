@@ -5,7 +5,9 @@ import hashlib
 import os
 import shutil
 import time
+import zoneinfo
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +44,8 @@ def publish(source: Path, data_dir: Path) -> Published:
         path = data_dir / "snapshots" / version
         try:
             found = snapshot.open_snapshot(path)
-            os.utime(path)
+            with contextlib.suppress(OSError):  # a folder that only others write to serves as well
+                os.utime(path)
             return Published(path, version, found.meta["catalog_id"], compiled=False)
         except SnapshotError:
             checked = compile_snapshot(source, path, version)
@@ -68,7 +71,7 @@ def prune(data_dir: Path, keep: Iterable[Path]) -> None:
 
 def fingerprint(source: Path) -> str:
     """16 hexadecimal digits: the same for the same content, names, snapshot format and time zone data."""
-    digest = hashlib.sha256(f"{snapshot.FORMAT} {version_of('tzdata')} {version_of('opening-hours-py')}".encode())
+    digest = hashlib.sha256(f"{snapshot.FORMAT} {_zone_data()}".encode())
     for path in files(source, []):
         digest.update(f"\0{path.name if path == source else path.relative_to(source)}\0".encode())
         try:
@@ -80,6 +83,17 @@ def fingerprint(source: Path) -> str:
             problem = Problem(str(path), None, "", reason, "check the path and its permissions")
             raise CatalogError([problem]) from error
     return digest.hexdigest()[:16]
+
+
+@cache
+def _zone_data() -> str:
+    """Names the data that positions, clocks and holidays are read from."""
+    versions = [version_of(package) for package in ("tzdata", "tzfpy", "opening-hours-py")]
+    for folder in map(Path, zoneinfo.TZPATH):  # the machine's own zones come before the package's
+        for name in ("tzdata.zi", "+VERSION"):
+            with contextlib.suppress(OSError), (folder / name).open(encoding="ascii") as file:
+                versions.append(file.readline().strip())
+    return " ".join(versions)
 
 
 def stamp(source: Path) -> tuple[tuple[str, int, int, int], ...]:

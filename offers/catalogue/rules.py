@@ -30,7 +30,7 @@ _CATALOG_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
 _CURRENCY = re.compile(r"[A-Z]{3}").fullmatch
 _COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
-_LANGUAGE = re.compile(
+is_language_tag = re.compile(
     r"(?:[A-Za-z]{2,3}(?:-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})(?:-[A-Za-z]{4})?(?:-(?:[A-Za-z]{2}|[0-9]{3}))?"
     r"(?:-(?:[A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(?:-[A-WY-Za-wy-z0-9](?:-[A-Za-z0-9]{2,8})+)*"
     r"(?:-[Xx](?:-[A-Za-z0-9]{1,8})+)?|[Xx](?:-[A-Za-z0-9]{1,8})+"
@@ -39,6 +39,8 @@ _LANGUAGE = re.compile(
 _URI = re.compile(
     r"(?:https?://[^/?#@:]+(?::[0-9]+)?(?:[/?#].*)?|(?!https?:)[a-z][a-z0-9+.-]*:.+)", re.IGNORECASE
 ).fullmatch
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_CONTROL_BUT_NEW_LINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]").search
 _NOT_IN_URI = re.compile(r'[^!-~]|["<>\\^`{|}]').search
 
 
@@ -141,7 +143,8 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
     """Check an offer, but for the ids it names and its opening hours, which depend on the rest of the catalogue."""
     if not _ID(offer.offer_id):
         faults.append(_bad_id(("offer_id",), offer.offer_id, 128))
-    if not 0 < len(offer.title) <= 200:
+    title = offer.title
+    if not 0 < len(title) <= 200 or not title.isprintable() or title[0] == " ":
         _check_text(offer.title, 200, ("title",), faults)
     if offer.HasField("benefit"):
         _check_benefit(offer.benefit, faults)
@@ -150,10 +153,8 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
         faults.append(Fault(("benefit",), "missing", fix))
     if offer.HasField("creative"):
         _check_creative(offer.creative, faults)
-    if len(offer.category) > 128:
-        _check_length(offer.category, 128, ("category",), faults)
-    if len(offer.brand) > 128:
-        _check_length(offer.brand, 128, ("brand",), faults)
+    _check_length(offer.category, 128, ("category",), faults)
+    _check_length(offer.brand, 128, ("brand",), faults)
     if offer.HasField("target"):
         _check_target(offer.target, faults)
     else:
@@ -164,7 +165,7 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
         _check_redemption(offer.redemption, faults)
     if offer.language_codes:
         for index, code in enumerate(offer.language_codes):
-            if not _LANGUAGE(code):
+            if not is_language_tag(code):
                 fix = "write a BCP 47 tag such as 'fr' or 'pt-BR'"
                 faults.append(Fault(("language_codes", index), f"'{_cut(code)}' is not a language tag", fix))
     if offer.currency_codes:
@@ -181,7 +182,7 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
         _check_share(offer.lever, ("lever",), faults)
 
 
-def _check_benefit(benefit: Benefit, faults: Faults) -> None:
+def _check_benefit(benefit: Benefit, faults: Faults) -> None:  # noqa: C901 - a check per kind
     kind = benefit.WhichOneof("kind")
     if kind == "percent_off":
         if not 0 < benefit.percent_off <= 100:
@@ -203,8 +204,19 @@ def _check_benefit(benefit: Benefit, faults: Faults) -> None:
         faults.append(Fault(("benefit",), "does not say what is gained", fix))
     if benefit.HasField("minimum_order"):
         _check_money(benefit.minimum_order, ("benefit", "minimum_order"), faults, over_zero=False)
+        _check_currencies(benefit, faults)
     if benefit.HasField("maximum_discount"):
         _check_money(benefit.maximum_discount, ("benefit", "maximum_discount"), faults, over_zero=True)
+        if not benefit.HasField("minimum_order"):
+            _check_currencies(benefit, faults)
+
+
+def _check_currencies(benefit: Benefit, faults: Faults) -> None:
+    sums = [value for _, value in benefit.ListFields() if isinstance(value, Money)]
+    codes = sorted({money.currency_code for money in sums})
+    if len(codes) > 1 and all(map(_CURRENCY, codes)):
+        fix = "write all its sums in one currency"
+        faults.append(Fault(("benefit",), f"mixes the currencies {' and '.join(codes)}", fix))
 
 
 def _check_delivery(delivery: FreeDelivery, faults: Faults) -> None:
@@ -352,14 +364,18 @@ def _bad_id(path: Path, text: str, most: int) -> Fault:
 
 
 def _check_text(text: str, most: int, path: Path, faults: Faults) -> None:
-    if not text:
-        faults.append(Fault(path, "missing", f"write 1 to {most} characters"))
+    if not text.strip():
+        faults.append(Fault(path, "is blank" if text else "missing", f"write 1 to {most} characters"))
     _check_length(text, most, path, faults)
 
 
 def _check_length(text: str, most: int, path: Path, faults: Faults) -> None:
     if len(text) > most:
         faults.append(Fault(path, f"has {len(text):,} characters", f"write at most {most:,}"))
+    controls = _CONTROL_BUT_NEW_LINE if path[-1] == "body" else _CONTROL
+    if not text.isprintable() and (found := controls(text)):
+        reason = f"has the control character U+{ord(found.group()):04X}"
+        faults.append(Fault(path, reason, "write printable text, on one line but for `creative.body`"))
 
 
 def _check_time_zone(name: str, path: Path, faults: Faults) -> None:

@@ -42,7 +42,7 @@ _REFUSED_WORDS = {
     "sunset": "sun-based times are not supported: write clock times such as 19:30",
     "dawn": "sun-based times are not supported: write clock times such as 07:00",
     "dusk": "sun-based times are not supported: write clock times such as 20:00",
-    "SH": "school holidays are not known: write their dates, such as 'Jul 05-Aug 31'",
+    "sh": "school holidays are not known: write their dates, such as 'Jul 05-Aug 31'",
     "unknown": "an offer is shown or it is not: write the open times, or 'off'",
 }
 
@@ -56,10 +56,9 @@ def refusal(expression: str, country_code: str) -> tuple[str, str] | None:
         return "the hours are empty", "leave the field out for no limit, or write hours such as 'Mo-Fr 11:30-14:30'"
     bare = _COMMENT.sub(lambda comment: " " * len(comment.group()), expression)
     words = set(_WORD.findall(bare))
-    for word, fix in _REFUSED_WORDS.items():
-        if word in words:
-            position = bare.index(word) + 1
-            return f"'{word}' at position {position} cannot be used", fix
+    for found in _WORD.finditer(bare):
+        if fix := _REFUSED_WORDS.get(found.group().lower()):
+            return f"'{found.group()}' at position {found.start() + 1} cannot be used", fix
     try:
         _parse(expression, "")
     except opening_hours.ParserError as error:  # type: ignore[attr-defined] # its stubs lack it

@@ -77,7 +77,7 @@ OFFER = np.dtype(
         ("wire_size", "u4"),
         ("redeem_start", "u4"),  # seconds since 1970
         ("redeem_end", "u4"),  # exclusive; NEVER: no limit
-        ("unused", "u4"),
+        ("padding", "u4"),  # to a multiple of eight bytes
     ]
 )
 """What only the offers chosen are asked."""

@@ -24,7 +24,14 @@ def _cache_directory() -> Path:
         writable = os.access(home, os.W_OK)
     except OSError:
         writable = False
-    return (home if writable else Path(tempfile.gettempdir()) / f"offers-{os.getuid()}") / name
+    if writable:
+        return home / name
+    shared = Path(tempfile.gettempdir()) / f"offers-{os.getuid()}"
+    shared.mkdir(mode=0o700, exist_ok=True)
+    status = shared.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:  # what is read from there is run
+        shared = Path(tempfile.mkdtemp(prefix="offers-"))
+    return shared / name
 
 
 if not numba.config.CACHE_DIR:

@@ -52,6 +52,8 @@ class HoursBook:
             hours = self._instants[instant, time_zone] = self._work_out(instant, time_zone)
             while len(self._instants) > self._most:
                 self._instants.popitem(last=False)
+        else:
+            self._instants.move_to_end((instant, time_zone))
         return hours
 
     def look_up(self, hours: Record, numbers: Sequence[int], second: int, time_zone: str) -> None:

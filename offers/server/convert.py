@@ -5,16 +5,16 @@ import random
 import re
 import struct
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeVar
-from zoneinfo import available_timezones
 
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from offers.catalogue.rules import is_language_tag, time_zones
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.errors import FieldViolation, InvalidRequestError, OffersError
 from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query, Surface
@@ -31,7 +31,6 @@ from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
 ERROR_DOMAIN = "offers"
 
 _TWO_NUMBERS = struct.Struct(">qq")
-_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _random = random.Random()  # noqa: S311 - ids must differ, not be secret
 
@@ -109,16 +108,10 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
     return Query(surface, time, latitude, longitude, seed, request_id)
 
 
-@cache
-def time_zones() -> frozenset[str]:
-    """The IANA names this machine knows."""
-    return frozenset(available_timezones())
-
-
 @lru_cache(1024)
 def _language(tag: str) -> str:
     """A language tag in lower case; "" where it is none."""
-    return tag.lower() if _LANGUAGE.fullmatch(tag) else ""
+    return tag.lower() if is_language_tag(tag) else ""
 
 
 def _position(location: Location, refuse: Refuse) -> tuple[float, float]:
@@ -186,6 +179,12 @@ def status_of(error: OffersError) -> status_pb2.Status:
     info = error_details_pb2.ErrorInfo(reason="INVALID_REQUEST", domain=ERROR_DOMAIN)
     message = "; ".join(f"{violation.field}: {violation.reason}" for violation in error.violations)
     return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=message, details=[_packed(bad), _packed(info)])
+
+
+BATCH_FULL = status_pb2.Status(
+    code=code_pb2.RESOURCE_EXHAUSTED, message="the batch's answers are over 32 MiB: ask for the rest in another"
+)
+"""What a request of a batch gets when those before it have used up the room."""
 
 
 def _packed(detail: Message) -> any_pb2.Any:

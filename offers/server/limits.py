@@ -4,6 +4,8 @@ MAX_REQUEST_BYTES = 1 << 20
 """A context of a few kilobytes is large; 1 MiB leaves room for attributes and stops mistakes."""
 MAX_BATCH_BYTES = 4 << 20
 MAX_BATCH = 1000
+MAX_BATCH_RESPONSE_BYTES = 32 << 20
+"""A thousand usual answers are 3 MB; a request of 4 kB must not be able to ask for a gigabyte."""
 MAX_ACCURACY_M = 1_000_000
 MAX_ATTRIBUTES = 100
 MAX_ID = 128

@@ -1,5 +1,6 @@
 """Server reflection: lets grpcurl, buf curl and ghz call the service without its protos."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,8 +38,21 @@ def reflection_handlers(services: Sequence[str]) -> Iterator[grpc.GenericRpcHand
     """Handlers of every version of reflection, telling of these services."""
     names = [*services, reflection.SERVICE_NAME]  # v1 has no descriptor to tell of
     servicer = reflection.ReflectionServicer(names, pool=_Symbols(descriptor_pool.Default()))
+    free = threading.Semaphore(1)
+
+    def one_at_a_time(
+        requests: Iterator[reflection_pb2.ServerReflectionRequest], context: grpc.ServicerContext
+    ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
+        """A stream holds a thread of the worker for as long as its caller likes: no second one gets in meanwhile."""
+        if not free.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "another reflection stream is open: try again later")
+        try:
+            yield from servicer.ServerReflectionInfo(requests, context)
+        finally:
+            free.release()
+
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        one_at_a_time,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

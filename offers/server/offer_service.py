@@ -9,6 +9,7 @@ from offers.decision.records import Record
 from offers.errors import InvalidRequestError
 from offers.model.query import Query
 from offers.server import convert
+from offers.server.limits import MAX_BATCH_RESPONSE_BYTES
 from offers.server.live import Live
 from offers.server.reader import Reader, requests_of
 from offers.server.wire import Output, write_response
@@ -48,9 +49,13 @@ class OfferService:
         requests = requests_of(data)
         now = int(self._clock())
         parts: list[bytes] = []
+        room = MAX_BATCH_RESPONSE_BYTES
         for request in requests:
             try:
                 tag, answer = _RESPONSE_TAG, self._answer(self._reader.query_of(request, now))
+                room -= len(answer)
+                if room < 0:
+                    tag, answer = _STATUS_TAG, convert.BATCH_FULL.SerializeToString()
             except InvalidRequestError as error:
                 tag, answer = _STATUS_TAG, convert.status_of(error).SerializeToString()
             result = tag + _varint(len(answer))

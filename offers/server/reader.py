@@ -37,7 +37,7 @@ class Reader:
         Raises InvalidRequestError naming every field that cannot be used.
         """
         room = self._room
-        length = scan(data, room.record.table)
+        length = scan(data, room.record.table) if len(data) <= MAX_REQUEST_BYTES else -1
         if length < 0:
             return convert.query_of(convert.parse(GetOffersRequest, data, MAX_REQUEST_BYTES), now)
         key = room.key[:length].tobytes()

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +26,10 @@ STEADY_S = 10.0
 """A worker that lived this long is restarted at once; one that dies sooner waits longer each time."""
 LONGEST_WAIT_S = 10.0
 STOP_MARGIN_S = 5.0
+REFUSED, FAILED = 1, 2
+"""Exit statuses of the compiler: the document has problems, or something else went wrong."""
+RETRY_S = 10.0
+"""Until a compilation that failed for another reason than the document is tried again."""
 PRUNE_S = 3600.0
 """How often outdated snapshots are removed, and those served marked as in use."""
 
@@ -54,7 +58,10 @@ class _Source:
     catalog_id: str = ""
     compiling: subprocess.Popen[bytes] | None = None
     compiling_stamp: object = None
-    refused_stamp: object = field(default=None)
+    problem: str = ""
+    """Why it could not be published the last time."""
+    retry_at: float = float("inf")
+    """When to compile again without an edit, after a failure that was not the document's."""
 
 
 class Supervisor:
@@ -106,7 +113,7 @@ class Supervisor:
                 if time.monotonic() - looked >= self._settings.reload_interval_s:
                     looked = time.monotonic()
                     self._look_for_changes()
-                if self._collect():
+                if self._collect() or not served.exists():
                     self._write(served)
             log.info("server_stopping", signal=signal.Signals(self._stopped_by).name)
 
@@ -127,10 +134,9 @@ class Supervisor:
             if self._stops_within(TICK_S):
                 return False
             self._collect()
-        refused = [str(source.path) for source in self._sources if not source.published]
+        refused = [f"cannot serve {one.path}: {one.problem}" for one in self._sources if not one.published]
         if refused:
-            message = f"cannot serve {', '.join(refused)}: `offers validate` lists what to mend"
-            raise OffersError(message)
+            raise OffersError("\n".join(refused))
         return True
 
     def _look_for_changes(self) -> None:
@@ -138,11 +144,14 @@ class Supervisor:
             now = stamp(source.path)
             # A change counts once it stays as it is from one look to the next: editors and copies take a moment.
             settled, source.seen = now == source.seen, now
-            if settled and not source.compiling and now != source.compiling_stamp:
+            due = now != source.compiling_stamp or time.monotonic() >= source.retry_at
+            if settled and not source.compiling and due:
                 self._compile(source, now)
 
     def _compile(self, source: _Source, now: object) -> None:
-        source.compiling_stamp = source.seen = now
+        source.compiling_stamp, source.retry_at = now, float("inf")
+        source.seen = now
+        log.info("catalogue_compiling", source=str(source.path))
         command = self._publish_command(source.path)
         source.compiling = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: S603
 
@@ -159,19 +168,23 @@ class Supervisor:
 
     def _take(self, source: _Source, status: int, output: bytes) -> bool:
         try:
-            result = orjson.loads(output) if output else {}
-        except orjson.JSONDecodeError:
-            result = {}
+            result = orjson.loads(output)
+        except orjson.JSONDecodeError:  # killed, or broken
+            result = {"problems": [f"the compiler ended with status {status}"]}
+            status = status or FAILED
         known = {other.catalog_id for other in self._sources if other is not source}
         if status == 0 and result["catalog_id"] in known:
             result = {"problems": [f"{source.path}: catalog_id '{result['catalog_id']}' is another document's too"]}
-            status = 1
+            status = REFUSED
         if status != 0:
+            source.problem = "; ".join(result["problems"])
+            if status != REFUSED:
+                source.retry_at = time.monotonic() + RETRY_S
             self._metrics.reload(source.catalog_id or str(source.path), succeeded=False)
             log.error(
                 "catalogue_refused",
                 source=str(source.path),
-                problems=result.get("problems") or [f"the compiler ended with status {status}"],
+                problems=result["problems"],
                 problem_count=result.get("problem_count", 1),
                 refused=self._metrics.refused(source.catalog_id or str(source.path)),
                 still_serving=source.published or None,
@@ -185,6 +198,7 @@ class Supervisor:
 
     def _write(self, served: Path) -> None:
         """Tell the workers what to serve: they read the file when it changes."""
+        served.parent.mkdir(exist_ok=True)  # cleaners of temporary folders may have been there
         draft = served.with_suffix(".draft")
         draft.write_bytes(orjson.dumps({"snapshots": [source.published for source in self._sources]}))
         draft.replace(served)
@@ -210,10 +224,17 @@ class Supervisor:
                     "worker_died", core=slot.core, status=slot.process.returncode, lived_s=round(lived, 1), wait_s=wait
                 )
                 slot.process = None
+                self._mend_snapshots()
             if slot.process is None and now >= slot.not_before:
                 command = self._worker_command(slot.core, port, served)
                 slot.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
                 slot.started = now
+
+    def _mend_snapshots(self) -> None:
+        """Compile again what is not there any more: without it no worker can start."""
+        for source in self._sources:
+            if not source.compiling and not Path(source.published, "manifest.json").is_file():
+                self._compile(source, source.seen)
 
     def _end_workers(self) -> None:
         processes = [slot.process for slot in self._slots if slot.process is not None]
@@ -237,6 +258,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
     Raises OffersError when the port is taken: otherwise two servers would share its calls unnoticed.
     """
     bare = host.strip("[]")
+    host = f"[{bare}]" if ":" in bare else bare
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -15,6 +15,7 @@ from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from offers.catalogue.rules import time_zones
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError
@@ -29,6 +30,8 @@ from offers.v1 import offer_service_pb2
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
 MAX_MESSAGE_BYTES = 8 << 20
 """Above the servicers' own limits, so that a message somewhat too large is refused with a reason."""
+RETRY_S = 5.0
+"""Until a worker tries again to open what it could not."""
 POLL_S = 0.25
 """How often a worker looks whether another snapshot is to be served."""
 
@@ -97,7 +100,8 @@ class Worker:
 
     def start(self, port: int) -> int:
         """Listen on a port (0: a free one) and return it. Raises OffersError if it cannot be had."""
-        address = f"{self._settings.host}:{port}"
+        host = self._settings.host.strip("[]")
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             bound = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -133,7 +137,7 @@ def warm_engine(path: Path) -> Engine:
     engine = Engine(open_snapshot(path))
     live = OfferService(Live([engine]), time.time)
     live.get_offers(b"")
-    convert.time_zones()
+    time_zones()
     engine.decide(Query(Surface(), int(time.time()), latitude=0.0, longitude=0.0))
     return engine
 
@@ -168,21 +172,24 @@ class _Follower:
         self._worker = worker
         self._served = served
         self._seen: bytes = b""
+        self._not_before = 0.0
         self._engines: dict[str, Engine] = {}
 
     def look(self) -> None:
-        content = self._served.read_bytes()
-        if content == self._seen:
+        if time.monotonic() < self._not_before:
             return
-        self._seen = content
         try:
+            content = self._served.read_bytes()
+            if content == self._seen:
+                return
             wanted: list[str] = orjson.loads(content)["snapshots"]
             engines = {path: self._engines.get(path) or warm_engine(Path(path)) for path in wanted}
         except (OffersError, OSError) as error:
             log.error("snapshot_refused", error=str(error), serving=sorted(self._engines))  # noqa: TRY400
             if not self._engines:
                 raise
+            self._not_before = time.monotonic() + RETRY_S
             return
-        self._engines = engines
+        self._seen, self._engines = content, engines
         self._worker.serve(engines.values())
         log.info("snapshots_served", versions=[engine.snapshot.version for engine in engines.values()])

@@ -121,7 +121,9 @@ Global___FactorName: _TypeAlias = FactorName  # noqa: Y015
 
 @_typing.final
 class GetOffersRequest(_message.Message):
-    """Asks for the offers of one context. At most 1 MiB."""
+    """Asks for the offers of one context. At most 1 MiB; over 8 MiB the transport itself refuses it, with
+    RESOURCE_EXHAUSTED and no details.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -281,7 +283,7 @@ class Proposition(_message.Message):
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
         """The first instant at which it does not qualify any more at the venue, circle or zone named here, by its windows and
-        hours. Absent: no end.
+        hours. Absent: no end, or for hours with dates or holidays none within 400 days.
         """
 
     @_builtins.property
@@ -351,7 +353,9 @@ class Factor(_message.Message):
     weight: _builtins.float
     """Its exponent, 0 or more."""
     log_contribution: _builtins.float
-    """weight * ln(value), 0 or less. An offer's contributions add up to ln(score)."""
+    """weight * ln(value), 0 or less. An offer's contributions add up to ln(score), where that is over ln(2.3e-308), the
+    least that a score can say.
+    """
     def __init__(
         self,
         *,

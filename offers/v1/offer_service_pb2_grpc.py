@@ -59,7 +59,8 @@ class OfferServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetOffers(self, request, context):
-        """Decides for up to 1,000 contexts, each on its own: a bad one fails alone.
+        """Decides for up to 1,000 contexts, each on its own: a bad one fails alone. Answers are 32 MiB together at most; those
+        that would go beyond get RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,6 +1,7 @@
 """A bad request is refused with INVALID_ARGUMENT that names each field, over a real connection."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -292,3 +293,32 @@ def test_unknown_method_is_unimplemented(served: Served) -> None:
         send(served, b"", "/offers.v1.OfferService/Nothing")
     error: Any = caught.value
     assert grpc.StatusCode.UNIMPLEMENTED == error.code()
+
+
+def test_batch_of_too_large_answers_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers beyond what a batch may hold are refused one by one, and those before them stand."""
+    monkeypatch.setattr("offers.server.offer_service.MAX_BATCH_RESPONSE_BYTES", 3_000)
+    document = tmp_path / "small.yaml"
+    body = "b" * 1_000
+    document.write_text(
+        f"catalog_id: c\noffers: [{{offer_id: a, title: t, benefit: {{percent_off: 1}}, creative: {{body: {body}}},"
+        " target: {everywhere: true}}]"
+    )
+    with serving(document) as small:
+        batch = pb.BatchGetOffersRequest(requests=[pb.GetOffersRequest()] * 4)
+        results = pb.BatchGetOffersResponse.FromString(send(small, batch.SerializeToString(), BATCH)).results
+    assert ["response", "response", "status", "status"] == [one.WhichOneof("result") for one in results]
+    assert code_pb2.RESOURCE_EXHAUSTED == results[2].status.code
+
+
+def test_a_message_is_too_large_also_where_its_surface_is_known(served: Served) -> None:
+    """The limit does not depend on what was asked before."""
+    session = pb.GetOffersRequest()
+    session.context.session.session_id = "s" * 200
+    usual = session.SerializeToString()
+    send(served, usual)
+    padded = pb.GetOffersRequest()
+    padded.context.session.SetInParent()
+    inner = (b"\x0a\xc8\x01" + b"s" * 200) * 6_000
+    code, fields, _ = refusal(served, b"\x0a" + _length(b"\x32" + _length(inner)))
+    assert (grpc.StatusCode.INVALID_ARGUMENT, ["request"]) == (code, fields)

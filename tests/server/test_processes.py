@@ -291,3 +291,57 @@ def test_health_follows_the_worker(served: Served) -> None:
                 stub.Check(health_pb2.HealthCheckRequest(service="no.such.Service"), timeout=5)
     finally:
         worker.stop()
+
+
+def test_open_reflection_streams_do_not_hold_up_calls(served: Served) -> None:
+    """Whoever opens reflection streams and lets them lie keeps one thread at most: calls are answered all the same."""
+    asked = served.channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    silent = threading.Event()
+
+    def nothing() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        silent.wait()
+        yield from ()
+
+    streams = [asked(nothing()) for _ in range(Settings().worker_threads + 2)]
+    try:
+        response = OfferServiceStub(served.channel).GetOffers(pb.GetOffersRequest(), timeout=5)
+        assert response.catalog_version
+    finally:
+        silent.set()
+        for stream in streams:
+            stream.cancel()
+
+
+def test_what_vanishes_while_serving_is_made_again(tmp_path: Path) -> None:
+    """Lost files of the server itself end nothing: the snapshot is compiled again before a worker needs it."""
+    with started(tmp_path, catalogs=(write(tmp_path),), workers=1) as server:
+        before = ask(server).catalog_version
+        (pid,) = server.workers()
+        arguments = command_of(pid).split(b"\0")
+        told = next(Path(os.fsdecode(one)) for one in arguments if one.endswith(b"served.json"))
+        shutil.rmtree(told.parent)
+        wait_for(told.exists, "the workers are told again")
+        assert {pid} == server.workers()
+        for snapshot in (tmp_path / "data" / "snapshots").iterdir():
+            shutil.rmtree(snapshot) if snapshot.is_dir() else snapshot.unlink()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: server.workers() - {pid} and server.health() == SERVING, "another worker serves", 60)
+        assert before == ask(server).catalog_version
+
+
+def test_failures_that_are_not_the_document_s_are_tried_again(tmp_path: Path) -> None:
+    """An edit that could not be written out goes live once it can be, without another edit."""
+    with started(tmp_path, catalogs=(write(tmp_path),), workers=1) as server:
+        snapshots = tmp_path / "data" / "snapshots"
+        snapshots.rename(tmp_path / "data" / "aside")
+        snapshots.write_text("in the way")
+        write(tmp_path, title="second")
+        wait_for(lambda: server.lines("catalogue_refused"), "the failure is told", 30)
+        assert "first" == title_of(server)
+        snapshots.unlink()
+        (tmp_path / "data" / "aside").rename(snapshots)
+        wait_for(lambda: title_of(server) == "second", "the edit is live", 60)
