@@ -40,7 +40,7 @@ _URI = re.compile(
     r"(?:https?://[^/?#@:]+(?::[0-9]+)?(?:[/?#].*)?|(?!https?:)[a-z][a-z0-9+.-]*:.+)", re.IGNORECASE
 ).fullmatch
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
-_CONTROL_BUT_NEW_LINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]").search
+_CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
 _NOT_IN_URI = re.compile(r'[^!-~]|["<>\\^`{|}]').search
 
 
@@ -372,7 +372,7 @@ def _check_text(text: str, most: int, path: Path, faults: Faults) -> None:
 def _check_length(text: str, most: int, path: Path, faults: Faults) -> None:
     if len(text) > most:
         faults.append(Fault(path, f"has {len(text):,} characters", f"write at most {most:,}"))
-    controls = _CONTROL_BUT_NEW_LINE if path[-1] == "body" else _CONTROL
+    controls = _CONTROL_BUT_SPACE if path[-1] == "body" else _CONTROL
     if not text.isprintable() and (found := controls(text)):
         reason = f"has the control character U+{ord(found.group()):04X}"
         faults.append(Fault(path, reason, "write printable text, on one line but for `creative.body`"))

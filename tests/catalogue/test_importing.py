@@ -316,11 +316,11 @@ NOT_A_NUMBER = "'x' is not a number (digits, with a point before decimals)"
 def test_rejects_name_the_line_in_the_file(tmp_path: Path) -> None:
     """Cells of several lines, blank lines and all line ends count as they do in an editor."""
     table = 'id,n\r\n1,"a\nb\r\nc"\r\n\r\n2,"""q"""\n3,x,\n4,y\n4,z\n'
-    result = run(tmp_path, table, {"title": "{n}"})
+    result = run(tmp_path, table, {"creative": {"body": "{n}"}})
     assert [(7, "the row has 3 cells, but the header has 2"), (9, "offer_id: '4' is already the id of line 8")] == [
         (reject.row, reject.reason) for reject in result.rejects
     ]
-    assert ["a\nb\r\nc", '"q"', "y"] == [offer.title for offer in result.catalog.offers]
+    assert ["a\nb\r\nc", '"q"', "y"] == [offer.creative.body for offer in result.catalog.offers]
 
 
 def test_quote_that_never_closes_loses_no_row_in_silence(tmp_path: Path) -> None:
