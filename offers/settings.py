@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     """Port of Prometheus metrics over HTTP, on the same address; 0 for none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    @field_validator("host")
+    @classmethod
+    def _bare(cls, value: str) -> str:
+        """An IPv6 address may be written in brackets."""
+        return value.strip("[]")
+
     @field_validator("catalogs", "data_dir")
     @classmethod
     def _at_home(cls, value: Any) -> Any:  # noqa: ANN401 - a path or several
@@ -70,6 +76,11 @@ class Settings(BaseSettings):
         file = os.environ.get("OFFERS_CONFIG")
         sources = (init_settings, env_settings)
         return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+
+
+def address_of(host: str, port: int) -> str:
+    """A host and a port as one text, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_settings(**flags: Any) -> Settings:  # noqa: ANN401 - pydantic checks them

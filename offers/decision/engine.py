@@ -22,7 +22,7 @@ from offers.catalogue.schedules import Schedule
 from offers.catalogue.snapshot import Snapshot
 from offers.decision import kernels
 from offers.decision.hours import HoursBook
-from offers.decision.records import Column, Findings, Outcome, Record, Scratch, Scratchpad, Table, Terms, f8, i4
+from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, Table, Terms, f8, i4
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
 from offers.model.query import MAX_OFFERS, Query, Surface
@@ -32,7 +32,6 @@ CANDIDATES = 16_384
 SURFACES_KEPT = 4096
 """Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
 _HALF = 2**63
-
 
 LOOK_UP, NO_ROOM = -1, -2
 """In place of a count: schedules of unknown state must be looked up, or more candidates are within reach than the
@@ -121,15 +120,14 @@ class Engine:
                 self.columns.table, hours.table, pad.table, terms.table, strategy, most,
                 latitude, longitude, time, signed, seed >= 0,
             )  # fmt: skip
-            outcome = Findings._make(pad.outcome.tolist())
+            refresh_after, refresh_distance_m, unknown, found, eligible = pad.outcome.tolist()  # in Outcome's order
             if count == NO_ROOM:
-                pad = self._grown(2 * int(outcome.found))
+                pad = self._grown(2 * int(found))
             elif count == LOOK_UP:
-                unknown = pad.arrays["unknown"][: int(outcome.unknown)].tolist()
-                self._hours.look_up(hours, unknown, time, surface.time_zone)
+                numbers = pad.arrays["unknown"][: int(unknown)].tolist()
+                self._hours.look_up(hours, numbers, time, surface.time_zone)
             else:
-                eligible, until = int(outcome.eligible), int(outcome.refresh_after)
-                return Decision(count, eligible, until, outcome.refresh_distance, strategy), pad
+                return Decision(count, int(eligible), int(refresh_after), refresh_distance_m, strategy), pad
 
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)

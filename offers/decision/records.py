@@ -1,13 +1,13 @@
 """What the compiled loops read and write: records of arrays, passed as one number each.
 
-A compiled function takes some 0.25 microseconds per array argument, and a decision touches seventy arrays in five
-calls. So a record keeps a table of its arrays' addresses and hands over where that table stands; each loop says at its
-top which arrays it reads. Whoever calls a loop keeps the records alive.
+A compiled function takes some 0.25 microseconds per array argument, and a decision touches some forty arrays. So a
+record keeps a table of its arrays' addresses and hands over where that table stands; each loop says at its top which
+arrays it reads. Whoever calls a loop keeps the records alive.
 """
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
@@ -63,29 +63,19 @@ class Terms(IntEnum):
     """u1 per distinct terms."""
 
 
-class Findings(NamedTuple):
-    """What the stages find out beside the offers, as it stands in the scratch."""
-
-    refresh_after: float
-    """Second until which the set of offers that qualify stays as it is."""
-    refresh_distance: float
-    """Metres within which it does."""
-    unknown: float
-    """Schedules that must be looked up."""
-    found: float
-    """Candidates within reach."""
-    eligible: float
-    """Distinct offers that qualify."""
-
-
 class Outcome(IntEnum):
-    """Places of the findings."""
+    """Places of what the stages find out beside the offers."""
 
     refresh_after = 0
+    """Second until which the set of offers that qualify stays as it is."""
     refresh_distance = 1
+    """Metres within which it does."""
     unknown = 2
+    """Schedules that must be looked up."""
     found = 3
+    """Candidates within reach."""
     eligible = 4
+    """Distinct offers that qualify."""
 
 
 CHOSEN = np.dtype(
@@ -120,7 +110,7 @@ class Record:
 class Scratchpad(Record):
     """Memory for one thread's decisions: room for so many candidates, the catalogue's chains and its schedules."""
 
-    __slots__ = ("capacity", "outcome")
+    __slots__ = ("outcome",)
 
     def __init__(self, candidates: int, chains: int, schedules: int) -> None:
         super().__init__(
@@ -136,7 +126,6 @@ class Scratchpad(Record):
                 "unknown": np.empty(schedules, np.int32),
             },
         )
-        self.capacity = candidates
         self.outcome = self.arrays["outcome"]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from offers.catalogue.document import varint
 from offers.decision.records import Record
 from offers.errors import InvalidRequestError
 from offers.model.query import Query
@@ -58,8 +59,8 @@ class OfferService:
                     tag, answer = _STATUS_TAG, convert.BATCH_FULL.SerializeToString()
             except InvalidRequestError as error:
                 tag, answer = _STATUS_TAG, convert.status_of(error).SerializeToString()
-            result = tag + _varint(len(answer))
-            parts += (_RESULT_TAG, _varint(len(result) + len(answer)), result, answer)
+            result = tag + varint(len(answer))
+            parts += (_RESULT_TAG, varint(len(result) + len(answer)), result, answer)
         return b"".join(parts)
 
     def _answer(self, query: Query) -> bytes:
@@ -76,12 +77,3 @@ class OfferService:
             if length >= 0:
                 return room.bytes[:length].tobytes()
             room.grow(-length)
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number >= 128:
-        encoded.append(number & 127 | 128)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

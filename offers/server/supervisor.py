@@ -17,7 +17,7 @@ import structlog
 
 from offers.catalogue.publish import prune, stamp
 from offers.errors import OffersError
-from offers.settings import Settings
+from offers.settings import Settings, address_of
 from offers.telemetry.metrics import Metrics
 
 TICK_S = 0.1
@@ -84,7 +84,6 @@ class Supervisor:
         count = settings.workers or len(cores)
         self._slots = [_Slot(cores[number % len(cores)]) for number in range(count)]
         self._stopped_by = 0
-        self._drain_s = settings.drain_s
         self._metrics = Metrics()
 
     def run(self) -> None:
@@ -257,19 +256,18 @@ def reserve_port(host: str, port: int) -> socket.socket:
 
     Raises OffersError when the port is taken: otherwise two servers would share its calls unnoticed.
     """
-    bare = host.strip("[]")
-    host = f"[{bare}]" if ":" in bare else bare
-    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((bare, port))
+            probe.bind((host, port))
             port = probe.getsockname()[1]
             probe.listen()
     except OSError as error:
-        message = f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it, or name another --port"
+        reason = f"{error.strerror}): stop what uses it, or name another --port"
+        message = f"cannot listen on {address_of(host, port)} ({reason}"
         raise OffersError(message) from None
     holder = socket.socket(family, socket.SOCK_STREAM)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    holder.bind((bare, port))
+    holder.bind((host, port))
     return holder

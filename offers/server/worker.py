@@ -19,12 +19,11 @@ from offers.catalogue.rules import time_zones
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError
-from offers.model.query import Query, Surface
 from offers.server import convert
 from offers.server.live import Live
 from offers.server.mirror import reflection_handlers
 from offers.server.offer_service import OfferService
-from offers.settings import Settings
+from offers.settings import Settings, address_of
 from offers.v1 import offer_service_pb2
 
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
@@ -100,8 +99,7 @@ class Worker:
 
     def start(self, port: int) -> int:
         """Listen on a port (0: a free one) and return it. Raises OffersError if it cannot be had."""
-        host = self._settings.host.strip("[]")
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = address_of(self._settings.host, port)
         try:
             bound = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -135,10 +133,8 @@ class Worker:
 def warm_engine(path: Path) -> Engine:
     """Open a snapshot and run every loop once, so that none is compiled at a caller's expense."""
     engine = Engine(open_snapshot(path))
-    live = OfferService(Live([engine]), time.time)
-    live.get_offers(b"")
+    OfferService(Live([engine]), time.time).get_offers(b"")
     time_zones()
-    engine.decide(Query(Surface(), int(time.time()), latitude=0.0, longitude=0.0))
     return engine
 
 

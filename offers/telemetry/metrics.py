@@ -37,7 +37,7 @@ class Metrics:
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Offer the metrics over HTTP; returns what ends that. Raises OSError if the port is taken."""
-        server, thread = start_http_server(port, host.strip("[]"), self.registry)
+        server, thread = start_http_server(port, host, self.registry)
 
         def stop() -> None:
             server.shutdown()

@@ -6,8 +6,9 @@ from offers.catalogue.document.formats import (
     Fragment,
     files,
     read,
+    varint,
     write_document,
     write_fragments,
 )
 
-__all__ = ["MAX_FRAGMENT_BYTES", "SUFFIXES", "Fragment", "files", "read", "write_document", "write_fragments"]
+__all__ = ["MAX_FRAGMENT_BYTES", "SUFFIXES", "Fragment", "files", "read", "varint", "write_document", "write_fragments"]

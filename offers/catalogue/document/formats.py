@@ -196,12 +196,13 @@ def write_fragments(path: Path, catalogs: Iterable[Catalog]) -> int:
     with path.open("wb") as stream:
         for catalog in catalogs:
             data = catalog.SerializeToString(deterministic=True)
-            stream.write(_varint(len(data)) + data)
+            stream.write(varint(len(data)) + data)
             number += 1
     return number
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Encode a number, 0 or more, as protobuf writes lengths: 7 bits a byte, least first."""
     data = bytearray()
     while number > 0x7F:
         data.append(number & 0x7F | 0x80)
