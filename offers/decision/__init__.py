@@ -9,7 +9,7 @@ import numba
 
 SOURCES = ("decision/engine.py", "decision/kernels.py", "decision/records.py", "decision/hours.py",
            "catalogue/geometry.py", "catalogue/schedules.py", "catalogue/snapshot.py", "model/query.py",
-           "server/wire.py", "server/scan.py", "server/convert.py")  # fmt: skip
+           "server/answer.py", "server/wire.py", "server/scan.py", "server/limits.py")  # fmt: skip
 """What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a
 change of the file a loop stands in, and run a stale loop when a constant elsewhere changes."""
 

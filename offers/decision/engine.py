@@ -10,7 +10,6 @@
 Time and seed are arguments: the same snapshot and query give the same decision.
 """
 
-import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,14 +20,12 @@ from numba import njit
 from offers.catalogue.schedules import Schedule
 from offers.catalogue.snapshot import Snapshot
 from offers.decision import kernels
-from offers.decision.hours import HoursBook
+from offers.decision.hours import HoursAt, HoursBook
 from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, Table, Terms, f8, i4
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
 from offers.model.query import MAX_OFFERS, Query, Surface
 
-CANDIDATES = 16_384
-"""Candidates a thread has room for at first; grown to need. Most decisions have some hundreds."""
 SURFACES_KEPT = 4096
 """Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
 _HALF = 2**63
@@ -75,12 +72,6 @@ def decide(  # noqa: PLR0913, PLR0917 - what a decision depends on
     return LOOK_UP if outcome[Outcome.unknown] else count
 
 
-class _Room(threading.local):
-    """Each thread's scratch memory."""
-
-    pad: Scratchpad | None = None
-
-
 class Engine:
     """Decides over one snapshot. Safe to use from several threads."""
 
@@ -100,34 +91,35 @@ class Engine:
         }
         self._default = Placing("", meta["default_strategy"], MAX_OFFERS)
         self._terms = [tuple(frozenset(names) for names in terms) for terms in meta["terms"]]
-        self._resolve = lru_cache(SURFACES_KEPT)(self._work_out)
-        self._chains = int(meta["chains"])
-        self._schedules = len(schedules)
-        self._room = _Room()
+        self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
+        """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
+        self.chains = int(meta["chains"])
 
-    def decide(self, query: Query) -> tuple[Decision, Scratchpad]:
-        """Decide, and return with the decision the thread's scratch, in which the chosen offers stand.
+    def hours(self, query: Query) -> HoursAt:
+        """The states of all schedules at a query's time."""
+        return self._hours.at(query.time, query.surface.time_zone)
 
-        The scratch is overwritten by the thread's next decision. Raises InvalidRequestError for an unknown placement.
-        """
+    def decide(self, query: Query, pad: Scratchpad) -> Decision:
+        """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement."""
         surface, time, latitude, longitude, seed, _ = query
-        strategy, terms, most = self._resolve(surface)
-        hours = self._hours.at(time, surface.time_zone)
-        pad = self._room.pad or self._grown(CANDIDATES)
+        strategy, terms, most = self.resolve(surface)
+        hours = self.hours(query).record
         signed = seed if seed < _HALF else seed - 2 * _HALF
+        if pad.chains < self.chains:
+            pad.fit(pad.candidates, self.chains)
         while True:
             count = decide(
                 self.columns.table, hours.table, pad.table, terms.table, strategy, most,
                 latitude, longitude, time, signed, seed >= 0,
             )  # fmt: skip
-            refresh_after, refresh_distance_m, unknown, found, eligible = pad.outcome.tolist()  # in Outcome's order
+            refresh_after, refresh_distance_m, unknown, found, eligible = pad.arrays["outcome"].tolist()  # as Outcome
             if count == NO_ROOM:
-                pad = self._grown(2 * int(found))
+                pad.fit(2 * int(found), pad.chains)
             elif count == LOOK_UP:
                 numbers = pad.arrays["unknown"][: int(unknown)].tolist()
                 self._hours.look_up(hours, numbers, time, surface.time_zone)
             else:
-                return Decision(count, int(eligible), int(refresh_after), refresh_distance_m, strategy), pad
+                return Decision(count, int(eligible), int(refresh_after), refresh_distance_m, strategy)
 
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)
@@ -163,10 +155,6 @@ class Engine:
             for placements, tags, currencies, channels in self._terms
         ], np.uint8)  # fmt: skip
         return Record(Terms, {"admits": admits})
-
-    def _grown(self, candidates: int) -> Scratchpad:
-        pad = self._room.pad = Scratchpad(candidates, self._chains, self._schedules)
-        return pad
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ Weekly schedules are worked out by a compiled loop; others by the opening-hours 
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -27,6 +28,16 @@ _EPOCH_WEEKDAY_S = 3 * 86_400
 _NEVER, _LAST_SECOND = NEVER, LAST_SECOND
 
 
+class HoursAt(NamedTuple):
+    """The states of all schedules over a span of time."""
+
+    record: Record
+    """Of Hours."""
+    begin: int
+    """Seconds between which they hold."""
+    end: int
+
+
 class HoursBook:
     """The states of a snapshot's schedules at any instant from 1970 to 2100."""
 
@@ -43,9 +54,9 @@ class HoursBook:
         self._most = max(8, min(INSTANTS_KEPT, BYTES_KEPT // (9 * max(len(schedules), 1))))
         self._instants: OrderedDict[tuple[int, str], Record] = OrderedDict()
 
-    def at(self, second: int, time_zone: str) -> Record:
-        """The states at an instant for a person in a time zone ("": the catalogue's), as a record of Hours."""
-        instant = _start(second)
+    def at(self, second: int, time_zone: str) -> HoursAt:
+        """The states at an instant for a person in a time zone ("": the catalogue's)."""
+        instant, end = _span(second)
         time_zone = time_zone if self._personal else ""
         hours = self._instants.get((instant, time_zone))
         if hours is None:
@@ -54,11 +65,11 @@ class HoursBook:
                 self._instants.popitem(last=False)
         else:
             self._instants.move_to_end((instant, time_zone))
-        return hours
+        return HoursAt(hours, instant, end)
 
     def look_up(self, hours: Record, numbers: Sequence[int], second: int, time_zone: str) -> None:
         """Fill in the states of some schedules that are UNKNOWN."""
-        instant = _start(second)
+        instant, _ = _span(second)
         for number in set(numbers):
             schedule = self._schedules[number]
             is_open, until = schedule.at(instant, self._clock(schedule.time_zone or time_zone))
@@ -88,10 +99,10 @@ class HoursBook:
         return hours
 
 
-def _start(second: int) -> int:
-    """The start of the span of time in which no schedule changes but at its start."""
+def _span(second: int) -> tuple[int, int]:
+    """The start and end of a span of time in which no schedule changes but at its start."""
     minute = second - second % 60
-    return minute if minute >= LAST_ODD_SECOND else second
+    return (minute, minute + 60) if minute >= LAST_ODD_SECOND else (second, second + 1)
 
 
 @njit(cache=True)

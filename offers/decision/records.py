@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, OFFER, STRATEGY
 from offers.model.query import MAX_OFFERS
 
+CANDIDATES = 16_384
+"""Candidates a thread has room for at first; grown to need. Most decisions have some hundreds."""
+LOOKED_UP = 4096
+"""Schedules looked up at a time."""
+
 Table = int
 """The address of a record's table: addresses and lengths of its arrays, two numbers each."""
 
@@ -53,7 +58,7 @@ class Scratch(IntEnum):
     outcome = 6
     """f8: see Outcome."""
     unknown = 7
-    """i4: schedules whose state must be looked up before the decision can be made."""
+    """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
 
 
 class Terms(IntEnum):
@@ -107,13 +112,15 @@ class Record:
         self.table: Table = self._table.ctypes.data
 
 
-class Scratchpad(Record):
-    """Memory for one thread's decisions: room for so many candidates, the catalogue's chains and its schedules."""
+class Scratchpad:
+    """Memory for one thread's decisions, over any catalogues."""
 
-    __slots__ = ("outcome",)
+    def __init__(self) -> None:
+        self.fit(CANDIDATES, 0)
 
-    def __init__(self, candidates: int, chains: int, schedules: int) -> None:
-        super().__init__(
+    def fit(self, candidates: int, chains: int) -> None:
+        """Have room for so many candidates and chains."""
+        self.record = Record(
             Scratch,
             {
                 "candidate": np.empty(candidates, np.int32),
@@ -123,10 +130,12 @@ class Scratchpad(Record):
                 "chain_best": np.full(chains, -1, np.int32),
                 "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
                 "outcome": np.zeros(len(Outcome), np.float64),
-                "unknown": np.empty(schedules, np.int32),
+                "unknown": np.empty(LOOKED_UP, np.int32),
             },
         )
-        self.outcome = self.arrays["outcome"]
+        self.table = self.record.table
+        self.arrays = self.record.arrays
+        self.candidates, self.chains = candidates, chains
 
 
 @intrinsic
@@ -142,6 +151,12 @@ def _pointer(_context: Any, _address: Any) -> Any:  # noqa: ANN401 - numba's own
 @njit
 def _at(table: Table, place: int) -> int:
     return carray(_pointer(table), (place + 1,), np.int64)[place]
+
+
+@njit
+def address_of(table: Table, place: int) -> Any:  # noqa: ANN401 - numba's own type
+    """Where an array of a record stands."""
+    return _pointer(_at(table, 2 * place))
 
 
 @intrinsic
@@ -174,63 +189,63 @@ _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, O
 @njit
 def u1(table: Table, place: int) -> NDArray[np.uint8]:
     """An array of bytes of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint8)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.uint8)
 
 
 @njit
 def u4(table: Table, place: int) -> NDArray[np.uint32]:
     """An array of unsigned 32-bit numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.uint32)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.uint32)
 
 
 @njit
 def i4(table: Table, place: int) -> NDArray[np.int32]:
     """An array of 32-bit numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int32)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.int32)
 
 
 @njit
 def i8(table: Table, place: int) -> NDArray[np.int64]:
     """An array of 64-bit numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.int64)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.int64)
 
 
 @njit
 def f8(table: Table, place: int) -> NDArray[np.float64]:
     """An array of 64-bit floating-point numbers of a record."""
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), np.float64)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.float64)
 
 
 @njit
 def chosen_of(table: Table) -> NDArray[np.void]:
     """The chosen offers of a scratch record."""
     place = Scratch.chosen
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _CHOSEN)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CHOSEN)
 
 
 @njit
 def strategies_of(table: Table) -> NDArray[np.void]:
     """The ranking strategies of a snapshot's columns."""
     place = Column.strategies
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _STRATEGY)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _STRATEGY)
 
 
 @njit
 def centres_of(table: Table) -> NDArray[np.void]:
     """The entries' centres of a snapshot's columns."""
     place = Column.centre
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _CENTRE)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CENTRE)
 
 
 @njit
 def entries_of(table: Table) -> NDArray[np.void]:
     """The entries of a snapshot's columns."""
     place = Column.entry
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _ENTRY)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ENTRY)
 
 
 @njit
 def offers_of(table: Table) -> NDArray[np.void]:
     """The offers of a snapshot's columns."""
     place = Column.offer
-    return carray(_pointer(_at(table, 2 * place)), (_at(table, 2 * place + 1),), _OFFER)
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _OFFER)

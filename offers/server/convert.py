@@ -159,10 +159,13 @@ def _short(text: str) -> str:
 
 
 def decision_id_of(request_id: str, catalog_id: str) -> tuple[int, int]:
-    """128 bits as two signed numbers: from the request id where there is one, for retries to get the same, else new."""
-    if request_id:
-        high, low = _TWO_NUMBERS.unpack(blake2b(f"{catalog_id}\0{request_id}".encode(), digest_size=16).digest())
-        return high, low
+    """128 bits as two signed numbers, for retries of a request to get the same."""
+    high, low = _TWO_NUMBERS.unpack(blake2b(f"{catalog_id}\0{request_id}".encode(), digest_size=16).digest())
+    return high, low
+
+
+def new_decision_id() -> tuple[int, int]:
+    """128 bits as two signed numbers that no other decision has."""
     return _random.getrandbits(64) - 2**63, _random.getrandbits(64) - 2**63
 
 

@@ -2,8 +2,13 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from offers.decision.engine import Engine
 from offers.errors import FieldViolation, InvalidRequestError
+from offers.model.query import Query
+from offers.server.answer import KnownSurfaces
 
 
 class Live:
@@ -11,6 +16,8 @@ class Live:
 
     def __init__(self, engines: Iterable[Engine] = ()) -> None:
         self._engines: dict[str, Engine] = {}
+        self.known = KnownSurfaces()
+        """The surfaces these engines have been asked for."""
         self.swap(engines)
 
     def swap(self, engines: Iterable[Engine]) -> None:
@@ -19,6 +26,13 @@ class Live:
         if len(named) == 1:  # may be asked without a name
             named[""] = next(iter(named.values()))
         self._engines = named
+        self.known = KnownSurfaces()  # after the engines: what is remembered there is never of those before
+
+    def remember(self, known: KnownSurfaces, key: NDArray[np.uint8], query: Query, engine: Engine) -> None:
+        """Keep what the requests with a key ask for, for the next of them."""
+        if known.full and self.known is known:
+            self.known = known = KnownSurfaces()
+        known.remember(key, query, engine)
 
     def engine(self, catalog: str) -> Engine:
         """The engine of a catalogue; "" where there is only one. Raises InvalidRequestError."""

@@ -1,4 +1,4 @@
-"""OfferService: convert, decide, convert."""
+"""OfferService: usual requests in one compiled call, all others step by step: convert, decide, convert."""
 
 import threading
 from collections.abc import Callable
@@ -6,14 +6,16 @@ from collections.abc import Callable
 import numpy as np
 
 from offers.catalogue.document import varint
-from offers.decision.records import Record
+from offers.decision.records import Record, Scratchpad
 from offers.errors import InvalidRequestError
-from offers.model.query import Query
 from offers.server import convert
-from offers.server.limits import MAX_BATCH_RESPONSE_BYTES
+from offers.server.answer import ID_WANTED, LONG_WAY, KnownSurfaces, answer
+from offers.server.batch import requests_of
+from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
-from offers.server.reader import Reader, requests_of
+from offers.server.scan import Fact, scan_record
 from offers.server.wire import Output, write_response
+from offers.v1.offer_service_pb2 import GetOffersRequest
 
 _RESPONSE_TAG, _STATUS_TAG = b"\x0a", b"\x12"
 _RESULT_TAG = b"\x0a"
@@ -22,9 +24,11 @@ _ROOM = 1 << 16
 
 
 class _Room(threading.local):
-    """Each thread's room for a response."""
+    """Each thread's memory for an answer."""
 
     def __init__(self) -> None:
+        self.scan = scan_record()
+        self.pad = Scratchpad()
         self.grow(_ROOM)
 
     def grow(self, size: int) -> None:
@@ -38,12 +42,11 @@ class OfferService:
     def __init__(self, live: Live, clock: Callable[[], float]) -> None:
         self._live = live
         self._clock = clock
-        self._reader = Reader()
         self._room = _Room()
 
     def get_offers(self, data: bytes) -> bytes:
         """GetOffers: a GetOffersRequest to a GetOffersResponse, both encoded. Raises InvalidRequestError."""
-        return self._answer(self._reader.query_of(data, int(self._clock())))
+        return self._answer(data, int(self._clock()))
 
     def batch_get_offers(self, data: bytes) -> bytes:
         """BatchGetOffers, both sides encoded; one clock reading for all. Raises InvalidRequestError."""
@@ -53,25 +56,44 @@ class OfferService:
         room = MAX_BATCH_RESPONSE_BYTES
         for request in requests:
             try:
-                tag, answer = _RESPONSE_TAG, self._answer(self._reader.query_of(request, now))
-                room -= len(answer)
+                tag, one = _RESPONSE_TAG, self._answer(request, now)
+                room -= len(one)
                 if room < 0:
-                    tag, answer = _STATUS_TAG, convert.BATCH_FULL.SerializeToString()
+                    tag, one = _STATUS_TAG, convert.BATCH_FULL.SerializeToString()
             except InvalidRequestError as error:
-                tag, answer = _STATUS_TAG, convert.status_of(error).SerializeToString()
-            result = tag + varint(len(answer))
-            parts += (_RESULT_TAG, varint(len(result) + len(answer)), result, answer)
+                tag, one = _STATUS_TAG, convert.status_of(error).SerializeToString()
+            result = tag + varint(len(one))
+            parts += (_RESULT_TAG, varint(len(result) + len(one)), result, one)
         return b"".join(parts)
 
-    def _answer(self, query: Query) -> bytes:
+    def _answer(self, data: bytes, now: int) -> bytes:
+        room, known = self._room, self._live.known
+        tables = known.table, room.scan.table, room.pad.table, room.output.table
+        high, low = convert.new_decision_id()
+        length = answer(data, *tables, now, high, low, has_id=False)
+        if length == ID_WANTED:
+            facts = room.scan.arrays["facts"]
+            request_id = data[facts[Fact.id_begin] : facts[Fact.id_end]].decode()
+            high, low = convert.decision_id_of(request_id, known.catalog_id(int(facts[Fact.surface])))
+            length = answer(data, *tables, now, high, low, has_id=True)
+        if length == LONG_WAY:
+            return self._answer_step_by_step(data, now, known, room)
+        return room.bytes[:length].tobytes()
+
+    def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, room: _Room) -> bytes:
+        query = convert.query_of(convert.parse(GetOffersRequest, data, MAX_REQUEST_BYTES), now)
         engine = self._live.engine(query.surface.catalog)
-        decision, pad = engine.decide(query)
-        count, eligible, refresh_after, refresh_distance_m, strategy = decision
-        high, low = convert.decision_id_of(query.request_id, engine.catalog_id)
-        room = self._room
+        count, eligible, refresh_after, refresh_distance_m, strategy = engine.decide(query, room.pad)
+        key_size = int(room.scan.arrays["facts"][Fact.key_size])
+        if key_size >= 0:
+            self._live.remember(known, room.scan.arrays["key"][:key_size], query, engine)
+        if query.request_id:
+            high, low = convert.decision_id_of(query.request_id, engine.catalog_id)
+        else:
+            high, low = convert.new_decision_id()
         while True:
             length = write_response(
-                engine.columns.table, pad.table, room.output.table, high, low, engine.version, count, strategy,
+                engine.columns.table, room.pad.table, room.output.table, high, low, engine.version, count, strategy,
                 query.time, query.surface.full, refresh_after, refresh_distance_m, eligible,
             )  # fmt: skip
             if length >= 0:

@@ -71,6 +71,10 @@ class Fact(IntEnum):
     id_begin = 3
     """Where the request id stands in the request."""
     id_end = 4
+    key_size = 5
+    """Bytes of the key; -1: the request is not a usual one."""
+    surface = 6
+    """Place of the known surface that has the key, or -1."""
 
 
 def scan_record() -> Record:

@@ -102,7 +102,7 @@ def test_states_equal_a_walk_over_minutes(zone: str, around: str, what: str) -> 
         for index in (number, number + len(RULES)):
             for place in range(0, len(walk), 67):
                 second = minutes[place]
-                hours = book.at(second, zone)
+                hours = book.at(second, zone).record
                 if hours.arrays["state"][index] == UNKNOWN:
                     book.look_up(hours, [index], second, zone)
                 state, until = int(hours.arrays["state"][index]), int(hours.arrays["until"][index])
@@ -122,16 +122,18 @@ def test_states_between_minutes_before_1972() -> None:
     schedule = Schedule(("Mo-Su 10:00-11:00",), "Africa/Monrovia", "")
     book = book_of([schedule])
     opens = seconds("1971-06-01T10:44:30")
-    states = [int(book.at(second, "").arrays["state"][0]) for second in (opens - 1, opens, opens + 3599, opens + 3600)]
+    states = [
+        int(book.at(second, "").record.arrays["state"][0]) for second in (opens - 1, opens, opens + 3599, opens + 3600)
+    ]
     assert [CLOSED, OPEN, OPEN, CLOSED] == states
-    assert opens + 3600 == int(book.at(opens, "").arrays["until"][0])
+    assert opens + 3600 == int(book.at(opens, "").record.arrays["until"][0])
 
 
 def test_states_in_the_minute_monrovia_changed() -> None:
     """Monrovia's clock jumped from midnight to 00:44:30 in the middle of a UTC minute, and hours with it."""
     book = book_of([Schedule(("Mo-Su 00:44-00:46",), "Africa/Monrovia", "")])
     jump = seconds("1972-01-07T00:44:30")
-    states = [int(book.at(jump + away, "").arrays["state"][0]) for away in (-1, 0, 1, 29, 30, 89, 90)]
+    states = [int(book.at(jump + away, "").record.arrays["state"][0]) for away in (-1, 0, 1, 29, 30, 89, 90)]
     assert [CLOSED, OPEN, OPEN, OPEN, OPEN, OPEN, CLOSED] == states
 
 
@@ -139,7 +141,7 @@ def test_open_until_the_last_instant() -> None:
     """In the last second that can be asked for, hours still have a state and an end after it."""
     schedules = [Schedule((rule,), "Europe/Paris", "") for rule in RULES]
     book = book_of(schedules)
-    hours = book.at(LAST_SECOND - 1, "")
+    hours = book.at(LAST_SECOND - 1, "").record
     book.look_up(hours, range(WEEKLY, len(RULES)), LAST_SECOND - 1, "")
     rules = [OpeningHours(rule) for rule in RULES]
     last = wall(LAST_SECOND - 1, ZoneInfo("Europe/Paris"))
@@ -152,16 +154,16 @@ def test_person_decides_the_clock_of_hours_without_one() -> None:
     """Hours without a place are read by the person's clock, and without one by the catalogue's."""
     book = book_of([Schedule(("Mo-Su 09:00-10:00",), "", "")])
     second = seconds("2026-06-15T07:30")
-    assert [OPEN, CLOSED] == [int(book.at(second, zone).arrays["state"][0]) for zone in ("Europe/Paris", "")]
+    assert [OPEN, CLOSED] == [int(book.at(second, zone).record.arrays["state"][0]) for zone in ("Europe/Paris", "")]
 
 
 def test_book_keeps_a_bounded_number_of_minutes() -> None:
     """Asking "what if" for ever more instants does not fill the memory, and old answers come out the same again."""
     book = book_of([Schedule(("Mo-Su 09:00-10:00",), "", "")])
-    first = book.at(0, "Europe/Paris")
+    first = book.at(0, "Europe/Paris").record
     for minute in range(3 * INSTANTS_KEPT):
         book.at(minute * 60, "UTC")
-    again = book.at(0, "Europe/Paris")
+    again = book.at(0, "Europe/Paris").record
     assert again is not first
     assert first.arrays["until"].tolist() == again.arrays["until"].tolist()
 

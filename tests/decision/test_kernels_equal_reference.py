@@ -32,13 +32,20 @@ NEAR_SCORE = 1e-8
 
 
 @contextmanager
-def service_of(catalog: Catalog) -> Iterator[OfferService]:
-    """Compile a catalogue as a server does, and answer from it."""
+def engine_of(catalog: Catalog) -> Iterator[Engine]:
+    """Compile a catalogue as a server does, and open it."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         document = Path(folder, "catalog.binpb")
         write_document(document, catalog)
         published = publish(document, Path(folder))
-        yield OfferService(Live([Engine(open_snapshot(published.path))]), lambda: 0.0)
+        yield Engine(open_snapshot(published.path))
+
+
+@contextmanager
+def service_of(catalog: Catalog) -> Iterator[OfferService]:
+    """Compile a catalogue as a server does, and answer from it."""
+    with engine_of(catalog) as engine:
+        yield OfferService(Live([engine]), lambda: 0.0)
 
 
 def undecided(catalog: Catalog, here: LatLng) -> bool:

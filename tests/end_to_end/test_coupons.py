@@ -11,6 +11,7 @@ from geopy.distance import geodesic
 
 from offers.catalogue.document import write_document
 from offers.catalogue.importing import import_csv
+from offers.decision.records import Scratchpad
 from offers.model.query import Query, Surface
 from offers.testing import Served, serving
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, Proposition
@@ -90,7 +91,8 @@ def test_eligible_sets_equal_the_csv(served: Served) -> None:
 
 def _eligible(served: Served, second: int, latitude: float, longitude: float) -> set[str]:
     engine = served.worker.live.engine("")
-    decision, pad = engine.decide(Query(Surface(), second, latitude, longitude))
+    pad = Scratchpad()
+    decision = engine.decide(Query(Surface(), second, latitude, longitude), pad)
     entries = engine.snapshot.columns["entry"][pad.arrays["candidate"][: decision.eligible]]
     offers, wire = engine.snapshot.columns["offer"][entries["offer"]], engine.snapshot.columns["wire"]
     spans = zip(offers["wire_first"].tolist(), offers["wire_size"].tolist(), strict=True)

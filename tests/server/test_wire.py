@@ -13,6 +13,7 @@ from offers.catalogue.publish import publish
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, open_snapshot
 from offers.decision.engine import Engine
+from offers.decision.records import Scratchpad
 from offers.server.convert import query_of
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
@@ -41,7 +42,8 @@ def built(  # noqa: C901 - as many questions as there are fields
 ) -> pb.GetOffersResponse:
     """The message of a decision, put together with the protobuf library."""
     query = query_of(request, 0)
-    decision, room = engine.decide(query)
+    pad = Scratchpad()
+    decision = engine.decide(query, pad)
     columns = engine.snapshot.columns
     strategy = columns["strategies"][decision.strategy]
     weights = [strategy[f"{name}_weight"] for name in ("nearness", "timeliness", "value", "lever")]
@@ -54,7 +56,7 @@ def built(  # noqa: C901 - as many questions as there are fields
     )
     if math.isfinite(decision.refresh_distance_m):
         response.refresh_distance_m = decision.refresh_distance_m
-    for rank, chosen in enumerate(room.arrays["chosen"][: decision.count], 1):
+    for rank, chosen in enumerate(pad.arrays["chosen"][: decision.count], 1):
         entry = columns["entry"][chosen["entry"]]
         venue = int(entry["venue"])
         offer = by_order[entry["order"]]
