@@ -39,6 +39,7 @@ class Catalog(_message.Message):
     ZONES_FIELD_NUMBER: _builtins.int
     PLACEMENTS_FIELD_NUMBER: _builtins.int
     RANKING_STRATEGIES_FIELD_NUMBER: _builtins.int
+    DAYPARTS_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The name requests use: 1 to 64 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -69,6 +70,10 @@ class Catalog(_message.Message):
     def ranking_strategies(self) -> _containers.RepeatedCompositeFieldContainer[_ranking_pb2.RankingStrategy]:
         """The ways to rank."""
 
+    @_builtins.property
+    def dayparts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Daypart]:
+        """The times of day offers refer to."""
+
     def __init__(
         self,
         *,
@@ -82,14 +87,47 @@ class Catalog(_message.Message):
         zones: _abc.Iterable[_venue_pb2.Zone] | None = ...,
         placements: _abc.Iterable[Global___Placement] | None = ...,
         ranking_strategies: _abc.Iterable[_ranking_pb2.RankingStrategy] | None = ...,
+        dayparts: _abc.Iterable[Global___Daypart] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "country_code", b"country_code", "default_ranking_strategy_id", b"default_ranking_strategy_id", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "time_zone", b"time_zone", "title", b"title", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "time_zone", b"time_zone", "title", b"title", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Catalog: _TypeAlias = Catalog  # noqa: Y015
+
+@_typing.final
+class Daypart(_message.Message):
+    """A named part of the day, such as breakfast or lunch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYPART_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    OPENING_HOURS_FIELD_NUMBER: _builtins.int
+    daypart_id: _builtins.str
+    """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
+    title: _builtins.str
+    """For people: at most 200 characters."""
+    opening_hours: _builtins.str
+    """When it is, in the grammar of `Availability.opening_hours`, such as "11:30-14:30". Read by the clock of the offer
+    that refers to it.
+    """
+    def __init__(
+        self,
+        *,
+        daypart_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        opening_hours: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["daypart_id", b"daypart_id", "opening_hours", b"opening_hours", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Daypart: _TypeAlias = Daypart  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):
@@ -102,6 +140,9 @@ class Placement(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     RANKING_STRATEGY_ID_FIELD_NUMBER: _builtins.int
     MAX_OFFERS_FIELD_NUMBER: _builtins.int
+    MAX_PER_VENUE_FIELD_NUMBER: _builtins.int
+    MAX_PER_BRAND_FIELD_NUMBER: _builtins.int
+    MAX_PER_CATEGORY_FIELD_NUMBER: _builtins.int
     placement_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -112,6 +153,12 @@ class Placement(_message.Message):
     """How its offers are ranked. Empty: the catalogue's default."""
     max_offers: _builtins.int
     """The most offers it holds, from 1 to 100. Absent: 100."""
+    max_per_venue: _builtins.int
+    """The most offers of one venue it holds, from 1 to 100. Absent: no limit."""
+    max_per_brand: _builtins.int
+    """The most offers of one brand it holds, from 1 to 100; offers without a brand do not count. Absent: no limit."""
+    max_per_category: _builtins.int
+    """The most offers of one category it holds, from 1 to 100; offers without a category do not count. Absent: no limit."""
     def __init__(
         self,
         *,
@@ -120,13 +167,29 @@ class Placement(_message.Message):
         channel: _builtins.str = ...,
         ranking_strategy_id: _builtins.str = ...,
         max_offers: _builtins.int | None = ...,
+        max_per_venue: _builtins.int | None = ...,
+        max_per_brand: _builtins.int | None = ...,
+        max_per_category: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "max_offers", b"max_offers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "channel", b"channel", "max_offers", b"max_offers", "placement_id", b"placement_id", "ranking_strategy_id", b"ranking_strategy_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "channel", b"channel", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue", "placement_id", b"placement_id", "ranking_strategy_id", b"ranking_strategy_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_offers: _TypeAlias = _typing.Literal["max_offers"]  # noqa: Y015
     _WhichOneofArgType__max_offers: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers"]  # noqa: Y015
+    _WhichOneofReturnType__max_per_brand: _TypeAlias = _typing.Literal["max_per_brand"]  # noqa: Y015
+    _WhichOneofArgType__max_per_brand: _TypeAlias = _typing.Literal["_max_per_brand", b"_max_per_brand"]  # noqa: Y015
+    _WhichOneofReturnType__max_per_category: _TypeAlias = _typing.Literal["max_per_category"]  # noqa: Y015
+    _WhichOneofArgType__max_per_category: _TypeAlias = _typing.Literal["_max_per_category", b"_max_per_category"]  # noqa: Y015
+    _WhichOneofReturnType__max_per_venue: _TypeAlias = _typing.Literal["max_per_venue"]  # noqa: Y015
+    _WhichOneofArgType__max_per_venue: _TypeAlias = _typing.Literal["_max_per_venue", b"_max_per_venue"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_offers) -> _WhichOneofReturnType__max_offers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_per_brand) -> _WhichOneofReturnType__max_per_brand | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_per_category) -> _WhichOneofReturnType__max_per_category | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_per_venue) -> _WhichOneofReturnType__max_per_venue | None: ...
 
 Global___Placement: _TypeAlias = Placement  # noqa: Y015

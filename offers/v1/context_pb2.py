@@ -26,9 +26,10 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import latlng_pb2 as google_dot_type_dot_latlng__pb2
+from offers.v1 import venue_pb2 as offers_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/context.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18google/type/latlng.proto\"\xd3\x02\n\x07\x43ontext\x12+\n\x08location\x18\x01 \x01(\x0b\x32\x13.offers.v1.LocationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x04user\x18\x04 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x01\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07session\x18\x06 \x01(\x0b\x32\x12.offers.v1.SessionB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rcurrency_code\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\x9b\x01\n\x08Location\x12(\n\x05point\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1d\n\naccuracy_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x37\n\robserved_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x42\r\n\x0b_accuracy_m\"=\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61nonymous_id\x18\x02 \x01(\tH\x00\x42\n\n\x08identity\"v\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rentry_channel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/context.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18google/type/latlng.proto\x1a\x15offers/v1/venue.proto\"\xd3\x02\n\x07\x43ontext\x12+\n\x08location\x18\x01 \x01(\x0b\x32\x13.offers.v1.LocationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x04user\x18\x04 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x01\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07session\x18\x06 \x01(\x0b\x32\x12.offers.v1.SessionB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rcurrency_code\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\xca\x01\n\x08Location\x12(\n\x05point\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1d\n\naccuracy_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x37\n\robserved_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12-\n\x08movement\x18\x04 \x01(\x0e\x32\x15.offers.v1.TravelModeB\x04\xe2\x41\x01\x01\x42\r\n\x0b_accuracy_m\"=\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61nonymous_id\x18\x02 \x01(\tH\x00\x42\n\n\x08identity\"v\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rentry_channel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,18 +60,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOCATION'].fields_by_name['accuracy_m']._serialized_options = b'\342A\001\001'
   _globals['_LOCATION'].fields_by_name['observed_time']._loaded_options = None
   _globals['_LOCATION'].fields_by_name['observed_time']._serialized_options = b'\342A\001\001'
+  _globals['_LOCATION'].fields_by_name['movement']._loaded_options = None
+  _globals['_LOCATION'].fields_by_name['movement']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['session_id']._loaded_options = None
   _globals['_SESSION'].fields_by_name['session_id']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['start_time']._loaded_options = None
   _globals['_SESSION'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['entry_channel']._loaded_options = None
   _globals['_SESSION'].fields_by_name['entry_channel']._serialized_options = b'\342A\001\001'
-  _globals['_CONTEXT']._serialized_start=161
-  _globals['_CONTEXT']._serialized_end=500
-  _globals['_LOCATION']._serialized_start=503
-  _globals['_LOCATION']._serialized_end=658
-  _globals['_USER']._serialized_start=660
-  _globals['_USER']._serialized_end=721
-  _globals['_SESSION']._serialized_start=723
-  _globals['_SESSION']._serialized_end=841
+  _globals['_CONTEXT']._serialized_start=184
+  _globals['_CONTEXT']._serialized_end=523
+  _globals['_LOCATION']._serialized_start=526
+  _globals['_LOCATION']._serialized_end=728
+  _globals['_USER']._serialized_start=730
+  _globals['_USER']._serialized_end=791
+  _globals['_SESSION']._serialized_start=793
+  _globals['_SESSION']._serialized_end=911
 # @@protoc_insertion_point(module_scope)

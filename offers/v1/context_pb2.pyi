@@ -8,6 +8,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.type import latlng_pb2 as _latlng_pb2
+from offers.v1 import venue_pb2 as _venue_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Context(_message.Message):
     """Where, when and who a decision is made for, and what is going on there. An element left out does not restrict
-    the answer, with one exception: without `location`, offers tied to a place are not shown.
+    the answer, with one exception: without `location`, offers tied to a place are shown only where they allow it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -37,8 +38,8 @@ class Context(_message.Message):
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
-    """The person's IANA time zone, such as "Europe/Paris". Decides the opening hours of offers that have neither a venue
-    nor a time zone of their own. Absent: the catalogue's time zone.
+    """The person's IANA time zone, such as "Europe/Paris". Decides the opening hours of offers whose `time_zone_basis` is
+    USER, and of those shown everywhere that name none. Absent: the catalogue's time zone.
     """
     channel: _builtins.str
     """The channel asked from, such as "app", "web" or "email": at most 64 characters. Absent: the placement's channel
@@ -102,18 +103,21 @@ class Location(_message.Message):
     POINT_FIELD_NUMBER: _builtins.int
     ACCURACY_M_FIELD_NUMBER: _builtins.int
     OBSERVED_TIME_FIELD_NUMBER: _builtins.int
+    MOVEMENT_FIELD_NUMBER: _builtins.int
     accuracy_m: _builtins.float
-    """The radius in metres that holds the true position in 68 % of cases, from 0 to 1,000,000. Absent: exact.
-    Checked and carried; decisions of this version use the point alone.
+    """The radius in metres that holds the true position in 68 % of cases, from 0 to 1,000,000, as phones report it. The
+    position is taken to be normally distributed around the point. Absent: exact.
     """
+    movement: _venue_pb2.TravelMode.ValueType
+    """How the person is moving: walking 1.4 m/s, cycling 4.2, transit 8.3, driving 13.9. Absent: walking."""
     @_builtins.property
     def point(self) -> _latlng_pb2.LatLng:
         """The position on WGS 84, in degrees: latitude from -90 to 90, longitude from -180 to 180."""
 
     @_builtins.property
     def observed_time(self) -> _timestamp_pb2.Timestamp:
-        """When the position was measured. Absent: at the instant of the decision.
-        Checked and carried; decisions of this version use the point alone.
+        """When the position was measured. Since then the radius has grown by the speed of `movement`, to 1,000 km at most.
+        Absent, or later than the instant of the decision: at that instant.
         """
 
     def __init__(
@@ -122,10 +126,11 @@ class Location(_message.Message):
         point: _latlng_pb2.LatLng | None = ...,
         accuracy_m: _builtins.float | None = ...,
         observed_time: _timestamp_pb2.Timestamp | None = ...,
+        movement: _venue_pb2.TravelMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_m", b"_accuracy_m", "accuracy_m", b"accuracy_m", "observed_time", b"observed_time", "point", b"point"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_m", b"_accuracy_m", "accuracy_m", b"accuracy_m", "observed_time", b"observed_time", "point", b"point"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_m", b"_accuracy_m", "accuracy_m", b"accuracy_m", "movement", b"movement", "observed_time", b"observed_time", "point", b"point"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy_m: _TypeAlias = _typing.Literal["accuracy_m"]  # noqa: Y015
     _WhichOneofArgType__accuracy_m: _TypeAlias = _typing.Literal["_accuracy_m", b"_accuracy_m"]  # noqa: Y015

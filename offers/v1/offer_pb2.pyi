@@ -5,8 +5,10 @@ The unit proposed, and what says where and when it may be."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import interval_pb2 as _interval_pb2
 from google.type import money_pb2 as _money_pb2
 from offers.v1 import venue_pb2 as _venue_pb2
@@ -20,6 +22,94 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _MissingLocation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MissingLocationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissingLocation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MISSING_LOCATION_UNSPECIFIED: _MissingLocation.ValueType  # 0
+    """DENY."""
+    MISSING_LOCATION_DENY: _MissingLocation.ValueType  # 1
+    """Do not show the offer."""
+    MISSING_LOCATION_ALLOW: _MissingLocation.ValueType  # 2
+    """Show it as if the person were there."""
+    MISSING_LOCATION_ALLOW_WITH_PENALTY: _MissingLocation.ValueType  # 3
+    """Show it with a lower score, by the strategy's `missing_location`."""
+
+class MissingLocation(_MissingLocation, metaclass=_MissingLocationEnumTypeWrapper):
+    """What to do when nobody knows where the person is."""
+
+MISSING_LOCATION_UNSPECIFIED: MissingLocation.ValueType  # 0
+"""DENY."""
+MISSING_LOCATION_DENY: MissingLocation.ValueType  # 1
+"""Do not show the offer."""
+MISSING_LOCATION_ALLOW: MissingLocation.ValueType  # 2
+"""Show it as if the person were there."""
+MISSING_LOCATION_ALLOW_WITH_PENALTY: MissingLocation.ValueType  # 3
+"""Show it with a lower score, by the strategy's `missing_location`."""
+Global___MissingLocation: _TypeAlias = MissingLocation  # noqa: Y015
+
+class _TimeZoneBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimeZoneBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeZoneBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIME_ZONE_BASIS_UNSPECIFIED: _TimeZoneBasis.ValueType  # 0
+    """FIXED where there is a `time_zone`; else VENUE, or USER for offers shown everywhere."""
+    TIME_ZONE_BASIS_VENUE: _TimeZoneBasis.ValueType  # 1
+    """That of the venue, zone, circle or area, by its position where it names none; for offers shown everywhere, the
+    catalogue's.
+    """
+    TIME_ZONE_BASIS_USER: _TimeZoneBasis.ValueType  # 2
+    """The person's (`Context.time_zone`), else the catalogue's."""
+    TIME_ZONE_BASIS_FIXED: _TimeZoneBasis.ValueType  # 3
+    """That of `time_zone`."""
+
+class TimeZoneBasis(_TimeZoneBasis, metaclass=_TimeZoneBasisEnumTypeWrapper):
+    """Whose clock opening hours are read by."""
+
+TIME_ZONE_BASIS_UNSPECIFIED: TimeZoneBasis.ValueType  # 0
+"""FIXED where there is a `time_zone`; else VENUE, or USER for offers shown everywhere."""
+TIME_ZONE_BASIS_VENUE: TimeZoneBasis.ValueType  # 1
+"""That of the venue, zone, circle or area, by its position where it names none; for offers shown everywhere, the
+catalogue's.
+"""
+TIME_ZONE_BASIS_USER: TimeZoneBasis.ValueType  # 2
+"""The person's (`Context.time_zone`), else the catalogue's."""
+TIME_ZONE_BASIS_FIXED: TimeZoneBasis.ValueType  # 3
+"""That of `time_zone`."""
+Global___TimeZoneBasis: _TypeAlias = TimeZoneBasis  # noqa: Y015
+
+class _ReachableBeforeEnd:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReachableBeforeEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReachableBeforeEnd.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REACHABLE_BEFORE_END_UNSPECIFIED: _ReachableBeforeEnd.ValueType  # 0
+    """IGNORE."""
+    REACHABLE_BEFORE_END_IGNORE: _ReachableBeforeEnd.ValueType  # 1
+    """Show it all the same."""
+    REACHABLE_BEFORE_END_RANK_DOWN: _ReachableBeforeEnd.ValueType  # 2
+    """Show it with a lower score, by the strategy's `unreachable`."""
+    REACHABLE_BEFORE_END_DROP: _ReachableBeforeEnd.ValueType  # 3
+    """Do not show it."""
+
+class ReachableBeforeEnd(_ReachableBeforeEnd, metaclass=_ReachableBeforeEndEnumTypeWrapper):
+    """What to do with an offer that ends before one can be there."""
+
+REACHABLE_BEFORE_END_UNSPECIFIED: ReachableBeforeEnd.ValueType  # 0
+"""IGNORE."""
+REACHABLE_BEFORE_END_IGNORE: ReachableBeforeEnd.ValueType  # 1
+"""Show it all the same."""
+REACHABLE_BEFORE_END_RANK_DOWN: ReachableBeforeEnd.ValueType  # 2
+"""Show it with a lower score, by the strategy's `unreachable`."""
+REACHABLE_BEFORE_END_DROP: ReachableBeforeEnd.ValueType  # 3
+"""Do not show it."""
+Global___ReachableBeforeEnd: _TypeAlias = ReachableBeforeEnd  # noqa: Y015
 
 @_typing.final
 class Offer(_message.Message):
@@ -45,6 +135,8 @@ class Offer(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     LEVER_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
+    PREFERRED_DAYPART_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUSION_GROUP_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -59,6 +151,8 @@ class Offer(_message.Message):
     """A weight set by hand to push an offer up or down, over 0 and at most 1. Absent: 0.5, the neutral weight."""
     fallback: _builtins.bool
     """True: shown only when no other offer qualifies."""
+    exclusion_group: _builtins.str
+    """Of the offers with the same group, at most one is in an answer, the best: at most 128 characters. Empty: none."""
     @_builtins.property
     def benefit(self) -> Global___Benefit:
         """What the person gains."""
@@ -97,6 +191,12 @@ class Offer(_message.Message):
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The channels it may be shown on, such as "app" or "email". Empty: all."""
 
+    @_builtins.property
+    def preferred_daypart_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The dayparts it is best shown in: outside of them its timeliness is less, by the strategy's `outside_daypart`.
+        Empty: no preference.
+        """
+
     def __init__(
         self,
         *,
@@ -116,10 +216,12 @@ class Offer(_message.Message):
         value: _builtins.float | None = ...,
         lever: _builtins.float | None = ...,
         fallback: _builtins.bool = ...,
+        preferred_daypart_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclusion_group: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "availability", b"availability", "benefit", b"benefit", "creative", b"creative", "lever", b"lever", "redemption", b"redemption", "target", b"target", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "category", b"category", "channels", b"channels", "creative", b"creative", "currency_codes", b"currency_codes", "fallback", b"fallback", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "redemption", b"redemption", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "category", b"category", "channels", b"channels", "creative", b"creative", "currency_codes", b"currency_codes", "exclusion_group", b"exclusion_group", "fallback", b"fallback", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "preferred_daypart_ids", b"preferred_daypart_ids", "redemption", b"redemption", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lever: _TypeAlias = _typing.Literal["lever"]  # noqa: Y015
     _WhichOneofArgType__lever: _TypeAlias = _typing.Literal["_lever", b"_lever"]  # noqa: Y015
@@ -295,10 +397,19 @@ class Target(_message.Message):
     CIRCLES_FIELD_NUMBER: _builtins.int
     ZONE_IDS_FIELD_NUMBER: _builtins.int
     EVERYWHERE_FIELD_NUMBER: _builtins.int
+    VENUE_SELECTORS_FIELD_NUMBER: _builtins.int
+    AREAS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_ZONE_IDS_FIELD_NUMBER: _builtins.int
+    MIN_INSIDE_PROBABILITY_FIELD_NUMBER: _builtins.int
+    MISSING_LOCATION_FIELD_NUMBER: _builtins.int
     radius_m: _builtins.float
     """Metres from a venue of `venue_ids`, over 0 and at most 1,000,000. Absent: each venue's own `radius_m`."""
     everywhere: _builtins.bool
-    """True: everywhere, also without a location. Stands alone."""
+    """True: everywhere, also without a location. Stands alone, but for `excluded_zone_ids`."""
+    min_inside_probability: _builtins.float
+    """How likely the person must be inside, as far as the location's accuracy can tell: from 0.01 to 0.99. Absent: 0.5."""
+    missing_location: Global___MissingLocation.ValueType
+    """What to do with a request that has no location. For offers shown everywhere it counts only if zones are excluded."""
     @_builtins.property
     def venue_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Around any of these venues, within `radius_m` of it. The nearest decides the distance."""
@@ -311,6 +422,18 @@ class Target(_message.Message):
     def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """In any of these zones. No distance: inside is inside."""
 
+    @_builtins.property
+    def venue_selectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___VenueSelector]:
+        """Around any venue that one of these selects, as with `venue_ids`."""
+
+    @_builtins.property
+    def areas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In any of these areas, GeoJSON as in `Zone.areas`. No distance: inside is inside."""
+
+    @_builtins.property
+    def excluded_zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In none of these zones. A zone cut out cannot exclude zones itself."""
+
     def __init__(
         self,
         *,
@@ -319,16 +442,72 @@ class Target(_message.Message):
         circles: _abc.Iterable[_venue_pb2.Circle] | None = ...,
         zone_ids: _abc.Iterable[_builtins.str] | None = ...,
         everywhere: _builtins.bool = ...,
+        venue_selectors: _abc.Iterable[Global___VenueSelector] | None = ...,
+        areas: _abc.Iterable[_builtins.str] | None = ...,
+        excluded_zone_ids: _abc.Iterable[_builtins.str] | None = ...,
+        min_inside_probability: _builtins.float | None = ...,
+        missing_location: Global___MissingLocation.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m", "radius_m", b"radius_m"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_inside_probability", b"_min_inside_probability", "_radius_m", b"_radius_m", "min_inside_probability", b"min_inside_probability", "radius_m", b"radius_m"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m", "circles", b"circles", "everywhere", b"everywhere", "radius_m", b"radius_m", "venue_ids", b"venue_ids", "zone_ids", b"zone_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_inside_probability", b"_min_inside_probability", "_radius_m", b"_radius_m", "areas", b"areas", "circles", b"circles", "everywhere", b"everywhere", "excluded_zone_ids", b"excluded_zone_ids", "min_inside_probability", b"min_inside_probability", "missing_location", b"missing_location", "radius_m", b"radius_m", "venue_ids", b"venue_ids", "venue_selectors", b"venue_selectors", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_inside_probability: _TypeAlias = _typing.Literal["min_inside_probability"]  # noqa: Y015
+    _WhichOneofArgType__min_inside_probability: _TypeAlias = _typing.Literal["_min_inside_probability", b"_min_inside_probability"]  # noqa: Y015
     _WhichOneofReturnType__radius_m: _TypeAlias = _typing.Literal["radius_m"]  # noqa: Y015
     _WhichOneofArgType__radius_m: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_inside_probability) -> _WhichOneofReturnType__min_inside_probability | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__radius_m) -> _WhichOneofReturnType__radius_m | None: ...
 
 Global___Target: _TypeAlias = Target  # noqa: Y015
+
+@_typing.final
+class VenueSelector(_message.Message):
+    """The venues whose labels have certain values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """All of these labels must match: a venue's label matches when any of its values is any of those here, several being
+        separated by semicolons. 1 to 32 keys.
+        """
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VenueSelector: _TypeAlias = VenueSelector  # noqa: Y015
 
 @_typing.final
 class Availability(_message.Message):
@@ -340,25 +519,43 @@ class Availability(_message.Message):
     OPENING_HOURS_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_BASIS_FIELD_NUMBER: _builtins.int
+    DAYPART_IDS_FIELD_NUMBER: _builtins.int
+    ONLY_WHEN_OPEN_FIELD_NUMBER: _builtins.int
+    CLOSING_MARGIN_FIELD_NUMBER: _builtins.int
+    REACHABLE_BEFORE_END_FIELD_NUMBER: _builtins.int
     opening_hours: _builtins.str
     """Weekly hours in the grammar of OpenStreetMap's opening_hours, such as "Mo-Fr 11:30-14:30; PH off". An instant is
     inside when the wall clock of the place reads an open time: an hour that a clock change skips is never open, one
-    that it repeats is open both times. Empty: no limit. Sun-based times and school holidays are refused.
+    that it repeats is open both times. Empty: no limit. Sunrise, sunset, dawn and dusk are those of the place, and are
+    refused where there is none (offers shown everywhere). School holidays are refused.
     Source: https://wiki.openstreetmap.org/wiki/Key:opening_hours/specification
     """
     time_zone: _builtins.str
-    """The IANA time zone of the hours. Absent: that of the venue, zone or circle; for offers shown everywhere, the
-    person's, else the catalogue's.
-    """
+    """The IANA time zone of the hours, where `time_zone_basis` is FIXED or absent."""
     country_code: _builtins.str
     """The country whose public holidays (PH) the hours mean, two capital letters of ISO 3166-1. Absent: that of the
     venue or zone, else the catalogue's.
     """
+    time_zone_basis: Global___TimeZoneBasis.ValueType
+    """Whose clock the hours and dayparts are read by."""
+    only_when_open: _builtins.bool
+    """True: shown only while the venue is open, by its own hours and clock."""
+    reachable_before_end: Global___ReachableBeforeEnd.ValueType
+    """What to do when the offer would end before the person, or the goods, can be there, as the venue's `travel` tells."""
     @_builtins.property
     def windows(self) -> _containers.RepeatedCompositeFieldContainer[_interval_pb2.Interval]:
         """Absolute spans, start inclusive, end exclusive, in whole seconds from 1970 to 2100; either end may be left open.
         Empty: no limit.
         """
+
+    @_builtins.property
+    def daypart_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Shown only inside any of these dayparts of the catalogue. Empty: no limit."""
+
+    @_builtins.property
+    def closing_margin(self) -> _duration_pb2.Duration:
+        """Stop so long before the venue closes: whole seconds from 0 to 24 hours. Needs `only_when_open`. Absent: 0."""
 
     def __init__(
         self,
@@ -367,10 +564,15 @@ class Availability(_message.Message):
         opening_hours: _builtins.str = ...,
         time_zone: _builtins.str = ...,
         country_code: _builtins.str = ...,
+        time_zone_basis: Global___TimeZoneBasis.ValueType = ...,
+        daypart_ids: _abc.Iterable[_builtins.str] | None = ...,
+        only_when_open: _builtins.bool = ...,
+        closing_margin: _duration_pb2.Duration | None = ...,
+        reachable_before_end: Global___ReachableBeforeEnd.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closing_margin", b"closing_margin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "opening_hours", b"opening_hours", "time_zone", b"time_zone", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_margin", b"closing_margin", "country_code", b"country_code", "daypart_ids", b"daypart_ids", "only_when_open", b"only_when_open", "opening_hours", b"opening_hours", "reachable_before_end", b"reachable_before_end", "time_zone", b"time_zone", "time_zone_basis", b"time_zone_basis", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

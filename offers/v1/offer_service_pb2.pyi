@@ -58,7 +58,7 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     REASON_CODE_NEARBY: _ReasonCode.ValueType  # 1
     """The location is within reach of a venue or a circle's centre."""
     REASON_CODE_IN_ZONE: _ReasonCode.ValueType  # 2
-    """The location is in one of the offer's zones."""
+    """The location is in one of the offer's zones or areas."""
     REASON_CODE_EVERYWHERE: _ReasonCode.ValueType  # 3
     """The offer is for everywhere."""
     REASON_CODE_OPEN_NOW: _ReasonCode.ValueType  # 4
@@ -67,6 +67,12 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     """The offer ends within an hour."""
     REASON_CODE_FALLBACK: _ReasonCode.ValueType  # 6
     """Nothing else qualified."""
+    REASON_CODE_LOCATION_MISSING: _ReasonCode.ValueType  # 7
+    """There is no location, and the offer allows that."""
+    REASON_CODE_PREFERRED_DAYPART: _ReasonCode.ValueType  # 8
+    """One of the offer's preferred dayparts is on."""
+    REASON_CODE_UNREACHABLE: _ReasonCode.ValueType  # 9
+    """The offer ends before one can be there."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why an offer is in the answer."""
@@ -76,7 +82,7 @@ REASON_CODE_UNSPECIFIED: ReasonCode.ValueType  # 0
 REASON_CODE_NEARBY: ReasonCode.ValueType  # 1
 """The location is within reach of a venue or a circle's centre."""
 REASON_CODE_IN_ZONE: ReasonCode.ValueType  # 2
-"""The location is in one of the offer's zones."""
+"""The location is in one of the offer's zones or areas."""
 REASON_CODE_EVERYWHERE: ReasonCode.ValueType  # 3
 """The offer is for everywhere."""
 REASON_CODE_OPEN_NOW: ReasonCode.ValueType  # 4
@@ -85,6 +91,12 @@ REASON_CODE_ENDS_SOON: ReasonCode.ValueType  # 5
 """The offer ends within an hour."""
 REASON_CODE_FALLBACK: ReasonCode.ValueType  # 6
 """Nothing else qualified."""
+REASON_CODE_LOCATION_MISSING: ReasonCode.ValueType  # 7
+"""There is no location, and the offer allows that."""
+REASON_CODE_PREFERRED_DAYPART: ReasonCode.ValueType  # 8
+"""One of the offer's preferred dayparts is on."""
+REASON_CODE_UNREACHABLE: ReasonCode.ValueType  # 9
+"""The offer ends before one can be there."""
 Global___ReasonCode: _TypeAlias = ReasonCode  # noqa: Y015
 
 class _FactorName:
@@ -103,6 +115,10 @@ class _FactorNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactorName
     """What it is worth to the business."""
     FACTOR_NAME_LEVER: _FactorName.ValueType  # 4
     """The weight set by hand."""
+    FACTOR_NAME_LOCATION: _FactorName.ValueType  # 5
+    """How likely the person is inside, or the penalty for a location that is missing."""
+    FACTOR_NAME_REACHABILITY: _FactorName.ValueType  # 6
+    """Whether one can be there before it ends."""
 
 class FactorName(_FactorName, metaclass=_FactorNameEnumTypeWrapper):
     """A factor of a score."""
@@ -117,6 +133,10 @@ FACTOR_NAME_VALUE: FactorName.ValueType  # 3
 """What it is worth to the business."""
 FACTOR_NAME_LEVER: FactorName.ValueType  # 4
 """The weight set by hand."""
+FACTOR_NAME_LOCATION: FactorName.ValueType  # 5
+"""How likely the person is inside, or the penalty for a location that is missing."""
+FACTOR_NAME_REACHABILITY: FactorName.ValueType  # 6
+"""Whether one can be there before it ends."""
 Global___FactorName: _TypeAlias = FactorName  # noqa: Y015
 
 @_typing.final
@@ -202,7 +222,7 @@ class GetOffersResponse(_message.Message):
     not depend on the location, or none was given.
     """
     eligible_count: _builtins.int
-    """How many offers qualified, of which `offers` are the best. 0 or more."""
+    """How many offers qualified, of which `offers` are the best that the placement's layout allows. 0 or more."""
     @_builtins.property
     def offers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Proposition]:
         """The offers, best first."""

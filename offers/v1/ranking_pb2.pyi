@@ -19,8 +19,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RankingStrategy(_message.Message):
-    """A way to rank. An offer's score is the product of its factors, each in (0, 1] and raised to its weight:
-    score = nearness^w * timeliness^w * value^w * lever^w. The logarithms add up, so each factor's share in a rank is
+    """A way to rank. An offer's score is the product of its factors, each in (0, 1] and raised to its weight: score =
+    nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w. The logarithms add up, so each factor's share in a rank is
     exact. Offers of equal score are ordered by a hash of the request's seed where it has one, then by `offer_id`.
     """
 
@@ -31,10 +31,26 @@ class RankingStrategy(_message.Message):
     NEARNESS_FIELD_NUMBER: _builtins.int
     NEARNESS_WITHOUT_DISTANCE_FIELD_NUMBER: _builtins.int
     TIMELINESS_FIELD_NUMBER: _builtins.int
+    OUTSIDE_DAYPART_FIELD_NUMBER: _builtins.int
+    MISSING_LOCATION_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_FIELD_NUMBER: _builtins.int
     ranking_strategy_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     nearness_without_distance: _builtins.float
     """Nearness of an offer that has no distance (everywhere, zones), over 0 and at most 1. Absent: 0.5."""
+    outside_daypart: _builtins.float
+    """What the timeliness of an offer with preferred dayparts is multiplied by outside of them, over 0 and at most 1.
+    Absent: 0.5.
+    """
+    missing_location: _builtins.float
+    """The location factor of an offer with MISSING_LOCATION_ALLOW_WITH_PENALTY when there is no location, over 0 and at
+    most 1. Absent: 0.5. With a location, the factor is the probability that the person is inside; for offers shown
+    everywhere 1.
+    """
+    unreachable: _builtins.float
+    """The reachability factor of an offer with REACHABLE_BEFORE_END_RANK_DOWN that ends before one can be there, over 0
+    and at most 1. Absent: 0.1. All others have 1.
+    """
     @_builtins.property
     def weights(self) -> Global___FactorWeights:
         """How much each factor counts. Absent: 1 each."""
@@ -57,14 +73,30 @@ class RankingStrategy(_message.Message):
         nearness: Global___Decay | None = ...,
         nearness_without_distance: _builtins.float | None = ...,
         timeliness: Global___Decay | None = ...,
+        outside_daypart: _builtins.float | None = ...,
+        missing_location: _builtins.float | None = ...,
+        unreachable: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_nearness_without_distance", b"_nearness_without_distance", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "timeliness", b"timeliness", "weights", b"weights"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nearness_without_distance", b"_nearness_without_distance", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "ranking_strategy_id", b"ranking_strategy_id", "timeliness", b"timeliness", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "ranking_strategy_id", b"ranking_strategy_id", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__missing_location: _TypeAlias = _typing.Literal["missing_location"]  # noqa: Y015
+    _WhichOneofArgType__missing_location: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location"]  # noqa: Y015
     _WhichOneofReturnType__nearness_without_distance: _TypeAlias = _typing.Literal["nearness_without_distance"]  # noqa: Y015
     _WhichOneofArgType__nearness_without_distance: _TypeAlias = _typing.Literal["_nearness_without_distance", b"_nearness_without_distance"]  # noqa: Y015
+    _WhichOneofReturnType__outside_daypart: _TypeAlias = _typing.Literal["outside_daypart"]  # noqa: Y015
+    _WhichOneofArgType__outside_daypart: _TypeAlias = _typing.Literal["_outside_daypart", b"_outside_daypart"]  # noqa: Y015
+    _WhichOneofReturnType__unreachable: _TypeAlias = _typing.Literal["unreachable"]  # noqa: Y015
+    _WhichOneofArgType__unreachable: _TypeAlias = _typing.Literal["_unreachable", b"_unreachable"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__missing_location) -> _WhichOneofReturnType__missing_location | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nearness_without_distance) -> _WhichOneofReturnType__nearness_without_distance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__outside_daypart) -> _WhichOneofReturnType__outside_daypart | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unreachable) -> _WhichOneofReturnType__unreachable | None: ...
 
 Global___RankingStrategy: _TypeAlias = RankingStrategy  # noqa: Y015
 
@@ -78,6 +110,8 @@ class FactorWeights(_message.Message):
     TIMELINESS_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     LEVER_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    REACHABILITY_FIELD_NUMBER: _builtins.int
     nearness: _builtins.float
     """Weight of nearness. Absent: 1."""
     timeliness: _builtins.float
@@ -86,6 +120,10 @@ class FactorWeights(_message.Message):
     """Weight of the offer's `value`. Absent: 1."""
     lever: _builtins.float
     """Weight of the offer's `lever`. Absent: 1."""
+    location: _builtins.float
+    """Weight of how likely the person is inside. Absent: 1."""
+    reachability: _builtins.float
+    """Weight of whether one can be there in time. Absent: 1."""
     def __init__(
         self,
         *,
@@ -93,15 +131,21 @@ class FactorWeights(_message.Message):
         timeliness: _builtins.float | None = ...,
         value: _builtins.float | None = ...,
         lever: _builtins.float | None = ...,
+        location: _builtins.float | None = ...,
+        reachability: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_nearness", b"_nearness", "_timeliness", b"_timeliness", "_value", b"_value", "lever", b"lever", "nearness", b"nearness", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_nearness", b"_nearness", "_timeliness", b"_timeliness", "_value", b"_value", "lever", b"lever", "nearness", b"nearness", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lever: _TypeAlias = _typing.Literal["lever"]  # noqa: Y015
     _WhichOneofArgType__lever: _TypeAlias = _typing.Literal["_lever", b"_lever"]  # noqa: Y015
+    _WhichOneofReturnType__location: _TypeAlias = _typing.Literal["location"]  # noqa: Y015
+    _WhichOneofArgType__location: _TypeAlias = _typing.Literal["_location", b"_location"]  # noqa: Y015
     _WhichOneofReturnType__nearness: _TypeAlias = _typing.Literal["nearness"]  # noqa: Y015
     _WhichOneofArgType__nearness: _TypeAlias = _typing.Literal["_nearness", b"_nearness"]  # noqa: Y015
+    _WhichOneofReturnType__reachability: _TypeAlias = _typing.Literal["reachability"]  # noqa: Y015
+    _WhichOneofArgType__reachability: _TypeAlias = _typing.Literal["_reachability", b"_reachability"]  # noqa: Y015
     _WhichOneofReturnType__timeliness: _TypeAlias = _typing.Literal["timeliness"]  # noqa: Y015
     _WhichOneofArgType__timeliness: _TypeAlias = _typing.Literal["_timeliness", b"_timeliness"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
@@ -109,7 +153,11 @@ class FactorWeights(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lever) -> _WhichOneofReturnType__lever | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__location) -> _WhichOneofReturnType__location | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nearness) -> _WhichOneofReturnType__nearness | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reachability) -> _WhichOneofReturnType__reachability | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeliness) -> _WhichOneofReturnType__timeliness | None: ...
     @_typing.overload
@@ -119,8 +167,9 @@ Global___FactorWeights: _TypeAlias = FactorWeights  # noqa: Y015
 
 @_typing.final
 class Decay(_message.Message):
-    """A factor that falls from 1 with growing distance or time x, as in Elasticsearch's function_score: 1 up to `offset`,
-    `decay` at offset + scale, never under `minimum`.
+    """A factor that falls from 1 with the way of a distance or time from `origin`, x = |value - origin|, as in Elasticsearch's
+    function_score: 1 up to `offset`, `decay` at offset + scale, never under `minimum`.
+    Source: https://www.elastic.co/guide/en/elasticsearch/reference/current/query-dsl-function-score-query.html
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -157,6 +206,7 @@ class Decay(_message.Message):
     SCALE_FIELD_NUMBER: _builtins.int
     DECAY_FIELD_NUMBER: _builtins.int
     MINIMUM_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     shape: Global___Decay.Shape.ValueType
     """The form of the fall. Absent: GAUSS."""
     offset: _builtins.float
@@ -167,6 +217,8 @@ class Decay(_message.Message):
     """The factor at offset + scale, over 0 and under 1. Absent: 0.5."""
     minimum: _builtins.float
     """The least the factor can be, over 0 and at most 1, so that no logarithm is infinite. Absent: 0.000001."""
+    origin: _builtins.float
+    """Where the factor is best, in metres or seconds, 0 or more. Absent: 0, here or now."""
     def __init__(
         self,
         *,
@@ -175,10 +227,11 @@ class Decay(_message.Message):
         scale: _builtins.float = ...,
         decay: _builtins.float | None = ...,
         minimum: _builtins.float | None = ...,
+        origin: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_decay", b"_decay", "_minimum", b"_minimum", "decay", b"decay", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decay", b"_decay", "_minimum", b"_minimum", "decay", b"decay", "minimum", b"minimum", "offset", b"offset", "scale", b"scale", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decay", b"_decay", "_minimum", b"_minimum", "decay", b"decay", "minimum", b"minimum", "offset", b"offset", "origin", b"origin", "scale", b"scale", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decay: _TypeAlias = _typing.Literal["decay"]  # noqa: Y015
     _WhichOneofArgType__decay: _TypeAlias = _typing.Literal["_decay", b"_decay"]  # noqa: Y015

@@ -23,16 +23,19 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.type import latlng_pb2 as google_dot_type_dot_latlng__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/venue.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x18google/type/latlng.proto\"\xbd\x01\n\x05Venue\x12\x16\n\x08venue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x05point\x18\x03 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1b\n\x08radius_m\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\ttime_zone\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0b\n\t_radius_m\"\x91\x01\n\x04Zone\x12\x15\n\x07zone_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x07\x63ircles\x18\x03 \x03(\x0b\x32\x11.offers.v1.CircleB\x04\xe2\x41\x01\x02\x12\x17\n\ttime_zone\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"K\n\x06\x43ircle\x12)\n\x06\x63\x65nter\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x16\n\x08radius_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/venue.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x18google/type/latlng.proto\"\xe6\x02\n\x05Venue\x12\x16\n\x08venue_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x05point\x18\x03 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1b\n\x08radius_m\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\ttime_zone\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x32\n\x06labels\x18\x07 \x03(\x0b\x32\x1c.offers.v1.Venue.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x1b\n\ropening_hours\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\'\n\x06travel\x18\t \x01(\x0b\x32\x11.offers.v1.TravelB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_radius_m\"\x8f\x01\n\x06Travel\x12)\n\x04mode\x18\x01 \x01(\x0e\x32\x15.offers.v1.TravelModeB\x04\xe2\x41\x01\x02\x12\x1c\n\tspeed_kmh\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12.\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x42\x0c\n\n_speed_kmh\"\xdf\x01\n\x04Zone\x12\x15\n\x07zone_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x07\x63ircles\x18\x03 \x03(\x0b\x32\x11.offers.v1.CircleB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61reas\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08zone_ids\x18\x07 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xcluded_zone_ids\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\"K\n\x06\x43ircle\x12)\n\x06\x63\x65nter\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x16\n\x08radius_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x02*\x8d\x01\n\nTravelMode\x12\x1b\n\x17TRAVEL_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAVEL_MODE_WALKING\x10\x01\x12\x17\n\x13TRAVEL_MODE_CYCLING\x10\x02\x12\x17\n\x13TRAVEL_MODE_TRANSIT\x10\x03\x12\x17\n\x13TRAVEL_MODE_DRIVING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'offers.v1.venue_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_VENUE_LABELSENTRY']._loaded_options = None
+  _globals['_VENUE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_VENUE'].fields_by_name['venue_id']._loaded_options = None
   _globals['_VENUE'].fields_by_name['venue_id']._serialized_options = b'\342A\001\002'
   _globals['_VENUE'].fields_by_name['title']._loaded_options = None
@@ -45,24 +48,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VENUE'].fields_by_name['time_zone']._serialized_options = b'\342A\001\001'
   _globals['_VENUE'].fields_by_name['country_code']._loaded_options = None
   _globals['_VENUE'].fields_by_name['country_code']._serialized_options = b'\342A\001\001'
+  _globals['_VENUE'].fields_by_name['labels']._loaded_options = None
+  _globals['_VENUE'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
+  _globals['_VENUE'].fields_by_name['opening_hours']._loaded_options = None
+  _globals['_VENUE'].fields_by_name['opening_hours']._serialized_options = b'\342A\001\001'
+  _globals['_VENUE'].fields_by_name['travel']._loaded_options = None
+  _globals['_VENUE'].fields_by_name['travel']._serialized_options = b'\342A\001\001'
+  _globals['_TRAVEL'].fields_by_name['mode']._loaded_options = None
+  _globals['_TRAVEL'].fields_by_name['mode']._serialized_options = b'\342A\001\002'
+  _globals['_TRAVEL'].fields_by_name['speed_kmh']._loaded_options = None
+  _globals['_TRAVEL'].fields_by_name['speed_kmh']._serialized_options = b'\342A\001\001'
+  _globals['_TRAVEL'].fields_by_name['delay']._loaded_options = None
+  _globals['_TRAVEL'].fields_by_name['delay']._serialized_options = b'\342A\001\001'
   _globals['_ZONE'].fields_by_name['zone_id']._loaded_options = None
   _globals['_ZONE'].fields_by_name['zone_id']._serialized_options = b'\342A\001\002'
   _globals['_ZONE'].fields_by_name['title']._loaded_options = None
   _globals['_ZONE'].fields_by_name['title']._serialized_options = b'\342A\001\001'
   _globals['_ZONE'].fields_by_name['circles']._loaded_options = None
-  _globals['_ZONE'].fields_by_name['circles']._serialized_options = b'\342A\001\002'
+  _globals['_ZONE'].fields_by_name['circles']._serialized_options = b'\342A\001\001'
   _globals['_ZONE'].fields_by_name['time_zone']._loaded_options = None
   _globals['_ZONE'].fields_by_name['time_zone']._serialized_options = b'\342A\001\001'
   _globals['_ZONE'].fields_by_name['country_code']._loaded_options = None
   _globals['_ZONE'].fields_by_name['country_code']._serialized_options = b'\342A\001\001'
+  _globals['_ZONE'].fields_by_name['areas']._loaded_options = None
+  _globals['_ZONE'].fields_by_name['areas']._serialized_options = b'\342A\001\001'
+  _globals['_ZONE'].fields_by_name['zone_ids']._loaded_options = None
+  _globals['_ZONE'].fields_by_name['zone_ids']._serialized_options = b'\342A\001\001'
+  _globals['_ZONE'].fields_by_name['excluded_zone_ids']._loaded_options = None
+  _globals['_ZONE'].fields_by_name['excluded_zone_ids']._serialized_options = b'\342A\001\001'
   _globals['_CIRCLE'].fields_by_name['center']._loaded_options = None
   _globals['_CIRCLE'].fields_by_name['center']._serialized_options = b'\342A\001\002'
   _globals['_CIRCLE'].fields_by_name['radius_m']._loaded_options = None
   _globals['_CIRCLE'].fields_by_name['radius_m']._serialized_options = b'\342A\001\002'
-  _globals['_VENUE']._serialized_start=96
-  _globals['_VENUE']._serialized_end=285
-  _globals['_ZONE']._serialized_start=288
-  _globals['_ZONE']._serialized_end=433
-  _globals['_CIRCLE']._serialized_start=435
-  _globals['_CIRCLE']._serialized_end=510
+  _globals['_TRAVELMODE']._serialized_start=938
+  _globals['_TRAVELMODE']._serialized_end=1079
+  _globals['_VENUE']._serialized_start=128
+  _globals['_VENUE']._serialized_end=486
+  _globals['_VENUE_LABELSENTRY']._serialized_start=428
+  _globals['_VENUE_LABELSENTRY']._serialized_end=473
+  _globals['_TRAVEL']._serialized_start=489
+  _globals['_TRAVEL']._serialized_end=632
+  _globals['_ZONE']._serialized_start=635
+  _globals['_ZONE']._serialized_end=858
+  _globals['_CIRCLE']._serialized_start=860
+  _globals['_CIRCLE']._serialized_end=935
 # @@protoc_insertion_point(module_scope)

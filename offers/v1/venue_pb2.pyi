@@ -5,8 +5,10 @@ Places that offers are tied to."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import latlng_pb2 as _latlng_pb2
 import builtins as _builtins
 import sys
@@ -19,11 +21,63 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TravelMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TravelModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TravelMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRAVEL_MODE_UNSPECIFIED: _TravelMode.ValueType  # 0
+    """Not said."""
+    TRAVEL_MODE_WALKING: _TravelMode.ValueType  # 1
+    """On foot."""
+    TRAVEL_MODE_CYCLING: _TravelMode.ValueType  # 2
+    """By bicycle."""
+    TRAVEL_MODE_TRANSIT: _TravelMode.ValueType  # 3
+    """By bus or train."""
+    TRAVEL_MODE_DRIVING: _TravelMode.ValueType  # 4
+    """By car or motorcycle."""
+
+class TravelMode(_TravelMode, metaclass=_TravelModeEnumTypeWrapper):
+    """A means of getting about."""
+
+TRAVEL_MODE_UNSPECIFIED: TravelMode.ValueType  # 0
+"""Not said."""
+TRAVEL_MODE_WALKING: TravelMode.ValueType  # 1
+"""On foot."""
+TRAVEL_MODE_CYCLING: TravelMode.ValueType  # 2
+"""By bicycle."""
+TRAVEL_MODE_TRANSIT: TravelMode.ValueType  # 3
+"""By bus or train."""
+TRAVEL_MODE_DRIVING: TravelMode.ValueType  # 4
+"""By car or motorcycle."""
+Global___TravelMode: _TypeAlias = TravelMode  # noqa: Y015
+
 @_typing.final
 class Venue(_message.Message):
     """A place that serves people: a restaurant, a shop, a kitchen."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     VENUE_ID_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
@@ -31,6 +85,9 @@ class Venue(_message.Message):
     RADIUS_M_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    OPENING_HOURS_FIELD_NUMBER: _builtins.int
+    TRAVEL_FIELD_NUMBER: _builtins.int
     venue_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -43,9 +100,25 @@ class Venue(_message.Message):
     """Its IANA time zone, such as "Europe/Paris". Absent: the zone its position lies in."""
     country_code: _builtins.str
     """Its country as two capital letters of ISO 3166-1, which decides public holidays. Absent: the catalogue's."""
+    opening_hours: _builtins.str
+    """When it is open, in the grammar of `Availability.opening_hours`. Empty: always. Counts for offers with
+    `only_when_open`.
+    """
     @_builtins.property
     def point(self) -> _latlng_pb2.LatLng:
         """Its position on WGS 84, in degrees: latitude from -90 to 90, longitude from -180 to 180."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What kind of place it is, for `VenueSelector`, such as {cuisine: "ramen;sushi"}: at most 32 keys of 1 to 64
+        characters. Several values of a key are separated by semicolons, as in OpenStreetMap; at most 200 characters.
+        """
+
+    @_builtins.property
+    def travel(self) -> Global___Travel:
+        """How one gets there, or how its goods get to the person. Absent: no matter. Counts for offers with
+        `reachable_before_end`.
+        """
 
     def __init__(
         self,
@@ -56,10 +129,13 @@ class Venue(_message.Message):
         radius_m: _builtins.float | None = ...,
         time_zone: _builtins.str = ...,
         country_code: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        opening_hours: _builtins.str = ...,
+        travel: Global___Travel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m", "point", b"point", "radius_m", b"radius_m"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m", "point", b"point", "radius_m", b"radius_m", "travel", b"travel"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m", "country_code", b"country_code", "point", b"point", "radius_m", b"radius_m", "time_zone", b"time_zone", "title", b"title", "venue_id", b"venue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m", "country_code", b"country_code", "labels", b"labels", "opening_hours", b"opening_hours", "point", b"point", "radius_m", b"radius_m", "time_zone", b"time_zone", "title", b"title", "travel", b"travel", "venue_id", b"venue_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__radius_m: _TypeAlias = _typing.Literal["radius_m"]  # noqa: Y015
     _WhichOneofArgType__radius_m: _TypeAlias = _typing.Literal["_radius_m", b"_radius_m"]  # noqa: Y015
@@ -68,8 +144,44 @@ class Venue(_message.Message):
 Global___Venue: _TypeAlias = Venue  # noqa: Y015
 
 @_typing.final
+class Travel(_message.Message):
+    """How long a way takes: `delay` plus 1.3 times the straight distance (the mean detour of streets) at the speed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    SPEED_KMH_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    mode: Global___TravelMode.ValueType
+    """The means."""
+    speed_kmh: _builtins.float
+    """Its speed in kilometres per hour, over 0 and at most 300. Absent: walking 5, cycling 15, transit 18, driving 30."""
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """What passes before one is on the way, or the goods are ready: whole seconds from 0 to 24 hours. Absent: 0."""
+
+    def __init__(
+        self,
+        *,
+        mode: Global___TravelMode.ValueType = ...,
+        speed_kmh: _builtins.float | None = ...,
+        delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_speed_kmh", b"_speed_kmh", "delay", b"delay", "speed_kmh", b"speed_kmh"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_speed_kmh", b"_speed_kmh", "delay", b"delay", "mode", b"mode", "speed_kmh", b"speed_kmh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__speed_kmh: _TypeAlias = _typing.Literal["speed_kmh"]  # noqa: Y015
+    _WhichOneofArgType__speed_kmh: _TypeAlias = _typing.Literal["_speed_kmh", b"_speed_kmh"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speed_kmh) -> _WhichOneofReturnType__speed_kmh | None: ...
+
+Global___Travel: _TypeAlias = Travel  # noqa: Y015
+
+@_typing.final
 class Zone(_message.Message):
-    """A named area shared by offers. A position is in the zone when it is in any of its circles."""
+    """A named area shared by offers. A position is in the zone when it is in any of its circles, areas or zones, and in none
+    of those it excludes.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -78,17 +190,37 @@ class Zone(_message.Message):
     CIRCLES_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    AREAS_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_ZONE_IDS_FIELD_NUMBER: _builtins.int
     zone_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
     """The name people know it by: at most 200 characters."""
     time_zone: _builtins.str
-    """Its IANA time zone. Absent: the zone its first circle's centre lies in."""
+    """Its IANA time zone. Absent: that of the position of the circle or area that holds the location."""
     country_code: _builtins.str
     """Its country as two capital letters of ISO 3166-1, which decides public holidays. Absent: the catalogue's."""
     @_builtins.property
     def circles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Circle]:
-        """What it covers: at least one circle."""
+        """Circles it covers. At least one circle, area or zone is needed."""
+
+    @_builtins.property
+    def areas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Areas it covers, each a GeoJSON text (RFC 7946) of a Polygon or MultiPolygon, or of a Feature or FeatureCollection of
+        them: positions are [longitude, latitude] in degrees on WGS 84, edges are straight in longitude and latitude, holes
+        are outside. In documents the GeoJSON may stand as it is, without quotes. A position on an edge belongs to the area
+        to its east or, on an edge along a parallel, to its north, so that areas side by side share none and miss none. An
+        edge over more than 180 degrees of longitude is taken to go the other way, across the antimeridian.
+        """
+
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other zones it covers, without what those exclude. A zone cannot, by way of others, cover itself."""
+
+    @_builtins.property
+    def excluded_zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Zones cut out of it. A zone cut out cannot exclude zones itself."""
 
     def __init__(
         self,
@@ -98,10 +230,13 @@ class Zone(_message.Message):
         circles: _abc.Iterable[Global___Circle] | None = ...,
         time_zone: _builtins.str = ...,
         country_code: _builtins.str = ...,
+        areas: _abc.Iterable[_builtins.str] | None = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
+        excluded_zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["circles", b"circles", "country_code", b"country_code", "time_zone", b"time_zone", "title", b"title", "zone_id", b"zone_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["areas", b"areas", "circles", b"circles", "country_code", b"country_code", "excluded_zone_ids", b"excluded_zone_ids", "time_zone", b"time_zone", "title", b"title", "zone_id", b"zone_id", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
