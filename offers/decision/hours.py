@@ -4,6 +4,7 @@ The state of all schedules is worked out once per minute and person's time zone 
 Weekly schedules are worked out by a compiled loop; others by the opening-hours library, and only once one is asked for.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
@@ -36,6 +37,8 @@ class HoursAt(NamedTuple):
     begin: int
     """Seconds between which they hold."""
     end: int
+    time_zone: str
+    """Whose they are; "" where they are the same for all persons."""
 
 
 class HoursBook:
@@ -61,11 +64,11 @@ class HoursBook:
         hours = self._instants.get((instant, time_zone))
         if hours is None:
             hours = self._instants[instant, time_zone] = self._work_out(instant, time_zone)
+        with contextlib.suppress(KeyError):  # another thread may have let it go
+            self._instants.move_to_end((instant, time_zone))
             while len(self._instants) > self._most:
                 self._instants.popitem(last=False)
-        else:
-            self._instants.move_to_end((instant, time_zone))
-        return HoursAt(hours, instant, end)
+        return HoursAt(hours, instant, end, time_zone)
 
     def look_up(self, hours: Record, numbers: Sequence[int], second: int, time_zone: str) -> None:
         """Fill in the states of some schedules that are UNKNOWN."""

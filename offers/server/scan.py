@@ -74,7 +74,7 @@ class Fact(IntEnum):
     key_size = 5
     """Bytes of the key; -1: the request is not a usual one."""
     surface = 6
-    """Place of the known surface that has the key, or -1."""
+    """Place of the known surface that has the key, where the decision's id is wanted."""
 
 
 def scan_record() -> Record:
@@ -250,10 +250,10 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 @njit
 def _span(data: bytes, at: int, end: int) -> tuple[int, int]:
     """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
-    size, at = _varint(data, at, end)
-    if at < 0 or size < 0 or size > end - at:
+    size, begin = _varint(data, at, end)
+    if begin < 0 or begin - at > 5 or size > end - begin:  # protobuf refuses longer lengths
         return 0, -1
-    return at, at + size
+    return begin, begin + size
 
 
 @njit
