@@ -12,6 +12,7 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from offers.decision.engine import Engine, decide
+from offers.decision.location import spread
 from offers.decision.records import Outcome, Record, Scratch, Table, address_of, f8, i4, i8, u1
 from offers.model.query import Query
 from offers.server.limits import MAX_REQUEST_BYTES
@@ -37,7 +38,6 @@ SURFACE = np.dtype(
         ("version", "i8"),
         ("clock", "i4"),
         ("strategy", "i4"),
-        ("most", "i4"),
         ("chains", "i4"),
         ("key_size", "i4"),
         ("full", "u1"),
@@ -95,7 +95,7 @@ class KnownSurfaces:
             self._record.arrays["key"][place * KEY_BYTES :][: len(key)] = key
             self._record.arrays["surface"][place] = (
                 hashed, engine.columns.table, resolved.terms.table, engine.version, clock, resolved.strategy,
-                resolved.most, engine.chains, len(key), query.surface.full, 1,
+                engine.chains, len(key), query.surface.full, 1,
             )  # fmt: skip
         return True
 
@@ -158,9 +158,10 @@ def answer(
     if facts[Fact.id_end] > facts[Fact.id_begin] and not has_id:
         facts[Fact.surface] = place
         return ID_WANTED
+    sigma, growth = spread(numbers[2], facts[Fact.observed], facts[Fact.movement], time)
     count = decide(
-        surface.columns, clock.hours, scratch, surface.terms, surface.strategy, surface.most,
-        numbers[0], numbers[1], time, facts[Fact.seed], facts[Fact.seeded],
+        surface.columns, clock.hours, scratch, surface.terms, surface.strategy,
+        numbers[0], numbers[1], sigma, growth, time, facts[Fact.seed], facts[Fact.seeded],
     )  # fmt: skip
     if count < 0:
         return LONG_WAY

@@ -1,0 +1,116 @@
+"""Whether, or how likely, a person is inside the place of an entry, and how far they may move before that changes.
+
+The place of an entry is a circle, an area or everywhere, without the zones cut out of it. A circle alone has a formula;
+for areas and what is cut out, the share of points spread over the location's distribution is taken.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from offers.catalogue.snapshot import NO_SHAPE
+from offers.decision.areas import clearance, inside as in_area
+from offers.decision.location import CERTAIN, POINTS, earth_centred, point_around, probability_in_circle
+from offers.decision.records import Table, centres_of, excluded_of, extras_of
+
+NOWHERE = -1
+"""In place of a site: the entry is shown everywhere."""
+FAR_M = 20_000.0
+"""The farthest one is ever said to be from the edge of an area: measuring farther takes longer."""
+DENSITY = math.sqrt(2 * math.pi)
+"""Per metre moved, a probability changes by no more than 1 / (DENSITY * sigma)."""
+
+
+@njit(error_model="numpy")
+def located(
+    columns: Table, number: int, site: int, latitude: float, longitude: float, sigma: float, growth: float, cap: float
+) -> tuple[float, float, float]:
+    """How likely one is inside the place of the entries at a site with the EXTRA of this number.
+
+    Returns the probability (0 or 1 where the location is exact), metres one may move before it passes `min_inside` (0
+    or less: perhaps none; what is over `cap` is of no use), and by how many metres a second these grow less.
+    """
+    extra = extras_of(columns)[number]
+    x, y, z = earth_centred(latitude, longitude)
+    cap = min(cap, FAR_M) + 2 * CERTAIN * sigma
+    inside, clear = True, math.inf
+    if site != NOWHERE:
+        centre = centres_of(columns)[site]
+        inside, clear = _part(columns, centre, extra.shape, latitude, longitude, x, y, z, cap)
+        if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
+            return _in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
+    cut_out, beyond = False, 0.0
+    for place in range(extra.excluded_first, extra.excluded_last):
+        cut = excluded_of(columns)[place]
+        within, edge = _part(columns, cut, cut.shape, latitude, longitude, x, y, z, cap)
+        if within:
+            cut_out, beyond = True, max(beyond, edge)
+        elif inside:
+            clear = min(clear, edge)
+    if cut_out:  # it stays so as long as the one or the other does
+        clear = beyond if inside else max(clear, beyond)
+        inside = False
+    if (sigma == 0.0 and growth == 0.0) or clear == math.inf:
+        return (1.0 if inside else 0.0), clear, 0.0
+    chance = 1.0 if inside else 0.0
+    if clear < CERTAIN * sigma:
+        hits = 0
+        for point in range(POINTS):
+            phi, lam = point_around(latitude, longitude, sigma, point)
+            hits += _holds(columns, extra, site, phi, lam)
+        chance = hits / POINTS
+    qualifies = chance >= extra.min_inside
+    away = extra.rings_inside if qualifies else extra.rings_outside
+    return chance, (clear if inside == qualifies else 0.0) - away * sigma, away * growth
+
+
+@njit(error_model="numpy")
+def _in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: float) -> tuple[float, float, float]:
+    """The same for a circle alone and an uncertain location, `depth` metres inside its edge."""
+    chance = probability_in_circle(reach - depth, reach, sigma)
+    if chance >= extra.min_inside:
+        slack, away = depth - extra.depth * sigma, extra.depth
+    else:
+        slack, away = -depth - extra.fringe * sigma, extra.fringe
+    if growth == 0.0:
+        slack = max(slack, abs(chance - extra.min_inside) * DENSITY * sigma)
+    return chance, slack, away * growth
+
+
+@njit(error_model="numpy")
+def _part(
+    columns: Table, centre: np.void, shape: int, latitude: float, longitude: float, x: float, y: float, z: float,
+    cap: float,
+) -> tuple[bool, float]:  # fmt: skip
+    """Whether a position is in a circle or area, and metres to its edge at least."""
+    dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
+    depth = centre.reach - math.sqrt(dx * dx + dy * dy + dz * dz)
+    if shape == NO_SHAPE or depth < -cap:
+        return depth >= 0, abs(depth)
+    if depth < 0:
+        return False, max(-depth, clearance(columns, shape, latitude, longitude, cap))
+    return in_area(columns, shape, latitude, longitude), clearance(columns, shape, latitude, longitude, cap)
+
+
+@njit(error_model="numpy")
+def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
+    """Whether a position is in the place of an entry."""
+    x, y, z = earth_centred(latitude, longitude)
+    if site != NOWHERE and not _inside(columns, centres_of(columns)[site], extra.shape, latitude, longitude, x, y, z):
+        return False
+    for place in range(extra.excluded_first, extra.excluded_last):
+        cut = excluded_of(columns)[place]
+        if _inside(columns, cut, cut.shape, latitude, longitude, x, y, z):
+            return False
+    return True
+
+
+@njit(error_model="numpy")
+def _inside(
+    columns: Table, centre: np.void, shape: int, latitude: float, longitude: float, x: float, y: float, z: float
+) -> bool:
+    dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
+    if dx * dx + dy * dy + dz * dz > centre.reach * centre.reach:
+        return False
+    return shape == NO_SHAPE or in_area(columns, shape, latitude, longitude)
