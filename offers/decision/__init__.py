@@ -8,6 +8,7 @@ from pathlib import Path
 import numba
 
 SOURCES = ("decision/engine.py", "decision/kernels.py", "decision/records.py", "decision/hours.py",
+           "decision/areas.py", "catalogue/areas.py", "catalogue/shapes.py",
            "catalogue/geometry.py", "catalogue/schedules.py", "catalogue/snapshot.py", "model/query.py",
            "server/answer.py", "server/wire.py", "server/scan.py", "server/limits.py")  # fmt: skip
 """What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a

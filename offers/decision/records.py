@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, OFFER, STRATEGY
+from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, OFFER, SHAPE, STRATEGY, VERTEX
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
@@ -184,6 +184,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
+_SHAPE, _VERTEX = SHAPE, VERTEX
 
 
 @njit
@@ -249,3 +250,17 @@ def offers_of(table: Table) -> NDArray[np.void]:
     """The offers of a snapshot's columns."""
     place = Column.offer
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _OFFER)
+
+
+@njit
+def shapes_of(table: Table) -> NDArray[np.void]:
+    """The shapes of a snapshot's columns."""
+    place = Column.shape
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SHAPE)
+
+
+@njit
+def vertices_of(table: Table) -> NDArray[np.void]:
+    """The vertices of a snapshot's shapes."""
+    place = Column.shape_vertex
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VERTEX)
