@@ -22,6 +22,7 @@ from offers.catalogue.check import Checked, check, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.layout import Gathered, calendar, lay_out
 from offers.catalogue.schedules import NEVER, Schedule
+from offers.catalogue.shapes import pack
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, NO_WINDOWS
 from offers.errors import CatalogError, Problem
 from offers.v1.offer_pb2 import Benefit, Offer, Redemption, Target
@@ -213,6 +214,7 @@ class _Builder:
         return {
             **lay_out(self._gathered),
             **calendar(list(self._schedules), self._zone_names()),
+            **pack([]),
             "strategies": np.array(strategies, snapshot.STRATEGY),
         }
 

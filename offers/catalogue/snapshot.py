@@ -111,6 +111,23 @@ OFFER = np.dtype(
 )
 """What only the offers chosen are asked."""
 
+SHAPE = np.dtype(
+    [
+        ("west", "f8"),  # its bounding box in degrees; longitudes from -180 to 540
+        ("south", "f8"),
+        ("east", "f8"),
+        ("north", "f8"),
+        ("vertex_first", "i8"),  # where it begins in shape_vertex
+        ("row_first", "i8"),  # in shape_row
+        ("cell_first", "i8"),  # in shape_cell
+        ("side", "i4"),  # rows, and columns, of its raster
+        ("padding", "i4"),  # to a line of the processor's cache
+    ]
+)
+"""A polygon or multipolygon; see areas.py and shapes.py."""
+
+VERTEX = np.dtype([("longitude", "f8"), ("latitude", "f8")])
+
 COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "offer": OFFER,
     "wire": "u1",  # the fields of offers.v1.Proposition that never change, serialised, offer by offer
@@ -146,6 +163,15 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "zone_start": "i8",  # UTC second from which the offset holds
     "zone_offset": "i4",  # seconds to add to UTC
     "strategies": STRATEGY,
+    # Per shape. An edge goes from a vertex to the next; rings are closed, and no edge joins two of them.
+    "shape": SHAPE,
+    "shape_vertex": VERTEX,  # in degrees, multiples of areas.GRAIN
+    # Per shape, from its row_first: where each raster row's edges begin, and where the last one's end, as places from
+    # there on; then the edges of each row from south to north, as places from its vertex_first on.
+    "shape_row": "i4",
+    # Per shape, row by row from the south-west: 0 where the cell has an edge; else 2 x steps to the next cell that has
+    # one (as a chess king goes; 127 at most), + 1 inside.
+    "shape_cell": "u1",
 }
 
 

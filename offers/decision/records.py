@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, STRATEGY
+from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, SHAPE, STRATEGY, VERTEX
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
@@ -215,7 +215,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _EXCLUDED = EXTRA, EXCLUDED
+_EXTRA, _EXCLUDED, _SHAPE, _VERTEX = EXTRA, EXCLUDED, SHAPE, VERTEX
 
 
 @njit
@@ -295,3 +295,17 @@ def excluded_of(table: Table) -> NDArray[np.void]:
     """What is cut out, of a snapshot's columns."""
     place = Column.excluded
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _EXCLUDED)
+
+
+@njit
+def shapes_of(table: Table) -> NDArray[np.void]:
+    """The shapes of a snapshot's columns."""
+    place = Column.shape
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SHAPE)
+
+
+@njit
+def vertices_of(table: Table) -> NDArray[np.void]:
+    """The vertices of a snapshot's shapes."""
+    place = Column.shape_vertex
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VERTEX)

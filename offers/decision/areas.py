@@ -1,0 +1,225 @@
+"""Whether a position is in an area, how far its edge is, and how likely somebody about there is inside.
+
+Works on the shapes that catalogue/shapes.py compiles. A position is read in each frame of longitudes a shape has.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from offers.catalogue.areas import ROUNDER, TOP
+from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M
+from offers.catalogue.shapes import cell_of, crosses
+from offers.decision.records import Column, Table, i4, shapes_of, u1, vertices_of
+
+CIRCLES, SPOKES = 16, 16
+POINTS = CIRCLES * SPOKES
+"""Points that stand for where somebody may be: on circles that split a normal distribution into equal parts."""
+RADII = np.sqrt(-2 * np.log(1 - (np.arange(CIRCLES) + 0.5) / CIRCLES))
+"""Radii of the circles, as multiples of the standard deviation."""
+_TURNS = 2 * np.pi * (np.arange(SPOKES) + np.array([[0.0], [0.5]])) / SPOKES
+NORTH, EAST = np.cos(_TURNS), np.sin(_TURNS)
+"""Directions of the points on circles of even and of odd number."""
+_STRETCH = 1.001
+"""No way on the ground to one of these points is longer than its radius times this: from the tangent plane to the
+ellipsoid it gets shorter, but for the angle of at most 0.2 degrees between upright and away from the centre."""
+
+_EDGES_LOOKED_AT = 256
+"""Edges after which a distance is bounded rather than found: a microsecond."""
+_ROUNDING_M = 1e-6
+_M_FLATTENS = 0.021
+"""The radius of curvature along the meridian changes by less than this part of itself per radian of latitude."""
+_HALF_TURN = math.pi / 2
+
+
+@njit(error_model="numpy")
+def inside(columns: Table, shape: int, latitude: float, longitude: float) -> bool:
+    """Whether a position in degrees is in a shape: see catalogue.areas.contains."""
+    box = shapes_of(columns)[shape]
+    y = min((latitude + ROUNDER) - ROUNDER, TOP)
+    if not box.south <= y < box.north:
+        return False
+    x = (longitude + ROUNDER) - ROUNDER
+    x += 360.0 * math.ceil((box.west - x) / 360.0)
+    while x < box.east:
+        if _is_odd(columns, shape, x, y):
+            return True
+        x += 360.0
+    return False
+
+
+@njit(error_model="numpy")
+def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
+    """Whether an odd number of edges lies to the east of a position within the box."""
+    box = shapes_of(columns)[shape]
+    row, column = cell_of(y, box.south, box.north, box.side), cell_of(x, box.west, box.east, box.side)
+    cell = u1(columns, Column.shape_cell)[box.cell_first + row * box.side + column]
+    if cell:
+        return (cell & 1) != 0
+    rows, vertices = i4(columns, Column.shape_row), vertices_of(columns)
+    odd = False
+    for place in range(rows[box.row_first + row], rows[box.row_first + row + 1]):
+        first = box.vertex_first + rows[box.row_first + place]
+        one, other = vertices[first], vertices[first + 1]
+        if crosses(one.longitude, one.latitude, other.longitude, other.latitude, x, y):
+            odd = not odd
+    return odd
+
+
+@njit(error_model="numpy")
+def clearance(columns: Table, shape: int, latitude: float, longitude: float, cap_m: float) -> float:
+    """Metres along the ground to a shape's edge: never more than there are, and at most `cap_m`.
+
+    Exact to 1 % for edges within some kilometres, unless hundreds of other edges are near, or a pole.
+
+    A way on the ellipsoid is no shorter than its picture on a plane whose scales are the least ones the way meets. Up
+    to c metres away these are less than those here by a factor r(c). With D metres to the edge by the scales from
+    here, the way has more than c metres or, if not, at least r(c) D.
+    """
+    phi = math.radians(latitude)
+    sine, cosine = abs(math.sin(phi)), max(math.cos(phi), 1e-16)
+    curved = 1 - ECCENTRICITY_2 * sine * sine
+    normal = EQUATORIAL_RADIUS_M / math.sqrt(curved)
+    per_longitude = math.radians(normal * cosine)
+    per_latitude = math.radians(normal * (1 - ECCENTRICITY_2) / curved)
+    away = _to_edge(columns, shape, latitude, longitude, per_longitude, per_latitude, 2 * cap_m)
+    within = away / (1 + away * sine / cosine / LEAST_RADIUS_M)
+    within = min(within, LEAST_RADIUS_M * (_HALF_TURN - abs(phi)) / 2)
+    turn = max(within, 0.0) / LEAST_RADIUS_M
+    ratio = min(1 - turn * turn / 2 - turn * sine / cosine, 1 - _M_FLATTENS * turn)
+    return min(max(min(within, ratio * away) - _ROUNDING_M, 0.0), cap_m)
+
+
+@njit(error_model="numpy")
+def _to_edge(
+    columns: Table, shape: int, latitude: float, longitude: float, per_longitude: float, per_latitude: float, most: float
+) -> float:
+    """Metres to the edge on a plane with these scales, metres per degree: at most `most`, and never more than it is."""
+    box = shapes_of(columns)[shape]
+    south, north = (box.south - latitude) * per_latitude, (latitude - box.north) * per_latitude
+    for turn in range(-1, 3):
+        x = longitude + 360.0 * turn
+        across = max((box.west - x) * per_longitude, (x - box.east) * per_longitude, 0.0)
+        along = max(south, north, 0.0)
+        least = math.sqrt(across * across + along * along)
+        if least < most:
+            most = min(most, max(least, _to_edge_of_frame(columns, shape, latitude, x, per_longitude, per_latitude, most)))
+    return most
+
+
+@njit(error_model="numpy")
+def _to_edge_of_frame(
+    columns: Table, shape: int, y: float, x: float, per_longitude: float, per_latitude: float, most: float
+) -> float:
+    """The same, with the longitude as it stands. Looks at rows ever farther away until none can hold a nearer edge."""
+    box = shapes_of(columns)[shape]
+    side, height = box.side, (box.north - box.south) / box.side
+    row = cell_of(max(y, box.south), box.south, box.north, side)
+    least = 0.0
+    if box.south <= y <= box.north and box.west <= x <= box.east:
+        column, width = cell_of(x, box.west, box.east, side), (box.east - box.west) / side
+        steps = u1(columns, Column.shape_cell)[box.cell_first + row * side + column] >> 1
+        if steps:  # the edge is outside of the rectangle of cells fewer steps away
+            left, low = x - box.west - column * width, y - box.south - row * height
+            least = min(
+                (min(left, width - left) + (steps - 1) * width) * per_longitude,
+                (min(low, height - low) + (steps - 1) * height) * per_latitude,
+            )
+            if least >= most:
+                return most
+    rows, vertices = i4(columns, Column.shape_row), vertices_of(columns)
+    nearest = most * most
+    looked_at = 0
+    for step in range(side):
+        for near in range(row - step, row + step + 1, max(2 * step, 1)):
+            if not 0 <= near < side:
+                continue
+            begin, end = rows[box.row_first + near], rows[box.row_first + near + 1]
+            looked_at += end - begin
+            for place in range(begin, end):
+                first = box.vertex_first + rows[box.row_first + place]
+                one, other = vertices[first], vertices[first + 1]
+                nearest = min(
+                    nearest,
+                    _squared_to_segment(
+                        (one.longitude - x) * per_longitude,
+                        (one.latitude - y) * per_latitude,
+                        (other.longitude - x) * per_longitude,
+                        (other.latitude - y) * per_latitude,
+                    ),
+                )
+        gap = math.inf  # to rows not looked at
+        if row - step > 0:
+            gap = y - (box.south + (row - step) * height)
+        if row + step + 1 < side:
+            gap = min(gap, box.south + (row + step + 1) * height - y)
+        gap = max(gap, 0.0) * per_latitude
+        if gap * gap >= nearest:
+            break
+        if looked_at > _EDGES_LOOKED_AT:
+            return max(gap, least)
+    return max(math.sqrt(nearest), least)
+
+
+@njit(error_model="numpy")
+def _squared_to_segment(x0: float, y0: float, x1: float, y1: float) -> float:
+    """The square of the distance of a segment from the origin."""
+    dx, dy = x1 - x0, y1 - y0
+    length = dx * dx + dy * dy
+    share = min(max(-(x0 * dx + y0 * dy) / length, 0.0), 1.0) if length > 0 else 0.0
+    x, y = x0 + share * dx, y0 + share * dy
+    return x * x + y * y
+
+
+@njit(error_model="numpy")
+def probability(columns: Table, shape: int, latitude: float, longitude: float, sigma_m: float) -> float:
+    """The share of `points_around` a position that are in a shape."""
+    here = inside(columns, shape, latitude, longitude)
+    sure = clearance(columns, shape, latitude, longitude, sigma_m * RADII[CIRCLES - 1] * _STRETCH)
+    phi = math.radians(latitude)
+    sine, cosine = math.sin(phi), math.cos(phi)
+    normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * sine * sine)
+    count = 0
+    for circle in range(CIRCLES):
+        radius = sigma_m * RADII[circle]
+        if radius * _STRETCH <= sure:
+            count += SPOKES if here else 0
+            continue
+        for spoke in range(SPOKES):
+            point = _moved(
+                longitude, sine, cosine, normal, radius * NORTH[circle % 2, spoke], radius * EAST[circle % 2, spoke]
+            )
+            count += inside(columns, shape, point[0], point[1])
+    return count / POINTS
+
+
+@njit(error_model="numpy")
+def _moved(
+    longitude: float, sine: float, cosine: float, normal: float, north: float, east: float
+) -> tuple[float, float]:
+    """Latitude and longitude of what stands over a point of the tangent plane, so many metres north and east."""
+    outward = normal * cosine - north * sine
+    up = normal * (1 - ECCENTRICITY_2) * sine + north * cosine
+    latitude = math.degrees(math.atan2(up, (1 - ECCENTRICITY_2) * math.hypot(outward, east)))
+    turned = longitude + math.degrees(math.atan2(east, outward))
+    if turned > 180.0:
+        turned -= 360.0
+    elif turned < -180.0:
+        turned += 360.0
+    return latitude, turned
+
+
+def points_around(latitude: float, longitude: float, sigma_m: float) -> list[tuple[float, float]]:
+    """Latitudes and longitudes of POINTS equally likely positions, normally distributed around one.
+
+    `sigma_m` is the standard deviation in metres to the north and to the east.
+    """
+    phi = math.radians(latitude)
+    sine, cosine = math.sin(phi), math.cos(phi)
+    normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * sine * sine)
+    return [
+        _moved.py_func(longitude, sine, cosine, normal, sigma_m * radius * north, sigma_m * radius * east)
+        for circle, radius in enumerate(RADII.tolist())
+        for north, east in zip(NORTH[circle % 2].tolist(), EAST[circle % 2].tolist(), strict=True)
+    ]
