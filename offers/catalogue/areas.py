@@ -77,7 +77,9 @@ def parse(text: str) -> list[Part]:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        fix = "write GeoJSON such as {type: Polygon, coordinates: [[[2.3, 48.8], [2.4, 48.8], [2.4, 48.9], [2.3, 48.8]]]}"
+        fix = (
+            "write GeoJSON such as {type: Polygon, coordinates: [[[2.3, 48.8], [2.4, 48.8], [2.4, 48.9], [2.3, 48.8]]]}"
+        )
         raise AreaError([Flaw((), f"is not JSON: {error}", fix)]) from None
     flaws: list[Flaw] = []
     parts = list(_read(value, (), 0, flaws))
@@ -228,7 +230,9 @@ def _unwrapped(ring: Ring, path: Path, flaws: list[Flaw]) -> Ring | None:
         return None
     longitudes = ring[0, 0] + np.concatenate([[0.0], np.cumsum(short)])
     if _on_a_line(longitudes - longitudes[0], ring[:, 1] - ring[0, 1]):
-        flaws.append(Flaw(path, f"has no area: all of it is on one line, at {_at(*ring[0])}", "draw three corners or more"))
+        flaws.append(
+            Flaw(path, f"has no area: all of it is on one line, at {_at(*ring[0])}", "draw three corners or more")
+        )
         return None
     if np.ptp(longitudes) > 360:
         flaws.append(Flaw(path, "goes around the earth and over itself", "split it into polygons side by side"))
@@ -297,7 +301,7 @@ _NUMBERS = frozenset({int, float})
 
 
 def _without_repeats(ring: Ring) -> Ring:
-    return ring[np.append(True, (np.diff(ring, axis=0) != 0).any(axis=1))]  # noqa: FBT003 - the first stays
+    return ring[np.append(True, (np.diff(ring, axis=0) != 0).any(axis=1))]
 
 
 def _turned(longitude: float) -> float:

@@ -13,19 +13,20 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
-from google.type.latlng_pb2 import LatLng
 from numpy.typing import NDArray
 from tzfpy import get_tz
 
 from offers.catalogue import snapshot
 from offers.catalogue.check import Checked, check, definitions
 from offers.catalogue.document import files, read
+from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
+from offers.catalogue.places import NO_CUTS, Place, Places
 from offers.catalogue.schedules import NEVER, Schedule
 from offers.catalogue.shapes import pack
-from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, NO_WINDOWS
+from offers.catalogue.snapshot import EVERYWHERE, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.errors import CatalogError, Problem
-from offers.v1.offer_pb2 import Benefit, Offer, Redemption, Target
+from offers.v1.offer_pb2 import Benefit, Offer, Redemption
 from offers.v1.offer_service_pb2 import Proposition
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
@@ -34,7 +35,11 @@ DEFAULT_LEVER: Final = 0.5
 DEFAULT_TIME_ZONE: Final = "UTC"
 DEFAULT_NEARNESS: Final = Decay(shape=Decay.SHAPE_GAUSS, scale=1000)
 DEFAULT_TIMELINESS: Final = Decay(shape=Decay.SHAPE_EXP, scale=7200, minimum=0.25)
-DEFAULT_NEARNESS_WITHOUT_DISTANCE: Final = 0.5
+DEFAULT_SHARES: Final = {
+    "nearness_without_distance": 0.5, "outside_daypart": 0.5, "missing_location": 0.5, "unreachable": 0.1,
+}  # fmt: skip
+"""What strategies leave out, in the order of snapshot.STRATEGY."""
+FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability")
 DEFAULT_DECAY: Final = 0.5
 DEFAULT_MINIMUM: Final = 1e-6
 
@@ -94,13 +99,7 @@ class _Builder:
         self._time_zone = catalog.time_zone or DEFAULT_TIME_ZONE
         self._placements = checked.placements
         self._strategies = checked.ranking_strategies
-        self._venues = {venue_id: number for number, venue_id in enumerate(checked.venues)}
         venues = checked.venues.values()
-        self._venue_reach = [venue.radius_m for venue in venues]
-        # A place's time zone is looked up when hours need it: most catalogues have far more venues than hours.
-        self._venue_zones = [venue.time_zone for venue in venues]
-        self._venue_countries = [venue.country_code or catalog.country_code for venue in venues]
-        self._zones = checked.zones
         self._terms: dict[Terms, int] = {}
         self._schedules: dict[Schedule, int] = {}
         self._schedule_numbers: dict[_Hours, tuple[int, int]] = {}
@@ -109,6 +108,9 @@ class _Builder:
             longitudes=array("d", [venue.point.longitude for venue in venues]),
             venue_ids=list(checked.venues),
         )
+        self._places = Places(checked, self._gathered)
+        self._names: dict[str, int] = {"": NO_NAME}
+        self._extras: dict[Extra, int] = {Extra(): 0}
 
     def add(self, offer: Offer) -> None:
         # A million offers pass here: a field is read once, and what an offer lacks is not looked into.
@@ -121,6 +123,9 @@ class _Builder:
         column["value"].append(offer.value if offer.HasField("value") else DEFAULT_VALUE)
         column["lever"].append(offer.lever if offer.HasField("lever") else DEFAULT_LEVER)
         column["fallback"].append(offer.fallback)
+        for name in ("brand", "category", "exclusion_group"):
+            text = getattr(offer, name)
+            column[name].append(self._names.setdefault(text, len(self._names)) if text else NO_NAME)
         redeem_start, redeem_end = _span(redemption.window) if redemption else (0, NEVER)
         column["redeem_start"].append(redeem_start)
         column["redeem_end"].append(redeem_end)
@@ -142,58 +147,41 @@ class _Builder:
         hours = None
         if shown or used:
             hours = _Hours(shown, used, required, availability.time_zone, availability.country_code)
-        self._add_entries(offer.target, hours)
+        self._add_entries(offer, hours)
 
-    def _add_entries(self, target: Target, hours: "_Hours | None") -> None:
-        if target.everywhere:
-            self._add_entry(hours, EVERYWHERE, -1, NO_VENUE, 0.0, "", self._catalog.country_code)
-            return
-        radius = target.radius_m if target.HasField("radius_m") else None
-        for venue_id in target.venue_ids[:]:
-            number = self._venues[venue_id]
-            reach = self._venue_reach[number] if radius is None else radius
-            country = self._venue_countries[number]
-            self._add_entry(hours, AROUND_POINT, number, number, reach, self._venue_zones[number], country)
-        for circle in target.circles[:]:
-            place = self._add_place(circle.center)
-            self._add_entry(hours, AROUND_POINT, place, NO_VENUE, circle.radius_m, "", self._catalog.country_code)
-        for zone_id in target.zone_ids[:]:
-            zone = self._zones[zone_id]
-            center = zone.circles[0].center
-            time_zone = zone.time_zone or _zone_at(center.longitude, center.latitude)
-            for circle in zone.circles:
-                place = self._add_place(circle.center)
-                country = zone.country_code or self._catalog.country_code
-                self._add_entry(hours, IN_ZONE, place, NO_VENUE, circle.radius_m, time_zone, country)
+    def _add_entries(self, offer: Offer, hours: "_Hours | None") -> None:
+        """Add the places of the offer added last."""
+        column, number = self._gathered.entry, len(self._gathered.ids) - 1
+        rules = rules_of(offer)
+        for place in self._places.of(offer.target):
+            schedule = redeem_schedule = daypart_schedule = NO_SCHEDULE
+            if hours:
+                schedule, redeem_schedule = self._schedules_at(place, hours)
+            extra = 0
+            if rules or place.shape != NO_SHAPE or place.cuts != NO_CUTS or daypart_schedule != NO_SCHEDULE:
+                one = extra_of(rules or NO_RULES, place, daypart_schedule)
+                extra = self._extras.setdefault(one, len(self._extras))
+            column["offer"].append(number)
+            column["kind"].append(place.kind)
+            column["place"].append(place.number)
+            column["venue"].append(place.venue)
+            column["radius"].append(place.radius_m)
+            column["reach"].append(place.reach_m)
+            column["schedule"].append(schedule)
+            column["redeem_schedule"].append(redeem_schedule)
+            column["extra"].append(extra)
 
-    def _add_place(self, point: LatLng) -> int:
-        self._gathered.latitudes.append(point.latitude)
-        self._gathered.longitudes.append(point.longitude)
-        return len(self._gathered.latitudes) - 1
-
-    def _add_entry(
-        self, hours: "_Hours | None", kind: int, place: int, venue: int, reach: float, time_zone: str, country: str
-    ) -> None:
-        """Add a place of the offer added last; `time_zone` and `country` are those of the place."""
-        schedule = redeem_schedule = NO_SCHEDULE
-        if hours:
-            zone = hours.time_zone or time_zone
-            if not zone and place >= 0:
-                gathered = self._gathered
-                zone = _zone_at(gathered.longitudes[place], gathered.latitudes[place]) or self._time_zone
-            here = _Hours(hours.shown, hours.used, hours.required, zone, hours.country_code or country)
-            numbers = self._schedule_numbers.get(here)
-            if numbers is None:
-                numbers = self._schedule_numbers[here] = self._add_schedules(here)
-            schedule, redeem_schedule = numbers
-        column = self._gathered.entry
-        column["offer"].append(len(self._gathered.ids) - 1)
-        column["kind"].append(kind)
-        column["place"].append(place)
-        column["venue"].append(venue)
-        column["radius"].append(reach)
-        column["schedule"].append(schedule)
-        column["redeem_schedule"].append(redeem_schedule)
+    def _schedules_at(self, place: Place, hours: "_Hours") -> tuple[int, int]:
+        """The schedules that say when an offer may be shown at a place, and when it may be used."""
+        # A place's time zone is looked up when hours need it: most catalogues have far more venues than hours.
+        zone = hours.time_zone or place.time_zone
+        if not zone and place.kind != EVERYWHERE:
+            zone = _zone_at(place.longitude, place.latitude) or self._time_zone
+        here = _Hours(hours.shown, hours.used, hours.required, zone, hours.country_code or place.country_code)
+        numbers = self._schedule_numbers.get(here)
+        if numbers is None:
+            numbers = self._schedule_numbers[here] = self._add_schedules(here)
+        return numbers
 
     def _add_schedules(self, here: "_Hours") -> tuple[int, int]:
         """The numbers of the schedules that say when an offer may be shown at a place, and when it may be used."""
@@ -211,10 +199,12 @@ class _Builder:
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays of snapshot.COLUMNS."""
         strategies = [_strategy(RankingStrategy()), *map(_strategy, self._strategies.values())]
+        self._gathered.extras = list(self._extras)
+        self._gathered.cuts = self._places.cuts
         return {
             **lay_out(self._gathered),
             **calendar(list(self._schedules), self._zone_names()),
-            **pack([]),
+            **pack(self._places.shapes),
             "strategies": np.array(strategies, snapshot.STRATEGY),
         }
 
@@ -241,6 +231,7 @@ class _Builder:
                     "channel": placement.channel,
                     "strategy": strategies[placement.ranking_strategy_id or self._catalog.default_ranking_strategy_id],
                     "max_offers": placement.max_offers if placement.HasField("max_offers") else None,
+                    "limits": [placement.max_per_venue, placement.max_per_brand, placement.max_per_category],
                 }
                 for name, placement in self._placements.items()
             },
@@ -326,17 +317,13 @@ def _zone_at(longitude: float, latitude: float) -> str:
     return name
 
 
-def _strategy(strategy: RankingStrategy) -> tuple[float, ...]:
+def _strategy(strategy: RankingStrategy) -> tuple[Any, ...]:
     weights = strategy.weights
     return (
+        [getattr(weights, name) if weights.HasField(name) else 1.0 for name in FACTORS],
         *(
-            getattr(weights, name) if weights.HasField(name) else 1.0
-            for name in ("nearness", "timeliness", "value", "lever")
-        ),
-        math.log(
-            strategy.nearness_without_distance
-            if strategy.HasField("nearness_without_distance")
-            else DEFAULT_NEARNESS_WITHOUT_DISTANCE
+            math.log(getattr(strategy, name) if strategy.HasField(name) else default)
+            for name, default in DEFAULT_SHARES.items()
         ),
         *_decay(strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS),
         *_decay(strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS),
@@ -347,5 +334,6 @@ def _decay(decay: Decay) -> tuple[float, ...]:
     base = decay.decay if decay.HasField("decay") else DEFAULT_DECAY
     minimum = decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM
     return (
-        decay.shape or Decay.SHAPE_GAUSS, decay.offset, decay.scale, base, math.log(base), math.log(minimum),
+        decay.shape or Decay.SHAPE_GAUSS, decay.origin, decay.offset, decay.scale, base, math.log(base),
+        math.log(minimum),
     )  # fmt: skip

@@ -93,7 +93,13 @@ def clearance(columns: Table, shape: int, latitude: float, longitude: float, cap
 
 @njit(error_model="numpy")
 def _to_edge(
-    columns: Table, shape: int, latitude: float, longitude: float, per_longitude: float, per_latitude: float, most: float
+    columns: Table,
+    shape: int,
+    latitude: float,
+    longitude: float,
+    per_longitude: float,
+    per_latitude: float,
+    most: float,
 ) -> float:
     """Metres to the edge on a plane with these scales, metres per degree: at most `most`, and never more than it is."""
     box = shapes_of(columns)[shape]
@@ -104,7 +110,9 @@ def _to_edge(
         along = max(south, north, 0.0)
         least = math.sqrt(across * across + along * along)
         if least < most:
-            most = min(most, max(least, _to_edge_of_frame(columns, shape, latitude, x, per_longitude, per_latitude, most)))
+            most = min(
+                most, max(least, _to_edge_of_frame(columns, shape, latitude, x, per_longitude, per_latitude, most))
+            )
     return most
 
 

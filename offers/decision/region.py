@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.snapshot import NO_SHAPE
-from offers.decision.areas import clearance, inside as in_area
+from offers.decision.areas import clearance
+from offers.decision.areas import inside as in_area
 from offers.decision.location import CERTAIN, POINTS, earth_centred, point_around, probability_in_circle
 from offers.decision.records import Table, centres_of, excluded_of, extras_of
 
@@ -37,13 +38,15 @@ def located(
     inside, clear = True, math.inf
     if site != NOWHERE:
         centre = centres_of(columns)[site]
-        inside, clear = _part(columns, centre, extra.shape, latitude, longitude, x, y, z, cap)
+        depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
+        inside, clear = _part(columns, depth, extra.shape, latitude, longitude, cap)
         if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
             return _in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
     cut_out, beyond = False, 0.0
     for place in range(extra.excluded_first, extra.excluded_last):
         cut = excluded_of(columns)[place]
-        within, edge = _part(columns, cut, cut.shape, latitude, longitude, x, y, z, cap)
+        depth = cut.reach - _away(cut.x, cut.y, cut.z, x, y, z)
+        within, edge = _part(columns, depth, cut.shape, latitude, longitude, cap)
         if within:
             cut_out, beyond = True, max(beyond, edge)
         elif inside:
@@ -79,38 +82,39 @@ def _in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth:
 
 
 @njit(error_model="numpy")
+def _away(cx: float, cy: float, cz: float, x: float, y: float, z: float) -> float:
+    """Straight-line metres."""
+    return math.sqrt((cx - x) * (cx - x) + (cy - y) * (cy - y) + (cz - z) * (cz - z))
+
+
+@njit(error_model="numpy")
 def _part(
-    columns: Table, centre: np.void, shape: int, latitude: float, longitude: float, x: float, y: float, z: float,
-    cap: float,
-) -> tuple[bool, float]:  # fmt: skip
-    """Whether a position is in a circle or area, and metres to its edge at least."""
-    dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
-    depth = centre.reach - math.sqrt(dx * dx + dy * dy + dz * dz)
+    columns: Table, depth: float, shape: int, latitude: float, longitude: float, cap: float
+) -> tuple[bool, float]:
+    """Whether a position is in a circle or area, and metres to its edge at least.
+
+    `depth` is how far inside the circle, or that around the area, it is.
+    """
     if shape == NO_SHAPE or depth < -cap:
         return depth >= 0, abs(depth)
+    clear = clearance(columns, shape, latitude, longitude, cap)
     if depth < 0:
-        return False, max(-depth, clearance(columns, shape, latitude, longitude, cap))
-    return in_area(columns, shape, latitude, longitude), clearance(columns, shape, latitude, longitude, cap)
+        return False, max(-depth, clear)
+    return in_area(columns, shape, latitude, longitude), clear
 
 
 @njit(error_model="numpy")
 def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
     """Whether a position is in the place of an entry."""
     x, y, z = earth_centred(latitude, longitude)
-    if site != NOWHERE and not _inside(columns, centres_of(columns)[site], extra.shape, latitude, longitude, x, y, z):
-        return False
+    if site != NOWHERE:
+        centre = centres_of(columns)[site]
+        depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
+        if depth < 0 or not (extra.shape == NO_SHAPE or in_area(columns, extra.shape, latitude, longitude)):
+            return False
     for place in range(extra.excluded_first, extra.excluded_last):
         cut = excluded_of(columns)[place]
-        if _inside(columns, cut, cut.shape, latitude, longitude, x, y, z):
+        depth = cut.reach - _away(cut.x, cut.y, cut.z, x, y, z)
+        if depth >= 0 and (cut.shape == NO_SHAPE or in_area(columns, cut.shape, latitude, longitude)):
             return False
     return True
-
-
-@njit(error_model="numpy")
-def _inside(
-    columns: Table, centre: np.void, shape: int, latitude: float, longitude: float, x: float, y: float, z: float
-) -> bool:
-    dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
-    if dx * dx + dy * dy + dz * dz > centre.reach * centre.reach:
-        return False
-    return shape == NO_SHAPE or in_area(columns, shape, latitude, longitude)

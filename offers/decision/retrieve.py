@@ -12,7 +12,6 @@ from numba import njit
 from offers.catalogue.geometry import LEAST_RADIUS_M
 from offers.catalogue.snapshot import ENTRY
 from offers.decision.location import earth_centred
-from offers.decision.region import NOWHERE
 from offers.decision.records import (
     Column,
     Outcome,
@@ -26,6 +25,7 @@ from offers.decision.records import (
     i4,
     u1,
 )
+from offers.decision.region import NOWHERE
 
 BEYOND_M = 64.0
 """How far beyond the reach of a level its cells are searched at first."""
@@ -37,7 +37,9 @@ ENTRY_BYTES = ENTRY.itemsize
 
 
 @njit(error_model="numpy")
-def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, widening: float, time: int) -> int:
+def retrieve(
+    columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, widening: float, time: int
+) -> int:
     """Find the entries within reach of a location (NaN: those that need none), and `widening` metres more.
 
     Writes candidates, their sites and the squares of their straight-line distances, and the metres within which nothing
@@ -53,7 +55,17 @@ def retrieve(columns: Table, scratch: Table, terms: Table, latitude: float, long
             begin, beyond = found, BEYOND_M
             while True:
                 found, near, seen = _search(
-                    columns, scratch, terms, level, latitude, longitude, widening, beyond, min(margin, beyond), begin, time
+                    columns,
+                    scratch,
+                    terms,
+                    level,
+                    latitude,
+                    longitude,
+                    widening,
+                    beyond,
+                    min(margin, beyond),
+                    begin,
+                    time,
                 )
                 if seen > FEW or beyond > 8 * sizes[level] or found > room:
                     break

@@ -8,7 +8,19 @@ from numba import njit
 from offers.catalogue.geometry import MEAN_RADIUS_M
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import AROUND_POINT
-from offers.decision.records import OUTSIDE_DAYPART, PENALISED, UNREACHABLE, Scratch, Table, entries_of, f8, i4, i8, strategies_of, u1
+from offers.decision.records import (
+    OUTSIDE_DAYPART,
+    PENALISED,
+    UNREACHABLE,
+    Scratch,
+    Table,
+    entries_of,
+    f8,
+    i4,
+    i8,
+    strategies_of,
+    u1,
+)
 from offers.v1.ranking_pb2 import Decay
 
 GAUSS, LINEAR = int(Decay.SHAPE_GAUSS), int(Decay.SHAPE_LINEAR)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
+from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import (
     AROUND_POINT,
     EVERYWHERE,
@@ -42,7 +43,6 @@ from offers.decision.records import (
     u4,
 )
 from offers.decision.region import NOWHERE, located
-from offers.catalogue.schedules import NEVER
 from offers.decision.score import ground_distance
 from offers.v1.offer_pb2 import MissingLocation, ReachableBeforeEnd
 
@@ -82,9 +82,7 @@ def screen(
     is_placed, is_exact = latitude == latitude, sigma == 0.0 and growth == 0.0  # noqa: PLR0124 - not NaN
     kept = unknowns = proper = 0
     fringe = f8(columns, Column.widest_fringe)[0]
-    margin, refresh = _hold(
-        math.inf, float(time + REFRESH_S), outcome[Outcome.refresh_distance], fringe * growth, time
-    )
+    margin, refresh = _hold(math.inf, float(time + REFRESH_S), outcome[Outcome.refresh_distance], fringe * growth, time)
     for index in range(found):
         number, site = candidate[index], sites[index]
         entry = entries[number]

@@ -238,7 +238,11 @@ def write_response(
         first, last = offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
         has_hours, ends_soon = entry.schedule != NO_SCHEDULE, one.until - time <= SOON_S
-        is_fallback, in_daypart, too_far = entry.fallback != 0, one.flags & IN_DAYPART != 0, one.flags & UNREACHABLE != 0
+        is_fallback, in_daypart, too_far = (
+            entry.fallback != 0,
+            one.flags & IN_DAYPART != 0,
+            one.flags & UNREACHABLE != 0,
+        )
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
