@@ -8,15 +8,26 @@ from collections.abc import Sequence
 from random import Random
 
 from geopy.distance import geodesic
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
-from offers.v1.catalog_pb2 import Catalog, Placement
+from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.context_pb2 import Context, Location
-from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_USER,
+    TIME_ZONE_BASIS_VENUE,
+    Availability,
+    Benefit,
+    Offer,
+    Redemption,
+    Target,
+)
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
 from offers.v1.ranking_pb2 import Decay, FactorWeights, RankingStrategy
 from offers.v1.venue_pb2 import Circle, Venue, Zone
@@ -51,6 +62,8 @@ INSTANTS = (
 STEPS = (-604_800, -90_000, -7_200, -3_601, -3_600, -1, 0, 1, 59, 60, 1_799, 3_600, 5_400, 43_200, 86_400, 2_592_000)
 LAST = 4_102_444_799
 VENUE_IDS, ZONE_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2")
+DAYPART_IDS = ("d1", "d2", "d3")
+"""The last of them may name the sun."""
 WRITTEN_HOURS = (
     "24/7",
     "off",
@@ -67,6 +80,15 @@ WRITTEN_HOURS = (
     "Mo-Su 00:00-12:00,12:00-24:00",
 )
 """Forms beside the weekly ones made from scratch: all week, never, holidays, dates, the nth weekday, comments."""
+SUNNY_HOURS = (
+    "sunrise-sunset",
+    "Mo-Fr 09:00-12:00,17:00-sunset",
+    "(sunset-01:30)-02:00",
+    "sunset-sunrise",
+    "22:00-(sunrise+00:30); Su off",
+    "dawn-dusk; PH off",
+)
+"""Forms that name the sun, for offers of places."""
 
 
 def _clock(minute: int) -> str:
@@ -107,6 +129,21 @@ class Maker:
         """No limit, weekly rules, or rules of another form."""
         kind = self.random.random()
         return "" if kind < 0.5 else self.weekly_hours() if kind < 0.8 else self.random.choice(WRITTEN_HOURS)
+
+    def hours_of_place(self, share: float = 0.15) -> str:
+        """As `hours`, now and then by the sun."""
+        return self.random.choice(SUNNY_HOURS) if self.chance(share) else self.hours()
+
+    def daypart(self, identity: str) -> Daypart:
+        """A daypart; the last one by the sun, more often than not."""
+        sunny = identity == DAYPART_IDS[-1] and self.chance(0.6)
+        hours = self.random.choice(SUNNY_HOURS) if sunny else self.hours() or self.weekly_hours()
+        return Daypart(daypart_id=identity, opening_hours=hours)
+
+    def margin(self) -> Duration | None:
+        """How long before a closing something ends; also of a length that is not of whole minutes."""
+        seconds = self.random.choice([None, 0, 1, 90, 1_800, 3_600, 7_200, 86_400])
+        return None if seconds is None else Duration(seconds=seconds)
 
     def instant(self) -> int:
         """Seconds from 1970 to 2100, at or beside a moment at which something changes."""
@@ -170,7 +207,9 @@ class Maker:
         """A venue, perhaps with a time zone and country of its own."""
         zone, country = self.random.choice(["", "", "", *ZONES]), self.random.choice(["", *COUNTRIES])
         reach = self.random.choice(RADII)
-        return Venue(venue_id=identity, point=self.point(), radius_m=reach, time_zone=zone, country_code=country)
+        venue = Venue(venue_id=identity, point=self.point(), radius_m=reach, time_zone=zone, country_code=country)
+        venue.opening_hours = self.hours_of_place() or ("Mo-Su 08:00-22:00" if identity == VENUE_IDS[0] else "")
+        return venue
 
     def zone(self, identity: str) -> Zone:
         """A zone of one to three circles."""
@@ -201,7 +240,15 @@ class Maker:
         kinds = [Benefit(percent_off=20), Benefit(amount_off=euros), Benefit(custom="a", minimum_order=euros)]
         offer.benefit.CopyFrom(pick(kinds))
         windows = [self.window() for _ in range(pick([0, 0, 1, 2, 3]))]
-        offer.availability.CopyFrom(Availability(windows=windows, opening_hours=self.hours()))
+        everywhere = offer.target.everywhere
+        hours = self.hours() if everywhere else self.hours_of_place()
+        offer.availability.CopyFrom(Availability(windows=windows, opening_hours=hours))
+        dayparts = DAYPART_IDS[:-1] if everywhere else DAYPART_IDS
+        offer.availability.daypart_ids.extend(self.some(dayparts))
+        offer.preferred_daypart_ids.extend(self.some(dayparts))
+        if VENUE_IDS[0] in offer.target.venue_ids and self.chance(0.6):
+            offer.availability.only_when_open = True
+            offer.availability.closing_margin.MergeFrom(self.margin() or Duration())
         if self.chance(0.3):
             offer.redemption.CopyFrom(Redemption(opening_hours=self.hours(), required_when_shown=self.chance(0.5)))
             if self.chance(0.5):
@@ -209,7 +256,14 @@ class Maker:
         # Where several places are equally near, which one's clock tells whether a benefit may be used is not laid
         # down: then one clock for all.
         several = offer.redemption.opening_hours and not offer.target.everywhere
-        offer.availability.time_zone = pick(ZONES if several else ("", "", *ZONES))
+        basis = pick(
+            [TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_FIXED]
+            + (not several) * [TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_VENUE, TIME_ZONE_BASIS_USER]
+        )
+        offer.availability.time_zone_basis = basis
+        if basis in {TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_FIXED}:
+            free = basis == TIME_ZONE_BASIS_UNSPECIFIED and not several
+            offer.availability.time_zone = pick(("", "", *ZONES) if free else ZONES)
         offer.availability.country_code = pick(COUNTRIES if several else ("", *COUNTRIES))
         offer.placement_ids.extend(self.some(["home", "map"]))
         offer.language_codes.extend(self.some(["fr", "fr-CA", "en", "pt-BR"]))
@@ -227,6 +281,7 @@ class Maker:
         catalog = Catalog(catalog_id="random", country_code="FR", time_zone=self.random.choice(["", *ZONES]))
         catalog.venues.extend(map(self.venue, VENUE_IDS))
         catalog.zones.extend(map(self.zone, ZONE_IDS))
+        catalog.dayparts.extend(map(self.daypart, DAYPART_IDS))
         catalog.ranking_strategies.extend(map(self.ranking_strategy, ("first", "second")))
         catalog.default_ranking_strategy_id = self.random.choice(["", "first"])
         home = Placement(placement_id="home", channel="app", ranking_strategy_id="first")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Iterable
+from dataclasses import astuple
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,10 +22,19 @@ from offers.catalogue import snapshot
 from offers.catalogue.check import Checked, check, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.layout import Gathered, calendar, lay_out
-from offers.catalogue.schedules import NEVER, Schedule
+from offers.catalogue.schedules import NEVER, Part, Schedule, names_holidays, names_sun
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, NO_WINDOWS
 from offers.errors import CatalogError, Problem
-from offers.v1.offer_pb2 import Benefit, Offer, Redemption, Target
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_USER,
+    TIME_ZONE_BASIS_VENUE,
+    Benefit,
+    Offer,
+    Redemption,
+    Target,
+)
 from offers.v1.offer_service_pb2 import Proposition
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
@@ -99,10 +109,12 @@ class _Builder:
         # A place's time zone is looked up when hours need it: most catalogues have far more venues than hours.
         self._venue_zones = [venue.time_zone for venue in venues]
         self._venue_countries = [venue.country_code or catalog.country_code for venue in venues]
+        self._venue_hours = [venue.opening_hours for venue in venues]
         self._zones = checked.zones
+        self._dayparts = {name: daypart.opening_hours for name, daypart in checked.dayparts.items()}
         self._terms: dict[Terms, int] = {}
         self._schedules: dict[Schedule, int] = {}
-        self._schedule_numbers: dict[_Hours, tuple[int, int]] = {}
+        self._schedule_numbers: dict[_Here, tuple[int, int, int]] = {}
         self._gathered = Gathered(
             latitudes=array("d", [venue.point.latitude for venue in venues]),
             longitudes=array("d", [venue.point.longitude for venue in venues]),
@@ -135,13 +147,31 @@ class _Builder:
         column["window_start"].append(windows[0][0] if windows else 0)
         column["window_end"].append(windows[-1][1] if windows else NEVER)
         column["windows"].append(gathered.add_windows(windows) if len(windows) > 1 else NO_WINDOWS)
-        shown = availability.opening_hours
-        used = redemption.opening_hours if redemption else ""
-        required = redemption.required_when_shown if redemption else False
-        hours = None
-        if shown or used:
-            hours = _Hours(shown, used, required, availability.time_zone, availability.country_code)
-        self._add_entries(offer.target, hours)
+        self._add_entries(offer.target, self._hours(offer, redemption))
+
+    def _hours(self, offer: Offer, redemption: Redemption | None) -> "_Hours | None":
+        """What an offer says of its hours, or None if it says nothing."""
+        availability = offer.availability
+        shown, used = availability.opening_hours, redemption.opening_hours if redemption else ""
+        binding, preferred = availability.daypart_ids[:], offer.preferred_daypart_ids[:]
+        if not (shown or used or binding or preferred or availability.only_when_open):
+            return None
+        basis, zone = availability.time_zone_basis, availability.time_zone
+        if basis == TIME_ZONE_BASIS_UNSPECIFIED:
+            everywhere = TIME_ZONE_BASIS_USER if offer.target.everywhere else TIME_ZONE_BASIS_VENUE
+            basis = TIME_ZONE_BASIS_FIXED if zone else everywhere
+        return _Hours(
+            shown,
+            used,
+            redemption.required_when_shown if redemption else False,
+            tuple(sorted({self._dayparts[name] for name in binding})),
+            tuple(sorted({self._dayparts[name] for name in preferred})),
+            availability.only_when_open,
+            availability.closing_margin.seconds,
+            "" if basis == TIME_ZONE_BASIS_USER else zone,
+            basis == TIME_ZONE_BASIS_USER,
+            availability.country_code,
+        )
 
     def _add_entries(self, target: Target, hours: "_Hours | None") -> None:
         if target.everywhere:
@@ -158,12 +188,10 @@ class _Builder:
             self._add_entry(hours, AROUND_POINT, place, NO_VENUE, circle.radius_m, "", self._catalog.country_code)
         for zone_id in target.zone_ids[:]:
             zone = self._zones[zone_id]
-            center = zone.circles[0].center
-            time_zone = zone.time_zone or _zone_at(center.longitude, center.latitude)
             for circle in zone.circles:
                 place = self._add_place(circle.center)
                 country = zone.country_code or self._catalog.country_code
-                self._add_entry(hours, IN_ZONE, place, NO_VENUE, circle.radius_m, time_zone, country)
+                self._add_entry(hours, IN_ZONE, place, NO_VENUE, circle.radius_m, zone.time_zone, country)
 
     def _add_place(self, point: LatLng) -> int:
         self._gathered.latitudes.append(point.latitude)
@@ -174,37 +202,61 @@ class _Builder:
         self, hours: "_Hours | None", kind: int, place: int, venue: int, reach: float, time_zone: str, country: str
     ) -> None:
         """Add a place of the offer added last; `time_zone` and `country` are those of the place."""
-        schedule = redeem_schedule = NO_SCHEDULE
+        numbers = (NO_SCHEDULE, NO_SCHEDULE, NO_SCHEDULE)
         if hours:
-            zone = hours.time_zone or time_zone
-            if not zone and place >= 0:
-                gathered = self._gathered
-                zone = _zone_at(gathered.longitudes[place], gathered.latitudes[place]) or self._time_zone
-            here = _Hours(hours.shown, hours.used, hours.required, zone, hours.country_code or country)
-            numbers = self._schedule_numbers.get(here)
-            if numbers is None:
-                numbers = self._schedule_numbers[here] = self._add_schedules(here)
-            schedule, redeem_schedule = numbers
+            here = self._here(hours, place, venue, time_zone, country)
+            known = self._schedule_numbers.get(here)
+            if known is None:
+                known = self._schedule_numbers[here] = self._add_schedules(here)
+            numbers = known
         column = self._gathered.entry
         column["offer"].append(len(self._gathered.ids) - 1)
         column["kind"].append(kind)
         column["place"].append(place)
         column["venue"].append(venue)
         column["radius"].append(reach)
-        column["schedule"].append(schedule)
-        column["redeem_schedule"].append(redeem_schedule)
+        column["schedule"].append(numbers[0])
+        column["redeem_schedule"].append(numbers[1])
+        column["daypart_schedule"].append(numbers[2])
 
-    def _add_schedules(self, here: "_Hours") -> tuple[int, int]:
-        """The numbers of the schedules that say when an offer may be shown at a place, and when it may be used."""
-        redeem_schedule = self._add_schedule({here.used}, here)
-        return self._add_schedule({here.shown, here.used} if here.required else {here.shown}, here), redeem_schedule
+    def _here(self, hours: "_Hours", place: int, venue: int, time_zone: str, country: str) -> "_Here":
+        """What the hours of an offer mean at a place."""
+        position: tuple[float, ...] = ()
+        if place >= 0:
+            gathered = self._gathered
+            position = gathered.latitudes[place], gathered.longitudes[place]
+            if not time_zone and (hours.only_when_open or not (hours.personal or hours.time_zone)):
+                time_zone = _zone_at(position[1], position[0])
+        time_zone = time_zone or self._time_zone
+        while_open = None
+        if hours.only_when_open and venue != NO_VENUE and self._venue_hours[venue]:
+            expressions = (self._venue_hours[venue],)
+            while_open = _part(expressions, time_zone, country, position, hours.closing_margin)
+        sunny = any(map(_sunny, (hours.shown, hours.used, *hours.dayparts, *hours.preferred)))
+        return _Here(
+            hours,
+            "" if hours.personal else hours.time_zone or time_zone,
+            hours.country_code or country,
+            position if sunny else (),
+            while_open,
+        )
 
-    def _add_schedule(self, expressions: set[str], here: "_Hours") -> int:
-        given = tuple(sorted(expressions - {""}))
-        if not given:
+    def _add_schedules(self, here: "_Here") -> tuple[int, int, int]:
+        """The numbers of the schedules of an offer at a place: when it may be shown, when used, when it is best."""
+        hours = here.hours
+        shown = {(hours.shown,), hours.dayparts, (hours.used,) if hours.required else ()}
+        return (
+            self._add_schedule(shown, here, {here.while_open} - {None}),
+            self._add_schedule({(hours.used,)}, here, set()),
+            self._add_schedule({hours.preferred}, here, set()),
+        )
+
+    def _add_schedule(self, groups: set[tuple[str, ...]], here: "_Here", parts: "set[Part | None]") -> int:
+        """The number of a schedule that is open while every part is, and in every group an expression."""
+        own = {_part(group, *here[1:4]) for group in groups - {(), ("",)}}
+        if not own | parts:
             return NO_SCHEDULE
-        country = here.country_code if any("PH" in expression for expression in given) else ""
-        schedule = Schedule(given, here.time_zone, country)
+        schedule = Schedule(tuple(sorted(filter(None, own | parts))))
         return self._schedules.setdefault(schedule, len(self._schedules))
 
     def columns(self) -> dict[str, NDArray[Any]]:
@@ -217,7 +269,7 @@ class _Builder:
         }
 
     def _zone_names(self) -> list[str]:
-        return ["", *sorted({schedule.time_zone for schedule in self._schedules} - {""})]
+        return ["", *sorted({part.time_zone for schedule in self._schedules for part in schedule.parts} - {""})]
 
     def meta(self, columns: dict[str, NDArray[Any]]) -> dict[str, Any]:
         """What is not columnar: names and the few small tables the engine reads when it opens the snapshot."""
@@ -229,9 +281,7 @@ class _Builder:
             "entries": len(self._gathered.entry["offer"]),
             "chains": int(columns["entry"]["chain"].max(initial=-1)) + 1,
             "terms": list(self._terms),
-            "schedules": [
-                [schedule.expressions, schedule.time_zone, schedule.country_code] for schedule in self._schedules
-            ],
+            "schedules": [[astuple(part) for part in schedule.parts] for schedule in self._schedules],
             "zones": self._zone_names(),
             "default_strategy": strategies[self._catalog.default_ranking_strategy_id],
             "placements": {
@@ -246,15 +296,53 @@ class _Builder:
 
 
 class _Hours(NamedTuple):
-    """What an offer says of its opening hours; at a place, with what the place adds to it."""
+    """What an offer says of its hours."""
 
     shown: str
     used: str
     required: bool
     """Whether it is shown only while it may be used."""
+    dayparts: tuple[str, ...]
+    """The hours of those it is only shown in."""
+    preferred: tuple[str, ...]
+    """The hours of those it is best shown in."""
+    only_when_open: bool
+    closing_margin: int
+    """Seconds."""
     time_zone: str
-    """"" for that of the place."""
+    """"" for that of the place or the person."""
+    personal: bool
+    """Whether they are read by the person's clock."""
     country_code: str
+
+
+class _Here(NamedTuple):
+    """What the hours of an offer mean at a place."""
+
+    hours: _Hours
+    time_zone: str
+    """"" for that of the person."""
+    country_code: str
+    position: tuple[float, ...]
+    """Latitude and longitude in degrees where the hours name the sun, else ()."""
+    while_open: Part | None
+    """The hours of the venue, where they bind."""
+
+
+def _part(
+    expressions: tuple[str, ...], time_zone: str, country: str, position: tuple[float, ...], margin: int = 0
+) -> Part:
+    """Hours at a place; of the place itself nothing is kept that they do not depend on."""
+    return Part(
+        expressions,
+        time_zone,
+        country if any(map(names_holidays, expressions)) else "",
+        position if any(map(_sunny, expressions)) else (),
+        margin,
+    )
+
+
+_sunny = lru_cache(maxsize=65_536)(names_sun)
 
 
 def _static_wire(offer: Offer, redemption: Redemption | None) -> bytes:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -102,9 +102,12 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "cell_column": "i4",  # sorted within a row
     "cell_entry_first": "i4",  # CSR over entries
     # Per schedule.
-    "schedule_weekly": "u1",  # 1: week_* says all; 0: ask the opening-hours library
-    "schedule_zone": "i4",  # index into the time zones; 0: the person's
-    "schedule_week_first": "i4",  # CSR over week_*
+    "schedule_weekly": "u1",  # 1: its parts say all; 0: it has none here, see decision/hours.py
+    "schedule_part_first": "i4",  # CSR over part_*
+    # Per part: a schedule is open when all its parts are.
+    "part_zone": "i4",  # index into the time zones; 0: the person's
+    "part_margin": "i4",  # seconds before each closing from which it counts as closed
+    "part_week_first": "i4",  # CSR over week_*
     "week_start": "i4",  # minutes from Monday 00:00 by the wall clock
     "week_end": "i4",
     # Per time zone; zone 0, the person's, is empty.

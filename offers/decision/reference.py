@@ -5,7 +5,7 @@ of the grid, the arrays and the per-minute tables.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from google.type.latlng_pb2 import LatLng
@@ -20,10 +20,15 @@ from offers.catalogue.compile import (
     DEFAULT_TIMELINESS,
     DEFAULT_VALUE,
 )
-from offers.catalogue.schedules import NEVER, Schedule, zone_clock
+from offers.catalogue.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
 from offers.model.query import MAX_OFFERS, Query
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import Offer
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_VENUE,
+    Offer,
+)
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
 SEMI_MAJOR_M, FLATTENING, MEAN_RADIUS_M = 6_378_137.0, 1 / 298.257223563, 6_371_008.8
@@ -39,8 +44,10 @@ class Place:
     has_distance: bool
     venue_id: str
     time_zone: str
-    """"" for the person's."""
+    """Its own, else that of its position, else the catalogue's."""
     country_code: str
+    opening_hours: str = ""
+    """Of the venue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +99,22 @@ def _admits(offer: Offer, query: Query, channel: str) -> bool:
 
 
 def _places(catalog: Catalog, offer: Offer) -> Iterator[Place]:
-    target, country = offer.target, catalog.country_code
+    target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
     if target.everywhere:
-        yield Place(None, 0, has_distance=False, venue_id="", time_zone="", country_code=country)
+        yield Place(None, 0, has_distance=False, venue_id="", time_zone=default, country_code=country)
     for venue in catalog.venues:
         if venue.venue_id in target.venue_ids:
             radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
-            zone = venue.time_zone or get_tz(venue.point.longitude, venue.point.latitude)
-            yield Place(venue.point, radius, True, venue.venue_id, zone, venue.country_code or country)  # noqa: FBT003
+            zone = venue.time_zone or get_tz(venue.point.longitude, venue.point.latitude) or default
+            its_country, hours = venue.country_code or country, venue.opening_hours
+            yield Place(venue.point, radius, True, venue.venue_id, zone, its_country, hours)  # noqa: FBT003
     for circle in target.circles:
-        zone = get_tz(circle.center.longitude, circle.center.latitude)
+        zone = get_tz(circle.center.longitude, circle.center.latitude) or default
         yield Place(circle.center, circle.radius_m, True, "", zone, country)  # noqa: FBT003
     for area in catalog.zones:
         if area.zone_id in target.zone_ids:
-            first = area.circles[0].center
-            zone = area.time_zone or get_tz(first.longitude, first.latitude)
             for circle in area.circles:
+                zone = area.time_zone or get_tz(circle.center.longitude, circle.center.latitude) or default
                 yield Place(circle.center, circle.radius_m, False, "", zone, area.country_code or country)  # noqa: FBT003
 
 
@@ -152,16 +159,31 @@ def _earth_centred(point: LatLng) -> tuple[float, float, float]:
 
 def _shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> int | None:
     """When the offer ends at a place, or None if it may not be shown there now."""
-    until = _in_windows([(w.start_time.seconds, _end(w)) for w in offer.availability.windows], query.time)
-    binding = {offer.availability.opening_hours}
-    if offer.redemption.required_when_shown:
-        binding.add(offer.redemption.opening_hours)
-        window = offer.redemption.window
-        ends = _in_windows([(window.start_time.seconds, _end(window))], query.time)
-        until = None if ends is None or until is None else min(until, ends)
-    for hours in binding - {""}:
-        until = None if until is None else _open_until(catalog, offer, place, hours, query, until)
-    return until
+    availability, redemption = offer.availability, offer.redemption
+    ends = [
+        _in_windows([(w.start_time.seconds, _end(w)) for w in availability.windows], query.time),
+        _hours_until(catalog, offer, place, [availability.opening_hours], query),
+        _hours_until(catalog, offer, place, _dayparts(catalog, availability.daypart_ids), query),
+        _venue_until(offer, place, query),
+    ]
+    if redemption.required_when_shown:
+        ends += [
+            _in_windows([(redemption.window.start_time.seconds, _end(redemption.window))], query.time),
+            _hours_until(catalog, offer, place, [redemption.opening_hours], query),
+        ]
+    known = [end for end in ends if end is not None]
+    return min(known) if len(known) == len(ends) else None
+
+
+def is_preferred(catalog: Catalog, offer: Offer, place: Place, query: Query) -> bool:
+    """Whether it is one of the offer's preferred dayparts at a place, or it prefers none."""
+    preferred = _dayparts(catalog, offer.preferred_daypart_ids)
+    return _hours_until(catalog, offer, place, preferred, query) is not None
+
+
+def _dayparts(catalog: Catalog, daypart_ids: Iterable[str]) -> list[str]:
+    hours = {daypart.daypart_id: daypart.opening_hours for daypart in catalog.dayparts}
+    return [hours[daypart_id] for daypart_id in daypart_ids]
 
 
 def _end(window: object) -> int:
@@ -178,12 +200,47 @@ def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
     return ends
 
 
-def _open_until(catalog: Catalog, offer: Offer, place: Place, hours: str, query: Query, until: int) -> int | None:
-    availability = offer.availability
-    zone = availability.time_zone or place.time_zone or query.surface.time_zone or catalog.time_zone or "UTC"
-    schedule = Schedule((hours,), zone, availability.country_code or place.country_code)
-    is_open, ends = schedule.at(query.time, zone_clock(zone))
-    return min(until, ends) if is_open else None
+def _hours_until(catalog: Catalog, offer: Offer, place: Place, hours: list[str], query: Query) -> int | None:
+    """When any of an offer's hours end that hold at a place now; NEVER if there are none, None if none holds."""
+    zone = _clock_of(catalog, offer, place, query)
+    country = offer.availability.country_code or place.country_code
+    return _open_until([rule for rule in hours if rule], zone, country, place.point, query.time)
+
+
+def _venue_until(offer: Offer, place: Place, query: Query) -> int | None:
+    """When the venue's hours stop counting as open, by its own clock; NEVER if they do not matter, None if closed."""
+    if not offer.availability.only_when_open or not place.opening_hours:
+        return NEVER
+    ends = _open_until([place.opening_hours], place.time_zone, place.country_code, place.point, query.time)
+    if ends is None or ends == NEVER:
+        return ends
+    ends -= offer.availability.closing_margin.seconds
+    return ends if query.time < ends else None
+
+
+def _clock_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> str:
+    """The time zone of an offer's hours at a place."""
+    basis, named = offer.availability.time_zone_basis, offer.availability.time_zone
+    if basis == TIME_ZONE_BASIS_FIXED or (basis == TIME_ZONE_BASIS_UNSPECIFIED and named):
+        return named
+    if basis == TIME_ZONE_BASIS_VENUE or (basis == TIME_ZONE_BASIS_UNSPECIFIED and place.point is not None):
+        return place.time_zone
+    return query.surface.time_zone or catalog.time_zone or "UTC"
+
+
+def _open_until(hours: list[str], zone: str, country: str, point: LatLng | None, time: int) -> int | None:
+    """When it is first so that none of some hours holds; NEVER if there are none, None if none holds now."""
+    position = () if point is None else (point.latitude, point.longitude)
+    ends, clock = time, zone_clock(zone)
+    while hours:
+        states = [Part((rule,), zone, country, position).at(ends, clock) for rule in hours]
+        open_until = max((until for is_open, until in states if is_open), default=ends)
+        if open_until == ends:
+            return ends if ends > time else None
+        if open_until >= time + HORIZON_DAYS * 86_400:
+            break
+        ends = open_until
+    return NEVER
 
 
 def _ranked(
@@ -207,7 +264,7 @@ def _ranked(
     window = offer.redemption.window
     redeemable = window.start_time.seconds <= query.time < _end(window)
     if offer.redemption.opening_hours:
-        usable = _open_until(catalog, offer, place, offer.redemption.opening_hours, query, NEVER)
+        usable = _hours_until(catalog, offer, place, [offer.redemption.opening_hours], query)
         redeemable = redeemable and usable is not None
     return Ranked(
         offer.offer_id,
