@@ -11,8 +11,8 @@ from typing import Any
 from offers.catalogue import document, rules
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path as FieldPath
+from offers.catalogue.grammar import names_holidays, refusal
 from offers.catalogue.rules import Fault
-from offers.catalogue.schedules import names_holidays, names_sun, refusal
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.offer_pb2 import Offer
@@ -215,7 +215,7 @@ class _Survey:
             self._add_dayparts(offer, daypart_ids)
 
     def _add_hours(self, offer: Offer, expression: str) -> None:
-        placed = not offer.target.everywhere or not names_sun(expression)
+        placed = not offer.target.everywhere
         if names_holidays(expression):
             self.hours.update((expression, *country, placed) for country in self._countries(offer))
         else:

@@ -21,9 +21,11 @@ from tzfpy import get_tz
 from offers.catalogue import snapshot
 from offers.catalogue.check import Checked, check, definitions
 from offers.catalogue.document import files, read
+from offers.catalogue.grammar import names_holidays
 from offers.catalogue.layout import Gathered, calendar, lay_out
-from offers.catalogue.schedules import NEVER, Part, Schedule, names_holidays, names_sun
+from offers.catalogue.schedules import NEVER, Part, Schedule
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, NO_WINDOWS
+from offers.catalogue.sun import names_sun
 from offers.errors import CatalogError, Problem
 from offers.v1.offer_pb2 import (
     TIME_ZONE_BASIS_FIXED,
@@ -336,13 +338,20 @@ def _part(
     return Part(
         expressions,
         time_zone,
-        country if any(map(names_holidays, expressions)) else "",
+        country if any(map(_festive, expressions)) else "",
         position if any(map(_sunny, expressions)) else (),
         margin,
     )
 
 
-_sunny = lru_cache(maxsize=65_536)(names_sun)
+@lru_cache(maxsize=65_536)
+def _festive(expression: str) -> bool:
+    return names_holidays(expression)
+
+
+@lru_cache(maxsize=65_536)
+def _sunny(expression: str) -> bool:
+    return names_sun(expression) is not None
 
 
 def _static_wire(offer: Offer, redemption: Redemption | None) -> bytes:

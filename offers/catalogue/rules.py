@@ -19,7 +19,8 @@ from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
 from offers.catalogue.document.nodes import Path
-from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND, refusal
+from offers.catalogue.grammar import refusal
+from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.offer_pb2 import (
     TIME_ZONE_BASIS_FIXED,

@@ -1,8 +1,9 @@
-"""Opening hours: what the grammar refuses, which rules repeat weekly, and what a wall clock reads in a time zone.
+"""Opening hours: which rules repeat weekly, when something is open, and what a wall clock reads in a time zone.
 
-The grammar and the holidays are opening-hours-py's; it only ever sees wall-clock times. Turning those into instants is
-ours, by one rule: an instant is open when the wall clock of the place reads an open time. So an hour that a clock
-change skips is never open, and an hour that it repeats is open both times. The sun is ours, too (see sun.py).
+The grammar (see grammar.py) and the holidays are opening-hours-py's; it only ever sees wall-clock times. Turning those
+into instants is ours, by one rule: an instant is open when the wall clock of the place reads an open time. So an hour
+that a clock change skips is never open, and an hour that it repeats is open both times. When the sun rises and sets is
+ours, too (see sun.py).
 """
 
 import re
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo
 import opening_hours
 from opening_hours import OpeningHours
 
-from offers.catalogue.sun import NAMED, Sunlit, take_apart
+from offers.catalogue.sun import Sunlit, names_sun, take_apart
 
 FIRST_SECOND = 0
 """1970-01-01T00:00:00Z: the first instant a catalogue or a request may name, in seconds."""
@@ -40,112 +41,12 @@ _COMMENT = re.compile(r'"[^"]*"')
 _CLOCK = re.compile(r"\d{1,2}:\d{2}|24/7")
 _WORD = re.compile(r"[A-Za-z]+")
 _WEEKLY_WORDS = frozenset({"Mo", "Tu", "We", "Th", "Fr", "Sa", "Su", "off", "closed", "open"})
-_REFUSED_WORDS = {
-    "sh": "school holidays are not known: write their dates, such as 'Jul 05-Aug 31'",
-    "unknown": "an offer is shown or it is not: write the open times, or 'off'",
-}
-_REFUSED_FORMS = (
-    (
-        re.compile(r"(?:\d|\))\+|(?:sunrise|sunset|dawn|dusk)\+(?!\d)", re.IGNORECASE),
-        "the end left open",
-        "write the end, such as 18:00-24:00",
-    ),
-    (
-        re.compile(r"\|\|"),
-        "'||' (what holds otherwise)",
-        "write what holds when, such as 'Mo-Fr 08:00-11:00; Sa 10:00-12:00'",
-    ),
-    (
-        re.compile(r"(?<=:\d\d)/|(?<=[a-z)])/(?=\d)", re.IGNORECASE),
-        "'/' (points in time)",
-        "write spans, such as 10:00-10:30,11:30-12:00",
-    ),
-    (
-        re.compile(r'(?:^|[;,])\s*"'),
-        "a comment without times",
-        "write the open times before it, or leave it out",
-    ),
-)
-"""What the library reads, but not as the grammar says: at its end, what it is called and what to write instead."""
 Spans = list[tuple[int, int]]
 
 
-def refusal(expression: str, country_code: str, *, placed: bool = True) -> tuple[str, str] | None:
-    """Why opening hours cannot be used and what to write instead, or None.
-
-    `country_code` is the ISO 3166-1 country whose public holidays `PH` means, or ""; `placed` says whether the hours
-    are those of a place, where the sun rises and sets.
-    """
-    if not expression.strip():
-        return "the hours are empty", "leave the field out for no limit, or write hours such as 'Mo-Fr 11:30-14:30'"
-    bare = _bare(expression)
-    for found in _WORD.finditer(bare):
-        if fix := _REFUSED_WORDS.get(found.group().lower()):
-            return f"'{found.group()}' at position {found.start() + 1} cannot be used", fix
-    try:
-        _parse(expression, "")
-    except opening_hours.ParserError as error:  # type: ignore[attr-defined] # its stubs lack it
-        return _syntax(expression, str(error))
-    for form, name, fix in _REFUSED_FORMS:
-        if unusable := form.search(bare):
-            return f"{name} at position {unusable.end()} cannot be used", fix
-    if "PH" in _WORD.findall(bare):
-        if not country_code:
-            return "PH (public holidays) needs a country", "set country_code on the catalogue, the venue or the hours"
-        try:
-            _parse(expression, country_code)
-        except opening_hours.UnknownCountryError:  # type: ignore[attr-defined]
-            return (
-                f"no public holidays are known for country '{country_code}'",
-                "leave PH out, or correct the country_code",
-            )
-    return _sun_refusal(expression, bare, placed=placed)
-
-
-def _sun_refusal(expression: str, bare: str, *, placed: bool) -> tuple[str, str] | None:
-    found = NAMED.search(bare)
-    if found is None:
-        return None
-    word, position = found.group(), found.start() + 1
-    if not placed:
-        reason = f"'{word}' at position {position} is of no place, as the offer is shown everywhere"
-        return reason, "write times of day such as 07:30, or where the offer is shown"
-    if take_apart(expression, "", HORIZON_DAYS) is None:
-        reason = f"'{word}' at position {position} stands beside an 'off' for part of a day, or hundreds of spans"
-        return reason, "write the times that are open; 'off' for whole days may stay"
-    return None
-
-
-def names_sun(expression: str) -> bool:
-    """Whether hours depend on where they are: whether they say sunrise, sunset, dawn or dusk."""
-    return NAMED.search(_bare(expression)) is not None
-
-
-def names_holidays(expression: str) -> bool:
-    """Whether hours depend on a country: whether they say PH."""
-    return "PH" in expression and "PH" in _WORD.findall(_bare(expression))
-
-
-def _bare(expression: str) -> str:
-    """The same without the comments' words, every character in its position."""
-    return _COMMENT.sub(lambda comment: '"' + " " * (len(comment.group()) - 2) + '"', expression)
-
-
-def _syntax(expression: str, message: str) -> tuple[str, str]:
-    """Turn the parser's message ("--> 1:7 ... = expected ...") into a reason with the position."""
-    place = re.search(r"--> \d+:(\d+)", message)
-    position = int(place.group(1)) if place else 1
-    wanted = re.search(r"= expected (.*)", message)
-    found = expression[position - 1 : position + 11] or "the end"
-    hint = f" (expected {wanted.group(1).replace('_', ' ')})" if wanted else ""
-    return (
-        f"not in the opening_hours grammar at position {position}, near '{found}'{hint}",
-        "write hours such as 'Mo-Fr 11:30-14:30; PH off'",
-    )
-
-
 @lru_cache(maxsize=65_536)
-def _parse(expression: str, country_code: str) -> OpeningHours:
+def parse(expression: str, country_code: str) -> OpeningHours:
+    """Hours as the library reads them. Raises its errors for what it cannot read and for countries it does not know."""
     return OpeningHours(expression, country=country_code or None, max_interval_days=HORIZON_DAYS)
 
 
@@ -246,7 +147,7 @@ class Part:
         if sunlit is not None:
             yield from sunlit.open_spans(begin, end, self.position, lambda second: clock.at(second)[0])
             return
-        hours = _parse(expression, self.country_code)
+        hours = parse(expression, self.country_code)
         first, last = _EPOCH + timedelta(seconds=begin), _EPOCH + timedelta(seconds=end)
         for start, until, state, _ in hours.intervals(first, last):
             if state == opening_hours.State.OPEN:
@@ -319,7 +220,7 @@ def _repeats_weekly(expression: str) -> bool:
 def _week_of(expression: str) -> tuple[tuple[int, int], ...]:
     """Open spans of one week, in minutes from Monday 00:00."""
     spans: Spans = []
-    hours = _parse(expression, "")
+    hours = parse(expression, "")
     for start, end, state, _ in hours.intervals(_MONDAY, _MONDAY + timedelta(days=7)):
         if state == opening_hours.State.OPEN:
             first, last = ((moment - _MONDAY) // timedelta(minutes=1) for moment in (start, end))

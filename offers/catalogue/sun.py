@@ -7,7 +7,7 @@ meridian, polar night for polar day in the south, and `17:00-sunset` for nearly 
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -34,8 +34,7 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose with
 _COMMENT = re.compile(r'"[^"]*"')
 _TIME = r"(?:\d{1,2}:\d{2}|(?:dawn|sunrise|sunset|dusk)|\((?:dawn|sunrise|sunset|dusk)[+-]\d{1,2}:\d{2}\))"
 _SPAN = re.compile(rf"({_TIME})-({_TIME})")
-NAMED = re.compile(rf"\b(?:{'|'.join(EVENTS)})\b", re.IGNORECASE)
-"""A word that names the sun."""
+_NAMED = re.compile(rf"\b(?:{'|'.join(EVENTS)})\b", re.IGNORECASE)
 
 Clock = Callable[[int], int]
 """From an instant in seconds UTC to the seconds to add for what the wall clock reads."""
@@ -64,42 +63,65 @@ class Sunlit:
     """The same rules with the first minute of the day for the first span, the second for the second, and so on."""
     spans: tuple[tuple[Moment, Moment, bool], ...]
     """Begin, end, and whether the end is on the next day."""
+    nights: Mapping[int, OpeningHours]
+    """Per span that goes on after midnight, hours whose first minute of a day tells whether it still does that day: it
+    is not where another rule has the day."""
 
     def open_spans(self, begin: int, end: int, place: tuple[float, ...], clock: Clock) -> Iterator[tuple[int, int]]:
         """Open spans between two times of the wall clock (seconds since 1970), sorted by their begin.
 
         `place` is a latitude and a longitude in degrees.
         """
+        first, last = begin // _DAY_S - 1, end // _DAY_S + 2
+        held = self._held(first, last)
         waiting: list[tuple[int, int]] = []
-        first, last = (_EPOCH + timedelta(days=day) for day in (begin // _DAY_S - 2, end // _DAY_S + 2))
-        for since, until, state, _ in self.days.intervals(first, last):
-            if state != opening_hours.State.OPEN:
-                continue
-            day, low = since.toordinal() - _EPOCH.toordinal(), 60 * since.hour + since.minute
-            while waiting and waiting[0][0] < (day - 1) * _DAY_S:  # none that is to come begins before these
+        found, numbers = next(held, (last, range(0)))
+        for day in range(first, last):
+            for number, night in self.nights.items():
+                if night.is_open(_EPOCH + timedelta(days=day)):
+                    start, stop = self._span(number, day - 1, place, clock)
+                    heappush(waiting, (max(start, day * _DAY_S), stop))
+            while found == day:
+                for number in numbers:
+                    start, stop = self._span(number, day, place, clock)
+                    heappush(waiting, (start, min(stop, (day + 1) * _DAY_S) if number in self.nights else stop))
+                found, numbers = next(held, (last, range(0)))
+            while waiting and waiting[0][0] < day * _DAY_S:  # nothing that is still to come begins before these
                 yield from _cut(heappop(waiting), begin, end)
-            high = low + int((until - since).total_seconds()) // 60
-            while high >= _DAY_MINUTES:  # days that are open as a whole
-                heappush(waiting, (day * _DAY_S, (day + 1) * _DAY_S))
-                day, low, high = day + 1, 0, high - _DAY_MINUTES
-            for number in range(low, high):
-                span = self._span(number, day, place, clock)
-                if span is not None:
-                    heappush(waiting, span)
         while waiting:
             yield from _cut(heappop(waiting), begin, end)
 
-    def _span(self, number: int, day: int, place: tuple[float, ...], clock: Clock) -> tuple[int, int] | None:
-        """When a span begins and ends that belongs to a day; None where it would end before it begins."""
+    def _held(self, first: int, last: int) -> Iterator[tuple[int, range]]:
+        """The spans that hold on each of some days, by their numbers; the number after all is that of a whole day."""
+        for since, until, state, _ in self.days.intervals(*(_EPOCH + timedelta(days=day) for day in (first, last))):
+            if state != opening_hours.State.OPEN:
+                continue
+            day, low = (since - _EPOCH).days, 60 * since.hour + since.minute
+            high = low + (until - since) // timedelta(minutes=1)
+            while high >= _DAY_MINUTES:
+                yield day, range(len(self.spans), len(self.spans) + 1)
+                day, low, high = day + 1, 0, high - _DAY_MINUTES
+            if low < high:
+                yield day, range(low, high)
+
+    def _span(self, number: int, day: int, place: tuple[float, ...], clock: Clock) -> tuple[int, int]:
+        """When a span begins and ends that belongs to a day; it may end before it begins, and is none then."""
+        if number == len(self.spans):
+            return day * _DAY_S, (day + 1) * _DAY_S
         begins, ends, overnight = self.spans[number]
-        start = _minute(begins, day, place, clock)
-        stop = _minute(ends, day + overnight, place, clock) + overnight * _DAY_MINUTES
-        return (day * _DAY_S + 60 * start, day * _DAY_S + 60 * stop) if start < stop else None
+        start, stop = _second(begins, day, place, clock), _second(ends, day + overnight, place, clock)
+        return start, stop
 
 
 def _cut(span: tuple[int, int], begin: int, end: int) -> Iterator[tuple[int, int]]:
-    if span[1] > begin and span[0] < end:
-        yield max(span[0], begin), min(span[1], end)
+    start, stop = max(span[0], begin), min(span[1], end)
+    if start < stop:
+        yield start, stop
+
+
+def names_sun(expression: str) -> "re.Match[str] | None":
+    """Where hours name the sun first, if they do."""
+    return _NAMED.search(_COMMENT.sub(lambda comment: " " * len(comment.group()), expression))
 
 
 def take_apart(expression: str, country_code: str, max_interval_days: int) -> Sunlit | None:
@@ -112,13 +134,21 @@ def take_apart(expression: str, country_code: str, max_interval_days: int) -> Su
     found = list(_SPAN.finditer(text))
     if len(found) > MOST_SPANS or any("closed" in rule and _SPAN.search(rule) for rule in text.split(";")):
         return None
-    parts: list[str] = []
-    at = 0
-    for number, span in enumerate(found):
-        parts += text[at : span.start()], f"{_clock(number)}-{_clock(number + 1)}"
-        at = span.end()
-    days = OpeningHours("".join(parts) + text[at:], country=country_code or None, max_interval_days=max_interval_days)
-    return Sunlit(days, tuple(_ends(_moment(span.group(1)), _moment(span.group(2))) for span in found))
+    spans = tuple(_ends(_moment(span.group(1)), _moment(span.group(2))) for span in found)
+
+    def with_spans(written: Sequence[str]) -> OpeningHours:
+        texts = iter(written)
+        return OpeningHours(
+            _SPAN.sub(lambda _: next(texts), text), country=country_code or None, max_interval_days=max_interval_days
+        )
+
+    numbers = range(len(spans))
+    nights = {
+        number: with_spans(["23:59-24:01" if other == number else "12:00-12:01" for other in numbers])
+        for number, (_, ends, overnight) in enumerate(spans)
+        if overnight or ends.minute > _DAY_MINUTES
+    }
+    return Sunlit(with_spans([f"{_clock(number)}-{_clock(number + 1)}" for number in numbers]), spans, nights)
 
 
 def _clock(minute: int) -> str:
@@ -126,7 +156,7 @@ def _clock(minute: int) -> str:
 
 
 def _moment(text: str) -> Moment:
-    event = NAMED.search(text)
+    event = _NAMED.search(text)
     sign = -1 if event and "-" in text else 1
     hours, _, minutes = text.strip("(+-)").removeprefix(event.group() if event else "").strip("+-").partition(":")
     return Moment(event.group() if event else "", sign * (60 * int(hours or 0) + int(minutes or 0)))
@@ -146,11 +176,10 @@ def _ends(begins: Moment, ends: Moment) -> tuple[Moment, Moment, bool]:
     return begins, ends, overnight
 
 
-def _minute(moment: Moment, day: int, place: tuple[float, ...], clock: Clock) -> int:
-    """The minute by the wall clock, counted from the midnight that a day (since 1970) begins with."""
-    if not moment.event:
-        return moment.minute
-    return _event(moment.event, day, place, clock) + moment.minute
+def _second(moment: Moment, day: int, place: tuple[float, ...], clock: Clock) -> int:
+    """The time by the wall clock, in seconds since 1970, of a moment of a day."""
+    minute = _event(moment.event, day, place, clock) if moment.event else 0
+    return day * _DAY_S + 60 * (minute + moment.minute)
 
 
 def _event(event: str, day: int, place: tuple[float, ...], clock: Clock) -> int:
@@ -161,19 +190,24 @@ def _event(event: str, day: int, place: tuple[float, ...], clock: Clock) -> int:
     circles (U.S. Naval Observatory's approximation).
     """
     latitude, longitude = place
-    middle = day * _DAY_S + _DAY_S // 2
-    mean_noon = middle - 240 * longitude  # mean solar noon of that date by UTC
-    mean_noon += _DAY_S * round((middle - (mean_noon + clock(round(mean_noon)))) / _DAY_S)
+    evening, middle = event in EVENTS[2:], day * _DAY_S + _DAY_S // 2
+    mean_noon = middle - round(240 * longitude)  # mean solar noon of that date by UTC
+    mean_noon += _DAY_S * round((middle - mean_noon - clock(mean_noon)) / _DAY_S)
     noon, declination = _solar_noon(mean_noon)
     phi = math.radians(min(max(latitude, -89.999), 89.999))
     wanted = math.sin(math.radians(_ALTITUDES[event])) - math.sin(phi) * math.sin(declination)
-    half_day = math.acos(min(max(wanted / (math.cos(phi) * math.cos(declination)), -1.0), 1.0)) / math.tau * _DAY_S
-    instant = math.floor(noon + half_day if event in EVENTS[2:] else noon - half_day)
+    cosine = wanted / (math.cos(phi) * math.cos(declination))
+    if cosine <= -1:
+        other, _ = _solar_noon(mean_noon + (_DAY_S if evening else -_DAY_S))
+        instant = math.floor((noon + other) / 2)
+    else:
+        half_day = math.acos(min(cosine, 1.0)) / math.tau * _DAY_S
+        instant = math.floor(noon + half_day if evening else noon - half_day)
     return (instant + clock(instant) - day * _DAY_S) // 60
 
 
 @lru_cache(maxsize=65_536)
-def _solar_noon(mean_noon: float) -> tuple[float, float]:
+def _solar_noon(mean_noon: int) -> tuple[float, float]:
     """The instant (seconds UTC) at which the sun is highest, near mean solar noon, and its declination in radians."""
     days = (mean_noon - _J2000_S) / _DAY_S
     anomaly = math.radians(357.5291 + 0.98560028 * days)
