@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from random import Random
 
 from geopy.distance import geodesic
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
@@ -17,10 +18,14 @@ from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
 from offers.catalogue.areas import AreaError, Part, parse
-from offers.decision.reference import places_of
-from offers.v1.catalog_pb2 import Catalog, Placement
+from offers.decision.reference_places import places_of
+from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.context_pb2 import Context, Location
 from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_USER,
+    TIME_ZONE_BASIS_VENUE,
     Availability,
     Benefit,
     MissingLocation,
@@ -63,6 +68,9 @@ INSTANTS = (
 STEPS = (-604_800, -90_000, -7_200, -3_601, -3_600, -1, 0, 1, 59, 60, 1_799, 3_600, 5_400, 43_200, 86_400, 2_592_000)
 LAST = 4_102_444_799
 VENUE_IDS, ZONE_IDS, CUT_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2"), ("c1", "c2")
+VENUE_IDS, ZONE_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2")
+DAYPART_IDS = ("d1", "d2", "d3")
+"""The last of them may name the sun."""
 WRITTEN_HOURS = (
     "24/7",
     "off",
@@ -79,6 +87,15 @@ WRITTEN_HOURS = (
     "Mo-Su 00:00-12:00,12:00-24:00",
 )
 """Forms beside the weekly ones made from scratch: all week, never, holidays, dates, the nth weekday, comments."""
+SUNNY_HOURS = (
+    "sunrise-sunset",
+    "Mo-Fr 09:00-12:00,17:00-sunset",
+    "(sunset-01:30)-02:00",
+    "sunset-sunrise",
+    "22:00-(sunrise+00:30); Su off",
+    "dawn-dusk; PH off",
+)
+"""Forms that name the sun, for offers of places."""
 
 
 def _clock(minute: int) -> str:
@@ -119,6 +136,21 @@ class Maker:
         """No limit, weekly rules, or rules of another form."""
         kind = self.random.random()
         return "" if kind < 0.5 else self.weekly_hours() if kind < 0.8 else self.random.choice(WRITTEN_HOURS)
+
+    def hours_of_place(self, share: float = 0.15) -> str:
+        """As `hours`, now and then by the sun."""
+        return self.random.choice(SUNNY_HOURS) if self.chance(share) else self.hours()
+
+    def daypart(self, identity: str) -> Daypart:
+        """A daypart; the last one by the sun, more often than not."""
+        sunny = identity == DAYPART_IDS[-1] and self.chance(0.6)
+        hours = self.random.choice(SUNNY_HOURS) if sunny else self.hours() or self.weekly_hours()
+        return Daypart(daypart_id=identity, opening_hours=hours)
+
+    def margin(self) -> Duration | None:
+        """How long before a closing something ends; also of a length that is not of whole minutes."""
+        seconds = self.random.choice([None, 0, 1, 90, 1_800, 3_600, 7_200, 86_400])
+        return None if seconds is None else Duration(seconds=seconds)
 
     def instant(self) -> int:
         """Seconds from 1970 to 2100, at or beside a moment at which something changes."""
@@ -221,7 +253,7 @@ class Maker:
             target.excluded_zone_ids.append(pick(CUT_IDS))
         if self.chance(0.15):
             target.min_inside_probability = pick([0.01, 0.3, 0.5, 0.9, 0.99])
-        target.missing_location = pick([0, 0, 0, *MissingLocation.values()])
+        target.missing_location = pick([*MissingLocation.values(), *[MissingLocation.MISSING_LOCATION_DENY] * 3])
 
     def whereabouts(self, location: Location, time: int) -> None:
         """Make a location as uncertain as phones do."""
@@ -245,6 +277,7 @@ class Maker:
             venue.travel.delay.seconds = self.random.choice([0, 600])
             if self.chance(0.3):
                 venue.travel.speed_kmh = self.random.choice([0.1, 3.0, 300.0])
+        venue.opening_hours = self.hours_of_place() or ("Mo-Su 08:00-22:00" if identity == VENUE_IDS[0] else "")
         return venue
 
     def zone(self, identity: str) -> Zone:
@@ -286,7 +319,15 @@ class Maker:
         kinds = [Benefit(percent_off=20), Benefit(amount_off=euros), Benefit(custom="a", minimum_order=euros)]
         offer.benefit.CopyFrom(pick(kinds))
         windows = [self.window() for _ in range(pick([0, 0, 1, 2, 3]))]
-        offer.availability.CopyFrom(Availability(windows=windows, opening_hours=self.hours()))
+        everywhere = offer.target.everywhere
+        hours = self.hours() if everywhere else self.hours_of_place()
+        offer.availability.CopyFrom(Availability(windows=windows, opening_hours=hours))
+        dayparts = DAYPART_IDS[:-1] if everywhere else DAYPART_IDS
+        offer.availability.daypart_ids.extend(self.some(dayparts))
+        offer.preferred_daypart_ids.extend(self.some(dayparts))
+        if VENUE_IDS[0] in offer.target.venue_ids and self.chance(0.6):
+            offer.availability.only_when_open = True
+            offer.availability.closing_margin.MergeFrom(self.margin() or Duration())
         if self.chance(0.3):
             offer.redemption.CopyFrom(Redemption(opening_hours=self.hours(), required_when_shown=self.chance(0.5)))
             if self.chance(0.5):
@@ -294,7 +335,14 @@ class Maker:
         # Where several places are equally near, which one's clock tells whether a benefit may be used is not laid
         # down: then one clock for all.
         several = offer.redemption.opening_hours and not offer.target.everywhere
-        offer.availability.time_zone = pick(ZONES if several else ("", "", *ZONES))
+        basis = pick(
+            [TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_FIXED]
+            + (not several) * [TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_VENUE, TIME_ZONE_BASIS_USER]
+        )
+        offer.availability.time_zone_basis = basis
+        if basis in {TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_FIXED}:
+            free = basis == TIME_ZONE_BASIS_UNSPECIFIED and not several
+            offer.availability.time_zone = pick(("", "", *ZONES) if free else ZONES)
         offer.availability.country_code = pick(COUNTRIES if several else ("", *COUNTRIES))
         offer.placement_ids.extend(self.some(["home", "map"]))
         offer.language_codes.extend(self.some(["fr", "fr-CA", "en", "pt-BR"]))
@@ -305,7 +353,7 @@ class Maker:
         if self.chance(0.3):
             offer.lever = pick([0.25, 0.5, 1.0])
         offer.fallback = self.chance(0.15)
-        offer.availability.reachable_before_end = pick([0, 0, *ReachableBeforeEnd.values()])
+        offer.availability.reachable_before_end = pick(ReachableBeforeEnd.values())
         offer.brand, offer.category = pick(["", "", "one", "two"]), pick(["", "", "one", "two"])
         offer.exclusion_group = pick(["", "", "", "one", "two"])
         return offer
@@ -315,6 +363,7 @@ class Maker:
         catalog = Catalog(catalog_id="random", country_code="FR", time_zone=self.random.choice(["", *ZONES]))
         catalog.venues.extend(map(self.venue, VENUE_IDS))
         catalog.zones.extend(map(self.zone, (*ZONE_IDS, *CUT_IDS)))
+        catalog.dayparts.extend(map(self.daypart, DAYPART_IDS))
         catalog.ranking_strategies.extend(map(self.ranking_strategy, ("first", "second")))
         catalog.default_ranking_strategy_id = self.random.choice(["", "first"])
         home = Placement(placement_id="home", channel="app", ranking_strategy_id="first")

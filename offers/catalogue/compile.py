@@ -5,26 +5,25 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Iterable
-from functools import lru_cache
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any, Final
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
 from numpy.typing import NDArray
-from tzfpy import get_tz
 
 from offers.catalogue import snapshot
 from offers.catalogue.check import Checked, check, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
-from offers.catalogue.places import NO_CUTS, Place, Places
-from offers.catalogue.schedules import NEVER, Schedule
+from offers.catalogue.places import NO_CUTS, Places
+from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
-from offers.catalogue.snapshot import EVERYWHERE, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
+from offers.catalogue.snapshot import NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
+from offers.catalogue.timetable import Hours, Timetable
 from offers.errors import CatalogError, Problem
 from offers.v1.offer_pb2 import Benefit, Offer, Redemption
 from offers.v1.offer_service_pb2 import Proposition
@@ -32,7 +31,6 @@ from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
 DEFAULT_VALUE: Final = 0.5
 DEFAULT_LEVER: Final = 0.5
-DEFAULT_TIME_ZONE: Final = "UTC"
 DEFAULT_NEARNESS: Final = Decay(shape=Decay.SHAPE_GAUSS, scale=1000)
 DEFAULT_TIMELINESS: Final = Decay(shape=Decay.SHAPE_EXP, scale=7200, minimum=0.25)
 DEFAULT_SHARES: Final = {
@@ -96,13 +94,11 @@ class _Builder:
     def __init__(self, checked: Checked) -> None:
         catalog = checked.catalog
         self._catalog = catalog
-        self._time_zone = catalog.time_zone or DEFAULT_TIME_ZONE
         self._placements = checked.placements
         self._strategies = checked.ranking_strategies
         venues = checked.venues.values()
         self._terms: dict[Terms, int] = {}
-        self._schedules: dict[Schedule, int] = {}
-        self._schedule_numbers: dict[_Hours, tuple[int, int]] = {}
+        self._timetable = Timetable(checked)
         self._gathered = Gathered(
             latitudes=array("d", [venue.point.latitude for venue in venues]),
             longitudes=array("d", [venue.point.longitude for venue in venues]),
@@ -141,22 +137,16 @@ class _Builder:
         column["window_start"].append(windows[0][0] if windows else 0)
         column["window_end"].append(windows[-1][1] if windows else NEVER)
         column["windows"].append(gathered.add_windows(windows) if len(windows) > 1 else NO_WINDOWS)
-        shown = availability.opening_hours
-        used = redemption.opening_hours if redemption else ""
-        required = redemption.required_when_shown if redemption else False
-        hours = None
-        if shown or used:
-            hours = _Hours(shown, used, required, availability.time_zone, availability.country_code)
-        self._add_entries(offer, hours)
+        self._add_entries(offer, self._timetable.hours(offer, redemption))
 
-    def _add_entries(self, offer: Offer, hours: "_Hours | None") -> None:
+    def _add_entries(self, offer: Offer, hours: Hours | None) -> None:
         """Add the places of the offer added last."""
         column, number = self._gathered.entry, len(self._gathered.ids) - 1
         rules = rules_of(offer)
         for place in self._places.of(offer.target):
             schedule = redeem_schedule = daypart_schedule = NO_SCHEDULE
             if hours:
-                schedule, redeem_schedule = self._schedules_at(place, hours)
+                schedule, redeem_schedule, daypart_schedule = self._timetable.at(hours, place)
             extra = 0
             if rules or place.shape != NO_SHAPE or place.cuts != NO_CUTS or daypart_schedule != NO_SCHEDULE:
                 one = extra_of(rules or NO_RULES, place, daypart_schedule)
@@ -171,31 +161,6 @@ class _Builder:
             column["redeem_schedule"].append(redeem_schedule)
             column["extra"].append(extra)
 
-    def _schedules_at(self, place: Place, hours: "_Hours") -> tuple[int, int]:
-        """The schedules that say when an offer may be shown at a place, and when it may be used."""
-        # A place's time zone is looked up when hours need it: most catalogues have far more venues than hours.
-        zone = hours.time_zone or place.time_zone
-        if not zone and place.kind != EVERYWHERE:
-            zone = _zone_at(place.longitude, place.latitude) or self._time_zone
-        here = _Hours(hours.shown, hours.used, hours.required, zone, hours.country_code or place.country_code)
-        numbers = self._schedule_numbers.get(here)
-        if numbers is None:
-            numbers = self._schedule_numbers[here] = self._add_schedules(here)
-        return numbers
-
-    def _add_schedules(self, here: "_Hours") -> tuple[int, int]:
-        """The numbers of the schedules that say when an offer may be shown at a place, and when it may be used."""
-        redeem_schedule = self._add_schedule({here.used}, here)
-        return self._add_schedule({here.shown, here.used} if here.required else {here.shown}, here), redeem_schedule
-
-    def _add_schedule(self, expressions: set[str], here: "_Hours") -> int:
-        given = tuple(sorted(expressions - {""}))
-        if not given:
-            return NO_SCHEDULE
-        country = here.country_code if any("PH" in expression for expression in given) else ""
-        schedule = Schedule(given, here.time_zone, country)
-        return self._schedules.setdefault(schedule, len(self._schedules))
-
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays of snapshot.COLUMNS."""
         strategies = [_strategy(RankingStrategy()), *map(_strategy, self._strategies.values())]
@@ -203,28 +168,23 @@ class _Builder:
         self._gathered.cuts = self._places.cuts
         return {
             **lay_out(self._gathered),
-            **calendar(list(self._schedules), self._zone_names()),
+            **calendar(list(self._timetable.schedules), self._timetable.time_zones()),
             **pack(self._places.shapes),
             "strategies": np.array(strategies, snapshot.STRATEGY),
         }
-
-    def _zone_names(self) -> list[str]:
-        return ["", *sorted({schedule.time_zone for schedule in self._schedules} - {""})]
 
     def meta(self, columns: dict[str, NDArray[Any]]) -> dict[str, Any]:
         """What is not columnar: names and the few small tables the engine reads when it opens the snapshot."""
         strategies = {"": 0, **{name: number for number, name in enumerate(self._strategies, 1)}}
         return {
             "catalog_id": self._catalog.catalog_id,
-            "time_zone": self._time_zone,
+            "time_zone": self._timetable.time_zone,
             "offers": len(self._gathered.ids),
             "entries": len(self._gathered.entry["offer"]),
             "chains": int(columns["entry"]["chain"].max(initial=-1)) + 1,
             "terms": list(self._terms),
-            "schedules": [
-                [schedule.expressions, schedule.time_zone, schedule.country_code] for schedule in self._schedules
-            ],
-            "zones": self._zone_names(),
+            "schedules": [[astuple(part) for part in schedule.parts] for schedule in self._timetable.schedules],
+            "zones": self._timetable.time_zones(),
             "default_strategy": strategies[self._catalog.default_ranking_strategy_id],
             "placements": {
                 name: {
@@ -236,18 +196,6 @@ class _Builder:
                 for name, placement in self._placements.items()
             },
         }
-
-
-class _Hours(NamedTuple):
-    """What an offer says of its opening hours; at a place, with what the place adds to it."""
-
-    shown: str
-    used: str
-    required: bool
-    """Whether it is shown only while it may be used."""
-    time_zone: str
-    """"" for that of the place."""
-    country_code: str
 
 
 def _static_wire(offer: Offer, redemption: Redemption | None) -> bytes:
@@ -306,23 +254,12 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-@lru_cache(maxsize=1 << 20)
-def _zone_at(longitude: float, latitude: float) -> str:
-    """The IANA zone of a position; "" where this machine's zone data lacks it."""
-    name = get_tz(longitude, latitude)
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ""
-    return name
-
-
 def _strategy(strategy: RankingStrategy) -> tuple[Any, ...]:
     weights = strategy.weights
     return (
         [getattr(weights, name) if weights.HasField(name) else 1.0 for name in FACTORS],
         *(
-            math.log(getattr(strategy, name) if strategy.HasField(name) else default)
+            math.log(getattr(strategy, name) if strategy.HasField(name) else default)  # type: ignore[arg-type]
             for name, default in DEFAULT_SHARES.items()
         ),
         *_decay(strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS),

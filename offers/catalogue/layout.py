@@ -148,7 +148,7 @@ def _records(kind: np.dtype[Any], fields: Arrays) -> NDArray[Any]:
     return records
 
 
-def _cuts(gathered: Gathered) -> Arrays:
+def _cuts(gathered: Gathered) -> NDArray[Any]:
     place, radius, reach, shape = np.array(gathered.cuts or np.empty((0, 4))).T
     x, y, z = geometry.earth_centred(*positions(gathered, place.astype(np.int64)))
     return _records(EXCLUDED, {"x": x, "y": y, "z": z, "reach": reaches(radius, reach), "shape": shape})
@@ -158,12 +158,15 @@ def calendar(schedules: Sequence[Schedule], time_zones: Sequence[str]) -> Arrays
     """The arrays of schedules and of the time zones they are in; zone 0 is the person's."""
     clocks = [zone_clock(name) for name in time_zones[1:]]
     number = {name: number for number, name in enumerate(time_zones)}
-    weeks = [schedule.weekly() for schedule in schedules]
-    spans = [span for week in weeks for span in week or ()]
+    weekly = [schedule.weekly() for schedule in schedules]
+    parts = [part for week in weekly for part in week or ()]
+    spans = [span for _, _, week in parts for span in week]
     return {
-        "schedule_weekly": np.array([week is not None for week in weeks]),
-        "schedule_zone": np.array([number[schedule.time_zone] for schedule in schedules]),
-        "schedule_week_first": csr([len(week or ()) for week in weeks]),
+        "schedule_weekly": np.array([week is not None for week in weekly]),
+        "schedule_part_first": csr([len(week or ()) for week in weekly]),
+        "part_zone": np.array([number[time_zone] for time_zone, _, _ in parts]),
+        "part_margin": np.array([margin for _, margin, _ in parts]),
+        "part_week_first": csr([len(week) for _, _, week in parts]),
         "week_start": np.array([start for start, _ in spans]),
         "week_end": np.array([end for _, end in spans]),
         "zone_first": csr([0, *(len(clock.starts) for clock in clocks)]),

@@ -40,6 +40,8 @@ class Place(NamedTuple):
     """"" where nothing names one."""
     country_code: str
     travel: Travel | None = None
+    opening_hours: str = ""
+    """Of the venue."""
 
 
 class _Piece(NamedTuple):
@@ -75,7 +77,7 @@ class Places:
             Place(
                 AROUND_POINT, number, number, venue.radius_m, 0.0, NO_SHAPE, NO_CUTS,
                 venue.point.latitude, venue.point.longitude, venue.time_zone, venue.country_code or self._country,
-                venue.travel if venue.HasField("travel") else None,
+                venue.travel if venue.HasField("travel") else None, venue.opening_hours,
             )
             for number, venue in enumerate(checked.venues.values())
         ]  # fmt: skip

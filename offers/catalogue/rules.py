@@ -13,18 +13,33 @@ from math import inf
 from typing import NamedTuple
 from zoneinfo import available_timezones
 
+from google.protobuf.duration_pb2 import Duration
 from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.grammar import refusal
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
-from offers.v1.catalog_pb2 import Catalog, Placement
-from offers.v1.offer_pb2 import Availability, Benefit, Bundle, Creative, FreeDelivery, Offer, Redemption, Target
+from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    Availability,
+    Benefit,
+    Bundle,
+    Creative,
+    FreeDelivery,
+    Offer,
+    ReachableBeforeEnd,
+    Redemption,
+    Target,
+    TimeZoneBasis,
+)
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 from offers.v1.venue_pb2 import Circle, Venue, Zone
 
 MAX_RADIUS_M = 1_000_000.0
+MAX_DURATION_S = 86_400
 
 _CATALOG_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
@@ -80,6 +95,17 @@ def check_placement(placement: Placement, faults: Faults) -> None:
         faults.append(Fault(("max_offers",), f"{placement.max_offers} is not from 1 to 100", fix))
 
 
+def check_daypart(daypart: Daypart, faults: Faults) -> None:
+    """Check a daypart, but for the country of its holidays and the place of its sun, which offers decide."""
+    _check_id(daypart.daypart_id, ("daypart_id",), faults)
+    _check_length(daypart.title, 200, ("title",), faults)
+    if not daypart.opening_hours:
+        fix = "write when it is, such as '11:30-14:30'"
+        faults.append(Fault(("opening_hours",), "missing", fix))
+    elif refused := refusal(daypart.opening_hours, "FR"):
+        faults.append(Fault(("opening_hours",), *refused))
+
+
 def check_strategy(strategy: RankingStrategy, faults: Faults) -> None:
     """Check a ranking strategy."""
     _check_id(strategy.ranking_strategy_id, ("ranking_strategy_id",), faults)
@@ -125,6 +151,8 @@ def check_venue(venue: Venue, faults: Faults) -> None:
         _check_radius(venue.radius_m, ("radius_m",), faults)
     _check_time_zone(venue.time_zone, ("time_zone",), faults)
     _check_country(venue.country_code, ("country_code",), faults)
+    if venue.travel.HasField("delay"):
+        _check_duration(venue.travel.delay, ("travel", "delay"), faults)
 
 
 def check_zone(zone: Zone, faults: Faults) -> None:
@@ -161,6 +189,9 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
         faults.append(Fault(("target",), "missing", "write where it may be shown, such as {everywhere: true}"))
     if offer.HasField("availability"):
         _check_availability(offer.availability, faults)
+        if offer.availability.only_when_open and not (offer.target.venue_ids or offer.target.venue_selectors):
+            fix = "add venue_ids to the target, or leave it out"
+            faults.append(Fault(("availability", "only_when_open"), "has no venue to be open", fix))
     if offer.HasField("redemption"):
         _check_redemption(offer.redemption, faults)
     if offer.language_codes:
@@ -276,6 +307,39 @@ def _check_availability(availability: Availability, faults: Faults) -> None:
         _check_time_zone(availability.time_zone, ("availability", "time_zone"), faults)
     if availability.country_code:
         _check_country(availability.country_code, ("availability", "country_code"), faults)
+    if availability.time_zone_basis:
+        _check_basis(availability, faults)
+    if availability.HasField("closing_margin"):
+        _check_duration(availability.closing_margin, ("availability", "closing_margin"), faults)
+        if not availability.only_when_open:
+            fix = "add 'only_when_open: true', or leave it out"
+            faults.append(Fault(("availability", "closing_margin"), "has no closing to be a margin of", fix))
+    if availability.reachable_before_end not in ReachableBeforeEnd.values():
+        fix = f"write one of {', '.join(ReachableBeforeEnd.keys())}"
+        reason = f"{availability.reachable_before_end} is not a ReachableBeforeEnd"
+        faults.append(Fault(("availability", "reachable_before_end"), reason, fix))
+
+
+def _check_basis(availability: Availability, faults: Faults) -> None:
+    basis = availability.time_zone_basis
+    if basis not in TimeZoneBasis.values():
+        fix = f"write one of {', '.join(TimeZoneBasis.keys())}"
+        faults.append(Fault(("availability", "time_zone_basis"), f"{basis} is not a TimeZoneBasis", fix))
+    elif basis == TIME_ZONE_BASIS_FIXED:
+        if not availability.time_zone:
+            fix = "write the time zone that TIME_ZONE_BASIS_FIXED means, such as Europe/Paris, or another basis"
+            faults.append(Fault(("availability", "time_zone"), "missing", fix))
+    elif availability.time_zone:
+        reason = f"stands beside {TimeZoneBasis.Name(basis)}, which takes the clock from elsewhere"
+        fix = "leave it out, or write 'time_zone_basis: TIME_ZONE_BASIS_FIXED'"
+        faults.append(Fault(("availability", "time_zone"), reason, fix))
+
+
+def _check_duration(duration: Duration, path: Path, faults: Faults) -> None:
+    if duration.nanos:
+        faults.append(Fault(path, "is not a whole number of seconds", "leave the fraction of the second out"))
+    if not 0 <= duration.seconds <= MAX_DURATION_S or duration.nanos < 0:
+        faults.append(Fault(path, f"{duration.seconds:,} s is not from 0 to 24 hours", "write seconds, such as 900s"))
 
 
 def _check_redemption(redemption: Redemption, faults: Faults) -> None:

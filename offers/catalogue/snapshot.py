@@ -36,7 +36,8 @@ NO_SHAPE = -1
 NO_NAME = -1
 
 DECAY = [
-    ("shape", "i8"), ("origin", "f8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"), ("log_minimum", "f8"),
+    ("shape", "i8"), ("origin", "f8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"),
+    ("log_minimum", "f8"),
 ]  # fmt: skip
 STRATEGY = np.dtype(
     [
@@ -90,7 +91,7 @@ EXTRA = np.dtype(
     ],
     align=True,
 )
-"""What few entries have: an area, zones cut out, rules for locations that are uncertain or missing, travel, dayparts."""
+"""What few entries have: an area, zones cut out, rules for uncertain and missing locations, travel, dayparts."""
 
 EXCLUDED = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8"), ("shape", "i4")], align=True)
 """A circle or an area that is cut out; that of an area is a circle that holds it."""
@@ -153,9 +154,12 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "cell_column": "i4",  # sorted within a row
     "cell_site_first": "i4",  # CSR over sites
     # Per schedule.
-    "schedule_weekly": "u1",  # 1: week_* says all; 0: ask the opening-hours library
-    "schedule_zone": "i4",  # index into the time zones; 0: the person's
-    "schedule_week_first": "i4",  # CSR over week_*
+    "schedule_weekly": "u1",  # 1: its parts say all; 0: it has none here, see decision/hours.py
+    "schedule_part_first": "i4",  # CSR over part_*
+    # Per part: a schedule is open when all its parts are.
+    "part_zone": "i4",  # index into the time zones; 0: the person's
+    "part_margin": "i4",  # seconds before each closing from which it counts as closed
+    "part_week_first": "i4",  # CSR over week_*
     "week_start": "i4",  # minutes from Monday 00:00 by the wall clock
     "week_end": "i4",
     # Per time zone; zone 0, the person's, is empty.

@@ -18,10 +18,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.catalogue.schedules import Schedule
+from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import Snapshot
 from offers.decision.arrange import arrange
-from offers.decision.hours import HoursAt, HoursBook
+from offers.decision.hours import SLICE_S, HoursAt, HoursBook
 from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, Table, Terms, f8, i4
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
@@ -89,7 +89,15 @@ class Engine:
         self.version = version if version < _HALF else version - 2 * _HALF
         """The snapshot's version as a signed number."""
         self.columns = Record(Column, snapshot.columns)
-        schedules = [Schedule(tuple(rules), zone, country) for rules, zone, country in meta["schedules"]]
+        schedules = [
+            Schedule(
+                tuple(
+                    Part(tuple(rules), zone, country, tuple(position), margin)
+                    for rules, zone, country, position, margin in parts
+                )
+            )
+            for parts in meta["schedules"]
+        ]
         self._hours = HoursBook(self.columns, schedules, meta["zones"], meta["time_zone"])
         self._placements = {
             name: Placing(
@@ -109,6 +117,10 @@ class Engine:
     def hours(self, query: Query) -> HoursAt:
         """The states of all schedules at a query's time."""
         return self._hours.at(query.time, query.surface.time_zone)
+
+    def roll(self, now: int, seconds: float = SLICE_S) -> bool:
+        """Bring what is worked out ahead up to date: see `HoursBook.roll`."""
+        return self._hours.roll(now, seconds)
 
     def decide(self, query: Query, pad: Scratchpad) -> Decision:
         """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement."""

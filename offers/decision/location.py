@@ -1,6 +1,6 @@
 """What is known of where a person is: a normal distribution around a point, and how likely that is inside a circle.
 
-`accuracy_m` is the radius that holds the true position in 68 % of cases. It grows from the moment of the measurement on.
+`accuracy_m` is the radius that holds the true position in 68 % of cases. It grows from the measurement on.
 """
 
 import math

@@ -6,14 +6,11 @@ of the grid, the arrays and the per-minute tables.
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 from google.type.latlng_pb2 import LatLng
-from tzfpy import get_tz
 
-from offers.catalogue.areas import Part, contains, parse
 from offers.catalogue.compile import (
     DEFAULT_DECAY,
     DEFAULT_LEVER,
@@ -25,35 +22,20 @@ from offers.catalogue.compile import (
     FACTORS,
 )
 from offers.catalogue.extras import DEFAULT_MIN_INSIDE, pace
-from offers.catalogue.schedules import NEVER, Schedule, zone_clock
-from offers.decision.location import CERTAIN, POINTS, point_around
+from offers.catalogue.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
+from offers.decision.reference_places import Place, chance_inside, distance_m, places_of
 from offers.model.query import MAX_OFFERS, Query
 from offers.v1.catalog_pb2 import Catalog, Placement
-from offers.v1.offer_pb2 import MissingLocation, Offer, ReachableBeforeEnd, VenueSelector
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_VENUE,
+    MissingLocation,
+    Offer,
+    ReachableBeforeEnd,
+)
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
-from offers.v1.venue_pb2 import Circle, Travel, Venue
-
-SEMI_MAJOR_M, FLATTENING, MEAN_RADIUS_M = 6_378_137.0, 1 / 298.257223563, 6_371_008.8
-
-
-Piece = Circle | Part
-"""A circle or an area."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One place at which an offer may be shown."""
-
-    piece: Piece | None
-    """None: everywhere."""
-    cuts: tuple[Piece, ...]
-    """What is cut out of it."""
-    has_distance: bool
-    venue_id: str
-    time_zone: str
-    """"" for the person's."""
-    country_code: str
-    travel: Travel | None = None
+from offers.v1.venue_pb2 import Circle
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,58 +119,6 @@ def _admits(offer: Offer, query: Query, channel: str) -> bool:
     )
 
 
-def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
-    """Every place at which an offer may be shown."""
-    target, country = offer.target, catalog.country_code
-    cuts = tuple(piece for zone_id in target.excluded_zone_ids for piece, *_ in _pieces(catalog, zone_id))
-    if target.everywhere:
-        yield Place(None, cuts, has_distance=False, venue_id="", time_zone="", country_code=country)
-    for venue in catalog.venues:
-        if venue.venue_id in target.venue_ids or any(_selects(one, venue) for one in target.venue_selectors):
-            radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
-            zone = venue.time_zone or get_tz(venue.point.longitude, venue.point.latitude)
-            circle = Circle(center=venue.point, radius_m=radius)
-            travel = venue.travel if venue.HasField("travel") else None
-            yield Place(circle, cuts, True, venue.venue_id, zone, venue.country_code or country, travel)  # noqa: FBT003
-    for circle in target.circles:
-        yield Place(circle, cuts, True, "", _zone_of(circle), country)  # noqa: FBT003
-    for text in target.areas:
-        for part in _parts(text):
-            yield Place(part, cuts, False, "", _zone_of(part), country)  # noqa: FBT003
-    for zone_id in target.zone_ids:
-        for piece, time_zone, code, cut in _pieces(catalog, zone_id):
-            yield Place(piece, cuts + cut, False, "", time_zone or _zone_of(piece), code or country)  # noqa: FBT003
-
-
-def _pieces(catalog: Catalog, zone_id: str) -> Iterator[tuple[Piece, str, str, tuple[Piece, ...]]]:
-    """The circles and areas of a zone, each with its time zone, its country and what is cut out of it."""
-    zone = next(one for one in catalog.zones if one.zone_id == zone_id)
-    cuts = tuple(piece for name in zone.excluded_zone_ids for piece, *_ in _pieces(catalog, name))
-    for piece in [*zone.circles, *(part for text in zone.areas for part in _parts(text))]:
-        yield piece, zone.time_zone, zone.country_code, cuts
-    for other in zone.zone_ids:
-        for piece, time_zone, code, cut in _pieces(catalog, other):
-            yield piece, zone.time_zone or time_zone, zone.country_code or code, cuts + cut
-
-
-@cache
-def _parts(text: str) -> list[Part]:
-    return parse(text)
-
-
-def _selects(selector: VenueSelector, venue: Venue) -> bool:
-    def values(label: str) -> set[str]:
-        return {value.strip() for value in label.split(";")} - {""}
-
-    return all(values(venue.labels.get(key, "")) & values(wanted) for key, wanted in selector.labels.items())
-
-
-def _zone_of(piece: Piece) -> str:
-    if isinstance(piece, Part):
-        return get_tz(piece.longitude, piece.latitude)
-    return get_tz(piece.center.longitude, piece.center.latitude)
-
-
 def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
     """The place that qualifies and is nearest; of equally near ones, that which ends last, then the likeliest."""
     found = [one for place in places_of(catalog, offer) if (one := _found(catalog, offer, place, query))]
@@ -209,8 +139,8 @@ def _found(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Found 
     if isinstance(place.piece, Circle) and chance is not None:
         away = distance_m(LatLng(latitude=query.latitude, longitude=query.longitude), place.piece.center)
     is_reachable = True
-    if place.travel is not None and chance is not None and until != NEVER:
-        speed, delay = pace(place.travel)
+    if place.venue and place.venue.HasField("travel") and chance is not None and until != NEVER:
+        speed, delay = pace(place.venue.travel)
         is_reachable = query.time + delay + away / speed < until
     rule = offer.availability.reachable_before_end
     if rule == ReachableBeforeEnd.REACHABLE_BEFORE_END_DROP and not is_reachable:
@@ -219,81 +149,33 @@ def _found(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Found 
     return Found(place, away if place.has_distance else math.inf, until, chance, is_reachable)
 
 
-def chance_inside(place: Place, query: Query) -> float | None:
-    """How likely the person is at a place: 0 or 1 where the location is exact, None where there is none."""
-    if place.piece is None and not place.cuts:
-        return 1.0
-    if math.isnan(query.latitude):
-        return None
-    latitude, longitude, sigma = query.latitude, query.longitude, query.sigma_m
-    if sigma == 0:
-        return float(_holds(place, latitude, longitude))
-    if isinstance(place.piece, Circle) and not place.cuts:
-        here = _earth_centred(LatLng(latitude=latitude, longitude=longitude))
-        away = math.dist(here, _earth_centred(place.piece.center))
-        return _chance_in_circle(away / sigma, _straight(place.piece.radius_m) / sigma)
-    points = [point_around(latitude, longitude, sigma, point) for point in range(POINTS)]
-    return sum(_holds(place, *point) for point in points) / POINTS
-
-
-def _holds(place: Place, latitude: float, longitude: float) -> bool:
-    if any(_is_inside(cut, latitude, longitude) for cut in place.cuts):
-        return False
-    return place.piece is None or _is_inside(place.piece, latitude, longitude)
-
-
-def _is_inside(piece: Piece, latitude: float, longitude: float) -> bool:
-    if isinstance(piece, Part):
-        return contains(piece, latitude, longitude)
-    return distance_m(LatLng(latitude=latitude, longitude=longitude), piece.center) <= piece.radius_m
-
-
-def _chance_in_circle(away: float, radius: float) -> float:
-    """The share of a standard normal distribution inside a circle whose centre is so far off: strip by strip."""
-    if abs(radius - away) >= CERTAIN:
-        return float(away < radius)
-    most, strips, total = math.asin(min(1.0, 8.0 / radius)), 400, 0.0
-    for strip in range(strips):
-        angle = (2 * (strip + 0.5) / strips - 1) * most
-        across, along = radius * math.sin(angle), radius * math.cos(angle)
-        share = 0.5 * (math.erfc((away - along) * math.sqrt(0.5)) - math.erfc((away + along) * math.sqrt(0.5)))
-        total += math.exp(-across * across / 2) / math.sqrt(2 * math.pi) * share * along * 2 * most / strips
-    return min(total, 1.0)
-
-
-def _straight(ground: float) -> float:
-    return 2 * MEAN_RADIUS_M * math.sin(ground / (2 * MEAN_RADIUS_M))
-
-
-def distance_m(one: LatLng, other: LatLng) -> float:
-    """Metres along the ground: the straight line through the earth, bent to a sphere of mean radius."""
-    straight = math.dist(_earth_centred(one), _earth_centred(other))
-    return 2 * MEAN_RADIUS_M * math.asin(min(straight / (2 * MEAN_RADIUS_M), 1))
-
-
-def _earth_centred(point: LatLng) -> tuple[float, float, float]:
-    phi, lam = math.radians(point.latitude), math.radians(point.longitude)
-    squared = FLATTENING * (2 - FLATTENING)
-    normal = SEMI_MAJOR_M / math.sqrt(1 - squared * math.sin(phi) ** 2)
-    return (
-        normal * math.cos(phi) * math.cos(lam),
-        normal * math.cos(phi) * math.sin(lam),
-        normal * (1 - squared) * math.sin(phi),
-    )
-
-
 def _shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> int | None:
     """When the offer ends at a place, or None if it may not be shown there now."""
-    until = _in_windows([(w.start_time.seconds, _end(w)) for w in offer.availability.windows], query.time)
-    binding = {offer.availability.opening_hours}
-    if offer.redemption.required_when_shown:
-        binding.add(offer.redemption.opening_hours)
-        window = offer.redemption.window
-        ends = _in_windows([(window.start_time.seconds, _end(window))], query.time)
-        until = None if ends is None or until is None else min(until, ends)
-    for hours in binding - {""}:
-        until = None if until is None else _open_until(catalog, offer, place, hours, query, until)
-    return until
+    availability, redemption = offer.availability, offer.redemption
+    ends = [
+        _in_windows([(w.start_time.seconds, _end(w)) for w in availability.windows], query.time),
+        _hours_until(catalog, offer, place, [availability.opening_hours], query),
+        _hours_until(catalog, offer, place, _dayparts(catalog, availability.daypart_ids), query),
+        _venue_until(offer, place, query),
+    ]
+    if redemption.required_when_shown:
+        ends += [
+            _in_windows([(redemption.window.start_time.seconds, _end(redemption.window))], query.time),
+            _hours_until(catalog, offer, place, [redemption.opening_hours], query),
+        ]
+    known = [end for end in ends if end is not None]
+    return min(known) if len(known) == len(ends) else None
+
+
+def _is_preferred(catalog: Catalog, offer: Offer, place: Place, query: Query) -> bool:
+    """Whether it is one of the offer's preferred dayparts at a place, or it prefers none."""
+    preferred = _dayparts(catalog, offer.preferred_daypart_ids)
+    return _hours_until(catalog, offer, place, preferred, query) is not None
+
+
+def _dayparts(catalog: Catalog, daypart_ids: Iterable[str]) -> list[str]:
+    hours = {daypart.daypart_id: daypart.opening_hours for daypart in catalog.dayparts}
+    return [hours[daypart_id] for daypart_id in daypart_ids]
 
 
 def _end(window: object) -> int:
@@ -310,22 +192,59 @@ def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
     return ends
 
 
-def _open_until(catalog: Catalog, offer: Offer, place: Place, hours: str, query: Query, until: int) -> int | None:
-    availability = offer.availability
-    zone = availability.time_zone or place.time_zone or query.surface.time_zone or catalog.time_zone or "UTC"
-    schedule = Schedule((hours,), zone, availability.country_code or place.country_code)
-    is_open, ends = schedule.at(query.time, zone_clock(zone))
-    return min(until, ends) if is_open else None
+def _hours_until(catalog: Catalog, offer: Offer, place: Place, hours: list[str], query: Query) -> int | None:
+    """When any of an offer's hours end that hold at a place now; NEVER if there are none, None if none holds."""
+    zone = _clock_of(catalog, offer, place, query)
+    country = offer.availability.country_code or place.country_code
+    return _open_until([rule for rule in hours if rule], zone, country, place.position, query.time)
+
+
+def _venue_until(offer: Offer, place: Place, query: Query) -> int | None:
+    """When the venue's hours stop counting as open, by its own clock; NEVER if they do not matter, None if closed."""
+    if not offer.availability.only_when_open or not place.venue or not place.venue.opening_hours:
+        return NEVER
+    hours = [place.venue.opening_hours]
+    ends = _open_until(hours, place.time_zone, place.country_code, place.position, query.time)
+    if ends is None or ends == NEVER:
+        return ends
+    ends -= offer.availability.closing_margin.seconds
+    return ends if query.time < ends else None
+
+
+def _clock_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> str:
+    """The time zone of an offer's hours at a place."""
+    basis, named = offer.availability.time_zone_basis, offer.availability.time_zone
+    if basis == TIME_ZONE_BASIS_FIXED or (basis == TIME_ZONE_BASIS_UNSPECIFIED and named):
+        return named
+    if basis == TIME_ZONE_BASIS_VENUE or (basis == TIME_ZONE_BASIS_UNSPECIFIED and place.piece is not None):
+        return place.time_zone
+    return query.surface.time_zone or catalog.time_zone or "UTC"
+
+
+def _open_until(hours: list[str], zone: str, country: str, position: tuple[float, ...], time: int) -> int | None:
+    """When it is first so that none of some hours holds; NEVER if there are none, None if none holds now."""
+    ends, clock = time, zone_clock(zone)
+    while hours:
+        states = [Part((rule,), zone, country, position).at(ends, clock) for rule in hours]
+        open_until = max((until for is_open, until in states if is_open), default=ends)
+        if open_until == ends:
+            return ends if ends > time else None
+        if open_until >= time + HORIZON_DAYS * 86_400:
+            break
+        ends = open_until
+    return NEVER
 
 
 def _ranked(catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: Found) -> Ranked:
     def share(name: str) -> float:
-        return getattr(strategy, name) if strategy.HasField(name) else DEFAULT_SHARES[name]  # type: ignore[arg-type]
+        return getattr(strategy, name) if strategy.HasField(name) else DEFAULT_SHARES[name]
 
     place, until = found.place, found.until
     near = strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS
     soon = strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS
     timeliness = _decayed(soon, until - query.time if until != NEVER else math.inf)
+    if not _is_preferred(catalog, offer, place, query):
+        timeliness *= share("outside_daypart")
     location = 1.0 if found.chance is None else found.chance
     penalised = offer.target.missing_location == MissingLocation.MISSING_LOCATION_ALLOW_WITH_PENALTY
     if found.chance is None and penalised:
@@ -338,18 +257,15 @@ def _ranked(catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Of
         location,
         1.0 if found.is_reachable else share("unreachable"),
     )
-    weights = [
-        getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0  # type: ignore[arg-type]
-        for name in FACTORS
-    ]
+    weights = [getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0 for name in FACTORS]
     window = offer.redemption.window
     redeemable = window.start_time.seconds <= query.time < _end(window)
     if offer.redemption.opening_hours:
-        usable = _open_until(catalog, offer, place, offer.redemption.opening_hours, query, NEVER)
+        usable = _hours_until(catalog, offer, place, [offer.redemption.opening_hours], query)
         redeemable = redeemable and usable is not None
     return Ranked(
         offer.offer_id,
-        place.venue_id,
+        place.venue.venue_id if place.venue else "",
         found.away if found.away < math.inf else None,
         until if until != NEVER else None,
         sum(weight * math.log(value) for weight, value in zip(weights, values, strict=True)),

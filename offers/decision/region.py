@@ -107,10 +107,11 @@ def _part(
 def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
     """Whether a position is in the place of an entry."""
     x, y, z = earth_centred(latitude, longitude)
+    shape: int = extra.shape
     if site != NOWHERE:
         centre = centres_of(columns)[site]
         depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
-        if depth < 0 or not (extra.shape == NO_SHAPE or in_area(columns, extra.shape, latitude, longitude)):
+        if depth < 0 or not (shape == NO_SHAPE or in_area(columns, shape, latitude, longitude)):
             return False
     for place in range(extra.excluded_first, extra.excluded_last):
         cut = excluded_of(columns)[place]

@@ -120,8 +120,8 @@ def _search(
         if begin == end:
             continue
         count = row_columns[row]
-        west = int(math.floor((turn - spread) / (2 * math.pi) * count))
-        east = int(math.floor((turn + spread) / (2 * math.pi) * count))
+        west = math.floor((turn - spread) / (2 * math.pi) * count)
+        east = math.floor((turn + spread) / (2 * math.pi) * count)
         if whole or east - west + 1 >= count:
             west, east = 0, count - 1
         for run in range(2):  # the columns may wrap around the earth

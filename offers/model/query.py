@@ -41,4 +41,4 @@ class Query(NamedTuple):
     sigma_m: float = 0.0
     """Standard deviation of the location, either way, in metres; 0: exact."""
     growth_mps: float = 0.0
-    """Metres per second by which that grows while time goes on; 0 where the location is always as old as the request."""
+    """Metres per second by which that grows while time goes on; 0: the location is as old as the request."""

@@ -53,7 +53,7 @@ def parse(kind: type[M], data: bytes, limit: int) -> M:
         raise InvalidRequestError([FieldViolation("request", reason)]) from None
 
 
-def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR0912 - a check per field
+def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR0912, PLR0915 - a check per field
     """The query a request asks, at the second `now` unless it names a time.
 
     Raises InvalidRequestError naming every field that cannot be used.

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from offers.catalogue.document import write_document
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
-from offers.decision import reference
+from offers.decision import reference, reference_places
 from offers.decision.engine import Engine
 from offers.decision.reference import Ranked
 from offers.model.query import Query
@@ -57,14 +57,14 @@ def undecided(catalog: Catalog, query: Query) -> bool:
         target = offer.target
         least = target.min_inside_probability if target.HasField("min_inside_probability") else 0.5
         away: list[tuple[float, tuple[float, float]]] = []
-        for place in reference.places_of(catalog, offer):
+        for place in reference_places.places_of(catalog, offer):
             for piece in (place.piece, *place.cuts):
                 if isinstance(piece, Circle):
-                    distance = reference.distance_m(here, piece.center)
+                    distance = reference_places.distance_m(here, piece.center)
                     if abs(distance - piece.radius_m) < NEAR_M:
                         return True
                     away.append((distance, _place(piece)))
-            if query.sigma_m and abs((reference.chance_inside(place, query) or 0) - least) < NEAR_CHANCE:
+            if query.sigma_m and abs((reference_places.chance_inside(place, query) or 0) - least) < NEAR_CHANCE:
                 return True
         if any(one[0] - other[0] > -NEAR_M and one[1] != other[1] for one, other in pairwise(sorted(away))):
             return True
@@ -85,7 +85,7 @@ def check_one(catalog: Catalog, wanted: Ranked, got: Proposition, here: LatLng) 
         assert bool(wanted.venue_id) <= bool(wanted.distance_m is not None)
         if got.venue_id:
             assert math.isclose(
-                wanted.distance_m or 0, reference.distance_m(here, points[got.venue_id]), abs_tol=NEAR_M
+                wanted.distance_m or 0, reference_places.distance_m(here, points[got.venue_id]), abs_tol=NEAR_M
             )
         if wanted.venue_id and not got.venue_id:
             assert points[wanted.venue_id] in [circle.center for circle in strategies.reaches(catalog)]
