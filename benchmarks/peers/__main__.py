@@ -43,6 +43,9 @@ ROUNDS = 3
 DECISION = "the decision alone"
 SERVICE = "GetOffers, bytes to bytes"
 CALL = "GetOffers, a gRPC call"
+DISTURBING_CORES = 0.2
+"""More than this, busy with something else, and the figures are not worth keeping: a server and its client need two."""
+_WATCHED_S = 1.0
 _WIDTH = 120
 
 
@@ -63,7 +66,6 @@ def run(offers: int, snapshot: Path, count: int, console: Console) -> dict[str, 
 
     Raises RuntimeError if a peer's answer is not the decision's.
     """
-    load_average = os.getloadavg()[0]
     console.print(f"Reading the catalogue of {offers:,} offers", style="dim")
     offered = offering(offers)
     asked = questions(offered, offers, count)
@@ -76,8 +78,13 @@ def run(offers: int, snapshot: Path, count: int, console: Console) -> dict[str, 
             if one.within_edge is not None:
                 one.within_edge = _check(name, one, offered, asked, expected)
         console.print(f"Asking {count} questions, {ROUNDS} times each in turn", style="dim")
+        busy = [_busy_cores()]
         _take_times(measured, asked)
+        busy.append(_busy_cores())
     _print(console, offers, measured, missing)
+    if max(busy) > DISTURBING_CORES:
+        warning = f"Something else kept {max(busy):.1f} cores busy: the servers' times, p99 above all, are too long."
+        console.print(warning, style="yellow")
     return {
         "offers": offers,
         "questions": count,
@@ -97,7 +104,7 @@ def run(offers: int, snapshot: Path, count: int, console: Console) -> dict[str, 
             "kernel": platform.release(),
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "load_average_at_start": load_average,
+            "busy_cores_before_and_after": busy,
         },
     }
 
@@ -177,6 +184,18 @@ def _take_times(measured: dict[str, Measured], asked: list[Question]) -> None:
     gc.unfreeze()
 
 
+def _busy_cores() -> float:
+    """How many cores' time others take, while nothing is asked."""
+
+    def busy() -> float:
+        user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:8]
+        return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
+
+    begin, busy_before = time.monotonic(), busy()
+    time.sleep(_WATCHED_S)
+    return (busy() - busy_before) / (time.monotonic() - begin)
+
+
 def _microseconds(one: Measured, percentile: int) -> float:
     return float(np.percentile(one.seconds, percentile)) * 1e6
 
@@ -205,7 +224,7 @@ def _print(console: Console, offers: int, measured: dict[str, Measured], missing
         )
     console.print(table)
     for name, remedy in missing.items():
-        console.print(f"{name} is missing: {remedy}", style="yellow")
+        console.print(f"{name} is missing: {remedy}", style="yellow", markup=False)
 
 
 def _agreement(one: Measured) -> str:
