@@ -143,11 +143,11 @@ def all_of(catalog: Catalog, request: GetOffersRequest) -> tuple[list[Ranked], i
     return reference.decide(whole, query._replace(surface=query.surface._replace(max_offers=100)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(strategies.makers, strategies.sizes)
 def test_engine_equals_reference(maker: strategies.Maker, size: int) -> None:
     """The same offers in the same order, with the same venue, distance, end, score, factors and count."""
     catalog = maker.catalog(size)
     with service_of(catalog) as service:
-        for _ in range(40):
+        for _ in range(20):
             check(catalog, service, maker.request(catalog))
