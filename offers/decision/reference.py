@@ -98,7 +98,8 @@ def _admits(offer: Offer, query: Query, channel: str) -> bool:
     )
 
 
-def _places(catalog: Catalog, offer: Offer) -> Iterator[Place]:
+def places(catalog: Catalog, offer: Offer) -> Iterator[Place]:
+    """The places at which an offer may be shown."""
     target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
     if target.everywhere:
         yield Place(None, 0, has_distance=False, venue_id="", time_zone=default, country_code=country)
@@ -124,7 +125,7 @@ def _best_place(catalog: Catalog, offer: Offer, query: Query) -> tuple[Place, fl
     One with a distance comes before one without; of equally near ones, that which ends last.
     """
     best: tuple[Place, float, int] | None = None
-    for place in _places(catalog, offer):
+    for place in places(catalog, offer):
         distance = 0.0
         if place.point is not None:
             if math.isnan(query.latitude):

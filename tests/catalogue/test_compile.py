@@ -11,13 +11,28 @@ from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
+from offers.catalogue import compile as compiling
 from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import write_document, write_fragments
+from offers.catalogue.layout import Gathered, lay_out
 from offers.catalogue.publish import publish
+from offers.catalogue.schedules import Part, Schedule, zone_clock
 from offers.catalogue.snapshot import EVERYWHERE, NO_CHAIN, NO_SCHEDULE, Snapshot, open_snapshot
+from offers.decision import reference
 from offers.errors import CatalogError
+from offers.model.query import Query, Surface
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_USER,
+    TIME_ZONE_BASIS_VENUE,
+    Availability,
+    Benefit,
+    Offer,
+    Redemption,
+    Target,
+)
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from offers.v1.venue_pb2 import Circle
 from tests.decision.test_kernels_equal_reference import service_of
@@ -154,6 +169,83 @@ def test_hours_have_the_clock_of_their_place(tmp_path: Path) -> None:
         "4": {""},
         "named": {"Africa/Cairo"},
     } == zones
+
+
+SUNNY, LUNCH, NOON = "sunrise-sunset", "11:30-14:30", "12:00-13:00"
+
+
+def parts_of(snapshot: Snapshot, identity: str) -> list[list[list[Any]]]:
+    """The parts of when an offer may be shown, entry by entry."""
+    entries = [entry for entry in snapshot.columns["entry"] if entry["order"] == int(identity)]
+    return [snapshot.meta["schedules"][entry["schedule"]] for entry in entries]
+
+
+def test_basis_decides_whose_clock_reads_the_hours(tmp_path: Path) -> None:
+    """Hours and dayparts are read by the clock the basis names; a venue's own hours always by that of the venue."""
+    catalog = Catalog(catalog_id="a", time_zone="Asia/Kathmandu", country_code="FR")
+    catalog.dayparts.add(daypart_id="lunch", opening_hours=LUNCH)
+    catalog.dayparts.add(daypart_id="noon", opening_hours=NOON)
+    catalog.venues.add(venue_id="v", point=TOKYO, radius_m=1, opening_hours=SUNNY, country_code="JP")
+    bases: list[tuple[Any, str, bool, str]] = [
+        (TIME_ZONE_BASIS_UNSPECIFIED, "", False, "Asia/Tokyo"),
+        (TIME_ZONE_BASIS_UNSPECIFIED, "Africa/Cairo", False, "Africa/Cairo"),
+        (TIME_ZONE_BASIS_VENUE, "", False, "Asia/Tokyo"),
+        (TIME_ZONE_BASIS_USER, "", False, ""),
+        (TIME_ZONE_BASIS_FIXED, "Africa/Cairo", False, "Africa/Cairo"),
+        (TIME_ZONE_BASIS_UNSPECIFIED, "", True, ""),
+        (TIME_ZONE_BASIS_VENUE, "", True, "Asia/Kathmandu"),
+        (TIME_ZONE_BASIS_USER, "", True, ""),
+    ]
+    for number, (basis, zone, everywhere, _) in enumerate(bases):
+        one = catalog.offers.add(offer_id=str(number), title="a", benefit=Benefit(custom="a"))
+        one.target.CopyFrom(Target(everywhere=True) if everywhere else Target(venue_ids=["v"]))
+        one.availability.CopyFrom(Availability(time_zone_basis=basis, time_zone=zone, daypart_ids=["noon", "lunch"]))
+        if not everywhere:
+            one.availability.only_when_open = True
+            one.availability.closing_margin.seconds = 900
+    snapshot = compiled(tmp_path, catalog)
+    own = [[SUNNY], "Asia/Tokyo", "", [TOKYO.latitude, TOKYO.longitude], 900]
+    for number, (_, _, everywhere, zone) in enumerate(bases):
+        dayparts = [[LUNCH, NOON], zone, "", [], 0]
+        assert [[dayparts] if everywhere else [dayparts, own]] == parts_of(snapshot, str(number))
+
+
+def is_open(parts: list[list[Any]], query: Query, default_zone: str) -> bool:
+    """Whether a schedule of a snapshot is open at a query's time for its person."""
+    person = query.surface.time_zone or default_zone
+    schedule = Schedule(tuple(Part(tuple(rules), *rest) for rules, *rest in parts))
+    return schedule.at(query.time, lambda zone: zone_clock(zone or person))[0]
+
+
+def test_preferred_dayparts_are_schedules_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every place of an offer its preferred dayparts hold when the reference says so."""
+    gathered: list[Gathered] = []
+
+    def kept(one: Gathered) -> Any:  # noqa: ANN401 - as lay_out
+        gathered.append(one)
+        return lay_out(one)
+
+    monkeypatch.setattr(compiling, "lay_out", kept)
+    for seed in range(6):
+        catalog = Maker(seed).catalog(15)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        meta = compiled(folder, catalog).meta
+        entries = gathered[-1].entry
+        queries = [Query(Surface(time_zone=zone), time) for zone in ("", "Asia/Tokyo") for time in (0, 1_781_524_800)]
+        for number, name in enumerate(gathered[-1].ids):
+            one = next(one for one in catalog.offers if one.offer_id == name)
+            wanted = [
+                [reference.is_preferred(catalog, one, place, query) for query in queries]
+                for place in reference.places(catalog, one)
+            ]
+            got = []
+            for offer_number, schedule in zip(entries["offer"], entries["daypart_schedule"], strict=True):
+                if offer_number == number:
+                    assert (schedule == NO_SCHEDULE) == (not one.preferred_daypart_ids)
+                    parts = meta["schedules"][schedule] if schedule != NO_SCHEDULE else []
+                    got.append([is_open(parts, query, catalog.time_zone or "UTC") for query in queries])
+            assert sorted(wanted) == sorted(got)
 
 
 def test_equal_hours_are_worked_out_once(tmp_path: Path) -> None:
