@@ -338,7 +338,7 @@ def _check_basis(availability: Availability, faults: Faults) -> None:
 def _check_duration(duration: Duration, path: Path, faults: Faults) -> None:
     if duration.nanos:
         faults.append(Fault(path, "is not a whole number of seconds", "leave the fraction of the second out"))
-    if not 0 <= duration.seconds <= MAX_DURATION_S or duration.nanos < 0:
+    elif not 0 <= duration.seconds <= MAX_DURATION_S:
         faults.append(Fault(path, f"{duration.seconds:,} s is not from 0 to 24 hours", "write seconds, such as 900s"))
 
 
