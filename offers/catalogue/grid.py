@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue import geometry
-from offers.catalogue.snapshot import CENTRE, EVERYWHERE
+from offers.catalogue.snapshot import CELL, CENTRE, EVERYWHERE, ROW
 
 if TYPE_CHECKING:
     from offers.catalogue.layout import Gathered
@@ -48,6 +48,11 @@ def lay_grid(gathered: "Gathered", entry: Arrays, offer_order: NDArray[np.int64]
     site, cell = np.flatnonzero(new_site), np.flatnonzero(new_cell)
     x, y, z = geometry.earth_centred(*positions(gathered, place[site]))
     centres = np.zeros(len(site), CENTRE)
+    rows, cells = np.zeros(int(row_first[-1]) + 1, ROW), np.zeros(len(cell) + 1, CELL)
+    rows["cell_first"] = csr(np.bincount(row[cell], minlength=int(row_first[-1])))
+    rows["columns"][:-1] = np.concatenate([np.empty(0, np.uint32), *columns])
+    cells["column"][:-1] = column[cell]
+    cells["site_first"] = np.append(np.searchsorted(site, cell), len(site))
     centres["x"], centres["y"], centres["z"], centres["reach"] = x, y, z, straight[site]
     return {
         "centre": centres,
@@ -55,10 +60,8 @@ def lay_grid(gathered: "Gathered", entry: Arrays, offer_order: NDArray[np.int64]
         "level_size": np.array(sizes),
         "level_reach": np.array(level_reach),
         "level_row_first": row_first,
-        "row_columns": np.concatenate([np.empty(0, np.uint32), *columns]),
-        "row_cell_first": csr(np.bincount(row[cell], minlength=int(row_first[-1]))),
-        "cell_column": column[cell],
-        "cell_site_first": np.append(np.searchsorted(site, cell), len(site)),
+        "row": rows,
+        "cell": cells,
     }, np.concatenate([placed[order], everywhere[np.argsort(offer_order[entry["offer"][everywhere]])]])
 
 

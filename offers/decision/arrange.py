@@ -146,15 +146,11 @@ def _tell(
         if now == UNKNOWN and unknowns < len(unknown):
             unknown[unknowns] = entry.redeem_schedule
             unknowns += 1
-    logs, values = one.logs, one.values
+    logs = one.logs
     logs[0] = log_nearness(strategy, entry.kind, straight)
     logs[1] = log_timeliness(strategy, until, flags, time)
     logs[2], logs[3] = entry.log_value, entry.log_lever
     logs[4], logs[5] = log_location(strategy, chance, flags), log_reachability(strategy, flags)
-    for factor in range(len(logs)):
-        values[factor] = math.exp(logs[factor])
-        logs[factor] *= strategy.weights[factor]
-    values[2], values[3] = offer.value, offer.lever
     one.log_score = f8(scratch, Scratch.log_score)[index]
     one.distance_m = ground_distance(straight) if entry.kind == AROUND_POINT and straight < math.inf else -1.0
     one.until, one.flags, one.redeemable = until, flags, redeemable

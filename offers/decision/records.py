@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, SHAPE, STRATEGY, VERTEX
+from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, ROW, SHAPE, STRATEGY, VERTEX
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
@@ -111,8 +111,7 @@ CHOSEN = np.dtype(
         ("log_score", "f8"),
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
-        ("values", "f8", (6,)),  # nearness, timeliness, value, lever, location, reachability
-        ("logs", "f8", (6,)),  # their weighted logarithms
+        ("logs", "f8", (6,)),  # of nearness, timeliness, value, lever, location, reachability
         ("flags", "u1"),
         ("redeemable", "u1"),
     ],
@@ -215,7 +214,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _EXCLUDED, _SHAPE, _VERTEX = EXTRA, EXCLUDED, SHAPE, VERTEX
+_EXTRA, _EXCLUDED, _SHAPE, _VERTEX, _ROW, _CELL = EXTRA, EXCLUDED, SHAPE, VERTEX, ROW, CELL
 
 
 @njit
@@ -309,3 +308,17 @@ def vertices_of(table: Table) -> NDArray[np.void]:
     """The vertices of a snapshot's shapes."""
     place = Column.shape_vertex
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VERTEX)
+
+
+@njit
+def rows_of(table: Table) -> NDArray[np.void]:
+    """The grid's rows of a snapshot's columns."""
+    place = Column.row
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ROW)
+
+
+@njit
+def cells_of(table: Table) -> NDArray[np.void]:
+    """The grid's cells of a snapshot's columns."""
+    place = Column.cell
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CELL)

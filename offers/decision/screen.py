@@ -42,7 +42,7 @@ from offers.decision.records import (
     u1,
     u4,
 )
-from offers.decision.region import NOWHERE, located
+from offers.decision.region import NOWHERE, in_circle, located
 from offers.decision.score import ground_distance
 from offers.v1.offer_pb2 import MissingLocation, ReachableBeforeEnd
 
@@ -104,7 +104,13 @@ def screen(
                     if inner < 0.0 or straight[index] > inner * inner:
                         margin = max(reach - math.sqrt(straight[index]), 0.0)
             elif site != NOWHERE or extra.excluded_first < extra.excluded_last:
-                likely, slack, loss = located(columns, entry.extra, site, latitude, longitude, sigma, growth, margin)
+                if entry.extra == 0:
+                    reach = centres[site].reach
+                    likely, slack, loss = in_circle(extra, reach - math.sqrt(straight[index]), reach, sigma, growth)
+                else:
+                    likely, slack, loss = located(
+                        columns, entry.extra, site, latitude, longitude, sigma, growth, margin
+                    )
                 margin, refresh = _hold(margin, refresh, slack, loss, time)
                 if likely < extra.min_inside:
                     continue
