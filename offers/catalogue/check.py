@@ -11,11 +11,12 @@ from typing import Any
 from offers.catalogue import document, rules
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path as FieldPath
-from offers.catalogue.rules import Fault
+from offers.catalogue.faults import Fault
+from offers.catalogue.place_rules import cut_faults, selects, zone_faults
 from offers.catalogue.schedules import refusal
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog, Placement
-from offers.v1.offer_pb2 import Offer
+from offers.v1.offer_pb2 import Offer, Target, VenueSelector
 from offers.v1.ranking_pb2 import RankingStrategy
 from offers.v1.venue_pb2 import Venue, Zone
 
@@ -118,6 +119,10 @@ class _Survey:
     offer_count: int = 0
     reaching: set[str] = field(default_factory=set)
     """Venues whose own radius an offer needs."""
+    selecting: dict[bytes, VenueSelector] = field(default_factory=dict)
+    """Selectors of offers that need the radius of the venues themselves."""
+    cut_out: set[str] = field(default_factory=set)
+    """Zones that offers exclude."""
     hours: set[tuple[str, str, str]] = field(default_factory=set)
     """Opening hours with whose country's holidays they mean: a country's own, or that of one of `known`."""
     suggestions: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -171,6 +176,8 @@ class _Survey:
                 self.twice[name].add(identity)
             if name == "placements" and message.ranking_strategy_id:
                 self.wanted["ranking_strategies"].add(message.ranking_strategy_id)
+            if name == "zones":
+                self.wanted["zones"].update(message.zone_ids, message.excluded_zone_ids)
 
     def _add_offer(self, offer: Offer) -> None:
         offer_id = offer.offer_id
@@ -185,12 +192,23 @@ class _Survey:
                 self.reaching.update(venue_ids)
         if zone_ids := target.zone_ids[:]:
             wanted["zones"].update(zone_ids)
+        if target.excluded_zone_ids or target.venue_selectors:
+            self._add_seldom(target)
         if placement_ids := offer.placement_ids[:]:
             wanted["placements"].update(placement_ids)
         if offer.HasField("availability") and (expression := offer.availability.opening_hours):
             self._add_hours(offer, expression)
         if offer.HasField("redemption") and (expression := offer.redemption.opening_hours):
             self._add_hours(offer, expression)
+
+    def _add_seldom(self, target: Target) -> None:
+        self.wanted["zones"].update(target.excluded_zone_ids)
+        self.cut_out.update(target.excluded_zone_ids)
+        if not target.HasField("radius_m"):
+            for selector in target.venue_selectors:
+                kept = VenueSelector()  # a copy, which does not hold on to the fragment
+                kept.CopyFrom(selector)
+                self.selecting[kept.SerializeToString(deterministic=True)] = kept
 
     def _add_hours(self, offer: Offer, expression: str) -> None:
         if "PH" in expression:
@@ -210,7 +228,7 @@ class _Survey:
             for identity in ids:
                 place = known.get(identity)
                 yield ("", place.country_code) if place is not None else (name, identity)
-        if target.circles or target.everywhere:
+        if target.circles or target.areas or target.everywhere:
             yield "", ""
 
     def _refused(self, expression: str, name: str, key: str) -> tuple[str, str] | None:
@@ -244,6 +262,9 @@ class _Survey:
             and (
                 any(self.wanted[name] - known.keys() for name, known in self.known.items())
                 or any(not venue.HasField("radius_m") for venue in self._venues(self.reaching))
+                or any(self._without_reach(selector) for selector in self.selecting.values())
+                or any(any(self.zone_faults(zone)) for zone in self.known["zones"].values())
+                or any(cut_faults(sorted(self.cut_out), (), self.known["zones"]))
                 or any(self._refused(*hours) is not None for hours in self.hours)
             )
         )
@@ -252,12 +273,27 @@ class _Survey:
         known = self.known["venues"]
         return (known[identity] for identity in ids if identity in known)
 
+    def _without_reach(self, selector: VenueSelector) -> str:
+        """The first venue a selector finds that has no radius of its own; "" if there is none."""
+        without = (venue for venue in self.known["venues"].values() if not venue.HasField("radius_m"))
+        return next((venue.venue_id for venue in without if selects(selector, venue)), "")
+
+    def zone_faults(self, zone: Zone) -> Iterator[Fault]:
+        """Find what a zone says that does not agree with the rest of the catalogue."""
+        zones = self.known["zones"]
+        for name, ids in (("zone_ids", zone.zone_ids), ("excluded_zone_ids", zone.excluded_zone_ids)):
+            for index, identity in enumerate(ids):
+                if identity not in zones:
+                    yield self.unknown("zones", identity, (name, index))
+        yield from zone_faults(zone, zones)
+
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
         """Find what an offer says that does not agree with the rest of the catalogue."""
         target = offer.target
         for name, ids, path in (
             ("venues", target.venue_ids, ("target", "venue_ids")),
             ("zones", target.zone_ids, ("target", "zone_ids")),
+            ("zones", target.excluded_zone_ids, ("target", "excluded_zone_ids")),
             ("placements", offer.placement_ids, ("placement_ids",)),
         ):
             known = self.known[name]
@@ -267,6 +303,12 @@ class _Survey:
                 elif name == "venues" and not target.HasField("radius_m") and not known[identity].HasField("radius_m"):
                     reason = f"neither the target nor the venue '{identity}' has a radius_m"
                     yield Fault((*path, index), reason, "write the radius_m of the target or of the venue in metres")
+        yield from cut_faults(target.excluded_zone_ids, ("target", "excluded_zone_ids"), self.known["zones"])
+        for index, selector in enumerate(target.venue_selectors if not target.HasField("radius_m") else ()):
+            if identity := self._without_reach(selector):
+                reason = f"selects the venue '{identity}', and neither it nor the target has a radius_m"
+                fix = "write the radius_m of the target or of the venue in metres"
+                yield Fault(("target", "venue_selectors", index), reason, fix)
         for name, expression in (
             ("availability", offer.availability.opening_hours),
             ("redemption", offer.redemption.opening_hours),
@@ -320,7 +362,11 @@ def _locate(source: Path, survey: _Survey, *, complete: bool) -> Iterator[Proble
                 else:
                     first[name, identity] = _place(fragment, path)
         if complete:
-            for name, faults_of in (("offers", survey.offer_faults), ("placements", survey.placement_faults)):
+            for name, faults_of in (
+                ("zones", survey.zone_faults),
+                ("offers", survey.offer_faults),
+                ("placements", survey.placement_faults),
+            ):
                 for index, message in enumerate(getattr(fragment.catalog, name)):
                     yield from _problems(fragment, (name, index), faults_of(message))
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from math import inf
-from typing import NamedTuple
 from zoneinfo import available_timezones
 
 from google.type.interval_pb2 import Interval
@@ -18,9 +17,21 @@ from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.faults import Fault, Faults
+from offers.catalogue.place_rules import check_areas, check_labels, check_selectors, check_travel
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.v1.catalog_pb2 import Catalog, Placement
-from offers.v1.offer_pb2 import Availability, Benefit, Bundle, Creative, FreeDelivery, Offer, Redemption, Target
+from offers.v1.offer_pb2 import (
+    Availability,
+    Benefit,
+    Bundle,
+    Creative,
+    FreeDelivery,
+    MissingLocation,
+    Offer,
+    Redemption,
+    Target,
+)
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 from offers.v1.venue_pb2 import Circle, Venue, Zone
 
@@ -44,17 +55,6 @@ _CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
 _NOT_IN_URI = re.compile(r'[^!-~]|["<>\\^`{|}]').search
 
 
-class Fault(NamedTuple):
-    """What is wrong at a path within a message."""
-
-    path: Path
-    reason: str
-    fix: str
-
-
-Faults = list[Fault]
-
-
 @cache
 def time_zones() -> frozenset[str]:
     """Give the IANA names that mean the same everywhere, so without `localtime` and `Factory`."""
@@ -75,9 +75,10 @@ def check_placement(placement: Placement, faults: Faults) -> None:
     _check_id(placement.placement_id, ("placement_id",), faults)
     _check_length(placement.title, 200, ("title",), faults)
     _check_length(placement.channel, 64, ("channel",), faults)
-    if placement.HasField("max_offers") and not 1 <= placement.max_offers <= 100:
-        fix = "write a whole number from 1 to 100"
-        faults.append(Fault(("max_offers",), f"{placement.max_offers} is not from 1 to 100", fix))
+    for name in ("max_offers", "max_per_venue", "max_per_brand", "max_per_category"):
+        number = getattr(placement, name)
+        if placement.HasField(name) and not 1 <= number <= 100:
+            faults.append(Fault((name,), f"{number} is not from 1 to 100", "write a whole number from 1 to 100"))
 
 
 def check_strategy(strategy: RankingStrategy, faults: Faults) -> None:
@@ -91,17 +92,19 @@ def check_strategy(strategy: RankingStrategy, faults: Faults) -> None:
         _check_decay(strategy.nearness, ("nearness",), faults)
     if strategy.HasField("timeliness"):
         _check_decay(strategy.timeliness, ("timeliness",), faults)
-    if strategy.HasField("nearness_without_distance"):
-        _check_share(strategy.nearness_without_distance, ("nearness_without_distance",), faults)
+    for name in ("nearness_without_distance", "outside_daypart", "missing_location", "unreachable"):
+        if strategy.HasField(name):
+            _check_share(getattr(strategy, name), (name,), faults)
 
 
 def _check_decay(decay: Decay, path: Path, faults: Faults) -> None:
     if decay.shape not in Decay.Shape.values():
         fix = f"write one of {', '.join(Decay.Shape.keys())}"
         faults.append(Fault((*path, "shape"), f"{decay.shape} is not a Shape", fix))
-    if not 0 <= decay.offset < inf:
-        fix = "write metres or seconds, 0 or more"
-        faults.append(Fault((*path, "offset"), f"{decay.offset:.12g} is not 0 or more", fix))
+    for name, number in (("offset", decay.offset), ("origin", decay.origin)):
+        if not 0 <= number < inf:
+            fix = "write metres or seconds, 0 or more"
+            faults.append(Fault((*path, name), f"{number:.12g} is not 0 or more", fix))
     if not 0 < decay.scale < inf:
         reason = f"{decay.scale:.12g} is not over 0" if decay.scale else "missing"
         fix = "write over how many metres or seconds the factor falls to `decay`, over 0"
@@ -123,6 +126,9 @@ def check_venue(venue: Venue, faults: Faults) -> None:
         faults.append(Fault(("point",), "missing", "write the latitude and longitude of the venue in degrees"))
     if venue.HasField("radius_m"):
         _check_radius(venue.radius_m, ("radius_m",), faults)
+    check_labels(venue.labels, ("labels",), faults)
+    if venue.HasField("travel"):
+        check_travel(venue.travel, ("travel",), faults)
     _check_time_zone(venue.time_zone, ("time_zone",), faults)
     _check_country(venue.country_code, ("country_code",), faults)
 
@@ -131,10 +137,12 @@ def check_zone(zone: Zone, faults: Faults) -> None:
     """Check a zone."""
     _check_id(zone.zone_id, ("zone_id",), faults)
     _check_length(zone.title, 200, ("title",), faults)
-    if not zone.circles:
-        faults.append(Fault(("circles",), "missing", "write at least one circle: a center and a radius_m"))
+    if not (zone.circles or zone.areas or zone.zone_ids):
+        fix = "write at least one of circles, areas and zone_ids"
+        faults.append(Fault((), "covers nothing", fix))
     for index, circle in enumerate(zone.circles):
         _check_circle(circle, ("circles", index), faults)
+    check_areas(zone.areas, ("areas",), faults)
     _check_time_zone(zone.time_zone, ("time_zone",), faults)
     _check_country(zone.country_code, ("country_code",), faults)
 
@@ -176,6 +184,8 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
         for index, channel in enumerate(offer.channels):
             if not 0 < len(channel) <= 64:
                 _check_text(channel, 64, ("channels", index), faults)
+    if offer.exclusion_group:
+        _check_length(offer.exclusion_group, 128, ("exclusion_group",), faults)
     if offer.HasField("value") and not 0 < offer.value <= 1:
         _check_share(offer.value, ("value",), faults)
     if offer.HasField("lever") and not 0 < offer.lever <= 1:
@@ -246,25 +256,41 @@ def _check_creative(creative: Creative, faults: Faults) -> None:
         _check_length(uri, 2_000, ("creative", name), faults)
 
 
-def _check_target(target: Target, faults: Faults) -> None:
-    venue_ids, circles = target.venue_ids, target.circles
-    places = bool(venue_ids or circles or target.zone_ids)
+def _check_target(target: Target, faults: Faults) -> None:  # noqa: C901 - calls would cost more than the checks
+    venue_ids, circles, selectors, areas = target.venue_ids, target.circles, target.venue_selectors, target.areas
+    places = bool(venue_ids or circles or target.zone_ids or selectors or areas)
     if target.everywhere == places:
         if places:
-            fix = "leave out either 'everywhere' or the venues, circles and zones"
+            fix = "leave out either 'everywhere' or the venues, circles, zones and areas"
             faults.append(Fault(("target", "everywhere"), "stands beside places, and must stand alone", fix))
         else:
-            fix = "write venue_ids, circles or zone_ids, or 'everywhere: true'"
+            fix = "write venue_ids, venue_selectors, circles, zone_ids or areas, or 'everywhere: true'"
             faults.append(Fault(("target",), "names no place", fix))
     if target.HasField("radius_m"):
         if not 0 < target.radius_m <= MAX_RADIUS_M:
             _check_radius(target.radius_m, ("target", "radius_m"), faults)
-        if not venue_ids:
+        if not (venue_ids or selectors):
             fix = "add venue_ids, or put the radius into a circle"
             faults.append(Fault(("target", "radius_m"), "has no venue to be a radius of", fix))
     if circles:
         for index, circle in enumerate(circles):
             _check_circle(circle, ("target", "circles", index), faults)
+    if selectors:
+        check_selectors(selectors, ("target", "venue_selectors"), faults)
+    if areas:
+        check_areas(areas, ("target", "areas"), faults)
+    if target.HasField("min_inside_probability") or target.missing_location:
+        _check_uncertain(target, faults)
+
+
+def _check_uncertain(target: Target, faults: Faults) -> None:
+    if target.HasField("min_inside_probability") and not 0.01 <= target.min_inside_probability <= 0.99:
+        reason = f"{target.min_inside_probability:.12g} is not from 0.01 to 0.99"
+        faults.append(Fault(("target", "min_inside_probability"), reason, "write a probability such as 0.5"))
+    if target.missing_location not in MissingLocation.values():
+        fix = f"write one of {', '.join(MissingLocation.keys())}"
+        reason = f"{target.missing_location} is not a MissingLocation"
+        faults.append(Fault(("target", "missing_location"), reason, fix))
 
 
 def _check_availability(availability: Availability, faults: Faults) -> None:

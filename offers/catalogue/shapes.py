@@ -94,7 +94,8 @@ def cover(part: Part) -> Cover:
     reach = math.sqrt(float(squared.max())) + sag + 0.001
     # No position is the farthest from the centre but on an edge, or beside the centre's antipode.
     opposite = longitude - 180 if longitude > 0 else longitude + 180
-    if reach > _HALF_EARTH_M or contains(part, -latitude, opposite):
+    beside = points[:, 1].min() <= -latitude <= points[:, 1].max()
+    if reach > _HALF_EARTH_M or (beside and contains(part, -latitude, opposite)):
         reach = _WHOLE_EARTH_M
     return Cover(latitude, longitude, reach)
 
@@ -118,7 +119,7 @@ def crosses(x0: float, y0: float, x1: float, y1: float, x: float, y: float) -> b
 
 
 @njit()
-def _raster(  # noqa: C901 - one loop after the other, sharing what they count
+def _raster(  # noqa: C901, PLR0912 - one loop after the other, sharing what they count
     positions: np.ndarray, ends: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows of a shape (where each begins, then their edges) and its cells, as snapshot.COLUMNS describes them."""
@@ -204,7 +205,7 @@ def _count_rings(cells: np.ndarray, side: int) -> None:
 
 @njit()
 def _middle(points: np.ndarray) -> np.ndarray:
-    """About the centre of the smallest ball around points: ever smaller steps towards the farthest (Badoiu, Clarkson)."""
+    """About the centre of the smallest ball around points: ever smaller steps to the farthest (Badoiu, Clarkson)."""
     middle = np.array([points[:, 0].mean(), points[:, 1].mean(), points[:, 2].mean()])
     for step in range(1, 65):
         farthest, most = 0, -1.0
