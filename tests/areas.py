@@ -38,7 +38,8 @@ def star(random: Random, latitude: float, longitude: float, size: float, corners
         ]
         return [*made, made[0]]
 
-    rings = [ring([random.uniform(0.6, 1) for _ in range(corners)])]
+    roughness = min(0.4, 40 / corners)
+    rings = [ring([random.uniform(1 - roughness, 1) for _ in range(corners)])]
     if hole:
         rings.append(ring([0.05, 0.1, 0.05]))
     return polygon(*rings)

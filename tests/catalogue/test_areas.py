@@ -13,8 +13,8 @@ from offers.catalogue.geometry import earth_centred
 from offers.catalogue.shapes import cover
 from tests.areas import polygon, star
 
-SQUARE = [[2, 48], [3, 48], [3, 49], [2, 49], [2, 48]]
-HOLE = [[2.25, 48.25], [2.75, 48.25], [2.75, 48.75], [2.25, 48.75], [2.25, 48.25]]
+SQUARE: list[list[float]] = [[2, 48], [3, 48], [3, 49], [2, 49], [2, 48]]
+HOLE: list[list[float]] = [[2.25, 48.25], [2.75, 48.25], [2.75, 48.75], [2.25, 48.75], [2.25, 48.25]]
 
 
 def faults_of(value: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - JSON
@@ -214,7 +214,7 @@ def test_collections_within_collections() -> None:
 
 
 def test_overlapping_polygons() -> None:
-    """Polygons of one part that overlap are refused, also around the earth; those that only share an edge are melted."""
+    """Polygons of one part that overlap are refused, also around the earth; those that share an edge are melted."""
     lower, upper = [[[0, 0], [2, 0], [2, 2], [0, 0]]], [[[1, 0], [3, 0], [3, 2], [1, 0]]]
     ((where, why),) = faults_of({"type": "MultiPolygon", "coordinates": [lower, upper]})
     assert ("coordinates.1", True) == (where, why.startswith("overlaps coordinates[0] around [1."))
@@ -239,7 +239,7 @@ def test_all_faults_at_once() -> None:
 
 def test_positions_are_rounded_to_nanometres() -> None:
     """Positions keep 12 nanometres, and repeated ones are left out."""
-    ring = [[math.pi, math.e], [math.pi, math.e], [4, math.e], [4, 5], [math.pi, math.e]]
+    ring: list[list[float]] = [[math.pi, math.e], [math.pi, math.e], [4, math.e], [4, 5], [math.pi, math.e]]
     (part,) = parse(polygon(ring))
     (kept,) = part.rings
     assert 4 == len(kept)
@@ -273,7 +273,7 @@ def test_circles_that_cover() -> None:
 
 def test_a_circle_around_the_earth() -> None:
     """Of a part that holds most of the earth, the circle is the earth; of a polar cap it is a cap."""
-    world = [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]
+    world: list[list[float]] = [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]
     for rings in ([world], [world, SQUARE]):
         (part,) = parse(polygon(*rings))
         assert cover(part).reach_m >= 12_756_000
