@@ -174,10 +174,32 @@ def test_plain_python_says_the_same() -> None:
                 assert contains(part, y, turned) == areas.inside(record.table, 0, y, turned)
 
 
+@pytest.mark.parametrize("west", [-1.0, 179.0, -180.0])
+def test_positions_on_edges(west: float) -> None:
+    """A position on an edge belongs to the area to its east or, on an edge along a parallel, to its north."""
+    parts = []
+    for column in range(2):
+        for row in range(2):
+            x0, x1 = ((west + column + step + 180) % 360 - 180 for step in (0, 1))
+            parts += parse(polygon([[x0, row], [x1, row], [x1, row + 1], [x0, row + 1], [x0, row]]))
+    record = record_of(parts)
+    owners = {
+        (0.5, 0.5): [0], (0, 0): [0], (0, 0.5): [0], (0.5, 0): [0], (1, 0.5): [1], (1, 0): [1], (1.5, 0): [1],
+        (0, 1): [2], (0, 1.5): [2], (0.5, 1): [2], (1, 1): [3], (1.5, 1): [3], (1, 1.5): [3],
+        (2, 0.5): [], (0.5, 2): [], (1, 2): [], (2, 1): [],
+    }  # fmt: skip
+    for (y, x), wanted in owners.items():
+        turned = (west + x + 180) % 360 - 180
+        assert wanted == [shape for shape in range(4) if areas.inside(record.table, shape, y, turned)]
+        areas.approach(record.table, 0, y, turned)  # changes nothing
+        assert wanted == [shape for shape in range(4) if areas.inside(record.table, shape, y, turned)]
+
+
 def test_no_position_is_nowhere() -> None:
-    """Without a position, nothing is inside, near, or likely."""
+    """Without a position, nothing is inside."""
     (part,) = parse(star(Random(6), 48, 2, 1, 20))
     record = record_of([part])
+    areas.approach(record.table, 0, math.nan, math.nan)
     assert not areas.inside(record.table, 0, math.nan, math.nan)
 
 
