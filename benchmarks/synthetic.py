@@ -16,7 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from offers.catalogue.document import write_fragments
-from offers.catalogue.schedules import refusal
+from offers.catalogue.grammar import refusal
 from offers.v1.catalog_pb2 import Catalog, Placement
 from offers.v1.context_pb2 import Context, Location, Session, User
 from offers.v1.offer_pb2 import Availability, Benefit, Creative, FreeDelivery, Offer, Target

@@ -4,22 +4,39 @@ Hypothesis chooses the seed and the size, `random` the rest: thousands of draws 
 than all else. An offer depends on the seed and its own number only, so that a failure shrinks to few offers.
 """
 
+import json
+import math
 from collections.abc import Sequence
 from random import Random
 
 from geopy.distance import geodesic
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
-from offers.v1.catalog_pb2 import Catalog, Placement
+from offers.catalogue.areas import AreaError, Part, parse
+from offers.decision.reference_places import places_of
+from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.context_pb2 import Context, Location
-from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_USER,
+    TIME_ZONE_BASIS_VENUE,
+    Availability,
+    Benefit,
+    MissingLocation,
+    Offer,
+    ReachableBeforeEnd,
+    Redemption,
+    Target,
+)
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
 from offers.v1.ranking_pb2 import Decay, FactorWeights, RankingStrategy
-from offers.v1.venue_pb2 import Circle, Venue, Zone
+from offers.v1.venue_pb2 import Circle, TravelMode, Venue, Zone
 
 ANCHORS = (
     (48.8566, 2.3522),
@@ -50,7 +67,10 @@ INSTANTS = (
 )
 STEPS = (-604_800, -90_000, -7_200, -3_601, -3_600, -1, 0, 1, 59, 60, 1_799, 3_600, 5_400, 43_200, 86_400, 2_592_000)
 LAST = 4_102_444_799
+VENUE_IDS, ZONE_IDS, CUT_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2"), ("c1", "c2")
 VENUE_IDS, ZONE_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2")
+DAYPART_IDS = ("d1", "d2", "d3")
+"""The last of them may name the sun."""
 WRITTEN_HOURS = (
     "24/7",
     "off",
@@ -67,6 +87,15 @@ WRITTEN_HOURS = (
     "Mo-Su 00:00-12:00,12:00-24:00",
 )
 """Forms beside the weekly ones made from scratch: all week, never, holidays, dates, the nth weekday, comments."""
+SUNNY_HOURS = (
+    "sunrise-sunset",
+    "Mo-Fr 09:00-12:00,17:00-sunset",
+    "(sunset-01:30)-02:00",
+    "sunset-sunrise",
+    "22:00-(sunrise+00:30); Su off",
+    "dawn-dusk; PH off",
+)
+"""Forms that name the sun, for offers of places."""
 
 
 def _clock(minute: int) -> str:
@@ -108,6 +137,21 @@ class Maker:
         kind = self.random.random()
         return "" if kind < 0.5 else self.weekly_hours() if kind < 0.8 else self.random.choice(WRITTEN_HOURS)
 
+    def hours_of_place(self, share: float = 0.15) -> str:
+        """As `hours`, now and then by the sun."""
+        return self.random.choice(SUNNY_HOURS) if self.chance(share) else self.hours()
+
+    def daypart(self, identity: str) -> Daypart:
+        """A daypart; the last one by the sun, more often than not."""
+        sunny = identity == DAYPART_IDS[-1] and self.chance(0.6)
+        hours = self.random.choice(SUNNY_HOURS) if sunny else self.hours() or self.weekly_hours()
+        return Daypart(daypart_id=identity, opening_hours=hours)
+
+    def margin(self) -> Duration | None:
+        """How long before a closing something ends; also of a length that is not of whole minutes."""
+        seconds = self.random.choice([None, 0, 1, 90, 1_800, 3_600, 7_200, 86_400])
+        return None if seconds is None else Duration(seconds=seconds)
+
     def instant(self) -> int:
         """Seconds from 1970 to 2100, at or beside a moment at which something changes."""
         second = self.random.choice(self.instants) + self.random.choice(STEPS)
@@ -143,6 +187,7 @@ class Maker:
             decay.decay = pick([0.01, 0.5, 0.999])
         if self.chance(0.5):
             decay.minimum = pick([1e-9, 0.25, 1.0])
+        decay.origin = pick([0.0, 0.0, 300.0])
         return decay
 
     def ranking_strategy(self, identity: str) -> RankingStrategy:
@@ -160,23 +205,91 @@ class Maker:
             strategy.weights.CopyFrom(
                 FactorWeights(nearness=pick(weights), timeliness=pick(weights), value=pick(weights))
             )
+            strategy.weights.location, strategy.weights.reachability = pick(weights), pick(weights)
+        for name in ("missing_location", "unreachable", "outside_daypart"):
+            if self.chance(0.3):
+                setattr(strategy, name, pick([0.01, 0.7, 1.0]))
         return strategy
 
     def circle(self) -> Circle:
         """A circle of any size."""
         return Circle(center=self.point(), radius_m=self.random.choice(RADII))
 
+    def area(self) -> str:
+        """A star around a point as GeoJSON, perhaps with a hole; where that goes over a pole, a box."""
+        middle, pick = self.point(), self.random.choice
+        size, corners = pick([0.000_05, 0.003, 0.003, 0.05, 2.0]), self.random.randint(3, 9)
+        stretch = 1 / max(math.cos(math.radians(middle.latitude)), 0.01)
+
+        def ring(share: float) -> list[list[float]]:
+            positions = []
+            for corner in range(corners):
+                angle, away = 2 * math.pi * corner / corners, size * share * self.random.uniform(0.5, 1.0)
+                longitude = middle.longitude + away * stretch * math.sin(angle)
+                latitude = min(max(middle.latitude + away * math.cos(angle), -90.0), 90.0)
+                positions.append([longitude - 360 * round(longitude / 360), latitude])
+            return [*positions, positions[0]]
+
+        rings = [ring(1.0)] + ([ring(0.2)] if self.chance(0.3) else [])
+        text = json.dumps({"type": "Polygon", "coordinates": rings})
+        try:
+            parse(text)
+        except AreaError:
+            west, south = self.random.uniform(-180, 160), pick([-90.0, 60.0, 85.0])
+            box = [[west, south], [west + 20, south], [west + 20, south + 5], [west, south + 5], [west, south]]
+            return json.dumps({"type": "Polygon", "coordinates": [box]})
+        return text
+
+    def places(self, target: Target) -> None:
+        """Add to a target what few targets have."""
+        pick = self.random.choice
+        if self.chance(0.1):
+            target.venue_selectors.add().labels.update(
+                pick([{"cuisine": "ramen; pizza"}, {"cuisine": "bar", "a": "b"}])
+            )
+        if self.chance(0.2):
+            target.areas.append(self.area())
+        if self.chance(0.15):
+            target.excluded_zone_ids.append(pick(CUT_IDS))
+        if self.chance(0.15):
+            target.min_inside_probability = pick([0.01, 0.3, 0.5, 0.9, 0.99])
+        target.missing_location = pick([*MissingLocation.values(), *[MissingLocation.MISSING_LOCATION_DENY] * 3])
+
+    def whereabouts(self, location: Location, time: int) -> None:
+        """Make a location as uncertain as phones do."""
+        pick = self.random.choice
+        if self.chance(0.5):
+            location.accuracy_m = pick([0.0, 1.0, 15.0, 15.0, 300.0, 20_000.0])
+        if self.chance(0.3):
+            location.observed_time.seconds = min(max(time - pick([-5, 0, 1, 60, 900]), 0), LAST)
+            location.movement = pick(TravelMode.values())
+
     def venue(self, identity: str) -> Venue:
         """A venue, perhaps with a time zone and country of its own."""
         zone, country = self.random.choice(["", "", "", *ZONES]), self.random.choice(["", *COUNTRIES])
         reach = self.random.choice(RADII)
-        return Venue(venue_id=identity, point=self.point(), radius_m=reach, time_zone=zone, country_code=country)
+        venue = Venue(venue_id=identity, point=self.point(), radius_m=reach, time_zone=zone, country_code=country)
+        if self.chance(0.5):
+            venue.labels["cuisine"] = self.random.choice(["ramen", "pizza;bar", "bar ; ramen"])
+            venue.labels["a"] = self.random.choice(["b", "c"])
+        if self.chance(0.5):
+            venue.travel.mode = self.random.choice(TravelMode.values()[1:])
+            venue.travel.delay.seconds = self.random.choice([0, 600])
+            if self.chance(0.3):
+                venue.travel.speed_kmh = self.random.choice([0.1, 3.0, 300.0])
+        venue.opening_hours = self.hours_of_place() or ("Mo-Su 08:00-22:00" if identity == VENUE_IDS[0] else "")
+        return venue
 
     def zone(self, identity: str) -> Zone:
-        """A zone of one to three circles."""
+        """A zone of circles and areas, perhaps with others in it or cut out of it."""
         circles = [self.circle() for _ in range(self.random.randint(1, 3))]
         zone, country = self.random.choice(["", *ZONES]), self.random.choice(["", *COUNTRIES])
-        return Zone(zone_id=identity, circles=circles, time_zone=zone, country_code=country)
+        made = Zone(zone_id=identity, circles=circles, time_zone=zone, country_code=country)
+        made.areas.extend(self.area() for _ in range(self.random.choice([0, 0, 1, 2])))
+        if identity not in CUT_IDS:
+            made.excluded_zone_ids.extend(self.some(CUT_IDS))
+            made.zone_ids.extend(self.some(CUT_IDS))
+        return made
 
     def target(self) -> Target:
         """Everywhere, a venue, a chain, circles, zones, or a mixture."""
@@ -190,6 +303,11 @@ class Maker:
             target.circles.extend(self.circle() for _ in range(self.random.randint(1, 2)))
         if kind in {"zones", "mixed"}:
             target.zone_ids.extend(self.random.sample(ZONE_IDS, self.random.randint(1, 2)))
+        if kind != "everywhere":
+            self.places(target)
+        elif self.chance(0.2):
+            target.excluded_zone_ids.extend(CUT_IDS)
+            target.missing_location = self.random.choice(MissingLocation.values())
         return target
 
     def offer(self, number: int) -> Offer:
@@ -201,7 +319,15 @@ class Maker:
         kinds = [Benefit(percent_off=20), Benefit(amount_off=euros), Benefit(custom="a", minimum_order=euros)]
         offer.benefit.CopyFrom(pick(kinds))
         windows = [self.window() for _ in range(pick([0, 0, 1, 2, 3]))]
-        offer.availability.CopyFrom(Availability(windows=windows, opening_hours=self.hours()))
+        everywhere = offer.target.everywhere
+        hours = self.hours() if everywhere else self.hours_of_place()
+        offer.availability.CopyFrom(Availability(windows=windows, opening_hours=hours))
+        dayparts = DAYPART_IDS[:-1] if everywhere else DAYPART_IDS
+        offer.availability.daypart_ids.extend(self.some(dayparts))
+        offer.preferred_daypart_ids.extend(self.some(dayparts))
+        if VENUE_IDS[0] in offer.target.venue_ids and self.chance(0.6):
+            offer.availability.only_when_open = True
+            offer.availability.closing_margin.MergeFrom(self.margin() or Duration())
         if self.chance(0.3):
             offer.redemption.CopyFrom(Redemption(opening_hours=self.hours(), required_when_shown=self.chance(0.5)))
             if self.chance(0.5):
@@ -209,7 +335,14 @@ class Maker:
         # Where several places are equally near, which one's clock tells whether a benefit may be used is not laid
         # down: then one clock for all.
         several = offer.redemption.opening_hours and not offer.target.everywhere
-        offer.availability.time_zone = pick(ZONES if several else ("", "", *ZONES))
+        basis = pick(
+            [TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_FIXED]
+            + (not several) * [TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_VENUE, TIME_ZONE_BASIS_USER]
+        )
+        offer.availability.time_zone_basis = basis
+        if basis in {TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_FIXED}:
+            free = basis == TIME_ZONE_BASIS_UNSPECIFIED and not several
+            offer.availability.time_zone = pick(("", "", *ZONES) if free else ZONES)
         offer.availability.country_code = pick(COUNTRIES if several else ("", *COUNTRIES))
         offer.placement_ids.extend(self.some(["home", "map"]))
         offer.language_codes.extend(self.some(["fr", "fr-CA", "en", "pt-BR"]))
@@ -220,18 +353,25 @@ class Maker:
         if self.chance(0.3):
             offer.lever = pick([0.25, 0.5, 1.0])
         offer.fallback = self.chance(0.15)
+        offer.availability.reachable_before_end = pick(ReachableBeforeEnd.values())
+        offer.brand, offer.category = pick(["", "", "one", "two"]), pick(["", "", "one", "two"])
+        offer.exclusion_group = pick(["", "", "", "one", "two"])
         return offer
 
     def catalog(self, size: int) -> Catalog:
         """A catalogue of so many offers."""
         catalog = Catalog(catalog_id="random", country_code="FR", time_zone=self.random.choice(["", *ZONES]))
         catalog.venues.extend(map(self.venue, VENUE_IDS))
-        catalog.zones.extend(map(self.zone, ZONE_IDS))
+        catalog.zones.extend(map(self.zone, (*ZONE_IDS, *CUT_IDS)))
+        catalog.dayparts.extend(map(self.daypart, DAYPART_IDS))
         catalog.ranking_strategies.extend(map(self.ranking_strategy, ("first", "second")))
         catalog.default_ranking_strategy_id = self.random.choice(["", "first"])
         home = Placement(placement_id="home", channel="app", ranking_strategy_id="first")
         if self.chance(0.5):
             home.max_offers = self.random.randint(1, 5)
+        for name in ("max_per_venue", "max_per_brand", "max_per_category"):
+            if self.chance(0.3):
+                setattr(home, name, self.random.randint(1, 2))
         catalog.placements.extend([home, Placement(placement_id="map", ranking_strategy_id="second")])
         catalog.offers.extend(map(self.offer, range(size)))
         return catalog
@@ -253,6 +393,7 @@ class Maker:
         location = self.location(reaches(catalog))
         if location is not None:
             context.location.CopyFrom(Location(point=location))
+            self.whereabouts(context.location, context.time.seconds)
         context.language_code = pick(["", "", "", "fr", "FR-ca-x-abc", "de"])
         context.currency_code = pick(["", "", "", "EUR", "JPY"])
         placement = pick(["", "", "home", "map"])
@@ -270,15 +411,14 @@ def reaches(catalog: Catalog) -> list[Circle]:
 
 
 def reaches_of(catalog: Catalog, offer: Offer) -> list[Circle]:
-    """Every circle within which one offer may be shown."""
-    target = offer.target
-    found = list(target.circles)
-    found += [circle for zone in catalog.zones if zone.zone_id in target.zone_ids for circle in zone.circles]
-    found += [
-        Circle(center=venue.point, radius_m=target.radius_m if target.HasField("radius_m") else venue.radius_m)
-        for venue in catalog.venues
-        if venue.venue_id in target.venue_ids
-    ]
+    """Every circle within which one offer may be shown, or may not; for areas one around a position inside."""
+    found = []
+    for place in places_of(catalog, offer):
+        for piece in (place.piece, *place.cuts):
+            if isinstance(piece, Part):
+                found.append(Circle(center=LatLng(latitude=piece.latitude, longitude=piece.longitude), radius_m=1000))
+            elif piece is not None:
+                found.append(piece)
     return found
 
 

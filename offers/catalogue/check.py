@@ -1,7 +1,7 @@
 """Checks a whole catalogue document and tells everything that is wrong with it."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -12,21 +12,24 @@ from offers.catalogue import document, rules
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path as FieldPath
 from offers.catalogue.faults import Fault
-from offers.catalogue.place_rules import cut_faults, selects, zone_faults
-from offers.catalogue.schedules import refusal
+from offers.catalogue.grammar import names_holidays, refusal
+from offers.catalogue.place_rules import check_venue, check_zone, cut_faults, selects, zone_faults
+from offers.catalogue.value_rules import close_to
 from offers.errors import CatalogError, Problem
-from offers.v1.catalog_pb2 import Catalog, Placement
+from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.offer_pb2 import Offer, Target, VenueSelector
 from offers.v1.ranking_pb2 import RankingStrategy
 from offers.v1.venue_pb2 import Venue, Zone
 
 _HEAD_FIELDS = ("catalog_id", "title", "time_zone", "country_code", "default_ranking_strategy_id")
-_NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "ranking_strategies": "ranking strategy"}
+_NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "ranking_strategies": "ranking strategy",
+          "dayparts": "daypart"}  # fmt: skip
 _CHECKS: dict[str, tuple[str, Callable[[Any, list[Fault]], None]]] = {
-    "venues": ("venue_id", rules.check_venue),
-    "zones": ("zone_id", rules.check_zone),
+    "venues": ("venue_id", check_venue),
+    "zones": ("zone_id", check_zone),
     "placements": ("placement_id", rules.check_placement),
     "ranking_strategies": ("ranking_strategy_id", rules.check_strategy),
+    "dayparts": ("daypart_id", rules.check_daypart),
 }
 """Per list of things that offers refer to: the field that names one, and what checks one."""
 
@@ -46,6 +49,7 @@ class Checked:
     zones: dict[str, Zone]
     placements: dict[str, Placement]
     ranking_strategies: dict[str, RankingStrategy]
+    dayparts: dict[str, Daypart]
     offer_count: int
 
 
@@ -94,8 +98,8 @@ def _problems(fragment: Fragment, path: FieldPath, faults: Iterable[Fault]) -> I
 
 
 @lru_cache(maxsize=65_536)
-def _refusal(expression: str, country_code: str) -> tuple[str, str] | None:
-    return refusal(expression, country_code)
+def _refusal(expression: str, country_code: str, placed: bool) -> tuple[str, str] | None:  # noqa: FBT001
+    return refusal(expression, country_code, placed=placed)
 
 
 @dataclass(slots=True)
@@ -123,8 +127,13 @@ class _Survey:
     """Selectors of offers that need the radius of the venues themselves."""
     cut_out: set[str] = field(default_factory=set)
     """Zones that offers exclude."""
-    hours: set[tuple[str, str, str]] = field(default_factory=set)
-    """Opening hours with whose country's holidays they mean: a country's own, or that of one of `known`."""
+    hours: set[tuple[str, str, str, bool]] = field(default_factory=set)
+    """Opening hours with whose country's holidays they mean (a country's own, or that of one of `known`), and whether
+    they are those of a place."""
+    parts_of_day: set[tuple[str, str, str, bool]] = field(default_factory=set)
+    """The same of dayparts, by their ids."""
+    opening: set[tuple[str, ...]] = field(default_factory=set)
+    """The venues of offers that are shown only when these are open."""
     suggestions: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, fragment: Fragment) -> None:
@@ -176,7 +185,9 @@ class _Survey:
                 self.twice[name].add(identity)
             if name == "placements" and message.ranking_strategy_id:
                 self.wanted["ranking_strategies"].add(message.ranking_strategy_id)
-            if name == "zones":
+            elif name == "venues" and message.opening_hours:
+                self.hours.add((message.opening_hours, "", message.country_code, True))
+            elif name == "zones":
                 self.wanted["zones"].update(message.zone_ids, message.excluded_zone_ids)
 
     def _add_offer(self, offer: Offer) -> None:
@@ -196,10 +207,22 @@ class _Survey:
             self._add_seldom(target)
         if placement_ids := offer.placement_ids[:]:
             wanted["placements"].update(placement_ids)
-        if offer.HasField("availability") and (expression := offer.availability.opening_hours):
-            self._add_hours(offer, expression)
+        self._add_times(offer)
+
+    def _add_times(self, offer: Offer) -> None:
+        target = offer.target
+        if offer.HasField("availability"):
+            availability = offer.availability
+            if expression := availability.opening_hours:
+                self._add_hours(offer, expression)
+            if daypart_ids := availability.daypart_ids[:]:
+                self._add_dayparts(offer, daypart_ids)
+            if availability.only_when_open and not target.venue_selectors:
+                self.opening.add(tuple(target.venue_ids))
         if offer.HasField("redemption") and (expression := offer.redemption.opening_hours):
             self._add_hours(offer, expression)
+        if daypart_ids := offer.preferred_daypart_ids[:]:
+            self._add_dayparts(offer, daypart_ids)
 
     def _add_seldom(self, target: Target) -> None:
         self.wanted["zones"].update(target.excluded_zone_ids)
@@ -211,10 +234,17 @@ class _Survey:
                 self.selecting[kept.SerializeToString(deterministic=True)] = kept
 
     def _add_hours(self, offer: Offer, expression: str) -> None:
-        if "PH" in expression:
-            self.hours.update((expression, *country) for country in self._countries(offer))
+        placed = not offer.target.everywhere
+        if names_holidays(expression):
+            self.hours.update((expression, *country, placed) for country in self._countries(offer))
         else:
-            self.hours.add((expression, "", ""))
+            self.hours.add((expression, "", "", placed))
+
+    def _add_dayparts(self, offer: Offer, daypart_ids: list[str]) -> None:
+        self.wanted["dayparts"].update(daypart_ids)
+        placed = not offer.target.everywhere
+        for country in self._countries(offer):
+            self.parts_of_day.update((daypart_id, *country, placed) for daypart_id in daypart_ids)
 
     def _countries(self, offer: Offer) -> Iterator[tuple[str, str]]:
         """Give whose holidays an offer's hours mean, once for each of its places."""
@@ -231,14 +261,21 @@ class _Survey:
         if target.circles or target.areas or target.everywhere:
             yield "", ""
 
-    def _refused(self, expression: str, name: str, key: str) -> tuple[str, str] | None:
+    def _refused(self, expression: str, name: str, key: str, placed: bool) -> tuple[str, str] | None:  # noqa: FBT001
         """Why hours are refused in the country given, or in that of the place given, if it is known."""
         if name:
             place = self.known[name].get(key)
             if place is None:  # a problem of its own; the grammar can be checked all the same
-                return _refusal(expression, _ANY_COUNTRY)
+                return _refusal(expression, _ANY_COUNTRY, placed)
             key = place.country_code
-        return _refusal(expression, key or self.head.country_code)
+        return _refusal(expression, key or self.head.country_code, placed)
+
+    def _refused_daypart(self, daypart_id: str, name: str, key: str, placed: bool) -> tuple[str, str] | None:  # noqa: FBT001
+        """Why a daypart is refused in an offer, beyond what is wrong with it anywhere."""
+        daypart = self.known["dayparts"].get(daypart_id)
+        if daypart is None or _refusal(daypart.opening_hours, _ANY_COUNTRY, True):  # noqa: FBT003
+            return None
+        return self._refused(daypart.opening_hours, name, key, placed)
 
     def check_whole(self) -> None:
         """Note what the document lacks as a whole."""
@@ -266,6 +303,8 @@ class _Survey:
                 or any(any(self.zone_faults(zone)) for zone in self.known["zones"].values())
                 or any(cut_faults(sorted(self.cut_out), (), self.known["zones"]))
                 or any(self._refused(*hours) is not None for hours in self.hours)
+                or any(self._refused_daypart(*daypart) is not None for daypart in self.parts_of_day)
+                or any(map(self._never_closes, self.opening))
             )
         )
 
@@ -287,14 +326,39 @@ class _Survey:
                     yield self.unknown("zones", identity, (name, index))
         yield from zone_faults(zone, zones)
 
+    def _never_closes(self, venue_ids: Sequence[str]) -> bool:
+        """Whether none of some venues, all known, has hours."""
+        known = self.known["venues"]
+        return bool(venue_ids) and all(
+            identity in known and not known[identity].opening_hours for identity in venue_ids
+        )
+
+    def venue_faults(self, venue: Venue) -> Iterator[Fault]:
+        """Find what a venue says that does not agree with the rest of the catalogue."""
+        expression = venue.opening_hours
+        refused = self._refused(expression, "", venue.country_code, placed=True) if expression else None
+        if refused is not None:
+            yield Fault(("opening_hours",), *refused)
+
+    def _target_faults(self, target: Target) -> Iterator[Fault]:
+        yield from cut_faults(target.excluded_zone_ids, ("target", "excluded_zone_ids"), self.known["zones"])
+        for index, selector in enumerate(target.venue_selectors if not target.HasField("radius_m") else ()):
+            if identity := self._without_reach(selector):
+                reason = f"selects the venue '{identity}', and neither it nor the target has a radius_m"
+                fix = "write the radius_m of the target or of the venue in metres"
+                yield Fault(("target", "venue_selectors", index), reason, fix)
+
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
         """Find what an offer says that does not agree with the rest of the catalogue."""
-        target = offer.target
+        target, placed = offer.target, not offer.target.everywhere
+        countries = list(self._countries(offer))
         for name, ids, path in (
             ("venues", target.venue_ids, ("target", "venue_ids")),
             ("zones", target.zone_ids, ("target", "zone_ids")),
             ("zones", target.excluded_zone_ids, ("target", "excluded_zone_ids")),
             ("placements", offer.placement_ids, ("placement_ids",)),
+            ("dayparts", offer.availability.daypart_ids, ("availability", "daypart_ids")),
+            ("dayparts", offer.preferred_daypart_ids, ("preferred_daypart_ids",)),
         ):
             known = self.known[name]
             for index, identity in enumerate(ids):
@@ -303,20 +367,22 @@ class _Survey:
                 elif name == "venues" and not target.HasField("radius_m") and not known[identity].HasField("radius_m"):
                     reason = f"neither the target nor the venue '{identity}' has a radius_m"
                     yield Fault((*path, index), reason, "write the radius_m of the target or of the venue in metres")
-        yield from cut_faults(target.excluded_zone_ids, ("target", "excluded_zone_ids"), self.known["zones"])
-        for index, selector in enumerate(target.venue_selectors if not target.HasField("radius_m") else ()):
-            if identity := self._without_reach(selector):
-                reason = f"selects the venue '{identity}', and neither it nor the target has a radius_m"
-                fix = "write the radius_m of the target or of the venue in metres"
-                yield Fault(("target", "venue_selectors", index), reason, fix)
+                elif name == "dayparts":
+                    refusals = (self._refused_daypart(identity, *country, placed) for country in countries)
+                    for reason, fix in islice(filter(None, refusals), 1):
+                        yield Fault((*path, index), f"'{identity}' cannot be used here: {reason}", fix)
+        yield from self._target_faults(target)
         for name, expression in (
             ("availability", offer.availability.opening_hours),
             ("redemption", offer.redemption.opening_hours),
         ):
-            refusals = (self._refused(expression, *country) for country in self._countries(offer) if expression)
+            refusals = (self._refused(expression, *country, placed) for country in countries if expression)
             refused = next(filter(None, refusals), None)
             if refused is not None:
                 yield Fault((name, "opening_hours"), *refused)
+        if offer.availability.only_when_open and self._never_closes(target.venue_ids) and not target.venue_selectors:
+            fix = "write the opening_hours of the venues, or leave only_when_open out"
+            yield Fault(("availability", "only_when_open"), "none of its venues has opening_hours", fix)
 
     def placement_faults(self, placement: Placement) -> Iterator[Fault]:
         """Find what a placement says that does not agree with the rest of the catalogue."""
@@ -328,7 +394,7 @@ class _Survey:
         """Describe a reference to something the catalogue does not have."""
         close = self.suggestions.get((name, identity))
         if close is None and len(self.suggestions) < _MOST_SUGGESTIONS:
-            close = rules.close_to(identity, islice(self.known[name], _MOST_COMPARED)) or ""
+            close = close_to(identity, islice(self.known[name], _MOST_COMPARED)) or ""
             self.suggestions[name, identity] = close
         noun = _NOUNS[name]
         fix = f"did you mean '{close}'?" if close else f"write the id of a {noun} of this catalogue, or add the {noun}"
@@ -364,6 +430,7 @@ def _locate(source: Path, survey: _Survey, *, complete: bool) -> Iterator[Proble
         if complete:
             for name, faults_of in (
                 ("zones", survey.zone_faults),
+                ("venues", survey.venue_faults),
                 ("offers", survey.offer_faults),
                 ("placements", survey.placement_faults),
             ):

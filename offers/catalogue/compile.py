@@ -5,36 +5,39 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Iterable
-from functools import lru_cache
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Any, Final
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
-from google.type.latlng_pb2 import LatLng
 from numpy.typing import NDArray
-from tzfpy import get_tz
 
 from offers.catalogue import snapshot
 from offers.catalogue.check import Checked, check, definitions
 from offers.catalogue.document import files, read
+from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
-from offers.catalogue.schedules import NEVER, Schedule
+from offers.catalogue.places import NO_CUTS, Places
+from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
-from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, NO_WINDOWS
+from offers.catalogue.snapshot import NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
+from offers.catalogue.timetable import Hours, Timetable
 from offers.errors import CatalogError, Problem
-from offers.v1.offer_pb2 import Benefit, Offer, Redemption, Target
+from offers.v1.offer_pb2 import Benefit, Offer, Redemption
 from offers.v1.offer_service_pb2 import Proposition
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
 DEFAULT_VALUE: Final = 0.5
 DEFAULT_LEVER: Final = 0.5
-DEFAULT_TIME_ZONE: Final = "UTC"
 DEFAULT_NEARNESS: Final = Decay(shape=Decay.SHAPE_GAUSS, scale=1000)
 DEFAULT_TIMELINESS: Final = Decay(shape=Decay.SHAPE_EXP, scale=7200, minimum=0.25)
-DEFAULT_NEARNESS_WITHOUT_DISTANCE: Final = 0.5
+DEFAULT_SHARES: Final = {
+    "nearness_without_distance": 0.5, "outside_daypart": 0.5, "missing_location": 0.5, "unreachable": 0.1,
+}  # fmt: skip
+"""What strategies leave out, in the order of snapshot.STRATEGY."""
+FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability")
 DEFAULT_DECAY: Final = 0.5
 DEFAULT_MINIMUM: Final = 1e-6
 
@@ -91,24 +94,19 @@ class _Builder:
     def __init__(self, checked: Checked) -> None:
         catalog = checked.catalog
         self._catalog = catalog
-        self._time_zone = catalog.time_zone or DEFAULT_TIME_ZONE
         self._placements = checked.placements
         self._strategies = checked.ranking_strategies
-        self._venues = {venue_id: number for number, venue_id in enumerate(checked.venues)}
         venues = checked.venues.values()
-        self._venue_reach = [venue.radius_m for venue in venues]
-        # A place's time zone is looked up when hours need it: most catalogues have far more venues than hours.
-        self._venue_zones = [venue.time_zone for venue in venues]
-        self._venue_countries = [venue.country_code or catalog.country_code for venue in venues]
-        self._zones = checked.zones
         self._terms: dict[Terms, int] = {}
-        self._schedules: dict[Schedule, int] = {}
-        self._schedule_numbers: dict[_Hours, tuple[int, int]] = {}
+        self._timetable = Timetable(checked)
         self._gathered = Gathered(
             latitudes=array("d", [venue.point.latitude for venue in venues]),
             longitudes=array("d", [venue.point.longitude for venue in venues]),
             venue_ids=list(checked.venues),
         )
+        self._places = Places(checked, self._gathered)
+        self._names: dict[str, int] = {"": NO_NAME}
+        self._extras: dict[Extra, int] = {Extra(): 0}
 
     def add(self, offer: Offer) -> None:
         # A million offers pass here: a field is read once, and what an offer lacks is not looked into.
@@ -121,6 +119,9 @@ class _Builder:
         column["value"].append(offer.value if offer.HasField("value") else DEFAULT_VALUE)
         column["lever"].append(offer.lever if offer.HasField("lever") else DEFAULT_LEVER)
         column["fallback"].append(offer.fallback)
+        for name in ("brand", "category", "exclusion_group"):
+            text = getattr(offer, name)
+            column[name].append(self._names.setdefault(text, len(self._names)) if text else NO_NAME)
         redeem_start, redeem_end = _span(redemption.window) if redemption else (0, NEVER)
         column["redeem_start"].append(redeem_start)
         column["redeem_end"].append(redeem_end)
@@ -136,127 +137,65 @@ class _Builder:
         column["window_start"].append(windows[0][0] if windows else 0)
         column["window_end"].append(windows[-1][1] if windows else NEVER)
         column["windows"].append(gathered.add_windows(windows) if len(windows) > 1 else NO_WINDOWS)
-        shown = availability.opening_hours
-        used = redemption.opening_hours if redemption else ""
-        required = redemption.required_when_shown if redemption else False
-        hours = None
-        if shown or used:
-            hours = _Hours(shown, used, required, availability.time_zone, availability.country_code)
-        self._add_entries(offer.target, hours)
+        self._add_entries(offer, self._timetable.hours(offer, redemption))
 
-    def _add_entries(self, target: Target, hours: "_Hours | None") -> None:
-        if target.everywhere:
-            self._add_entry(hours, EVERYWHERE, -1, NO_VENUE, 0.0, "", self._catalog.country_code)
-            return
-        radius = target.radius_m if target.HasField("radius_m") else None
-        for venue_id in target.venue_ids[:]:
-            number = self._venues[venue_id]
-            reach = self._venue_reach[number] if radius is None else radius
-            country = self._venue_countries[number]
-            self._add_entry(hours, AROUND_POINT, number, number, reach, self._venue_zones[number], country)
-        for circle in target.circles[:]:
-            place = self._add_place(circle.center)
-            self._add_entry(hours, AROUND_POINT, place, NO_VENUE, circle.radius_m, "", self._catalog.country_code)
-        for zone_id in target.zone_ids[:]:
-            zone = self._zones[zone_id]
-            center = zone.circles[0].center
-            time_zone = zone.time_zone or _zone_at(center.longitude, center.latitude)
-            for circle in zone.circles:
-                place = self._add_place(circle.center)
-                country = zone.country_code or self._catalog.country_code
-                self._add_entry(hours, IN_ZONE, place, NO_VENUE, circle.radius_m, time_zone, country)
-
-    def _add_place(self, point: LatLng) -> int:
-        self._gathered.latitudes.append(point.latitude)
-        self._gathered.longitudes.append(point.longitude)
-        return len(self._gathered.latitudes) - 1
-
-    def _add_entry(
-        self, hours: "_Hours | None", kind: int, place: int, venue: int, reach: float, time_zone: str, country: str
-    ) -> None:
-        """Add a place of the offer added last; `time_zone` and `country` are those of the place."""
-        schedule = redeem_schedule = NO_SCHEDULE
-        if hours:
-            zone = hours.time_zone or time_zone
-            if not zone and place >= 0:
-                gathered = self._gathered
-                zone = _zone_at(gathered.longitudes[place], gathered.latitudes[place]) or self._time_zone
-            here = _Hours(hours.shown, hours.used, hours.required, zone, hours.country_code or country)
-            numbers = self._schedule_numbers.get(here)
-            if numbers is None:
-                numbers = self._schedule_numbers[here] = self._add_schedules(here)
-            schedule, redeem_schedule = numbers
-        column = self._gathered.entry
-        column["offer"].append(len(self._gathered.ids) - 1)
-        column["kind"].append(kind)
-        column["place"].append(place)
-        column["venue"].append(venue)
-        column["radius"].append(reach)
-        column["schedule"].append(schedule)
-        column["redeem_schedule"].append(redeem_schedule)
-
-    def _add_schedules(self, here: "_Hours") -> tuple[int, int]:
-        """The numbers of the schedules that say when an offer may be shown at a place, and when it may be used."""
-        redeem_schedule = self._add_schedule({here.used}, here)
-        return self._add_schedule({here.shown, here.used} if here.required else {here.shown}, here), redeem_schedule
-
-    def _add_schedule(self, expressions: set[str], here: "_Hours") -> int:
-        given = tuple(sorted(expressions - {""}))
-        if not given:
-            return NO_SCHEDULE
-        country = here.country_code if any("PH" in expression for expression in given) else ""
-        schedule = Schedule(given, here.time_zone, country)
-        return self._schedules.setdefault(schedule, len(self._schedules))
+    def _add_entries(self, offer: Offer, hours: Hours | None) -> None:
+        """Add the places of the offer added last."""
+        column, number = self._gathered.entry, len(self._gathered.ids) - 1
+        rules = rules_of(offer)
+        for place in self._places.of(offer.target):
+            schedule = redeem_schedule = daypart_schedule = NO_SCHEDULE
+            if hours:
+                schedule, redeem_schedule, daypart_schedule = self._timetable.at(hours, place)
+            extra = 0
+            if rules or place.shape != NO_SHAPE or place.cuts != NO_CUTS or daypart_schedule != NO_SCHEDULE:
+                one = extra_of(rules or NO_RULES, place, daypart_schedule)
+                extra = self._extras.setdefault(one, len(self._extras))
+            column["offer"].append(number)
+            column["kind"].append(place.kind)
+            column["place"].append(place.number)
+            column["venue"].append(place.venue)
+            column["radius"].append(place.radius_m)
+            column["reach"].append(place.reach_m)
+            column["schedule"].append(schedule)
+            column["redeem_schedule"].append(redeem_schedule)
+            column["extra"].append(extra)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays of snapshot.COLUMNS."""
         strategies = [_strategy(RankingStrategy()), *map(_strategy, self._strategies.values())]
+        self._gathered.extras = list(self._extras)
+        self._gathered.cuts = self._places.cuts
         return {
             **lay_out(self._gathered),
-            **calendar(list(self._schedules), self._zone_names()),
-            **pack([]),
+            **calendar(list(self._timetable.schedules), self._timetable.time_zones()),
+            **pack(self._places.shapes),
             "strategies": np.array(strategies, snapshot.STRATEGY),
         }
-
-    def _zone_names(self) -> list[str]:
-        return ["", *sorted({schedule.time_zone for schedule in self._schedules} - {""})]
 
     def meta(self, columns: dict[str, NDArray[Any]]) -> dict[str, Any]:
         """What is not columnar: names and the few small tables the engine reads when it opens the snapshot."""
         strategies = {"": 0, **{name: number for number, name in enumerate(self._strategies, 1)}}
         return {
             "catalog_id": self._catalog.catalog_id,
-            "time_zone": self._time_zone,
+            "time_zone": self._timetable.time_zone,
             "offers": len(self._gathered.ids),
             "entries": len(self._gathered.entry["offer"]),
             "chains": int(columns["entry"]["chain"].max(initial=-1)) + 1,
             "terms": list(self._terms),
-            "schedules": [
-                [schedule.expressions, schedule.time_zone, schedule.country_code] for schedule in self._schedules
-            ],
-            "zones": self._zone_names(),
+            "schedules": [[astuple(part) for part in schedule.parts] for schedule in self._timetable.schedules],
+            "zones": self._timetable.time_zones(),
             "default_strategy": strategies[self._catalog.default_ranking_strategy_id],
             "placements": {
                 name: {
                     "channel": placement.channel,
                     "strategy": strategies[placement.ranking_strategy_id or self._catalog.default_ranking_strategy_id],
                     "max_offers": placement.max_offers if placement.HasField("max_offers") else None,
+                    "limits": [placement.max_per_venue, placement.max_per_brand, placement.max_per_category],
                 }
                 for name, placement in self._placements.items()
             },
         }
-
-
-class _Hours(NamedTuple):
-    """What an offer says of its opening hours; at a place, with what the place adds to it."""
-
-    shown: str
-    used: str
-    required: bool
-    """Whether it is shown only while it may be used."""
-    time_zone: str
-    """"" for that of the place."""
-    country_code: str
 
 
 def _static_wire(offer: Offer, redemption: Redemption | None) -> bytes:
@@ -315,28 +254,13 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-@lru_cache(maxsize=1 << 20)
-def _zone_at(longitude: float, latitude: float) -> str:
-    """The IANA zone of a position; "" where this machine's zone data lacks it."""
-    name = get_tz(longitude, latitude)
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ""
-    return name
-
-
-def _strategy(strategy: RankingStrategy) -> tuple[float, ...]:
+def _strategy(strategy: RankingStrategy) -> tuple[Any, ...]:
     weights = strategy.weights
     return (
+        [getattr(weights, name) if weights.HasField(name) else 1.0 for name in FACTORS],
         *(
-            getattr(weights, name) if weights.HasField(name) else 1.0
-            for name in ("nearness", "timeliness", "value", "lever")
-        ),
-        math.log(
-            strategy.nearness_without_distance
-            if strategy.HasField("nearness_without_distance")
-            else DEFAULT_NEARNESS_WITHOUT_DISTANCE
+            math.log(getattr(strategy, name) if strategy.HasField(name) else default)  # type: ignore[arg-type]
+            for name, default in DEFAULT_SHARES.items()
         ),
         *_decay(strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS),
         *_decay(strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS),
@@ -347,5 +271,6 @@ def _decay(decay: Decay) -> tuple[float, ...]:
     base = decay.decay if decay.HasField("decay") else DEFAULT_DECAY
     minimum = decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM
     return (
-        decay.shape or Decay.SHAPE_GAUSS, decay.offset, decay.scale, base, math.log(base), math.log(minimum),
+        decay.shape or Decay.SHAPE_GAUSS, decay.origin, decay.offset, decay.scale, base, math.log(base),
+        math.log(minimum),
     )  # fmt: skip

@@ -44,6 +44,11 @@ def straight_line(ground_m: Floats) -> Floats:
     return 2 * MEAN_RADIUS_M * np.sin(ground_m / (2 * MEAN_RADIUS_M))
 
 
+def ground(straight_m: Floats) -> Floats:
+    """Metres along the ground between points `straight_m` metres apart through the earth."""
+    return 2 * MEAN_RADIUS_M * np.arcsin(np.minimum(straight_m / (2 * MEAN_RADIUS_M), 1))
+
+
 def level_of(radius_m: Floats) -> NDArray[np.int64]:
     """The level of the grid whose cells just hold circles of a radius."""
     level: NDArray[np.int64] = np.ceil(np.log2(np.maximum(radius_m * MARGIN / SMALLEST_CELL_M, 1))).astype(np.int64)

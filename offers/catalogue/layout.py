@@ -3,24 +3,28 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue import geometry
+from offers.catalogue.grid import csr, lay_grid, positions, reaches
 from offers.catalogue.schedules import Schedule, zone_clock
-from offers.catalogue.snapshot import CENTRE, ENTRY, EVERYWHERE, NO_CHAIN, NO_VENUE, OFFER
+from offers.catalogue.snapshot import ENTRY, EVERYWHERE, EXCLUDED, EXTRA, NO_CHAIN, NO_VENUE, OFFER
+from offers.v1.offer_pb2 import MissingLocation
 
 Arrays = dict[str, NDArray[Any]]
 
+_DENY = MissingLocation.MISSING_LOCATION_DENY
+
 _OFFER_CODES = {
     "terms": "q", "value": "d", "lever": "d", "fallback": "B", "redeem_start": "q", "redeem_end": "q",
-    "window_start": "q", "window_end": "q", "windows": "q",
+    "window_start": "q", "window_end": "q", "windows": "q", "brand": "q", "category": "q", "exclusion_group": "q",
 }  # fmt: skip
 _ENTRY_CODES = {
-    "offer": "q", "kind": "B", "place": "q", "venue": "q", "radius": "d", "schedule": "q", "redeem_schedule": "q",
+    "offer": "q", "kind": "B", "place": "q", "venue": "q", "radius": "d", "reach": "d", "schedule": "q",
+    "redeem_schedule": "q", "extra": "q",
 }  # fmt: skip
 
 
@@ -44,6 +48,10 @@ class Gathered:
     """Offers are given by their number, places by theirs; -1 where there is no place."""
     window_starts: "array[int]" = field(default_factory=lambda: array("q"))
     window_ends: "array[int]" = field(default_factory=lambda: array("q"))
+    extras: Sequence[tuple[float, ...]] = ()
+    """Records of snapshot.EXTRA."""
+    cuts: Sequence[tuple[int, float, float, int]] = ()
+    """Position, radius, reach and shape of all that is cut out."""
 
     def add_windows(self, windows: Sequence[tuple[int, int]]) -> int:
         """Add the windows of an offer that has several, and give where they begin."""
@@ -61,7 +69,8 @@ def lay_out(gathered: Gathered) -> Arrays:
     count = len(gathered.ids)
     offer_order = np.empty(count, np.int64)
     offer_order[sorted(range(count), key=gathered.ids.__getitem__)] = np.arange(count)
-    grid, entries = _grid(gathered, entry, offer_order)
+    grid, entries = lay_grid(gathered, entry, offer_order)
+    extras = np.array(gathered.extras, EXTRA)
     entry = {name: values[entries] for name, values in entry.items()}
 
     # Offers take the order in which the sorted entries first name them.
@@ -85,12 +94,18 @@ def lay_out(gathered: Gathered) -> Arrays:
                 "wire_size": sizes,
                 "redeem_start": offer["redeem_start"][offers],
                 "redeem_end": offer["redeem_end"][offers],
+                "brand": offer["brand"][offers],
+                "category": offer["category"][offers],
+                "group": offer["exclusion_group"][offers],
             },
         ),
         "window_start": np.frombuffer(gathered.window_starts, np.int64),
         "window_end": np.frombuffer(gathered.window_ends, np.int64),
         "wire": np.frombuffer(b"".join(wires), np.uint8),
-        "centre": _centres(gathered, entry),
+        "extra": extras,
+        "excluded": _cuts(gathered),
+        "unplaced": np.flatnonzero((extras["missing"][entry["extra"]] > _DENY) & (entry["kind"] != EVERYWHERE)),
+        "widest_fringe": extras["fringe"].max(keepdims=True),
         "entry": _records(
             ENTRY,
             {
@@ -108,6 +123,7 @@ def lay_out(gathered: Gathered) -> Arrays:
                 "log_lever": np.log(offer["lever"])[number],
                 "kind": entry["kind"],
                 "fallback": offer["fallback"][number],
+                "extra": entry["extra"],
             },
         ),
         "venue_id_first": csr([len(venue_id) for venue_id in venue_ids]),
@@ -132,71 +148,28 @@ def _records(kind: np.dtype[Any], fields: Arrays) -> NDArray[Any]:
     return records
 
 
-def _positions(gathered: Gathered, places: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    nowhere = array("d", [0.0])
-    latitude = np.frombuffer(gathered.latitudes or nowhere, np.float64)[places]
-    return latitude, np.frombuffer(gathered.longitudes or nowhere, np.float64)[places]
-
-
-def _centres(gathered: Gathered, entry: Arrays) -> NDArray[Any]:
-    x, y, z = geometry.earth_centred(*_positions(gathered, entry["place"]))
-    centres = _records(CENTRE, {"x": x, "y": y, "z": z, "reach": geometry.straight_line(entry["radius"])})
-    centres[entry["kind"] == EVERYWHERE] = 0
-    return centres
-
-
-def _grid(gathered: Gathered, entry: Arrays, offer_order: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
-    """The grid's arrays, and the order of the entries in it (those shown everywhere last)."""
-    placed = np.flatnonzero(entry["kind"] != EVERYWHERE)
-    everywhere = np.flatnonzero(entry["kind"] == EVERYWHERE)
-    latitude, longitude = _positions(gathered, entry["place"][placed])
-    radius = entry["radius"][placed]
-    level = geometry.level_of(radius)
-    used = np.unique(level)
-    row = np.zeros(len(placed), np.int64)
-    column = np.zeros(len(placed), np.int64)
-    sizes = [geometry.SMALLEST_CELL_M * 2.0**number for number in used.tolist()]
-    columns = [geometry.columns_of_rows(size) for size in sizes]
-    row_first = csr([len(counts) for counts in columns])
-    reach = []
-    for number, size in enumerate(sizes):
-        here = level == used[number]
-        row_here = geometry.row_of(latitude[here], size)
-        column[here] = geometry.column_of(longitude[here], columns[number][row_here])
-        row[here] = row_here + row_first[number]
-        reach.append(geometry.straight_line(radius[here]).max())
-    order = np.lexsort((offer_order[entry["offer"][placed]], column, row))
-    row, column = row[order], column[order]
-    new = np.flatnonzero(np.diff(row, prepend=-1) | np.diff(column, prepend=-1))
-    return {
-        "level_size": np.array(sizes),
-        "level_reach": np.array(reach),
-        "level_row_first": row_first,
-        "row_columns": np.concatenate([np.empty(0, np.uint32), *columns]),
-        "row_cell_first": csr(np.bincount(row[new], minlength=int(row_first[-1]))),
-        "cell_column": column[new],
-        "cell_entry_first": np.append(new, len(placed)),
-    }, np.concatenate([placed[order], everywhere[np.argsort(offer_order[entry["offer"][everywhere]])]])
+def _cuts(gathered: Gathered) -> NDArray[Any]:
+    place, radius, reach, shape = np.array(gathered.cuts or np.empty((0, 4))).T
+    x, y, z = geometry.earth_centred(*positions(gathered, place.astype(np.int64)))
+    return _records(EXCLUDED, {"x": x, "y": y, "z": z, "reach": reaches(radius, reach), "shape": shape})
 
 
 def calendar(schedules: Sequence[Schedule], time_zones: Sequence[str]) -> Arrays:
     """The arrays of schedules and of the time zones they are in; zone 0 is the person's."""
     clocks = [zone_clock(name) for name in time_zones[1:]]
     number = {name: number for number, name in enumerate(time_zones)}
-    weeks = [schedule.weekly() for schedule in schedules]
-    spans = [span for week in weeks for span in week or ()]
+    weekly = [schedule.weekly() for schedule in schedules]
+    parts = [part for week in weekly for part in week or ()]
+    spans = [span for _, _, week in parts for span in week]
     return {
-        "schedule_weekly": np.array([week is not None for week in weeks]),
-        "schedule_zone": np.array([number[schedule.time_zone] for schedule in schedules]),
-        "schedule_week_first": csr([len(week or ()) for week in weeks]),
+        "schedule_weekly": np.array([week is not None for week in weekly]),
+        "schedule_part_first": csr([len(week or ()) for week in weekly]),
+        "part_zone": np.array([number[time_zone] for time_zone, _, _ in parts]),
+        "part_margin": np.array([margin for _, margin, _ in parts]),
+        "part_week_first": csr([len(week) for _, _, week in parts]),
         "week_start": np.array([start for start, _ in spans]),
         "week_end": np.array([end for _, end in spans]),
         "zone_first": csr([0, *(len(clock.starts) for clock in clocks)]),
         "zone_start": np.array([start for clock in clocks for start in clock.starts]),
         "zone_offset": np.array([offset for clock in clocks for offset in clock.offsets]),
     }
-
-
-def csr(counts: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
-    """Where each run begins, and where the last ends."""
-    return np.fromiter(accumulate(counts, initial=0), np.int64, len(counts) + 1)

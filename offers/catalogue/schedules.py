@@ -1,20 +1,24 @@
-"""Opening hours: what the grammar refuses, which rules repeat weekly, and what a wall clock reads in a time zone.
+"""Opening hours: which rules repeat weekly, when something is open, and what a wall clock reads in a time zone.
 
-The grammar and the holidays are opening-hours-py's; it only ever sees wall-clock times. Turning those into instants is
-ours, by one rule: an instant is open when the wall clock of the place reads an open time. So an hour that a clock
-change skips is never open, and an hour that it repeats is open both times.
+The grammar (see grammar.py) and the holidays are opening-hours-py's; it only ever sees wall-clock times. Turning those
+into instants is ours, by one rule: an instant is open when the wall clock of the place reads an open time. So an hour
+that a clock change skips is never open, and an hour that it repeats is open both times. When the sun rises and sets is
+ours, too (see sun.py).
 """
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
+from heapq import merge
 from zoneinfo import ZoneInfo
 
 import opening_hours
 from opening_hours import OpeningHours
+
+from offers.catalogue.sun import Sunlit, names_sun, take_apart
 
 FIRST_SECOND = 0
 """1970-01-01T00:00:00Z: the first instant a catalogue or a request may name, in seconds."""
@@ -37,130 +41,174 @@ _COMMENT = re.compile(r'"[^"]*"')
 _CLOCK = re.compile(r"\d{1,2}:\d{2}|24/7")
 _WORD = re.compile(r"[A-Za-z]+")
 _WEEKLY_WORDS = frozenset({"Mo", "Tu", "We", "Th", "Fr", "Sa", "Su", "off", "closed", "open"})
-_REFUSED_WORDS = {
-    "sunrise": "sun-based times are not supported: write clock times such as 07:30",
-    "sunset": "sun-based times are not supported: write clock times such as 19:30",
-    "dawn": "sun-based times are not supported: write clock times such as 07:00",
-    "dusk": "sun-based times are not supported: write clock times such as 20:00",
-    "sh": "school holidays are not known: write their dates, such as 'Jul 05-Aug 31'",
-    "unknown": "an offer is shown or it is not: write the open times, or 'off'",
-}
-
-
-def refusal(expression: str, country_code: str) -> tuple[str, str] | None:
-    """Why opening hours cannot be used and what to write instead, or None.
-
-    `country_code` is the ISO 3166-1 country whose public holidays `PH` means, or "".
-    """
-    if not expression.strip():
-        return "the hours are empty", "leave the field out for no limit, or write hours such as 'Mo-Fr 11:30-14:30'"
-    bare = _COMMENT.sub(lambda comment: " " * len(comment.group()), expression)
-    words = set(_WORD.findall(bare))
-    for found in _WORD.finditer(bare):
-        if fix := _REFUSED_WORDS.get(found.group().lower()):
-            return f"'{found.group()}' at position {found.start() + 1} cannot be used", fix
-    try:
-        _parse(expression, "")
-    except opening_hours.ParserError as error:  # type: ignore[attr-defined] # its stubs lack it
-        return _syntax(expression, str(error))
-    if left_open := re.search(r"\d\+", bare):
-        position = left_open.end()
-        return f"the end left open at position {position} cannot be used", "write the end, such as 18:00-24:00"
-    if "PH" in words:
-        if not country_code:
-            return "PH (public holidays) needs a country", "set country_code on the catalogue, the venue or the hours"
-        try:
-            _parse(expression, country_code)
-        except opening_hours.UnknownCountryError:  # type: ignore[attr-defined]
-            return (
-                f"no public holidays are known for country '{country_code}'",
-                "leave PH out, or correct the country_code",
-            )
-    return None
-
-
-def _syntax(expression: str, message: str) -> tuple[str, str]:
-    """Turn the parser's message ("--> 1:7 ... = expected ...") into a reason with the position."""
-    place = re.search(r"--> \d+:(\d+)", message)
-    position = int(place.group(1)) if place else 1
-    wanted = re.search(r"= expected (.*)", message)
-    found = expression[position - 1 : position + 11] or "the end"
-    hint = f" (expected {wanted.group(1).replace('_', ' ')})" if wanted else ""
-    return (
-        f"not in the opening_hours grammar at position {position}, near '{found}'{hint}",
-        "write hours such as 'Mo-Fr 11:30-14:30; PH off'",
-    )
+Spans = list[tuple[int, int]]
 
 
 @lru_cache(maxsize=65_536)
-def _parse(expression: str, country_code: str) -> OpeningHours:
+def parse(expression: str, country_code: str) -> OpeningHours:
+    """Hours as the library reads them. Raises its errors for what it cannot read and for countries it does not know."""
     return OpeningHours(expression, country=country_code or None, max_interval_days=HORIZON_DAYS)
 
 
+@lru_cache(maxsize=65_536)
+def _take_apart(expression: str, country_code: str) -> Sunlit | None:
+    return take_apart(expression, country_code, HORIZON_DAYS)
+
+
 @dataclass(frozen=True, slots=True, order=True)
-class Schedule:
-    """Opening hours in a place: open when every expression is."""
+class Part:
+    """Opening hours by one clock: open when any of the expressions is."""
 
     expressions: tuple[str, ...]
-    time_zone: str
+    time_zone: str = ""
     """IANA name; "" for the time zone of the person who asks."""
-    country_code: str
+    country_code: str = ""
     """Whose public holidays PH means; "" where no expression says PH."""
+    position: tuple[float, ...] = ()
+    """Latitude and longitude in degrees of where the sun rises and sets; () where no expression names it."""
+    closing_margin: int = 0
+    """Seconds: it counts as closed for so long before each of its closings."""
 
-    def weekly(self) -> list[tuple[int, int]] | None:
-        """The open spans of every week as minutes from Monday 00:00, merged, or None if weeks differ."""
-        if not all(_repeats_weekly(expression) for expression in self.expressions):
+    def weekly(self) -> Spans | None:
+        """The open spans of every week as minutes from Monday 00:00, merged, or None if weeks differ.
+
+        Without the closing margin, which is of instants.
+        """
+        if not all(map(_repeats_weekly, self.expressions)):
             return None
-        spans = [(0, WEEK_MINUTES)]
-        for expression in self.expressions:
-            spans = list(_intersection(spans, _week_of(expression)))
-        return spans
+        return list(_joined(merge(*map(_week_of, self.expressions))))
 
-    def wall_clock(self, local: int) -> tuple[bool, int]:
+    def wall_clock(self, local: int, clock: "ZoneClock") -> tuple[bool, int]:
         """Whether it is open at a wall-clock time, and a time until which that stays so at least.
 
         Both times are seconds since 1970 as the wall clock reads them. While open, the second is the exact end;
-        `NEVER` stands for no end.
+        `NEVER` stands for no end. Without the closing margin.
         """
-        moment = _EPOCH + timedelta(seconds=local)
-        until_open = NEVER
-        until_closed: int | None = None
-        for expression in self.expressions:
-            is_open, until = _until_change(_parse(expression, self.country_code), moment)
-            if is_open:
-                until_open = min(until_open, until)
-            else:
-                until_closed = until if until_closed is None else max(until_closed, until)
-        return (True, until_open) if until_closed is None else (False, until_closed)
+        limit = local + HORIZON_DAYS * _DAY
+        spans = self._wall_spans(local, limit, clock)
+        start, reach = next(spans, (NEVER, NEVER))
+        if start > local:
+            return False, start
+        for start, end in spans:
+            if start > reach:
+                break
+            reach = max(reach, end)
+        return True, reach if reach < limit else NEVER
 
     def at(self, second: int, clock: "ZoneClock") -> tuple[bool, int]:
         """Whether it is open at an instant, and an instant until which that stays so at least.
 
         Seconds since 1970 UTC. While open, the second is the exact end; `NEVER` stands for no end.
         """
+        is_open, until = self._raw_at(second, clock)
+        if not is_open or until == NEVER:
+            return is_open, until
+        return (True, until - self.closing_margin) if second < until - self.closing_margin else (False, until)
+
+    def spans(self, begin: int, end: int, clock: "ZoneClock") -> Spans:
+        """All open spans between two instants; the last one's end is exact, also where it lies beyond."""
+        found: Spans = []
+        at = begin
+        while at < end:
+            offset, change = clock.at(at)
+            stop = min(change, end)
+            local = self._wall_spans(at + offset, stop + offset, clock)
+            found += [(start - offset, until - offset) for start, until in local]
+            at = stop
+        found = list(_joined(found))
+        if found and found[-1][1] == end:
+            found[-1] = (found[-1][0], self._raw_at(end - 1, clock)[1])
+        margin = self.closing_margin
+        return [(start, until - margin * (until != NEVER)) for start, until in found if start < until - margin]
+
+    def _raw_at(self, second: int, clock: "ZoneClock") -> tuple[bool, int]:
+        """As `at`, without the closing margin."""
         is_open, at = None, second
         while True:
-            offset, segment_end = clock.at(at)
-            now_open, until = self.wall_clock(at + offset)
+            offset, change = clock.at(at)
+            now_open, until = self.wall_clock(at + offset, clock)
             if is_open is not None and now_open != is_open:
                 return is_open, at
             is_open = now_open
             if until == NEVER:
                 return is_open, NEVER
-            if until - offset < segment_end or segment_end >= LAST_SECOND:
+            if until - offset < change or change >= LAST_SECOND:
                 return is_open, min(until - offset, NEVER)
-            at = segment_end
+            at = change
+
+    def _wall_spans(self, begin: int, end: int, clock: "ZoneClock") -> Iterator[tuple[int, int]]:
+        """Open spans between two wall-clock times, sorted by their begin; they may touch and overlap."""
+        if len(self.expressions) == 1:
+            return self._wall_spans_of(self.expressions[0], begin, end, clock)
+        return merge(*(self._wall_spans_of(expression, begin, end, clock) for expression in self.expressions))
+
+    def _wall_spans_of(self, expression: str, begin: int, end: int, clock: "ZoneClock") -> Iterator[tuple[int, int]]:
+        sunlit = _take_apart(expression, self.country_code) if self.position and names_sun(expression) else None
+        if sunlit is not None:
+            yield from sunlit.open_spans(begin, end, self.position, lambda second: clock.at(second)[0])
+            return
+        hours = parse(expression, self.country_code)
+        first, last = _EPOCH + timedelta(seconds=begin), _EPOCH + timedelta(seconds=end)
+        for start, until, state, _ in hours.intervals(first, last):
+            if state == opening_hours.State.OPEN:
+                yield _seconds(start), _seconds(until)
 
 
-def _until_change(hours: OpeningHours, moment: datetime) -> tuple[bool, int]:
-    """Whether hours are open at a wall-clock time, and the wall-clock second from which that is no longer so."""
-    is_open: bool | None = None
-    for start, _, state, _ in hours.intervals(moment, moment + timedelta(days=HORIZON_DAYS)):
-        if is_open is None:
-            is_open = state == opening_hours.State.OPEN
-        elif is_open != (state == opening_hours.State.OPEN):  # spans may differ in their comment alone
-            return is_open, int((start - _EPOCH).total_seconds())
-    return bool(is_open), NEVER
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When something may be: open when every part is."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def personal(self) -> bool:
+        """Whether it depends on the time zone of the person who asks."""
+        return any(not part.time_zone for part in self.parts)
+
+    def weekly(self) -> list[tuple[str, int, Spans]] | None:
+        """What repeats weekly, as parts that must all be open, or None if weeks differ.
+
+        Each is a time zone ("" for the person's), a closing margin in seconds, and the open spans of a week without
+        the margin in minutes from Monday 00:00, merged.
+        """
+        merged: dict[str, Spans] = {}
+        with_margin: list[tuple[str, int, Spans]] = []
+        for part in self.parts:
+            week = part.weekly()
+            if week is None:
+                return None
+            if part.closing_margin:
+                with_margin.append((part.time_zone, part.closing_margin, week))
+            else:
+                merged[part.time_zone] = intersection(merged.get(part.time_zone, [(0, WEEK_MINUTES)]), week)
+        return [(zone, 0, week) for zone, week in merged.items()] + with_margin
+
+    def at(self, second: int, clock_of: "ClockOf") -> tuple[bool, int]:
+        """Whether it is open at an instant, and an instant until which that stays so at least.
+
+        Seconds since 1970 UTC. While open, the second is the exact end; `NEVER` stands for no end. `clock_of` gives
+        the clock of a time zone, for "" that of the person who asks.
+        """
+        until_open, until_closed = NEVER, -1
+        for part in self.parts:
+            is_open, until = part.at(second, clock_of(part.time_zone))
+            if is_open:
+                until_open = min(until_open, until)
+            else:
+                until_closed = max(until_closed, until)
+        return (True, until_open) if until_closed < 0 else (False, until_closed)
+
+    def spans(self, begin: int, end: int, clock_of: "ClockOf") -> Spans:
+        """All open spans that begin between two instants or before; the last one's end is exact, also beyond."""
+        spans = [(begin, NEVER)]
+        for part in self.parts:
+            spans = intersection(spans, part.spans(begin, end, clock_of(part.time_zone)))
+        return spans
+
+
+def _seconds(moment: datetime) -> int:
+    since = moment - _EPOCH
+    return since.days * _DAY + since.seconds
 
 
 def _repeats_weekly(expression: str) -> bool:
@@ -170,26 +218,44 @@ def _repeats_weekly(expression: str) -> bool:
 
 @lru_cache(maxsize=65_536)
 def _week_of(expression: str) -> tuple[tuple[int, int], ...]:
-    """Open spans of one week, in minutes from Monday 00:00; touching spans are merged."""
-    spans: list[tuple[int, int]] = []
-    hours = _parse(expression, "")
+    """Open spans of one week, in minutes from Monday 00:00."""
+    spans: Spans = []
+    hours = parse(expression, "")
     for start, end, state, _ in hours.intervals(_MONDAY, _MONDAY + timedelta(days=7)):
-        if state != opening_hours.State.OPEN:
-            continue
-        first = max(0, int((start - _MONDAY).total_seconds()) // 60)
-        last = WEEK_MINUTES if end is None else min(WEEK_MINUTES, int((end - _MONDAY).total_seconds()) // 60)
-        if spans and spans[-1][1] == first:
-            spans[-1] = (spans[-1][0], last)
-        elif first < last:
-            spans.append((first, last))
+        if state == opening_hours.State.OPEN:
+            first, last = ((moment - _MONDAY) // timedelta(minutes=1) for moment in (start, end))
+            spans.append((max(first, 0), min(last, WEEK_MINUTES)))
     return tuple(spans)
 
 
-def _intersection(ours: list[tuple[int, int]], theirs: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
-    for start, end in ours:
-        for other_start, other_end in theirs:
-            if max(start, other_start) < min(end, other_end):
-                yield max(start, other_start), min(end, other_end)
+def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Sorted spans, those that touch or overlap as one."""
+    begin, reach = 0, -1
+    for start, end in spans:
+        if reach < 0:
+            begin, reach = start, end
+        elif start <= reach:
+            reach = max(reach, end)
+        else:
+            yield begin, reach
+            begin, reach = start, end
+    if reach >= 0:
+        yield begin, reach
+
+
+def intersection(ours: Spans, theirs: Spans) -> Spans:
+    """What two sorted lists of spans have in common."""
+    common: Spans = []
+    one = other = 0
+    while one < len(ours) and other < len(theirs):
+        start, end = max(ours[one][0], theirs[other][0]), min(ours[one][1], theirs[other][1])
+        if start < end:
+            common.append((start, end))
+        if ours[one][1] == end:
+            one += 1
+        else:
+            other += 1
+    return common
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +272,9 @@ class ZoneClock:
         span = bisect_right(self.starts, second) - 1
         end = self.starts[span + 1] if span + 1 < len(self.starts) else NEVER
         return self.offsets[span], end
+
+
+ClockOf = Callable[[str], ZoneClock]
 
 
 @cache

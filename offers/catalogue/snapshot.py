@@ -1,7 +1,7 @@
 """A compiled catalogue: a directory of arrays and a manifest, opened read-only by memory map.
 
 Offers and entries are numbered by place, so that what is near on the ground is near in memory. An *entry* is one place
-at which one offer may be shown: a circle around a venue, a circle of its own, one of a zone's circles, or everywhere.
+at which one offer may be shown: a circle around a venue, a circle or area of its own or of a zone, or everywhere.
 """
 
 import contextlib
@@ -31,17 +31,21 @@ NO_SCHEDULE = -1
 NO_VENUE = -1
 NO_CHAIN = -1
 NO_WINDOWS = -1
+NO_EXTRA = -1
+NO_SHAPE = -1
+NO_NAME = -1
 
 DECAY = [
-    ("shape", "i8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"), ("log_minimum", "f8"),
+    ("shape", "i8"), ("origin", "f8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"),
+    ("log_minimum", "f8"),
 ]  # fmt: skip
 STRATEGY = np.dtype(
     [
-        ("nearness_weight", "f8"),
-        ("timeliness_weight", "f8"),
-        ("value_weight", "f8"),
-        ("lever_weight", "f8"),
+        ("weights", "f8", (6,)),  # of nearness, timeliness, value, lever, location, reachability
         ("log_without_distance", "f8"),
+        ("log_outside_daypart", "f8"),
+        ("log_missing_location", "f8"),
+        ("log_unreachable", "f8"),
         *((f"nearness_{name}", kind) for name, kind in DECAY),
         *((f"timeliness_{name}", kind) for name, kind in DECAY),
     ]
@@ -49,14 +53,14 @@ STRATEGY = np.dtype(
 """One ranking strategy, every default filled in. Shapes as in offers.v1.Decay.Shape."""
 
 CENTRE = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8")])
-"""An entry's centre on WGS 84 in earth-centred metres, and the straight-line metres (through the earth) up to which it
-reaches. 0 for everywhere."""
+"""A site's centre on WGS 84 in earth-centred metres, and the straight-line metres (through the earth) up to which its
+entries reach; that of an area is a circle that holds it. 0 for everywhere."""
 
 ENTRY = np.dtype({
     "names": ["offer", "venue", "schedule", "redeem_schedule", "terms", "chain", "order", "window_start", "window_end",
-              "windows", "log_value", "log_lever", "kind", "fallback"],
-    "formats": ["i4", "i4", "i4", "i4", "i4", "i4", "u4", "u4", "u4", "i4", "f8", "f8", "u1", "u1"],
-    "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 57],
+              "windows", "log_value", "log_lever", "kind", "fallback", "extra"],
+    "formats": ["i4", "i4", "i4", "i4", "i4", "i4", "u4", "u4", "u4", "i4", "f8", "f8", "u1", "u1", "i4"],
+    "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 57, 60],
     "itemsize": 64,
 })  # fmt: skip
 """All that screening and scoring ask of an entry, its offer's share included: one line of the processor's cache, where
@@ -66,8 +70,31 @@ columns of their own would be twelve.
 with several entries) may be NO_...; `terms` is an index into the catalogue's distinct (placements, languages,
 currencies, channels); `order` is the rank of the offer's id among all ids, which breaks ties; `window_start` and
 `window_end` span the windows, and `windows` is where their list begins if there are several; `log_value` and
-`log_lever` are natural logarithms.
+`log_lever` are natural logarithms; `extra` is an index into the distinct EXTRAs, or NO_EXTRA: the default ones.
 """
+
+EXTRA = np.dtype(
+    [
+        ("min_inside", "f8"),  # the least probability of being inside
+        ("depth", "f8"),  # standard deviations inside an edge at which a circle gives that probability for certain
+        ("fringe", "f8"),  # standard deviations outside an edge at which nothing can give it any more; 0 or more
+        ("rings_inside", "f8"),  # the same for what is measured by points on rings
+        ("rings_outside", "f8"),
+        ("speed", "f8"),  # metres per second towards the venue, as the crow flies
+        ("delay", "f8"),  # seconds before one is on the way
+        ("shape", "i4"),  # the area inside which it is shown; NO_SHAPE: the circle around the centre
+        ("excluded_first", "i4"),  # what is cut out, in the column excluded
+        ("excluded_last", "i4"),  # exclusive
+        ("daypart_schedule", "i4"),  # preferred dayparts; NO_SCHEDULE: none
+        ("missing", "u1"),  # as offers.v1.MissingLocation
+        ("reachable", "u1"),  # as offers.v1.ReachableBeforeEnd
+    ],
+    align=True,
+)
+"""What few entries have: an area, zones cut out, rules for uncertain and missing locations, travel, dayparts."""
+
+EXCLUDED = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8"), ("shape", "i4")], align=True)
+"""A circle or an area that is cut out; that of an area is a circle that holds it."""
 
 OFFER = np.dtype(
     [
@@ -77,8 +104,11 @@ OFFER = np.dtype(
         ("wire_size", "u4"),
         ("redeem_start", "u4"),  # seconds since 1970
         ("redeem_end", "u4"),  # exclusive; NEVER: no limit
-        ("padding", "u4"),  # to a multiple of eight bytes
-    ]
+        ("brand", "i4"),  # numbers of the distinct names, or NO_NAME
+        ("category", "i4"),
+        ("group", "i4"),  # exclusion group
+    ],
+    align=True,
 )
 """What only the offers chosen are asked."""
 
@@ -104,9 +134,14 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "wire": "u1",  # the fields of offers.v1.Proposition that never change, serialised, offer by offer
     "window_start": "u4",  # of offers with several windows: sorted and disjoint, each list ended by (0, 0)
     "window_end": "u4",  # exclusive; NEVER: no limit
-    # Per entry: first those in the grid, ordered by level, row and column, then those shown everywhere.
+    # Sites are the distinct centres and reaches of entries, ordered by level, row and column of the grid.
     "centre": CENTRE,
+    "site_entry_first": "i4",  # CSR over the entries in the grid; after them come those shown everywhere
     "entry": ENTRY,
+    "extra": EXTRA,
+    "excluded": EXCLUDED,
+    "unplaced": "i4",  # entries in the grid that may be shown without a location
+    "widest_fringe": "f8",  # one number: the largest fringe of all
     # Venue ids, UTF-8.
     "venue_id_first": "i4",  # CSR over venue_id
     "venue_id": "u1",
@@ -117,11 +152,14 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "row_columns": "i4",  # columns the row has around the earth
     "row_cell_first": "i4",  # CSR over cell_*
     "cell_column": "i4",  # sorted within a row
-    "cell_entry_first": "i4",  # CSR over entries
+    "cell_site_first": "i4",  # CSR over sites
     # Per schedule.
-    "schedule_weekly": "u1",  # 1: week_* says all; 0: ask the opening-hours library
-    "schedule_zone": "i4",  # index into the time zones; 0: the person's
-    "schedule_week_first": "i4",  # CSR over week_*
+    "schedule_weekly": "u1",  # 1: its parts say all; 0: it has none here, see decision/hours.py
+    "schedule_part_first": "i4",  # CSR over part_*
+    # Per part: a schedule is open when all its parts are.
+    "part_zone": "i4",  # index into the time zones; 0: the person's
+    "part_margin": "i4",  # seconds before each closing from which it counts as closed
+    "part_week_first": "i4",  # CSR over week_*
     "week_start": "i4",  # minutes from Monday 00:00 by the wall clock
     "week_end": "i4",
     # Per time zone; zone 0, the person's, is empty.

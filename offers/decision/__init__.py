@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numba
 
-SOURCES = ("decision/engine.py", "decision/kernels.py", "decision/records.py", "decision/hours.py",
-           "decision/areas.py", "catalogue/areas.py", "catalogue/shapes.py",
-           "catalogue/geometry.py", "catalogue/schedules.py", "catalogue/snapshot.py", "model/query.py",
-           "server/answer.py", "server/wire.py", "server/scan.py", "server/limits.py")  # fmt: skip
+SOURCES = ("decision/*.py", "catalogue/areas.py", "catalogue/geometry.py", "catalogue/schedules.py",
+           "catalogue/shapes.py", "catalogue/snapshot.py", "model/query.py", "server/answer.py", "server/limits.py",
+           "server/scan.py", "server/wire.py")  # fmt: skip
 """What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a
 change of the file a loop stands in, and run a stale loop when a constant elsewhere changes."""
 
 
 def _cache_directory() -> Path:
     package = Path(__file__).parents[1]
-    content = b"".join((package / source).read_bytes() for source in SOURCES)
+    content = b"".join(file.read_bytes() for source in SOURCES for file in sorted(package.glob(source)))
     name = f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offers"
     try:

@@ -2,11 +2,11 @@
 
     resolve    names to numbers: placement and strategy, terms, the state of every schedule
     retrieve   which entries are within reach of the location
-    screen     which of them may be shown: terms, windows, opening hours, fallbacks last
+    screen     which of them may be shown: terms, windows, place, opening hours, reach, fallbacks last
     score      how good each is
-    arrange    the best, in order, with all an answer says of them
+    arrange    the best that the placement's layout allows, in order, with all an answer says of them
 
-`Engine.decide` resolves, the compiled `decide` below does the rest, and the loops of each stage stand in kernels.py.
+`Engine.decide` resolves, the compiled `decide` below does the rest, and each stage has its file.
 Time and seed are arguments: the same snapshot and query give the same decision.
 """
 
@@ -16,12 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from offers.catalogue.schedules import Schedule
+from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import Snapshot
-from offers.decision import kernels
-from offers.decision.hours import HoursAt, HoursBook
+from offers.decision.arrange import arrange
+from offers.decision.hours import SLICE_S, HoursAt, HoursBook
 from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, Table, Terms, f8, i4
+from offers.decision.retrieve import retrieve
+from offers.decision.score import score
+from offers.decision.screen import screen
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
 from offers.model.query import MAX_OFFERS, Query, Surface
@@ -41,6 +45,8 @@ class Placing(NamedTuple):
     channel: str
     strategy: int
     max_offers: int
+    limits: tuple[int, int, int]
+    """Offers per venue, brand and category; 0: no limit."""
 
 
 class Resolved(NamedTuple):
@@ -48,27 +54,27 @@ class Resolved(NamedTuple):
 
     strategy: int
     terms: Record
-    most: int
-    """Offers to return."""
+    """Of Terms."""
 
 
 @njit(cache=True)
 def decide(  # noqa: PLR0913, PLR0917 - what a decision depends on
-    columns: Table, hours: Table, scratch: Table, terms: Table, strategy: int, most: int,
-    latitude: float, longitude: float, time: int, seed: int, seeded: int,
+    columns: Table, hours: Table, scratch: Table, terms: Table, strategy: int,
+    latitude: float, longitude: float, sigma: float, growth: float, time: int, seed: int, seeded: int,
 ) -> int:  # fmt: skip
     """Write the offers of a decision into the scratch; returns how many, or LOOK_UP or NO_ROOM."""
     outcome = f8(scratch, Scratch.outcome)
-    found = kernels.retrieve(columns, scratch, terms, latitude, longitude, time)
+    widening = sigma * f8(columns, Column.widest_fringe)[0]
+    found = retrieve(columns, scratch, terms, latitude, longitude, widening, time)
     outcome[Outcome.found] = found
     if found > len(i4(scratch, Scratch.candidate)):
         return NO_ROOM
-    kept = kernels.screen(columns, hours, scratch, terms, found, time)
+    kept = screen(columns, hours, scratch, terms, found, latitude, longitude, sigma, growth, time)
     outcome[Outcome.eligible] = kept
     if outcome[Outcome.unknown]:
         return LOOK_UP
-    kernels.score(columns, scratch, strategy, kept, time)
-    count = kernels.arrange(columns, hours, scratch, strategy, seed, seeded, most, kept, time)
+    score(columns, scratch, strategy, kept, time)
+    count = arrange(columns, hours, scratch, terms, strategy, seed, seeded, kept, time)
     return LOOK_UP if outcome[Outcome.unknown] else count
 
 
@@ -83,13 +89,26 @@ class Engine:
         self.version = version if version < _HALF else version - 2 * _HALF
         """The snapshot's version as a signed number."""
         self.columns = Record(Column, snapshot.columns)
-        schedules = [Schedule(tuple(rules), zone, country) for rules, zone, country in meta["schedules"]]
+        schedules = [
+            Schedule(
+                tuple(
+                    Part(tuple(rules), zone, country, tuple(position), margin)
+                    for rules, zone, country, position, margin in parts
+                )
+            )
+            for parts in meta["schedules"]
+        ]
         self._hours = HoursBook(self.columns, schedules, meta["zones"], meta["time_zone"])
         self._placements = {
-            name: Placing(placement["channel"], placement["strategy"], placement["max_offers"] or MAX_OFFERS)
+            name: Placing(
+                placement["channel"],
+                placement["strategy"],
+                placement["max_offers"] or MAX_OFFERS,
+                tuple(placement["limits"]),
+            )
             for name, placement in meta["placements"].items()
         }
-        self._default = Placing("", meta["default_strategy"], MAX_OFFERS)
+        self._default = Placing("", meta["default_strategy"], MAX_OFFERS, (0, 0, 0))
         self._terms = [tuple(frozenset(names) for names in terms) for terms in meta["terms"]]
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
@@ -99,18 +118,22 @@ class Engine:
         """The states of all schedules at a query's time."""
         return self._hours.at(query.time, query.surface.time_zone)
 
+    def roll(self, now: int, seconds: float = SLICE_S) -> bool:
+        """Bring what is worked out ahead up to date: see `HoursBook.roll`."""
+        return self._hours.roll(now, seconds)
+
     def decide(self, query: Query, pad: Scratchpad) -> Decision:
         """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement."""
-        surface, time, latitude, longitude, seed, _ = query
-        strategy, terms, most = self.resolve(surface)
+        surface, time, latitude, longitude, seed, _, sigma, growth = query
+        strategy, terms = self.resolve(surface)
         hours = self.hours(query).record
         signed = seed if seed < _HALF else seed - 2 * _HALF
         if pad.chains < self.chains:
             pad.fit(pad.candidates, self.chains)
         while True:
             count = decide(
-                self.columns.table, hours.table, pad.table, terms.table, strategy, most,
-                latitude, longitude, time, signed, seed >= 0,
+                self.columns.table, hours.table, pad.table, terms.table, strategy,
+                latitude, longitude, sigma, growth, time, signed, seed >= 0,
             )  # fmt: skip
             refresh_after, refresh_distance_m, unknown, found, eligible = pad.arrays["outcome"].tolist()  # as Outcome
             if count == NO_ROOM:
@@ -124,8 +147,9 @@ class Engine:
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)
         channel = surface.channel or placing.channel
-        terms = self._admitting(surface.placement, surface.language, surface.currency, channel)
-        return Resolved(placing.strategy, terms, min(surface.max_offers, placing.max_offers))
+        admits = self._admitting(surface.placement, surface.language, surface.currency, channel)
+        layout = np.array([min(surface.max_offers, placing.max_offers), *placing.limits], np.int32)
+        return Resolved(placing.strategy, Record(Terms, {"admits": admits, "layout": layout}))
 
     def _placing(self, surface: Surface) -> Placing:
         if not surface.placement:
@@ -143,18 +167,17 @@ class Engine:
             raise InvalidRequestError([FieldViolation("context.channel", reason)])
         return placing
 
-    def _admitting(self, placement: str, language: str, currency: str, channel: str) -> Record:
+    def _admitting(self, placement: str, language: str, currency: str, channel: str) -> NDArray[np.uint8]:
         """Per distinct terms, whether they admit a request. What a request leaves out admits all."""
         parts = language.split("-")
         languages = {"-".join(parts[:count]) for count in range(1, len(parts) + 1)}
-        admits = np.array([
+        return np.array([
             (not placement or not placements or placement in placements)
             and (not language or not tags or not tags.isdisjoint(languages))
             and (not currency or not currencies or currency in currencies)
             and (not channel or not channels or channel in channels)
             for placements, tags, currencies, channels in self._terms
         ], np.uint8)  # fmt: skip
-        return Record(Terms, {"admits": admits})
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,19 +1,25 @@
 """Which schedules are open, per minute: calendar rules cost a decision one byte each.
 
-The state of all schedules is worked out once per minute and person's time zone and shared by all decisions in it.
-Weekly schedules are worked out by a compiled loop; others by the opening-hours library, and only once one is asked for.
+The state of all schedules is worked out once per minute and person's time zone and shared by all decisions in it, by a
+compiled loop: from the spans of a week where weeks are alike, else from the changes of the coming weeks, the horizon.
+What neither tells (instants off the horizon, the person's clock) is asked of the opening-hours library when a decision
+needs it.
 """
 
+import contextlib
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from enum import IntEnum
 from functools import cache
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import LAST_SECOND, NEVER, WEEK_MINUTES, Schedule, ZoneClock, zone_clock
-from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Record, Table, i4, i8, u1
+from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Record, Table, i4, i8, u1, u4
 
 INSTANTS_KEPT = 128
 """Minutes kept at a time, at most: the current one, and some of those asked "what if"."""
@@ -22,10 +28,68 @@ BYTES_KEPT = 32 << 20
 LAST_ODD_SECOND = 63_593_070
 """1972-01-07T00:44:30Z, when the last time zone gave up seconds in its offset (Africa/Monrovia): from then on wall
 clocks everywhere turn to a new minute at the same time."""
+SLICE_S = 0.002
+"""Work on the horizon that may hold up requests."""
+_DAY_S = 86_400
+HORIZON_S = 37 * _DAY_S
+"""From a day before the day it was begun on to 35 days after it, at least."""
+FIRST_HORIZON_S = 3 * _DAY_S
+"""The first one is short: it shall be there soon."""
+CHANGES_KEPT = 8_000_000
+"""Memory for the horizon, in changes of four bytes: about 100,000 schedules; the rest is asked of the library."""
 _WEEK_S = WEEK_MINUTES * 60
-_EPOCH_WEEKDAY_S = 3 * 86_400
+_EPOCH_WEEKDAY_S = 3 * _DAY_S
 """1970-01-01 was a Thursday."""
 _NEVER, _LAST_SECOND = NEVER, LAST_SECOND
+
+
+class _Ahead(IntEnum):
+    """Places of the arrays of a horizon."""
+
+    known = 0
+    """u1 per schedule: whether it is in the horizon."""
+    first = 1
+    """i8: CSR over change."""
+    change = 2
+    """u4: seconds at which it opens, closes, opens, ...; the last may lie behind the horizon."""
+
+
+class _Horizon(NamedTuple):
+    """When the schedules that are not weekly change between two instants."""
+
+    record: Record
+    """Of _Ahead."""
+    begin: int
+    """Seconds."""
+    end: int
+
+
+class _Draft:
+    """A horizon in the making."""
+
+    def __init__(self, begin: int, end: int, schedules: int) -> None:
+        self.begin, self.end = begin, end
+        self.number = 0
+        """The schedule that is next."""
+        self._known = np.zeros(schedules, np.uint8)
+        self._counts = np.zeros(schedules + 1, np.int64)
+        self._changes: list[np.ndarray] = []
+        self._room = CHANGES_KEPT
+
+    def add(self, spans: list[tuple[int, int]]) -> None:
+        """Take in the open spans of the next schedule."""
+        if 2 * len(spans) <= self._room:
+            self._room -= 2 * len(spans)
+            self._known[self.number] = 1
+            self._counts[self.number + 1] = 2 * len(spans)
+            self._changes.append(np.array(spans, np.uint32).reshape(-1))
+        self.number += 1
+
+    def finished(self) -> _Horizon:
+        """The horizon of what was taken in."""
+        change = np.concatenate([np.empty(0, np.uint32), *self._changes])
+        arrays = {"known": self._known, "first": np.cumsum(self._counts), "change": change}
+        return _Horizon(Record(_Ahead, arrays), self.begin, self.end)
 
 
 class HoursAt(NamedTuple):
@@ -36,6 +100,8 @@ class HoursAt(NamedTuple):
     begin: int
     """Seconds between which they hold."""
     end: int
+    time_zone: str
+    """Whose they are; "" where they are the same for all persons."""
 
 
 class HoursBook:
@@ -50,31 +116,61 @@ class HoursBook:
         self._zones = {name: number for number, name in enumerate(time_zones) if name}
         self._schedules = schedules
         self._default_zone = default_zone
-        self._personal = any(not schedule.time_zone for schedule in schedules)
+        self._personal = any(schedule.personal for schedule in schedules)
+        margins = {part.closing_margin for schedule in schedules for part in schedule.parts}
+        self._turns = sorted({0} | {-margin % 60 for margin in margins})
         self._most = max(8, min(INSTANTS_KEPT, BYTES_KEPT // (9 * max(len(schedules), 1))))
         self._instants: OrderedDict[tuple[int, str], Record] = OrderedDict()
+        weekly = columns.arrays["schedule_weekly"].tolist()
+        self._ahead = [not week and not one.personal for one, week in zip(schedules, weekly, strict=True)]
+        self._horizon = _Draft(0, 0, len(schedules)).finished()
+        self._draft: _Draft | None = None
 
     def at(self, second: int, time_zone: str) -> HoursAt:
         """The states at an instant for a person in a time zone ("": the catalogue's)."""
-        instant, end = _span(second)
+        instant, end = self._span(second)
         time_zone = time_zone if self._personal else ""
         hours = self._instants.get((instant, time_zone))
         if hours is None:
             hours = self._instants[instant, time_zone] = self._work_out(instant, time_zone)
+        with contextlib.suppress(KeyError):  # another thread may have let it go
+            self._instants.move_to_end((instant, time_zone))
             while len(self._instants) > self._most:
                 self._instants.popitem(last=False)
-        else:
-            self._instants.move_to_end((instant, time_zone))
-        return HoursAt(hours, instant, end)
+        return HoursAt(hours, instant, end, time_zone)
 
     def look_up(self, hours: Record, numbers: Sequence[int], second: int, time_zone: str) -> None:
         """Fill in the states of some schedules that are UNKNOWN."""
-        instant, _ = _span(second)
+        instant, _ = self._span(second)
         for number in set(numbers):
-            schedule = self._schedules[number]
-            is_open, until = schedule.at(instant, self._clock(schedule.time_zone or time_zone))
+            is_open, until = self._schedules[number].at(instant, lambda zone: self._clock(zone or time_zone))
             hours.arrays["until"][number] = until  # before the state: other threads read both
             hours.arrays["state"][number] = OPEN if is_open else CLOSED
+
+    def roll(self, now: int, seconds: float = SLICE_S) -> bool:
+        """Bring the horizon up to date, by about so many seconds of work; true when nothing is left to do.
+
+        `now` is in seconds since 1970. To be called by one thread at a time, now and then.
+        """
+        if not any(self._ahead):
+            return True
+        today = now - now % _DAY_S
+        soon = not self._horizon.begin <= now < self._horizon.end
+        if not soon and today + HORIZON_S - _DAY_S <= self._horizon.end:
+            return True
+        if self._draft is None or not self._draft.begin <= now < self._draft.end:
+            begin = max(today - _DAY_S, 0)
+            self._draft = _Draft(begin, begin + (FIRST_HORIZON_S if soon else HORIZON_S), len(self._schedules))
+        draft, stop = self._draft, perf_counter() + seconds
+        while draft.number < len(self._schedules):
+            if self._ahead[draft.number]:
+                draft.add(self._schedules[draft.number].spans(draft.begin, draft.end, self._clock))
+                if perf_counter() >= stop:
+                    return False
+            else:
+                draft.number += 1
+        self._horizon, self._draft = draft.finished(), None
+        return not soon
 
     def _find_clock(self, time_zone: str) -> ZoneClock:
         """The clock of a time zone: the snapshot's, where it has it."""
@@ -95,55 +191,78 @@ class HoursBook:
             },
         )
         starts, offsets = np.array(clock.starts, np.int64), np.array(clock.offsets, np.int32)
-        work_out(self._columns.table, hours.table, instant, starts, offsets)
+        ahead, begin, end = self._horizon
+        work_out(self._columns.table, ahead.table, begin, end, hours.table, instant, starts, offsets)
         return hours
 
+    def _span(self, second: int) -> tuple[int, int]:
+        """The start and end of a span of time in which no schedule changes but at its start.
 
-def _span(second: int) -> tuple[int, int]:
-    """The start and end of a span of time in which no schedule changes but at its start."""
-    minute = second - second % 60
-    return (minute, minute + 60) if minute >= LAST_ODD_SECOND else (second, second + 1)
+        That is a minute, or less where a closing margin is not of whole minutes.
+        """
+        minute = second - second % 60
+        if minute < LAST_ODD_SECOND:
+            return second, second + 1
+        place = bisect_right(self._turns, second - minute)
+        return minute + self._turns[place - 1], minute + (self._turns[place] if place < len(self._turns) else 60)
 
 
 @njit(cache=True)
-def work_out(columns: Table, hours: Table, second: int, starts: np.ndarray, offsets: np.ndarray) -> None:
-    """Write the state of every weekly schedule at an instant; the others are UNKNOWN.
+def work_out(
+    columns: Table, ahead: Table, begin: int, end: int, hours: Table, second: int, starts: np.ndarray,
+    offsets: np.ndarray,
+) -> None:  # fmt: skip
+    """Write the state of every schedule at an instant: of weekly ones and, in the horizon, others; the rest is UNKNOWN.
 
-    `starts` and `offsets` are the clock of the person's time zone, as in schedules.ZoneClock.
+    `ahead`, `begin` and `end` are the horizon, `starts` and `offsets` the clock of the person's time zone, as in
+    schedules.ZoneClock.
     """
-    weekly, zones = u1(columns, Column.schedule_weekly), i4(columns, Column.schedule_zone)
+    weekly, part_first = u1(columns, Column.schedule_weekly), i4(columns, Column.schedule_part_first)
+    zones, margins = i4(columns, Column.part_zone), i4(columns, Column.part_margin)
     zone_first = i4(columns, Column.zone_first)
     zone_start, zone_offset = i8(columns, Column.zone_start), i4(columns, Column.zone_offset)
     state, until = u1(hours, Hours.state), i8(hours, Hours.until)
+    known, first, change = u1(ahead, _Ahead.known), i8(ahead, _Ahead.first), u4(ahead, _Ahead.change)
+    within = begin <= second < end
     for schedule in range(len(weekly)):
         if not weekly[schedule]:
             state[schedule], until[schedule] = UNKNOWN, second
-        elif zones[schedule] == 0:
-            _week_at(columns, state, until, schedule, second, starts, offsets)
-        else:
-            low, high = zone_first[zones[schedule]], zone_first[zones[schedule] + 1]
-            _week_at(columns, state, until, schedule, second, zone_start[low:high], zone_offset[low:high])
+            if within and known[schedule]:
+                low, high = first[schedule], first[schedule + 1]
+                place = low + np.searchsorted(change[low:high], second, side="right")
+                state[schedule] = OPEN if (place - low) % 2 else CLOSED
+                until[schedule] = np.int64(change[place]) if place < high else end
+            continue
+        closed_until, open_until = -1, _NEVER
+        for part in range(part_first[schedule], part_first[schedule + 1]):
+            if zones[part] == 0:
+                now, change_at = _week_at(columns, part, second, starts, offsets)
+            else:
+                low, high = zone_first[zones[part]], zone_first[zones[part] + 1]
+                now, change_at = _week_at(columns, part, second, zone_start[low:high], zone_offset[low:high])
+            if now == OPEN and change_at < _NEVER:
+                if change_at - margins[part] > second:
+                    change_at -= margins[part]
+                else:
+                    now = CLOSED
+            if now == OPEN:
+                open_until = min(open_until, change_at)
+            else:
+                closed_until = max(closed_until, change_at)
+        state[schedule] = OPEN if closed_until < 0 else CLOSED
+        until[schedule] = open_until if closed_until < 0 else closed_until
 
 
 @njit
-def _week_at(
-    columns: Table,
-    state: np.ndarray,
-    until: np.ndarray,
-    schedule: int,
-    second: int,
-    starts: np.ndarray,
-    offsets: np.ndarray,
-) -> None:
-    """Write whether a weekly schedule is open at an instant and when that changes, clock changes included."""
-    week_first = i4(columns, Column.schedule_week_first)
-    low, high = week_first[schedule], week_first[schedule + 1]
+def _week_at(columns: Table, part: int, second: int, starts: np.ndarray, offsets: np.ndarray) -> tuple[int, int]:
+    """Whether a part is open at an instant and when that changes, clock changes included, but not its margin."""
+    week_first = i4(columns, Column.part_week_first)
+    low, high = week_first[part], week_first[part + 1]
     opens, closes = i4(columns, Column.week_start), i4(columns, Column.week_end)
     span = np.searchsorted(starts, second, side="right") - 1
     at, first_state = second, -1
     if low == high or (high - low == 1 and opens[low] == 0 and closes[low] == WEEK_MINUTES):
-        state[schedule], until[schedule] = CLOSED if low == high else OPEN, _NEVER
-        return
+        return (CLOSED if low == high else OPEN), _NEVER
     while True:
         in_week = (at + offsets[span] + _EPOCH_WEEKDAY_S) % _WEEK_S
         # The first span that ends after this time of the week, perhaps that of next week.
@@ -159,12 +278,10 @@ def _week_at(
             if change == _WEEK_S and opens[low] == 0:
                 change += closes[low] * 60  # open past Sunday midnight
         if first_state >= 0 and now != first_state:
-            state[schedule], until[schedule] = first_state, at
-            return
+            return first_state, at
         first_state = now
         end = starts[span + 1] if span + 1 < len(starts) else _LAST_SECOND + _WEEK_S
         if at + change - in_week < end or span + 1 == len(starts):
-            state[schedule], until[schedule] = now, at + change - in_week
-            return
+            return now, at + change - in_week
         at = end
         span += 1

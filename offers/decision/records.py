@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, OFFER, SHAPE, STRATEGY, VERTEX
+from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, SHAPE, STRATEGY, VERTEX
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
@@ -47,25 +47,46 @@ class Scratch(IntEnum):
     """i4: entries within reach; screening keeps those that may be shown."""
     straight = 1
     """f8: straight-line metres, squared, from the location to each candidate; infinite: it has no distance."""
-    until = 2
+    site = 2
+    """i4: the site of each candidate, or region.NOWHERE."""
+    until = 3
     """i8: second at which each candidate ends."""
-    log_score = 3
+    chance = 4
+    """f8: how likely one is inside the place of each candidate."""
+    flags = 5
+    """u1: what is to be told of each candidate: UNPLACED and so on."""
+    log_score = 6
     """f8 per candidate."""
-    chain_best = 4
+    heap = 7
+    """i4: numbers of candidates, the best first."""
+    chain_best = 8
     """i4 per chain: the nearest candidate of the offer in this decision, or -1."""
-    chosen = 5
+    chosen = 9
     """CHOSEN: the offers of the decision, best first."""
-    outcome = 6
+    outcome = 10
     """f8: see Outcome."""
-    unknown = 7
+    unknown = 11
     """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
 
 
 class Terms(IntEnum):
-    """Places of the arrays that say which terms admit a request."""
+    """Places of the arrays that say which terms admit a request, and what the placement holds."""
 
     admits = 0
     """u1 per distinct terms."""
+    layout = 1
+    """i4: see Layout."""
+
+
+class Layout(IntEnum):
+    """Places of what limits the offers of an answer."""
+
+    most = 0
+    """Offers in all."""
+    per_venue = 1
+    """Offers of one venue; 0: no limit."""
+    per_brand = 2
+    per_category = 3
 
 
 class Outcome(IntEnum):
@@ -86,17 +107,23 @@ class Outcome(IntEnum):
 CHOSEN = np.dtype(
     [
         ("entry", "i8"),
+        ("index", "i8"),  # of the candidate
         ("log_score", "f8"),
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
-        ("order", "u8"),  # the lower wins among equal scores
-        ("values", "f8", (4,)),  # nearness, timeliness, value, lever
-        ("logs", "f8", (4,)),  # their weighted logarithms
+        ("values", "f8", (6,)),  # nearness, timeliness, value, lever, location, reachability
+        ("logs", "f8", (6,)),  # their weighted logarithms
+        ("flags", "u1"),
         ("redeemable", "u1"),
-    ]
+    ],
+    align=True,
 )
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
+
+UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE = 1, 2, 4, 8, 16
+"""What screening tells of a candidate: shown without a location, and with less score for it; inside, or outside, its
+preferred dayparts; over before one can be there."""
 
 
 class Record:
@@ -125,8 +152,12 @@ class Scratchpad:
             {
                 "candidate": np.empty(candidates, np.int32),
                 "straight": np.empty(candidates, np.float64),
+                "site": np.empty(candidates, np.int32),
                 "until": np.empty(candidates, np.int64),
+                "chance": np.empty(candidates, np.float64),
+                "flags": np.empty(candidates, np.uint8),
                 "log_score": np.empty(candidates, np.float64),
+                "heap": np.empty(candidates, np.int32),
                 "chain_best": np.full(chains, -1, np.int32),
                 "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
                 "outcome": np.zeros(len(Outcome), np.float64),
@@ -184,7 +215,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_SHAPE, _VERTEX = SHAPE, VERTEX
+_EXTRA, _EXCLUDED, _SHAPE, _VERTEX = EXTRA, EXCLUDED, SHAPE, VERTEX
 
 
 @njit
@@ -233,7 +264,7 @@ def strategies_of(table: Table) -> NDArray[np.void]:
 
 @njit
 def centres_of(table: Table) -> NDArray[np.void]:
-    """The entries' centres of a snapshot's columns."""
+    """The sites' centres of a snapshot's columns."""
     place = Column.centre
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CENTRE)
 
@@ -250,6 +281,20 @@ def offers_of(table: Table) -> NDArray[np.void]:
     """The offers of a snapshot's columns."""
     place = Column.offer
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _OFFER)
+
+
+@njit
+def extras_of(table: Table) -> NDArray[np.void]:
+    """The distinct extras of a snapshot's columns."""
+    place = Column.extra
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _EXTRA)
+
+
+@njit
+def excluded_of(table: Table) -> NDArray[np.void]:
+    """What is cut out, of a snapshot's columns."""
+    place = Column.excluded
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _EXCLUDED)
 
 
 @njit

@@ -5,42 +5,50 @@ of the grid, the arrays and the per-minute tables.
 """
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.type.latlng_pb2 import LatLng
-from tzfpy import get_tz
 
 from offers.catalogue.compile import (
     DEFAULT_DECAY,
     DEFAULT_LEVER,
     DEFAULT_MINIMUM,
     DEFAULT_NEARNESS,
-    DEFAULT_NEARNESS_WITHOUT_DISTANCE,
+    DEFAULT_SHARES,
     DEFAULT_TIMELINESS,
     DEFAULT_VALUE,
+    FACTORS,
 )
-from offers.catalogue.schedules import NEVER, Schedule, zone_clock
+from offers.catalogue.extras import DEFAULT_MIN_INSIDE, pace
+from offers.catalogue.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
+from offers.decision.reference_places import Place, chance_inside, distance_m, places_of
 from offers.model.query import MAX_OFFERS, Query
-from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import Offer
+from offers.v1.catalog_pb2 import Catalog, Placement
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_VENUE,
+    MissingLocation,
+    Offer,
+    ReachableBeforeEnd,
+)
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
-
-SEMI_MAJOR_M, FLATTENING, MEAN_RADIUS_M = 6_378_137.0, 1 / 298.257223563, 6_371_008.8
+from offers.v1.venue_pb2 import Circle
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One place at which an offer may be shown."""
+class Found:
+    """A place that qualifies, and how."""
 
-    point: LatLng | None
-    """None: everywhere."""
-    radius_m: float
-    has_distance: bool
-    venue_id: str
-    time_zone: str
-    """"" for the person's."""
-    country_code: str
+    place: Place
+    away: float
+    """Metres; infinite where there is no distance."""
+    until: int
+    chance: float | None
+    """How likely the person is inside; None: there is no location."""
+    is_reachable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Ranked:
     valid_until: int | None
     log_score: float
     factors: tuple[tuple[float, float], ...]
-    """(value, weight) of nearness, timeliness, value and lever."""
+    """(value, weight) of each factor, in the order of offers.v1.FactorName."""
     redeemable: bool
 
 
@@ -64,17 +72,37 @@ def decide(catalog: Catalog, query: Query) -> tuple[list[Ranked], int]:
     strategy = next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
     channel = query.surface.channel or (placement.channel if placement else "")
     eligible = [
-        (offer, *best)
+        (offer, best)
         for offer in catalog.offers
         if _admits(offer, query, channel) and (best := _best_place(catalog, offer, query))
     ]
-    if any(not offer.fallback for offer, *_ in eligible):
+    if any(not offer.fallback for offer, _ in eligible):
         eligible = [found for found in eligible if not found[0].fallback]
     ranked = [_ranked(catalog, strategy, query, *found) for found in eligible]
     order = {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
     ranked.sort(key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
     most = placement.max_offers if placement and placement.HasField("max_offers") else MAX_OFFERS
-    return ranked[: min(query.surface.max_offers, most)], len(ranked)
+    return _laid_out(catalog, placement, ranked, min(query.surface.max_offers, most)), len(ranked)
+
+
+def _laid_out(catalog: Catalog, placement: Placement | None, ranked: list[Ranked], most: int) -> list[Ranked]:
+    """The best that the placement's layout and the exclusion groups allow together."""
+    offers = {offer.offer_id: offer for offer in catalog.offers}
+    layout = placement or Placement()
+    counts: Counter[tuple[str, str]] = Counter()
+    chosen: list[Ranked] = []
+    for one in ranked:
+        offer = offers[one.offer_id]
+        limits = {
+            ("group", offer.exclusion_group): 1,
+            ("venue", one.venue_id): layout.max_per_venue or math.inf,
+            ("brand", offer.brand): layout.max_per_brand or math.inf,
+            ("category", offer.category): layout.max_per_category or math.inf,
+        }
+        if len(chosen) < most and all(counts[name] < limit for name, limit in limits.items() if name[1]):
+            chosen.append(one)
+            counts.update(limits.keys())
+    return chosen
 
 
 def _admits(offer: Offer, query: Query, channel: str) -> bool:
@@ -91,77 +119,63 @@ def _admits(offer: Offer, query: Query, channel: str) -> bool:
     )
 
 
-def _places(catalog: Catalog, offer: Offer) -> Iterator[Place]:
-    target, country = offer.target, catalog.country_code
-    if target.everywhere:
-        yield Place(None, 0, has_distance=False, venue_id="", time_zone="", country_code=country)
-    for venue in catalog.venues:
-        if venue.venue_id in target.venue_ids:
-            radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
-            zone = venue.time_zone or get_tz(venue.point.longitude, venue.point.latitude)
-            yield Place(venue.point, radius, True, venue.venue_id, zone, venue.country_code or country)  # noqa: FBT003
-    for circle in target.circles:
-        zone = get_tz(circle.center.longitude, circle.center.latitude)
-        yield Place(circle.center, circle.radius_m, True, "", zone, country)  # noqa: FBT003
-    for area in catalog.zones:
-        if area.zone_id in target.zone_ids:
-            first = area.circles[0].center
-            zone = area.time_zone or get_tz(first.longitude, first.latitude)
-            for circle in area.circles:
-                yield Place(circle.center, circle.radius_m, False, "", zone, area.country_code or country)  # noqa: FBT003
+def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
+    """The place that qualifies and is nearest; of equally near ones, that which ends last, then the likeliest."""
+    found = [one for place in places_of(catalog, offer) if (one := _found(catalog, offer, place, query))]
+    return min(found, key=lambda one: (one.away, -one.until, -(one.chance or 0)), default=None)
 
 
-def _best_place(catalog: Catalog, offer: Offer, query: Query) -> tuple[Place, float, int] | None:
-    """The place that qualifies and is nearest, its distance, and when it ends.
-
-    One with a distance comes before one without; of equally near ones, that which ends last.
-    """
-    best: tuple[Place, float, int] | None = None
-    for place in _places(catalog, offer):
-        distance = 0.0
-        if place.point is not None:
-            if math.isnan(query.latitude):
-                continue
-            here = LatLng(latitude=query.latitude, longitude=query.longitude)
-            distance = distance_m(here, place.point)
-            if distance > place.radius_m:
-                continue
-        until = _shown_until(catalog, offer, place, query)
-        away = distance if place.has_distance else math.inf
-        if until is not None and (best is None or (away, -until) < (best[1], -best[2])):
-            best = place, away, until
-    return best
-
-
-def distance_m(one: LatLng, other: LatLng) -> float:
-    """Metres along the ground: the straight line through the earth, bent to a sphere of mean radius."""
-    straight = math.dist(_earth_centred(one), _earth_centred(other))
-    return 2 * MEAN_RADIUS_M * math.asin(min(straight / (2 * MEAN_RADIUS_M), 1))
-
-
-def _earth_centred(point: LatLng) -> tuple[float, float, float]:
-    phi, lam = math.radians(point.latitude), math.radians(point.longitude)
-    squared = FLATTENING * (2 - FLATTENING)
-    normal = SEMI_MAJOR_M / math.sqrt(1 - squared * math.sin(phi) ** 2)
-    return (
-        normal * math.cos(phi) * math.cos(lam),
-        normal * math.cos(phi) * math.sin(lam),
-        normal * (1 - squared) * math.sin(phi),
-    )
+def _found(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Found | None:
+    target = offer.target
+    chance, away = chance_inside(place, query), math.inf
+    least = target.min_inside_probability if target.HasField("min_inside_probability") else DEFAULT_MIN_INSIDE
+    if chance is None and target.missing_location <= MissingLocation.MISSING_LOCATION_DENY:
+        return None
+    if chance is not None and chance < least:
+        return None
+    until = _shown_until(catalog, offer, place, query)
+    if until is None:
+        return None
+    if isinstance(place.piece, Circle) and chance is not None:
+        away = distance_m(LatLng(latitude=query.latitude, longitude=query.longitude), place.piece.center)
+    is_reachable = True
+    if place.venue and place.venue.HasField("travel") and chance is not None and until != NEVER:
+        speed, delay = pace(place.venue.travel)
+        is_reachable = query.time + delay + away / speed < until
+    rule = offer.availability.reachable_before_end
+    if rule == ReachableBeforeEnd.REACHABLE_BEFORE_END_DROP and not is_reachable:
+        return None
+    is_reachable = is_reachable or rule != ReachableBeforeEnd.REACHABLE_BEFORE_END_RANK_DOWN
+    return Found(place, away if place.has_distance else math.inf, until, chance, is_reachable)
 
 
 def _shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> int | None:
     """When the offer ends at a place, or None if it may not be shown there now."""
-    until = _in_windows([(w.start_time.seconds, _end(w)) for w in offer.availability.windows], query.time)
-    binding = {offer.availability.opening_hours}
-    if offer.redemption.required_when_shown:
-        binding.add(offer.redemption.opening_hours)
-        window = offer.redemption.window
-        ends = _in_windows([(window.start_time.seconds, _end(window))], query.time)
-        until = None if ends is None or until is None else min(until, ends)
-    for hours in binding - {""}:
-        until = None if until is None else _open_until(catalog, offer, place, hours, query, until)
-    return until
+    availability, redemption = offer.availability, offer.redemption
+    ends = [
+        _in_windows([(w.start_time.seconds, _end(w)) for w in availability.windows], query.time),
+        _hours_until(catalog, offer, place, [availability.opening_hours], query),
+        _hours_until(catalog, offer, place, _dayparts(catalog, availability.daypart_ids), query),
+        _venue_until(offer, place, query),
+    ]
+    if redemption.required_when_shown:
+        ends += [
+            _in_windows([(redemption.window.start_time.seconds, _end(redemption.window))], query.time),
+            _hours_until(catalog, offer, place, [redemption.opening_hours], query),
+        ]
+    known = [end for end in ends if end is not None]
+    return min(known) if len(known) == len(ends) else None
+
+
+def _is_preferred(catalog: Catalog, offer: Offer, place: Place, query: Query) -> bool:
+    """Whether it is one of the offer's preferred dayparts at a place, or it prefers none."""
+    preferred = _dayparts(catalog, offer.preferred_daypart_ids)
+    return _hours_until(catalog, offer, place, preferred, query) is not None
+
+
+def _dayparts(catalog: Catalog, daypart_ids: Iterable[str]) -> list[str]:
+    hours = {daypart.daypart_id: daypart.opening_hours for daypart in catalog.dayparts}
+    return [hours[daypart_id] for daypart_id in daypart_ids]
 
 
 def _end(window: object) -> int:
@@ -178,41 +192,81 @@ def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
     return ends
 
 
-def _open_until(catalog: Catalog, offer: Offer, place: Place, hours: str, query: Query, until: int) -> int | None:
-    availability = offer.availability
-    zone = availability.time_zone or place.time_zone or query.surface.time_zone or catalog.time_zone or "UTC"
-    schedule = Schedule((hours,), zone, availability.country_code or place.country_code)
-    is_open, ends = schedule.at(query.time, zone_clock(zone))
-    return min(until, ends) if is_open else None
+def _hours_until(catalog: Catalog, offer: Offer, place: Place, hours: list[str], query: Query) -> int | None:
+    """When any of an offer's hours end that hold at a place now; NEVER if there are none, None if none holds."""
+    zone = _clock_of(catalog, offer, place, query)
+    country = offer.availability.country_code or place.country_code
+    return _open_until([rule for rule in hours if rule], zone, country, place.position, query.time)
 
 
-def _ranked(
-    catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, place: Place, away: float, until: int
-) -> Ranked:
-    without = DEFAULT_NEARNESS_WITHOUT_DISTANCE
-    if strategy.HasField("nearness_without_distance"):
-        without = strategy.nearness_without_distance
+def _venue_until(offer: Offer, place: Place, query: Query) -> int | None:
+    """When the venue's hours stop counting as open, by its own clock; NEVER if they do not matter, None if closed."""
+    if not offer.availability.only_when_open or not place.venue or not place.venue.opening_hours:
+        return NEVER
+    hours = [place.venue.opening_hours]
+    ends = _open_until(hours, place.time_zone, place.country_code, place.position, query.time)
+    if ends is None or ends == NEVER:
+        return ends
+    ends -= offer.availability.closing_margin.seconds
+    return ends if query.time < ends else None
+
+
+def _clock_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> str:
+    """The time zone of an offer's hours at a place."""
+    basis, named = offer.availability.time_zone_basis, offer.availability.time_zone
+    if basis == TIME_ZONE_BASIS_FIXED or (basis == TIME_ZONE_BASIS_UNSPECIFIED and named):
+        return named
+    if basis == TIME_ZONE_BASIS_VENUE or (basis == TIME_ZONE_BASIS_UNSPECIFIED and place.piece is not None):
+        return place.time_zone
+    return query.surface.time_zone or catalog.time_zone or "UTC"
+
+
+def _open_until(hours: list[str], zone: str, country: str, position: tuple[float, ...], time: int) -> int | None:
+    """When it is first so that none of some hours holds; NEVER if there are none, None if none holds now."""
+    ends, clock = time, zone_clock(zone)
+    while hours:
+        states = [Part((rule,), zone, country, position).at(ends, clock) for rule in hours]
+        open_until = max((until for is_open, until in states if is_open), default=ends)
+        if open_until == ends:
+            return ends if ends > time else None
+        if open_until >= time + HORIZON_DAYS * 86_400:
+            break
+        ends = open_until
+    return NEVER
+
+
+def _ranked(catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: Found) -> Ranked:
+    def share(name: str) -> float:
+        return getattr(strategy, name) if strategy.HasField(name) else DEFAULT_SHARES[name]
+
+    place, until = found.place, found.until
     near = strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS
     soon = strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS
+    timeliness = _decayed(soon, until - query.time if until != NEVER else math.inf)
+    if not _is_preferred(catalog, offer, place, query):
+        timeliness *= share("outside_daypart")
+    location = 1.0 if found.chance is None else found.chance
+    penalised = offer.target.missing_location == MissingLocation.MISSING_LOCATION_ALLOW_WITH_PENALTY
+    if found.chance is None and penalised:
+        location = share("missing_location")
     values = (
-        _decayed(near, away) if place.has_distance else without,
-        _decayed(soon, until - query.time if until != NEVER else math.inf),
+        _decayed(near, found.away) if found.away < math.inf else share("nearness_without_distance"),
+        timeliness,
         offer.value if offer.HasField("value") else DEFAULT_VALUE,
         offer.lever if offer.HasField("lever") else DEFAULT_LEVER,
+        location,
+        1.0 if found.is_reachable else share("unreachable"),
     )
-    weights = [
-        getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0
-        for name in ("nearness", "timeliness", "value", "lever")
-    ]
+    weights = [getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0 for name in FACTORS]
     window = offer.redemption.window
     redeemable = window.start_time.seconds <= query.time < _end(window)
     if offer.redemption.opening_hours:
-        usable = _open_until(catalog, offer, place, offer.redemption.opening_hours, query, NEVER)
+        usable = _hours_until(catalog, offer, place, [offer.redemption.opening_hours], query)
         redeemable = redeemable and usable is not None
     return Ranked(
         offer.offer_id,
-        place.venue_id,
-        away if place.has_distance else None,
+        place.venue.venue_id if place.venue else "",
+        found.away if found.away < math.inf else None,
         until if until != NEVER else None,
         sum(weight * math.log(value) for weight, value in zip(weights, values, strict=True)),
         tuple(zip(values, weights, strict=True)),
@@ -220,16 +274,16 @@ def _ranked(
     )
 
 
-def _decayed(decay: Decay, away: float) -> float:
-    steps = max(away - decay.offset, 0) / decay.scale
+def _decayed(decay: Decay, value: float) -> float:
+    steps = max(abs(value - decay.origin) - decay.offset, 0) / decay.scale
     base = decay.decay if decay.HasField("decay") else DEFAULT_DECAY
     if decay.shape == Decay.SHAPE_LINEAR:
-        value = 1 - (1 - base) * steps
+        left = 1 - (1 - base) * steps
     elif decay.shape == Decay.SHAPE_EXP:
-        value = base**steps
+        left = base**steps
     else:
-        value = base ** (steps * steps)
-    return max(value, decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM)
+        left = base ** (steps * steps)
+    return max(left, decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM)
 
 
 def _turn(seed: int, order: int) -> int:

@@ -38,3 +38,7 @@ class Query(NamedTuple):
     seed: int = -1
     """Orders offers of equal score, under 2^64; -1: by offer id."""
     request_id: str = ""
+    sigma_m: float = 0.0
+    """Standard deviation of the location, either way, in metres; 0: exact."""
+    growth_mps: float = 0.0
+    """Metres per second by which that grows while time goes on; 0: the location is as old as the request."""

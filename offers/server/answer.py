@@ -5,7 +5,6 @@ So Python hands over a request's bytes and takes the response's; what is not usu
 offer_service.py, which remembers the surface here for the next request. Tests hold both ways equal.
 """
 
-import threading
 from enum import IntEnum
 
 import numpy as np
@@ -13,15 +12,18 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from offers.decision.engine import Engine, decide
+from offers.decision.location import spread
 from offers.decision.records import Outcome, Record, Scratch, Table, address_of, f8, i4, i8, u1
 from offers.model.query import Query
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.server.scan import KEY_BYTES, Fact, Scan, scan
 from offers.server.wire import write_response
 
-SURFACES_KEPT = 4096
+KEPT = 4096
 """Surfaces remembered; apps have a few dozen, times their languages and currencies."""
-_PLACES = 2 * SURFACES_KEPT
+CLOCKS_KEPT = 64
+"""Hours remembered: those of one minute per catalogue, and per person's time zone where hours depend on it."""
+_PLACES = 2 * KEPT
 """Half of them stay empty, so that a search ends soon."""
 
 LONG_WAY, ID_WANTED = -1, -2
@@ -31,20 +33,20 @@ catalogue of the surface at `Fact.surface`: call again with the decision id that
 SURFACE = np.dtype(
     [
         ("hash", "i8"),
-        ("columns", "i8"),  # tables of the engine's columns, the terms and the hours
+        ("columns", "i8"),  # tables of the engine's columns and of the terms
         ("terms", "i8"),
-        ("hours", "i8"),
-        ("hours_begin", "i8"),  # seconds between which the hours hold
-        ("hours_end", "i8"),
         ("version", "i8"),
+        ("clock", "i4"),
         ("strategy", "i4"),
-        ("most", "i4"),
         ("chains", "i4"),
-        ("key_size", "i2"),
+        ("key_size", "i4"),
         ("full", "u1"),
         ("used", "u1"),
-    ]
+    ],
+    align=True,
 )
+CLOCK = np.dtype([("hours", "i8"), ("begin", "i8"), ("end", "i8")])
+"""A table of hours, and the seconds between which they hold."""
 
 
 class _Known(IntEnum):
@@ -54,50 +56,62 @@ class _Known(IntEnum):
     """SURFACE per place of a hash table."""
     key = 1
     """u1: KEY_BYTES per place."""
+    clock = 2
+    """CLOCK."""
 
 
 class KnownSurfaces:
     """The surfaces that requests to a set of engines had so far, by the bytes that all requests of one share.
 
-    Compiled loops keep Python's lock, so none runs while another thread changes what it reads.
+    Compiled loops keep Python's lock, so none runs while another thread changes what it reads: each change is one
+    assignment, and what it refers to is kept from before it until after it. Only one thread may remember at a time.
     """
 
     def __init__(self) -> None:
         self._record = Record(
-            _Known, {"surface": np.zeros(_PLACES, SURFACE), "key": np.empty(_PLACES * KEY_BYTES, np.uint8)}
+            _Known,
+            {
+                "surface": np.zeros(_PLACES, SURFACE),
+                "key": np.empty(_PLACES * KEY_BYTES, np.uint8),
+                "clock": np.zeros(CLOCKS_KEPT, CLOCK),
+            },
         )
         self.table = self._record.table
-        self._sources: dict[int, tuple[Engine, Record, Record]] = {}
-        self._lock = threading.Lock()
+        self._surfaces: dict[int, tuple[Engine, Record]] = {}
+        self._clocks: dict[tuple[Engine, str], tuple[int, Record]] = {}
 
-    def remember(self, key: NDArray[np.uint8], query: Query, engine: Engine) -> None:
-        """Keep what the requests with a key ask for, and the hours of this query's time."""
+    def remember(self, key: NDArray[np.uint8], query: Query, engine: Engine) -> bool:
+        """Keep what the requests with a key ask for, and the hours of this query's time. False: there is no room."""
         resolved, hours = engine.resolve(query.surface), engine.hours(query)
-        with self._lock:
-            place, hashed = find(self.table, key)
-            if place not in self._sources:
-                if self.full:
-                    return
-                self._record.arrays["key"][place * KEY_BYTES :][: len(key)] = key
+        place, hashed = find(self.table, key)
+        clock, earlier = self._clocks.get((engine, hours.time_zone), (len(self._clocks), None))
+        if clock == CLOCKS_KEPT or (place not in self._surfaces and len(self._surfaces) == KEPT):
+            return False
+        self._clocks[engine, hours.time_zone] = clock, hours.record
+        self._record.arrays["clock"][clock] = hours.record.table, hours.begin, hours.end
+        del earlier  # only now may it go
+        if place not in self._surfaces:
+            self._surfaces[place] = engine, resolved.terms
+            self._record.arrays["key"][place * KEY_BYTES :][: len(key)] = key
             self._record.arrays["surface"][place] = (
-                hashed, engine.columns.table, resolved.terms.table, hours.record.table, hours.begin, hours.end,
-                engine.version, resolved.strategy, resolved.most, engine.chains, len(key), query.surface.full, 1,
+                hashed, engine.columns.table, resolved.terms.table, engine.version, clock, resolved.strategy,
+                engine.chains, len(key), query.surface.full, 1,
             )  # fmt: skip
-            self._sources[place] = engine, resolved.terms, hours.record  # only now may the old ones go
-
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for more."""
-        return len(self._sources) >= SURFACES_KEPT
+        return True
 
     def catalog_id(self, place: int) -> str:
         """The catalogue of a surface."""
-        return self._sources[place][0].catalog_id
+        return self._surfaces[place][0].catalog_id
 
 
 @njit
 def _surfaces_of(known: Table) -> NDArray[np.void]:
     return carray(address_of(known, _Known.surface), (_PLACES,), SURFACE)
+
+
+@njit
+def _clocks_of(known: Table) -> NDArray[np.void]:
+    return carray(address_of(known, _Known.clock), (CLOCKS_KEPT,), CLOCK)
 
 
 @njit(cache=True)
@@ -129,24 +143,25 @@ def answer(
     The id is used as given if the request has none of its own, or if `has_id` says that it is the request's.
     """
     facts, numbers = i8(scanned, Scan.facts), f8(scanned, Scan.numbers)
-    facts[Fact.surface] = -1
-    length = scan(data, scanned) if len(data) <= MAX_REQUEST_BYTES else -1
-    facts[Fact.key_size] = length
-    if length < 0:
+    key_size = scan(data, scanned) if len(data) <= MAX_REQUEST_BYTES else -1
+    facts[Fact.key_size] = key_size
+    if key_size < 0:
         return LONG_WAY
-    place, _ = find(known, u1(scanned, Scan.key)[:length])
+    place, _ = find(known, u1(scanned, Scan.key)[:key_size])
     surface = _surfaces_of(known)[place]
+    if not surface.used or surface.chains > len(i4(scratch, Scratch.chain_best)):
+        return LONG_WAY
+    clock = _clocks_of(known)[surface.clock]
     time = facts[Fact.time] if facts[Fact.time] >= 0 else now
-    if not (surface.used and surface.hours_begin <= time < surface.hours_end):
+    if not clock.begin <= time < clock.end:
         return LONG_WAY
-    if surface.chains > len(i4(scratch, Scratch.chain_best)):
-        return LONG_WAY
-    facts[Fact.surface] = place
-    if facts[Fact.id_begin] and not has_id:
+    if facts[Fact.id_end] > facts[Fact.id_begin] and not has_id:
+        facts[Fact.surface] = place
         return ID_WANTED
+    sigma, growth = spread(numbers[2], facts[Fact.observed], facts[Fact.movement], time)
     count = decide(
-        surface.columns, surface.hours, scratch, surface.terms, surface.strategy, surface.most,
-        numbers[0], numbers[1], time, facts[Fact.seed], facts[Fact.seeded],
+        surface.columns, clock.hours, scratch, surface.terms, surface.strategy,
+        numbers[0], numbers[1], sigma, growth, time, facts[Fact.seed], facts[Fact.seeded],
     )  # fmt: skip
     if count < 0:
         return LONG_WAY

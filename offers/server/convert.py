@@ -14,8 +14,10 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from offers.catalogue.rules import is_language_tag, time_zones
+from offers.catalogue.rules import is_language_tag
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
+from offers.catalogue.value_rules import time_zones
+from offers.decision.location import spread
 from offers.errors import FieldViolation, InvalidRequestError, OffersError
 from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query, Surface
 from offers.server.limits import (
@@ -27,6 +29,7 @@ from offers.server.limits import (
 )
 from offers.v1.context_pb2 import Location, Session, User
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
+from offers.v1.venue_pb2 import TravelMode
 
 ERROR_DOMAIN = "offers"
 
@@ -51,7 +54,7 @@ def parse(kind: type[M], data: bytes, limit: int) -> M:
         raise InvalidRequestError([FieldViolation("request", reason)]) from None
 
 
-def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR0912 - a check per field
+def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR0912, PLR0915 - a check per field
     """The query a request asks, at the second `now` unless it names a time.
 
     Raises InvalidRequestError naming every field that cannot be used.
@@ -63,13 +66,15 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
 
     # Asking a message whether it has a field takes longer than reading it: done only where the value cannot tell.
     context = request.context
-    latitude = longitude = math.nan
-    if context.HasField("location"):
-        latitude, longitude = _position(context.location, refuse)
     time = now
     if context.HasField("time"):
         time = context.time.seconds
         _check_instant("context.time", context.time, refuse)
+    latitude = longitude = math.nan
+    sigma = growth = 0.0
+    location = context.location
+    if context.HasField("location"):
+        latitude, longitude = _position(location, refuse)
     time_zone, channel = context.time_zone, context.channel
     language, currency = context.language_code, context.currency_code
     if time_zone and time_zone not in time_zones():
@@ -103,9 +108,12 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
         refuse("request_id", f"{len(request_id):,} characters: send at most {MAX_ID}")
     if violations:
         raise InvalidRequestError(violations)
+    if context.HasField("location"):
+        observed = location.observed_time.seconds if location.HasField("observed_time") else -1
+        sigma, growth = spread(location.accuracy_m, observed, location.movement, time)
     surface = Surface(time_zone, placement, channel, language, currency, max_offers, view == VIEW_FULL, request.catalog)
     seed = request.seed if request.HasField("seed") else -1
-    return Query(surface, time, latitude, longitude, seed, request_id)
+    return Query(surface, time, latitude, longitude, seed, request_id, sigma, growth)
 
 
 @lru_cache(1024)
@@ -129,6 +137,8 @@ def _position(location: Location, refuse: Refuse) -> tuple[float, float]:
         refuse("context.location.accuracy_m", reason)
     if location.HasField("observed_time"):
         _check_instant("context.location.observed_time", location.observed_time, refuse)
+    if location.movement not in TravelMode.values():
+        refuse("context.location.movement", f"{location.movement} is no travel mode: send one of TravelMode")
     return latitude, longitude
 
 

@@ -1,5 +1,6 @@
 """The engines that answer now, one per catalogue; swapped whole when a catalogue changes."""
 
+import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,6 +17,7 @@ class Live:
 
     def __init__(self, engines: Iterable[Engine] = ()) -> None:
         self._engines: dict[str, Engine] = {}
+        self._lock = threading.Lock()
         self.known = KnownSurfaces()
         """The surfaces these engines have been asked for."""
         self.swap(engines)
@@ -25,22 +27,24 @@ class Live:
         named = {engine.catalog_id: engine for engine in engines}
         if len(named) == 1:  # may be asked without a name
             named[""] = next(iter(named.values()))
-        self._engines = named
-        self.known = KnownSurfaces()  # after the engines: what is remembered there is never of those before
+        with self._lock:
+            self._engines = named
+            self.known = KnownSurfaces()  # after the engines: what is remembered there is never of those before
 
     def remember(self, known: KnownSurfaces, key: NDArray[np.uint8], query: Query, engine: Engine) -> None:
         """Keep what the requests with a key ask for, for the next of them."""
-        if known.full and self.known is known:
-            self.known = known = KnownSurfaces()
-        known.remember(key, query, engine)
+        with self._lock:
+            if self.known is known and not known.remember(key, query, engine):
+                self.known = KnownSurfaces()
+                self.known.remember(key, query, engine)
 
     def engine(self, catalog: str) -> Engine:
         """The engine of a catalogue; "" where there is only one. Raises InvalidRequestError."""
         engine = self._engines.get(catalog)
         if engine is None:
-            known = ", ".join(sorted(filter(None, self._engines))[:10]) or "none yet"
-            reason = f"unknown catalogue '{catalog[:64]}': this server has {known}"
+            names = ", ".join(sorted(filter(None, self._engines))[:10]) or "none yet"
+            reason = f"unknown catalogue '{catalog[:64]}': this server has {names}"
             if not catalog:
-                reason = f"this server has several catalogues: name one of {known}"
+                reason = f"this server has several catalogues: name one of {names}"
             raise InvalidRequestError([FieldViolation("catalog", reason)])
         return engine

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
+from offers.decision.location import MOVEMENT_MPS
 from offers.decision.records import Record, Table, f8, i8, u1
 from offers.server.limits import MAX_ACCURACY_M, MAX_ID, MAX_NAME, MAX_PERSON_ID
 from offers.v1 import context_pb2, offer_service_pb2
@@ -42,6 +43,8 @@ LANGUAGE = _CONTEXT["language_code"].number << 3 | _BYTES
 CURRENCY = _CONTEXT["currency_code"].number << 3 | _BYTES
 POINT = _LOCATION["point"].number << 3 | _BYTES
 ACCURACY = _LOCATION["accuracy_m"].number << 3 | _FIXED64
+OBSERVED = _LOCATION["observed_time"].number << 3 | _BYTES
+MOVEMENT = _LOCATION["movement"].number << 3 | _VARINT
 SESSION_ID = _SESSION["session_id"].number << 3 | _BYTES
 ENTRY_CHANNEL = _SESSION["entry_channel"].number << 3 | _BYTES
 LATITUDE, LONGITUDE = 1 << 3 | _FIXED64, 2 << 3 | _FIXED64  # google.type.LatLng
@@ -52,7 +55,7 @@ class Scan(IntEnum):
     """Places of the arrays that a scan writes."""
 
     numbers = 0
-    """f8: latitude and longitude; NaN: no location."""
+    """f8: latitude and longitude (NaN: no location), and the accuracy in metres."""
     facts = 1
     """i8: see Fact."""
     key = 2
@@ -73,8 +76,11 @@ class Fact(IntEnum):
     id_end = 4
     key_size = 5
     """Bytes of the key; -1: the request is not a usual one."""
-    surface = 6
-    """Place of the known surface that has the key, or -1."""
+    observed = 6
+    """Second of the measurement of the location; -1: none given."""
+    movement = 7
+    surface = 8
+    """Place of the known surface that has the key, where the decision's id is wanted."""
 
 
 def scan_record() -> Record:
@@ -82,7 +88,7 @@ def scan_record() -> Record:
     return Record(
         Scan,
         {
-            "numbers": np.empty(2, np.float64),
+            "numbers": np.empty(3, np.float64),
             "facts": np.empty(len(Fact), np.int64),
             "key": np.empty(KEY_BYTES, np.uint8),
             "eight": np.empty(1, np.float64),
@@ -95,7 +101,9 @@ def scan(data: bytes, scanned: Table) -> int:
     """Read an encoded GetOffersRequest. Returns the length of the key, or -1 if the request is not a usual one."""
     numbers, facts, key = f8(scanned, Scan.numbers), i8(scanned, Scan.facts), u1(scanned, Scan.key)
     numbers[0] = numbers[1] = math.nan
-    facts[Fact.time] = -1
+    numbers[2] = 0.0
+    facts[Fact.time] = facts[Fact.observed] = -1
+    facts[Fact.movement] = 0
     facts[Fact.seed] = facts[Fact.seeded] = facts[Fact.id_begin] = facts[Fact.id_end] = 0
     size = len(data)
     at = length = seen = 0
@@ -173,7 +181,7 @@ def _context(data: bytes, at: int, end: int, scanned: Table, length: int) -> int
 
 @njit
 def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
-    numbers = f8(scanned, Scan.numbers)
+    numbers, facts = f8(scanned, Scan.numbers), i8(scanned, Scan.facts)
     has_point = False
     while at < end:
         if data[at] == POINT:
@@ -188,10 +196,21 @@ def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
                 numbers[(data[at] >> 3) - 1] = _double(data, at + 1, scanned)
                 at += 9
         elif data[at] == ACCURACY and at + 9 <= end:
-            accuracy = _double(data, at + 1, scanned)
-            if not 0.0 <= accuracy <= MAX_ACCURACY_M:
+            numbers[2] = _double(data, at + 1, scanned)
+            if not 0.0 <= numbers[2] <= MAX_ACCURACY_M:
                 return False
             at += 9
+        elif data[at] == OBSERVED:
+            low, at = _span(data, at + 1, end)
+            if at < 0 or facts[Fact.observed] >= 0:
+                return False
+            facts[Fact.observed] = _second(data, low, at)
+            if facts[Fact.observed] < 0:
+                return False
+        elif data[at] == MOVEMENT:
+            facts[Fact.movement], at = _varint(data, at + 1, end)
+            if at < 0 or not 0 <= facts[Fact.movement] < len(MOVEMENT_MPS):
+                return False
         else:
             return False
     return has_point and -90.0 <= numbers[0] <= 90.0 and -180.0 <= numbers[1] <= 180.0
@@ -250,10 +269,10 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 @njit
 def _span(data: bytes, at: int, end: int) -> tuple[int, int]:
     """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
-    size, at = _varint(data, at, end)
-    if at < 0 or size < 0 or size > end - at:
+    size, begin = _varint(data, at, end)
+    if begin < 0 or begin - at > 5 or size > end - begin:  # protobuf refuses longer lengths
         return 0, -1
-    return at, at + size
+    return begin, begin + size
 
 
 @njit

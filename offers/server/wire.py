@@ -15,7 +15,19 @@ from numba.extending import intrinsic
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE
-from offers.decision.records import Column, Table, chosen_of, entries_of, i4, offers_of, strategies_of, u1
+from offers.decision.records import (
+    IN_DAYPART,
+    UNPLACED,
+    UNREACHABLE,
+    Column,
+    Table,
+    chosen_of,
+    entries_of,
+    i4,
+    offers_of,
+    strategies_of,
+    u1,
+)
 from offers.v1 import offer_service_pb2 as pb
 
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
@@ -49,6 +61,8 @@ SECONDS = 1 << 3 | _VARINT
 
 NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASON_CODE_EVERYWHERE
 OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
+MISSING, DAYPART = pb.REASON_CODE_LOCATION_MISSING, pb.REASON_CODE_PREFERRED_DAYPART
+TOO_FAR = pb.REASON_CODE_UNREACHABLE
 SOON_S = 3600
 """An offer ends soon when it ends within an hour: one can still act on it, if now."""
 
@@ -60,9 +74,11 @@ class Output(IntEnum):
 
 
 PER_PROPOSITION = 512
-"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 4 x 33."""
+"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 6 x 32."""
 PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
+FACTORS_TOLD = len(pb.FactorName.values()) - 1
+"""They stand in the order of their numbers."""
 LEAST_SCORE = sys.float_info.min
 """A score is over 0; weights can be so heavy that its true value is not. Its factors tell that."""
 _NEVER = NEVER
@@ -135,10 +151,9 @@ def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) ->
 
 @njit
 def _factors(out: np.ndarray, at: int, chosen: np.void, strategy: np.void) -> int:
-    at = _factor(out, at, 1, chosen.values[0], strategy.nearness_weight, chosen.logs[0])
-    at = _factor(out, at, 2, chosen.values[1], strategy.timeliness_weight, chosen.logs[1])
-    at = _factor(out, at, 3, chosen.values[2], strategy.value_weight, chosen.logs[2])
-    return _factor(out, at, 4, chosen.values[3], strategy.lever_weight, chosen.logs[3])
+    for factor in range(FACTORS_TOLD):
+        at = _factor(out, at, factor + 1, chosen.values[factor], strategy.weights[factor], chosen.logs[factor])
+    return at
 
 
 @njit
@@ -164,10 +179,12 @@ def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int
 
 
 @njit
-def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool) -> int:
+def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool, flags: int) -> int:
     out[at] = REASONS
     first = at + 2
     out[first] = ANYWHERE if kind == EVERYWHERE else ZONE if kind == IN_ZONE else NEARBY
+    if flags & UNPLACED:
+        out[first] = MISSING
     end = first + 1
     if has_hours:
         out[end] = OPEN_NOW
@@ -177,6 +194,12 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
         end += 1
     if fallback:
         out[end] = FALLBACK
+        end += 1
+    if flags & IN_DAYPART:
+        out[end] = DAYPART
+        end += 1
+    if flags & UNREACHABLE:
+        out[end] = TOO_FAR
         end += 1
     out[at + 1] = end - first
     return end
@@ -215,7 +238,11 @@ def write_response(
         first, last = offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
         has_hours, ends_soon = entry.schedule != NO_SCHEDULE, one.until - time <= SOON_S
-        is_fallback = entry.fallback != 0
+        is_fallback, in_daypart, too_far = (
+            entry.fallback != 0,
+            one.flags & IN_DAYPART != 0,
+            one.flags & UNREACHABLE != 0,
+        )
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
@@ -230,8 +257,8 @@ def write_response(
             + venue_size
             + ((3 + _varint_size(one.until)) if has_end else 0)
             + 2 * redeemable
-            + (3 + has_hours + ends_soon + is_fallback)  # reasons
-            + (4 * FACTOR_SIZE if full else 0)
+            + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far)  # reasons
+            + (FACTORS_TOLD * FACTOR_SIZE if full else 0)
         )
         out[at] = OFFERS
         at = _varint(out, at + 1, size)
@@ -249,7 +276,7 @@ def write_response(
         if redeemable:
             out[at], out[at + 1] = REDEEMABLE_NOW, 1
             at += 2
-        at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback)
+        at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback, one.flags)
         if full:
             at = _factors(out, at, one, strategy)
     out[at], out[at + 1] = CATALOG_VERSION, 16

@@ -144,12 +144,12 @@ def test_hours_have_the_clock_of_their_place(tmp_path: Path) -> None:
     names = sorted(offer.offer_id for offer in catalog.offers)
     for entry in snapshot.columns["entry"]:
         name = names[entry["order"]]
-        _, zone, _ = snapshot.meta["schedules"][entry["schedule"]]
+        ((_, zone, *_),) = snapshot.meta["schedules"][entry["schedule"]]
         zones.setdefault(name, set()).add(zone)
     assert {
         "0": {"America/New_York"},
         "1": {"Asia/Tokyo"},
-        "2": {"Asia/Tokyo"},
+        "2": {"Asia/Tokyo", "Europe/Paris"},
         "3": {"Europe/Paris"},
         "4": {""},
         "named": {"Africa/Cairo"},
@@ -175,7 +175,7 @@ def test_binding_redemption_hours_join_the_others(tmp_path: Path) -> None:
         redemption = Redemption(opening_hours=used, required_when_shown=required)
         catalog.offers.append(offer(name, availability=Availability(opening_hours=shown), redemption=redemption))
     snapshot = compiled(tmp_path, catalog)
-    rules = {tuple(expressions) for expressions, _, _ in snapshot.meta["schedules"]}
+    rules = {tuple(rule for (rule,), *_ in parts) for parts in snapshot.meta["schedules"]}
     assert {(shown,), (used,), (used, shown)} == rules
 
 

@@ -8,7 +8,7 @@ from geopy.distance import geodesic
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue import geometry
-from offers.decision.reference import distance_m
+from offers.decision.reference_places import distance_m
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from opening_hours import OpeningHours
 
-from offers.catalogue.schedules import LAST_SECOND, NEVER, Schedule, zone_clock
+from offers.catalogue.layout import calendar
+from offers.catalogue.schedules import LAST_SECOND, NEVER, Part, Schedule, zone_clock
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision.hours import INSTANTS_KEPT, HoursBook
 from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Record
@@ -60,28 +61,22 @@ def wall(second: int, zone: ZoneInfo) -> datetime:
     return datetime.fromtimestamp(second, zone).replace(tzinfo=None)
 
 
+def simple(rule: str, zone: str) -> Schedule:
+    """A schedule of one rule."""
+    return Schedule((Part((rule,), zone),))
+
+
 def book_of(schedules: list[Schedule]) -> HoursBook:
     """The book of schedules that a snapshot would have."""
-    names = ["", *sorted({schedule.time_zone for schedule in schedules} - {""})]
-    clocks = [zone_clock(name) for name in names[1:]]
-    weeks = [schedule.weekly() for schedule in schedules]
-    parts: dict[str, list[int]] = {
-        "schedule_weekly": [week is not None for week in weeks],
-        "schedule_zone": [names.index(schedule.time_zone) for schedule in schedules],
-        "schedule_week_first": [0, *np.cumsum([len(week or ()) for week in weeks]).tolist()],
-        "week_start": [start for week in weeks for start, _ in week or ()],
-        "week_end": [end for week in weeks for _, end in week or ()],
-        "zone_first": [0, 0, *np.cumsum([len(clock.starts) for clock in clocks]).tolist()],
-        "zone_start": [start for clock in clocks for start in clock.starts],
-        "zone_offset": [offset for clock in clocks for offset in clock.offsets],
-    }
+    names = ["", *sorted({part.time_zone for schedule in schedules for part in schedule.parts} - {""})]
+    parts = calendar(schedules, names)
     columns = {name: np.array(parts.get(name, []), kind) for name, kind in COLUMNS.items()}
     return HoursBook(Record(Column, columns), schedules, names, "UTC")
 
 
 def test_rules_repeat_weekly_as_far_as_they_do() -> None:
     """Rules without dates, holidays and week numbers are told apart from the others."""
-    known = [Schedule((rule,), "UTC", "").weekly() is not None for rule in RULES]
+    known = [simple(rule, "UTC").weekly() is not None for rule in RULES]
     assert [True] * WEEKLY + [False] * (len(RULES) - WEEKLY) == known
 
 
@@ -92,7 +87,7 @@ def test_states_equal_a_walk_over_minutes(zone: str, around: str, what: str) -> 
     middle = seconds(around)
     first, last = max(middle - 2 * 86_400, 0), middle + 2 * 86_400
     clock, here = zone_clock(zone), ZoneInfo(zone)
-    schedules = [Schedule((rule,), zone, "") for rule in RULES] + [Schedule((rule,), "", "") for rule in RULES]
+    schedules = [simple(rule, zone) for rule in RULES] + [simple(rule, "") for rule in RULES]
     book = book_of(schedules)
     minutes = range(first, last, 30 if zone == "Africa/Monrovia" else 60)
     walls = [wall(second, here) for second in minutes]
@@ -107,7 +102,7 @@ def test_states_equal_a_walk_over_minutes(zone: str, around: str, what: str) -> 
                     book.look_up(hours, [index], second, zone)
                 state, until = int(hours.arrays["state"][index]), int(hours.arrays["until"][index])
                 assert (OPEN if walk[place] else CLOSED) == state
-                assert (walk[place], until) == schedules[number].at(second, clock)
+                assert (walk[place], until) == schedules[number].at(second, lambda _: clock)
                 stays = walk[place:].index(not walk[place]) if (not walk[place]) in walk[place:] else None
                 if stays is None:
                     assert until > minutes[-1] or not walk[place]
@@ -119,7 +114,7 @@ def test_states_equal_a_walk_over_minutes(zone: str, around: str, what: str) -> 
 
 def test_states_between_minutes_before_1972() -> None:
     """While Monrovia's clock was off by 44 minutes and 30 seconds, hours began in the middle of a UTC minute."""
-    schedule = Schedule(("Mo-Su 10:00-11:00",), "Africa/Monrovia", "")
+    schedule = simple("Mo-Su 10:00-11:00", "Africa/Monrovia")
     book = book_of([schedule])
     opens = seconds("1971-06-01T10:44:30")
     states = [
@@ -131,7 +126,7 @@ def test_states_between_minutes_before_1972() -> None:
 
 def test_states_in_the_minute_monrovia_changed() -> None:
     """Monrovia's clock jumped from midnight to 00:44:30 in the middle of a UTC minute, and hours with it."""
-    book = book_of([Schedule(("Mo-Su 00:44-00:46",), "Africa/Monrovia", "")])
+    book = book_of([simple("Mo-Su 00:44-00:46", "Africa/Monrovia")])
     jump = seconds("1972-01-07T00:44:30")
     states = [int(book.at(jump + away, "").record.arrays["state"][0]) for away in (-1, 0, 1, 29, 30, 89, 90)]
     assert [CLOSED, OPEN, OPEN, OPEN, OPEN, OPEN, CLOSED] == states
@@ -139,7 +134,7 @@ def test_states_in_the_minute_monrovia_changed() -> None:
 
 def test_open_until_the_last_instant() -> None:
     """In the last second that can be asked for, hours still have a state and an end after it."""
-    schedules = [Schedule((rule,), "Europe/Paris", "") for rule in RULES]
+    schedules = [simple(rule, "Europe/Paris") for rule in RULES]
     book = book_of(schedules)
     hours = book.at(LAST_SECOND - 1, "").record
     book.look_up(hours, range(WEEKLY, len(RULES)), LAST_SECOND - 1, "")
@@ -152,14 +147,14 @@ def test_open_until_the_last_instant() -> None:
 
 def test_person_decides_the_clock_of_hours_without_one() -> None:
     """Hours without a place are read by the person's clock, and without one by the catalogue's."""
-    book = book_of([Schedule(("Mo-Su 09:00-10:00",), "", "")])
+    book = book_of([simple("Mo-Su 09:00-10:00", "")])
     second = seconds("2026-06-15T07:30")
     assert [OPEN, CLOSED] == [int(book.at(second, zone).record.arrays["state"][0]) for zone in ("Europe/Paris", "")]
 
 
 def test_book_keeps_a_bounded_number_of_minutes() -> None:
     """Asking "what if" for ever more instants does not fill the memory, and old answers come out the same again."""
-    book = book_of([Schedule(("Mo-Su 09:00-10:00",), "", "")])
+    book = book_of([simple("Mo-Su 09:00-10:00", "")])
     first = book.at(0, "Europe/Paris").record
     for minute in range(3 * INSTANTS_KEPT):
         book.at(minute * 60, "UTC")
@@ -171,14 +166,12 @@ def test_book_keeps_a_bounded_number_of_minutes() -> None:
 def test_intersections_end_with_the_first_to_close() -> None:
     """Hours of two rules are open while both are, weekly or not."""
     for rules in (("Mo-Su 09:00-17:00", "Mo 08:00-12:00"), ("Mo-Su 09:00-17:00; Jan 01 off", "Mo 08:00-12:00")):
-        schedule = Schedule(rules, "UTC", "")
+        schedule = Schedule(tuple(Part((rule,), "UTC") for rule in rules))
         day = datetime(2026, 6, 15, tzinfo=UTC)
-        states = [
-            schedule.at(int((day + timedelta(hours=hour)).timestamp()), zone_clock("UTC"))[0] for hour in range(24)
-        ]
+        states = [schedule.at(int((day + timedelta(hours=hour)).timestamp()), zone_clock)[0] for hour in range(24)]
         assert [9, 10, 11] == [hour for hour, state in enumerate(states) if state]
         assert (True, int((day + timedelta(hours=12)).timestamp())) == schedule.at(
-            int((day + timedelta(hours=9)).timestamp()), zone_clock("UTC")
+            int((day + timedelta(hours=9)).timestamp()), zone_clock
         )
 
 

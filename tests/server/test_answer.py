@@ -12,7 +12,7 @@ from offers.decision.engine import Engine
 from offers.errors import InvalidRequestError
 from offers.model.query import Query
 from offers.server import convert
-from offers.server.answer import SURFACES_KEPT
+from offers.server.answer import KEPT
 from offers.server.batch import requests_of
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
@@ -202,14 +202,29 @@ def test_surfaces_are_forgotten_when_there_are_too_many(live: Live, engine: Engi
     service = OfferService(live, lambda: NOW)
     request = GetOffersRequest()
     before = live.known
-    for number in range(SURFACES_KEPT + 3):
+    for number in range(KEPT + 3):
         request.context.channel = f"c{number}"
         service.get_offers(request.SerializeToString())
     data = request.SerializeToString()
 
     assert before is not live.known
-    assert not live.known.full
     assert outcome(Live([engine]), data) == outcome(live, data)
+
+
+def test_an_empty_request_id_is_none(live: Live) -> None:
+    """A request id written as an empty field gives new ids, however often."""
+    service = OfferService(live, lambda: NOW)
+    ids = {GetOffersResponse.FromString(service.get_offers(b"\x32\x00")).decision_id for _ in range(5)}
+
+    assert 5 == len(ids)
+
+
+def test_lengths_written_too_long_are_refused_always(live: Live) -> None:
+    """A length of six bytes is no protobuf, also where the surface is known."""
+    service = OfferService(live, lambda: NOW)
+    service.get_offers(b"")
+    with pytest.raises(InvalidRequestError):
+        service.get_offers(b"\x32\x83\x80\x80\x80\x80\x00abc")
 
 
 def test_a_new_catalogue_answers_at_once(engine: Engine) -> None:

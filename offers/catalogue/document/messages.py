@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -33,6 +34,9 @@ _TIMESTAMP = re.compile(
 )
 _TIMESTAMP_RANGE = range(-62_135_596_800, 253_402_300_800)
 """Seconds of the years 1 to 9999, which a Timestamp can hold."""
+_DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
+_DURATION_RANGE = range(315_576_000_001)
+"""Seconds that a Duration can hold, either way: 10,000 years."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the offset is applied by hand, so that the year 1 does not overflow
 _SHOWN = 60
 """Characters of a bad value that a reason repeats."""
@@ -160,7 +164,7 @@ def _fill_one(message: Message, found: _Field, pair: tuple[Scalar, Node], path: 
             built.faults.append(Fault(path, line, error.reason, error.fix))
             built.left_out.add(path)
         else:
-            if isinstance(converted, Timestamp):
+            if isinstance(converted, Timestamp | Duration):
                 getattr(message, found.name).CopyFrom(converted)
             else:
                 setattr(message, found.name, converted)
@@ -283,6 +287,8 @@ def _wanted(described: FieldDescriptor) -> tuple[str, str]:
     if message is not None:
         if message.full_name == "google.protobuf.Timestamp":
             return "an instant", " such as 2026-03-01T09:00:00Z"
+        if message.full_name == "google.protobuf.Duration":
+            return "a duration", " such as 900s"
         return "a map", " with the fields " + ", ".join(part.name for part in message.fields)
     if described.enum_type is not None:
         return "a name", " such as " + described.enum_type.values[-1].name
@@ -295,7 +301,9 @@ def _wanted(described: FieldDescriptor) -> tuple[str, str]:
 
 def _converter(described: FieldDescriptor) -> Callable[[Scalar], Any] | None:
     if described.message_type is not None:
-        return _timestamp if described.message_type.full_name == "google.protobuf.Timestamp" else None
+        return {"google.protobuf.Timestamp": _timestamp, "google.protobuf.Duration": _duration}.get(
+            described.message_type.full_name
+        )
     if described.enum_type is not None:
         return _enum(described.enum_type)
     if described.cpp_type in _INTEGER_RANGES:
@@ -378,6 +386,17 @@ def _timestamp(value: Scalar) -> Timestamp:
     if seconds not in _TIMESTAMP_RANGE:
         raise _UnfitError(f"{_shown(value)} is out of range", "write a year from 0001 to 9999")
     return Timestamp(seconds=seconds, nanos=int((fraction or "0").ljust(9, "0")))
+
+
+def _duration(value: Scalar) -> Duration:
+    match = _DURATION.fullmatch(value.text)
+    if match is None:
+        raise _UnfitError(f"{_shown(value)} is not a duration", "write seconds with an s, such as 900s")
+    sign, seconds, fraction = match.groups()
+    if int(seconds) not in _DURATION_RANGE:
+        raise _UnfitError(f"{_shown(value)} is out of range", "write seconds with an s, such as 900s")
+    factor = -1 if sign else 1
+    return Duration(seconds=factor * int(seconds), nanos=factor * int((fraction or "0").ljust(9, "0")))
 
 
 def _instant_fix(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Asks the same questions of what one would otherwise run, and of the decision: `python -m benchmarks.peers`."""

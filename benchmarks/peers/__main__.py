@@ -1,0 +1,248 @@
+"""Asks peers and the decision the same questions, checks that the answers agree, and then takes the time.
+
+`python -m benchmarks.peers` prints a table and writes build/peers.json; with QUICK=1 in the environment, of 100,000
+offers in place of 1,000,000. Peers that are not installed are named, with the way to install them.
+"""
+
+import gc
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import catalogues, synthetic
+from benchmarks.load import CLIENT_CORE, ROOT, WORKER_CORE, Target, on_core
+from benchmarks.peers import answers
+from benchmarks.peers.indexes import shapely_strtree, sqlite_rtree
+from benchmarks.peers.postgis import postgis
+from benchmarks.peers.questions import Offering, Question, offering, questions
+from benchmarks.peers.ranking import Asked, MissingError, Ranked
+from benchmarks.peers.redis_geo import redis_geosearch
+from offers.catalogue.snapshot import open_snapshot
+from offers.decision.engine import Engine
+from offers.decision.records import Scratchpad
+from offers.server.live import Live
+from offers.server.offer_service import OfferService
+from offers.v1.offer_service_pb2 import GetOffersResponse
+
+OUTPUT = ROOT / "build" / "peers.json"
+OFFERS, QUICK_OFFERS = 1_000_000, 100_000
+QUESTIONS = 300
+ROUNDS = 3
+"""Times each is asked all questions, in turn with the others."""
+DECISION = "the decision alone"
+SERVICE = "GetOffers, bytes to bytes"
+CALL = "GetOffers, a gRPC call"
+NOOP = "a gRPC call that does nothing"
+QUIET_CORES = 1.25
+"""One question at a time keeps one core busy, or parts of two. What is more is something else, and lengthens the times:
+those of the servers above all, which need both cores."""
+_WIDTH = 120
+
+
+@dataclass(slots=True)
+class Measured:
+    """One that was asked."""
+
+    ask: Callable[[Question], object]
+    version: str = ""
+    seconds: list[float] = field(default_factory=list)
+    """Of each question, round after round."""
+    within_edge: int | None = None
+    """Answers that agree with the decision's only without what is at the end of its reach; None: it is ours."""
+
+
+def run(offers: int, snapshot: Path, count: int, console: Console) -> dict[str, Any]:
+    """Ask so many questions about a catalogue of so many offers, print a table, and give what peers.json holds.
+
+    Raises RuntimeError if a peer's answer is not the decision's.
+    """
+    console.print(f"Reading the catalogue of {offers:,} offers", style="dim")
+    offered = offering(offers)
+    asked = questions(offered, offers, count)
+    with ExitStack() as stack:
+        expected = _answers(snapshot, asked)
+        measured = _ours(snapshot, asked[0], stack)
+        stack.enter_context(on_core(CLIENT_CORE))
+        missing = _add_peers(measured, offered, stack, console)
+        for name, one in measured.items():
+            if one.within_edge is not None:
+                one.within_edge = _check(name, one, offered, asked, expected)
+        console.print(f"Asking {count} questions, {ROUNDS} times each in turn", style="dim")
+        busy_cores = _take_times(measured, asked)
+    _print(console, offers, measured, missing)
+    if busy_cores > QUIET_CORES:
+        warning = f"{busy_cores:.1f} cores were busy, {busy_cores - 1:.1f} with something else: measure again."
+        console.print(warning, style="yellow")
+    return {
+        "offers": offers,
+        "questions": count,
+        "rounds": ROUNDS,
+        "p50_us": {name: _microseconds(one, 50) for name, one in measured.items()},
+        "p99_us": {name: _microseconds(one, 99) for name, one in measured.items()},
+        "p50_ratio": {name: _ratio(measured, name, 50) for name in measured},
+        "p99_ratio": {name: _ratio(measured, name, 99) for name in measured},
+        "answers_differing_within_edge": {
+            name: one.within_edge for name, one in measured.items() if one.within_edge is not None
+        },
+        "offers_per_answer": float(np.mean([len(one) for one in expected])),
+        "versions": {name: one.version for name, one in measured.items() if one.version},
+        "missing": missing,
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "busy_cores": busy_cores,
+        },
+    }
+
+
+def _ours(snapshot: Path, typical: Question, stack: ExitStack) -> dict[str, Measured]:
+    engine, pad = Engine(open_snapshot(snapshot)), Scratchpad()
+    service = OfferService(Live([engine]), lambda: synthetic.NOW)
+    worker = stack.enter_context(Target(snapshot, WORKER_CORE, len(service.get_offers(typical.request))))
+    worker.connect()
+    return {
+        DECISION: Measured(lambda question: engine.decide(question.query, pad)),
+        SERVICE: Measured(lambda question: service.get_offers(question.request)),
+        CALL: Measured(lambda question: worker.get_offers(question.request)),
+        NOOP: Measured(lambda question: worker.noop(question.request)),
+    }
+
+
+def _answers(snapshot: Path, asked: list[Question]) -> list[Ranked]:
+    """What the service answers, and so the decision: of that, the offers chosen and those eligible are counted."""
+    engine, pad = Engine(open_snapshot(snapshot)), Scratchpad()
+    service = OfferService(Live([engine]), lambda: synthetic.NOW)
+    ranked = []
+    for question in asked:
+        response = GetOffersResponse.FromString(service.get_offers(question.request))
+        decision = engine.decide(question.query, pad)
+        assert (len(response.offers), response.eligible_count) == (decision.count, decision.eligible)
+        ranked.append([(int(one.offer_id.removeprefix("offer-")), math.log(one.score)) for one in response.offers])
+    return ranked
+
+
+def _add_peers(measured: dict[str, Measured], offered: Offering, stack: ExitStack, console: Console) -> dict[str, str]:
+    """Start the peers and load the catalogue into them. Gives those that are missing, and how to install them."""
+    missing = {}
+
+    def add(name: str, start: Callable[[], dict[str, Asked]]) -> None:
+        console.print(f"Loading {name}", style="dim")
+        try:
+            measured.update({way: Measured(*one, within_edge=0) for way, one in start().items()})
+        except MissingError as error:
+            missing[name] = str(error)
+
+    enter = stack.enter_context
+    add("shapely", lambda: {"shapely STRtree + numpy": enter(shapely_strtree(offered))})
+    add("SQLite", lambda: {"SQLite R*Tree + numpy": enter(sqlite_rtree(offered))})
+    add("Redis", lambda: {"Redis GEOSEARCH + numpy": enter(redis_geosearch(offered))})
+    add("PostGIS", lambda: {f"PostGIS, {way}": one for way, one in enter(postgis(offered)).items()})
+    return missing
+
+
+def _check(name: str, one: Measured, offered: Offering, asked: list[Question], expected: list[Ranked]) -> int:
+    """Count the answers of a peer that are the decision's but for offers at an edge.
+
+    Raises RuntimeError if one is not the decision's at all.
+    """
+    within = 0
+    for question, ours in zip(asked, expected, strict=True):
+        theirs: Any = one.ask(question)
+        if not answers.same(ours, theirs):
+            if not answers.same_but_for_edges(offered, question, ours, theirs):
+                place = f"{question.latitude}, {question.longitude}"
+                raise RuntimeError(f"{name} answers another question at {place}: {theirs}, in place of {ours}")
+            within += 1
+    return within
+
+
+def _take_times(measured: dict[str, Measured], asked: list[Question]) -> float:
+    """Ask all questions in every round. Gives how many cores were busy meanwhile."""
+    for one in measured.values():  # warm
+        for question in asked:
+            one.ask(question)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no question pays for looking through it
+    begin, busy_before = time.perf_counter(), _busy_s()
+    for _ in range(ROUNDS):
+        for one in measured.values():
+            for question in asked:
+                asked_at = time.perf_counter()
+                one.ask(question)
+                one.seconds.append(time.perf_counter() - asked_at)
+    gc.unfreeze()
+    return (_busy_s() - busy_before) / (time.perf_counter() - begin)
+
+
+def _busy_s() -> float:
+    """Seconds that all cores together have been busy."""
+    user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:8]
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
+
+
+def _microseconds(one: Measured, percentile: int) -> float:
+    return float(np.percentile(one.seconds, percentile)) * 1e6
+
+
+def _ratio(measured: dict[str, Measured], name: str, percentile: int) -> float:
+    return _microseconds(measured[name], percentile) / _microseconds(measured[DECISION], percentile)
+
+
+def _print(console: Console, offers: int, measured: dict[str, Measured], missing: dict[str, str]) -> None:
+    table = Table(title=f"The ten best offers here and now, of {offers:,}")
+    table.add_column("asked")
+    for name in ("p50 µs", "p99 µs", "p50 ratio", "p99 ratio"):
+        table.add_column(name, justify="right")
+    table.add_column("answers")
+    table.add_column("version")
+    for name, one in measured.items():
+        table.add_row(
+            name,
+            f"{_microseconds(one, 50):,.1f}",
+            f"{_microseconds(one, 99):,.1f}",
+            f"{_ratio(measured, name, 50):,.1f}",
+            f"{_ratio(measured, name, 99):,.1f}",
+            _agreement(one),
+            one.version,
+            end_section=name == NOOP,
+        )
+    console.print(table)
+    for name, remedy in missing.items():
+        console.print(f"{name} is missing: {remedy}", style="yellow", markup=False)
+
+
+def _agreement(one: Measured) -> str:
+    if one.within_edge is None:
+        return ""
+    return "the same" if one.within_edge == 0 else f"the same but for {one.within_edge} at an edge"
+
+
+def main() -> None:
+    """Measure as the environment says."""
+    quick = os.environ.get("QUICK", "") not in {"", "0"}
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    offers = QUICK_OFFERS if quick else OFFERS
+    snapshot = catalogues.compiled(offers, fresh=False).path
+    result = run(offers, snapshot, QUESTIONS, console)
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    console.print(f"Figures in {OUTPUT.parent.name}/{OUTPUT.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Where offers may be shown: targets to places, zones to the circles and areas they are made of."""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from google.type.latlng_pb2 import LatLng
+
+from offers.catalogue.areas import Part, parse
+from offers.catalogue.check import Checked
+from offers.catalogue.layout import Gathered
+from offers.catalogue.shapes import cover
+from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SHAPE, NO_VENUE
+from offers.v1.offer_pb2 import Target, VenueSelector
+from offers.v1.venue_pb2 import Circle, Travel
+
+NO_CUTS = (0, 0)
+
+
+class Place(NamedTuple):
+    """One place at which offers may be shown."""
+
+    kind: int
+    """EVERYWHERE, IN_ZONE or AROUND_POINT."""
+    number: int
+    """Of the position of its centre; -1: everywhere."""
+    venue: int
+    radius_m: float
+    """Along the ground, from the centre; 0 for areas."""
+    reach_m: float
+    """Through the earth, from the centre, for areas; 0 for circles."""
+    shape: int
+    """Number of the area, or NO_SHAPE."""
+    cuts: tuple[int, int]
+    """What is cut out: where it begins and ends among all cuts."""
+    latitude: float
+    """Of a position inside, in degrees."""
+    longitude: float
+    time_zone: str
+    """"" where nothing names one."""
+    country_code: str
+    travel: Travel | None = None
+    opening_hours: str = ""
+    """Of the venue."""
+
+
+class _Piece(NamedTuple):
+    """A circle or an area, as it is shared by all that refer to it."""
+
+    number: int
+    radius_m: float
+    reach_m: float
+    shape: int
+    latitude: float
+    longitude: float
+
+
+class _ZonePiece(NamedTuple):
+    """A piece of a zone, the clock and country it is given, and the zones cut out of it."""
+
+    piece: _Piece
+    time_zone: str
+    country_code: str
+    excluded: tuple[str, ...]
+
+
+class Places:
+    """The places of a catalogue's targets."""
+
+    def __init__(self, checked: Checked, gathered: Gathered) -> None:
+        self._gathered = gathered
+        self._country = checked.catalog.country_code
+        self._zones = checked.zones
+        self._venues = checked.venues
+        self._numbers = {venue_id: number for number, venue_id in enumerate(checked.venues)}
+        self._around = [
+            Place(
+                AROUND_POINT, number, number, venue.radius_m, 0.0, NO_SHAPE, NO_CUTS,
+                venue.point.latitude, venue.point.longitude, venue.time_zone, venue.country_code or self._country,
+                venue.travel if venue.HasField("travel") else None, venue.opening_hours,
+            )
+            for number, venue in enumerate(checked.venues.values())
+        ]  # fmt: skip
+        self._everywhere = Place(EVERYWHERE, -1, NO_VENUE, 0.0, 0.0, NO_SHAPE, NO_CUTS, 0.0, 0.0, "", self._country)
+        self.shapes: list[Part] = []
+        """The areas, by their numbers."""
+        self.cuts: list[tuple[int, float, float, int]] = []
+        """All that is cut out: position, radius, reach and shape of each piece."""
+        self._cut_spans: dict[tuple[str, ...], tuple[int, int]] = {(): NO_CUTS}
+        self._zone_pieces: dict[str, list[_ZonePiece]] = {}
+        self._selected = lru_cache(4096)(self._select)
+        self._area = lru_cache(4096)(self._find_area)
+
+    def of(self, target: Target) -> Iterable[Place]:
+        """The places of a target: around venues first, then circles, areas and zones; or everywhere."""
+        excluded = tuple(sorted(set(target.excluded_zone_ids[:]))) if target.excluded_zone_ids else ()
+        if target.venue_ids and not (target.venue_selectors or target.HasField("radius_m") or excluded):
+            around = self._around
+            places = [around[self._numbers[venue_id]] for venue_id in target.venue_ids[:]]
+            return places + list(self._others(target, excluded))
+        return self._all(target, excluded)
+
+    def _all(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
+        cuts = self._cuts(excluded)
+        numbers = [self._numbers[venue_id] for venue_id in target.venue_ids]
+        for selector in target.venue_selectors:
+            numbers += self._selected(_key(selector))
+        for number in dict.fromkeys(numbers):
+            place = self._around[number]._replace(cuts=cuts)
+            yield place._replace(radius_m=target.radius_m) if target.HasField("radius_m") else place
+        yield from self._others(target, excluded)
+
+    def _others(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
+        if target.everywhere:
+            yield self._everywhere._replace(cuts=self._cuts(excluded))
+        for circle in target.circles[:]:
+            yield self._place(AROUND_POINT, self._circle(circle), excluded, "", self._country)
+        for text in target.areas[:]:
+            for piece in self._area(text):
+                yield self._place(IN_ZONE, piece, excluded, "", self._country)
+        for zone_id in target.zone_ids[:]:
+            for piece, time_zone, country, cut in self._pieces(zone_id):
+                yield self._place(IN_ZONE, piece, tuple(sorted({*excluded, *cut})), time_zone, country or self._country)
+
+    def _place(self, kind: int, piece: _Piece, excluded: tuple[str, ...], time_zone: str, country: str) -> Place:
+        return Place(
+            kind, piece.number, NO_VENUE, piece.radius_m, piece.reach_m, piece.shape, self._cuts(excluded),
+            piece.latitude, piece.longitude, time_zone, country,
+        )  # fmt: skip
+
+    def _pieces(self, zone_id: str) -> list[_ZonePiece]:
+        """The pieces of a zone, those of the zones it covers included."""
+        pieces = self._zone_pieces.get(zone_id)
+        if pieces is None:
+            zone = self._zones[zone_id]
+            here = zone.time_zone, zone.country_code, tuple(zone.excluded_zone_ids[:])
+            pieces = [_ZonePiece(self._circle(circle), *here) for circle in zone.circles]
+            pieces += [_ZonePiece(piece, *here) for text in zone.areas for piece in self._area(text)]
+            for other in zone.zone_ids:
+                for piece, time_zone, country, cut in self._pieces(other):
+                    pieces.append(_ZonePiece(piece, here[0] or time_zone, here[1] or country, (*here[2], *cut)))
+            self._zone_pieces[zone_id] = pieces
+        return pieces
+
+    def _cuts(self, zone_ids: tuple[str, ...]) -> tuple[int, int]:
+        span = self._cut_spans.get(zone_ids)
+        if span is None:
+            first = len(self.cuts)
+            for zone_id in zone_ids:
+                self.cuts += [
+                    (one.piece.number, one.piece.radius_m, one.piece.reach_m, one.piece.shape)
+                    for one in self._pieces(zone_id)
+                ]
+            span = self._cut_spans[zone_ids] = (first, len(self.cuts))
+        return span
+
+    def _select(self, wanted: tuple[tuple[str, frozenset[str]], ...]) -> list[int]:
+        """The venues whose labels have any of the values wanted, for every key."""
+        return [
+            number
+            for number, venue in enumerate(self._venues.values())
+            if all(not values.isdisjoint(_values(venue.labels.get(key, ""))) for key, values in wanted)
+        ]
+
+    def _circle(self, circle: Circle) -> _Piece:
+        return _Piece(
+            self._position(circle.center), circle.radius_m, 0.0, NO_SHAPE, circle.center.latitude,
+            circle.center.longitude,
+        )  # fmt: skip
+
+    def _find_area(self, text: str) -> list[_Piece]:
+        pieces = []
+        for part in parse(text):
+            covered = cover(part)
+            number = self._position(LatLng(latitude=covered.latitude, longitude=covered.longitude))
+            pieces.append(
+                _Piece(number, 0.0, covered.reach_m, len(self.shapes), float(part.latitude), float(part.longitude))
+            )
+            self.shapes.append(part)
+        return pieces
+
+    def _position(self, point: LatLng) -> int:
+        self._gathered.latitudes.append(point.latitude)
+        self._gathered.longitudes.append(point.longitude)
+        return len(self._gathered.latitudes) - 1
+
+
+def _key(selector: VenueSelector) -> tuple[tuple[str, frozenset[str]], ...]:
+    return tuple(sorted((key, frozenset(_values(value))) for key, value in selector.labels.items()))
+
+
+def _values(label: str) -> set[str]:
+    """The values of a label, which semicolons separate."""
+    return {value.strip() for value in label.split(";")} - {""}

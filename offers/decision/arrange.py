@@ -1,0 +1,161 @@
+"""Arrange: the best candidates that the placement's layout allows, in order, with all an answer says of them."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from offers.catalogue.snapshot import AROUND_POINT, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.decision.records import (
+    OPEN,
+    UNKNOWN,
+    Column,
+    Hours,
+    Layout,
+    Outcome,
+    Scratch,
+    Table,
+    Terms,
+    chosen_of,
+    entries_of,
+    f8,
+    fetch_ahead,
+    i4,
+    i8,
+    offers_of,
+    strategies_of,
+    u1,
+)
+from offers.decision.score import ground_distance, log_location, log_nearness, log_reachability, log_timeliness
+
+LINE_BYTES = 64
+"""A line of the processor's cache."""
+
+
+@njit(error_model="numpy")
+def arrange(
+    columns: Table, hours: Table, scratch: Table, terms: Table, strategy_number: int, seed: int, seeded: int,
+    kept: int, time: int,
+) -> int:  # fmt: skip
+    """Choose the best candidates and write all an answer says of them. Returns how many.
+
+    Schedules of unknown state are listed: look them up and begin again.
+    """
+    candidate, heap, chosen = i4(scratch, Scratch.candidate), i4(scratch, Scratch.heap), chosen_of(scratch)
+    entries, layout = entries_of(columns), i4(terms, Terms.layout)
+    for index in range(kept):
+        heap[index] = index
+    for place in range(kept // 2 - 1, -1, -1):
+        _sink(columns, scratch, seed, seeded, place, kept)
+    count = 0
+    while kept > 0 and count < layout[Layout.most]:
+        index = heap[0]
+        kept -= 1
+        heap[0] = heap[kept]
+        _sink(columns, scratch, seed, seeded, 0, kept)
+        entry = entries[candidate[index]]
+        if _fits(columns, chosen, count, entry.venue, offers_of(columns)[entry.offer], layout):
+            chosen[count].index, chosen[count].entry = index, candidate[index]
+            count += 1
+    unknowns = 0
+    for place in range(count):
+        unknowns = _tell(columns, hours, scratch, strategy_number, place, time, unknowns)
+    f8(scratch, Scratch.outcome)[Outcome.unknown] = unknowns
+    return count
+
+
+@njit(error_model="numpy")
+def _sink(columns: Table, scratch: Table, seed: int, seeded: int, place: int, size: int) -> None:
+    """Let the candidate at a place of the heap sink until none below it is better."""
+    heap = i4(scratch, Scratch.heap)
+    sinking = heap[place]
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and _is_better(columns, scratch, seed, seeded, heap[child + 1], heap[child]):
+            child += 1
+        if not _is_better(columns, scratch, seed, seeded, heap[child], sinking):
+            break
+        heap[place] = heap[child]
+        place = child
+    if size > 0:
+        heap[place] = sinking
+
+
+@njit(error_model="numpy")
+def _is_better(columns: Table, scratch: Table, seed: int, seeded: int, one: int, other: int) -> bool:
+    log_score = f8(scratch, Scratch.log_score)
+    if log_score[one] != log_score[other]:
+        return log_score[one] > log_score[other]
+    entries, candidate = entries_of(columns), i4(scratch, Scratch.candidate)
+    ours, theirs = np.uint64(entries[candidate[one]].order), np.uint64(entries[candidate[other]].order)
+    return shuffled(seed, ours) < shuffled(seed, theirs) if seeded else ours < theirs
+
+
+@njit
+def shuffled(seed: int, order: int) -> int:
+    """A hash of a seed and an offer's order (splitmix64), so that offers of equal score take turns with the seed."""
+    mixed = np.uint64(seed) + np.uint64(order + 1) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@njit(error_model="numpy")
+def _fits(columns: Table, chosen: np.ndarray, count: int, venue: int, offer: np.void, layout: np.ndarray) -> bool:
+    """Whether an offer may stand beside those chosen: exclusion groups, and the placement's limits."""
+    limited = layout[Layout.per_venue] + layout[Layout.per_brand] + layout[Layout.per_category] > 0
+    if offer.group == NO_NAME and not limited:
+        return True
+    venues = brands = categories = 0
+    for place in range(count):
+        entry = entries_of(columns)[chosen[place].entry]
+        other = offers_of(columns)[entry.offer]
+        if offer.group != NO_NAME and other.group == offer.group:
+            return False
+        venues += venue != NO_VENUE and entry.venue == venue
+        brands += offer.brand != NO_NAME and other.brand == offer.brand
+        categories += offer.category != NO_NAME and other.category == offer.category
+    return (
+        (layout[Layout.per_venue] == 0 or venues < layout[Layout.per_venue])
+        and (layout[Layout.per_brand] == 0 or brands < layout[Layout.per_brand])
+        and (layout[Layout.per_category] == 0 or categories < layout[Layout.per_category])
+    )
+
+
+@njit(error_model="numpy")
+def _tell(
+    columns: Table, hours: Table, scratch: Table, strategy_number: int, place: int, time: int, unknowns: int
+) -> int:
+    """Write what an answer says of a chosen offer. Returns how many schedules of unknown state are listed."""
+    state, unknown = u1(hours, Hours.state), i4(scratch, Scratch.unknown)
+    strategy = strategies_of(columns)[strategy_number]
+    one = chosen_of(scratch)[place]
+    index = one.index
+    straight, until = f8(scratch, Scratch.straight)[index], i8(scratch, Scratch.until)[index]
+    chance, flags = f8(scratch, Scratch.chance)[index], u1(scratch, Scratch.flags)[index]
+    entry = entries_of(columns)[one.entry]
+    offer = offers_of(columns)[entry.offer]
+    for line in range(np.int64(offer.wire_size) // LINE_BYTES + 1):  # to be copied soon
+        fetch_ahead(columns, Column.wire, offer.wire_first + line * LINE_BYTES)
+    redeemable = offer.redeem_start <= time < offer.redeem_end
+    if entry.redeem_schedule != NO_SCHEDULE:
+        now = state[entry.redeem_schedule]
+        redeemable = redeemable and now == OPEN
+        if now == UNKNOWN and unknowns < len(unknown):
+            unknown[unknowns] = entry.redeem_schedule
+            unknowns += 1
+    logs, values = one.logs, one.values
+    logs[0] = log_nearness(strategy, entry.kind, straight)
+    logs[1] = log_timeliness(strategy, until, flags, time)
+    logs[2], logs[3] = entry.log_value, entry.log_lever
+    logs[4], logs[5] = log_location(strategy, chance, flags), log_reachability(strategy, flags)
+    for factor in range(len(logs)):
+        values[factor] = math.exp(logs[factor])
+        logs[factor] *= strategy.weights[factor]
+    values[2], values[3] = offer.value, offer.lever
+    one.log_score = f8(scratch, Scratch.log_score)[index]
+    one.distance_m = ground_distance(straight) if entry.kind == AROUND_POINT and straight < math.inf else -1.0
+    one.until, one.flags, one.redeemable = until, flags, redeemable
+    return unknowns

@@ -1,0 +1,159 @@
+"""Where an offer may be shown, in plain Python: the part of the specification in reference.py that is about places."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+from google.type.latlng_pb2 import LatLng
+from tzfpy import get_tz
+
+from offers.catalogue.areas import Part, contains, parse
+from offers.decision.location import CERTAIN, POINTS, point_around
+from offers.model.query import Query
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_pb2 import Offer, VenueSelector
+from offers.v1.venue_pb2 import Circle, Venue
+
+SEMI_MAJOR_M, FLATTENING, MEAN_RADIUS_M = 6_378_137.0, 1 / 298.257223563, 6_371_008.8
+
+Piece = Circle | Part
+"""A circle or an area."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place at which an offer may be shown."""
+
+    piece: Piece | None
+    """None: everywhere."""
+    cuts: tuple[Piece, ...]
+    """What is cut out of it."""
+    has_distance: bool
+    position: tuple[float, ...]
+    """Latitude and longitude of a position inside, in degrees; () for everywhere."""
+    time_zone: str
+    """Its own, else that of its position, else the catalogue's."""
+    country_code: str
+    venue: Venue | None = None
+
+
+def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
+    """Every place at which an offer may be shown."""
+    target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
+    cuts = tuple(piece for zone_id in target.excluded_zone_ids for piece, *_ in _pieces(catalog, zone_id))
+    if target.everywhere:
+        yield Place(None, cuts, has_distance=False, position=(), time_zone=default, country_code=country)
+
+    def placed(piece: Piece, time_zone: str, code: str, *cut: Piece, venue: Venue | None = None) -> Place:
+        position = _position_in(piece)
+        zone = time_zone or get_tz(position[1], position[0]) or default
+        has_distance = isinstance(piece, Circle)
+        return Place(piece, cuts + cut, has_distance, position, zone, code or country, venue)
+
+    for venue in catalog.venues:
+        if venue.venue_id in target.venue_ids or any(_selects(one, venue) for one in target.venue_selectors):
+            radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
+            circle = Circle(center=venue.point, radius_m=radius)
+            yield placed(circle, venue.time_zone, venue.country_code, venue=venue)
+    for circle in target.circles:
+        yield placed(circle, "", "")
+    for text in target.areas:
+        for part in _parts(text):
+            yield placed(part, "", "")
+    for zone_id in target.zone_ids:
+        for piece, time_zone, code, cut in _pieces(catalog, zone_id):
+            yield replace(placed(piece, time_zone, code, *cut), has_distance=False)
+
+
+def _pieces(catalog: Catalog, zone_id: str) -> Iterator[tuple[Piece, str, str, tuple[Piece, ...]]]:
+    """The circles and areas of a zone, each with its time zone, its country and what is cut out of it."""
+    zone = next(one for one in catalog.zones if one.zone_id == zone_id)
+    cuts = tuple(piece for name in zone.excluded_zone_ids for piece, *_ in _pieces(catalog, name))
+    pieces: list[Piece] = [*zone.circles, *(part for text in zone.areas for part in _parts(text))]
+    for piece in pieces:
+        yield piece, zone.time_zone, zone.country_code, cuts
+    for other in zone.zone_ids:
+        for piece, time_zone, code, cut in _pieces(catalog, other):
+            yield piece, zone.time_zone or time_zone, zone.country_code or code, cuts + cut
+
+
+@cache
+def _parts(text: str) -> list[Part]:
+    return parse(text)
+
+
+def _selects(selector: VenueSelector, venue: Venue) -> bool:
+    def values(label: str) -> set[str]:
+        return {value.strip() for value in label.split(";")} - {""}
+
+    return all(values(venue.labels.get(key, "")) & values(wanted) for key, wanted in selector.labels.items())
+
+
+def _position_in(piece: Piece) -> tuple[float, float]:
+    if isinstance(piece, Part):
+        return piece.latitude, piece.longitude
+    return piece.center.latitude, piece.center.longitude
+
+
+def chance_inside(place: Place, query: Query) -> float | None:
+    """How likely the person is at a place: 0 or 1 where the location is exact, None where there is none."""
+    if place.piece is None and not place.cuts:
+        return 1.0
+    if math.isnan(query.latitude):
+        return None
+    latitude, longitude, sigma = query.latitude, query.longitude, query.sigma_m
+    if sigma == 0:
+        return float(_holds(place, latitude, longitude))
+    if isinstance(place.piece, Circle) and not place.cuts:
+        here = _earth_centred(LatLng(latitude=latitude, longitude=longitude))
+        away = math.dist(here, _earth_centred(place.piece.center))
+        return _chance_in_circle(away / sigma, _straight(place.piece.radius_m) / sigma)
+    points = [point_around(latitude, longitude, sigma, point) for point in range(POINTS)]
+    return sum(_holds(place, *point) for point in points) / POINTS
+
+
+def _holds(place: Place, latitude: float, longitude: float) -> bool:
+    if any(_is_inside(cut, latitude, longitude) for cut in place.cuts):
+        return False
+    return place.piece is None or _is_inside(place.piece, latitude, longitude)
+
+
+def _is_inside(piece: Piece, latitude: float, longitude: float) -> bool:
+    if isinstance(piece, Part):
+        return contains(piece, latitude, longitude)
+    return distance_m(LatLng(latitude=latitude, longitude=longitude), piece.center) <= piece.radius_m
+
+
+def _chance_in_circle(away: float, radius: float) -> float:
+    """The share of a standard normal distribution inside a circle whose centre is so far off: strip by strip."""
+    if abs(radius - away) >= CERTAIN:
+        return float(away < radius)
+    most, strips, total = math.asin(min(1.0, 8.0 / radius)), 400, 0.0
+    for strip in range(strips):
+        angle = (2 * (strip + 0.5) / strips - 1) * most
+        across, along = radius * math.sin(angle), radius * math.cos(angle)
+        share = 0.5 * (math.erfc((away - along) * math.sqrt(0.5)) - math.erfc((away + along) * math.sqrt(0.5)))
+        total += math.exp(-across * across / 2) / math.sqrt(2 * math.pi) * share * along * 2 * most / strips
+    return min(total, 1.0)
+
+
+def _straight(ground: float) -> float:
+    return 2 * MEAN_RADIUS_M * math.sin(ground / (2 * MEAN_RADIUS_M))
+
+
+def distance_m(one: LatLng, other: LatLng) -> float:
+    """Metres along the ground: the straight line through the earth, bent to a sphere of mean radius."""
+    straight = math.dist(_earth_centred(one), _earth_centred(other))
+    return 2 * MEAN_RADIUS_M * math.asin(min(straight / (2 * MEAN_RADIUS_M), 1))
+
+
+def _earth_centred(point: LatLng) -> tuple[float, float, float]:
+    phi, lam = math.radians(point.latitude), math.radians(point.longitude)
+    squared = FLATTENING * (2 - FLATTENING)
+    normal = SEMI_MAJOR_M / math.sqrt(1 - squared * math.sin(phi) ** 2)
+    return (
+        normal * math.cos(phi) * math.cos(lam),
+        normal * math.cos(phi) * math.sin(lam),
+        normal * (1 - squared) * math.sin(phi),
+    )

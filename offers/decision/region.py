@@ -1,0 +1,121 @@
+"""Whether, or how likely, a person is inside the place of an entry, and how far they may move before that changes.
+
+The place of an entry is a circle, an area or everywhere, without the zones cut out of it. A circle alone has a formula;
+for areas and what is cut out, the share of points spread over the location's distribution is taken.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from offers.catalogue.snapshot import NO_SHAPE
+from offers.decision.areas import clearance
+from offers.decision.areas import inside as in_area
+from offers.decision.location import CERTAIN, POINTS, earth_centred, point_around, probability_in_circle
+from offers.decision.records import Table, centres_of, excluded_of, extras_of
+
+NOWHERE = -1
+"""In place of a site: the entry is shown everywhere."""
+FAR_M = 20_000.0
+"""The farthest one is ever said to be from the edge of an area: measuring farther takes longer."""
+DENSITY = math.sqrt(2 * math.pi)
+"""Per metre moved, a probability changes by no more than 1 / (DENSITY * sigma)."""
+
+
+@njit(error_model="numpy")
+def located(
+    columns: Table, number: int, site: int, latitude: float, longitude: float, sigma: float, growth: float, cap: float
+) -> tuple[float, float, float]:
+    """How likely one is inside the place of the entries at a site with the EXTRA of this number.
+
+    Returns the probability (0 or 1 where the location is exact), metres one may move before it passes `min_inside` (0
+    or less: perhaps none; what is over `cap` is of no use), and by how many metres a second these grow less.
+    """
+    extra = extras_of(columns)[number]
+    x, y, z = earth_centred(latitude, longitude)
+    cap = min(cap, FAR_M) + 2 * CERTAIN * sigma
+    inside, clear = True, math.inf
+    if site != NOWHERE:
+        centre = centres_of(columns)[site]
+        depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
+        inside, clear = _part(columns, depth, extra.shape, latitude, longitude, cap)
+        if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
+            return _in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
+    cut_out, beyond = False, 0.0
+    for place in range(extra.excluded_first, extra.excluded_last):
+        cut = excluded_of(columns)[place]
+        depth = cut.reach - _away(cut.x, cut.y, cut.z, x, y, z)
+        within, edge = _part(columns, depth, cut.shape, latitude, longitude, cap)
+        if within:
+            cut_out, beyond = True, max(beyond, edge)
+        elif inside:
+            clear = min(clear, edge)
+    if cut_out:  # it stays so as long as the one or the other does
+        clear = beyond if inside else max(clear, beyond)
+        inside = False
+    if (sigma == 0.0 and growth == 0.0) or clear == math.inf:
+        return (1.0 if inside else 0.0), clear, 0.0
+    chance = 1.0 if inside else 0.0
+    if clear < CERTAIN * sigma:
+        hits = 0
+        for point in range(POINTS):
+            phi, lam = point_around(latitude, longitude, sigma, point)
+            hits += _holds(columns, extra, site, phi, lam)
+        chance = hits / POINTS
+    qualifies = chance >= extra.min_inside
+    away = extra.rings_inside if qualifies else extra.rings_outside
+    return chance, (clear if inside == qualifies else 0.0) - away * sigma, away * growth
+
+
+@njit(error_model="numpy")
+def _in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: float) -> tuple[float, float, float]:
+    """The same for a circle alone and an uncertain location, `depth` metres inside its edge."""
+    chance = probability_in_circle(reach - depth, reach, sigma)
+    if chance >= extra.min_inside:
+        slack, away = depth - extra.depth * sigma, extra.depth
+    else:
+        slack, away = -depth - extra.fringe * sigma, extra.fringe
+    if growth == 0.0:
+        slack = max(slack, abs(chance - extra.min_inside) * DENSITY * sigma)
+    return chance, slack, away * growth
+
+
+@njit(error_model="numpy")
+def _away(cx: float, cy: float, cz: float, x: float, y: float, z: float) -> float:
+    """Straight-line metres."""
+    return math.sqrt((cx - x) * (cx - x) + (cy - y) * (cy - y) + (cz - z) * (cz - z))
+
+
+@njit(error_model="numpy")
+def _part(
+    columns: Table, depth: float, shape: int, latitude: float, longitude: float, cap: float
+) -> tuple[bool, float]:
+    """Whether a position is in a circle or area, and metres to its edge at least.
+
+    `depth` is how far inside the circle, or that around the area, it is.
+    """
+    if shape == NO_SHAPE or depth < -cap:
+        return depth >= 0, abs(depth)
+    clear = clearance(columns, shape, latitude, longitude, cap)
+    if depth < 0:
+        return False, max(-depth, clear)
+    return in_area(columns, shape, latitude, longitude), clear
+
+
+@njit(error_model="numpy")
+def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
+    """Whether a position is in the place of an entry."""
+    x, y, z = earth_centred(latitude, longitude)
+    shape: int = extra.shape
+    if site != NOWHERE:
+        centre = centres_of(columns)[site]
+        depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
+        if depth < 0 or not (shape == NO_SHAPE or in_area(columns, shape, latitude, longitude)):
+            return False
+    for place in range(extra.excluded_first, extra.excluded_last):
+        cut = excluded_of(columns)[place]
+        depth = cut.reach - _away(cut.x, cut.y, cut.z, x, y, z)
+        if depth >= 0 and (cut.shape == NO_SHAPE or in_area(columns, cut.shape, latitude, longitude)):
+            return False
+    return True
