@@ -172,7 +172,7 @@ def test_the_usual_request_is_scanned() -> None:
     assert first > 0
     assert first == scan(request.SerializeToString(), record.table)
     assert key == record.arrays["key"][:first].tobytes()
-    assert [1.0, 2.3636] == record.arrays["numbers"].tolist()
+    assert [1.0, 2.3636, 12.5] == record.arrays["numbers"].tolist()
 
 
 @pytest.mark.parametrize("request_id", ["", "r-1"])
