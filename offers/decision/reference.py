@@ -179,7 +179,7 @@ def _dayparts(catalog: Catalog, daypart_ids: Iterable[str]) -> list[str]:
 
 
 def _end(window: object) -> int:
-    return window.end_time.seconds if window.HasField("end_time") else NEVER  # type: ignore[attr-defined]
+    return window.end_time.seconds if window.HasField("end_time") else NEVER
 
 
 def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:

@@ -67,7 +67,7 @@ def retrieve(
                     begin,
                     time,
                 )
-                if seen > FEW or beyond > 8 * sizes[level] or found > room:
+                if near < beyond or seen > FEW or beyond > 8 * sizes[level] or found > room:
                     break
                 beyond *= 4
             margin = min(margin, near)
