@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 Arrays = dict[str, NDArray[Any]]
 
 
-def lay_grid(gathered: "Gathered", entry: Arrays, offer_order: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
+def lay_grid(
+    gathered: "Gathered", entry: Arrays, extras: NDArray[Any], offer_order: NDArray[np.int64]
+) -> tuple[Arrays, NDArray[np.int64]]:
     """The grid's arrays, and the order of the entries in it: by level, row, column and site; those for everywhere last.
 
     A site is a centre with a reach: the entries of a venue's offers share one, mostly.
     """
     placed = np.flatnonzero(entry["kind"] != EVERYWHERE)
     everywhere = np.flatnonzero(entry["kind"] == EVERYWHERE)
+    is_cut = extras["excluded_first"][entry["extra"][everywhere]] < extras["excluded_last"][entry["extra"][everywhere]]
     place = entry["place"][placed]
     latitude, longitude = positions(gathered, place)
     straight = reaches(entry["radius"][placed], entry["reach"][placed])
@@ -62,7 +65,8 @@ def lay_grid(gathered: "Gathered", entry: Arrays, offer_order: NDArray[np.int64]
         "level_row_first": row_first,
         "row": rows,
         "cell": cells,
-    }, np.concatenate([placed[order], everywhere[np.argsort(offer_order[entry["offer"][everywhere]])]])
+        "standing_first": np.array([len(entry["kind"]) - np.count_nonzero(~is_cut)]),
+    }, np.concatenate([placed[order], everywhere[np.lexsort((offer_order[entry["offer"][everywhere]], ~is_cut))]])
 
 
 def positions(gathered: "Gathered", places: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

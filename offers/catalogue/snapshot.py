@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -146,6 +146,7 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "entry": ENTRY,
     "extra": EXTRA,
     "excluded": EXCLUDED,
+    "standing_first": "i4",  # one number: the first of the entries shown everywhere out of which nothing is cut
     "unplaced": "i4",  # entries in the grid that may be shown without a location
     "widest_fringe": "f8",  # one number: the largest fringe of all
     # Venue ids, UTF-8.

@@ -89,6 +89,32 @@ class Layout(IntEnum):
     per_category = 3
 
 
+class Standing(IntEnum):
+    """Places of the arrays that tell which offers shown everywhere may be shown: proper ones first, then fallbacks."""
+
+    entry = 0
+    """i4."""
+    bound = 1
+    """f8: the most its score's logarithm can be; falling."""
+    until = 2
+    """i8: second at which it ends."""
+    flags = 3
+    """u1: IN_DAYPART and so on."""
+    facts = 4
+    """i8: see StandingFact."""
+
+
+class StandingFact(IntEnum):
+    """Places of what is to be known of all of them."""
+
+    found = 0
+    """How many there are."""
+    proper = 1
+    """How many of them are no fallbacks."""
+    change = 2
+    """Second until which this holds."""
+
+
 class Outcome(IntEnum):
     """Places of what the stages find out beside the offers."""
 
@@ -102,6 +128,9 @@ class Outcome(IntEnum):
     """Candidates within reach."""
     eligible = 4
     """Distinct offers that qualify."""
+    standing_begin = 5
+    """Which of the offers shown everywhere are among them."""
+    standing_end = 6
 
 
 CHOSEN = np.dtype(
@@ -128,7 +157,7 @@ preferred dayparts; over before one can be there."""
 class Record:
     """Arrays and the table by which compiled loops reach them. Keeps the arrays alive."""
 
-    __slots__ = ("_table", "arrays", "table")
+    __slots__ = ("_table", "arrays", "size", "table")
 
     def __init__(self, places: type[IntEnum], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.arrays = {place.name: np.ascontiguousarray(arrays[place.name]) for place in places}
@@ -136,6 +165,8 @@ class Record:
             [number for array in self.arrays.values() for number in (array.ctypes.data, len(array))], np.int64
         )
         self.table: Table = self._table.ctypes.data
+        self.size = sum(array.nbytes for array in self.arrays.values())
+        """Bytes."""
 
 
 class Scratchpad:

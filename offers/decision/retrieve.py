@@ -72,7 +72,7 @@ def retrieve(
             if found < room:
                 candidate[found], sites[found], straight[found] = unplaced[place], NOWHERE, math.inf
             found += 1
-    for entry in range(first[len(first) - 1], len(entries_of(columns))):  # everywhere
+    for entry in range(first[len(first) - 1], i4(columns, Column.standing_first)[0]):  # everywhere but in some zones
         if found < room:
             candidate[found], sites[found], straight[found] = entry, NOWHERE, math.inf
         found += 1

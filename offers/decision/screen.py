@@ -30,6 +30,8 @@ from offers.decision.records import (
     Hours,
     Outcome,
     Scratch,
+    Standing,
+    StandingFact,
     Table,
     Terms,
     centres_of,
@@ -62,8 +64,8 @@ _DROP, _RANK_DOWN = (
 
 @njit(error_model="numpy")
 def screen(
-    columns: Table, hours: Table, scratch: Table, terms: Table, found: int, latitude: float, longitude: float,
-    sigma: float, growth: float, time: int,
+    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, found: int,
+    latitude: float, longitude: float, sigma: float, growth: float, time: int,
 ) -> int:  # fmt: skip
     """Keep the candidates that may be shown: their terms, windows, place, opening hours and reach.
 
@@ -178,6 +180,10 @@ def screen(
         chain = entries[candidate[index]].chain
         if chain != NO_CHAIN:
             chain_best[chain] = -1
+    proper_elsewhere = i8(standing, Standing.facts)[StandingFact.proper]
+    refresh = min(refresh, float(i8(standing, Standing.facts)[StandingFact.change]))
+    if proper == 0 and proper_elsewhere > 0:
+        kept = 0
     if 0 < proper < kept:
         proper = 0
         for index in range(kept):
@@ -188,6 +194,10 @@ def screen(
         kept = proper
     outcome[Outcome.refresh_after], outcome[Outcome.refresh_distance] = refresh, margin
     outcome[Outcome.unknown] = unknowns
+    has_proper = proper + proper_elsewhere > 0
+    outcome[Outcome.standing_begin] = 0 if has_proper else proper_elsewhere
+    outcome[Outcome.standing_end] = proper_elsewhere if has_proper else len(i4(standing, Standing.entry))
+    outcome[Outcome.eligible] = kept + outcome[Outcome.standing_end] - outcome[Outcome.standing_begin]
     return kept
 
 

@@ -229,15 +229,22 @@ def test_binding_redemption_hours_join_the_others(tmp_path: Path) -> None:
 
 
 def test_entries_lie_in_the_order_of_the_grid(tmp_path: Path) -> None:
-    """Entries go by level, row and column, those shown everywhere last; offers follow their first entry."""
+    """Entries go by level, row, column and site, those shown everywhere last; offers follow their first entry."""
     catalog = Maker(11).catalog(40)
     columns = compiled(tmp_path, catalog).columns
-    entries, cells = columns["entry"], columns["cell_entry_first"]
-    assert not (entries["kind"][: cells[-1]] == EVERYWHERE).any()
-    assert (entries["kind"][cells[-1] :] == EVERYWHERE).all()
-    assert (np.diff(cells) > 0).all()
-    rows = columns["row_cell_first"]
-    assert all((np.diff(columns["cell_column"][start:end]) > 0).all() for start, end in pairwise(rows))
+    entries, sites = columns["entry"], columns["site_entry_first"]
+    assert not (entries["kind"][: sites[-1]] == EVERYWHERE).any()
+    assert (entries["kind"][sites[-1] :] == EVERYWHERE).all()
+    extras = columns["extra"][entries["extra"]]
+    is_cut = extras["excluded_first"] < extras["excluded_last"]
+    standing = int(columns["standing_first"][0])
+    assert is_cut[sites[-1] : standing].all()
+    assert not is_cut[standing:].any()
+    assert len(columns["centre"]) == len(sites) - 1 == columns["cell"]["site_first"][-1]
+    assert (np.diff(sites) > 0).all()
+    assert (np.diff(columns["cell"]["site_first"]) > 0).all()
+    rows, cells = columns["row"]["cell_first"], columns["cell"]["column"]
+    assert all((np.diff(cells[start:end]) > 0).all() for start, end in pairwise(rows))
     _, first = np.unique(entries["offer"], return_index=True)
     assert (np.diff(first) > 0).all()
     assert list(range(40)) == sorted(entries["order"][first].tolist())

@@ -37,7 +37,7 @@ def engine_of(catalog: Catalog, folder: Path) -> Engine:
     return Engine(open_snapshot(publish(document, folder).path))
 
 
-def built(  # noqa: C901 - as many questions as there are fields
+def built(  # noqa: C901, PLR0912 - as many questions as there are fields
     engine: Engine, catalog: Catalog, request: pb.GetOffersRequest, decision_id: str
 ) -> pb.GetOffersResponse:
     """The message of a decision, put together with the protobuf library."""
