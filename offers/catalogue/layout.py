@@ -69,7 +69,9 @@ def lay_out(gathered: Gathered) -> Arrays:
     count = len(gathered.ids)
     offer_order = np.empty(count, np.int64)
     offer_order[sorted(range(count), key=gathered.ids.__getitem__)] = np.arange(count)
-    extras = np.array(gathered.extras, EXTRA)
+    extras = _records(
+        EXTRA, dict(zip(EXTRA.names or (), map(np.array, zip(*gathered.extras, strict=True)), strict=True))
+    )
     grid, entries = lay_grid(gathered, entry, extras, offer_order)
     entry = {name: values[entries] for name, values in entry.items()}
 
