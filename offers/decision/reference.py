@@ -120,9 +120,17 @@ def _admits(offer: Offer, query: Query, channel: str) -> bool:
 
 
 def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
-    """The place that qualifies and is nearest; of equally near ones, that which ends last, then the likeliest."""
+    """The place that qualifies and is nearest.
+
+    Of equally near ones that which ends last, then the likeliest, then one inside its preferred dayparts.
+    """
     found = [one for place in places_of(catalog, offer) if (one := _found(catalog, offer, place, query))]
-    return min(found, key=lambda one: (one.away, -one.until, -(one.chance or 0)), default=None)
+
+    def order(one: Found) -> tuple[float, ...]:
+        is_outside = not _is_preferred(catalog, offer, one.place, query)
+        return one.away, -one.until, -(one.chance or 0), is_outside
+
+    return min(found, key=order, default=None)
 
 
 def _found(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Found | None:

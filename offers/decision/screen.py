@@ -70,7 +70,8 @@ def screen(
     """Keep the candidates that may be shown: their terms, windows, place, opening hours and reach.
 
     Writes when each ends and until when, and how far, the set stays as it is; of an offer with several entries the
-    nearest is kept, then the one that ends last, then the likeliest; fallbacks are kept only where nothing else is.
+    nearest is kept, of equally near ones the one that ends last, then the likeliest, then one inside its preferred
+    dayparts; fallbacks are kept only where nothing else is.
     Returns how many are kept. Schedules of unknown state are listed: look them up and begin again.
     """
     candidate, sites, flags = i4(scratch, Scratch.candidate), i4(scratch, Scratch.site), u1(scratch, Scratch.flags)
@@ -161,10 +162,9 @@ def screen(
         if entry.chain != NO_CHAIN:
             rival = chain_best[entry.chain]
             if rival >= 0:
-                if (
-                    away > straight[rival]
-                    or (away == straight[rival] and ends < until[rival])
-                    or (away == straight[rival] and ends == until[rival] and likely <= chance[rival])
+                if away > straight[rival] or (
+                    away == straight[rival]
+                    and not _is_preferred(ends, likely, told, until[rival], chance[rival], flags[rival])
                 ):
                     continue
                 place = rival
@@ -211,3 +211,13 @@ def _hold(margin: float, refresh: float, slack: float, loss: float, time: int) -
     if loss <= 0.0:
         return min(margin, slack), refresh
     return min(margin, slack / 2), min(refresh, time + max(1.0, math.floor(slack / 2 / loss)))
+
+
+@njit(error_model="numpy")
+def _is_preferred(ends: int, likely: float, told: int, other_ends: int, other_likely: float, other_told: int) -> bool:
+    """Whether an offer is better shown at a place than at another that is as near."""
+    if ends != other_ends:
+        return ends > other_ends
+    if likely != other_likely:
+        return likely > other_likely
+    return (told & OUTSIDE_DAYPART) < (other_told & OUTSIDE_DAYPART)

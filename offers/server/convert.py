@@ -66,15 +66,15 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
 
     # Asking a message whether it has a field takes longer than reading it: done only where the value cannot tell.
     context = request.context
-    time = now
-    if context.HasField("time"):
-        time = context.time.seconds
-        _check_instant("context.time", context.time, refuse)
     latitude = longitude = math.nan
     sigma = growth = 0.0
     location = context.location
     if context.HasField("location"):
         latitude, longitude = _position(location, refuse)
+    time = now
+    if context.HasField("time"):
+        time = context.time.seconds
+        _check_instant("context.time", context.time, refuse)
     time_zone, channel = context.time_zone, context.channel
     language, currency = context.language_code, context.currency_code
     if time_zone and time_zone not in time_zones():
