@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 from offers.catalogue.check import check
-from offers.catalogue.importing import import_csv
+from offers.catalogue.importing import import_table
 from offers.cli import app
 from offers.settings import Settings
 from offers.testing import serving
@@ -115,7 +115,7 @@ def test_the_readme_s_import_does_what_it_says(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, "utf-8")
     (tmp_path / "lunch.yaml").write_text(blocks("yaml")[1], "utf-8")
 
-    result = import_csv(tmp_path / "lunch.yaml", tmp_path / "lunch.csv")
+    result = import_table(tmp_path / "lunch.yaml", tmp_path / "lunch.csv")
 
     assert ["l-1", "l-2"] == [offer.offer_id for offer in result.catalog.offers]
     ((row, reason),) = [(one.row, one.reason) for one in result.rejects]

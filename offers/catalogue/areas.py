@@ -90,6 +90,11 @@ def parse(text: str) -> list[Part]:
     return parts
 
 
+def is_wgs84(crs: object) -> bool:
+    """Whether a `crs` member names WGS 84, as older GeoJSON did."""
+    return bool(_WGS84.match(str(crs)))
+
+
 def contains(part: Part, latitude: float, longitude: float) -> bool:
     """Whether a position is inside: an odd number of edges lies to its east, in one of the frames it can be read in.
 
@@ -118,7 +123,7 @@ def _read(value: Any, path: Path, depth: int, flaws: list[Flaw]) -> Iterator[Par
         flaws.append(Flaw(path, f"is nested deeper than {_MAX_DEPTH} levels", "write its areas side by side"))
     elif not isinstance(value, dict):
         flaws.append(Flaw(path, f"{_shown(value)} is not a GeoJSON object", f"write a {_KINDS}"))
-    elif "crs" in value and not _WGS84.match(str(value["crs"])):
+    elif "crs" in value and not is_wgs84(value["crs"]):
         reason = "is in another coordinate system than WGS 84"
         flaws.append(Flaw((*path, "crs"), reason, "write longitudes and latitudes in degrees, and leave `crs` out"))
     elif kind == "Feature":
