@@ -5,10 +5,12 @@ they may pass 180, up to 540; its west end is from -180 to 180. Positions are ro
 adding 360 to a longitude changes nothing else of it, and areas that share an edge agree about it in any frame.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from shapely import affinity
 
 from offers.catalogue.document.nodes import Path, dotted
+from offers.catalogue.faults import Fault, Faults
 from offers.errors import OffersError
 
 GRAIN = 2.0**-43
@@ -28,6 +31,8 @@ TOP = 90 - GRAIN
 
 _MAX_DEPTH = 8
 """Collections within collections; RFC 7946 advises against even one."""
+_SHOWN = 60
+"""Characters of a bad value that a reason repeats."""
 _KINDS = "Polygon or MultiPolygon, or a Feature, FeatureCollection or GeometryCollection of them"
 _WGS84 = re.compile(r".*(CRS:?:?84|EPSG:+4326)", re.IGNORECASE)
 _SPOT = re.compile(r"(.*)\[(\S+) (\S+)\]")
@@ -37,20 +42,12 @@ Ring = NDArray[np.float64]
 """Positions as rows of [longitude, latitude], the last like the first."""
 
 
-class Flaw(NamedTuple):
-    """What is wrong at a path within a GeoJSON text."""
-
-    path: Path
-    reason: str
-    fix: str
-
-
 class AreaError(OffersError):
-    """A text is no area; `flaws` tells why."""
+    """A text is no area; `faults` tells why."""
 
-    def __init__(self, flaws: Sequence[Flaw]) -> None:
-        super().__init__("; ".join(f"{dotted(flaw.path)} {flaw.reason}; {flaw.fix}".strip() for flaw in flaws))
-        self.flaws = tuple(flaws)
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{dotted(fault.path)} {fault.reason}; {fault.fix}".strip() for fault in faults))
+        self.faults = tuple(faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +77,14 @@ def parse(text: str) -> list[Part]:
         fix = (
             "write GeoJSON such as {type: Polygon, coordinates: [[[2.3, 48.8], [2.4, 48.8], [2.4, 48.9], [2.3, 48.8]]]}"
         )
-        raise AreaError([Flaw((), f"is not JSON: {error}", fix)]) from None
-    flaws: list[Flaw] = []
-    parts = list(_read(value, (), 0, flaws))
-    if not (parts or flaws):
-        flaws.append(Flaw((), "holds no area", f"write a {_KINDS}"))
-    if flaws:
-        raise AreaError(flaws)
+        raise AreaError([Fault((), f"is not JSON: {error}", fix)]) from None
+    faults: Faults = []
+    parts = list(_read(value, (), 0, faults))
+    if not (parts or faults):
+        faults.append(Fault((), "holds no area", f"write a {_KINDS}"))
+    if faults:
+        raise AreaError(faults)
     return parts
-
-
-def is_wgs84(crs: object) -> bool:
-    """Whether a `crs` member names WGS 84, as older GeoJSON did."""
-    return bool(_WGS84.match(str(crs)))
 
 
 def contains(part: Part, latitude: float, longitude: float) -> bool:
@@ -109,51 +101,52 @@ def _is_odd(part: Part, x: float, y: float) -> bool:
     odd = False
     for ring in part.rings:
         positions = ring.tolist()
-        for one, other in zip(positions, positions[1:], strict=False):
+        for one, other in pairwise(positions):
             (x0, y0), (x1, y1) = (one, other) if one[1] <= other[1] else (other, one)
             if y0 <= y < y1 and (x1 - x0) * (y - y0) > (x - x0) * (y1 - y0):
                 odd = not odd
     return odd
 
 
-def _read(value: Any, path: Path, depth: int, flaws: list[Flaw]) -> Iterator[Part]:  # noqa: ANN401 - JSON
+def _read(value: Any, path: Path, depth: int, faults: Faults) -> Iterator[Part]:  # noqa: ANN401 - JSON
     kind = value.get("type") if isinstance(value, dict) else None
+    kind = kind if isinstance(kind, str) else ""
     lists = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
     if depth > _MAX_DEPTH:
-        flaws.append(Flaw(path, f"is nested deeper than {_MAX_DEPTH} levels", "write its areas side by side"))
+        faults.append(Fault(path, f"is nested deeper than {_MAX_DEPTH} levels", "write its areas side by side"))
     elif not isinstance(value, dict):
-        flaws.append(Flaw(path, f"{_shown(value)} is not a GeoJSON object", f"write a {_KINDS}"))
-    elif "crs" in value and not is_wgs84(value["crs"]):
+        faults.append(Fault(path, f"{_shown(value)} is not a GeoJSON object", f"write a {_KINDS}"))
+    elif "crs" in value and not _WGS84.match(str(value["crs"])):
         reason = "is in another coordinate system than WGS 84"
-        flaws.append(Flaw((*path, "crs"), reason, "write longitudes and latitudes in degrees, and leave `crs` out"))
+        faults.append(Fault((*path, "crs"), reason, "write longitudes and latitudes in degrees, and leave `crs` out"))
     elif kind == "Feature":
-        yield from _read(value.get("geometry"), (*path, "geometry"), depth + 1, flaws)
+        yield from _read(value.get("geometry"), (*path, "geometry"), depth + 1, faults)
     elif kind == "Polygon":
-        yield from _part([(value.get("coordinates"), (*path, "coordinates"))], flaws)
+        yield from _part([(value.get("coordinates"), (*path, "coordinates"))], faults)
     elif kind not in {"MultiPolygon", *lists}:
-        reason = f"is a {kind}, which has no area" if _is_text(kind) else "has no `type` that GeoJSON knows"
-        flaws.append(Flaw(path, reason, f"write a {_KINDS}; around a point, write a circle"))
+        reason = f"is a {kind[:_SHOWN]}, which has no area" if kind else "has no `type` that GeoJSON knows"
+        faults.append(Fault(path, reason, f"write a {_KINDS}; around a point, write a circle"))
     else:
         name = lists.get(kind, "coordinates")
         items = value.get(name)
         if not isinstance(items, list):
-            flaws.append(Flaw((*path, name), f"{_shown(items)} is not a list", f"write the list of {name}"))
+            faults.append(Fault((*path, name), f"{_shown(items)} is not a list", f"write the list of {name}"))
         elif kind == "MultiPolygon":
-            yield from _part([(item, (*path, name, index)) for index, item in enumerate(items)], flaws)
+            yield from _part([(item, (*path, name, index)) for index, item in enumerate(items)], faults)
         else:
             for index, item in enumerate(items):
-                yield from _read(item, (*path, name, index), depth + 1, flaws)
+                yield from _read(item, (*path, name, index), depth + 1, faults)
 
 
-def _part(written: Sequence[tuple[Any, Path]], flaws: list[Flaw]) -> Iterator[Part]:
+def _part(written: Sequence[tuple[Any, Path]], faults: Faults) -> Iterator[Part]:
     """Read the polygons that make up one part, if nothing is wrong with them."""
-    before = len(flaws)
-    polygons = [(polygon, path) for rings, path in written if (polygon := _polygon(rings, path, flaws)) is not None]
-    if len(polygons) > 1 and len(flaws) == before:
-        whole = _joined(polygons, flaws)
+    before = len(faults)
+    polygons = [(polygon, path) for rings, path in written if (polygon := _polygon(rings, path, faults)) is not None]
+    if len(polygons) > 1 and len(faults) == before:
+        whole = _joined(polygons, faults)
     elif polygons:
         whole = polygons[0][0]
-    if polygons and len(flaws) == before:
+    if polygons and len(faults) == before:
         inside = whole.representative_point()
         rings = tuple(
             _without_repeats(rounded(shapely.get_coordinates(ring)))
@@ -163,14 +156,14 @@ def _part(written: Sequence[tuple[Any, Path]], flaws: list[Flaw]) -> Iterator[Pa
         yield Part(rings, inside.y, _turned(inside.x))
 
 
-def _polygon(value: Any, path: Path, flaws: list[Flaw]) -> shapely.Polygon | None:  # noqa: ANN401 - JSON
+def _polygon(value: Any, path: Path, faults: Faults) -> shapely.Polygon | None:  # noqa: ANN401 - JSON
     """Read an outer ring and its holes."""
     if not (isinstance(value, list) and value):
-        flaws.append(Flaw(path, f"{_shown(value)} is not a list of rings", "write the outer ring, then its holes"))
+        faults.append(Fault(path, f"{_shown(value)} is not a list of rings", "write the outer ring, then its holes"))
         return None
     rings: list[Ring] = []
     for index, item in enumerate(value):
-        ring = _ring(item, (*path, index), flaws)
+        ring = _ring(item, (*path, index), faults)
         if ring is not None:
             rings.append(ring)
     if len(rings) < len(value):
@@ -186,23 +179,23 @@ def _polygon(value: Any, path: Path, flaws: list[Flaw]) -> shapely.Polygon | Non
         return polygon
     alone = next(((n, one) for n, one in enumerate(map(shapely.Polygon, rings)) if not one.is_valid), None)
     number, faulty = alone if alone is not None else (-1, polygon)
-    flaws.append(_invalid((*path, number) if number >= 0 else path, shapely.is_valid_reason(faulty)))
+    faults.append(_invalid((*path, number) if number >= 0 else path, shapely.is_valid_reason(faulty)))
     return None
 
 
-def _ring(value: Any, path: Path, flaws: list[Flaw]) -> Ring | None:  # noqa: ANN401 - JSON
+def _ring(value: Any, path: Path, faults: Faults) -> Ring | None:  # noqa: ANN401 - JSON
     """Read one ring, with its longitudes running on across the antimeridian."""
     if not isinstance(value, list):
-        flaws.append(Flaw(path, f"{_shown(value)} is not a list of positions", "write [longitude, latitude] pairs"))
+        faults.append(Fault(path, f"{_shown(value)} is not a list of positions", "write [longitude, latitude] pairs"))
         return None
     for index, position in enumerate(value):
         if not (isinstance(position, list) and len(position) >= 2 and all(type(n) in _NUMBERS for n in position[:2])):
             fix = "write [longitude, latitude], two numbers in degrees"
-            flaws.append(Flaw((*path, index), f"{_shown(position)} is not a position", fix))
+            faults.append(Fault((*path, index), f"{_shown(position)} is not a position", fix))
             return None
     if len(value) < 4:
         reason = f"has {len(value)} positions, and a ring needs 4 at least"
-        flaws.append(Flaw(path, reason, "write three corners or more, and the first of them again at the end"))
+        faults.append(Fault(path, reason, "write three corners or more, and the first of them again at the end"))
         return None
     written = np.array([position[:2] for position in value], np.float64)
     outside = np.flatnonzero(~((np.abs(written[:, 0]) <= 180) & (np.abs(written[:, 1]) <= 90)))
@@ -210,16 +203,16 @@ def _ring(value: Any, path: Path, flaws: list[Flaw]) -> Ring | None:  # noqa: AN
         longitude, latitude = written[outside[0]].tolist()
         fix = "write degrees: first the longitude from -180 to 180, then the latitude from -90 to 90"
         reason = f"[{longitude:.12g}, {latitude:.12g}] is no position on the earth"
-        flaws.append(Flaw((*path, int(outside[0])), reason, fix))
+        faults.append(Fault((*path, int(outside[0])), reason, fix))
         return None
     if (written[0] != written[-1]).any():
         reason = f"begins at {_at(*written[0])} and ends at {_at(*written[-1])}: it is not closed"
-        flaws.append(Flaw(path, reason, "repeat the first position at the end"))
+        faults.append(Fault(path, reason, "repeat the first position at the end"))
         return None
-    return _unwrapped(rounded(written), path, flaws)
+    return _unwrapped(rounded(written), path, faults)
 
 
-def _unwrapped(ring: Ring, path: Path, flaws: list[Flaw]) -> Ring | None:
+def _unwrapped(ring: Ring, path: Path, faults: Faults) -> Ring | None:
     steps = np.diff(ring[:, 0])
     short = np.where(np.abs(steps) > 180, steps - np.sign(steps) * 360, steps)
     if short.sum():  # from -180 to 180 is no step at all, but for a ring that goes along the pole
@@ -231,16 +224,16 @@ def _unwrapped(ring: Ring, path: Path, flaws: list[Flaw]) -> Ring | None:
         y = f"{ring[:, 1].mean():.0f}"
         pole = 90 if ring[:, 1].mean() >= 0 else -90
         fix = f"lead it along 180 to the pole and back: [180, {y}], [180, {pole}], [-180, {pole}], [-180, {y}]"
-        flaws.append(Flaw(path, "goes around the pole, so that nothing tells which side is inside", fix))
+        faults.append(Fault(path, "goes around the pole, so that nothing tells which side is inside", fix))
         return None
     longitudes = ring[0, 0] + np.concatenate([[0.0], np.cumsum(short)])
     if _on_a_line(longitudes - longitudes[0], ring[:, 1] - ring[0, 1]):
-        flaws.append(
-            Flaw(path, f"has no area: all of it is on one line, at {_at(*ring[0])}", "draw three corners or more")
+        faults.append(
+            Fault(path, f"has no area: all of it is on one line, at {_at(*ring[0])}", "draw three corners or more")
         )
         return None
     if np.ptp(longitudes) > 360:
-        flaws.append(Flaw(path, "goes around the earth and over itself", "split it into polygons side by side"))
+        faults.append(Fault(path, "goes around the earth and over itself", "split it into polygons side by side"))
         return None
     longitudes -= 360 * np.floor((longitudes.min() + 180) / 360)
     return np.column_stack([longitudes, ring[:, 1]])
@@ -253,7 +246,7 @@ def _on_a_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
     return bool(np.abs(x * y[farthest] - y * x[farthest]).max() <= 4 * GRAIN * length)
 
 
-def _joined(polygons: Sequence[tuple[shapely.Polygon, Path]], flaws: list[Flaw]) -> Any:  # noqa: ANN401 - a geometry
+def _joined(polygons: Sequence[tuple[shapely.Polygon, Path]], faults: Faults) -> Any:  # noqa: ANN401 - a geometry
     """Bring polygons into one frame and melt those that share edges, such as the halves left and right of 180."""
     shapes = np.array(_in_one_frame([polygon for polygon, _ in polygons]), object)
     paths = [path for _, path in polygons]
@@ -267,7 +260,7 @@ def _joined(polygons: Sequence[tuple[shapely.Polygon, Path]], flaws: list[Flaw])
             if shapely.relate_pattern(turned[one], shapes[other], "T********"):
                 spot = turned[one].intersection(shapes[other]).representative_point()
                 reason = f"overlaps {dotted(paths[min(one, other)])} around {_at(spot.x, spot.y)}"
-                flaws.append(Flaw(paths[max(one, other)], reason, "draw the two as one, or cut one out of the other"))
+                faults.append(Fault(paths[max(one, other)], reason, "draw the two as one, or cut one out of the other"))
             elif not turn:
                 touching = touching or shapely.relate_pattern(turned[one], shapes[other], "****1****")
     return shapely.unary_union(shapes) if touching else shapely.MultiPolygon(shapes.tolist())
@@ -285,7 +278,7 @@ def _in_one_frame(shapes: Sequence[shapely.Polygon]) -> list[shapely.Polygon]:
     return [affinity.translate(shape, 360) if shape.bounds[0] < start else shape for shape in shapes]
 
 
-def _invalid(path: Path, reason: str) -> Flaw:
+def _invalid(path: Path, reason: str) -> Fault:
     """Say what shapely found in our words."""
     match = _SPOT.match(reason)
     name, spot = (match.group(1), _at(float(match.group(2)), float(match.group(3)))) if match else (reason, "")
@@ -299,31 +292,33 @@ def _invalid(path: Path, reason: str) -> Flaw:
         "Too few points in geometry component": ("has no area, at", "draw three corners or more"),
     }
     words, fix = known.get(name, (f"is not valid ({name}) at", _MEND))
-    return Flaw(path, f"{words} {spot}".strip(), fix)
+    return Fault(path, f"{words} {spot}".strip(), fix)
 
 
 _NUMBERS = frozenset({int, float})
 
 
 def _without_repeats(ring: Ring) -> Ring:
-    return ring[np.append(True, (np.diff(ring, axis=0) != 0).any(axis=1))]
+    other = np.ones(len(ring), np.bool_)
+    other[1:] = (np.diff(ring, axis=0) != 0).any(axis=1)
+    return ring[other]
 
 
 def _turned(longitude: float) -> float:
     """A longitude of any frame as one from -180 to 180."""
-    return longitude - 360 * np.floor((longitude + 180) / 360) if longitude > 180 else longitude
+    return longitude - 360 * math.floor((longitude + 180) / 360) if longitude > 180 else longitude
 
 
 def _at(longitude: float, latitude: float) -> str:
     return f"[{_turned(longitude):.9g}, {latitude:.9g}]"
 
 
-def _is_text(value: Any) -> bool:  # noqa: ANN401 - JSON
-    return isinstance(value, str) and len(value) <= 60
-
-
 def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
     if value is None:
         return "an empty value"
+    if isinstance(value, dict):
+        return "a map"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return "a list"
     text = orjson.dumps(value).decode()
-    return text if len(text) <= 60 else text[:60] + "..."
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -11,11 +11,13 @@ from typing import Any
 from offers.catalogue import document, rules
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path as FieldPath
+from offers.catalogue.faults import Fault
 from offers.catalogue.grammar import names_holidays, refusal
-from offers.catalogue.rules import Fault
+from offers.catalogue.place_rules import check_venue, check_zone, cut_faults, selects, zone_faults
+from offers.catalogue.value_rules import close_to
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
-from offers.v1.offer_pb2 import Offer
+from offers.v1.offer_pb2 import Offer, Target, VenueSelector
 from offers.v1.ranking_pb2 import RankingStrategy
 from offers.v1.venue_pb2 import Venue, Zone
 
@@ -23,8 +25,8 @@ _HEAD_FIELDS = ("catalog_id", "title", "time_zone", "country_code", "default_ran
 _NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "ranking_strategies": "ranking strategy",
           "dayparts": "daypart"}  # fmt: skip
 _CHECKS: dict[str, tuple[str, Callable[[Any, list[Fault]], None]]] = {
-    "venues": ("venue_id", rules.check_venue),
-    "zones": ("zone_id", rules.check_zone),
+    "venues": ("venue_id", check_venue),
+    "zones": ("zone_id", check_zone),
     "placements": ("placement_id", rules.check_placement),
     "ranking_strategies": ("ranking_strategy_id", rules.check_strategy),
     "dayparts": ("daypart_id", rules.check_daypart),
@@ -121,6 +123,10 @@ class _Survey:
     offer_count: int = 0
     reaching: set[str] = field(default_factory=set)
     """Venues whose own radius an offer needs."""
+    selecting: dict[bytes, VenueSelector] = field(default_factory=dict)
+    """Selectors of offers that need the radius of the venues themselves."""
+    cut_out: set[str] = field(default_factory=set)
+    """Zones that offers exclude."""
     hours: set[tuple[str, str, str, bool]] = field(default_factory=set)
     """Opening hours with whose country's holidays they mean (a country's own, or that of one of `known`), and whether
     they are those of a place."""
@@ -181,6 +187,8 @@ class _Survey:
                 self.wanted["ranking_strategies"].add(message.ranking_strategy_id)
             elif name == "venues" and message.opening_hours:
                 self.hours.add((message.opening_hours, "", message.country_code, True))
+            elif name == "zones":
+                self.wanted["zones"].update(message.zone_ids, message.excluded_zone_ids)
 
     def _add_offer(self, offer: Offer) -> None:
         offer_id = offer.offer_id
@@ -195,6 +203,8 @@ class _Survey:
                 self.reaching.update(venue_ids)
         if zone_ids := target.zone_ids[:]:
             wanted["zones"].update(zone_ids)
+        if target.excluded_zone_ids or target.venue_selectors:
+            self._add_seldom(target)
         if placement_ids := offer.placement_ids[:]:
             wanted["placements"].update(placement_ids)
         self._add_times(offer)
@@ -213,6 +223,15 @@ class _Survey:
             self._add_hours(offer, expression)
         if daypart_ids := offer.preferred_daypart_ids[:]:
             self._add_dayparts(offer, daypart_ids)
+
+    def _add_seldom(self, target: Target) -> None:
+        self.wanted["zones"].update(target.excluded_zone_ids)
+        self.cut_out.update(target.excluded_zone_ids)
+        if not target.HasField("radius_m"):
+            for selector in target.venue_selectors:
+                kept = VenueSelector()  # a copy, which does not hold on to the fragment
+                kept.CopyFrom(selector)
+                self.selecting[kept.SerializeToString(deterministic=True)] = kept
 
     def _add_hours(self, offer: Offer, expression: str) -> None:
         placed = not offer.target.everywhere
@@ -280,6 +299,9 @@ class _Survey:
             and (
                 any(self.wanted[name] - known.keys() for name, known in self.known.items())
                 or any(not venue.HasField("radius_m") for venue in self._venues(self.reaching))
+                or any(self._without_reach(selector) for selector in self.selecting.values())
+                or any(any(self.zone_faults(zone)) for zone in self.known["zones"].values())
+                or any(cut_faults(sorted(self.cut_out), (), self.known["zones"]))
                 or any(self._refused(*hours) is not None for hours in self.hours)
                 or any(self._refused_daypart(*daypart) is not None for daypart in self.parts_of_day)
                 or any(map(self._never_closes, self.opening))
@@ -289,6 +311,20 @@ class _Survey:
     def _venues(self, ids: Iterable[str]) -> Iterator[Venue]:
         known = self.known["venues"]
         return (known[identity] for identity in ids if identity in known)
+
+    def _without_reach(self, selector: VenueSelector) -> str:
+        """The first venue a selector finds that has no radius of its own; "" if there is none."""
+        without = (venue for venue in self.known["venues"].values() if not venue.HasField("radius_m"))
+        return next((venue.venue_id for venue in without if selects(selector, venue)), "")
+
+    def zone_faults(self, zone: Zone) -> Iterator[Fault]:
+        """Find what a zone says that does not agree with the rest of the catalogue."""
+        zones = self.known["zones"]
+        for name, ids in (("zone_ids", zone.zone_ids), ("excluded_zone_ids", zone.excluded_zone_ids)):
+            for index, identity in enumerate(ids):
+                if identity not in zones:
+                    yield self.unknown("zones", identity, (name, index))
+        yield from zone_faults(zone, zones)
 
     def _never_closes(self, venue_ids: Sequence[str]) -> bool:
         """Whether none of some venues, all known, has hours."""
@@ -304,6 +340,14 @@ class _Survey:
         if refused is not None:
             yield Fault(("opening_hours",), *refused)
 
+    def _target_faults(self, target: Target) -> Iterator[Fault]:
+        yield from cut_faults(target.excluded_zone_ids, ("target", "excluded_zone_ids"), self.known["zones"])
+        for index, selector in enumerate(target.venue_selectors if not target.HasField("radius_m") else ()):
+            if identity := self._without_reach(selector):
+                reason = f"selects the venue '{identity}', and neither it nor the target has a radius_m"
+                fix = "write the radius_m of the target or of the venue in metres"
+                yield Fault(("target", "venue_selectors", index), reason, fix)
+
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
         """Find what an offer says that does not agree with the rest of the catalogue."""
         target, placed = offer.target, not offer.target.everywhere
@@ -311,6 +355,7 @@ class _Survey:
         for name, ids, path in (
             ("venues", target.venue_ids, ("target", "venue_ids")),
             ("zones", target.zone_ids, ("target", "zone_ids")),
+            ("zones", target.excluded_zone_ids, ("target", "excluded_zone_ids")),
             ("placements", offer.placement_ids, ("placement_ids",)),
             ("dayparts", offer.availability.daypart_ids, ("availability", "daypart_ids")),
             ("dayparts", offer.preferred_daypart_ids, ("preferred_daypart_ids",)),
@@ -326,6 +371,7 @@ class _Survey:
                     refusals = (self._refused_daypart(identity, *country, placed) for country in countries)
                     for reason, fix in islice(filter(None, refusals), 1):
                         yield Fault((*path, index), f"'{identity}' cannot be used here: {reason}", fix)
+        yield from self._target_faults(target)
         for name, expression in (
             ("availability", offer.availability.opening_hours),
             ("redemption", offer.redemption.opening_hours),
@@ -348,7 +394,7 @@ class _Survey:
         """Describe a reference to something the catalogue does not have."""
         close = self.suggestions.get((name, identity))
         if close is None and len(self.suggestions) < _MOST_SUGGESTIONS:
-            close = rules.close_to(identity, islice(self.known[name], _MOST_COMPARED)) or ""
+            close = close_to(identity, islice(self.known[name], _MOST_COMPARED)) or ""
             self.suggestions[name, identity] = close
         noun = _NOUNS[name]
         fix = f"did you mean '{close}'?" if close else f"write the id of a {noun} of this catalogue, or add the {noun}"
@@ -383,6 +429,7 @@ def _locate(source: Path, survey: _Survey, *, complete: bool) -> Iterator[Proble
                     first[name, identity] = _place(fragment, path)
         if complete:
             for name, faults_of in (
+                ("zones", survey.zone_faults),
                 ("venues", survey.venue_faults),
                 ("offers", survey.offer_faults),
                 ("placements", survey.placement_faults),

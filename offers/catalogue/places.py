@@ -173,7 +173,9 @@ class Places:
         for part in parse(text):
             covered = cover(part)
             number = self._position(LatLng(latitude=covered.latitude, longitude=covered.longitude))
-            pieces.append(_Piece(number, 0.0, covered.reach_m, len(self.shapes), float(part.latitude), float(part.longitude)))
+            pieces.append(
+                _Piece(number, 0.0, covered.reach_m, len(self.shapes), float(part.latitude), float(part.longitude))
+            )
             self.shapes.append(part)
         return pieces
 

@@ -7,11 +7,12 @@ and in the decision, so that a row lists every edge that a position in it can as
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from offers.catalogue.areas import Part, contains
@@ -27,9 +28,6 @@ MOST_RINGS = 127
 _SLACK = 1e-12
 """Degrees by which an edge is taken to be thicker, far more than any rounding; and parts of a cell's size:"""
 _SLACK_SHARE = 1e-6
-
-njit = partial(numba.njit, error_model="numpy", cache=bool(numba.config.CACHE_DIR))
-"""Kept compiled where the package says (see offers.decision): numba's own places may not be writable."""
 
 _PIECE = math.radians(0.1)
 _LONGEST_ACCELERATION_M = 6.41e6
@@ -51,6 +49,7 @@ class Cover(NamedTuple):
 
 def pack(parts: Sequence[Part]) -> Arrays:
     """The arrays of all shapes, in the order of the parts: shape, shape_vertex, shape_row, shape_cell."""
+    _keep_compiled(numba.config.CACHE_DIR)
     shapes = np.zeros(len(parts), SHAPE)
     vertices = [np.concatenate(part.rings) for part in parts]
     rows: list[NDArray[np.int32]] = []
@@ -76,6 +75,7 @@ def pack(parts: Sequence[Part]) -> Arrays:
 
 def cover(part: Part) -> Cover:
     """A circle that holds all of a part, near the smallest; of a part larger than a quarter of the earth, all of it."""
+    _keep_compiled(numba.config.CACHE_DIR)
     pieces, sag = [], 0.0
     for ring in part.rings:
         steps = np.radians(np.abs(np.diff(ring, axis=0)).sum(axis=1))
@@ -94,22 +94,31 @@ def cover(part: Part) -> Cover:
     reach = math.sqrt(float(squared.max())) + sag + 0.001
     # No position is the farthest from the centre but on an edge, or beside the centre's antipode.
     opposite = longitude - 180 if longitude > 0 else longitude + 180
-    if reach > _HALF_EARTH_M or contains(part, -latitude, opposite):
+    beside = points[:, 1].min() <= -latitude <= points[:, 1].max()
+    if reach > _HALF_EARTH_M or (beside and contains(part, -latitude, opposite)):
         reach = _WHOLE_EARTH_M
     return Cover(latitude, longitude, reach)
+
+
+@cache
+def _keep_compiled(directory: str) -> None:
+    """Keep the loops where the decision keeps its own, once it has said where: numba's places may not be writable."""
+    if directory:
+        _raster.enable_caching()
+        _middle.enable_caching()
 
 
 def _side(vertices: int) -> int:
     return int(min(max(2 ** math.ceil(math.log2(vertices) / 2), LEAST_SIDE), MOST_SIDE))
 
 
-@njit()
+@njit(error_model="numpy")
 def cell_of(degrees: float, least: float, most: float, side: int) -> int:
     """Row of a latitude, or column of a longitude, from `least` to `most` of a raster of so many."""
     return min(int((degrees - least) / (most - least) * side), side - 1)
 
 
-@njit()
+@njit(error_model="numpy")
 def crosses(x0: float, y0: float, x1: float, y1: float, x: float, y: float) -> bool:
     """Whether the edge lies to the east of a position, at its latitude: the same whichever end comes first."""
     if y0 > y1:
@@ -117,8 +126,8 @@ def crosses(x0: float, y0: float, x1: float, y1: float, x: float, y: float) -> b
     return y0 <= y < y1 and (x1 - x0) * (y - y0) > (x - x0) * (y1 - y0)
 
 
-@njit()
-def _raster(  # noqa: C901 - one loop after the other, sharing what they count
+@njit(error_model="numpy")
+def _raster(  # noqa: C901, PLR0912 - one loop after the other, sharing what they count
     positions: np.ndarray, ends: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows of a shape (where each begins, then their edges) and its cells, as snapshot.COLUMNS describes them."""
@@ -185,7 +194,7 @@ def _raster(  # noqa: C901 - one loop after the other, sharing what they count
     return np.concatenate((firsts[: side + 1] + np.int32(side + 1), rows)), cells
 
 
-@njit()
+@njit(error_model="numpy")
 def _count_rings(cells: np.ndarray, side: int) -> None:
     """Write how many steps, slanting ones too, each cell is from the next one with an edge: from two corners."""
     for turn in range(2):
@@ -202,9 +211,9 @@ def _count_rings(cells: np.ndarray, side: int) -> None:
             cells[cell] = near
 
 
-@njit()
+@njit(error_model="numpy")
 def _middle(points: np.ndarray) -> np.ndarray:
-    """About the centre of the smallest ball around points: ever smaller steps towards the farthest (Badoiu, Clarkson)."""
+    """About the centre of the smallest ball around points: ever smaller steps to the farthest (Badoiu, Clarkson)."""
     middle = np.array([points[:, 0].mean(), points[:, 1].mean(), points[:, 2].mean()])
     for step in range(1, 65):
         farthest, most = 0, -1.0

@@ -11,7 +11,7 @@ from numba import njit
 from offers.catalogue.areas import ROUNDER, TOP
 from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M
 from offers.catalogue.shapes import cell_of, crosses
-from offers.decision.records import Column, Table, i4, shapes_of, u1, vertices_of
+from offers.decision.records import Column, Table, fetch_ahead, i4, shapes_of, u1, vertices_of
 
 CIRCLES, SPOKES = 16, 16
 POINTS = CIRCLES * SPOKES
@@ -25,8 +25,8 @@ _STRETCH = 1.001
 """No way on the ground to one of these points is longer than its radius times this: from the tangent plane to the
 ellipsoid it gets shorter, but for the angle of at most 0.2 degrees between upright and away from the centre."""
 
-_EDGES_LOOKED_AT = 256
-"""Edges after which a distance is bounded rather than found: a microsecond."""
+_EDGES_LOOKED_AT = 1024
+"""Edges after which a distance is bounded rather than found: two microseconds."""
 _ROUNDING_M = 1e-6
 _M_FLATTENS = 0.021
 """The radius of curvature along the meridian changes by less than this part of itself per radian of latitude."""
@@ -68,6 +68,20 @@ def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
 
 
 @njit(error_model="numpy")
+def approach(columns: Table, shape: int, latitude: float, longitude: float) -> None:
+    """Have on its way from memory what the other questions about a shape ask first.
+
+    Asked of many shapes before the questions, which mostly wait for memory, it saves a third of their time.
+    """
+    box = shapes_of(columns)[shape]
+    x = longitude + 360.0 * math.ceil((box.west - longitude) / 360.0)
+    row = cell_of(min(max(latitude, box.south), box.north), box.south, box.north, box.side)
+    column = cell_of(min(x, box.east), box.west, box.east, box.side)
+    fetch_ahead(columns, Column.shape_cell, box.cell_first + row * box.side + column)
+    fetch_ahead(columns, Column.shape_row, (box.row_first + row) * 4)
+
+
+@njit(error_model="numpy")
 def clearance(columns: Table, shape: int, latitude: float, longitude: float, cap_m: float) -> float:
     """Metres along the ground to a shape's edge: never more than there are, and at most `cap_m`.
 
@@ -83,7 +97,11 @@ def clearance(columns: Table, shape: int, latitude: float, longitude: float, cap
     normal = EQUATORIAL_RADIUS_M / math.sqrt(curved)
     per_longitude = math.radians(normal * cosine)
     per_latitude = math.radians(normal * (1 - ECCENTRICITY_2) / curved)
-    away = _to_edge(columns, shape, latitude, longitude, per_longitude, per_latitude, 2 * cap_m)
+    shrinks = cap_m / LEAST_RADIUS_M * (sine / cosine + _M_FLATTENS + cap_m / LEAST_RADIUS_M)
+    most = (
+        cap_m * (1 + 2 * min(shrinks, 0.5)) + 1e-5
+    )  # an edge farther than this by the scales from here is beyond cap_m
+    away = _to_edge(columns, shape, latitude, longitude, per_longitude, per_latitude, most)
     within = away / (1 + away * sine / cosine / LEAST_RADIUS_M)
     within = min(within, LEAST_RADIUS_M * (_HALF_TURN - abs(phi)) / 2)
     turn = max(within, 0.0) / LEAST_RADIUS_M

@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from offers.catalogue.rules import is_language_tag, time_zones
+from offers.catalogue.rules import is_language_tag
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
+from offers.catalogue.value_rules import time_zones
 from offers.decision.location import spread
 from offers.errors import FieldViolation, InvalidRequestError, OffersError
 from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query, Surface

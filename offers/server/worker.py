@@ -15,8 +15,8 @@ from google.rpc import code_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from offers.catalogue.rules import time_zones
 from offers.catalogue.snapshot import open_snapshot
+from offers.catalogue.value_rules import time_zones
 from offers.decision.engine import Engine
 from offers.errors import OffersError
 from offers.server import convert

@@ -58,21 +58,37 @@ offers:
 - offer_id: price
   title: Fixed
   benefit: {fixed_price: {currency_code: EUR}}
-  target: {everywhere: true}
+  target: {everywhere: true, excluded_zone_ids: [all, centre], missing_location: MISSING_LOCATION_ALLOW}
   fallback: true
+  exclusion_group: price
+- offer_id: area
+  title: Inside
+  benefit: {fixed_price: {currency_code: EUR}}
+  target:
+    venue_selectors: [{labels: {cuisine: ramen;sushi, diet: vegan}}, {labels: {chain: b}}]
+    radius_m: 5
+    areas:
+    - '{"type": "Polygon", "coordinates": [[[2.3, 48.8], [2.4, 48.8], [2.4, 48.9], [2.3, 48.8]]]}'
+    - '{"type": "MultiPolygon", "coordinates": [[[[179, 8], [-179, 8], [-179, 9], [179, 8]]]]}'
+    min_inside_probability: 0.99
 venues:
-- {venue_id: bar, point: {latitude: -90, longitude: 180}, country_code: DE, time_zone: UTC}
-- {venue_id: cafe, point: {}, radius_m: 0.5, title: Café}
+- {venue_id: bar, point: {latitude: -90, longitude: 180}, country_code: DE, time_zone: UTC, labels: {cuisine: ramen}}
+- {venue_id: cafe, point: {}, radius_m: 0.5, title: Café, travel: {mode: TRAVEL_MODE_CYCLING, speed_kmh: 300}}
 zones:
+- {zone_id: all, zone_ids: [centre, drawn]}
+- zone_id: drawn
+  areas: ['{"type": "Polygon", "coordinates": [[[2, 48], [3, 48], [3, 49], [2, 48]]]}']
+- {zone_id: ring, zone_ids: [all, drawn], excluded_zone_ids: [centre, all]}
 - {zone_id: centre, circles: [{center: {longitude: -180}, radius_m: 1000000}], country_code: JP}
 placements:
-- {placement_id: home, channel: app, ranking_strategy_id: plain, max_offers: 100}
+- {placement_id: home, channel: app, ranking_strategy_id: plain, max_offers: 100, max_per_brand: 1}
 ranking_strategies:
 - ranking_strategy_id: plain
   weights: {nearness: 0, timeliness: 100}
   nearness: {scale: 0.1, decay: 0.999, minimum: 1}
   timeliness: {shape: SHAPE_LINEAR, offset: 5, scale: 1}
   nearness_without_distance: 1
+  unreachable: 0.001
 """
 
 
@@ -103,7 +119,7 @@ def test_a_catalogue_without_faults(tmp_path: Path) -> None:
         default_ranking_strategy_id="plain",
     )
     assert head == checked.catalog
-    assert 3 == checked.offer_count
+    assert 4 == checked.offer_count
     assert ["bar", "cafe"] == list(checked.venues)
     assert "Café" == checked.venues["cafe"].title
     assert "JP" == checked.zones["centre"].country_code
@@ -143,7 +159,7 @@ def test_parts_in_any_order(tmp_path: Path) -> None:
         records.append(part)
     for parts in (records, records[::-1]):
         write_fragments(tmp_path / "good.binpb", parts)
-        assert 3 == check(tmp_path / "good.binpb").offer_count
+        assert 4 == check(tmp_path / "good.binpb").offer_count
 
 
 def test_holidays_of_a_venue_that_comes_later(tmp_path: Path) -> None:

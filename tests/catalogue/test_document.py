@@ -39,6 +39,7 @@ def sample(*texts: str) -> Catalog:
     catalog = Catalog(catalog_id="sample", title="Sample", country_code="NO", time_zone="Europe/Oslo")
     venue = catalog.venues.add(venue_id="1e3", title="null", radius_m=0.1)
     venue.point.latitude, venue.point.longitude = -0.0, 1e-7
+    venue.labels.update({text: text for text in texts})
     strategy = catalog.ranking_strategies.add(ranking_strategy_id="s")
     strategy.nearness.shape, strategy.nearness.scale = Decay.SHAPE_LINEAR, 1e21
     strategy.weights.lever = 0
@@ -49,6 +50,7 @@ def sample(*texts: str) -> Catalog:
         offer.benefit.amount_off.units = -(2**63)
         offer.benefit.amount_off.nanos = 999_999_999
         offer.target.everywhere = True
+        offer.target.areas.append(text)
         offer.redemption.required_when_shown = True
         offer.availability.windows.add().start_time.CopyFrom(Timestamp(seconds=number - 1, nanos=number))
     offer = catalog.offers.add()
@@ -231,6 +233,61 @@ def test_large_catalogues_are_split_into_records(tmp_path: Path) -> None:
     write_document(tmp_path / "catalog.binpb", catalog)
     fragments = list(read(tmp_path / "catalog.binpb", []))
     assert [0, 1000, 1000, 500] == [len(fragment.catalog.offers) for fragment in fragments]
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_geojson_as_it_stands(suffix: str, tmp_path: Path) -> None:
+    """An area may be written as a map: it becomes a text with the same numbers, to the digit."""
+    text = """{"zones": [{"areas": [
+        {"type": "Polygon", "bbox": null, "coordinates": [[[2.30, -48.80000000000000000001], [1e-3, 0]]]},
+        "any text", {"a\\"b": [true, "true", "1", {}, []]}]}]}"""
+    catalog, problems = read_text(tmp_path, text, suffix)
+    assert [] == problems
+    assert [
+        '{"type":"Polygon","bbox":null,"coordinates":[[[2.30,-48.80000000000000000001],[1e-3,0]]]}',
+        "any text",
+        '{"a\\"b":[true,"true","1",{},[]]}',
+    ] == list(catalog.zones[0].areas)
+
+
+def test_numbers_of_yaml_in_geojson(tmp_path: Path) -> None:
+    """Numbers that only YAML writes so become JSON's; what is no number stays a text."""
+    text = "zones: [{areas: [{a: [+1.5, .5, 2., -.5e1, 0x1F, .nan, yes, 1_000, 012, '3', ]}]}]"
+    catalog, problems = read_text(tmp_path, text)
+    assert [] == problems
+    wanted = '{"a":[1.5,0.5,2.0,-5.0,"0x1F",".nan","yes","1_000","012","3"]}'
+    assert wanted == catalog.zones[0].areas[0]
+
+
+def test_faults_in_maps(tmp_path: Path) -> None:
+    """What is wrong inside of labels and areas is told with its line, and the rest is read."""
+    text = """venues:
+- labels:
+    cuisine: ramen
+    open:
+    chain: [a]
+    cuisine: sushi
+- labels: ramen
+zones:
+- areas:
+  - type: Polygon
+    properties:
+      b: 1
+      b: 2
+  - 5
+  - [1]
+"""
+    catalog, problems = read_text(tmp_path, text)
+    assert [
+        (4, "venues[0].labels.open", "an empty value is not a text"),
+        (5, "venues[0].labels.chain", "a list is not a text"),
+        (6, "venues[0].labels.cuisine", "given twice, first on line 3"),
+        (7, "venues[1].labels", "'ramen' is not a map"),
+        (13, "zones[0].areas[0].properties.b", "given twice, first on line 12"),
+        (15, "zones[0].areas[2]", "a list is not a text or a map of GeoJSON"),
+    ] == [(it.line, it.field, it.reason) for it in problems]
+    assert {"cuisine": "ramen"} == dict(catalog.venues[0].labels)
+    assert ['{"type":"Polygon","properties":{"b":1}}', "5", ""] == list(catalog.zones[0].areas)
 
 
 def test_what_is_too_large_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """Builds a message from a tree of nodes as the schema says, and notes what does not fit it."""
 
 import difflib
+import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from functools import cache, lru_cache
@@ -18,6 +19,9 @@ from offers.catalogue.document.nodes import Mapping, Node, Path, Scalar, Sequenc
 
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_GEOJSON = frozenset({"areas"})
+"""Fields of texts that may be written as maps."""
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
 _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
@@ -79,6 +83,8 @@ class _Field:
     oneof: str
     """The oneof it is a member of, or ""."""
     repeated: bool
+    keyed: bool
+    """Whether it is a map from texts to texts."""
     convert: Callable[[Scalar], Any] | None
     """Reads a scalar, raising _UnfitError; None where a map is wanted."""
     kind: str
@@ -97,12 +103,17 @@ def _fields(descriptor: Descriptor) -> dict[str, _Field]:
             name=described.name,
             oneof=oneof.name if oneof is not None and len(oneof.fields) > 1 else "",
             repeated=isinstance(described.default_value, list),
+            keyed=_is_keyed(described),
             convert=_converter(described),
             kind=_wanted(described)[0],
             wanted="".join(_wanted(described)),
         )
         table[described.name] = table[described.json_name] = read
     return table
+
+
+def _is_keyed(described: FieldDescriptor) -> bool:
+    return described.message_type is not None and described.message_type.GetOptions().map_entry
 
 
 def _fill(message: Message, node: Mapping, path: Path, built: Built) -> None:
@@ -129,7 +140,9 @@ def _fill(message: Message, node: Mapping, path: Path, built: Built) -> None:
                 built.faults.append(Fault(here, key.line, reason, "keep one of the two"))
                 continue
             members[found.oneof] = found.name
-        if found.repeated:
+        if found.keyed:
+            _fill_keyed(message, found, value, here, built)
+        elif found.repeated:
             _fill_list(message, found, value, here, built)
         else:
             _fill_one(message, found, (key, value), here, built)
@@ -174,6 +187,9 @@ def _fill_list(message: Message, found: _Field, value: Node, path: Path, built: 
             if type(item) is Mapping:
                 _fill(part, item, here, built)
                 continue
+        elif type(item) is Mapping and found.name in _GEOJSON:
+            values.append(_geojson(item, here, built))
+            continue
         elif type(item) is Scalar and not item.empty:
             try:
                 values.append(found.convert(item))
@@ -185,6 +201,52 @@ def _fill_list(message: Message, found: _Field, value: Node, path: Path, built: 
         else:
             values.append("")
         _unfit(found, item, here, built, item.line)
+
+
+def _fill_keyed(message: Message, found: _Field, value: Node, path: Path, built: Built) -> None:
+    """Fill a map from texts to texts."""
+    if type(value) is not Mapping:
+        _unfit(found, value, path, built, value.line)
+        return
+    values = getattr(message, found.name)
+    for key, item in _once(value, path, built):
+        here = (*path, key.text[:_SHOWN])
+        if type(item) is not Scalar or item.empty:
+            reason = f"{_shown(item)} is not a text"
+            built.faults.append(Fault(here, key.line, reason, "write a text, several values separated by semicolons"))
+            built.left_out.add(here)
+            continue
+        try:
+            values[_string(key)] = _string(item)
+        except _UnfitError as error:
+            built.faults.append(Fault(here, key.line, error.reason, error.fix))
+            built.left_out.add(here)
+
+
+def _once(node: Mapping, path: Path, built: Built) -> Iterator[tuple[Scalar, Node]]:
+    """The pairs of a map, the first of each key; the others are faults."""
+    lines: dict[str, int] = {}
+    for key, value in node.pairs:
+        if key.text in lines:
+            reason = f"given twice, first on line {lines[key.text]}"
+            built.faults.append(Fault((*path, key.text[:_SHOWN]), key.line, reason, "keep one of the two"))
+            continue
+        lines[key.text] = key.line
+        yield key, value
+
+
+def _geojson(node: Node, path: Path, built: Built) -> str:
+    """Write a node as JSON text, its numbers as they are written, where that is how JSON writes them."""
+    if type(node) is Scalar:
+        text = node.text
+        if node.quoted or not (_JSON_NUMBER.fullmatch(text) or text in {"true", "false", "null"}):
+            return json.dumps(text) if node.quoted or not _NUMBER.fullmatch(text) else repr(float(text))
+        return text
+    if type(node) is Sequence:
+        return f"[{','.join([_geojson(item, (*path, index), built) for index, item in enumerate(node.items)])}]"
+    pairs = _once(node, path, built) if type(node) is Mapping else ()
+    written = [f"{json.dumps(key.text)}:{_geojson(value, (*path, key.text), built)}" for key, value in pairs]
+    return f"{{{','.join(written)}}}"
 
 
 def _unfit(found: _Field, value: Node, path: Path, built: Built, line: int) -> None:
@@ -220,6 +282,8 @@ def _shown(value: Node) -> str:
 def _wanted(described: FieldDescriptor) -> tuple[str, str]:
     """Say what a value of a field, or an item of it, has to be, and more about it."""
     message = described.message_type
+    if _is_keyed(described):
+        return "a map", " of names to texts, such as {cuisine: ramen}"
     if message is not None:
         if message.full_name == "google.protobuf.Timestamp":
             return "an instant", " such as 2026-03-01T09:00:00Z"
@@ -229,7 +293,7 @@ def _wanted(described: FieldDescriptor) -> tuple[str, str]:
     if described.enum_type is not None:
         return "a name", " such as " + described.enum_type.values[-1].name
     return {
-        FieldDescriptor.CPPTYPE_STRING: ("a text", ""),
+        FieldDescriptor.CPPTYPE_STRING: ("a text or a map of GeoJSON" if described.name in _GEOJSON else "a text", ""),
         FieldDescriptor.CPPTYPE_BOOL: ("true or false", ""),
         FieldDescriptor.CPPTYPE_DOUBLE: ("a number", " such as 12.5"),
     }.get(described.cpp_type, ("a whole number", ""))

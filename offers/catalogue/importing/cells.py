@@ -85,8 +85,8 @@ def position(text: str) -> tuple[float, float]:
     try:
         parts = parse(text)
     except AreaError as error:
-        flaw = error.flaws[0]
-        raise CellError(f"{dotted(flaw.path)} {flaw.reason}; {flaw.fix}".strip()) from None
+        fault = error.faults[0]
+        raise CellError(f"{dotted(fault.path)} {fault.reason}; {fault.fix}".strip()) from None
     if len(parts) > 1:
         raise CellError(f"there are {len(parts)} areas; write one Point, Polygon or MultiPolygon")
     return parts[0].latitude, parts[0].longitude

@@ -1,13 +1,13 @@
 """Reads GeoJSON files feature by feature: the properties of a feature are its cells, beside its geometry and its id."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from offers.catalogue.areas import is_wgs84
+from offers.catalogue.areas import AreaError, parse
 from offers.catalogue.importing.mapping import CsvOptions
 from offers.catalogue.importing.rules import Row
 from offers.errors import CatalogError, Problem
@@ -17,6 +17,7 @@ SUFFIXES = (".geojson", ".json")
 GEOMETRY, IDENTITY = "$geometry", "$id"
 """Columns beside the properties: a feature's geometry as GeoJSON text, and its id."""
 
+_SOME_AREA = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
 _BLANKS = " \t\n\r"
 
 
@@ -76,9 +77,11 @@ class FeatureRows:
         if kind != "FeatureCollection" or features is None:
             reason = "is not a FeatureCollection with a list of features"
             raise self._error("", reason, 'write {"type": "FeatureCollection", "features": [...]}')
-        if crs is not None and not is_wgs84(crs):
-            fix = "write longitudes and latitudes in degrees, and leave `crs` out"
-            raise self._error("crs", "is another coordinate system than WGS 84", fix)
+        if crs is not None:
+            try:  # what areas may say of it, the whole file may
+                parse(orjson.dumps({**_SOME_AREA, "crs": crs}).decode())
+            except AreaError as error:
+                raise self._error("crs", error.faults[0].reason, error.faults[0].fix) from None
         return features
 
     def _row(self, text: str) -> Row | str:

@@ -41,10 +41,8 @@ class CsvRows:
             if isinstance(cells, str):
                 yield line, cells
             elif len(cells) != len(self.columns):
-                yield (
-                    line,
-                    f"the row has {len(cells)} cells, but {'there are' if self._options.columns else 'the header has'} {len(self.columns)}",
-                )
+                header = "csv.columns" if self._options.columns else "the header"
+                yield line, f"the row has {len(cells)} cells, but {header} has {len(self.columns)}"
             else:
                 named = zip(self.columns, map(str.strip, cells), strict=True)
                 yield line, {column: cell for column, cell in named if cell not in self._options.null_values}

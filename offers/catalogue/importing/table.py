@@ -1,4 +1,4 @@
-"""Import of tables: a mapping file turns each row into an Offer, a Venue, a Zone, or into a reject that says why not."""
+"""Import of tables: by a mapping file, each row becomes an Offer, a Venue or a Zone, or a reject that says why not."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from offers.catalogue.check import check
 from offers.catalogue.document import write_fragments
 from offers.catalogue.importing import features
 from offers.catalogue.importing.features import FeatureRows
-from offers.catalogue.importing.mapping import KINDS, MappingReport, Sections
+from offers.catalogue.importing.mapping import MappingReport, Sections
 from offers.catalogue.importing.mapping import read as read_mapping
 from offers.catalogue.importing.operators import OPERATORS
 from offers.catalogue.importing.rows import CsvRows, open_csv

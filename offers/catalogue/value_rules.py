@@ -1,0 +1,100 @@
+"""What values of any message must be: ids, texts, codes, shares, durations."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from zoneinfo import available_timezones
+
+from google.protobuf.duration_pb2 import Duration
+
+from offers.catalogue.document.nodes import Path
+from offers.catalogue.faults import Fault, Faults
+
+MAX_DURATION_S = 86_400
+is_catalog_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
+is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
+_COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """Give the IANA names that mean the same everywhere, so without `localtime` and `Factory`."""
+    return frozenset(available_timezones() - {"localtime", "Factory"})
+
+
+def check_share(number: float, path: Path, faults: Faults) -> None:
+    """Check a number over 0 and at most 1."""
+    if not 0 < number <= 1:
+        fix = "write a number over 0 and at most 1, such as 0.5"
+        faults.append(Fault(path, f"{number:.12g} is not over 0 and at most 1", fix))
+
+
+def check_id(text: str, path: Path, faults: Faults) -> None:
+    """Check an id."""
+    if not is_id(text):
+        faults.append(bad_id(path, text, 128))
+
+
+def bad_id(path: Path, text: str, most: int) -> Fault:
+    """Describe a text that is no id of so many characters at most."""
+    reason = f"'{cut(text)}' is not an id" if text else "missing"
+    return Fault(path, reason, f"write 1 to {most} characters of A-Z a-z 0-9 . _ : -")
+
+
+def check_text(text: str, most: int, path: Path, faults: Faults) -> None:
+    """Check a text that must not be blank."""
+    if not text.strip():
+        faults.append(Fault(path, "is blank" if text else "missing", f"write 1 to {most} characters"))
+    check_length(text, most, path, faults)
+
+
+def check_length(text: str, most: int, path: Path, faults: Faults) -> None:
+    """Check a text that may be empty."""
+    if len(text) > most:
+        faults.append(Fault(path, f"has {len(text):,} characters", f"write at most {most:,}"))
+    controls = _CONTROL_BUT_SPACE if path[-1] == "body" else _CONTROL
+    if not text.isprintable() and (found := controls(text)):
+        reason = f"has the control character U+{ord(found.group()):04X}"
+        faults.append(Fault(path, reason, "write printable text, on one line but for `creative.body`"))
+
+
+def check_duration(duration: Duration, path: Path, faults: Faults) -> None:
+    """Check whole seconds of a day at most."""
+    if duration.nanos:
+        faults.append(Fault(path, "is not a whole number of seconds", "leave the fraction of the second out"))
+    elif not 0 <= duration.seconds <= MAX_DURATION_S:
+        faults.append(Fault(path, f"{duration.seconds:,} s is not from 0 to 24 hours", "write seconds, such as 900s"))
+
+
+def check_time_zone(name: str, path: Path, faults: Faults) -> None:
+    """Check the name of a time zone, where there is one."""
+    if name and name not in time_zones():
+        faults.append(Fault(path, f"'{cut(name)}' is not an IANA time zone", _zone_fix(name)))
+
+
+def check_country(code: str, path: Path, faults: Faults) -> None:
+    """Check the code of a country, where there is one."""
+    if code and not _COUNTRY(code):
+        fix = "write two capital letters of ISO 3166-1, such as FR"
+        faults.append(Fault(path, f"'{cut(code)}' is not a country code", fix))
+
+
+def cut(text: str) -> str:
+    """A text, or the beginning of a long one."""
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
+@lru_cache(maxsize=1024)
+def _zone_fix(name: str) -> str:
+    close = close_to(name, time_zones())
+    return f"did you mean '{close}'?" if close else "write a name such as Europe/Paris"
+
+
+def close_to(name: str, names: Iterable[str]) -> str | None:
+    """Give the one of some names that somebody who wrote `name` may have meant."""
+    folded = {known.casefold(): known for known in names}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
+    return folded[found[0]] if found else None
