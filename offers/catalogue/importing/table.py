@@ -31,7 +31,7 @@ _FIRST_ROW_RECORD = 2
 _STAND_IN = Offer(
     offer_id="stand-in", title="stand-in", benefit=Benefit(custom="stand-in"), target=Target(everywhere=True)
 )
-_MESSAGES = {"venue": Venue, "zone": Zone, "offer": Offer}
+_DESCRIPTORS = {"venue": Venue.DESCRIPTOR, "zone": Zone.DESCRIPTOR, "offer": Offer.DESCRIPTOR}
 
 Made = Mapping[str, Venue | Zone | Offer]
 """What a row became, by KINDS."""
@@ -86,7 +86,7 @@ def import_table(
         source = _source(table, sections, report, stack)
         compiler = _compiler(report, source, lookups)
         rules = {
-            kind: compiler.message(node, _MESSAGES[kind].DESCRIPTOR, kind) for kind, node in sections.kinds.items()
+            kind: compiler.message(node, _DESCRIPTORS[kind], kind) for kind, node in sections.kinds.items()
         }
         head = Catalog() if sections.catalog is None else _head(sections.catalog, report)
         if report.problems or source is None:
