@@ -89,7 +89,8 @@ def _person(query: Query) -> Iterator[Feature]:
     if math.isnan(query.latitude):
         return
     accuracy = query.sigma_m / SIGMA
-    told = {"title": "the location asked for", "time": _instant(query.time, query.surface.time_zone or "UTC")}
+    time = _instant(query.time, query.surface.time_zone or "UTC")
+    told: dict[str, Any] = {"title": "the location asked for", "time": time}
     if accuracy:
         told["accuracy_m"] = round(accuracy, 1)
         circle = _circle(query.latitude, query.longitude, accuracy)
@@ -176,7 +177,7 @@ def reason_words(reason: Reason, place: Place, query: Query) -> str:  # noqa: C9
         case Why.CUT_OUT:
             return f"cut out by the zone {reason.detail}"
         case Why.UNLIKELY:
-            return f"inside with a probability of only {reason.chance or 0:.2g}"
+            return f"inside with a probability of only {reason.chance or 0:.2g}, and {reason.needed:g} is needed"
         case Why.OVER:
             return f"over since {until}"
         case Why.NOT_BEGUN:

@@ -80,6 +80,8 @@ class Reason:
     """When it begins or opens, or when it was over, in seconds since 1970 UTC; None: never, within 400 days."""
     chance: float | None = None
     """How likely one is inside, for UNLIKELY."""
+    needed: float | None = None
+    """How likely that must be."""
     detail: str = ""
     """The zone for CUT_OUT; "venue", "brand" or "category" for LAYOUT; "window" or "hours" for NOT_REDEEMABLE."""
 
@@ -188,7 +190,7 @@ def _against_place(catalog: Catalog, offer: Offer, place: Place, query: Query, g
         if place.cuts and (chance_inside(whole, query) or 0) >= least:
             yield Reason(Why.CUT_OUT, detail=_cutter(catalog, offer, query))
         elif chance > 0 or gap == 0:
-            yield Reason(Why.UNLIKELY, metres=gap, chance=chance)
+            yield Reason(Why.UNLIKELY, metres=gap, chance=chance, needed=least)
         else:
             yield Reason(Why.OUTSIDE, metres=gap)
 
