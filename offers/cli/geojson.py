@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -233,6 +233,7 @@ def _geometry(piece: Piece) -> Feature:
     return _split(reduce(shapely.symmetric_difference, rings))  # inside is within an odd number of them
 
 
+@lru_cache(maxsize=4_096)  # offers of one venue share its circle
 def _circle(latitude: float, longitude: float, radius_m: float) -> Feature:
     """A circle on the ellipsoid, as the corners of a polygon on its edge."""
     spots = [geodesic(meters=radius_m).destination((latitude, longitude), 360 * n / CORNERS) for n in range(CORNERS)]

@@ -147,7 +147,11 @@ def refusals(offer: Offer, query: Query, channel: str) -> list[str]:
 
 
 def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
-    return best_of(one for place in places_of(catalog, offer) if (one := found_at(catalog, offer, place, query)))
+    return best_of(
+        one
+        for place in places_of(catalog, offer)
+        if (one := found_at(catalog, offer, place, query, chance_inside(place, query)))
+    )
 
 
 def best_of(found: Iterable[Found]) -> Found | None:
@@ -161,10 +165,9 @@ def least_inside(offer: Offer) -> float:
     return target.min_inside_probability if target.HasField("min_inside_probability") else DEFAULT_MIN_INSIDE
 
 
-def found_at(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Found | None:
-    """How an offer qualifies at a place; None if it does not."""
-    target = offer.target
-    chance, away = chance_inside(place, query), math.inf
+def found_at(catalog: Catalog, offer: Offer, place: Place, query: Query, chance: float | None) -> Found | None:
+    """How an offer qualifies at a place, given `chance_inside` there; None if it does not."""
+    target, away = offer.target, math.inf
     least = least_inside(offer)
     if chance is None and target.missing_location <= MissingLocation.MISSING_LOCATION_DENY:
         return None

@@ -1,6 +1,7 @@
 """Explanations: for any catalogue and query they agree with the decision, and leave no place without a reason."""
 
 import math
+from itertools import islice
 
 import pytest
 from geopy.distance import geodesic
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 
 from offers.catalogue.areas import parse
 from offers.decision import reference
-from offers.decision.explain import Why, explain, gap_m
-from offers.decision.reference_places import places_of
+from offers.decision.explain import Why, chance_at, explain, gap_m
+from offers.decision.reference_places import chance_inside, places_of
 from offers.server.convert import query_of
 from tests import strategies
 
@@ -35,6 +36,19 @@ def test_explanation_agrees_with_the_decision(maker: strategies.Maker, size: int
         assert eligible == len(good - held_back)
         assert all(one.reasons for one in verdicts)
         assert all(math.isnan(query.latitude) == (one.gap_m is None) for one in verdicts if one.place.piece)
+
+
+@settings(max_examples=30)
+@given(strategies.makers, strategies.sizes)
+def test_chances_are_those_of_the_reference(maker: strategies.Maker, size: int) -> None:
+    """How likely one is inside a place is exactly what the reference says, however uncertain the location."""
+    catalog = maker.catalog(size)
+    query = query_of(maker.request(catalog), 0)
+    for sigma in (0.0, query.sigma_m, 300.0, 50_000.0):
+        asked = query._replace(sigma_m=sigma)
+        for offer in catalog.offers:
+            for place in islice(places_of(catalog, offer), 5):
+                assert chance_inside(place, asked) == chance_at(place, asked)
 
 
 SQUARE = '{"type": "Polygon", "coordinates": [[[2, 48], [3, 48], [3, 49], [2, 49], [2, 48]]]}'
