@@ -85,9 +85,7 @@ def import_table(
     with ExitStack() as stack:
         source = _source(table, sections, report, stack)
         compiler = _compiler(report, source, lookups)
-        rules = {
-            kind: compiler.message(node, _DESCRIPTORS[kind], kind) for kind, node in sections.kinds.items()
-        }
+        rules = {kind: compiler.message(node, _DESCRIPTORS[kind], kind) for kind, node in sections.kinds.items()}
         head = Catalog() if sections.catalog is None else _head(sections.catalog, report)
         if report.problems or source is None:
             raise CatalogError(report.problems)
