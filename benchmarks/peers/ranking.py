@@ -8,14 +8,14 @@ import numpy as np
 
 from benchmarks.peers.questions import Floats, Integers, Offering, Question
 from benchmarks.synthetic import NOW
-from offers.catalogue.compile import DEFAULT_NEARNESS, DEFAULT_NEARNESS_WITHOUT_DISTANCE, DEFAULT_TIMELINESS
+from offers.catalogue.compile import DEFAULT_NEARNESS, DEFAULT_SHARES, DEFAULT_TIMELINESS
 from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, MEAN_RADIUS_M
 
 HALVED = math.log(0.5)
 """What one more scale of distance (squared) or of time adds to the logarithm of its factor."""
 LEAST_NEARNESS, LEAST_TIMELINESS = math.log(1e-6), math.log(DEFAULT_TIMELINESS.minimum)
 NEARNESS_M, TIMELINESS_S = DEFAULT_NEARNESS.scale, DEFAULT_TIMELINESS.scale
-WITHOUT_DISTANCE = math.log(DEFAULT_NEARNESS_WITHOUT_DISTANCE)
+WITHOUT_DISTANCE = math.log(DEFAULT_SHARES["nearness_without_distance"])
 BEST = 10
 """Offers of an answer."""
 

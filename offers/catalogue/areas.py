@@ -188,16 +188,18 @@ def _ring(value: Any, path: Path, faults: Faults) -> Ring | None:  # noqa: ANN40
     if not isinstance(value, list):
         faults.append(Fault(path, f"{_shown(value)} is not a list of positions", "write [longitude, latitude] pairs"))
         return None
-    for index, position in enumerate(value):
-        if not (isinstance(position, list) and len(position) >= 2 and all(type(n) in _NUMBERS for n in position[:2])):
-            fix = "write [longitude, latitude], two numbers in degrees"
-            faults.append(Fault((*path, index), f"{_shown(position)} is not a position", fix))
-            return None
+    pairs = [position[:2] for position in value if type(position) is list]
+    kinds = {type(number) for pair in pairs for number in pair}
+    if len(pairs) < len(value) or not ({*map(len, pairs)} <= {2} and kinds <= _NUMBERS):
+        index = next(index for index, position in enumerate(value) if not _is_position(position))
+        fix = "write [longitude, latitude], two numbers in degrees"
+        faults.append(Fault((*path, index), f"{_shown(value[index])} is not a position", fix))
+        return None
     if len(value) < 4:
         reason = f"has {len(value)} positions, and a ring needs 4 at least"
         faults.append(Fault(path, reason, "write three corners or more, and the first of them again at the end"))
         return None
-    written = np.array([position[:2] for position in value], np.float64)
+    written = np.array(pairs, np.float64)
     outside = np.flatnonzero(~((np.abs(written[:, 0]) <= 180) & (np.abs(written[:, 1]) <= 90)))
     if len(outside):
         longitude, latitude = written[outside[0]].tolist()
@@ -296,6 +298,10 @@ def _invalid(path: Path, reason: str) -> Fault:
 
 
 _NUMBERS = frozenset({int, float})
+
+
+def _is_position(value: Any) -> bool:  # noqa: ANN401 - JSON
+    return type(value) is list and len(value) >= 2 and all(type(number) in _NUMBERS for number in value[:2])
 
 
 def _without_repeats(ring: Ring) -> Ring:

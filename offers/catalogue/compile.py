@@ -119,9 +119,10 @@ class _Builder:
         column["value"].append(offer.value if offer.HasField("value") else DEFAULT_VALUE)
         column["lever"].append(offer.lever if offer.HasField("lever") else DEFAULT_LEVER)
         column["fallback"].append(offer.fallback)
-        for name in ("brand", "category", "exclusion_group"):
-            text = getattr(offer, name)
-            column[name].append(self._names.setdefault(text, len(self._names)) if text else NO_NAME)
+        names = self._names
+        column["brand"].append(names.setdefault(offer.brand, len(names)))
+        column["category"].append(names.setdefault(offer.category, len(names)))
+        column["exclusion_group"].append(names.setdefault(offer.exclusion_group, len(names)))
         redeem_start, redeem_end = _span(redemption.window) if redemption else (0, NEVER)
         column["redeem_start"].append(redeem_start)
         column["redeem_end"].append(redeem_end)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue import geometry
-from offers.catalogue.snapshot import CENTRE, EVERYWHERE
+from offers.catalogue.snapshot import CELL, CENTRE, EVERYWHERE, ROW
 
 if TYPE_CHECKING:
     from offers.catalogue.layout import Gathered
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 Arrays = dict[str, NDArray[Any]]
 
 
-def lay_grid(gathered: "Gathered", entry: Arrays, offer_order: NDArray[np.int64]) -> tuple[Arrays, NDArray[np.int64]]:
+def lay_grid(
+    gathered: "Gathered", entry: Arrays, extras: NDArray[Any], offer_order: NDArray[np.int64]
+) -> tuple[Arrays, NDArray[np.int64]]:
     """The grid's arrays, and the order of the entries in it: by level, row, column and site; those for everywhere last.
 
     A site is a centre with a reach: the entries of a venue's offers share one, mostly.
     """
     placed = np.flatnonzero(entry["kind"] != EVERYWHERE)
     everywhere = np.flatnonzero(entry["kind"] == EVERYWHERE)
+    is_cut = extras["excluded_first"][entry["extra"][everywhere]] < extras["excluded_last"][entry["extra"][everywhere]]
     place = entry["place"][placed]
     latitude, longitude = positions(gathered, place)
     straight = reaches(entry["radius"][placed], entry["reach"][placed])
@@ -48,6 +51,11 @@ def lay_grid(gathered: "Gathered", entry: Arrays, offer_order: NDArray[np.int64]
     site, cell = np.flatnonzero(new_site), np.flatnonzero(new_cell)
     x, y, z = geometry.earth_centred(*positions(gathered, place[site]))
     centres = np.zeros(len(site), CENTRE)
+    rows, cells = np.zeros(int(row_first[-1]) + 1, ROW), np.zeros(len(cell) + 1, CELL)
+    rows["cell_first"] = csr(np.bincount(row[cell], minlength=int(row_first[-1])))
+    rows["columns"][:-1] = np.concatenate([np.empty(0, np.uint32), *columns])
+    cells["column"][:-1] = column[cell]
+    cells["site_first"] = np.append(np.searchsorted(site, cell), len(site))
     centres["x"], centres["y"], centres["z"], centres["reach"] = x, y, z, straight[site]
     return {
         "centre": centres,
@@ -55,11 +63,10 @@ def lay_grid(gathered: "Gathered", entry: Arrays, offer_order: NDArray[np.int64]
         "level_size": np.array(sizes),
         "level_reach": np.array(level_reach),
         "level_row_first": row_first,
-        "row_columns": np.concatenate([np.empty(0, np.uint32), *columns]),
-        "row_cell_first": csr(np.bincount(row[cell], minlength=int(row_first[-1]))),
-        "cell_column": column[cell],
-        "cell_site_first": np.append(np.searchsorted(site, cell), len(site)),
-    }, np.concatenate([placed[order], everywhere[np.argsort(offer_order[entry["offer"][everywhere]])]])
+        "row": rows,
+        "cell": cells,
+        "standing_first": np.array([len(entry["kind"]) - np.count_nonzero(~is_cut)]),
+    }, np.concatenate([placed[order], everywhere[np.lexsort((offer_order[entry["offer"][everywhere]], ~is_cut))]])
 
 
 def positions(gathered: "Gathered", places: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -69,8 +69,8 @@ def lay_out(gathered: Gathered) -> Arrays:
     count = len(gathered.ids)
     offer_order = np.empty(count, np.int64)
     offer_order[sorted(range(count), key=gathered.ids.__getitem__)] = np.arange(count)
-    grid, entries = lay_grid(gathered, entry, offer_order)
     extras = np.array(gathered.extras, EXTRA)
+    grid, entries = lay_grid(gathered, entry, extras, offer_order)
     entry = {name: values[entries] for name, values in entry.items()}
 
     # Offers take the order in which the sorted entries first name them.

@@ -126,7 +126,7 @@ def check_labels(labels: Mapping[str, str], path: Path, faults: Faults) -> None:
     """Check the labels of a venue or a selector."""
     if len(labels) > MAX_LABELS:
         faults.append(Fault(path, f"has {len(labels)} keys", f"write at most {MAX_LABELS}"))
-    for key, value in labels.items():
+    for key, value in sorted(labels.items()):  # the order of a protobuf map is any
         if not (0 < len(key) <= MAX_LABEL_KEY and key.isprintable()):
             reason = f"{key[:MAX_LABEL_KEY]!r} is not a key"
             faults.append(Fault(path, reason, f"write 1 to {MAX_LABEL_KEY} printable characters"))
@@ -142,7 +142,7 @@ def check_selectors(selectors: Sequence[VenueSelector], path: Path, faults: Faul
         if not selector.labels:
             faults.append(Fault(here, "missing", "write what the venues are labelled with, such as {cuisine: ramen}"))
         check_labels(selector.labels, here, faults)
-        for key, value in selector.labels.items():
+        for key, value in sorted(selector.labels.items()):
             if not values_of(value):
                 fix = "write the value looked for, or several separated by semicolons"
                 faults.append(Fault((*here, key), "has no value, so that no venue matches", fix))

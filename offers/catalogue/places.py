@@ -93,12 +93,11 @@ class Places:
 
     def of(self, target: Target) -> Iterable[Place]:
         """The places of a target: around venues first, then circles, areas and zones; or everywhere."""
-        excluded = tuple(sorted(set(target.excluded_zone_ids[:]))) if target.excluded_zone_ids else ()
-        if target.venue_ids and not (target.venue_selectors or target.HasField("radius_m") or excluded):
-            around = self._around
-            places = [around[self._numbers[venue_id]] for venue_id in target.venue_ids[:]]
-            return places + list(self._others(target, excluded))
-        return self._all(target, excluded)
+        given = target.ListFields()
+        if len(given) == 1 and given[0][0].number == Target.VENUE_IDS_FIELD_NUMBER:  # as most are
+            around, numbers = self._around, self._numbers
+            return [around[numbers[venue_id]] for venue_id in dict.fromkeys(target.venue_ids[:])]
+        return self._all(target, tuple(sorted(set(target.excluded_zone_ids[:]))))
 
     def _all(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
         cuts = self._cuts(excluded)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -129,6 +129,12 @@ SHAPE = np.dtype(
 
 VERTEX = np.dtype([("longitude", "f8"), ("latitude", "f8")])
 
+ROW = np.dtype([("cell_first", "i4"), ("columns", "i4")])
+"""Where a row's cells begin, and how many columns it has around the earth."""
+
+CELL = np.dtype([("column", "i4"), ("site_first", "i4")])
+"""Where a cell is in its row, and where its sites begin. Empty cells are left out."""
+
 COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "offer": OFFER,
     "wire": "u1",  # the fields of offers.v1.Proposition that never change, serialised, offer by offer
@@ -140,6 +146,7 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "entry": ENTRY,
     "extra": EXTRA,
     "excluded": EXCLUDED,
+    "standing_first": "i4",  # one number: the first of the entries shown everywhere out of which nothing is cut
     "unplaced": "i4",  # entries in the grid that may be shown without a location
     "widest_fringe": "f8",  # one number: the largest fringe of all
     # Venue ids, UTF-8.
@@ -148,11 +155,9 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     # The grid: per level of cell size, rows of equal height with columns fewer towards the poles.
     "level_size": "f8",  # metres: no entry of the level reaches farther
     "level_reach": "f8",  # the farthest any entry of the level reaches, straight-line metres
-    "level_row_first": "i4",  # CSR over row_*
-    "row_columns": "i4",  # columns the row has around the earth
-    "row_cell_first": "i4",  # CSR over cell_*
-    "cell_column": "i4",  # sorted within a row
-    "cell_site_first": "i4",  # CSR over sites
+    "level_row_first": "i4",  # CSR over rows
+    "row": ROW,  # and one more, where the last one's cells end
+    "cell": CELL,  # by column within a row; and one more, where the last one's sites end
     # Per schedule.
     "schedule_weekly": "u1",  # 1: its parts say all; 0: it has none here, see decision/hours.py
     "schedule_part_first": "i4",  # CSR over part_*

@@ -187,7 +187,7 @@ def _event(event: str, day: int, place: tuple[float, ...], clock: Clock) -> int:
 
     The day is the one around the noon that the place's wall clock calls so. Where the sun does not rise, it rises and
     sets at noon; where it does not set, at the midnights before and after. To a minute or two, between the polar
-    circles (U.S. Naval Observatory's approximation).
+    circles (the sunrise equation, with the sun's declination at noon).
     """
     latitude, longitude = place
     evening, middle = event in EVENTS[2:], day * _DAY_S + _DAY_S // 2

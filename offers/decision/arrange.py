@@ -14,6 +14,7 @@ from offers.decision.records import (
     Layout,
     Outcome,
     Scratch,
+    Standing,
     Table,
     Terms,
     chosen_of,
@@ -26,33 +27,57 @@ from offers.decision.records import (
     strategies_of,
     u1,
 )
-from offers.decision.score import ground_distance, log_location, log_nearness, log_reachability, log_timeliness
+from offers.decision.score import (
+    ground_distance,
+    log_location,
+    log_nearness,
+    log_reachability,
+    log_timeliness,
+    score_one,
+)
 
+NO_ROOM = -2
+"""In place of a count: more candidates than the scratch has room for."""
+ROUNDING = 1e-9
+"""A bound and a score that differ by less may be in either order."""
 LINE_BYTES = 64
 """A line of the processor's cache."""
 
 
 @njit(error_model="numpy")
 def arrange(
-    columns: Table, hours: Table, scratch: Table, terms: Table, strategy_number: int, seed: int, seeded: int,
-    kept: int, time: int,
+    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, strategy_number: int, seed: int,
+    seeded: int, kept: int, time: int,
 ) -> int:  # fmt: skip
-    """Choose the best candidates and write all an answer says of them. Returns how many.
+    """Choose the best candidates and write all an answer says of them. Returns how many, or NO_ROOM.
 
+    Those shown everywhere become candidates one by one, as long as they may be better than the best of the others.
     Schedules of unknown state are listed: look them up and begin again.
     """
     candidate, heap, chosen = i4(scratch, Scratch.candidate), i4(scratch, Scratch.heap), chosen_of(scratch)
-    entries, layout = entries_of(columns), i4(terms, Terms.layout)
+    entries, layout, outcome = entries_of(columns), i4(terms, Terms.layout), f8(scratch, Scratch.outcome)
+    coming, last = int(outcome[Outcome.standing_begin]), int(outcome[Outcome.standing_end])
     for index in range(kept):
         heap[index] = index
     for place in range(kept // 2 - 1, -1, -1):
         _sink(columns, scratch, seed, seeded, place, kept)
-    count = 0
-    while kept > 0 and count < layout[Layout.most]:
+    count, size = 0, kept
+    while count < layout[Layout.most]:
+        while coming < last and (size == 0 or _may_lead(columns, standing, scratch, coming, heap[0], seeded)):
+            if kept == len(candidate):
+                outcome[Outcome.found] = kept
+                return NO_ROOM
+            _call_up(standing, scratch, coming, kept)
+            score_one(columns, scratch, strategy_number, kept, time)
+            heap[size] = kept
+            _rise(columns, scratch, seed, seeded, size)
+            kept, size, coming = kept + 1, size + 1, coming + 1
+        if size == 0:
+            break
         index = heap[0]
-        kept -= 1
-        heap[0] = heap[kept]
-        _sink(columns, scratch, seed, seeded, 0, kept)
+        size -= 1
+        heap[0] = heap[size]
+        _sink(columns, scratch, seed, seeded, 0, size)
         entry = entries[candidate[index]]
         if _fits(columns, chosen, count, entry.venue, offers_of(columns)[entry.offer], layout):
             chosen[count].index, chosen[count].entry = index, candidate[index]
@@ -60,8 +85,40 @@ def arrange(
     unknowns = 0
     for place in range(count):
         unknowns = _tell(columns, hours, scratch, strategy_number, place, time, unknowns)
-    f8(scratch, Scratch.outcome)[Outcome.unknown] = unknowns
+    outcome[Outcome.unknown] = unknowns
     return count
+
+
+@njit(error_model="numpy")
+def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best: int, seeded: int) -> bool:
+    """Whether an offer shown everywhere may come before the best candidate."""
+    bound, score = f8(standing, Standing.bound)[coming], f8(scratch, Scratch.log_score)[best]
+    if abs(bound - score) > ROUNDING:
+        return bound > score
+    entries = entries_of(columns)
+    ours = entries[i4(standing, Standing.entry)[coming]].order
+    return seeded != 0 or bound != score or ours < entries[i4(scratch, Scratch.candidate)[best]].order
+
+
+@njit(error_model="numpy")
+def _call_up(standing: Table, scratch: Table, coming: int, index: int) -> None:
+    """Make an offer shown everywhere a candidate."""
+    i4(scratch, Scratch.candidate)[index] = i4(standing, Standing.entry)[coming]
+    f8(scratch, Scratch.straight)[index] = math.inf
+    i8(scratch, Scratch.until)[index] = i8(standing, Standing.until)[coming]
+    f8(scratch, Scratch.chance)[index] = 1.0
+    u1(scratch, Scratch.flags)[index] = u1(standing, Standing.flags)[coming]
+
+
+@njit(error_model="numpy")
+def _rise(columns: Table, scratch: Table, seed: int, seeded: int, place: int) -> None:
+    """Let the candidate at a place of the heap rise until none above it is worse."""
+    heap = i4(scratch, Scratch.heap)
+    rising = heap[place]
+    while place > 0 and _is_better(columns, scratch, seed, seeded, rising, heap[(place - 1) // 2]):
+        heap[place] = heap[(place - 1) // 2]
+        place = (place - 1) // 2
+    heap[place] = rising
 
 
 @njit(error_model="numpy")
@@ -146,15 +203,11 @@ def _tell(
         if now == UNKNOWN and unknowns < len(unknown):
             unknown[unknowns] = entry.redeem_schedule
             unknowns += 1
-    logs, values = one.logs, one.values
+    logs = one.logs
     logs[0] = log_nearness(strategy, entry.kind, straight)
     logs[1] = log_timeliness(strategy, until, flags, time)
     logs[2], logs[3] = entry.log_value, entry.log_lever
     logs[4], logs[5] = log_location(strategy, chance, flags), log_reachability(strategy, flags)
-    for factor in range(len(logs)):
-        values[factor] = math.exp(logs[factor])
-        logs[factor] *= strategy.weights[factor]
-    values[2], values[3] = offer.value, offer.lever
     one.log_score = f8(scratch, Scratch.log_score)[index]
     one.distance_m = ground_distance(straight) if entry.kind == AROUND_POINT and straight < math.inf else -1.0
     one.until, one.flags, one.redeemable = until, flags, redeemable

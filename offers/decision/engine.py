@@ -10,6 +10,8 @@
 Time and seed are arguments: the same snapshot and query give the same decision.
 """
 
+import contextlib
+from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,12 +22,13 @@ from numpy.typing import NDArray
 
 from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import Snapshot
-from offers.decision.arrange import arrange
+from offers.decision.arrange import NO_ROOM, arrange
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
-from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, Table, Terms, f8, i4
+from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, StandingFact, Table, Terms, f8, i4
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
 from offers.decision.screen import screen
+from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
 from offers.model.query import MAX_OFFERS, Query, Surface
@@ -34,9 +37,11 @@ SURFACES_KEPT = 4096
 """Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
 _HALF = 2**63
 
-LOOK_UP, NO_ROOM = -1, -2
-"""In place of a count: schedules of unknown state must be looked up, or more candidates are within reach than the
-scratch has room for; then decide again."""
+STANDING_BYTES = 32 << 20
+"""Memory for the offers shown everywhere, as worked out for surfaces and minutes; some of them at least."""
+
+LOOK_UP = -1
+"""In place of a count: schedules of unknown state must be looked up; then decide again."""
 
 
 class Placing(NamedTuple):
@@ -57,9 +62,19 @@ class Resolved(NamedTuple):
     """Of Terms."""
 
 
+class StandingAt(NamedTuple):
+    """The offers shown everywhere that may be shown to a surface over a span of time."""
+
+    record: Record
+    """Of Standing."""
+    begin: int
+    """Seconds between which that holds."""
+    end: int
+
+
 @njit(cache=True)
 def decide(  # noqa: PLR0913, PLR0917 - what a decision depends on
-    columns: Table, hours: Table, scratch: Table, terms: Table, strategy: int,
+    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, strategy: int,
     latitude: float, longitude: float, sigma: float, growth: float, time: int, seed: int, seeded: int,
 ) -> int:  # fmt: skip
     """Write the offers of a decision into the scratch; returns how many, or LOOK_UP or NO_ROOM."""
@@ -69,12 +84,11 @@ def decide(  # noqa: PLR0913, PLR0917 - what a decision depends on
     outcome[Outcome.found] = found
     if found > len(i4(scratch, Scratch.candidate)):
         return NO_ROOM
-    kept = screen(columns, hours, scratch, terms, found, latitude, longitude, sigma, growth, time)
-    outcome[Outcome.eligible] = kept
+    kept = screen(columns, hours, standing, scratch, terms, found, latitude, longitude, sigma, growth, time)
     if outcome[Outcome.unknown]:
         return LOOK_UP
     score(columns, scratch, strategy, kept, time)
-    count = arrange(columns, hours, scratch, terms, strategy, seed, seeded, kept, time)
+    count = arrange(columns, hours, standing, scratch, terms, strategy, seed, seeded, kept, time)
     return LOOK_UP if outcome[Outcome.unknown] else count
 
 
@@ -113,10 +127,35 @@ class Engine:
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
         self.chains = int(meta["chains"])
+        self._everywhere = len(snapshot.columns["entry"]) - int(snapshot.columns["standing_first"][0])
+        self._standing: OrderedDict[tuple[int, Record, int, str], StandingAt] = OrderedDict()
 
     def hours(self, query: Query) -> HoursAt:
         """The states of all schedules at a query's time."""
         return self._hours.at(query.time, query.surface.time_zone)
+
+    def standing(self, query: Query) -> StandingAt:
+        """The offers shown everywhere that may be shown at a query's time, to its surface."""
+        strategy, terms = self.resolve(query.surface)
+        hours, time = self.hours(query), query.time
+        key = strategy, terms, hours.begin, hours.time_zone
+        known = self._standing.get(key)
+        if known is None or not known.begin <= time < known.end:
+            known = self._standing[key] = self._stand(query, strategy, terms, hours)
+        with contextlib.suppress(KeyError):  # another thread may have let it go
+            self._standing.move_to_end(key)
+            while len(self._standing) > max(8, STANDING_BYTES // (32 * self._everywhere + 512)):
+                self._standing.popitem(last=False)
+        return known
+
+    def _stand(self, query: Query, strategy: int, terms: Record, hours: HoursAt) -> StandingAt:
+        filled, unknown = standing_record(self._everywhere), np.empty(self._everywhere * 2, np.int32)
+        tables = self.columns.table, hours.record.table, terms.table
+        while unknowns := stand(*tables, strategy, query.time, hours.end, filled.table, unknown):
+            numbers = unknown[:unknowns].tolist()
+            self._hours.look_up(hours.record, numbers, query.time, query.surface.time_zone)
+        end = int(filled.arrays["facts"][StandingFact.change])
+        return StandingAt(sorted_record(self.columns, filled), query.time, min(end, hours.end))
 
     def roll(self, now: int, seconds: float = SLICE_S) -> bool:
         """Bring what is worked out ahead up to date: see `HoursBook.roll`."""
@@ -126,16 +165,16 @@ class Engine:
         """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement."""
         surface, time, latitude, longitude, seed, _, sigma, growth = query
         strategy, terms = self.resolve(surface)
-        hours = self.hours(query).record
+        hours, standing = self.hours(query).record, self.standing(query).record
         signed = seed if seed < _HALF else seed - 2 * _HALF
         if pad.chains < self.chains:
             pad.fit(pad.candidates, self.chains)
         while True:
             count = decide(
-                self.columns.table, hours.table, pad.table, terms.table, strategy,
+                self.columns.table, hours.table, standing.table, pad.table, terms.table, strategy,
                 latitude, longitude, sigma, growth, time, signed, seed >= 0,
             )  # fmt: skip
-            refresh_after, refresh_distance_m, unknown, found, eligible = pad.arrays["outcome"].tolist()  # as Outcome
+            refresh_after, refresh_distance_m, unknown, found, eligible, *_ = pad.arrays["outcome"].tolist()
             if count == NO_ROOM:
                 pad.fit(2 * int(found), pad.chains)
             elif count == LOOK_UP:

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from offers.catalogue.snapshot import CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, SHAPE, STRATEGY, VERTEX
+from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, ROW, SHAPE, STRATEGY, VERTEX
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
@@ -89,6 +89,32 @@ class Layout(IntEnum):
     per_category = 3
 
 
+class Standing(IntEnum):
+    """Places of the arrays that tell which offers shown everywhere may be shown: proper ones first, then fallbacks."""
+
+    entry = 0
+    """i4."""
+    bound = 1
+    """f8: the most its score's logarithm can be; falling."""
+    until = 2
+    """i8: second at which it ends."""
+    flags = 3
+    """u1: IN_DAYPART and so on."""
+    facts = 4
+    """i8: see StandingFact."""
+
+
+class StandingFact(IntEnum):
+    """Places of what is to be known of all of them."""
+
+    found = 0
+    """How many there are."""
+    proper = 1
+    """How many of them are no fallbacks."""
+    change = 2
+    """Second until which this holds."""
+
+
 class Outcome(IntEnum):
     """Places of what the stages find out beside the offers."""
 
@@ -102,6 +128,9 @@ class Outcome(IntEnum):
     """Candidates within reach."""
     eligible = 4
     """Distinct offers that qualify."""
+    standing_begin = 5
+    """Which of the offers shown everywhere are among them."""
+    standing_end = 6
 
 
 CHOSEN = np.dtype(
@@ -111,8 +140,7 @@ CHOSEN = np.dtype(
         ("log_score", "f8"),
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
-        ("values", "f8", (6,)),  # nearness, timeliness, value, lever, location, reachability
-        ("logs", "f8", (6,)),  # their weighted logarithms
+        ("logs", "f8", (6,)),  # of nearness, timeliness, value, lever, location, reachability
         ("flags", "u1"),
         ("redeemable", "u1"),
     ],
@@ -129,7 +157,7 @@ preferred dayparts; over before one can be there."""
 class Record:
     """Arrays and the table by which compiled loops reach them. Keeps the arrays alive."""
 
-    __slots__ = ("_table", "arrays", "table")
+    __slots__ = ("_table", "arrays", "size", "table")
 
     def __init__(self, places: type[IntEnum], arrays: Mapping[str, NDArray[Any]]) -> None:
         self.arrays = {place.name: np.ascontiguousarray(arrays[place.name]) for place in places}
@@ -137,6 +165,8 @@ class Record:
             [number for array in self.arrays.values() for number in (array.ctypes.data, len(array))], np.int64
         )
         self.table: Table = self._table.ctypes.data
+        self.size = sum(array.nbytes for array in self.arrays.values())
+        """Bytes."""
 
 
 class Scratchpad:
@@ -215,7 +245,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _EXCLUDED, _SHAPE, _VERTEX = EXTRA, EXCLUDED, SHAPE, VERTEX
+_EXTRA, _EXCLUDED, _SHAPE, _VERTEX, _ROW, _CELL = EXTRA, EXCLUDED, SHAPE, VERTEX, ROW, CELL
 
 
 @njit
@@ -309,3 +339,17 @@ def vertices_of(table: Table) -> NDArray[np.void]:
     """The vertices of a snapshot's shapes."""
     place = Column.shape_vertex
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VERTEX)
+
+
+@njit
+def rows_of(table: Table) -> NDArray[np.void]:
+    """The grid's rows of a snapshot's columns."""
+    place = Column.row
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ROW)
+
+
+@njit
+def cells_of(table: Table) -> NDArray[np.void]:
+    """The grid's cells of a snapshot's columns."""
+    place = Column.cell
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CELL)

@@ -41,7 +41,7 @@ def located(
         depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
         inside, clear = _part(columns, depth, extra.shape, latitude, longitude, cap)
         if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
-            return _in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
+            return in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
     cut_out, beyond = False, 0.0
     for place in range(extra.excluded_first, extra.excluded_last):
         cut = excluded_of(columns)[place]
@@ -69,8 +69,10 @@ def located(
 
 
 @njit(error_model="numpy")
-def _in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: float) -> tuple[float, float, float]:
-    """The same for a circle alone and an uncertain location, `depth` metres inside its edge."""
+def in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: float) -> tuple[float, float, float]:
+    """The same for a circle alone and an uncertain location, `depth` straight-line metres inside its edge."""
+    if depth > CERTAIN * sigma:
+        return 1.0, depth - extra.depth * sigma, extra.depth * growth
     chance = probability_in_circle(reach - depth, reach, sigma)
     if chance >= extra.min_inside:
         slack, away = depth - extra.depth * sigma, extra.depth

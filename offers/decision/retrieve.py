@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.geometry import LEAST_RADIUS_M
-from offers.catalogue.snapshot import ENTRY
+from offers.catalogue.snapshot import CELL, CENTRE, ENTRY, ROW
 from offers.decision.location import earth_centred
 from offers.decision.records import (
     Column,
@@ -18,11 +18,13 @@ from offers.decision.records import (
     Scratch,
     Table,
     Terms,
+    cells_of,
     centres_of,
     entries_of,
     f8,
     fetch_ahead,
     i4,
+    rows_of,
     u1,
 )
 from offers.decision.region import NOWHERE
@@ -33,7 +35,9 @@ FEW = 48
 """Where a level has fewer sites than this around, the search goes on farther: that costs little, and the answer can
 promise more."""
 HALF_TURN = math.pi / 2
-ENTRY_BYTES = ENTRY.itemsize
+ROW_BYTES, CELL_BYTES, CENTRE_BYTES, ENTRY_BYTES = ROW.itemsize, CELL.itemsize, CENTRE.itemsize, ENTRY.itemsize
+_MOST_ROWS = 8
+"""Rows of a level that are fetched ahead."""
 
 
 @njit(error_model="numpy")
@@ -51,38 +55,101 @@ def retrieve(
     room, found, margin = len(candidate), 0, math.inf
     if latitude == latitude:  # noqa: PLR0124 - not NaN
         sizes = f8(columns, Column.level_size)
+        _fetch(columns, latitude, longitude, widening)
         for level in range(len(sizes)):
             begin, beyond = found, BEYOND_M
             while True:
                 found, near, seen = _search(
-                    columns,
-                    scratch,
-                    terms,
-                    level,
-                    latitude,
-                    longitude,
-                    widening,
-                    beyond,
-                    min(margin, beyond),
-                    begin,
-                    time,
-                )
-                if seen > FEW or beyond > 8 * sizes[level] or found > room:
+                    columns, scratch, terms, level, latitude, longitude, widening, beyond, margin, begin, time
+                )  # fmt: skip
+                if near < beyond or seen > FEW or beyond > 8 * sizes[level] or found > room:
                     break
                 beyond *= 4
-            margin = min(margin, near)
+            margin = near
     else:
         unplaced = i4(columns, Column.unplaced)
         for place in range(len(unplaced)):
             if found < room:
                 candidate[found], sites[found], straight[found] = unplaced[place], NOWHERE, math.inf
             found += 1
-    for entry in range(first[len(first) - 1], len(entries_of(columns))):  # everywhere
+    for entry in range(first[len(first) - 1], i4(columns, Column.standing_first)[0]):  # everywhere but in some zones
         if found < room:
             candidate[found], sites[found], straight[found] = entry, NOWHERE, math.inf
         found += 1
     f8(scratch, Scratch.outcome)[Outcome.refresh_distance] = margin
     return found
+
+
+@njit(error_model="numpy")
+def _fetch(columns: Table, latitude: float, longitude: float, widening: float) -> None:
+    """Have what the first search of every level reads on its way from memory, all at once instead of one by one."""
+    rows, cells = rows_of(columns), cells_of(columns)
+    levels = len(f8(columns, Column.level_size))
+    for level in range(levels):
+        low, _, _ = _window(columns, level, latitude, widening + BEYOND_M)
+        fetch_ahead(columns, Column.row, low * ROW_BYTES)
+    for level in range(levels):
+        low, high, _ = _window(columns, level, latitude, widening + BEYOND_M)
+        for row in range(low, min(high + 1, low + _MOST_ROWS)):
+            middle = (np.int64(rows[row].cell_first) + np.int64(rows[row + 1].cell_first)) // 2
+            fetch_ahead(columns, Column.cell, middle * CELL_BYTES)
+    for level in range(levels):
+        low, high, spread = _window(columns, level, latitude, widening + BEYOND_M)
+        for row in range(low, min(high + 1, low + _MOST_ROWS)):
+            west, _ = _columns(rows[row].columns, longitude, spread)
+            begin, end = _between(columns, row, max(west, 0), rows[row].columns)
+            if begin < end:
+                fetch_ahead(columns, Column.centre, np.int64(cells[begin].site_first) * CENTRE_BYTES)
+
+
+@njit(error_model="numpy")
+def _window(columns: Table, level: int, latitude: float, beyond: float) -> tuple[int, int, float]:
+    """The first and last row of a level within its reach and `beyond` metres more, and how far that is in longitude.
+
+    In radians; half a turn or more is all around.
+    """
+    # A way on the sphere of least radius is never longer than on the ellipsoid, so what is within these straight-line
+    # metres is within this angle on it.
+    width = f8(columns, Column.level_reach)[level] + beyond
+    angle = 2 * math.asin(min(1.0, width / (2 * LEAST_RADIUS_M)))
+    height = f8(columns, Column.level_size)[level] / LEAST_RADIUS_M
+    phi = math.radians(latitude) + HALF_TURN
+    first_row = i4(columns, Column.level_row_first)[level]
+    rows = i4(columns, Column.level_row_first)[level + 1] - first_row
+    low = min(int(max(phi - angle, 0.0) / height), rows - 1)
+    high = min(int((phi + angle) / height), rows - 1)
+    if phi - angle <= 0.0 or phi + angle >= math.pi:  # around a pole
+        return first_row + low, first_row + high, math.pi
+    return first_row + low, first_row + high, math.asin(min(1.0, math.sin(angle) / math.sin(phi)))
+
+
+@njit(error_model="numpy")
+def _columns(count: int, longitude: float, spread: float) -> tuple[int, int]:
+    """The first and last of a row's columns within so many radians; under 0 or over the last: beyond ±180 degrees."""
+    turn = math.radians((longitude if longitude < 180.0 else longitude - 360.0) + 180.0)
+    west = math.floor((turn - spread) / (2 * math.pi) * count)
+    east = math.floor((turn + spread) / (2 * math.pi) * count)
+    if spread >= math.pi or east - west + 1 >= count:
+        return 0, count - 1
+    return west, east
+
+
+@njit(error_model="numpy")
+def _between(columns: Table, row: int, start: int, stop: int) -> tuple[int, int]:
+    """Where the cells of a row from column `start` to `stop` begin and end."""
+    cells, rows = cells_of(columns), rows_of(columns)
+    low, high = np.int64(rows[row].cell_first), np.int64(rows[row + 1].cell_first)
+    end = high
+    while low < high:
+        middle = (low + high) // 2
+        if cells[middle].column < start:
+            low = middle + 1
+        else:
+            high = middle
+    last = low
+    while last < end and cells[last].column <= stop:
+        last += 1
+    return low, last
 
 
 @njit(error_model="numpy")
@@ -92,38 +159,16 @@ def _search(
 ) -> tuple[int, float, int]:  # fmt: skip
     """Search a level's cells for what is within reach, `beyond` metres farther than that may be.
 
-    Writes the candidates from place `found` on. Returns how many there are then, the lesser of `margin` and the metres
-    to what is out of reach, and how many sites were looked at.
+    Writes the candidates from place `found` on. Returns how many there are then, the least of `margin`, `beyond` and
+    the metres to what is out of reach, and how many sites were looked at.
     """
-    candidate, sites = i4(scratch, Scratch.candidate), i4(scratch, Scratch.site)
-    straight = f8(scratch, Scratch.straight)
-    centres, entry_first = centres_of(columns), i4(columns, Column.site_entry_first)
-    row_cell_first, row_columns = i4(columns, Column.row_cell_first), i4(columns, Column.row_columns)
-    cell_column, cell_first = i4(columns, Column.cell_column), i4(columns, Column.cell_site_first)
-    room, seen = len(candidate), 0
+    rows, cells = rows_of(columns), cells_of(columns)
+    margin, seen = min(margin, beyond), 0
+    low, high, spread = _window(columns, level, latitude, widening + beyond)
     x, y, z = earth_centred(latitude, longitude)
-    # A way on the sphere of least radius is never longer than on the ellipsoid, so what is within these straight-line
-    # metres is within this angle on it.
-    width = f8(columns, Column.level_reach)[level] + widening + beyond
-    angle = 2 * math.asin(min(1.0, width / (2 * LEAST_RADIUS_M)))
-    height = f8(columns, Column.level_size)[level] / LEAST_RADIUS_M
-    phi = math.radians(latitude) + HALF_TURN
-    first_row = i4(columns, Column.level_row_first)[level]
-    rows = i4(columns, Column.level_row_first)[level + 1] - first_row
-    low = min(int(max(phi - angle, 0.0) / height), rows - 1)
-    high = min(int((phi + angle) / height), rows - 1)
-    whole = phi - angle <= 0.0 or phi + angle >= math.pi  # around a pole
-    spread = math.pi if whole else math.asin(min(1.0, math.sin(angle) / math.sin(phi)))
-    turn = math.radians((longitude if longitude < 180.0 else longitude - 360.0) + 180.0)
-    for row in range(first_row + low, first_row + high + 1):
-        begin, end = row_cell_first[row], row_cell_first[row + 1]
-        if begin == end:
-            continue
-        count = row_columns[row]
-        west = math.floor((turn - spread) / (2 * math.pi) * count)
-        east = math.floor((turn + spread) / (2 * math.pi) * count)
-        if whole or east - west + 1 >= count:
-            west, east = 0, count - 1
+    for row in range(low, high + 1):
+        count = rows[row].columns
+        west, east = _columns(count, longitude, spread)
         for run in range(2):  # the columns may wrap around the earth
             if run == 0:
                 start, stop = max(west, 0), min(east, count - 1)
@@ -133,40 +178,40 @@ def _search(
                 start, stop = 0, east - count
             else:
                 break
-            cell = _lower_bound(cell_column, begin, end, start)
-            last = cell
-            while last < end and cell_column[last] <= stop:
-                last += 1
-            for site in range(cell_first[cell], cell_first[last]):
-                seen += 1
-                centre = centres[site]
-                dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
-                squared = dx * dx + dy * dy + dz * dz
-                reach = centre.reach + widening
-                if squared <= reach * reach:
-                    for entry in range(entry_first[site], entry_first[site + 1]):
-                        if found < room:
-                            candidate[found], sites[found], straight[found] = entry, site, squared
-                            fetch_ahead(columns, Column.entry, entry * ENTRY_BYTES)
-                        found += 1
-                elif squared < (reach + margin) * (reach + margin):
-                    for entry in range(entry_first[site], entry_first[site + 1]):
-                        if _may_ever(entries_of(columns)[entry], terms, time):
-                            margin = math.sqrt(squared) - reach
-                            break
+            begin, end = _between(columns, row, start, stop)
+            if begin < end:
+                first, last = np.int64(cells[begin].site_first), np.int64(cells[end].site_first)
+                found, margin = _scan(columns, scratch, terms, first, last, x, y, z, widening, margin, found, time)
+                seen += last - first
     return found, margin, seen
 
 
 @njit(error_model="numpy")
-def _lower_bound(values: np.ndarray, low: int, high: int, wanted: int) -> int:
-    """The first place from `low` on, at most `high`, whose value is not under the wanted one."""
-    while low < high:
-        middle = (low + high) // 2
-        if values[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _scan(
+    columns: Table, scratch: Table, terms: Table, first: int, last: int, x: float, y: float, z: float,
+    widening: float, margin: float, found: int, time: int,
+) -> tuple[int, float]:  # fmt: skip
+    """Look at sites that stand side by side; as `_search`."""
+    candidate, sites = i4(scratch, Scratch.candidate), i4(scratch, Scratch.site)
+    straight, room = f8(scratch, Scratch.straight), len(candidate)
+    centres, entry_first = centres_of(columns), i4(columns, Column.site_entry_first)
+    for site in range(first, last):
+        centre = centres[site]
+        dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
+        squared = dx * dx + dy * dy + dz * dz
+        reach = centre.reach + widening
+        if squared <= reach * reach:
+            for entry in range(entry_first[site], entry_first[site + 1]):
+                if found < room:
+                    candidate[found], sites[found], straight[found] = entry, site, squared
+                    fetch_ahead(columns, Column.entry, entry * ENTRY_BYTES)
+                found += 1
+        elif squared < (reach + margin) * (reach + margin):
+            for entry in range(entry_first[site], entry_first[site + 1]):
+                if _may_ever(entries_of(columns)[entry], terms, time):
+                    margin = math.sqrt(squared) - reach
+                    break
+    return found, margin
 
 
 @njit(error_model="numpy")

@@ -103,19 +103,21 @@ def log_reachability(strategy: np.void, flags: int) -> float:
 @njit(error_model="numpy")
 def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time: int) -> None:
     """Write the logarithm of each candidate's score."""
-    candidate, flags = i4(scratch, Scratch.candidate), u1(scratch, Scratch.flags)
-    straight, until, chance = f8(scratch, Scratch.straight), i8(scratch, Scratch.until), f8(scratch, Scratch.chance)
-    log_score = f8(scratch, Scratch.log_score)
-    entries = entries_of(columns)
-    strategy = strategies_of(columns)[strategy_number]
-    weights = strategy.weights
     for index in range(kept):
-        entry = entries[candidate[index]]
-        log_score[index] = (
-            weights[0] * log_nearness(strategy, entry.kind, straight[index])
-            + weights[1] * log_timeliness(strategy, until[index], flags[index], time)
-            + weights[2] * entry.log_value
-            + weights[3] * entry.log_lever
-            + weights[4] * log_location(strategy, chance[index], flags[index])
-            + weights[5] * log_reachability(strategy, flags[index])
-        )
+        score_one(columns, scratch, strategy_number, index, time)
+
+
+@njit(error_model="numpy")
+def score_one(columns: Table, scratch: Table, strategy_number: int, index: int, time: int) -> None:
+    """Write the logarithm of a candidate's score."""
+    entry = entries_of(columns)[i4(scratch, Scratch.candidate)[index]]
+    strategy = strategies_of(columns)[strategy_number]
+    weights, flags = strategy.weights, u1(scratch, Scratch.flags)[index]
+    f8(scratch, Scratch.log_score)[index] = (
+        weights[0] * log_nearness(strategy, entry.kind, f8(scratch, Scratch.straight)[index])
+        + weights[1] * log_timeliness(strategy, i8(scratch, Scratch.until)[index], flags, time)
+        + weights[2] * entry.log_value
+        + weights[3] * entry.log_lever
+        + weights[4] * log_location(strategy, f8(scratch, Scratch.chance)[index], flags)
+        + weights[5] * log_reachability(strategy, flags)
+    )

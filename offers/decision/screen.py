@@ -30,6 +30,8 @@ from offers.decision.records import (
     Hours,
     Outcome,
     Scratch,
+    Standing,
+    StandingFact,
     Table,
     Terms,
     centres_of,
@@ -42,7 +44,7 @@ from offers.decision.records import (
     u1,
     u4,
 )
-from offers.decision.region import NOWHERE, located
+from offers.decision.region import NOWHERE, in_circle, located
 from offers.decision.score import ground_distance
 from offers.v1.offer_pb2 import MissingLocation, ReachableBeforeEnd
 
@@ -62,8 +64,8 @@ _DROP, _RANK_DOWN = (
 
 @njit(error_model="numpy")
 def screen(
-    columns: Table, hours: Table, scratch: Table, terms: Table, found: int, latitude: float, longitude: float,
-    sigma: float, growth: float, time: int,
+    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, found: int,
+    latitude: float, longitude: float, sigma: float, growth: float, time: int,
 ) -> int:  # fmt: skip
     """Keep the candidates that may be shown: their terms, windows, place, opening hours and reach.
 
@@ -104,7 +106,13 @@ def screen(
                     if inner < 0.0 or straight[index] > inner * inner:
                         margin = max(reach - math.sqrt(straight[index]), 0.0)
             elif site != NOWHERE or extra.excluded_first < extra.excluded_last:
-                likely, slack, loss = located(columns, entry.extra, site, latitude, longitude, sigma, growth, margin)
+                if entry.extra == 0:
+                    reach = centres[site].reach
+                    likely, slack, loss = in_circle(extra, reach - math.sqrt(straight[index]), reach, sigma, growth)
+                else:
+                    likely, slack, loss = located(
+                        columns, entry.extra, site, latitude, longitude, sigma, growth, margin
+                    )
                 margin, refresh = _hold(margin, refresh, slack, loss, time)
                 if likely < extra.min_inside:
                     continue
@@ -172,6 +180,10 @@ def screen(
         chain = entries[candidate[index]].chain
         if chain != NO_CHAIN:
             chain_best[chain] = -1
+    proper_elsewhere = i8(standing, Standing.facts)[StandingFact.proper]
+    refresh = min(refresh, float(i8(standing, Standing.facts)[StandingFact.change]))
+    if proper == 0 and proper_elsewhere > 0:
+        kept = 0
     if 0 < proper < kept:
         proper = 0
         for index in range(kept):
@@ -182,6 +194,10 @@ def screen(
         kept = proper
     outcome[Outcome.refresh_after], outcome[Outcome.refresh_distance] = refresh, margin
     outcome[Outcome.unknown] = unknowns
+    has_proper = proper + proper_elsewhere > 0
+    outcome[Outcome.standing_begin] = 0 if has_proper else proper_elsewhere
+    outcome[Outcome.standing_end] = proper_elsewhere if has_proper else len(i4(standing, Standing.entry))
+    outcome[Outcome.eligible] = kept + outcome[Outcome.standing_end] - outcome[Outcome.standing_begin]
     return kept
 
 

@@ -23,6 +23,8 @@ KEPT = 4096
 """Surfaces remembered; apps have a few dozen, times their languages and currencies."""
 CLOCKS_KEPT = 64
 """Hours remembered: those of one minute per catalogue, and per person's time zone where hours depend on it."""
+BYTES_KEPT = 64 << 20
+"""Memory for what is shown everywhere, as far as surfaces do not share it."""
 _PLACES = 2 * KEPT
 """Half of them stay empty, so that a search ends soon."""
 
@@ -36,6 +38,9 @@ SURFACE = np.dtype(
         ("columns", "i8"),  # tables of the engine's columns and of the terms
         ("terms", "i8"),
         ("version", "i8"),
+        ("standing", "i8"),  # the table of what is shown everywhere, and the seconds between which it holds
+        ("begin", "i8"),
+        ("end", "i8"),
         ("clock", "i4"),
         ("strategy", "i4"),
         ("chains", "i4"),
@@ -77,26 +82,32 @@ class KnownSurfaces:
             },
         )
         self.table = self._record.table
-        self._surfaces: dict[int, tuple[Engine, Record]] = {}
+        self._surfaces: dict[int, tuple[Engine, Record, Record]] = {}
+        self._bytes = 0
         self._clocks: dict[tuple[Engine, str], tuple[int, Record]] = {}
 
     def remember(self, key: NDArray[np.uint8], query: Query, engine: Engine) -> bool:
         """Keep what the requests with a key ask for, and the hours of this query's time. False: there is no room."""
-        resolved, hours = engine.resolve(query.surface), engine.hours(query)
+        resolved, hours, standing = engine.resolve(query.surface), engine.hours(query), engine.standing(query)
         place, hashed = find(self.table, key)
         clock, earlier = self._clocks.get((engine, hours.time_zone), (len(self._clocks), None))
         if clock == CLOCKS_KEPT or (place not in self._surfaces and len(self._surfaces) == KEPT):
             return False
+        if self._bytes + standing.record.size > BYTES_KEPT and self._surfaces:
+            return False
         self._clocks[engine, hours.time_zone] = clock, hours.record
         self._record.arrays["clock"][clock] = hours.record.table, hours.begin, hours.end
         del earlier  # only now may it go
-        if place not in self._surfaces:
-            self._surfaces[place] = engine, resolved.terms
+        before = self._surfaces.get(place)
+        self._bytes += standing.record.size - (before[2].size if before else 0)
+        self._surfaces[place] = engine, resolved.terms, standing.record
+        if before is None:
             self._record.arrays["key"][place * KEY_BYTES :][: len(key)] = key
-            self._record.arrays["surface"][place] = (
-                hashed, engine.columns.table, resolved.terms.table, engine.version, clock, resolved.strategy,
-                engine.chains, len(key), query.surface.full, 1,
-            )  # fmt: skip
+        self._record.arrays["surface"][place] = (
+            hashed, engine.columns.table, resolved.terms.table, engine.version, standing.record.table, standing.begin,
+            standing.end, clock, resolved.strategy, engine.chains, len(key), query.surface.full, 1,
+        )  # fmt: skip
+        del before  # only now may it go
         return True
 
     def catalog_id(self, place: int) -> str:
@@ -153,14 +164,14 @@ def answer(
         return LONG_WAY
     clock = _clocks_of(known)[surface.clock]
     time = facts[Fact.time] if facts[Fact.time] >= 0 else now
-    if not clock.begin <= time < clock.end:
+    if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
         return LONG_WAY
     if facts[Fact.id_end] > facts[Fact.id_begin] and not has_id:
         facts[Fact.surface] = place
         return ID_WANTED
     sigma, growth = spread(numbers[2], facts[Fact.observed], facts[Fact.movement], time)
     count = decide(
-        surface.columns, clock.hours, scratch, surface.terms, surface.strategy,
+        surface.columns, clock.hours, surface.standing, scratch, surface.terms, surface.strategy,
         numbers[0], numbers[1], sigma, growth, time, facts[Fact.seed], facts[Fact.seeded],
     )  # fmt: skip
     if count < 0:

@@ -79,6 +79,7 @@ PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
 FACTORS_TOLD = len(pb.FactorName.values()) - 1
 """They stand in the order of their numbers."""
+VALUE, LEVER = pb.FACTOR_NAME_VALUE - 1, pb.FACTOR_NAME_LEVER - 1
 LEAST_SCORE = sys.float_info.min
 """A score is over 0; weights can be so heavy that its true value is not. Its factors tell that."""
 _NEVER = NEVER
@@ -150,9 +151,14 @@ def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) ->
 
 
 @njit
-def _factors(out: np.ndarray, at: int, chosen: np.void, strategy: np.void) -> int:
+def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy: np.void) -> int:
     for factor in range(FACTORS_TOLD):
-        at = _factor(out, at, factor + 1, chosen.values[factor], strategy.weights[factor], chosen.logs[factor])
+        value, weight = math.exp(chosen.logs[factor]), strategy.weights[factor]
+        if factor == VALUE:  # as it is written
+            value = offer.value
+        elif factor == LEVER:
+            value = offer.lever
+        at = _factor(out, at, factor + 1, value, weight, weight * chosen.logs[factor])
     return at
 
 
@@ -278,7 +284,7 @@ def write_response(
             at += 2
         at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback, one.flags)
         if full:
-            at = _factors(out, at, one, strategy)
+            at = _factors(out, at, one, offer, strategy)
     out[at], out[at + 1] = CATALOG_VERSION, 16
     at = _hexadecimal(out, at + 2, version)
     at = _instant(out, at, REFRESH_AFTER, refresh_after)

@@ -32,7 +32,9 @@ MAX_MESSAGE_BYTES = 8 << 20
 RETRY_S = 5.0
 """Until a worker tries again to open what it could not."""
 POLL_S = 0.25
-"""How often a worker looks whether another snapshot is to be served."""
+"""How often a worker looks whether another snapshot is to be served, and works some milliseconds ahead."""
+WARM_S = 2.0
+"""Work ahead before an engine serves; what takes longer is done beside its requests."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -133,6 +135,7 @@ class Worker:
 def warm_engine(path: Path) -> Engine:
     """Open a snapshot and run every loop once, so that none is compiled at a caller's expense."""
     engine = Engine(open_snapshot(path))
+    engine.roll(int(time.time()), WARM_S)
     OfferService(Live([engine]), time.time).get_offers(b"")
     time_zones()
     return engine
@@ -156,6 +159,7 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     log.info("worker_serving", core=core, port=port)
     while not told and os.getppid() == parent:
         follower.look()
+        follower.roll()
         time.sleep(POLL_S)
     worker.drain()
     log.info("worker_stopped", core=core)
@@ -189,3 +193,9 @@ class _Follower:
         self._seen, self._engines = content, engines
         self._worker.serve(engines.values())
         log.info("snapshots_served", versions=[engine.snapshot.version for engine in engines.values()])
+
+    def roll(self) -> None:
+        """Let every engine work ahead a little."""
+        now = int(time.time())
+        for engine in self._engines.values():
+            engine.roll(now)

@@ -17,7 +17,17 @@ from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import EVERYWHERE, NO_CHAIN, NO_SCHEDULE, Snapshot, open_snapshot
 from offers.errors import CatalogError
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
+from offers.v1.offer_pb2 import (
+    TIME_ZONE_BASIS_FIXED,
+    TIME_ZONE_BASIS_UNSPECIFIED,
+    TIME_ZONE_BASIS_USER,
+    TIME_ZONE_BASIS_VENUE,
+    Availability,
+    Benefit,
+    Offer,
+    Redemption,
+    Target,
+)
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from offers.v1.venue_pb2 import Circle
 from tests.decision.test_kernels_equal_reference import service_of
@@ -156,6 +166,45 @@ def test_hours_have_the_clock_of_their_place(tmp_path: Path) -> None:
     } == zones
 
 
+SUNNY, LUNCH, NOON = "sunrise-sunset", "11:30-14:30", "12:00-13:00"
+
+
+def parts_of(snapshot: Snapshot, identity: str) -> list[list[list[Any]]]:
+    """The parts of when an offer may be shown, entry by entry."""
+    entries = [entry for entry in snapshot.columns["entry"] if entry["order"] == int(identity)]
+    return [snapshot.meta["schedules"][entry["schedule"]] for entry in entries]
+
+
+def test_basis_decides_whose_clock_reads_the_hours(tmp_path: Path) -> None:
+    """Hours and dayparts are read by the clock the basis names; a venue's own hours always by that of the venue."""
+    catalog = Catalog(catalog_id="a", time_zone="Asia/Kathmandu", country_code="FR")
+    catalog.dayparts.add(daypart_id="lunch", opening_hours=LUNCH)
+    catalog.dayparts.add(daypart_id="noon", opening_hours=NOON)
+    catalog.venues.add(venue_id="v", point=TOKYO, radius_m=1, opening_hours=SUNNY, country_code="JP")
+    bases: list[tuple[Any, str, bool, str]] = [
+        (TIME_ZONE_BASIS_UNSPECIFIED, "", False, "Asia/Tokyo"),
+        (TIME_ZONE_BASIS_UNSPECIFIED, "Africa/Cairo", False, "Africa/Cairo"),
+        (TIME_ZONE_BASIS_VENUE, "", False, "Asia/Tokyo"),
+        (TIME_ZONE_BASIS_USER, "", False, ""),
+        (TIME_ZONE_BASIS_FIXED, "Africa/Cairo", False, "Africa/Cairo"),
+        (TIME_ZONE_BASIS_UNSPECIFIED, "", True, ""),
+        (TIME_ZONE_BASIS_VENUE, "", True, "Asia/Kathmandu"),
+        (TIME_ZONE_BASIS_USER, "", True, ""),
+    ]
+    for number, (basis, zone, everywhere, _) in enumerate(bases):
+        one = catalog.offers.add(offer_id=str(number), title="a", benefit=Benefit(custom="a"))
+        one.target.CopyFrom(Target(everywhere=True) if everywhere else Target(venue_ids=["v"]))
+        one.availability.CopyFrom(Availability(time_zone_basis=basis, time_zone=zone, daypart_ids=["noon", "lunch"]))
+        if not everywhere:
+            one.availability.only_when_open = True
+            one.availability.closing_margin.seconds = 900
+    snapshot = compiled(tmp_path, catalog)
+    own = [[SUNNY], "Asia/Tokyo", "", [TOKYO.latitude, TOKYO.longitude], 900]
+    for number, (_, _, everywhere, zone) in enumerate(bases):
+        dayparts = [[LUNCH, NOON], zone, "", [], 0]
+        assert [[dayparts] if everywhere else [dayparts, own]] == parts_of(snapshot, str(number))
+
+
 def test_equal_hours_are_worked_out_once(tmp_path: Path) -> None:
     """However many offers share hours in a zone, there is one schedule; a country matters only to holidays."""
     catalog = Catalog(catalog_id="a")
@@ -180,15 +229,22 @@ def test_binding_redemption_hours_join_the_others(tmp_path: Path) -> None:
 
 
 def test_entries_lie_in_the_order_of_the_grid(tmp_path: Path) -> None:
-    """Entries go by level, row and column, those shown everywhere last; offers follow their first entry."""
+    """Entries go by level, row, column and site, those shown everywhere last; offers follow their first entry."""
     catalog = Maker(11).catalog(40)
     columns = compiled(tmp_path, catalog).columns
-    entries, cells = columns["entry"], columns["cell_entry_first"]
-    assert not (entries["kind"][: cells[-1]] == EVERYWHERE).any()
-    assert (entries["kind"][cells[-1] :] == EVERYWHERE).all()
-    assert (np.diff(cells) > 0).all()
-    rows = columns["row_cell_first"]
-    assert all((np.diff(columns["cell_column"][start:end]) > 0).all() for start, end in pairwise(rows))
+    entries, sites = columns["entry"], columns["site_entry_first"]
+    assert not (entries["kind"][: sites[-1]] == EVERYWHERE).any()
+    assert (entries["kind"][sites[-1] :] == EVERYWHERE).all()
+    extras = columns["extra"][entries["extra"]]
+    is_cut = extras["excluded_first"] < extras["excluded_last"]
+    standing = int(columns["standing_first"][0])
+    assert is_cut[sites[-1] : standing].all()
+    assert not is_cut[standing:].any()
+    assert len(columns["centre"]) == len(sites) - 1 == columns["cell"]["site_first"][-1]
+    assert (np.diff(sites) > 0).all()
+    assert (np.diff(columns["cell"]["site_first"]) > 0).all()
+    rows, cells = columns["row"]["cell_first"], columns["cell"]["column"]
+    assert all((np.diff(cells[start:end]) > 0).all() for start, end in pairwise(rows))
     _, first = np.unique(entries["offer"], return_index=True)
     assert (np.diff(first) > 0).all()
     assert list(range(40)) == sorted(entries["order"][first].tolist())

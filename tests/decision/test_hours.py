@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from random import Random
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,6 +12,7 @@ from opening_hours import OpeningHours
 from offers.catalogue.layout import calendar
 from offers.catalogue.schedules import LAST_SECOND, NEVER, Part, Schedule, zone_clock
 from offers.catalogue.snapshot import COLUMNS
+from offers.decision import hours as hours_module
 from offers.decision.hours import INSTANTS_KEPT, HoursBook
 from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Record
 
@@ -161,6 +163,113 @@ def test_book_keeps_a_bounded_number_of_minutes() -> None:
     again = book.at(0, "Europe/Paris").record
     assert again is not first
     assert first.arrays["until"].tolist() == again.arrays["until"].tolist()
+
+
+MARGINS = (0, 1, 90, 1_800, 3_600, 86_400)
+PLACE = (48.8566, 2.3522)
+
+
+def random_schedule(random: Random, zones: list[str]) -> Schedule:
+    """A schedule of some parts, each by a clock of its own, with or without a margin."""
+    weekly = random.random() < 0.5
+    parts = [
+        Part(
+            tuple(random.sample(RULES[:WEEKLY] if weekly else (*RULES, "sunrise-sunset"), random.choice([1, 1, 2]))),
+            random.choice(zones),
+            "",
+            () if weekly else PLACE,
+            random.choice(MARGINS),
+        )
+        for _ in range(random.choice([1, 1, 2, 3]))
+    ]
+    return Schedule(tuple(parts))
+
+
+@pytest.mark.parametrize(("zone", "around", "what"), CHANGES)
+def test_states_of_parts_and_margins(zone: str, around: str, what: str) -> None:
+    """Whatever its parts, clocks and margins, a schedule's state is that worked out part by part, as is its end.
+
+    Also in the horizon, and for ever as it says: no state changes before its span is over.
+    """
+    del what
+    random = Random(around)
+    zones = [zone, "Europe/Paris", "Asia/Kathmandu", ""]
+    schedules = [random_schedule(random, zones) for _ in range(25)]
+    book, middle = book_of(schedules), seconds(around)
+    for second in sorted(random.randrange(max(middle - 90_000, 0), middle + 90_000) for _ in range(8)):
+        if random.random() < 0.3:
+            while not book.roll(second):
+                pass
+        hours, begin, end, _ = book.at(second, zone)
+        assert begin <= second < end
+        unknown = np.flatnonzero(hours.arrays["state"] == UNKNOWN).tolist()
+        book.look_up(hours, unknown, second, zone)
+        for number, schedule in enumerate(schedules):
+            for moment in (begin, second, end - 1):
+                is_open, until = schedule.at(moment, lambda name: zone_clock(name or zone))
+                assert (OPEN if is_open else CLOSED) == hours.arrays["state"][number]
+                assert until == hours.arrays["until"][number] if is_open else begin < hours.arrays["until"][number]
+
+
+def test_a_margin_of_seconds_ends_within_a_minute() -> None:
+    """A closing margin that is not of whole minutes changes states in the middle of one, and only there."""
+    book = book_of([Schedule((Part(("Mo-Su 09:00-10:00",), "UTC", closing_margin=90),))])
+    closes = seconds("2026-06-15T09:58:30")
+    assert [OPEN, CLOSED] == [int(book.at(closes + away, "").record.arrays["state"][0]) for away in (-1, 0)]
+    assert (closes - 30, closes) == book.at(closes - 1, "")[1:3]
+    assert (closes, closes + 30) == book.at(closes, "")[1:3]
+    assert closes == int(book.at(closes - 1_800, "").record.arrays["until"][0])
+
+
+def test_horizon_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For five weeks ahead schedules with holidays and dates are known without the library; then it is asked."""
+    now = seconds("2026-11-22T02:40")
+    holidays = Schedule((Part(("Mo-Fr 09:00-17:00; PH off; Dec 24 09:00-12:00",), "Europe/Paris", "FR"),))
+    closing = Schedule((Part(("Nov 24-Feb 28",), "Europe/Paris", closing_margin=3_600),))
+    book = book_of([holidays, simple("Mo-Su 09:00-10:00", "UTC"), closing, simple("Mo 09:00-10:00; PH off", "")])
+    assert not book.roll(now)  # the first days at first
+    while not book.roll(now, 0.0):
+        pass
+    wanted = {
+        second: [one.at(second, zone_clock) for one in (holidays, closing)]
+        for second in range(now - 86_400, now + 35 * 86_400, 6_000)
+    }
+    monkeypatch.setattr(Part, "_wall_spans", None)
+    for second, states in wanted.items():
+        hours = book.at(second, "").record.arrays
+        assert UNKNOWN == hours["state"][3]  # by the person's clock
+        for number, (is_open, until) in zip((0, 2), states, strict=True):
+            assert (OPEN if is_open else CLOSED) == hours["state"][number]
+            assert until == hours["until"][number] if is_open else second < hours["until"][number] <= max(until, NEVER)
+    assert UNKNOWN == book.at(now + 40 * 86_400, "").record.arrays["state"][0]
+    assert UNKNOWN == book.at(now - 3 * 86_400, "").record.arrays["state"][0]
+
+
+def test_horizon_rolls() -> None:
+    """As days go by the horizon goes with them, by slices of work, and the old one serves until the next is done."""
+    schedules = [simple(f"Mo-Fr 09:00-17:{minute:02}; Dec 31 off", "Europe/Paris") for minute in range(40)]
+    book, now = book_of(schedules), seconds("2026-11-22T12:00")
+    slices = 1
+    while not book.roll(now, 0.0):
+        slices += 1
+    assert 2 * len(schedules) <= slices <= 2 * len(schedules) + 2
+    assert book.roll(now + 3_600)
+    later = now + 20 * 86_400
+    assert not book.roll(later, 0.0)
+    assert UNKNOWN not in book.at(later, "").record.arrays["state"]
+    while not book.roll(later, 0.0):
+        pass
+    assert UNKNOWN not in book.at(later + 34 * 86_400, "").record.arrays["state"]
+    assert UNKNOWN in book.at(now, "").record.arrays["state"]
+
+
+def test_horizon_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schedules that no longer fit into the horizon are asked of the library."""
+    monkeypatch.setattr(hours_module, "CHANGES_KEPT", 100)
+    book, now = book_of([simple(f"Mo-Su 09:00-17:0{n}; Dec 31 off", "UTC") for n in range(4)]), seconds("2026-11-22")
+    while not book.roll(now):
+        pass
+    assert [CLOSED, UNKNOWN, UNKNOWN, UNKNOWN] == book.at(now, "").record.arrays["state"].tolist()
 
 
 def test_intersections_end_with_the_first_to_close() -> None:

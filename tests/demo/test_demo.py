@@ -62,8 +62,10 @@ def metres(point: tuple[float, float], latitude: float, longitude: float) -> flo
 
 @cache
 def hours(text: str, country: str) -> OpeningHours:
-    """Parse opening hours with the country's public holidays."""
-    return OpeningHours(text, country=country)
+    """Parse opening hours with the country's public holidays; the sun is that of Paris."""
+    if "sunset" not in text:
+        return OpeningHours(text, country=country)
+    return OpeningHours(text, timezone=ZoneInfo("Europe/Paris"), country=country, coords=REPUBLIQUE)
 
 
 def holds(circles: list[Circle], point: tuple[float, float]) -> bool:
@@ -108,6 +110,26 @@ def is_open(text: str, found: list[tuple[str, str]], at: datetime) -> bool:
     )
 
 
+def in_a_daypart(offer: Offer, found: list[tuple[str, str]], at: datetime) -> bool:
+    """Tell whether it is one of the dayparts the offer is shown in."""
+    named = offer.availability.daypart_ids
+    return not named or any(
+        is_open(daypart.opening_hours, found, at) for daypart in paris().dayparts if daypart.daypart_id in named
+    )
+
+
+def venue_stays_open(offer: Offer, at: datetime) -> bool:
+    """Tell whether a venue of the offer is open, and for as long as the offer asks; all of those here are in Paris."""
+    if not offer.availability.only_when_open:
+        return True
+    minutes = range(offer.availability.closing_margin.seconds // 60 + 1)
+    return any(
+        all(is_open(venue.opening_hours, [("Europe/Paris", "FR")], at + timedelta(minutes=more)) for more in minutes)
+        for venue in paris().venues
+        if venue.venue_id in offer.target.venue_ids
+    )
+
+
 def redeemable(offer: Offer, found: list[tuple[str, str]], at: datetime) -> bool:
     """Tell whether the benefit may be used at the instant."""
     redemption = offer.redemption
@@ -145,6 +167,8 @@ def eligible(request: Request) -> list[Offer]:
         if admits(offer, request)
         and (not offer.availability.windows or any(within(w, request.at) for w in offer.availability.windows))
         and is_open(offer.availability.opening_hours, places, request.at)
+        and in_a_daypart(offer, places, request.at)
+        and venue_stays_open(offer, request.at)
         and (not offer.redemption.required_when_shown or redeemable(offer, places, request.at))
     ]
     return [offer for offer in found if not offer.fallback] or found
@@ -355,3 +379,20 @@ def test_language_channel_and_currency_decide() -> None:
     mail = ids(Request(REPUBLIQUE, at, placement="email_digest", channel="email", language="fr"))
     assert {"bienvenue-premiere-commande-email", "refer-a-friend"} <= mail
     assert "welcome-first-order" not in mail
+
+
+def test_dayparts_venue_hours_and_the_sun() -> None:
+    """The raclette ends half an hour before its shop does; the picnic begins with the evening, later in June."""
+    tuesday, midsummer = date(2027, 1, 5), date(2027, 6, 22)
+    shown = {
+        clock: "after-work-tomme-pouce-raclette" in ids(Request(REPUBLIQUE, local(tuesday, clock)))
+        for clock in ("12:00", "14:59", "15:30", "16:00", "17:29", "17:30", "19:29", "19:30")
+    }
+    assert [False, False, False, True, True, True, True, False] == list(shown.values())
+    for day, begins in ((midsummer, "19:58"), (date(2027, 4, 1), "18:21")):
+        picnic = [
+            "after-work-canal-sunset-picnic" in ids(Request(REPUBLIQUE, local(day, begins) + timedelta(minutes=more)))
+            for more in (-5, 5, 100)
+        ]
+        assert [False, True, True] == picnic
+    assert "after-work-canal-sunset-picnic" not in ids(Request(REPUBLIQUE, local(tuesday, "16:30")))

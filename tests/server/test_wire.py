@@ -13,7 +13,7 @@ from offers.catalogue.publish import publish
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, open_snapshot
 from offers.decision.engine import Engine
-from offers.decision.records import Scratchpad
+from offers.decision.records import IN_DAYPART, UNPLACED, UNREACHABLE, Scratchpad
 from offers.server.convert import query_of
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
@@ -37,7 +37,7 @@ def engine_of(catalog: Catalog, folder: Path) -> Engine:
     return Engine(open_snapshot(publish(document, folder).path))
 
 
-def built(  # noqa: C901 - as many questions as there are fields
+def built(  # noqa: C901, PLR0912 - as many questions as there are fields
     engine: Engine, catalog: Catalog, request: pb.GetOffersRequest, decision_id: str
 ) -> pb.GetOffersResponse:
     """The message of a decision, put together with the protobuf library."""
@@ -46,7 +46,7 @@ def built(  # noqa: C901 - as many questions as there are fields
     decision = engine.decide(query, pad)
     columns = engine.snapshot.columns
     strategy = columns["strategies"][decision.strategy]
-    weights = [strategy[f"{name}_weight"] for name in ("nearness", "timeliness", "value", "lever")]
+    weights = strategy["weights"].tolist()
     by_order = sorted(catalog.offers, key=lambda offer: offer.offer_id)
     response = pb.GetOffersResponse(
         decision_id=decision_id,
@@ -89,12 +89,21 @@ def built(  # noqa: C901 - as many questions as there are fields
             one.reasons.append(pb.REASON_CODE_ENDS_SOON)
         if offer.fallback:
             one.reasons.append(pb.REASON_CODE_FALLBACK)
-        for factor in range(4 if query.surface.full else 0):
+        if chosen["flags"] & UNPLACED:
+            one.reasons[0] = pb.REASON_CODE_LOCATION_MISSING
+        for flag, reason in (
+            (IN_DAYPART, pb.REASON_CODE_PREFERRED_DAYPART),
+            (UNREACHABLE, pb.REASON_CODE_UNREACHABLE),
+        ):
+            if chosen["flags"] & flag:
+                one.reasons.append(reason)
+        given = {2: offer.value if offer.HasField("value") else 0.5, 3: offer.lever if offer.HasField("lever") else 0.5}
+        for factor, log in enumerate(chosen["logs"].tolist() if query.surface.full else ()):
             one.factors.add(
                 name=pb.FactorName.values()[factor + 1],
-                value=chosen["values"][factor],
+                value=given.get(factor, math.exp(log)),
                 weight=weights[factor],
-                log_contribution=chosen["logs"][factor],
+                log_contribution=weights[factor] * log,
             )
     return response
 

@@ -1,0 +1,118 @@
+"""Offers shown everywhere: worked out once per surface and minute, so that a decision takes the best of them, not all.
+
+They are kept in the order of what each can score at most while this holds. See arrange.py for how they are taken.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from offers.catalogue.snapshot import NO_SCHEDULE, NO_WINDOWS
+from offers.decision.records import (
+    CLOSED,
+    IN_DAYPART,
+    OPEN,
+    OUTSIDE_DAYPART,
+    UNKNOWN,
+    Column,
+    Hours,
+    Record,
+    Standing,
+    StandingFact,
+    Table,
+    Terms,
+    entries_of,
+    extras_of,
+    f8,
+    i4,
+    i8,
+    strategies_of,
+    u1,
+    u4,
+)
+from offers.decision.score import log_timeliness
+
+
+def standing_record(count: int) -> Record:
+    """Room for so many offers."""
+    return Record(
+        Standing,
+        {
+            "entry": np.empty(count, np.int32),
+            "bound": np.empty(count, np.float64),
+            "until": np.empty(count, np.int64),
+            "flags": np.empty(count, np.uint8),
+            "facts": np.zeros(len(StandingFact), np.int64),
+        },
+    )
+
+
+def sorted_record(columns: Record, filled: Record) -> Record:
+    """The offers that were found, the best first; fallbacks after all others."""
+    kept = slice(int(filled.arrays["facts"][StandingFact.found]))
+    arrays = {name: values[kept] for name, values in filled.arrays.items() if name != "facts"}
+    entries = columns.arrays["entry"][arrays["entry"]]
+    order = np.lexsort((entries["order"], -arrays["bound"], entries["fallback"]))
+    facts = filled.arrays["facts"]
+    facts[StandingFact.proper] = np.count_nonzero(entries["fallback"] == 0)
+    return Record(Standing, {**{name: values[order] for name, values in arrays.items()}, "facts": facts})
+
+
+@njit(cache=True, error_model="numpy")
+def stand(
+    columns: Table, hours: Table, terms: Table, strategy_number: int, time: int, end: int, standing: Table,
+    unknown: np.ndarray,
+) -> int:  # fmt: skip
+    """Write the offers for everywhere that may be shown from a time on, in any order, and until when that holds.
+
+    Returns how many schedules are of unknown state: they are listed, look them up and call again.
+    """
+    entries, extras = entries_of(columns), extras_of(columns)
+    window_start, window_end = u4(columns, Column.window_start), u4(columns, Column.window_end)
+    state, state_until = u1(hours, Hours.state), i8(hours, Hours.until)
+    admits, strategy = u1(terms, Terms.admits), strategies_of(columns)[strategy_number]
+    kept, bounds = i4(standing, Standing.entry), f8(standing, Standing.bound)
+    untils, flags, facts = i8(standing, Standing.until), u1(standing, Standing.flags), i8(standing, Standing.facts)
+    found = unknowns = 0
+    change = np.int64(end)
+    for number in range(i4(columns, Column.standing_first)[0], len(entries)):
+        entry = entries[number]
+        begins, ends = np.int64(entry.window_start), np.int64(entry.window_end)
+        if ends <= time or not admits[entry.terms]:
+            continue
+        if entry.windows != NO_WINDOWS:  # the one around or after this instant
+            window = entry.windows
+            while np.int64(window_end[window]) <= time:
+                window += 1
+            begins, ends = np.int64(window_start[window]), np.int64(window_end[window])
+        daypart = extras[entry.extra].daypart_schedule
+        for schedule in (entry.schedule, daypart):
+            if schedule != NO_SCHEDULE and state[schedule] == UNKNOWN and unknowns < len(unknown):
+                unknown[unknowns] = schedule
+                unknowns += 1
+        if entry.schedule != NO_SCHEDULE:
+            if state[entry.schedule] == CLOSED:
+                change = min(change, max(begins, state_until[entry.schedule]))
+                continue
+            if begins <= time:
+                ends = min(ends, state_until[entry.schedule])
+        if begins > time:
+            change = min(change, begins)
+            continue
+        change = min(change, ends)
+        told = 0
+        if daypart != NO_SCHEDULE:
+            told = IN_DAYPART if state[daypart] == OPEN else OUTSIDE_DAYPART
+        # Timeliness is best at that time left which is nearest to where it is best of all.
+        left = min(max(strategy.timeliness_origin, float(ends - end)), float(ends - time))
+        bounds[found] = (
+            strategy.weights[0] * strategy.log_without_distance
+            + strategy.weights[1] * log_timeliness(strategy, ends, told, ends - math.floor(left))
+            + strategy.weights[2] * entry.log_value
+            + strategy.weights[3] * entry.log_lever
+        )
+        kept[found], untils[found], flags[found] = number, ends, told
+        found += 1
+    facts[StandingFact.found], facts[StandingFact.change] = found, change
+    return unknowns
