@@ -410,6 +410,26 @@ def test_import_reads_lookup_tables(importing: Import, tmp_path: Path) -> None:
     assert 2 == importing.run("id,title\na,One\n", "--table", "names").status
 
 
+def test_import_counts_features_and_what_they_become(offers: Run, tmp_path: Path) -> None:
+    """Of a GeoJSON file the rejects are told by feature, and the counts name each kind."""
+    mapping = 'catalog: {catalog_id: test}\nzone: {zone_id: "{name}", areas: ["{$geometry}"]}\nvenue:\n'
+    mapping += '  venue_id: "{name}"\n  point: {$position: "{$geometry}"}\n'
+    (tmp_path / "mapping.yaml").write_text(mapping, "utf-8")
+    ring = [[2, 48], [3, 48], [3, 49], [2, 48]]
+    geometries = [{"type": "Polygon", "coordinates": [ring]}, {"type": "Point", "coordinates": [2, 48]}]
+    features = [
+        {"type": "Feature", "properties": {"name": name}, "geometry": geometry}
+        for name, geometry in zip("ab", geometries, strict=True)
+    ]
+    (tmp_path / "t.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}), "utf-8")
+    out = tmp_path / "places.yaml"
+    shown = offers("import", "--map", tmp_path / "mapping.yaml", tmp_path / "t.geojson", "-o", out)
+
+    assert (0, f"2 features: 1 venue, 1 zone, 1 reject; written to {out}\n") == (shown.status, shown.err)
+    assert "feature" in shown.out
+    assert "is a Point, which has no area" in shown.out
+
+
 def test_import_refuses_an_output_it_cannot_write(importing: Import, tmp_path: Path) -> None:
     """An unknown suffix is told before the work, a missing folder after it; nothing is left behind."""
     unknown = importing.run("id,title\na,One\n", "-o", tmp_path / "catalog.txt")

@@ -8,7 +8,7 @@ import pytest
 import typer.main
 
 from offers.catalogue.check import check
-from offers.catalogue.importing import import_csv
+from offers.catalogue.importing import import_table
 from offers.cli import app
 from offers.settings import Settings
 from offers.testing import serving
@@ -111,16 +111,45 @@ def test_the_readme_s_catalogue_is_good(tmp_path: Path) -> None:
 
 def test_the_readme_s_import_does_what_it_says(tmp_path: Path) -> None:
     """The example of an import gives two offers and the reject that the text names."""
-    for name, text in zip(("lunch.csv", "cities.csv"), blocks("csv"), strict=True):
+    for name, text in zip(("lunch.csv", "cities.csv"), blocks("csv")[:2], strict=True):
         (tmp_path / name).write_text(text, "utf-8")
     (tmp_path / "lunch.yaml").write_text(blocks("yaml")[1], "utf-8")
 
-    result = import_csv(tmp_path / "lunch.yaml", tmp_path / "lunch.csv")
+    result = import_table(tmp_path / "lunch.yaml", tmp_path / "lunch.csv")
 
     assert ["l-1", "l-2"] == [offer.offer_id for offer in result.catalog.offers]
     ((row, reason),) = [(one.row, one.reason) for one in result.rejects]
     assert 4 == row
     assert f"line 4 is rejected: `{reason}`" in documented().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("file", "block", "kinds", "rejected"),
+    [
+        ("shops.csv", ("csv", 2), {"venues": ["s-1", "s-2"]}, "line 4"),
+        ("districts.geojson", ("geojson", 0), {"zones": ["centre"], "offers": ["free-delivery-centre"]}, "feature 2"),
+    ],
+)
+def test_the_readme_s_imports_of_places_do_what_they_say(
+    tmp_path: Path, file: str, block: tuple[str, int], kinds: dict[str, list[str]], rejected: str
+) -> None:
+    """The examples of venues and zones give what the text says, and the reject that it names."""
+    language, number = block
+    (tmp_path / file).write_text(blocks(language)[number], "utf-8")
+    mapping = next(text for text in blocks("yaml") if f"catalog_id: {Path(file).stem}" in text)
+    (tmp_path / "mapping.yaml").write_text(mapping, "utf-8")
+
+    result = import_table(tmp_path / "mapping.yaml", tmp_path / file)
+
+    for name, ids in kinds.items():
+        assert ids == [getattr(one, f"{name[:-1]}_id") for one in getattr(result.catalog, name)]
+    (reject,) = result.rejects
+    assert rejected == f"{result.noun} {reject.row}"
+    quoted = re.search(
+        rf"{rejected} is rejected: `(\w[^`]*)`", documented()[documented().index(file) :].replace("\n", " ")
+    )
+    assert quoted
+    assert reject.reason.startswith(quoted[1])
 
 
 def test_the_readme_s_programs_run() -> None:

@@ -13,7 +13,7 @@ from offers.cli.output import fail, stderr, stdout
 from offers.errors import CatalogError
 
 if TYPE_CHECKING:
-    from offers.catalogue.importing import Reject
+    from offers.catalogue.importing import ImportResult
 
 REJECTS_SHOWN = 20
 """Rejects that fit on a screen; more of them go to a file as well."""
@@ -55,10 +55,11 @@ def validate(
 
 def import_(
     table: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", help="The CSV file: a header row, then a row per offer.")
+        Path,
+        typer.Argument(metavar="FILE", help="A CSV file, or GeoJSON (.geojson, .json): a feature is a row."),
     ],
     *,
-    mapping: Annotated[Path, typer.Option("--map", help="Mapping file: says how a row becomes an offer.")],
+    mapping: Annotated[Path, typer.Option("--map", help="Mapping file: says what a row becomes, and how.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Document to write: .yaml, .json or .binpb.")],
     tables: Annotated[
         list[str] | None,
@@ -66,16 +67,17 @@ def import_(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Write nothing if any row is rejected.")] = False,
 ) -> None:
-    """Make a catalogue document of a CSV file, as a mapping file says.
+    """Make a catalogue document of a CSV or GeoJSON file, as a mapping says.
 
-    Every row becomes an offer, or is listed with the reason why not.
+    Every row becomes an offer, a venue or a zone (or several of these),
+    or is listed with the reason why not.
     Exit status 1, and nothing is written: no row could be imported or,
     with --strict, not all of them.
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
     from offers.catalogue.document import SUFFIXES, write_document
-    from offers.catalogue.importing import import_csv
+    from offers.catalogue.importing import import_table
 
     if out.suffix.lower() not in SUFFIXES:
         message = f"'{out}': name it .yaml, .json or .binpb, after what to write"
@@ -85,13 +87,15 @@ def import_(
     columns = (TextColumn(table.name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("import", total=None)
-        result = import_csv(
+        result = import_table(
             mapping, table, tables=named, progress=lambda done, size: bar.update(task, completed=done, total=size)
         )
-    _list_rejects(result.rejects, out.with_name(f"{out.name}.rejects.csv"))
-    offers = len(result.catalog.offers)
-    counts = f"{counted(result.rows, 'row')}: {counted(offers, 'offer')}, {counted(len(result.rejects), 'reject')}"
-    if not offers or (strict and result.rejects):
+    _list_rejects(result, out.with_name(f"{out.name}.rejects.csv"))
+    imported = result.rows - len(result.rejects)
+    made = ", ".join(counted(imported, kind) for kind in result.kinds)
+    noun = "row" if result.noun == "line" else result.noun
+    counts = f"{counted(result.rows, noun)}: {made}, {counted(len(result.rejects), 'reject')}"
+    if not imported or (strict and result.rejects):
         raise typer.Exit(fail(f"{counts}; {out} is not written"))
     draft = out.with_name(f".{out.stem}.draft{out.suffix}")  # a server that follows `out` must not see half of it
     try:
@@ -147,15 +151,17 @@ def _named_paths(given: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-def _list_rejects(rejects: Sequence["Reject"], file: Path) -> None:
+def _list_rejects(result: "ImportResult", file: Path) -> None:
     """Show the first rejects; write all of them to a file where there are more, and leave no older list there."""
     from rich.table import Table
     from rich.text import Text
 
+    rejects = result.rejects
+    number = "row" if result.noun == "line" else result.noun
     if not rejects:
         file.unlink(missing_ok=True)
         return
-    listed = Table("row", "reason", title="rejects", title_justify="left")
+    listed = Table(number, "reason", title="rejects", title_justify="left")
     for reject in rejects[:REJECTS_SHOWN]:
         listed.add_row(str(reject.row), Text(reject.reason))
     stdout().print(listed)
@@ -164,6 +170,6 @@ def _list_rejects(rejects: Sequence["Reject"], file: Path) -> None:
         return
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(("row", "reason"))
+        writer.writerow((number, "reason"))
         writer.writerows((reject.row, reject.reason) for reject in rejects)
     typer.echo(f"and {len(rejects) - REJECTS_SHOWN:,} more: all are in {file}", err=True)

@@ -1,7 +1,8 @@
 """`offers query`: one question to a running server, and its answer as a table."""
 
 import math
-from datetime import datetime, time, tzinfo
+from datetime import UTC, datetime, time, tzinfo
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from offers.client import OffersCallError
+    from offers.v1.catalog_pb2 import Catalog
     from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
 
 ASKED_WRONGLY, NO_SERVER = 2, 3
@@ -23,6 +25,15 @@ def query(  # noqa: PLR0913 - what a context may say
     *,
     lat: Annotated[float | None, typer.Option(help="Latitude in degrees.", rich_help_panel="Where")] = None,
     lng: Annotated[float | None, typer.Option(help="Longitude in degrees.", rich_help_panel="Where")] = None,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(
+            metavar="METRES",
+            min=0,
+            help="Radius that holds the true position in 68 % of cases. \\[default: exact]",
+            rich_help_panel="Where",
+        ),
+    ] = None,
     at: Annotated[
         str,
         typer.Option(
@@ -45,7 +56,13 @@ def query(  # noqa: PLR0913 - what a context may say
     currency: Annotated[str, typer.Option(help="Currency, such as EUR.", rich_help_panel="Who")] = "",
     channel: Annotated[str, typer.Option(help="Channel, such as app or email.", rich_help_panel="What")] = "",
     placement: Annotated[str, typer.Option(help="Placement to fill.", rich_help_panel="What")] = "",
-    catalog: Annotated[str, typer.Option(help="Catalogue to ask, if there are several.", rich_help_panel="What")] = "",
+    catalog: Annotated[
+        str,
+        typer.Option(
+            help="Catalogue to ask, if there are several; with --map, the document that the server serves.",
+            rich_help_panel="What",
+        ),
+    ] = "",
     max_offers: Annotated[
         int | None,
         typer.Option(
@@ -66,12 +83,27 @@ def query(  # noqa: PLR0913 - what a context may say
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the response as JSON.", rich_help_panel="Answer")
     ] = False,
+    map_: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.geojson",
+            help="Write what was considered, and why it is in the answer or not, for a map viewer. Needs --catalog.",
+            rich_help_panel="Map",
+        ),
+    ] = None,
+    map_radius: Annotated[
+        float, typer.Option(metavar="METRES", min=0, help="How far off places may be.", rich_help_panel="Map")
+    ] = 5_000.0,
     target: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where it listens.", rich_help_panel="Server")
     ] = "localhost:50051",
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", rich_help_panel="Server")] = 5.0,
 ) -> None:
     """Ask a running server for the offers of one context, best first.
+
+    With --map, places near the location are written to a GeoJSON file, each
+    with its offer and the verdict on it; green is returned, grey is not.
 
     Exit status 2: the server refuses the request; 3: there is no server.
     """
@@ -81,11 +113,16 @@ def query(  # noqa: PLR0913 - what a context may say
     from offers.v1.offer_service_pb2 import VIEW_BASIC, VIEW_FULL, GetOffersRequest
 
     zone = _zone(time_zone)
+    document = _document(map_, catalog)
+    if document is not None:
+        catalog = document.catalog_id
     try:
         moment = context(
             lat=lat,
             lng=lng,
-            at=_instant(at, zone) if at else None,
+            accuracy_m=accuracy,
+            # A map is drawn for the instant of the answer, so that has to be known.
+            at=_instant(at, zone) if at else None if map_ is None else datetime.now(UTC),
             time_zone=time_zone,
             user_id=user,
             anonymous_id=anonymous,
@@ -108,6 +145,41 @@ def query(  # noqa: PLR0913 - what a context may say
         typer.echo(MessageToJson(response, preserving_proto_field_name=True, ensure_ascii=False))
     else:
         _show(request, response, zone)
+    if map_ is not None and document is not None:
+        _write_map(map_, document, request, response, map_radius)
+
+
+def _document(file: Path | None, path: str) -> "Catalog | None":
+    """Read the document that a map is drawn from; None: no map is wanted."""
+    if file is None:
+        return None
+    if file.suffix.lower() not in {".geojson", ".json"}:
+        message = f"--map '{file}': name it .geojson or .json"
+        raise typer.BadParameter(message)
+    if not path:
+        message = "--map needs --catalog PATH: the document that the server serves, such as catalog.yaml"
+        raise typer.BadParameter(message)
+    from offers.cli.geojson import read_catalog
+
+    with stderr().status(f"reading {path}"):
+        return read_catalog(Path(path))
+
+
+def _write_map(
+    file: Path, document: "Catalog", request: "GetOffersRequest", response: "GetOffersResponse", radius_m: float
+) -> None:
+    from offers.cli.geojson import features_of, write_map
+    from offers.server.convert import query_of
+
+    with stderr().status(f"working out {file}"):
+        features = features_of(document, query_of(request, request.context.time.seconds), response, radius_m)
+    try:
+        write_map(file, features)
+    except OSError as error:
+        raise typer.Exit(fail(f"cannot write {file}: {error.strerror}")) from None
+    places = [one["properties"] for one in features if one["properties"]["kind"] == "place"]
+    shown = sum(one["verdict"] == "returned" for one in places)
+    typer.echo(f"{len(places):,} places near, {shown:,} returned; written to {file}", err=True)
 
 
 def _zone(name: str) -> ZoneInfo | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.compile import (
@@ -49,6 +50,8 @@ class Found:
     chance: float | None
     """How likely the person is inside; None: there is no location."""
     is_reachable: bool
+    is_preferred: bool
+    """Whether one of the offer's preferred dayparts is on, or it prefers none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +70,50 @@ class Ranked:
 
 def decide(catalog: Catalog, query: Query) -> tuple[list[Ranked], int]:
     """The offers of a decision, best first, and how many qualify. The query's placement must be known."""
-    placement = next((known for known in catalog.placements if known.placement_id == query.surface.placement), None)
-    named = (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
-    strategy = next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
-    channel = query.surface.channel or (placement.channel if placement else "")
+    channel = channel_of(catalog, query)
     eligible = [
         (offer, best)
         for offer in catalog.offers
-        if _admits(offer, query, channel) and (best := _best_place(catalog, offer, query))
+        if not refusals(offer, query, channel) and (best := _best_place(catalog, offer, query))
     ]
+    ranked = ranking(catalog, query, eligible)
+    return [one for one, limits in laid_out(catalog, query, ranked) if not limits], len(ranked)
+
+
+def placement_of(catalog: Catalog, query: Query) -> Placement | None:
+    """The placement that is asked for, if any is."""
+    return next((known for known in catalog.placements if known.placement_id == query.surface.placement), None)
+
+
+def channel_of(catalog: Catalog, query: Query) -> str:
+    """The channel asked from; "" if none is named."""
+    placement = placement_of(catalog, query)
+    return query.surface.channel or (placement.channel if placement else "")
+
+
+def ranking(catalog: Catalog, query: Query, eligible: list[tuple[Offer, Found]]) -> list[Ranked]:
+    """The offers that qualify, each at its best place, best first: fallbacks only where there is nothing else."""
+    placement = placement_of(catalog, query)
+    named = (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
+    strategy = next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
     if any(not offer.fallback for offer, _ in eligible):
         eligible = [found for found in eligible if not found[0].fallback]
     ranked = [_ranked(catalog, strategy, query, *found) for found in eligible]
     order = {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
-    ranked.sort(key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
-    most = placement.max_offers if placement and placement.HasField("max_offers") else MAX_OFFERS
-    return _laid_out(catalog, placement, ranked, min(query.surface.max_offers, most)), len(ranked)
+    return sorted(ranked, key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
 
 
-def _laid_out(catalog: Catalog, placement: Placement | None, ranked: list[Ranked], most: int) -> list[Ranked]:
-    """The best that the placement's layout and the exclusion groups allow together."""
+def laid_out(catalog: Catalog, query: Query, ranked: list[Ranked]) -> list[tuple[Ranked, list[str]]]:
+    """All that are ranked, each with the limits that keep it from the answer; none: it is in the answer.
+
+    Limits are "group", "venue", "brand" and "category", of which those before it have used up the room, and "most".
+    """
     offers = {offer.offer_id: offer for offer in catalog.offers}
-    layout = placement or Placement()
+    layout = placement_of(catalog, query) or Placement()
+    most = min(query.surface.max_offers, layout.max_offers if layout.HasField("max_offers") else MAX_OFFERS)
     counts: Counter[tuple[str, str]] = Counter()
-    chosen: list[Ranked] = []
+    chosen = 0
+    told: list[tuple[Ranked, list[str]]] = []
     for one in ranked:
         offer = offers[one.offer_id]
         limits = {
@@ -99,44 +122,58 @@ def _laid_out(catalog: Catalog, placement: Placement | None, ranked: list[Ranked
             ("brand", offer.brand): layout.max_per_brand or math.inf,
             ("category", offer.category): layout.max_per_category or math.inf,
         }
-        if len(chosen) < most and all(counts[name] < limit for name, limit in limits.items() if name[1]):
-            chosen.append(one)
+        used_up = [name[0] for name, limit in limits.items() if name[1] and counts[name] >= limit]
+        if chosen >= most:
+            used_up.append("most")
+        if not used_up:
+            chosen += 1
             counts.update(limits.keys())
-    return chosen
+        told.append((one, used_up))
+    return told
 
 
-def _admits(offer: Offer, query: Query, channel: str) -> bool:
+def refusals(offer: Offer, query: Query, channel: str) -> list[str]:
+    """What of an offer does not fit the request, wherever and whenever it is: "placement", "language" and so on."""
     asked = query.surface
     tags = [tag.lower() for tag in offer.language_codes]
     benefit = offer.benefit
     sums = [benefit.amount_off, benefit.fixed_price, benefit.minimum_order, benefit.maximum_discount]
     currencies = set(offer.currency_codes) or {money.currency_code for money in sums if money.currency_code}
-    return (
-        (not asked.placement or not offer.placement_ids or asked.placement in offer.placement_ids)
-        and (not asked.language or not tags or any(f"{asked.language}-".startswith(f"{tag}-") for tag in tags))
-        and (not asked.currency or not currencies or asked.currency in currencies)
-        and (not channel or not offer.channels or channel in offer.channels)
-    )
+    fits = {
+        "placement": not asked.placement or not offer.placement_ids or asked.placement in offer.placement_ids,
+        "language": not asked.language or not tags or any(f"{asked.language}-".startswith(f"{tag}-") for tag in tags),
+        "currency": not asked.currency or not currencies or asked.currency in currencies,
+        "channel": not channel or not offer.channels or channel in offer.channels,
+    }
+    return [name for name, does_fit in fits.items() if not does_fit]
 
 
 def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
+    return best_of(
+        one
+        for place in places_of(catalog, offer)
+        if (one := found_at(catalog, offer, place, query, chance_inside(place, query)))
+    )
+
+
+def best_of(found: Iterable[Found]) -> Found | None:
     """The place that qualifies and is nearest.
 
     Of equally near ones that which ends last, then the likeliest, then one inside its preferred dayparts.
     """
-    found = [one for place in places_of(catalog, offer) if (one := _found(catalog, offer, place, query))]
-
-    def order(one: Found) -> tuple[float, ...]:
-        is_outside = not _is_preferred(catalog, offer, one.place, query)
-        return one.away, -one.until, -(one.chance or 0), is_outside
-
-    return min(found, key=order, default=None)
+    return min(found, key=lambda one: (one.away, -one.until, -(one.chance or 0), not one.is_preferred), default=None)
 
 
-def _found(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Found | None:
+def least_inside(offer: Offer) -> float:
+    """How likely one must be inside at least."""
     target = offer.target
-    chance, away = chance_inside(place, query), math.inf
-    least = target.min_inside_probability if target.HasField("min_inside_probability") else DEFAULT_MIN_INSIDE
+    return target.min_inside_probability if target.HasField("min_inside_probability") else DEFAULT_MIN_INSIDE
+
+
+def found_at(catalog: Catalog, offer: Offer, place: Place, query: Query, chance: float | None) -> Found | None:
+    """How an offer qualifies at a place, given `chance_inside` there; None if it does not."""
+    target, away = offer.target, math.inf
+    least = least_inside(offer)
     if chance is None and target.missing_location <= MissingLocation.MISSING_LOCATION_DENY:
         return None
     if chance is not None and chance < least:
@@ -154,39 +191,50 @@ def _found(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Found 
     if rule == ReachableBeforeEnd.REACHABLE_BEFORE_END_DROP and not is_reachable:
         return None
     is_reachable = is_reachable or rule != ReachableBeforeEnd.REACHABLE_BEFORE_END_RANK_DOWN
-    return Found(place, away if place.has_distance else math.inf, until, chance, is_reachable)
+    is_preferred = _is_preferred(catalog, offer, place, query)
+    return Found(place, away if place.has_distance else math.inf, until, chance, is_reachable, is_preferred)
 
 
 def _shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> int | None:
     """When the offer ends at a place, or None if it may not be shown there now."""
-    availability, redemption = offer.availability, offer.redemption
-    ends = [
-        _in_windows([(w.start_time.seconds, _end(w)) for w in availability.windows], query.time),
-        _hours_until(catalog, offer, place, [availability.opening_hours], query),
-        _hours_until(catalog, offer, place, _dayparts(catalog, availability.daypart_ids), query),
-        _venue_until(offer, place, query),
-    ]
-    if redemption.required_when_shown:
-        ends += [
-            _in_windows([(redemption.window.start_time.seconds, _end(redemption.window))], query.time),
-            _hours_until(catalog, offer, place, [redemption.opening_hours], query),
-        ]
+    ends = ends_of(catalog, offer, place, query).values()
     known = [end for end in ends if end is not None]
     return min(known) if len(known) == len(ends) else None
 
 
+def ends_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> dict[str, int | None]:
+    """When each limit in time of an offer at a place ends: NEVER if it does not, None if it forbids the offer now."""
+    availability, redemption = offer.availability, offer.redemption
+    ends = {
+        "window": _in_windows(spans_of(availability.windows), query.time),
+        "hours": _hours_until(catalog, offer, place, [availability.opening_hours], query),
+        "daypart": _hours_until(catalog, offer, place, dayparts_of(catalog, availability.daypart_ids), query),
+        "venue": _venue_until(offer, place, query),
+    }
+    if redemption.required_when_shown:
+        ends["redemption window"] = _in_windows(spans_of([redemption.window]), query.time)
+        ends["redemption hours"] = _hours_until(catalog, offer, place, [redemption.opening_hours], query)
+    return ends
+
+
+def spans_of(windows: Iterable[Interval]) -> list[tuple[int, int]]:
+    """Windows as their first second and that at which they are over."""
+    return [(window.start_time.seconds, _end(window)) for window in windows]
+
+
 def _is_preferred(catalog: Catalog, offer: Offer, place: Place, query: Query) -> bool:
     """Whether it is one of the offer's preferred dayparts at a place, or it prefers none."""
-    preferred = _dayparts(catalog, offer.preferred_daypart_ids)
+    preferred = dayparts_of(catalog, offer.preferred_daypart_ids)
     return _hours_until(catalog, offer, place, preferred, query) is not None
 
 
-def _dayparts(catalog: Catalog, daypart_ids: Iterable[str]) -> list[str]:
+def dayparts_of(catalog: Catalog, daypart_ids: Iterable[str]) -> list[str]:
+    """The hours of dayparts."""
     hours = {daypart.daypart_id: daypart.opening_hours for daypart in catalog.dayparts}
     return [hours[daypart_id] for daypart_id in daypart_ids]
 
 
-def _end(window: object) -> int:
+def _end(window: Interval) -> int:
     return window.end_time.seconds if window.HasField("end_time") else NEVER
 
 
@@ -202,7 +250,7 @@ def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
 
 def _hours_until(catalog: Catalog, offer: Offer, place: Place, hours: list[str], query: Query) -> int | None:
     """When any of an offer's hours end that hold at a place now; NEVER if there are none, None if none holds."""
-    zone = _clock_of(catalog, offer, place, query)
+    zone = clock_of(catalog, offer, place, query)
     country = offer.availability.country_code or place.country_code
     return _open_until([rule for rule in hours if rule], zone, country, place.position, query.time)
 
@@ -219,7 +267,7 @@ def _venue_until(offer: Offer, place: Place, query: Query) -> int | None:
     return ends if query.time < ends else None
 
 
-def _clock_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> str:
+def clock_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> str:
     """The time zone of an offer's hours at a place."""
     basis, named = offer.availability.time_zone_basis, offer.availability.time_zone
     if basis == TIME_ZONE_BASIS_FIXED or (basis == TIME_ZONE_BASIS_UNSPECIFIED and named):
@@ -251,7 +299,7 @@ def _ranked(catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Of
     near = strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS
     soon = strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS
     timeliness = _decayed(soon, until - query.time if until != NEVER else math.inf)
-    if not _is_preferred(catalog, offer, place, query):
+    if not found.is_preferred:
         timeliness *= share("outside_daypart")
     location = 1.0 if found.chance is None else found.chance
     penalised = offer.target.missing_location == MissingLocation.MISSING_LOCATION_ALLOW_WITH_PENALTY

@@ -41,7 +41,7 @@ class Place:
 def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
     """Every place at which an offer may be shown."""
     target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
-    cuts = tuple(piece for zone_id in target.excluded_zone_ids for piece, *_ in _pieces(catalog, zone_id))
+    cuts = tuple(piece for zone_id in target.excluded_zone_ids for piece in pieces_of(catalog, zone_id))
     if target.everywhere:
         yield Place(None, cuts, has_distance=False, position=(), time_zone=default, country_code=country)
 
@@ -66,10 +66,15 @@ def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
             yield replace(placed(piece, time_zone, code, *cut), has_distance=False)
 
 
+def pieces_of(catalog: Catalog, zone_id: str) -> Iterator[Piece]:
+    """The circles and areas of a zone, whatever is cut out of it."""
+    return (piece for piece, *_ in _pieces(catalog, zone_id))
+
+
 def _pieces(catalog: Catalog, zone_id: str) -> Iterator[tuple[Piece, str, str, tuple[Piece, ...]]]:
     """The circles and areas of a zone, each with its time zone, its country and what is cut out of it."""
     zone = next(one for one in catalog.zones if one.zone_id == zone_id)
-    cuts = tuple(piece for name in zone.excluded_zone_ids for piece, *_ in _pieces(catalog, name))
+    cuts = tuple(piece for name in zone.excluded_zone_ids for piece in pieces_of(catalog, name))
     pieces: list[Piece] = [*zone.circles, *(part for text in zone.areas for part in _parts(text))]
     for piece in pieces:
         yield piece, zone.time_zone, zone.country_code, cuts

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opening_hours import OpeningHours
 
-from offers.catalogue.importing import ImportResult, Reject, import_csv
+from offers.catalogue.importing import ImportResult, Reject, import_table
 from offers.catalogue.importing.cells import WEEKDAYS, hours
 from offers.errors import CatalogError, Problem
 from offers.v1.offer_pb2 import Benefit, FreeDelivery, Offer
@@ -39,7 +39,7 @@ def run(folder: Path, table: str | bytes, elements: Mapping[str, Any], **parts: 
     """Import a table with the plainest offer and these elements instead of its own."""
     path = folder / "table.csv"
     path.write_bytes(table if isinstance(table, bytes) else table.encode())
-    result = import_csv(write_mapping(folder, {**OFFER, **elements}, **parts), path)
+    result = import_table(write_mapping(folder, {**OFFER, **elements}, **parts), path)
     assert result.rows == len(result.catalog.offers) + len(result.rejects)
     return result
 
@@ -51,10 +51,10 @@ def only(result: ImportResult) -> Offer:
     return offer
 
 
-def problems(mapping: Path, table: Path, **options: Any) -> list[Problem]:  # noqa: ANN401 - options of import_csv
+def problems(mapping: Path, table: Path, **options: Any) -> list[Problem]:  # noqa: ANN401 - options of import_table
     """Return the problems that keep a file from being imported."""
     with pytest.raises(CatalogError) as caught:
-        import_csv(mapping, table, **options)
+        import_table(mapping, table, **options)
     return list(caught.value.problems)
 
 
@@ -346,7 +346,7 @@ def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("id\n" + "".join(f"offer-{number}\n" for number in range(30_000)), encoding="utf-8")
     seen: list[tuple[int, int]] = []
-    import_csv(write_mapping(tmp_path, OFFER), table, progress=lambda done, size: seen.append((done, size)))
+    import_table(write_mapping(tmp_path, OFFER), table, progress=lambda done, size: seen.append((done, size)))
     assert sorted(seen) == seen
     assert 3 <= len({done for done, _ in seen})
     assert (table.stat().st_size, table.stat().st_size) == seen[-1]

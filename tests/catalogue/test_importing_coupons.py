@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 from opening_hours import OpeningHours
 
-from offers.catalogue.importing import ImportResult, import_csv
+from offers.catalogue.importing import ImportResult, import_table
 from offers.v1.offer_pb2 import Offer
 
 COUPONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "coupon_catalogue"
@@ -38,7 +38,7 @@ def rows() -> list[dict[str, str]]:
 def imported() -> ImportResult:
     """Import the coupons."""
     tables = {"prefectures": COUPONS / "prefecture_locations.csv"}
-    return import_csv(MAPPING, COUPONS / "coupon_list_train.csv", tables=tables)
+    return import_table(MAPPING, COUPONS / "coupon_list_train.csv", tables=tables)
 
 
 def instant(at: Timestamp) -> datetime:

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from offers.catalogue.importing import import_csv
+from offers.catalogue.importing import import_table
 from offers.errors import CatalogError, Problem
 
 MAPPING = """\
@@ -32,10 +32,10 @@ def write_mapping(folder: Path, elements: Mapping[str, Any], **parts: Any) -> Pa
     return path
 
 
-def problems(mapping: Path, table: Path, **options: Any) -> list[Problem]:  # noqa: ANN401 - options of import_csv
+def problems(mapping: Path, table: Path, **options: Any) -> list[Problem]:  # noqa: ANN401 - options of import_table
     """Return the problems that keep a file from being imported."""
     with pytest.raises(CatalogError) as caught:
-        import_csv(mapping, table, **options)
+        import_table(mapping, table, **options)
     return list(caught.value.problems)
 
 
@@ -175,6 +175,6 @@ def test_no_mapping_breaks_the_import(tmp_path: Path, content: str | list[str]) 
     mapping.write_text(content if isinstance(content, str) else "\n".join(content), encoding="utf-8")
     table.write_text("id,what\n1,x\n", encoding="utf-8")
     try:
-        assert 1 == import_csv(mapping, table).rows
+        assert 1 == import_table(mapping, table).rows
     except CatalogError as error:
         assert () != error.problems  # noqa: PT017 - either end is fine

@@ -10,7 +10,7 @@ import pytest
 from geopy.distance import geodesic
 
 from offers.catalogue.document import write_document
-from offers.catalogue.importing import import_csv
+from offers.catalogue.importing import import_table
 from offers.decision.records import Scratchpad
 from offers.model.query import Query, Surface
 from offers.testing import Served, serving
@@ -32,7 +32,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with all coupons."""
     document = tmp_path_factory.mktemp("coupons") / "coupons.binpb"
     tables = {"prefectures": DATA / "prefecture_locations.csv"}
-    result = import_csv(MAPPING, DATA / "coupon_list_train.csv", tables=tables)
+    result = import_table(MAPPING, DATA / "coupon_list_train.csv", tables=tables)
     assert (19_413, ()) == (result.rows, result.rejects)
     write_document(document, result.catalog)
     with serving(document) as running:

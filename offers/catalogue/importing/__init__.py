@@ -1,5 +1,5 @@
-"""CSV files to catalogues, by a mapping file."""
+"""CSV and GeoJSON files to catalogues, by a mapping file."""
 
-from offers.catalogue.importing.table import ImportResult, Reject, import_csv
+from offers.catalogue.importing.table import ImportResult, Reject, import_table
 
-__all__ = ["ImportResult", "Reject", "import_csv"]
+__all__ = ["ImportResult", "Reject", "import_table"]

@@ -1,4 +1,4 @@
-"""What the text of a cell means: numbers, instants, money, words of the schema, and hours made of flags."""
+"""What the text of a cell means: numbers, instants, money, positions, words of the schema, and hours made of flags."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,9 +7,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
+import orjson
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
+
+from offers.catalogue.areas import AreaError, parse
+from offers.catalogue.document.nodes import dotted
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
@@ -62,6 +66,30 @@ def money(amount: Decimal, currency_code: str) -> Money:
     if abs(nanos) == _NANOS:
         units, nanos = units + (1 if nanos > 0 else -1), 0
     return Money(currency_code=currency_code, units=units, nanos=nanos)
+
+
+def position(text: str) -> tuple[float, float]:
+    """Latitude and longitude in degrees of a GeoJSON Point, or of a position inside a Polygon or MultiPolygon.
+
+    Raises CellError for all else.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise CellError(f"{_cut(text)!r} is not GeoJSON") from None
+    if isinstance(value, dict) and value.get("type") == "Point":
+        numbers = value.get("coordinates")
+        if not (isinstance(numbers, list) and len(numbers) >= 2 and all(type(n) in (int, float) for n in numbers[:2])):
+            raise CellError(f"the coordinates {_cut(str(numbers))} are not [longitude, latitude]")
+        return float(numbers[1]), float(numbers[0])
+    try:
+        parts = parse(text)
+    except AreaError as error:
+        fault = error.faults[0]
+        raise CellError(f"{dotted(fault.path)} {fault.reason}; {fault.fix}".strip()) from None
+    if len(parts) > 1:
+        raise CellError(f"there are {len(parts)} areas; write one Point, Polygon or MultiPolygon")
+    return parts[0].latitude, parts[0].longitude
 
 
 def hours(flags: Sequence[tuple[str, bool]]) -> str:
@@ -117,6 +145,10 @@ def converter(field: FieldDescriptor) -> Callable[[str], object]:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         return lambda text: instant(text, None, None, 0)
     return str
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _word(text: str, words: dict[str, int] | dict[str, bool]) -> int:

@@ -1,4 +1,4 @@
-"""Reads the parts of a mapping file: how the CSV is written, its lookup tables, the trees of catalogue and offer."""
+"""Reads the parts of a mapping file: how the CSV is written, its lookup tables, the trees of catalogue and rows."""
 
 import codecs
 import csv
@@ -17,7 +17,10 @@ MAX_NODES = 20_000
 MAX_DEPTH = 40
 """Levels of a mapping, well over the deepest message."""
 
-_CSV_OPTIONS = ("encoding", "delimiter", "null_values")
+KINDS = ("venue", "zone", "offer")
+"""What a row can become, named as the messages are."""
+
+_CSV_OPTIONS = ("encoding", "delimiter", "null_values", "columns")
 
 Entries = dict[str, tuple[Node, Node]]
 """The key and value nodes of a YAML map by the key's text."""
@@ -82,6 +85,8 @@ class CsvOptions:
     delimiter: str = ","
     null_values: frozenset[str] = frozenset({""})
     """Cells that mean "no value"."""
+    columns: tuple[str, ...] = ()
+    """Names for the columns of a file that has no header row; empty: its first row is the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,8 @@ class Sections:
     csv: CsvOptions
     tables: Mapping[str, TableOptions]
     catalog: Node | None
-    offer: Node | None
+    kinds: Mapping[str, Node]
+    """What a row becomes, by KINDS, in their order: one of them at least."""
 
 
 def read(path: Path, report: MappingReport) -> Sections | None:
@@ -114,13 +120,16 @@ def read(path: Path, report: MappingReport) -> Sections | None:
     entries = report.entries(root, "")
     if entries is None:
         return None
-    known = ("csv", "tables", "catalog", "offer")
+    known = ("csv", "tables", "catalog", *KINDS)
     for name, (key, _) in entries.items():
         if name not in known:
             report.unknown(key, name, name, known, "a part of a mapping")
-    for name in ("catalog", "offer"):
-        if name not in entries:
-            report.add(root, name, f"the mapping has no {name!r}", "add it: it mirrors the message of that name")
+    if "catalog" not in entries:
+        report.add(root, "catalog", "the mapping has no 'catalog'", "add it: it mirrors the message of that name")
+    kinds = {name: entries[name][1] for name in KINDS if name in entries}
+    if not kinds:
+        fix = "add what a row becomes: each mirrors the message of that name"
+        report.add(root, "offer", "the mapping has no 'offer', 'venue' or 'zone'", fix)
     parts = {name: report.entries(entries[name][1], name) or {} for name in ("csv", "tables") if name in entries}
     csv_entries = parts.get("csv", {})
     _only(csv_entries, "csv", _CSV_OPTIONS, "an option of csv", report)
@@ -129,7 +138,7 @@ def read(path: Path, report: MappingReport) -> Sections | None:
         csv=options,
         tables=_tables(parts.get("tables", {}), path.parent, options, report),
         catalog=entries["catalog"][1] if "catalog" in entries else None,
-        offer=entries["offer"][1] if "offer" in entries else None,
+        kinds=kinds,
     )
 
 
@@ -171,13 +180,16 @@ def _oversized(root: Node, report: MappingReport) -> bool:
 
 def _csv_options(entries: Entries, path: str, defaults: CsvOptions, report: MappingReport) -> CsvOptions:
     encoding, delimiter, null_values = defaults.encoding, defaults.delimiter, defaults.null_values
+    columns: tuple[str, ...] = ()  # a lookup table has columns of its own
     if "encoding" in entries:
         encoding = _encoding(entries["encoding"][1], f"{path}.encoding", report) or encoding
     if "delimiter" in entries:
         delimiter = _delimiter(entries["delimiter"][1], f"{path}.delimiter", report) or delimiter
     if "null_values" in entries:
         null_values = frozenset(report.texts(entries["null_values"][1], f"{path}.null_values")) | {""}
-    return CsvOptions(encoding, delimiter, null_values)
+    if "columns" in entries:
+        columns = report.texts(entries["columns"][1], f"{path}.columns")
+    return CsvOptions(encoding, delimiter, null_values, columns)
 
 
 def _only(entries: Entries, path: str, known: Sequence[str], what: str, report: MappingReport) -> None:

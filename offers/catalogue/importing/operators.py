@@ -7,9 +7,20 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import opening_hours
 from google.protobuf.descriptor import FieldDescriptor
+from google.type.latlng_pb2 import LatLng
 from yaml.nodes import SequenceNode
 
-from offers.catalogue.importing.cells import CellError, converter, hours, instant, is_numeric, money, number, typed
+from offers.catalogue.importing.cells import (
+    CellError,
+    converter,
+    hours,
+    instant,
+    is_numeric,
+    money,
+    number,
+    position,
+    typed,
+)
 from offers.catalogue.importing.rules import Call, Compiler, Operator, Row, RowFaultError, Rule, absent
 
 _MOST_DAYS = 100_000
@@ -182,6 +193,14 @@ def _hours(compiler: Compiler, call: Call) -> Rule:
     return rule
 
 
+def _position(compiler: Compiler, call: Call) -> Rule:
+    def convert(text: str) -> LatLng:
+        latitude, longitude = position(text)
+        return LatLng(latitude=latitude, longitude=longitude)
+
+    return compiler.converted(call.entries["$position"][1], call.path, convert)
+
+
 def _anything(_: Call) -> bool:
     return True
 
@@ -214,6 +233,7 @@ OPERATORS = {
         _time, (), ("format", "time_zone", "plus_days"), _message("google.protobuf.Timestamp"), "instants"
     ),
     "$money": Operator(_money, ("currency_code",), (), _message("google.type.Money"), "sums of money"),
+    "$position": Operator(_position, (), (), _message("google.type.LatLng"), "positions"),
     "$hours": Operator(_hours, ("on", "off"), (), _text, "opening hours"),
 }
 """The operators by name."""

@@ -15,6 +15,9 @@ from offers.errors import CatalogError, Problem
 class CsvRows:
     """An open CSV file: its header, then its rows."""
 
+    noun = "line"
+    """What a row is counted by."""
+
     def __init__(self, path: Path, raw: BinaryIO, options: CsvOptions) -> None:
         """`raw` is the file at its beginning. Raises CatalogError where no header can be read."""
         self._path = path
@@ -24,6 +27,9 @@ class CsvRows:
         # Bytes that are not in the encoding become surrogates, so that they spoil their row and not the file.
         text = TextIOWrapper(raw, encoding=options.encoding, errors="surrogateescape", newline="")
         self._reader = csv.reader(text, delimiter=options.delimiter, strict=True)
+        self.columns = options.columns
+        if options.columns:
+            return
         _, header = next(self._lines(), (1, "the file is empty"))
         if isinstance(header, str):
             raise self._error(1, header, "start the file with a header row")
@@ -35,7 +41,8 @@ class CsvRows:
             if isinstance(cells, str):
                 yield line, cells
             elif len(cells) != len(self.columns):
-                yield line, f"the row has {len(cells)} cells, but the header has {len(self.columns)}"
+                header = "csv.columns" if self._options.columns else "the header"
+                yield line, f"the row has {len(cells)} cells, but {header} has {len(self.columns)}"
             else:
                 named = zip(self.columns, map(str.strip, cells), strict=True)
                 yield line, {column: cell for column, cell in named if cell not in self._options.null_values}

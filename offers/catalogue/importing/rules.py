@@ -1,4 +1,4 @@
-"""Compiles the trees of a mapping file, checked against the schema, into rules that turn a CSV row into an Offer."""
+"""Compiles the trees of a mapping file, checked against the schema, into rules that turn a row into messages."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ _REQUIRED_ELSEWHERE = {"google.type.LatLng": ("latitude", "longitude"), _MONEY: 
 
 
 class RowFaultError(Exception):
-    """A row cannot become an offer; `faults` holds (element path, reason) pairs."""
+    """A row cannot become what it should; `faults` holds (element path, reason) pairs."""
 
     def __init__(self, *faults: tuple[str, str]) -> None:
         super().__init__("; ".join(f"{path}: {reason}" for path, reason in faults))
@@ -117,11 +117,13 @@ class Compiler:
         columns: Sequence[str] | None,
         tables: Mapping[str, Table],
         operators: Mapping[str, Operator],
+        source: str = "CSV file",
     ) -> None:
-        """`columns` is the header of the CSV, None if it could not be read: columns are not checked then."""
+        """`columns` are those of the `source`, None if it could not be read: columns are not checked then."""
         self.report = report
         self._operators = operators
         self._columns = columns
+        self._source = source
         self._tables = tables
         self._used: dict[str, set[str]] = {}
 
@@ -163,6 +165,8 @@ class Compiler:
         """The rule for an element, however it is written; `repeated` asks for all values of a repeated one."""
         if isinstance(node, MappingNode) and any(str(key.value).startswith("$") for key, _ in node.value):
             return self._operator(node, field, path, repeated=repeated)
+        if repeated and is_map(field):
+            return self._map(node, path)
         if repeated:
             return self._list(node, field, path)
         if field.message_type is not None and field.message_type.full_name != _TIMESTAMP:
@@ -175,6 +179,17 @@ class Compiler:
             return absent
         rules = [self.value(item, field, f"{path}[{index}]", repeated=False) for index, item in enumerate(node.value)]
         return lambda row: [value for value in (rule(row) for rule in rules) if value is not None] or None
+
+    def _map(self, node: Node, path: str) -> Rule:
+        """The rule of a map from text to text; a key whose template has no value is left out."""
+        entries = self.report.entries(node, path) or {}
+        rules = {name: self.converted(value, f"{path}.{name}", str) for name, (_, value) in entries.items()}
+
+        def rule(row: Row) -> object:
+            values = {name: each(row) for name, each in rules.items()}
+            return {name: value for name, value in values.items() if value is not None} or None
+
+        return rule
 
     def converted(self, node: Node, path: str, convert: Callable[[str], object]) -> Rule:
         """The rule for a template whose text `convert` makes a value of; a constant is converted at once."""
@@ -234,9 +249,14 @@ class Compiler:
         if self._columns is None:
             return
         if column not in self._columns:
-            self.report.unknown(node, path, column, self._columns, "a column of the CSV file")
+            self.report.unknown(node, path, column, self._columns, f"a column of the {self._source}")
         elif self._columns.count(column) > 1:
-            self.report.add(node, path, f"the CSV has several columns {column!r}", "give each column its own name")
+            self.report.add(
+                node,
+                path,
+                f"the {self._source.removesuffix(' file')} has several columns {column!r}",
+                "give each column its own name",
+            )
 
     def _operator(self, node: Node, field: FieldDescriptor, path: str, *, repeated: bool) -> Rule:
         entries = self.report.entries(node, path) or {}
@@ -260,6 +280,11 @@ class Compiler:
             self.report.add(node, path, f"{names[0]} cannot make this element", f"{names[0]} makes {operator.makes}")
             return absent
         return absent if missing else operator.compile(self, call)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Whether the field is a map; of those, the schema has only such from text to text."""
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def _required(descriptor: Descriptor, without: Sequence[str]) -> tuple[str, ...]:
@@ -312,6 +337,8 @@ def _message_rule(
 def _assign(message: Message, field: FieldDescriptor, value: object) -> None:
     if isinstance(value, list):
         getattr(message, field.name).extend(value)
+    elif isinstance(value, dict):
+        getattr(message, field.name).update(value)
     elif isinstance(value, Message):
         part = getattr(message, field.name)
         part.CopyFrom(value)

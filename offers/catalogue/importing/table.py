@@ -1,7 +1,8 @@
-"""CSV import: a mapping file turns each row of a table into an Offer, or into a reject that says why not."""
+"""Import of tables: by a mapping file, each row becomes an Offer, a Venue or a Zone, or a reject that says why not."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,23 +11,30 @@ from yaml.nodes import Node
 
 from offers.catalogue.check import check
 from offers.catalogue.document import write_fragments
+from offers.catalogue.importing import features
+from offers.catalogue.importing.features import FeatureRows
 from offers.catalogue.importing.mapping import MappingReport, Sections
 from offers.catalogue.importing.mapping import read as read_mapping
 from offers.catalogue.importing.operators import OPERATORS
-from offers.catalogue.importing.rows import open_csv
-from offers.catalogue.importing.rules import Compiler, Row, RowFaultError, Rule, Table, absent
+from offers.catalogue.importing.rows import CsvRows, open_csv
+from offers.catalogue.importing.rules import Compiler, Row, RowFaultError, Rule, Table
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target
+from offers.v1.venue_pb2 import Venue, Zone
 
 PROGRESS_ROWS = 500
 """Rows between two reports of progress: often enough for a smooth bar, and not noticeable beside the work."""
 
-_RECORD = re.compile(r"record (\d+): (?:offers\[0\]\.?)?(.*)", re.DOTALL)
-_FIRST_OFFER_RECORD = 2
+_RECORD = re.compile(r"record (\d+): (?:(\w+)s\[0\]\.?)?(.*)", re.DOTALL)
+_FIRST_ROW_RECORD = 2
 _STAND_IN = Offer(
     offer_id="stand-in", title="stand-in", benefit=Benefit(custom="stand-in"), target=Target(everywhere=True)
 )
+_DESCRIPTORS = {"venue": Venue.DESCRIPTOR, "zone": Zone.DESCRIPTOR, "offer": Offer.DESCRIPTOR}
+
+Made = Mapping[str, Venue | Zone | Offer]
+"""What a row became, by KINDS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,50 +42,54 @@ class Reject:
     """A row that is not in the catalogue."""
 
     row: int
-    """The line of the file, from 1, on which the row begins."""
+    """The line of the file, from 1, on which the row begins; of a GeoJSON file the number of the feature, from 1."""
     reason: str
-    """All that is wrong with it, each with the element of the offer."""
+    """All that is wrong with it, each with the element at fault."""
     fields: tuple[str, ...]
     """The columns that the elements at fault are made from; empty where the row as a whole is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What became of a CSV file: each of its rows is an offer or a reject."""
+    """What became of a file: each of its rows is in the catalogue, or a reject."""
 
     catalog: Catalog
     rows: int
     """Rows read, without the header and blank lines."""
     rejects: tuple[Reject, ...]
     """In the order of the file."""
+    kinds: tuple[str, ...]
+    """What each row became: some of "venue", "zone" and "offer"."""
+    noun: str
+    """What `Reject.row` counts: "line" or "feature"."""
 
 
-def import_csv(
+def import_table(
     mapping: Path,
     table: Path,
     *,
     tables: Mapping[str, Path] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportResult:
-    """Make a catalogue of a CSV file.
+    """Make a catalogue of a file: GeoJSON where its name ends with .geojson or .json, else CSV.
 
-    `tables` gives files for lookup tables of the mapping, by name. `progress` is told the bytes read and all bytes.
-    Raises CatalogError with every problem of the mapping, its tables, or the file as a whole; what is wrong with a
-    single row makes it a reject.
+    `tables` gives files for lookup tables of the mapping, by name. `progress` is told how much is read and how much
+    there is, in bytes or characters. Raises CatalogError with every problem of the mapping, its tables, or the file as
+    a whole; what is wrong with a single row makes it a reject.
     """
     report = MappingReport(str(mapping))
     sections = read_mapping(mapping, report)
     if sections is None:
         raise CatalogError(report.problems)
     lookups = _lookups(sections, tables or {}, report)
-    columns = _columns(table, sections, report)
-    compiler = Compiler(report, columns, lookups, OPERATORS)
-    offer_rule = absent if sections.offer is None else compiler.message(sections.offer, Offer.DESCRIPTOR, "offer")
-    head = Catalog() if sections.catalog is None else _head(sections.catalog, report)
-    if report.problems:
-        raise CatalogError(report.problems)
-    conversion = _Conversion(offer_rule, compiler)
-    with open_csv(table, sections.csv) as source:
+    with ExitStack() as stack:
+        source = _source(table, sections, report, stack)
+        compiler = _compiler(report, source, lookups)
+        rules = {kind: compiler.message(node, _DESCRIPTORS[kind], kind) for kind, node in sections.kinds.items()}
+        head = Catalog() if sections.catalog is None else _head(sections.catalog, report)
+        if report.problems or source is None:
+            raise CatalogError(report.problems)
+        conversion = _Conversion(rules, compiler, source.noun)
         for line, row in source.rows():
             conversion.take(line, row)
             if progress is not None and conversion.rows % PROGRESS_ROWS == 0:
@@ -85,8 +97,10 @@ def import_csv(
         if progress is not None:
             progress(*source.position())
     conversion.check(head)
-    head.offers.extend(offer for _, offer in conversion.offers)
-    return ImportResult(head, conversion.rows, tuple(sorted(conversion.rejects, key=lambda reject: reject.row)))
+    for _, made in conversion.made:
+        head.MergeFrom(_fragment(made))
+    rejects = tuple(sorted(conversion.rejects, key=lambda reject: reject.row))
+    return ImportResult(head, conversion.rows, rejects, tuple(rules), source.noun)
 
 
 def _lookups(sections: Sections, given: Mapping[str, Path], report: MappingReport) -> dict[str, Table]:
@@ -122,13 +136,20 @@ def _keyed(rows: Iterable[tuple[int, Row | str]], key: str, path: Path, report: 
     return found
 
 
-def _columns(table: Path, sections: Sections, report: MappingReport) -> tuple[str, ...] | None:
+def _source(table: Path, sections: Sections, report: MappingReport, stack: ExitStack) -> CsvRows | FeatureRows | None:
     try:
-        with open_csv(table, sections.csv) as source:
-            return source.columns
+        if table.suffix.lower() in features.SUFFIXES:
+            return FeatureRows(table, sections.csv)
+        return stack.enter_context(open_csv(table, sections.csv))
     except CatalogError as error:
         report.problems.extend(error.problems)
         return None
+
+
+def _compiler(report: MappingReport, source: CsvRows | FeatureRows | None, lookups: Mapping[str, Table]) -> Compiler:
+    if isinstance(source, FeatureRows):
+        return Compiler(report, source.columns, lookups, OPERATORS, "GeoJSON file")
+    return Compiler(report, None if source is None else source.columns, lookups, OPERATORS)
 
 
 def _head(node: Node, report: MappingReport) -> Catalog:
@@ -148,20 +169,28 @@ def _head(node: Node, report: MappingReport) -> Catalog:
     if not isinstance(head, Catalog):
         report.add(node, "catalog", "none of its elements has a value", "write at least a catalog_id")
         return Catalog()
-    for _, problem in _checked(head, [_STAND_IN]):
-        path = f"catalog.{problem.field}"
+    for _, problem in _checked(head, [{"offer": _STAND_IN}]):
+        path = f"catalog.{problem.field.removeprefix('.')}"
         report.problems.append(replace(problem, file=report.file, line=report.lines.get(path), field=path))
     return head
 
 
-def _checked(head: Catalog, offers: Sequence[Offer]) -> Iterator[tuple[int, Problem]]:
-    """What the check of whole catalogues finds: the index of the offer (negative: the head), and the problem.
+def _fragment(made: Made) -> Catalog:
+    """The catalogue of one row."""
+    catalog = Catalog()
+    for kind, message in made.items():
+        getattr(catalog, f"{kind}s").append(message)
+    return catalog
 
-    The problem's field is a path in the offer or in the head.
+
+def _checked(head: Catalog, rows: Sequence[Made]) -> Iterator[tuple[int, Problem]]:
+    """What the check of whole catalogues finds: the index of the row (negative: the head), and the problem.
+
+    The problem's field is a path that begins with the kind, or a path in the head.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "import.binpb"
-        write_fragments(path, [head, *(Catalog(offers=[offer]) for offer in offers)])
+        write_fragments(path, [head, *map(_fragment, rows)])
         try:
             check(path)
         except CatalogError as error:
@@ -170,19 +199,24 @@ def _checked(head: Catalog, offers: Sequence[Offer]) -> Iterator[tuple[int, Prob
             return
     for problem in found:
         place = _RECORD.fullmatch(problem.field)
-        record, field = (1, problem.field) if place is None else (int(place[1]), place[2])
-        yield record - _FIRST_OFFER_RECORD, replace(problem, field=field)
+        record, kind, field = (1, "", problem.field) if place is None else (int(place[1]), place[2], place[3])
+        is_row = record >= _FIRST_ROW_RECORD
+        yield (
+            record - _FIRST_ROW_RECORD,
+            replace(problem, field=f"{kind}.{field}".rstrip(".") if is_row else field),
+        )
 
 
 class _Conversion:
-    """The offers and rejects of a file so far."""
+    """What came of the rows of a file so far."""
 
-    def __init__(self, rule: Rule, compiler: Compiler) -> None:
-        self._rule = rule
+    def __init__(self, rules: Mapping[str, Rule], compiler: Compiler, noun: str) -> None:
+        self._rules = rules
         self._compiler = compiler
-        self._line_of_id: dict[str, int] = {}
+        self._noun = noun
+        self._line_of_id: dict[tuple[str, str], int] = {}
         self.rows = 0
-        self.offers: list[tuple[int, Offer]] = []
+        self.made: list[tuple[int, Made]] = []
         self.rejects: list[Reject] = []
 
     def take(self, line: int, row: Row | str) -> None:
@@ -191,34 +225,58 @@ class _Conversion:
         if isinstance(row, str):
             self.rejects.append(Reject(line, row, ()))
             return
-        try:
-            offer = self._rule(row)
-        except RowFaultError as error:
-            self._reject(line, error.faults)
+        made: dict[str, Venue | Zone | Offer] = {}
+        faults: list[tuple[str, str]] = []
+        missing: list[str] = []
+        for kind, rule in self._rules.items():
+            try:
+                message = rule(row)
+            except RowFaultError as error:
+                faults.extend(error.faults)
+                continue
+            if isinstance(message, Venue | Zone | Offer):
+                made[kind] = message
+            else:
+                missing.append(kind)
+        if missing and not (made or faults):
+            self.rejects.append(
+                Reject(line, f"the row gives no value to any element of the {' or '.join(missing)}", ())
+            )
             return
-        if not isinstance(offer, Offer):
-            self.rejects.append(Reject(line, "the row gives no value to any element of the offer", ()))
-            return
-        first = self._line_of_id.setdefault(offer.offer_id, line)
-        if first != line:
-            self._reject(line, [("offer.offer_id", f"{offer.offer_id!r} is already the id of line {first}")])
+        faults.extend((kind, "no element of it has a value") for kind in missing)
+        if not faults:
+            faults = [
+                (f"{kind}.{kind}_id", f"{identity!r} is already the id of {self._noun} {first}")
+                for kind, message in made.items()
+                if (identity := getattr(message, f"{kind}_id"))
+                and (first := self._line_of_id.setdefault((kind, identity), line)) != line
+            ]
+        if faults:
+            self._reject(line, faults)
         else:
-            self.offers.append((line, offer))
+            self.made.append((line, made))
 
     def check(self, head: Catalog) -> None:
-        """Make rejects of the offers that break a rule of the schema, by the check every catalogue must pass."""
-        faults: dict[int, list[tuple[str, str]]] = {}
-        offers = [offer for _, offer in self.offers]
-        for index, problem in _checked(head, offers) if offers else ():
-            if index < 0:
-                raise CatalogError([problem])
-            path = f"offer.{problem.field}".rstrip(".")
-            faults.setdefault(index, []).append((path, f"{problem.reason}; {problem.fix}"))
-        for index, found in faults.items():
-            self._reject(self.offers[index][0], found)
-        self.offers = [entry for index, entry in enumerate(self.offers) if index not in faults]
+        """Make rejects of the rows that break a rule of the schema, by the check every catalogue must pass."""
+        whole = Catalog()
+        whole.CopyFrom(head)
+        if "offer" not in self._rules:
+            whole.offers.append(_STAND_IN)
+        while self.made:  # a row that goes may leave others that refer to it
+            faults: dict[int, list[tuple[str, str]]] = {}
+            for index, problem in _checked(whole, [made for _, made in self.made]):
+                if index < 0:
+                    raise CatalogError([problem])
+                faults.setdefault(index, []).append((problem.field, f"{problem.reason}; {problem.fix}"))
+            if not faults:
+                return
+            for index, found in faults.items():
+                self._reject(self.made[index][0], found)
+            self.made = [entry for index, entry in enumerate(self.made) if index not in faults]
 
     def _reject(self, line: int, faults: Sequence[tuple[str, str]]) -> None:
-        reason = "; ".join(f"{path.removeprefix('offer.')}: {reason}" for path, reason in faults)
         columns = {column for path, _ in faults for column in self._compiler.columns_at(path)}
+        if len(self._rules) == 1:  # then it needs not be said which kind is meant
+            faults = [(path.removeprefix(f"{next(iter(self._rules))}."), reason) for path, reason in faults]
+        reason = "; ".join(f"{path}: {reason}" for path, reason in faults)
         self.rejects.append(Reject(line, reason, tuple(sorted(columns))))
