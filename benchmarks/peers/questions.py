@@ -129,6 +129,7 @@ def questions(offering: Offering, offers: int, count: int) -> list[Question]:
     for data, surface in zip(synthetic.requests(offers, count), cycle(_SURFACES), strict=False):
         request = GetOffersRequest.FromString(data)
         request.placement, request.context.channel, request.context.language_code = surface
+        request.context.location.ClearField("accuracy_m")  # peers know no uncertain locations
         admits = np.array([_admits(terms, *surface) for terms in offering.distinct_terms])
         query = query_of(request, synthetic.NOW)
         weight = 3.0 if surface[0] == "cart" else 1.0  # as synthetic's ranking strategies have it

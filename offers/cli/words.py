@@ -10,8 +10,11 @@ from offers.v1.offer_service_pb2 import (
     REASON_CODE_EVERYWHERE,
     REASON_CODE_FALLBACK,
     REASON_CODE_IN_ZONE,
+    REASON_CODE_LOCATION_MISSING,
     REASON_CODE_NEARBY,
     REASON_CODE_OPEN_NOW,
+    REASON_CODE_PREFERRED_DAYPART,
+    REASON_CODE_UNREACHABLE,
     Proposition,
 )
 
@@ -23,6 +26,9 @@ _REASONS = {
     REASON_CODE_OPEN_NOW: "open now",
     REASON_CODE_ENDS_SOON: "ends soon",
     REASON_CODE_FALLBACK: "fallback",
+    REASON_CODE_LOCATION_MISSING: "no location",
+    REASON_CODE_PREFERRED_DAYPART: "its daypart",
+    REASON_CODE_UNREACHABLE: "ends too soon",
 }
 _NANO_DIGITS = 9
 

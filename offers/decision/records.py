@@ -65,8 +65,16 @@ class Scratch(IntEnum):
     """CHOSEN: the offers of the decision, best first."""
     outcome = 10
     """f8: see Outcome."""
-    unknown = 11
+    window = 11
+    """WINDOW per level of the grid."""
+    unknown = 12
     """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
+
+
+WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8")])
+"""The first and last row of a level around the location, and how far to either side, in radians of longitude."""
+MOST_LEVELS = 32
+"""Levels of the grid, at most: cells of the 18th are as wide as the earth."""
 
 
 class Terms(IntEnum):
@@ -112,7 +120,7 @@ class StandingFact(IntEnum):
     proper = 1
     """How many of them are no fallbacks."""
     change = 2
-    """Second until which this holds."""
+    """Second at which the first offer begins or ends; NEVER: none does."""
 
 
 class Outcome(IntEnum):
@@ -191,6 +199,7 @@ class Scratchpad:
                 "chain_best": np.full(chains, -1, np.int32),
                 "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
                 "outcome": np.zeros(len(Outcome), np.float64),
+                "window": np.zeros(MOST_LEVELS, WINDOW),
                 "unknown": np.empty(LOOKED_UP, np.int32),
             },
         )
@@ -245,7 +254,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _EXCLUDED, _SHAPE, _VERTEX, _ROW, _CELL = EXTRA, EXCLUDED, SHAPE, VERTEX, ROW, CELL
+_EXTRA, _EXCLUDED, _SHAPE, _VERTEX, _ROW, _CELL, _WINDOW = EXTRA, EXCLUDED, SHAPE, VERTEX, ROW, CELL, WINDOW
 
 
 @njit
@@ -353,3 +362,10 @@ def cells_of(table: Table) -> NDArray[np.void]:
     """The grid's cells of a snapshot's columns."""
     place = Column.cell
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CELL)
+
+
+@njit
+def windows_of(table: Table) -> NDArray[np.void]:
+    """The windows of a scratch record."""
+    place = Scratch.window
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _WINDOW)

@@ -26,6 +26,7 @@ from offers.decision.records import (
     i4,
     rows_of,
     u1,
+    windows_of,
 )
 from offers.decision.region import NOWHERE
 
@@ -55,16 +56,21 @@ def retrieve(
     room, found, margin = len(candidate), 0, math.inf
     if latitude == latitude:  # noqa: PLR0124 - not NaN
         sizes = f8(columns, Column.level_size)
-        _fetch(columns, latitude, longitude, widening)
+        _fetch(columns, scratch, latitude, longitude, widening)
+        x, y, z = earth_centred(latitude, longitude)
+        windows = windows_of(scratch)
         for level in range(len(sizes)):
             begin, beyond = found, BEYOND_M
+            low, high, spread = windows[level].low, windows[level].high, windows[level].spread
             while True:
                 found, near, seen = _search(
-                    columns, scratch, terms, level, latitude, longitude, widening, beyond, margin, begin, time
+                    columns, scratch, terms, low, high, spread, longitude, x, y, z, widening, min(margin, beyond),
+                    begin, time,
                 )  # fmt: skip
                 if near < beyond or seen > FEW or beyond > 8 * sizes[level] or found > room:
                     break
                 beyond *= 4
+                low, high, spread = _window(columns, level, latitude, widening + beyond)
             margin = near
     else:
         unplaced = i4(columns, Column.unplaced)
@@ -81,20 +87,22 @@ def retrieve(
 
 
 @njit(error_model="numpy")
-def _fetch(columns: Table, latitude: float, longitude: float, widening: float) -> None:
+def _fetch(columns: Table, scratch: Table, latitude: float, longitude: float, widening: float) -> None:
     """Have what the first search of every level reads on its way from memory, all at once instead of one by one."""
-    rows, cells = rows_of(columns), cells_of(columns)
+    rows, cells, windows = rows_of(columns), cells_of(columns), windows_of(scratch)
     levels = len(f8(columns, Column.level_size))
     for level in range(levels):
-        low, _, _ = _window(columns, level, latitude, widening + BEYOND_M)
-        fetch_ahead(columns, Column.row, low * ROW_BYTES)
+        windows[level].low, windows[level].high, windows[level].spread = _window(
+            columns, level, latitude, widening + BEYOND_M
+        )
+        fetch_ahead(columns, Column.row, windows[level].low * ROW_BYTES)
     for level in range(levels):
-        low, high, _ = _window(columns, level, latitude, widening + BEYOND_M)
+        low, high = windows[level].low, windows[level].high
         for row in range(low, min(high + 1, low + _MOST_ROWS)):
             middle = (np.int64(rows[row].cell_first) + np.int64(rows[row + 1].cell_first)) // 2
             fetch_ahead(columns, Column.cell, middle * CELL_BYTES)
     for level in range(levels):
-        low, high, spread = _window(columns, level, latitude, widening + BEYOND_M)
+        low, high, spread = windows[level].low, windows[level].high, windows[level].spread
         for row in range(low, min(high + 1, low + _MOST_ROWS)):
             west, _ = _columns(rows[row].columns, longitude, spread)
             begin, end = _between(columns, row, max(west, 0), rows[row].columns)
@@ -154,18 +162,15 @@ def _between(columns: Table, row: int, start: int, stop: int) -> tuple[int, int]
 
 @njit(error_model="numpy")
 def _search(
-    columns: Table, scratch: Table, terms: Table, level: int, latitude: float, longitude: float, widening: float,
-    beyond: float, margin: float, found: int, time: int,
+    columns: Table, scratch: Table, terms: Table, low: int, high: int, spread: float, longitude: float,
+    x: float, y: float, z: float, widening: float, margin: float, found: int, time: int,
 ) -> tuple[int, float, int]:  # fmt: skip
-    """Search a level's cells for what is within reach, `beyond` metres farther than that may be.
+    """Search the cells of a window for what is within reach.
 
-    Writes the candidates from place `found` on. Returns how many there are then, the least of `margin`, `beyond` and
-    the metres to what is out of reach, and how many sites were looked at.
+    Writes the candidates from place `found` on. Returns how many there are then, the lesser of `margin` and the metres
+    to what is out of reach, and how many sites were looked at.
     """
-    rows, cells = rows_of(columns), cells_of(columns)
-    margin, seen = min(margin, beyond), 0
-    low, high, spread = _window(columns, level, latitude, widening + beyond)
-    x, y, z = earth_centred(latitude, longitude)
+    rows, cells, seen = rows_of(columns), cells_of(columns), 0
     for row in range(low, high + 1):
         count = rows[row].columns
         west, east = _columns(count, longitude, spread)

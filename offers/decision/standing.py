@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
+from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_WINDOWS
 from offers.decision.records import (
     CLOSED,
@@ -32,6 +33,8 @@ from offers.decision.records import (
     u4,
 )
 from offers.decision.score import log_timeliness
+
+_NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
 def standing_record(count: int) -> Record:
@@ -64,9 +67,9 @@ def stand(
     columns: Table, hours: Table, terms: Table, strategy_number: int, time: int, end: int, standing: Table,
     unknown: np.ndarray,
 ) -> int:  # fmt: skip
-    """Write the offers for everywhere that may be shown from a time on, in any order, and until when that holds.
+    """Write the offers for everywhere that may be shown from a time on, in any order, and when the first of them changes.
 
-    Returns how many schedules are of unknown state: they are listed, look them up and call again.
+    Bounds hold until `end`. Returns how many schedules are of unknown state: they are listed, look them up and call again.
     """
     entries, extras = entries_of(columns), extras_of(columns)
     window_start, window_end = u4(columns, Column.window_start), u4(columns, Column.window_end)
@@ -75,7 +78,7 @@ def stand(
     kept, bounds = i4(standing, Standing.entry), f8(standing, Standing.bound)
     untils, flags, facts = i8(standing, Standing.until), u1(standing, Standing.flags), i8(standing, Standing.facts)
     found = unknowns = 0
-    change = np.int64(end)
+    change = np.int64(_NEVER)
     for number in range(i4(columns, Column.standing_first)[0], len(entries)):
         entry = entries[number]
         begins, ends = np.int64(entry.window_start), np.int64(entry.window_end)
