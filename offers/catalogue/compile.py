@@ -25,7 +25,7 @@ from offers.catalogue.shapes import pack
 from offers.catalogue.snapshot import NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.catalogue.timetable import Hours, Timetable
 from offers.errors import CatalogError, Problem
-from offers.v1.offer_pb2 import Benefit, Offer, Redemption
+from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
 from offers.v1.offer_service_pb2 import Proposition
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
@@ -138,13 +138,13 @@ class _Builder:
         column["window_start"].append(windows[0][0] if windows else 0)
         column["window_end"].append(windows[-1][1] if windows else NEVER)
         column["windows"].append(gathered.add_windows(windows) if len(windows) > 1 else NO_WINDOWS)
-        self._add_entries(offer, self._timetable.hours(offer, redemption))
+        self._add_entries(offer.target, availability, self._timetable.hours(offer, availability, redemption))
 
-    def _add_entries(self, offer: Offer, hours: Hours | None) -> None:
+    def _add_entries(self, target: Target, availability: Availability, hours: Hours | None) -> None:
         """Add the places of the offer added last."""
         column, number = self._gathered.entry, len(self._gathered.ids) - 1
-        rules = rules_of(offer)
-        for place in self._places.of(offer.target):
+        rules = rules_of(target, availability)
+        for place in self._places.of(target):
             schedule = redeem_schedule = daypart_schedule = NO_SCHEDULE
             if hours:
                 schedule, redeem_schedule, daypart_schedule = self._timetable.at(hours, place)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from offers.catalogue.places import NO_CUTS, Place
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_SHAPE
-from offers.v1.offer_pb2 import MissingLocation, Offer, ReachableBeforeEnd
+from offers.v1.offer_pb2 import Availability, MissingLocation, ReachableBeforeEnd, Target
 from offers.v1.venue_pb2 import Travel, TravelMode
 
 DEFAULT_MIN_INSIDE = 0.5
@@ -56,9 +56,9 @@ class Extra(NamedTuple):
     reachable: int = ReachableBeforeEnd.REACHABLE_BEFORE_END_IGNORE
 
 
-def rules_of(offer: Offer) -> Rules | None:
+def rules_of(target: Target, availability: Availability) -> Rules | None:
     """What an offer says that is not the rule; None where it says nothing."""
-    target, reachable = offer.target, offer.availability.reachable_before_end
+    reachable = availability.reachable_before_end
     if not (target.missing_location or reachable or target.HasField("min_inside_probability")):
         return None
     return Rules(

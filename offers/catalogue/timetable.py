@@ -18,6 +18,7 @@ from offers.v1.offer_pb2 import (
     TIME_ZONE_BASIS_UNSPECIFIED,
     TIME_ZONE_BASIS_USER,
     TIME_ZONE_BASIS_VENUE,
+    Availability,
     Offer,
     Redemption,
 )
@@ -92,9 +93,8 @@ class Timetable:
         self._dayparts: Mapping[str, str] = {name: daypart.opening_hours for name, daypart in checked.dayparts.items()}
         self._numbers: dict[_Here, tuple[int, int, int]] = {}
 
-    def hours(self, offer: Offer, redemption: Redemption | None) -> Hours | None:
+    def hours(self, offer: Offer, availability: Availability, redemption: Redemption | None) -> Hours | None:
         """What an offer says of its hours, or None if it says nothing."""
-        availability = offer.availability
         shown, used = availability.opening_hours, redemption.opening_hours if redemption else ""
         binding, preferred = availability.daypart_ids[:], offer.preferred_daypart_ids[:]
         if not (shown or used or binding or preferred or availability.only_when_open):

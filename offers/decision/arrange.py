@@ -84,7 +84,9 @@ def arrange(
             count += 1
     unknowns = 0
     for place in range(count):
-        unknowns = _tell(columns, hours, scratch, strategy_number, place, time, unknowns)
+        unknowns = _tell(columns, hours, scratch, place, time, unknowns)
+        if layout[Layout.full]:
+            _tell_factors(columns, scratch, strategy_number, place, time)
     outcome[Outcome.unknown] = unknowns
     return count
 
@@ -182,16 +184,12 @@ def _fits(columns: Table, chosen: np.ndarray, count: int, venue: int, offer: np.
 
 
 @njit(error_model="numpy")
-def _tell(
-    columns: Table, hours: Table, scratch: Table, strategy_number: int, place: int, time: int, unknowns: int
-) -> int:
+def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, unknowns: int) -> int:
     """Write what an answer says of a chosen offer. Returns how many schedules of unknown state are listed."""
     state, unknown = u1(hours, Hours.state), i4(scratch, Scratch.unknown)
-    strategy = strategies_of(columns)[strategy_number]
     one = chosen_of(scratch)[place]
     index = one.index
     straight, until = f8(scratch, Scratch.straight)[index], i8(scratch, Scratch.until)[index]
-    chance, flags = f8(scratch, Scratch.chance)[index], u1(scratch, Scratch.flags)[index]
     entry = entries_of(columns)[one.entry]
     offer = offers_of(columns)[entry.offer]
     for line in range(np.int64(offer.wire_size) // LINE_BYTES + 1):  # to be copied soon
@@ -203,12 +201,20 @@ def _tell(
         if now == UNKNOWN and unknowns < len(unknown):
             unknown[unknowns] = entry.redeem_schedule
             unknowns += 1
-    logs = one.logs
+    one.log_score = f8(scratch, Scratch.log_score)[index]
+    one.distance_m = ground_distance(straight) if entry.kind == AROUND_POINT and straight < math.inf else -1.0
+    one.until, one.flags, one.redeemable = until, u1(scratch, Scratch.flags)[index], redeemable
+    return unknowns
+
+
+@njit(error_model="numpy")
+def _tell_factors(columns: Table, scratch: Table, strategy_number: int, place: int, time: int) -> None:
+    """Write the logarithms of a chosen offer's factors."""
+    strategy, one = strategies_of(columns)[strategy_number], chosen_of(scratch)[place]
+    index, entry, logs = one.index, entries_of(columns)[one.entry], one.logs
+    straight, until = f8(scratch, Scratch.straight)[index], i8(scratch, Scratch.until)[index]
+    chance, flags = f8(scratch, Scratch.chance)[index], u1(scratch, Scratch.flags)[index]
     logs[0] = log_nearness(strategy, entry.kind, straight)
     logs[1] = log_timeliness(strategy, until, flags, time)
     logs[2], logs[3] = entry.log_value, entry.log_lever
     logs[4], logs[5] = log_location(strategy, chance, flags), log_reachability(strategy, flags)
-    one.log_score = f8(scratch, Scratch.log_score)[index]
-    one.distance_m = ground_distance(straight) if entry.kind == AROUND_POINT and straight < math.inf else -1.0
-    one.until, one.flags, one.redeemable = until, flags, redeemable
-    return unknowns

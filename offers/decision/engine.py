@@ -187,7 +187,7 @@ class Engine:
         placing = self._placing(surface)
         channel = surface.channel or placing.channel
         admits = self._admitting(surface.placement, surface.language, surface.currency, channel)
-        layout = np.array([min(surface.max_offers, placing.max_offers), *placing.limits], np.int32)
+        layout = np.array([min(surface.max_offers, placing.max_offers), *placing.limits, surface.full], np.int32)
         return Resolved(placing.strategy, Record(Terms, {"admits": admits, "layout": layout}))
 
     def _placing(self, surface: Surface) -> Placing:

@@ -95,6 +95,8 @@ class Layout(IntEnum):
     """Offers of one venue; 0: no limit."""
     per_brand = 2
     per_category = 3
+    full = 4
+    """Whether factors are told."""
 
 
 class Standing(IntEnum):

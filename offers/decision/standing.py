@@ -67,9 +67,9 @@ def stand(
     columns: Table, hours: Table, terms: Table, strategy_number: int, time: int, end: int, standing: Table,
     unknown: np.ndarray,
 ) -> int:  # fmt: skip
-    """Write the offers for everywhere that may be shown from a time on, in any order, and when the first of them changes.
+    """Write the offers for everywhere that may be shown from a time on, in any order, and when the first changes.
 
-    Bounds hold until `end`. Returns how many schedules are of unknown state: they are listed, look them up and call again.
+    Bounds hold until `end`. Returns how many schedules are of unknown state: look up those listed, and call again.
     """
     entries, extras = entries_of(columns), extras_of(columns)
     window_start, window_end = u4(columns, Column.window_start), u4(columns, Column.window_end)

@@ -33,7 +33,7 @@ class _Room(threading.local):
 
     def grow(self, size: int) -> None:
         self.output = Record(Output, {"bytes": np.empty(size, np.uint8)})
-        self.bytes = self.output.arrays["bytes"]
+        self.bytes = self.output.arrays["bytes"].data
 
 
 class OfferService:
