@@ -251,7 +251,7 @@ def _check_availability(availability: Availability, faults: Faults) -> None:
         if not availability.only_when_open:
             fix = "add 'only_when_open: true', or leave it out"
             faults.append(Fault(("availability", "closing_margin"), "has no closing to be a margin of", fix))
-    if availability.reachable_before_end not in ReachableBeforeEnd.values():
+    if availability.reachable_before_end and availability.reachable_before_end not in ReachableBeforeEnd.values():
         fix = f"write one of {', '.join(ReachableBeforeEnd.keys())}"
         reason = f"{availability.reachable_before_end} is not a ReachableBeforeEnd"
         faults.append(Fault(("availability", "reachable_before_end"), reason, fix))
