@@ -56,9 +56,9 @@ def compile_snapshot(source: Path, path: Path, version: str) -> Checked:
     if sum(file.stat().st_size for file in files(source, [])) < CONCURRENT_BYTES:
         checked = check(source)
         builder = _built(source, checked)
+        columns = builder.columns()
     else:
-        checked, builder = _checked_and_built(source)
-    columns = builder.columns()
+        checked, builder, columns = _checked_and_built(source)
     snapshot.write(path, version, columns, builder.meta(columns))
     return checked
 
@@ -74,18 +74,19 @@ def _built(source: Path, checked: Checked) -> "_Builder":
     return builder
 
 
-def _checked_and_built(source: Path) -> "tuple[Checked, _Builder]":
-    """Check on another core while the offers are taken in here: each takes about half of the time."""
+def _checked_and_built(source: Path) -> "tuple[Checked, _Builder, dict[str, NDArray[Any]]]":
+    """Check on another core while the offers are taken in and laid out here: each takes about half of the time."""
     with subprocess.Popen([sys.executable, "-P", "-m", "offers.catalogue.check", str(source)]) as checking:  # noqa: S603
         try:
             checked = definitions(source)
             builder = _built(source, checked)
+            columns = builder.columns()
         except Exception:
             check(source)  # tells what is wrong with the document, if that is the reason
             raise
     if checking.returncode != 0:
-        return check(source), builder
-    return checked, builder
+        return check(source), builder, columns
+    return checked, builder, columns
 
 
 class _Builder:

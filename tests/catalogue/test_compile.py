@@ -11,6 +11,7 @@ from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
+from offers.catalogue import compile as compiling
 from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import write_document, write_fragments
 from offers.catalogue.publish import publish
@@ -281,3 +282,23 @@ def test_faulty_document_compiles_to_nothing(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="given twice"):
         compile_snapshot(document, tmp_path / "snapshot", "0")
     assert ["catalog.binpb"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_large_documents_compile_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that is checked by another process while it is compiled gives the same bytes, or the same problems."""
+    document, broken = tmp_path / "good.binpb", tmp_path / "broken.binpb"
+    catalog = Maker(3).catalog(20)
+    write_document(document, catalog)
+    catalog.offers[7].target.venue_ids.append("nowhere")
+    catalog.offers[9].title = ""
+    write_document(broken, catalog)
+    found = []
+    for number, concurrent in enumerate((1 << 30, 0)):
+        monkeypatch.setattr(compiling, "CONCURRENT_BYTES", concurrent)
+        path = tmp_path / str(number)
+        compile_snapshot(document, path, "0" * 16)
+        with pytest.raises(CatalogError) as caught:
+            compile_snapshot(broken, tmp_path / "broken", "0" * 16)
+        assert not (tmp_path / "broken").exists()
+        found.append(([file.read_bytes() for file in sorted(path.iterdir())], str(caught.value)))
+    assert found[0] == found[1]
