@@ -33,8 +33,6 @@ def check_venue(venue: Venue, faults: Faults) -> None:
         check_travel(venue.travel, ("travel",), faults)
     check_time_zone(venue.time_zone, ("time_zone",), faults)
     check_country(venue.country_code, ("country_code",), faults)
-    if venue.travel.HasField("delay"):
-        check_duration(venue.travel.delay, ("travel", "delay"), faults)
 
 
 def check_zone(zone: Zone, faults: Faults) -> None:
@@ -149,7 +147,7 @@ def check_selectors(selectors: Sequence[VenueSelector], path: Path, faults: Faul
 
 
 def check_travel(travel: Travel, path: Path, faults: Faults) -> None:
-    """Check a way to travel, but for its delay."""
+    """Check a way to travel."""
     if travel.mode not in TravelMode.values() or not travel.mode:
         reason = f"{travel.mode} is not a TravelMode" if travel.mode else "missing"
         fix = f"write one of {', '.join(TravelMode.keys()[1:])}"
@@ -157,6 +155,8 @@ def check_travel(travel: Travel, path: Path, faults: Faults) -> None:
     if travel.HasField("speed_kmh") and not 0 < travel.speed_kmh <= MAX_SPEED_KMH:
         reason = f"{travel.speed_kmh:.12g} is not over 0 and at most {MAX_SPEED_KMH:.0f}"
         faults.append(Fault((*path, "speed_kmh"), reason, "write kilometres per hour, such as 15"))
+    if travel.HasField("delay"):
+        check_duration(travel.delay, (*path, "delay"), faults)
 
 
 def values_of(label: str) -> frozenset[str]:

@@ -9,6 +9,7 @@ from google.type.latlng_pb2 import LatLng
 from offers.catalogue.areas import Part, parse
 from offers.catalogue.check import Checked
 from offers.catalogue.layout import Gathered
+from offers.catalogue.place_rules import values_of
 from offers.catalogue.shapes import cover
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SHAPE, NO_VENUE
 from offers.v1.offer_pb2 import Target, VenueSelector
@@ -158,7 +159,7 @@ class Places:
         return [
             number
             for number, venue in enumerate(self._venues.values())
-            if all(not values.isdisjoint(_values(venue.labels.get(key, ""))) for key, values in wanted)
+            if all(not values.isdisjoint(values_of(venue.labels.get(key, ""))) for key, values in wanted)
         ]
 
     def _circle(self, circle: Circle) -> _Piece:
@@ -185,9 +186,4 @@ class Places:
 
 
 def _key(selector: VenueSelector) -> tuple[tuple[str, frozenset[str]], ...]:
-    return tuple(sorted((key, frozenset(_values(value))) for key, value in selector.labels.items()))
-
-
-def _values(label: str) -> set[str]:
-    """The values of a label, which semicolons separate."""
-    return {value.strip() for value in label.split(";")} - {""}
+    return tuple(sorted((key, values_of(value)) for key, value in selector.labels.items()))
