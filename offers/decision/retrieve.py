@@ -9,15 +9,13 @@ import math
 import numpy as np
 from numba import njit
 
-from offers.catalogue.geometry import LEAST_RADIUS_M
+from offers.catalogue.geometry import LEAST_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import CELL, CENTRE, ENTRY, ROW
-from offers.decision.location import earth_centred
 from offers.decision.records import (
     Column,
     Outcome,
     Scratch,
     Table,
-    Terms,
     cells_of,
     centres_of,
     entries_of,
@@ -25,10 +23,10 @@ from offers.decision.records import (
     fetch_ahead,
     i4,
     rows_of,
-    u1,
     windows_of,
 )
 from offers.decision.region import NOWHERE
+from offers.decision.showing import may_ever
 
 BEYOND_M = 64.0
 """How far beyond the reach of a level its cells are searched at first."""
@@ -213,13 +211,7 @@ def _scan(
                 found += 1
         elif squared < (reach + margin) * (reach + margin):
             for entry in range(entry_first[site], entry_first[site + 1]):
-                if _may_ever(entries_of(columns)[entry], terms, time):
+                if may_ever(entries_of(columns)[entry], terms, time):
                     margin = math.sqrt(squared) - reach
                     break
     return found, margin
-
-
-@njit(error_model="numpy")
-def _may_ever(entry: np.void, terms: Table, time: int) -> bool:
-    """Whether an entry's offer could be shown there now or later."""
-    return u1(terms, Terms.admits)[entry.terms] != 0 and entry.window_end > time

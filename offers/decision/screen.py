@@ -14,7 +14,6 @@ from offers.catalogue.snapshot import (
     EVERYWHERE,
     NO_CHAIN,
     NO_SCHEDULE,
-    NO_WINDOWS,
     OFFER,
 )
 from offers.decision.records import (
@@ -33,7 +32,6 @@ from offers.decision.records import (
     Standing,
     StandingFact,
     Table,
-    Terms,
     centres_of,
     entries_of,
     extras_of,
@@ -42,10 +40,10 @@ from offers.decision.records import (
     i4,
     i8,
     u1,
-    u4,
 )
 from offers.decision.region import NOWHERE, in_circle, located
 from offers.decision.score import ground_distance
+from offers.decision.showing import may_ever, showing
 from offers.v1.offer_pb2 import MissingLocation, ReachableBeforeEnd
 
 REFRESH_S = 86_400
@@ -78,10 +76,8 @@ def screen(
     straight, until, chance = f8(scratch, Scratch.straight), i8(scratch, Scratch.until), f8(scratch, Scratch.chance)
     entries, extras, centres = entries_of(columns), extras_of(columns), centres_of(columns)
     chain_best = i4(scratch, Scratch.chain_best)
-    window_start, window_end = u4(columns, Column.window_start), u4(columns, Column.window_end)
-    state, state_until = u1(hours, Hours.state), i8(hours, Hours.until)
+    state = u1(hours, Hours.state)
     unknown, outcome = i4(scratch, Scratch.unknown), f8(scratch, Scratch.outcome)
-    admits = u1(terms, Terms.admits)
     is_placed, is_exact = latitude == latitude, sigma == 0.0 and growth == 0.0  # noqa: PLR0124 - not NaN
     kept = unknowns = proper = 0
     fringe = f8(columns, Column.widest_fringe)[0]
@@ -89,14 +85,8 @@ def screen(
     for index in range(found):
         number, site = candidate[index], sites[index]
         entry = entries[number]
-        begins, ends = np.int64(entry.window_start), np.int64(entry.window_end)
-        if ends <= time or not admits[entry.terms]:
+        if not may_ever(entry, terms, time):
             continue
-        if entry.windows != NO_WINDOWS:  # the one around or after this instant
-            window = entry.windows
-            while np.int64(window_end[window]) <= time:
-                window += 1
-            begins, ends = np.int64(window_start[window]), np.int64(window_end[window])
         extra = extras[entry.extra]
         likely, told = 1.0, 0
         if is_placed:
@@ -121,23 +111,15 @@ def screen(
             if extra.missing <= _DENY:
                 continue
             told = UNPLACED | (PENALISED if extra.missing == _PENALTY else 0)
-        schedule = entry.schedule
-        if schedule != NO_SCHEDULE:
-            now = state[schedule]
-            if now == UNKNOWN:
-                if unknowns < len(unknown):  # some may be listed twice; what does not fit is listed the next time
-                    unknown[unknowns] = schedule
-                    unknowns += 1
-                continue
-            if now == CLOSED:
-                refresh = min(refresh, float(max(begins, state_until[schedule])))
-                continue
-            if begins <= time:
-                ends = min(ends, state_until[schedule])
-        if begins > time:
-            refresh = min(refresh, float(begins))
+        now, ends = showing(columns, hours, entry, time)
+        if now == UNKNOWN:
+            if unknowns < len(unknown):  # some may be listed twice; what does not fit is listed the next time
+                unknown[unknowns] = entry.schedule
+                unknowns += 1
             continue
         refresh = min(refresh, float(ends))
+        if now == CLOSED:
+            continue
         if entry.extra != 0:
             if extra.reachable >= _RANK_DOWN and is_placed and ends != _NEVER:
                 # One is there in time from within so many metres, which grow less as time goes by.

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import NO_SCHEDULE, NO_WINDOWS
+from offers.catalogue.snapshot import NO_SCHEDULE
 from offers.decision.records import (
     CLOSED,
     IN_DAYPART,
@@ -22,7 +22,6 @@ from offers.decision.records import (
     Standing,
     StandingFact,
     Table,
-    Terms,
     entries_of,
     extras_of,
     f8,
@@ -30,9 +29,9 @@ from offers.decision.records import (
     i8,
     strategies_of,
     u1,
-    u4,
 )
 from offers.decision.score import log_timeliness
+from offers.decision.showing import may_ever, showing
 
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
@@ -72,38 +71,26 @@ def stand(
     Bounds hold until `end`. Returns how many schedules are of unknown state: look up those listed, and call again.
     """
     entries, extras = entries_of(columns), extras_of(columns)
-    window_start, window_end = u4(columns, Column.window_start), u4(columns, Column.window_end)
-    state, state_until = u1(hours, Hours.state), i8(hours, Hours.until)
-    admits, strategy = u1(terms, Terms.admits), strategies_of(columns)[strategy_number]
+    state, strategy = u1(hours, Hours.state), strategies_of(columns)[strategy_number]
     kept, bounds = i4(standing, Standing.entry), f8(standing, Standing.bound)
     untils, flags, facts = i8(standing, Standing.until), u1(standing, Standing.flags), i8(standing, Standing.facts)
     found = unknowns = 0
     change = np.int64(_NEVER)
     for number in range(i4(columns, Column.standing_first)[0], len(entries)):
         entry = entries[number]
-        begins, ends = np.int64(entry.window_start), np.int64(entry.window_end)
-        if ends <= time or not admits[entry.terms]:
+        if not may_ever(entry, terms, time):
             continue
-        if entry.windows != NO_WINDOWS:  # the one around or after this instant
-            window = entry.windows
-            while np.int64(window_end[window]) <= time:
-                window += 1
-            begins, ends = np.int64(window_start[window]), np.int64(window_end[window])
         daypart = extras[entry.extra].daypart_schedule
         for schedule in (entry.schedule, daypart):
             if schedule != NO_SCHEDULE and state[schedule] == UNKNOWN and unknowns < len(unknown):
                 unknown[unknowns] = schedule
                 unknowns += 1
-        if entry.schedule != NO_SCHEDULE:
-            if state[entry.schedule] == CLOSED:
-                change = min(change, max(begins, state_until[entry.schedule]))
-                continue
-            if begins <= time:
-                ends = min(ends, state_until[entry.schedule])
-        if begins > time:
-            change = min(change, begins)
+        now, ends = showing(columns, hours, entry, time)
+        if now == UNKNOWN:
             continue
         change = min(change, ends)
+        if now == CLOSED:
+            continue
         told = 0
         if daypart != NO_SCHEDULE:
             told = IN_DAYPART if state[daypart] == OPEN else OUTSIDE_DAYPART
