@@ -29,6 +29,8 @@ ROUNDER = 768.0
 TOP = 90 - GRAIN
 """The north pole is on the northern edge of whatever reaches it; it is taken to be just inside."""
 
+_EDGES = 4_096
+"""Edges of a ring looked at together."""
 _MAX_DEPTH = 8
 """Collections within collections; RFC 7946 advises against even one."""
 _SHOWN = 60
@@ -105,6 +107,30 @@ def _is_odd(part: Part, x: float, y: float) -> bool:
             (x0, y0), (x1, y1) = (one, other) if one[1] <= other[1] else (other, one)
             if y0 <= y < y1 and (x1 - x0) * (y - y0) > (x - x0) * (y1 - y0):
                 odd = not odd
+    return odd
+
+
+def contain_each(part: Part, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """As `contains`, for many positions at once, by the same arithmetic."""
+    y, held = np.minimum(rounded(latitudes), TOP), np.zeros(len(latitudes), bool)
+    for turn in (-360, 0, 360, 720):
+        x, odd = rounded(longitudes) + turn, np.zeros(len(latitudes), bool)
+        for ring in part.rings:
+            (west, south), (east, north) = ring.min(axis=0), ring.max(axis=0)
+            asked = np.flatnonzero((south <= y) & (y < north) & (west <= x) & (x < east))  # others: an even number
+            for first in range(0, len(ring) - 1 if len(asked) else 0, _EDGES):
+                odd[asked] ^= _are_odd(ring[first : first + _EDGES + 1], x[asked, None], y[asked, None])
+        held |= odd
+    return held
+
+
+def _are_odd(ring: Ring, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether an odd number of edges lies to the east."""
+    one, other = ring[:-1].T, ring[1:].T
+    is_upward = one[1] <= other[1]
+    (x0, y0), (x1, y1) = np.where(is_upward, one, other), np.where(is_upward, other, one)
+    crossed = (y0 <= y) & (y < y1) & ((x1 - x0) * (y - y0) > (x - x0) * (y1 - y0))
+    odd: NDArray[np.bool_] = np.bitwise_xor.reduce(crossed, axis=1)
     return odd
 
 

@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 from typing import NamedTuple
 
+from offers.catalogue.geometry import RINGS, ring_radius
 from offers.catalogue.places import NO_CUTS, Place
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_SHAPE
 from offers.v1.offer_pb2 import Availability, MissingLocation, ReachableBeforeEnd, Target
@@ -19,10 +20,8 @@ SPEEDS_KMH = {
 """Of ways through a city, stops included."""
 DETOUR = 1.3
 """Length of a way through streets by that of the straight line: a common mean of road networks."""
-RINGS = 16
-"""Rings of points of equal share, by which areas are measured: see decision.location."""
 _ROOM = 1.02
-"""Rings are laid out on a sphere: to half a percent."""
+"""No way to a point of a ring is longer than its radius times this, by far."""
 
 
 class Rules(NamedTuple):
@@ -72,8 +71,8 @@ def extra_of(rules: Rules, place: Place, daypart_schedule: int) -> Extra:
     """The record of an offer's place."""
     least = rules.min_inside
     by_rings = place.shape != NO_SHAPE or place.cuts != NO_CUTS
-    inside = _ROOM * _ring(math.ceil(RINGS * least))
-    outside = _ROOM * _ring(math.floor(RINGS * (1 - least)) + 1)
+    inside = _ROOM * ring_radius(math.ceil(RINGS * least))
+    outside = _ROOM * ring_radius(math.floor(RINGS * (1 - least)) + 1)
     speed, delay, reachable = math.inf, 0.0, NO_RULES.reachable
     if place.travel is not None:
         speed, delay, reachable = *pace(place.travel), rules.reachable
@@ -98,8 +97,3 @@ def pace(travel: Travel) -> tuple[float, float]:
     """Metres per second towards a venue as the crow flies, and seconds before one is on the way."""
     kmh = travel.speed_kmh if travel.HasField("speed_kmh") else SPEEDS_KMH[travel.mode]
     return kmh / 3.6 / DETOUR, float(travel.delay.seconds)
-
-
-def _ring(number: int) -> float:
-    """The radius, in standard deviations, of one of the rings, counted from 1."""
-    return math.sqrt(-2 * math.log(1 - (number - 0.5) / RINGS))

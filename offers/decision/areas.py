@@ -1,29 +1,16 @@
-"""Whether a position is in an area, how far its edge is, and how likely somebody about there is inside.
+"""Whether a position is in an area, and how far its edge is.
 
 Works on the shapes that catalogue/shapes.py compiles. A position is read in each frame of longitudes a shape has.
 """
 
 import math
 
-import numpy as np
 from numba import njit
 
 from offers.catalogue.areas import ROUNDER, TOP
 from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M
 from offers.catalogue.shapes import cell_of, crosses
-from offers.decision.records import Column, Table, fetch_ahead, i4, shapes_of, u1, vertices_of
-
-CIRCLES, SPOKES = 16, 16
-POINTS = CIRCLES * SPOKES
-"""Points that stand for where somebody may be: on circles that split a normal distribution into equal parts."""
-RADII = np.sqrt(-2 * np.log(1 - (np.arange(CIRCLES) + 0.5) / CIRCLES))
-"""Radii of the circles, as multiples of the standard deviation."""
-_TURNS = 2 * np.pi * (np.arange(SPOKES) + np.array([[0.0], [0.5]])) / SPOKES
-NORTH, EAST = np.cos(_TURNS), np.sin(_TURNS)
-"""Directions of the points on circles of even and of odd number."""
-_STRETCH = 1.001
-"""No way on the ground to one of these points is longer than its radius times this: from the tangent plane to the
-ellipsoid it gets shorter, but for the angle of at most 0.2 degrees between upright and away from the centre."""
+from offers.decision.records import Column, Table, i4, shapes_of, u1, vertices_of
 
 _EDGES_LOOKED_AT = 1024
 """Edges after which a distance is bounded rather than found: two microseconds."""
@@ -65,20 +52,6 @@ def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
         if crosses(one.longitude, one.latitude, other.longitude, other.latitude, x, y):
             odd = not odd
     return odd
-
-
-@njit(error_model="numpy")
-def approach(columns: Table, shape: int, latitude: float, longitude: float) -> None:
-    """Have on its way from memory what the other questions about a shape ask first.
-
-    Asked of many shapes before the questions, which mostly wait for memory, it saves a third of their time.
-    """
-    box = shapes_of(columns)[shape]
-    x = longitude + 360.0 * math.ceil((box.west - longitude) / 360.0)
-    row = cell_of(min(max(latitude, box.south), box.north), box.south, box.north, box.side)
-    column = cell_of(min(x, box.east), box.west, box.east, box.side)
-    fetch_ahead(columns, Column.shape_cell, box.cell_first + row * box.side + column)
-    fetch_ahead(columns, Column.shape_row, (box.row_first + row) * 4)
 
 
 @njit(error_model="numpy")
@@ -196,56 +169,3 @@ def _squared_to_segment(x0: float, y0: float, x1: float, y1: float) -> float:
     share = min(max(-(x0 * dx + y0 * dy) / length, 0.0), 1.0) if length > 0 else 0.0
     x, y = x0 + share * dx, y0 + share * dy
     return x * x + y * y
-
-
-@njit(error_model="numpy")
-def probability(columns: Table, shape: int, latitude: float, longitude: float, sigma_m: float) -> float:
-    """The share of `points_around` a position that are in a shape."""
-    here = inside(columns, shape, latitude, longitude)
-    sure = clearance(columns, shape, latitude, longitude, sigma_m * RADII[CIRCLES - 1] * _STRETCH)
-    phi = math.radians(latitude)
-    sine, cosine = math.sin(phi), math.cos(phi)
-    normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * sine * sine)
-    count = 0
-    for circle in range(CIRCLES):
-        radius = sigma_m * RADII[circle]
-        if radius * _STRETCH <= sure:
-            count += SPOKES if here else 0
-            continue
-        for spoke in range(SPOKES):
-            point = _moved(
-                longitude, sine, cosine, normal, radius * NORTH[circle % 2, spoke], radius * EAST[circle % 2, spoke]
-            )
-            count += inside(columns, shape, point[0], point[1])
-    return count / POINTS
-
-
-@njit(error_model="numpy")
-def _moved(
-    longitude: float, sine: float, cosine: float, normal: float, north: float, east: float
-) -> tuple[float, float]:
-    """Latitude and longitude of what stands over a point of the tangent plane, so many metres north and east."""
-    outward = normal * cosine - north * sine
-    up = normal * (1 - ECCENTRICITY_2) * sine + north * cosine
-    latitude = math.degrees(math.atan2(up, (1 - ECCENTRICITY_2) * math.hypot(outward, east)))
-    turned = longitude + math.degrees(math.atan2(east, outward))
-    if turned > 180.0:
-        turned -= 360.0
-    elif turned < -180.0:
-        turned += 360.0
-    return latitude, turned
-
-
-def points_around(latitude: float, longitude: float, sigma_m: float) -> list[tuple[float, float]]:
-    """Latitudes and longitudes of POINTS equally likely positions, normally distributed around one.
-
-    `sigma_m` is the standard deviation in metres to the north and to the east.
-    """
-    phi = math.radians(latitude)
-    sine, cosine = math.sin(phi), math.cos(phi)
-    normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * sine * sine)
-    return [
-        _moved.py_func(longitude, sine, cosine, normal, sigma_m * radius * north, sigma_m * radius * east)
-        for circle, radius in enumerate(RADII.tolist())
-        for north, east in zip(NORTH[circle % 2].tolist(), EAST[circle % 2].tolist(), strict=True)
-    ]

@@ -10,13 +10,11 @@ from enum import StrEnum
 
 import numpy as np
 from google.type.latlng_pb2 import LatLng
-from numpy.typing import NDArray
 
 from offers.catalogue import schedules
-from offers.catalogue.areas import TOP, Part, Ring, contains, rounded
+from offers.catalogue.areas import Part, contains
 from offers.catalogue.schedules import HORIZON_DAYS, NEVER, zone_clock
 from offers.decision import reference
-from offers.decision.location import POINTS, point_around
 from offers.decision.reference import Found, Ranked
 from offers.decision.reference_places import Piece, Place, chance_inside, distance_m, pieces_of, places_of
 from offers.model.query import Query
@@ -28,10 +26,6 @@ FARTHEST = 6.0
 """So many standard deviations from a place, one is outside for certain."""
 _NEARLY, _LEVEL_DEG, _LEVEL_M = 0.98, 60.0, 30_000.0
 """Distances to areas are measured on a plane: to 2 % up to so many degrees of latitude and so many metres."""
-
-
-_EDGES = 4_096
-"""Edges of a ring looked at together."""
 
 
 class Why(StrEnum):
@@ -178,7 +172,7 @@ def _judged(
     # Whether one is inside an area by chance takes long to tell: not where it is far off.
     is_sure = query.sigma_m == 0 or (abs(query.latitude) < _LEVEL_DEG and reach < _LEVEL_M)
     is_far = is_sure and gap is not None and gap * _NEARLY > reach + 1.0
-    found = None if is_far else reference.found_at(catalog, offer, place, query, chance_at(place, query))
+    found = None if is_far else reference.found_at(catalog, offer, place, query, chance_inside(place, query))
     if found is not None:
         return [], found
     reasons = [Reason(Why.OUTSIDE, metres=gap)] if is_far else list(_against_place(catalog, offer, place, query, gap))
@@ -187,63 +181,18 @@ def _judged(
 
 
 def _against_place(catalog: Catalog, offer: Offer, place: Place, query: Query, gap: float | None) -> Iterator[Reason]:
-    chance, least = chance_at(place, query), reference.least_inside(offer)
+    chance, least = chance_inside(place, query), reference.least_inside(offer)
     if chance is None:
         if offer.target.missing_location <= MissingLocation.MISSING_LOCATION_DENY:
             yield Reason(Why.NO_LOCATION)
     elif chance < least:
         whole = replace(place, cuts=())
-        if place.cuts and (chance_at(whole, query) or 0) >= least:
+        if place.cuts and (chance_inside(whole, query) or 0) >= least:
             yield Reason(Why.CUT_OUT, detail=_cutter(catalog, offer, query))
         elif chance > 0 or gap == 0:
             yield Reason(Why.UNLIKELY, metres=gap, chance=chance, needed=least)
         else:
             yield Reason(Why.OUTSIDE, metres=gap)
-
-
-def chance_at(place: Place, query: Query) -> float | None:
-    """As reference_places.chance_inside, but areas are asked about all points of an uncertain location at once."""
-    pieces = (place.piece, *place.cuts)
-    if query.sigma_m == 0 or math.isnan(query.latitude) or not any(isinstance(piece, Part) for piece in pieces):
-        return chance_inside(place, query)
-    points = [point_around(query.latitude, query.longitude, query.sigma_m, number) for number in range(POINTS)]
-    latitudes, longitudes = np.array(points).T
-    held = np.ones(POINTS, bool) if place.piece is None else _inside(place.piece, latitudes, longitudes)
-    for cut in place.cuts:
-        held &= ~_inside(cut, latitudes, longitudes)
-    return int(held.sum()) / POINTS
-
-
-def _inside(piece: Piece, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    if isinstance(piece, Part):
-        return contain(piece, latitudes, longitudes)
-    places = zip(latitudes.tolist(), longitudes.tolist(), strict=True)
-    away = [distance_m(LatLng(latitude=latitude, longitude=longitude), piece.center) for latitude, longitude in places]
-    return np.array(away) <= piece.radius_m
-
-
-def contain(part: Part, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """As areas.contains, for many positions at once, by the same arithmetic."""
-    y, held = np.minimum(rounded(latitudes), TOP), np.zeros(len(latitudes), bool)
-    for turn in (-360, 0, 360, 720):
-        x, odd = rounded(longitudes) + turn, np.zeros(len(latitudes), bool)
-        for ring in part.rings:
-            (west, south), (east, north) = ring.min(axis=0), ring.max(axis=0)
-            asked = np.flatnonzero((south <= y) & (y < north) & (west <= x) & (x < east))  # others: an even number
-            for first in range(0, len(ring) - 1 if len(asked) else 0, _EDGES):
-                odd[asked] ^= _is_odd(ring[first : first + _EDGES + 1], x[asked, None], y[asked, None])
-        held |= odd
-    return held
-
-
-def _is_odd(ring: Ring, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether an odd number of edges lies to the east."""
-    one, other = ring[:-1].T, ring[1:].T
-    is_upward = one[1] <= other[1]
-    (x0, y0), (x1, y1) = np.where(is_upward, one, other), np.where(is_upward, other, one)
-    crossed = (y0 <= y) & (y < y1) & ((x1 - x0) * (y - y0) > (x - x0) * (y1 - y0))
-    odd: NDArray[np.bool_] = np.bitwise_xor.reduce(crossed, axis=1)
-    return odd
 
 
 def _cutter(catalog: Catalog, offer: Offer, query: Query) -> str:
@@ -259,7 +208,7 @@ def _cutter(catalog: Catalog, offer: Offer, query: Query) -> str:
     def chance(name: str) -> float:
         places = (Place(piece, (), has_distance=False, position=(), time_zone="", country_code="")
                   for piece in pieces_of(catalog, name))  # fmt: skip
-        return max((chance_at(place, query) or 0.0 for place in places), default=0.0)
+        return max((chance_inside(place, query) or 0.0 for place in places), default=0.0)
 
     return max(names, key=chance)
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
-from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, MEAN_RADIUS_M
+from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RINGS, ring_radius
 
 MOVEMENT_MPS = np.array([1.4, 1.4, 4.2, 8.3, 13.9])
 """Metres per second by which a position grows older, per offers.v1.TravelMode: not said (as on foot), walking, cycling,
@@ -37,18 +37,6 @@ def spread(accuracy_m: float, observed: int, movement: int, time: int) -> tuple[
     speed = MOVEMENT_MPS[movement]
     radius = accuracy_m + max(time - observed, 0) * speed
     return (radius * SIGMA, speed * SIGMA) if radius < WIDEST_M else (WIDEST_M * SIGMA, 0.0)
-
-
-@njit(error_model="numpy")
-def earth_centred(latitude: float, longitude: float) -> tuple[float, float, float]:
-    """Earth-centred coordinates in metres, from degrees; as geometry.earth_centred."""
-    phi, lam = math.radians(latitude), math.radians(longitude)
-    normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * math.sin(phi) ** 2)
-    return (
-        normal * math.cos(phi) * math.cos(lam),
-        normal * math.cos(phi) * math.sin(lam),
-        normal * (1 - ECCENTRICITY_2) * math.sin(phi),
-    )
 
 
 @njit(error_model="numpy")
@@ -83,19 +71,11 @@ def probability_in_circle(distance_m: float, radius_m: float, sigma_m: float) ->
     return min(total * 0.5 * most * math.sqrt(2.0 / math.pi), 1.0)
 
 
-@njit(error_model="numpy")
-def depth_needed(probability: float) -> float:
-    """Standard deviations from an edge at which what is inside is so with this probability, whatever the shape."""
-    return math.sqrt(-2.0 * math.log(1.0 - probability))
-
-
-POINT_RINGS = 16
-POINTS = POINT_RINGS * POINT_RINGS
-"""Points that stand for a distribution: on 16 rings of equal share, 16 to a ring, every other ring turned by half a
-step."""
-_RINGS = np.sqrt(-2 * np.log(1 - (np.arange(POINT_RINGS) + 0.5) / POINT_RINGS))
-_BEARINGS = (np.arange(POINTS) % POINT_RINGS + 0.5 * (np.arange(POINTS) // POINT_RINGS % 2)) * 2 * np.pi / POINT_RINGS
-_NORTH, _EAST = np.repeat(_RINGS, POINT_RINGS) * np.cos(_BEARINGS), np.repeat(_RINGS, POINT_RINGS) * np.sin(_BEARINGS)
+POINTS = RINGS * RINGS
+"""Points that stand for a distribution: as many to a ring as there are rings, every other one turned by half a step."""
+_BEARINGS = (np.arange(POINTS) % RINGS + 0.5 * (np.arange(POINTS) // RINGS % 2)) * 2 * np.pi / RINGS
+_RADII = np.array([ring_radius(point // RINGS + 1) for point in range(POINTS)])
+_NORTH, _EAST = _RADII * np.cos(_BEARINGS), _RADII * np.sin(_BEARINGS)
 """Standard deviations from the middle."""
 
 
@@ -103,15 +83,18 @@ _NORTH, _EAST = np.repeat(_RINGS, POINT_RINGS) * np.cos(_BEARINGS), np.repeat(_R
 def point_around(latitude: float, longitude: float, sigma_m: float, point: int) -> tuple[float, float]:
     """One of the points that stand for a distribution around a position: latitude and longitude in degrees.
 
-    It lies as far away, on a sphere of mean radius, as the distribution is wide there.
+    It is what stands over a point of the plane that touches the ellipsoid at the position.
     """
-    phi, lam = math.radians(latitude), math.radians(longitude)
-    north, east = _NORTH[point] * sigma_m / MEAN_RADIUS_M, _EAST[point] * sigma_m / MEAN_RADIUS_M
-    angle = math.hypot(north, east)
-    if angle > 0.0:
-        north, east = north / angle, east / angle
-    sine = math.sin(phi) * math.cos(angle) + math.cos(phi) * math.sin(angle) * north
-    there = math.asin(min(max(sine, -1.0), 1.0))
-    turn = math.atan2(east * math.sin(angle) * math.cos(phi), math.cos(angle) - math.sin(phi) * math.sin(there))
-    degrees = math.degrees(lam + turn)
-    return math.degrees(there), degrees - 360.0 * math.floor((degrees + 180.0) / 360.0)
+    phi = math.radians(latitude)
+    sine, cosine = math.sin(phi), math.cos(phi)
+    normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * sine * sine)
+    north, east = sigma_m * _NORTH[point], sigma_m * _EAST[point]
+    outward = normal * cosine - north * sine
+    up = normal * (1 - ECCENTRICITY_2) * sine + north * cosine
+    there = math.degrees(math.atan2(up, (1 - ECCENTRICITY_2) * math.hypot(outward, east)))
+    turned = longitude + math.degrees(math.atan2(east, outward))
+    if turned > 180.0:
+        turned -= 360.0
+    elif turned < -180.0:
+        turned += 360.0
+    return there, turned

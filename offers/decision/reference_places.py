@@ -1,18 +1,21 @@
 """Where an offer may be shown, in plain Python: the part of the specification in reference.py that is about places."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+import numpy as np
 from google.type.latlng_pb2 import LatLng
+from numpy.typing import NDArray
 from tzfpy import get_tz
 
-from offers.catalogue.areas import Part, contains, parse
+from offers.catalogue.areas import Part, contain_each, parse
+from offers.catalogue.place_rules import selects
 from offers.decision.location import CERTAIN, POINTS, point_around
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import Offer, VenueSelector
+from offers.v1.offer_pb2 import Offer
 from offers.v1.venue_pb2 import Circle, Venue
 
 SEMI_MAJOR_M, FLATTENING, MEAN_RADIUS_M = 6_378_137.0, 1 / 298.257223563, 6_371_008.8
@@ -52,7 +55,7 @@ def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
         return Place(piece, cuts + cut, has_distance, position, zone, code or country, venue)
 
     for venue in catalog.venues:
-        if venue.venue_id in target.venue_ids or any(_selects(one, venue) for one in target.venue_selectors):
+        if venue.venue_id in target.venue_ids or any(selects(one, venue) for one in target.venue_selectors):
             radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
             circle = Circle(center=venue.point, radius_m=radius)
             yield placed(circle, venue.time_zone, venue.country_code, venue=venue)
@@ -88,13 +91,6 @@ def _parts(text: str) -> list[Part]:
     return parse(text)
 
 
-def _selects(selector: VenueSelector, venue: Venue) -> bool:
-    def values(label: str) -> set[str]:
-        return {value.strip() for value in label.split(";")} - {""}
-
-    return all(values(venue.labels.get(key, "")) & values(wanted) for key, wanted in selector.labels.items())
-
-
 def _position_in(piece: Piece) -> tuple[float, float]:
     if isinstance(piece, Part):
         return piece.latitude, piece.longitude
@@ -109,25 +105,28 @@ def chance_inside(place: Place, query: Query) -> float | None:
         return None
     latitude, longitude, sigma = query.latitude, query.longitude, query.sigma_m
     if sigma == 0:
-        return float(_holds(place, latitude, longitude))
+        return float(_held(place, [(latitude, longitude)])[0])
     if isinstance(place.piece, Circle) and not place.cuts:
         here = _earth_centred(LatLng(latitude=latitude, longitude=longitude))
         away = math.dist(here, _earth_centred(place.piece.center))
         return _chance_in_circle(away / sigma, _straight(place.piece.radius_m) / sigma)
     points = [point_around(latitude, longitude, sigma, point) for point in range(POINTS)]
-    return sum(_holds(place, *point) for point in points) / POINTS
+    return float(_held(place, points).mean())
 
 
-def _holds(place: Place, latitude: float, longitude: float) -> bool:
-    if any(_is_inside(cut, latitude, longitude) for cut in place.cuts):
-        return False
-    return place.piece is None or _is_inside(place.piece, latitude, longitude)
+def _held(place: Place, positions: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+    """Whether each position is at a place: in its piece, and in nothing that is cut out."""
+    held = np.ones(len(positions), bool) if place.piece is None else _inside(place.piece, positions)
+    for cut in place.cuts:
+        held &= ~_inside(cut, positions)
+    return held
 
 
-def _is_inside(piece: Piece, latitude: float, longitude: float) -> bool:
+def _inside(piece: Piece, positions: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
     if isinstance(piece, Part):
-        return contains(piece, latitude, longitude)
-    return distance_m(LatLng(latitude=latitude, longitude=longitude), piece.center) <= piece.radius_m
+        return contain_each(piece, *np.array(positions).T)
+    spots = [LatLng(latitude=latitude, longitude=longitude) for latitude, longitude in positions]
+    return np.array([distance_m(spot, piece.center) <= piece.radius_m for spot in spots])
 
 
 def _chance_in_circle(away: float, radius: float) -> float:

@@ -9,10 +9,11 @@ import math
 import numpy as np
 from numba import njit
 
+from offers.catalogue.geometry import earth_centred
 from offers.catalogue.snapshot import NO_SHAPE
 from offers.decision.areas import clearance
 from offers.decision.areas import inside as in_area
-from offers.decision.location import CERTAIN, POINTS, earth_centred, point_around, probability_in_circle
+from offers.decision.location import CERTAIN, POINTS, point_around, probability_in_circle
 from offers.decision.records import Table, centres_of, excluded_of, extras_of
 
 NOWHERE = -1

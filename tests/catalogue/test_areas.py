@@ -256,7 +256,7 @@ def test_circles_that_cover() -> None:
         longitude = random.choice([0.0, 179.99, random.uniform(-180, 180)])
         (part,) = parse(star(random, latitude, longitude, size, random.choice([3, 5, 60])))
         circle = cover(part)
-        x, y, z = earth_centred(circle.latitude, circle.longitude)  # type: ignore[arg-type]
+        x, y, z = earth_centred(circle.latitude, circle.longitude)
         shape = shapely.Polygon(part.rings[0])
         farthest = 0.0
         for _ in range(60):

@@ -191,15 +191,12 @@ def test_positions_on_edges(west: float) -> None:
     for (y, x), wanted in owners.items():
         turned = (west + x + 180) % 360 - 180
         assert wanted == [shape for shape in range(4) if areas.inside(record.table, shape, y, turned)]
-        areas.approach(record.table, 0, y, turned)  # changes nothing
-        assert wanted == [shape for shape in range(4) if areas.inside(record.table, shape, y, turned)]
 
 
 def test_no_position_is_nowhere() -> None:
     """Without a position, nothing is inside."""
     (part,) = parse(star(Random(6), 48, 2, 1, 20))
     record = record_of([part])
-    areas.approach(record.table, 0, math.nan, math.nan)
     assert not areas.inside(record.table, 0, math.nan, math.nan)
 
 
@@ -279,65 +276,3 @@ def test_country_distance_is_bounded() -> None:
         truth = to_edge_m(part, latitude, longitude)
         clearance = areas.clearance(record.table, 0, latitude, longitude, 1e6)
         assert 0.3 * truth - 2_000 <= clearance <= truth
-
-
-def test_points_around() -> None:
-    """They are spread as a normal distribution, 68 % of them within 1.51 standard deviations, anywhere on the earth."""
-    for latitude, longitude in (
-        (48.8, 2.3),
-        (0.0, 180.0),
-        (-65.0, -179.9999),
-        (89.9999, 0.0),
-        (90.0, 0.0),
-        (-90.0, 77.0),
-    ):
-        for sigma in (3.0, 500.0, 20_000.0):
-            points = areas.points_around(latitude, longitude, sigma)
-            assert areas.POINTS == len(points)
-            away = sorted(geodesic((latitude, longitude), point).meters for point in points)
-            assert 1.51 * sigma == pytest.approx(away[round(0.68 * len(away))], rel=0.05)
-            assert 1.18 * sigma == pytest.approx(away[len(away) // 2], rel=0.07)
-            assert away[-1] <= 2.64 * sigma
-            assert all(-90 <= y <= 90 and -180 <= x <= 180 for y, x in points)
-            x, y, z = earth_centred(*(np.array(axis) for axis in zip(*points, strict=True)))
-            here = earth_centred(np.array(latitude), np.array(longitude))
-            assert math.dist((x.mean(), y.mean(), z.mean()), here) <= 0.01 * sigma + 2 * sigma**2 / 6_371_000
-
-
-def test_points_far_around() -> None:
-    """With the widest uncertainty they are still positions."""
-    for latitude in (-90.0, 0.0, 51.0, 90.0):
-        for y, x in areas.points_around(latitude, -180.0, 700_000.0):
-            assert -90 <= y <= 90
-            assert -180 <= x <= 180
-
-
-def test_probability_is_the_share_of_points() -> None:
-    """How likely somebody is inside is the share of those points that are, whether looked at or known at once."""
-    random = Random(9)
-    partly = 0
-    for _ in range(60):
-        latitude = random.choice([0, 48.8, -65, 88.5, 89.99])
-        longitude = random.choice([2.3, 180.0, -179.999, random.uniform(-180, 180)])
-        size = 10 ** random.uniform(-4, 0)
-        (part,) = parse(
-            star(random, latitude, longitude, min(size, 89.9995 - latitude), random.choice([5, 50]), hole=True)
-        )
-        record = record_of([part])
-        for share in (0.0, 0.02, 0.3, 2.0):
-            sigma = share * size * 111_000
-            y = min(latitude + random.uniform(-1, 1) * size, 90.0)
-            wanted = sum(contains(part, *point) for point in areas.points_around(y, longitude, sigma)) / areas.POINTS
-            found = areas.probability(record.table, 0, y, longitude, sigma)
-            assert wanted == found
-            partly += 0 < found < 1
-    assert partly > 40
-
-
-def test_probability_of_an_exact_position() -> None:
-    """An exact position is inside or not; one on a straight edge of something large is inside half the time."""
-    (part,) = parse(polygon([[2, 40], [3, 40], [3, 50], [2, 50], [2, 40]]))
-    record = record_of([part])
-    assert [1.0, 0.0] == [areas.probability(record.table, 0, 45.0, x, 0.0) for x in (2.5, 1.5)]
-    assert 0.5 == pytest.approx(areas.probability(record.table, 0, 45.0, 2.0, 100.0), abs=0.04)
-    assert 0.84 == pytest.approx(areas.probability(record.table, 0, 45.0, 2.0 + 100 / 78_850, 100.0), abs=0.04)
