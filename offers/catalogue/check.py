@@ -40,8 +40,8 @@ _MOST_COMPARED = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A catalogue without faults, but for its offers, which are read again one fragment at a time."""
+class Definitions:
+    """What the offers of a catalogue refer to. They themselves are read one fragment at a time."""
 
     catalog: Catalog
     """The single values, merged; the lists are empty."""
@@ -50,6 +50,12 @@ class Checked:
     placements: dict[str, Placement]
     ranking_strategies: dict[str, RankingStrategy]
     dayparts: dict[str, Daypart]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Definitions):
+    """A catalogue without faults."""
+
     offer_count: int
 
 
@@ -76,17 +82,20 @@ def check(source: Path) -> Checked:
     return survey.checked()
 
 
-def definitions(source: Path) -> Checked:
-    """What `check` gives, taken as it stands: for who has `check` look at the same time."""
-    survey = _Survey(source, [])
-    for fragment in document.read(source, []):
-        survey.head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in _HEAD_FIELDS}))
+def definitions(source: Path) -> Definitions:
+    """The definitions of a document, taken as they stand: for who has `check` look at the same time."""
+    head, kept = Catalog(), Catalog()
+    for fragment in document.read(source, [], offers=False):
+        head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in _HEAD_FIELDS}))
         for name in _CHECKS:
-            getattr(survey.kept, name).MergeFrom(getattr(fragment.catalog, name))
-        survey.offer_count += len(fragment.catalog.offers)
-    for name, (id_name, _) in _CHECKS.items():
-        survey.known[name] = {getattr(message, id_name): message for message in getattr(survey.kept, name)}
-    return survey.checked()
+            getattr(kept, name).MergeFrom(getattr(fragment.catalog, name))
+    return Definitions(
+        head,
+        **{
+            name: {getattr(message, id_name): message for message in getattr(kept, name)}
+            for name, (id_name, _) in _CHECKS.items()
+        },
+    )
 
 
 def _problems(fragment: Fragment, path: FieldPath, faults: Iterable[Fault]) -> Iterator[Problem]:

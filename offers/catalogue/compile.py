@@ -6,16 +6,18 @@ import sys
 from array import array
 from collections.abc import Iterable
 from dataclasses import astuple
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
+from google.type.money_pb2 import Money
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
-from offers.catalogue.check import Checked, check, definitions
+from offers.catalogue.check import Definitions, check, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
@@ -48,11 +50,12 @@ Terms = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]
 """Placements, languages (lower case), currencies and channels of an offer, sorted; empty means any."""
 
 
-def compile_snapshot(source: Path, path: Path, version: str) -> Checked:
+def compile_snapshot(source: Path, path: Path, version: str) -> Definitions:
     """Check the document `source` and write its snapshot to the directory `path`.
 
     Raises CatalogError with every problem of the document; then nothing is written.
     """
+    checked: Definitions
     if sum(file.stat().st_size for file in files(source, [])) < CONCURRENT_BYTES:
         checked = check(source)
         builder = _built(source, checked)
@@ -63,7 +66,7 @@ def compile_snapshot(source: Path, path: Path, version: str) -> Checked:
     return checked
 
 
-def _built(source: Path, checked: Checked) -> "_Builder":
+def _built(source: Path, checked: Definitions) -> "_Builder":
     builder = _Builder(checked)
     problems: list[Problem] = []
     for fragment in read(source, problems):
@@ -74,7 +77,7 @@ def _built(source: Path, checked: Checked) -> "_Builder":
     return builder
 
 
-def _checked_and_built(source: Path) -> "tuple[Checked, _Builder, dict[str, NDArray[Any]]]":
+def _checked_and_built(source: Path) -> "tuple[Definitions, _Builder, dict[str, NDArray[Any]]]":
     """Check on another core while the offers are taken in and laid out here: each takes about half of the time."""
     with subprocess.Popen([sys.executable, "-P", "-m", "offers.catalogue.check", str(source)]) as checking:  # noqa: S603
         try:
@@ -92,7 +95,7 @@ def _checked_and_built(source: Path) -> "tuple[Checked, _Builder, dict[str, NDAr
 class _Builder:
     """Takes offers one by one, in any order, and lays them out by place."""
 
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, checked: Definitions) -> None:
         catalog = checked.catalog
         self._catalog = catalog
         self._placements = checked.placements
@@ -216,7 +219,7 @@ def _static_wire(offer: Offer, redemption: Redemption | None) -> bytes:
 
 def _terms(offer: Offer) -> Terms:
     placements, tags, channels = offer.placement_ids[:], offer.language_codes[:], offer.channels[:]
-    currencies = offer.currency_codes[:] or _currencies(offer.benefit)
+    currencies = offer.currency_codes[:] or _currencies(offer.benefit.SerializeToString())
     return (
         tuple(sorted(set(placements))) if placements else (),
         tuple(sorted({tag.lower() for tag in tags})) if tags else (),
@@ -225,19 +228,11 @@ def _terms(offer: Offer) -> Terms:
     )
 
 
-def _currencies(benefit: Benefit) -> list[str]:
+@lru_cache(maxsize=65_536)  # many offers give the same
+def _currencies(benefit: bytes) -> list[str]:
     """The currencies of a benefit's sums, which differ only by mistake."""
-    kind = benefit.WhichOneof("kind")
-    codes = []
-    if kind == "amount_off":
-        codes.append(benefit.amount_off.currency_code)
-    elif kind == "fixed_price":
-        codes.append(benefit.fixed_price.currency_code)
-    if benefit.HasField("minimum_order"):
-        codes.append(benefit.minimum_order.currency_code)
-    if benefit.HasField("maximum_discount"):
-        codes.append(benefit.maximum_discount.currency_code)
-    return [code for code in codes if code]
+    sums = [value for _, value in Benefit.FromString(benefit).ListFields() if isinstance(value, Money)]
+    return [money.currency_code for money in sums if money.currency_code]
 
 
 def _span(window: Interval) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.areas import Part, parse
-from offers.catalogue.check import Checked
+from offers.catalogue.check import Definitions
 from offers.catalogue.layout import Gathered
 from offers.catalogue.place_rules import values_of
 from offers.catalogue.shapes import cover
@@ -68,7 +68,7 @@ class _ZonePiece(NamedTuple):
 class Places:
     """The places of a catalogue's targets."""
 
-    def __init__(self, checked: Checked, gathered: Gathered) -> None:
+    def __init__(self, checked: Definitions, gathered: Gathered) -> None:
         self._gathered = gathered
         self._country = checked.catalog.country_code
         self._zones = checked.zones
@@ -96,8 +96,10 @@ class Places:
         """The places of a target: around venues first, then circles, areas and zones; or everywhere."""
         given = target.ListFields()
         if len(given) == 1 and given[0][0].number == Target.VENUE_IDS_FIELD_NUMBER:  # as most are
-            around, numbers = self._around, self._numbers
-            return [around[numbers[venue_id]] for venue_id in dict.fromkeys(target.venue_ids[:])]
+            around, numbers, venue_ids = self._around, self._numbers, target.venue_ids[:]
+            if len(venue_ids) == 1:
+                return (around[numbers[venue_ids[0]]],)
+            return [around[numbers[venue_id]] for venue_id in dict.fromkeys(venue_ids)]
         return self._all(target, tuple(sorted(set(target.excluded_zone_ids[:]))))
 
     def _all(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:

@@ -286,9 +286,8 @@ def zone_clock(time_zone: str) -> ZoneClock:
     """
     zone = ZoneInfo(time_zone)
 
-    def offset_at(second: int) -> int:
-        offset = datetime.fromtimestamp(second, zone).utcoffset()
-        return round(offset.total_seconds()) if offset is not None else 0
+    def offset_at(second: int) -> timedelta | None:
+        return datetime.fromtimestamp(second, zone).utcoffset()
 
     starts, offsets = [FIRST_SECOND - SAMPLE_S], [offset_at(FIRST_SECOND - SAMPLE_S)]
     for second in range(FIRST_SECOND, LAST_SECOND + 8 * _DAY, SAMPLE_S):
@@ -300,4 +299,4 @@ def zone_clock(time_zone: str) -> ZoneClock:
                 low, high = (middle, high) if offset_at(middle) == offsets[-1] else (low, middle)
             starts.append(high)
             offsets.append(offset)
-    return ZoneClock(tuple(starts), tuple(offsets))
+    return ZoneClock(tuple(starts), tuple(round(offset.total_seconds()) if offset else 0 for offset in offsets))

@@ -1,13 +1,13 @@
 """What the hours of an offer mean at its places: the schedules by which it is shown, used, and best."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tzfpy import get_tz
 
-from offers.catalogue.check import Checked
+from offers.catalogue.check import Definitions
 from offers.catalogue.grammar import names_holidays
 from offers.catalogue.places import Place
 from offers.catalogue.schedules import Part, Schedule
@@ -83,10 +83,15 @@ def _sunny(expression: str) -> bool:
     return names_sun(expression) is not None
 
 
+@lru_cache(maxsize=65_536)
+def _name_sun(hours: Hours) -> bool:
+    return any(map(_sunny, (hours.shown, hours.used, *hours.dayparts, *hours.preferred)))
+
+
 class Timetable:
     """Numbers the schedules of a catalogue."""
 
-    def __init__(self, checked: Checked) -> None:
+    def __init__(self, checked: Definitions) -> None:
         self.time_zone = checked.catalog.time_zone or DEFAULT_TIME_ZONE
         """That of whatever names none."""
         self.schedules: dict[Schedule, int] = {}
@@ -107,14 +112,17 @@ class Timetable:
             shown,
             used,
             redemption.required_when_shown if redemption else False,
-            tuple(sorted({self._dayparts[name] for name in binding})),
-            tuple(sorted({self._dayparts[name] for name in preferred})),
+            self._hours_of(binding) if binding else (),
+            self._hours_of(preferred) if preferred else (),
             availability.only_when_open,
             availability.closing_margin.seconds,
             "" if basis == TIME_ZONE_BASIS_USER else zone,
             basis == TIME_ZONE_BASIS_USER,
             availability.country_code,
         )
+
+    def _hours_of(self, daypart_ids: list[str]) -> tuple[str, ...]:
+        return tuple(sorted({self._dayparts[name] for name in daypart_ids}))
 
     def at(self, hours: Hours, place: Place) -> tuple[int, int, int]:
         """The schedules of an offer at a place: when it may be shown, when it may be used, when it is best."""
@@ -141,12 +149,11 @@ class Timetable:
         while_open = None
         if hours.only_when_open and place.opening_hours:
             while_open = _part((place.opening_hours,), time_zone, place.country_code, position, hours.closing_margin)
-        sunny = any(map(_sunny, (hours.shown, hours.used, *hours.dayparts, *hours.preferred)))
         return _Here(
             hours,
             "" if hours.personal else hours.time_zone or time_zone,
             hours.country_code or place.country_code,
-            position if sunny else (),
+            position if _name_sun(hours) else (),
             while_open,
         )
 
@@ -173,8 +180,14 @@ class Timetable:
 def _zone_at(longitude: float, latitude: float) -> str:
     """The IANA zone of a position; "" where this machine's zone data lacks it."""
     name = get_tz(longitude, latitude)
+    return name if _is_known(name) else ""
+
+
+@cache
+def _is_known(time_zone: str) -> bool:
+    """Whether this machine's zone data has a zone. Zones themselves are soon forgotten, and read again from disk."""
     try:
-        ZoneInfo(name)
+        ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError):
-        return ""
-    return name
+        return False
+    return True

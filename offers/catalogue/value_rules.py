@@ -53,10 +53,12 @@ def check_text(text: str, most: int, path: Path, faults: Faults) -> None:
 
 def check_length(text: str, most: int, path: Path, faults: Faults) -> None:
     """Check a text that may be empty."""
+    if len(text) <= most and text.isprintable():
+        return
     if len(text) > most:
         faults.append(Fault(path, f"has {len(text):,} characters", f"write at most {most:,}"))
     controls = _CONTROL_BUT_SPACE if path[-1] == "body" else _CONTROL
-    if not text.isprintable() and (found := controls(text)):
+    if found := controls(text):
         reason = f"has the control character U+{ord(found.group()):04X}"
         faults.append(Fault(path, reason, "write printable text, on one line but for `creative.body`"))
 

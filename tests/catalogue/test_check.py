@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.catalogue import document
-from offers.catalogue.check import check
-from offers.catalogue.document import Fragment, write_fragments
+from offers.catalogue.check import Definitions, check, definitions
+from offers.catalogue.document import Fragment, read, varint, write_fragments
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Offer
+from tests.strategies import Maker
 
 HERE = Path(__file__).parent
 BAD = HERE / "bad"
@@ -289,3 +291,38 @@ def test_a_mutated_document(data: st.DataObject, suffix: str, tmp_path_factory: 
     assert all(it.file == str(path) and it.reason and it.fix for it in problems)
     assert all(1 <= it.line <= last for it in problems if it.line is not None)
     assert len(set(problems)) == len(problems)
+
+
+def test_definitions_without_reading_the_offers(tmp_path: Path) -> None:
+    """Whichever way records hold them, what offers refer to is the same as the check finds."""
+    catalog = Maker(5).catalog(40)
+    mixed = [Catalog(offers=catalog.offers[:3]), catalog, Catalog(title=catalog.title)]
+    del mixed[1].offers[:3]
+    for number, records in enumerate((mixed, mixed[::-1])):
+        path = tmp_path / f"{number}.binpb"
+        write_fragments(path, records)
+        checked, found = check(path), definitions(path)
+        assert len(catalog.offers) + 3 == checked.offer_count
+        assert checked.venues
+        assert all(getattr(checked, name) == getattr(found, name) for name in Definitions.__dataclass_fields__)
+
+
+def test_definitions_of_damaged_records(tmp_path: Path) -> None:
+    """A record with any byte changed or cut off is read without its offers as it is with them, or refused as it is."""
+    catalog = Maker(6).catalog(2)
+    record, random = catalog.SerializeToString(deterministic=True), Random(6)
+    for number in range(2_000):
+        damaged = bytearray(record)
+        for _ in range(random.randint(1, 3)):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        del damaged[random.choice([len(damaged), random.randrange(len(damaged))]) :]
+        path = tmp_path / "catalog.binpb"
+        path.write_bytes(varint(len(damaged)) + damaged)
+        whole: list[Problem] = []
+        found = list(read(path, whole))
+        without = list(read(path, [], offers=False))
+        assert not found or without, number
+        for one, other in zip(found, without, strict=False):
+            one.catalog.ClearField("offers")
+            other.catalog.ClearField("offers")
+            assert one.catalog == other.catalog, number

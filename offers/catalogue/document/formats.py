@@ -25,6 +25,10 @@ MAX_FRAGMENT_BYTES = 64 * 2**20
 _RECORD_ITEMS = 1_000
 """Messages of one list per record, so that a reader holds little at a time."""
 _MAX_VARINT_BYTES = 10
+_MOST_LENGTH_BITS = 35
+_LENGTH_DELIMITED = 2
+"""The wire type of all fields of a Catalog, which are numbered below 16: a key is one byte."""
+_OFFERS = Catalog.OFFERS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
 _SPLIT_FIX = "split it into several files, or write a .binpb file of many records"
 
 
@@ -46,8 +50,10 @@ class Fragment:
         return Problem(self.file, self.line_of(path), self.label + nodes.dotted(path), reason, fix)
 
 
-def read(source: Path, problems: list[Problem]) -> Iterator[Fragment]:
+def read(source: Path, problems: list[Problem], *, offers: bool = True) -> Iterator[Fragment]:
     """Read a file, or the files of a folder and its subfolders in the order of their paths, one fragment at a time.
+
+    `offers` may be False for who does not look at them: then they may be missing, as records are read faster so.
 
     Names that begin with a dot, and other suffixes than SUFFIXES in a folder, are passed over. Everything that cannot
     be read is added to `problems`, by the time the stream ends, and left out; a Problem with an empty field says that
@@ -59,7 +65,7 @@ def read(source: Path, problems: list[Problem]) -> Iterator[Fragment]:
                 reason = "is neither a file nor a folder"
                 problems.append(Problem(str(path), None, "", reason, "put a file or a folder in its place"))
             elif path.suffix.lower() == ".binpb":
-                yield from _read_records(path, problems)
+                yield from _read_records(path, problems, offers=offers)
             else:
                 yield from _read_text(path, problems)
         except OSError as error:
@@ -138,7 +144,7 @@ def _read_text(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
         yield Fragment(catalog, file, partial(nodes.line_of, root), "", frozenset(built.left_out))
 
 
-def _read_records(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
+def _read_records(path: Path, problems: list[Problem], *, offers: bool) -> Iterator[Fragment]:
     file = str(path)
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -158,7 +164,8 @@ def _read_records(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
                 continue
             catalog = Catalog()
             try:
-                catalog.ParseFromString(stream.read(length))
+                record = stream.read(length)
+                catalog.ParseFromString(record if offers else _without_offers(record))
             except DecodeError:
                 reason = f"record {number} at byte {start} is not a Catalog message"
                 problems.append(Problem(file, None, "", reason, "write the file again from its source"))
@@ -171,6 +178,28 @@ def _read_records(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
                 yield Fragment(catalog, file, _no_line, f"record {number}: ", frozenset())
         if not number:
             problems.append(Problem(file, None, "", "the document is empty", "write at least one Catalog message"))
+
+
+def _without_offers(record: bytes) -> bytes:
+    """A record without its offers, or the record as it is where that is not easy."""
+    kept, at, size = [], 0, len(record)
+    while at < size:
+        first, key = at, record[at]
+        at += 1
+        length = shift = 0
+        while at < size:
+            byte = record[at]
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            at += 1
+            if byte < 0x80:
+                break
+        at += length
+        if key & 0x87 != _LENGTH_DELIMITED or at > size or shift > _MOST_LENGTH_BITS:
+            return record
+        if key != _OFFERS:
+            kept.append(record[first:at])
+    return b"".join(kept)
 
 
 def _no_line(_path: nodes.Path) -> None:
