@@ -7,6 +7,7 @@ from numba import njit
 
 from offers.catalogue.snapshot import AROUND_POINT, NO_NAME, NO_SCHEDULE, NO_VENUE
 from offers.decision.records import (
+    LINE_BYTES,
     OPEN,
     UNKNOWN,
     Column,
@@ -40,8 +41,6 @@ NO_ROOM = -2
 """In place of a count: more candidates than the scratch has room for."""
 ROUNDING = 1e-9
 """A bound and a score that differ by less may be in either order."""
-LINE_BYTES = 64
-"""A line of the processor's cache."""
 
 
 @njit(error_model="numpy")

@@ -69,10 +69,20 @@ class Scratch(IntEnum):
     """WINDOW per level of the grid."""
     unknown = 12
     """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
+    span = 13
+    """SPAN: MOST_ROWS per level of the grid."""
 
 
-WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8")])
-"""The first and last row of a level around the location, and how far to either side, in radians of longitude."""
+WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8")])
+"""The first and last row of a level around the location, how far to either side, in radians of longitude, and how many
+spans of sites are there, or NOT_FOUND."""
+SPAN = np.dtype([("first", "i8"), ("last", "i8")])
+"""Sites that stand side by side; the last exclusive."""
+MOST_ROWS = 8
+"""Rows of a level, and so spans, that are kept."""
+NOT_FOUND = -1
+LINE_BYTES = 64
+"""A line of the processor's cache."""
 MOST_LEVELS = 32
 """Levels of the grid, at most: cells of the 18th are as wide as the earth."""
 
@@ -203,6 +213,7 @@ class Scratchpad:
                 "outcome": np.zeros(len(Outcome), np.float64),
                 "window": np.zeros(MOST_LEVELS, WINDOW),
                 "unknown": np.empty(LOOKED_UP, np.int32),
+                "span": np.zeros(MOST_LEVELS * MOST_ROWS, SPAN),
             },
         )
         self.table = self.record.table
@@ -256,7 +267,8 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _EXCLUDED, _SHAPE, _VERTEX, _ROW, _CELL, _WINDOW = EXTRA, EXCLUDED, SHAPE, VERTEX, ROW, CELL, WINDOW
+_EXTRA, _EXCLUDED, _SHAPE, _VERTEX = EXTRA, EXCLUDED, SHAPE, VERTEX
+_ROW, _CELL, _WINDOW, _SPAN = ROW, CELL, WINDOW, SPAN
 
 
 @njit
@@ -371,3 +383,10 @@ def windows_of(table: Table) -> NDArray[np.void]:
     """The windows of a scratch record."""
     place = Scratch.window
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _WINDOW)
+
+
+@njit
+def spans_of(table: Table) -> NDArray[np.void]:
+    """The spans of sites of a scratch record."""
+    place = Scratch.span
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SPAN)

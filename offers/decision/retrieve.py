@@ -12,6 +12,9 @@ from numba import njit
 from offers.catalogue.geometry import LEAST_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import CELL, CENTRE, ENTRY, ROW
 from offers.decision.records import (
+    LINE_BYTES,
+    MOST_ROWS,
+    NOT_FOUND,
     Column,
     Outcome,
     Scratch,
@@ -23,6 +26,7 @@ from offers.decision.records import (
     fetch_ahead,
     i4,
     rows_of,
+    spans_of,
     windows_of,
 )
 from offers.decision.region import NOWHERE
@@ -35,8 +39,9 @@ FEW = 48
 promise more."""
 HALF_TURN = math.pi / 2
 ROW_BYTES, CELL_BYTES, CENTRE_BYTES, ENTRY_BYTES = ROW.itemsize, CELL.itemsize, CENTRE.itemsize, ENTRY.itemsize
-_MOST_ROWS = 8
-"""Rows of a level that are fetched ahead."""
+SITE_BYTES = 4  # of i4
+FETCHED = 32
+"""Sites of a span that are fetched ahead: the processor fetches what follows them by itself."""
 
 
 @njit(error_model="numpy")
@@ -56,19 +61,26 @@ def retrieve(
         sizes = f8(columns, Column.level_size)
         _fetch(columns, scratch, latitude, longitude, widening)
         x, y, z = earth_centred(latitude, longitude)
-        windows = windows_of(scratch)
+        windows, spans = windows_of(scratch), spans_of(scratch)
         for level in range(len(sizes)):
             begin, beyond = found, BEYOND_M
             low, high, spread = windows[level].low, windows[level].high, windows[level].spread
-            while True:
+            near, seen, is_found = min(margin, beyond), 0, windows[level].spans >= 0
+            for place in range(level * MOST_ROWS, level * MOST_ROWS + windows[level].spans):
+                first_site, last_site = spans[place].first, spans[place].last
+                found, near = _scan(
+                    columns, scratch, terms, first_site, last_site, x, y, z, widening, near, found, time
+                )
+                seen += last_site - first_site
+            while not is_found or (near >= beyond and seen <= FEW and beyond <= 8 * sizes[level] and found <= room):
+                if is_found:
+                    beyond *= 4
+                    low, high, spread = _window(columns, level, latitude, widening + beyond)
+                is_found = True
                 found, near, seen = _search(
                     columns, scratch, terms, low, high, spread, longitude, x, y, z, widening, min(margin, beyond),
                     begin, time,
                 )  # fmt: skip
-                if near < beyond or seen > FEW or beyond > 8 * sizes[level] or found > room:
-                    break
-                beyond *= 4
-                low, high, spread = _window(columns, level, latitude, widening + beyond)
             margin = near
     else:
         unplaced = i4(columns, Column.unplaced)
@@ -86,26 +98,46 @@ def retrieve(
 
 @njit(error_model="numpy")
 def _fetch(columns: Table, scratch: Table, latitude: float, longitude: float, widening: float) -> None:
-    """Have what the first search of every level reads on its way from memory, all at once instead of one by one."""
-    rows, cells, windows = rows_of(columns), cells_of(columns), windows_of(scratch)
+    """Find what the first search of every level reads, and have all of it on its way from memory at once."""
+    rows, windows = rows_of(columns), windows_of(scratch)
     levels = len(f8(columns, Column.level_size))
     for level in range(levels):
-        windows[level].low, windows[level].high, windows[level].spread = _window(
-            columns, level, latitude, widening + BEYOND_M
-        )
-        fetch_ahead(columns, Column.row, windows[level].low * ROW_BYTES)
+        window = windows[level]
+        window.low, window.high, window.spread = _window(columns, level, latitude, widening + BEYOND_M)
+        fetch_ahead(columns, Column.row, window.low * ROW_BYTES)
     for level in range(levels):
         low, high = windows[level].low, windows[level].high
-        for row in range(low, min(high + 1, low + _MOST_ROWS)):
+        for row in range(low, min(high + 1, low + MOST_ROWS)):
             middle = (np.int64(rows[row].cell_first) + np.int64(rows[row + 1].cell_first)) // 2
             fetch_ahead(columns, Column.cell, middle * CELL_BYTES)
     for level in range(levels):
-        low, high, spread = windows[level].low, windows[level].high, windows[level].spread
-        for row in range(low, min(high + 1, low + _MOST_ROWS)):
-            west, _ = _columns(rows[row].columns, longitude, spread)
-            begin, end = _between(columns, row, max(west, 0), rows[row].columns)
-            if begin < end:
-                fetch_ahead(columns, Column.centre, np.int64(cells[begin].site_first) * CENTRE_BYTES)
+        _find_spans(columns, scratch, level, longitude)
+
+
+@njit(error_model="numpy")
+def _find_spans(columns: Table, scratch: Table, level: int, longitude: float) -> None:
+    """Write the spans of sites in a level's window: none where it has many rows, or wraps around the earth."""
+    rows, cells = rows_of(columns), cells_of(columns)
+    window, spans = windows_of(scratch)[level], spans_of(scratch)
+    low, high = window.low, window.high
+    window.spans = NOT_FOUND
+    if high - low >= MOST_ROWS:
+        return
+    found = 0
+    for row in range(low, high + 1):
+        west, east = _columns(rows[row].columns, longitude, window.spread)
+        if west < 0 or east >= rows[row].columns:
+            return
+        begin, end = _between(columns, row, west, east)
+        if begin < end:
+            span = spans[level * MOST_ROWS + found]
+            span.first, span.last = cells[begin].site_first, cells[end].site_first
+            found += 1
+            for site in range(span.first, min(span.last, span.first + FETCHED), LINE_BYTES // CENTRE_BYTES):
+                fetch_ahead(columns, Column.centre, site * CENTRE_BYTES)
+            for site in range(span.first, min(span.last, span.first + FETCHED), LINE_BYTES // SITE_BYTES):
+                fetch_ahead(columns, Column.site_entry_first, site * SITE_BYTES)
+    window.spans = found
 
 
 @njit(error_model="numpy")
