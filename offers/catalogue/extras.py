@@ -4,7 +4,7 @@ import math
 from statistics import NormalDist
 from typing import NamedTuple
 
-from offers.catalogue.geometry import RINGS, ring_radius
+from offers.catalogue.geometry import RING_ROOM, RINGS, ring_radius
 from offers.catalogue.places import NO_CUTS, Place
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_SHAPE
 from offers.v1.offer_pb2 import Availability, MissingLocation, ReachableBeforeEnd, Target
@@ -20,8 +20,6 @@ SPEEDS_KMH = {
 """Of ways through a city, stops included."""
 DETOUR = 1.3
 """Length of a way through streets by that of the straight line: a common mean of road networks."""
-_ROOM = 1.02
-"""No way to a point of a ring is longer than its radius times this, by far."""
 
 
 class Rules(NamedTuple):
@@ -71,8 +69,8 @@ def extra_of(rules: Rules, place: Place, daypart_schedule: int) -> Extra:
     """The record of an offer's place."""
     least = rules.min_inside
     by_rings = place.shape != NO_SHAPE or place.cuts != NO_CUTS
-    inside = _ROOM * ring_radius(math.ceil(RINGS * least))
-    outside = _ROOM * ring_radius(math.floor(RINGS * (1 - least)) + 1)
+    inside = RING_ROOM * ring_radius(math.ceil(RINGS * least))
+    outside = RING_ROOM * ring_radius(math.floor(RINGS * (1 - least)) + 1)
     speed, delay, reachable = math.inf, 0.0, NO_RULES.reachable
     if place.travel is not None:
         speed, delay, reachable = *pace(place.travel), rules.reachable

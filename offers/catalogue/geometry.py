@@ -29,6 +29,8 @@ MARGIN = 1.01
 
 RINGS = 16
 """Rings of equal share into which a normal distribution is cut, to measure how much of it an area holds."""
+RING_ROOM = 1.02
+"""No way to a point of a ring is longer than its radius times this, by far."""
 
 Floats = NDArray[np.float64]
 

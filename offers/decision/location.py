@@ -8,7 +8,8 @@ import math
 import numpy as np
 from numba import njit
 
-from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RINGS, ring_radius
+from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RING_ROOM, RINGS, ring_radius
+from offers.decision.records import POINTS, Outcome, Scratch, Table, f8, points_of
 
 MOVEMENT_MPS = np.array([1.4, 1.4, 4.2, 8.3, 13.9])
 """Metres per second by which a position grows older, per offers.v1.TravelMode: not said (as on foot), walking, cycling,
@@ -71,8 +72,7 @@ def probability_in_circle(distance_m: float, radius_m: float, sigma_m: float) ->
     return min(total * 0.5 * most * math.sqrt(2.0 / math.pi), 1.0)
 
 
-POINTS = RINGS * RINGS
-"""Points that stand for a distribution: as many to a ring as there are rings, every other one turned by half a step."""
+# The points of every other ring are turned by half a step.
 _BEARINGS = (np.arange(POINTS) % RINGS + 0.5 * (np.arange(POINTS) // RINGS % 2)) * 2 * np.pi / RINGS
 _RADII = np.array([ring_radius(point // RINGS + 1) for point in range(POINTS)])
 _NORTH, _EAST = _RADII * np.cos(_BEARINGS), _RADII * np.sin(_BEARINGS)
@@ -98,3 +98,23 @@ def point_around(latitude: float, longitude: float, sigma_m: float, point: int) 
     elif turned < -180.0:
         turned += 360.0
     return there, turned
+
+
+@njit(error_model="numpy")
+def points_within(clear_m: float, sigma_m: float) -> int:
+    """How many of the points, counted from the inmost ring, are no farther than so many metres away."""
+    ring = 0
+    while ring < RINGS and RING_ROOM * _RADII[ring * RINGS] * sigma_m <= clear_m:
+        ring += 1
+    return ring * RINGS
+
+
+@njit(error_model="numpy")
+def lay_points(scratch: Table, latitude: float, longitude: float, sigma_m: float, first: int) -> None:
+    """Work out the points around a decision's location from number `first` on, unless it has been done."""
+    points, outcome = points_of(scratch), f8(scratch, Scratch.outcome)
+    laid = int(outcome[Outcome.laid_from])
+    for number in range(first, laid):
+        point = points[number]
+        point.latitude, point.longitude = point_around(latitude, longitude, sigma_m, number)
+    outcome[Outcome.laid_from] = min(first, laid)

@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from offers.catalogue.geometry import RINGS
 from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, ROW, SHAPE, STRATEGY, VERTEX
 from offers.model.query import MAX_OFFERS
 
@@ -71,6 +72,8 @@ class Scratch(IntEnum):
     """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
     span = 13
     """SPAN: MOST_ROWS per level of the grid."""
+    point = 14
+    """POINT: the positions that stand for an uncertain location; see location.py."""
 
 
 WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8")])
@@ -78,6 +81,10 @@ WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i
 spans of sites are there, or NOT_FOUND."""
 SPAN = np.dtype([("first", "i8"), ("last", "i8")])
 """Sites that stand side by side; the last exclusive."""
+POINT = np.dtype([("latitude", "f8"), ("longitude", "f8")])
+"""Degrees."""
+POINTS = RINGS * RINGS
+"""Points that stand for a distribution: as many to a ring as there are rings."""
 MOST_ROWS = 8
 """Rows of a level, and so spans, that are kept."""
 NOT_FOUND = -1
@@ -151,6 +158,8 @@ class Outcome(IntEnum):
     standing_begin = 5
     """Which of the offers shown everywhere are among them."""
     standing_end = 6
+    laid_from = 7
+    """The first of the points that are worked out; all that follow are."""
 
 
 CHOSEN = np.dtype(
@@ -214,6 +223,7 @@ class Scratchpad:
                 "window": np.zeros(MOST_LEVELS, WINDOW),
                 "unknown": np.empty(LOOKED_UP, np.int32),
                 "span": np.zeros(MOST_LEVELS * MOST_ROWS, SPAN),
+                "point": np.zeros(POINTS, POINT),
             },
         )
         self.table = self.record.table
@@ -268,7 +278,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
 _EXTRA, _EXCLUDED, _SHAPE, _VERTEX = EXTRA, EXCLUDED, SHAPE, VERTEX
-_ROW, _CELL, _WINDOW, _SPAN = ROW, CELL, WINDOW, SPAN
+_ROW, _CELL, _WINDOW, _SPAN, _POINT = ROW, CELL, WINDOW, SPAN, POINT
 
 
 @njit
@@ -390,3 +400,10 @@ def spans_of(table: Table) -> NDArray[np.void]:
     """The spans of sites of a scratch record."""
     place = Scratch.span
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SPAN)
+
+
+@njit
+def points_of(table: Table) -> NDArray[np.void]:
+    """The points around an uncertain location of a scratch record."""
+    place = Scratch.point
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _POINT)

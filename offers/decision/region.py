@@ -13,8 +13,8 @@ from offers.catalogue.geometry import earth_centred
 from offers.catalogue.snapshot import NO_SHAPE
 from offers.decision.areas import clearance
 from offers.decision.areas import inside as in_area
-from offers.decision.location import CERTAIN, POINTS, point_around, probability_in_circle
-from offers.decision.records import Table, centres_of, excluded_of, extras_of
+from offers.decision.location import CERTAIN, lay_points, points_within, probability_in_circle
+from offers.decision.records import POINTS, Table, centres_of, excluded_of, extras_of, points_of
 
 NOWHERE = -1
 """In place of a site: the entry is shown everywhere."""
@@ -26,7 +26,15 @@ DENSITY = math.sqrt(2 * math.pi)
 
 @njit(error_model="numpy")
 def located(
-    columns: Table, number: int, site: int, latitude: float, longitude: float, sigma: float, growth: float, cap: float
+    columns: Table,
+    scratch: Table,
+    number: int,
+    site: int,
+    latitude: float,
+    longitude: float,
+    sigma: float,
+    growth: float,
+    cap: float,
 ) -> tuple[float, float, float]:
     """How likely one is inside the place of the entries at a site with the EXTRA of this number.
 
@@ -59,10 +67,12 @@ def located(
         return (1.0 if inside else 0.0), clear, 0.0
     chance = 1.0 if inside else 0.0
     if clear < CERTAIN * sigma:
-        hits = 0
-        for point in range(POINTS):
-            phi, lam = point_around(latitude, longitude, sigma, point)
-            hits += _holds(columns, extra, site, phi, lam)
+        first = points_within(clear, sigma)
+        hits = first if inside else 0  # as the location itself
+        lay_points(scratch, latitude, longitude, sigma, first)
+        points = points_of(scratch)
+        for place in range(first, POINTS):
+            hits += _holds(columns, extra, site, points[place].latitude, points[place].longitude)
         chance = hits / POINTS
     qualifies = chance >= extra.min_inside
     away = extra.rings_inside if qualifies else extra.rings_outside
@@ -109,16 +119,23 @@ def _part(
 @njit(error_model="numpy")
 def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
     """Whether a position is in the place of an entry."""
-    x, y, z = earth_centred(latitude, longitude)
-    shape: int = extra.shape
     if site != NOWHERE:
         centre = centres_of(columns)[site]
-        depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
-        if depth < 0 or not (shape == NO_SHAPE or in_area(columns, shape, latitude, longitude)):
+        if not _is_in(columns, extra.shape, centre.reach, centre.x, centre.y, centre.z, latitude, longitude):
             return False
     for place in range(extra.excluded_first, extra.excluded_last):
         cut = excluded_of(columns)[place]
-        depth = cut.reach - _away(cut.x, cut.y, cut.z, x, y, z)
-        if depth >= 0 and (cut.shape == NO_SHAPE or in_area(columns, cut.shape, latitude, longitude)):
+        if _is_in(columns, cut.shape, cut.reach, cut.x, cut.y, cut.z, latitude, longitude):
             return False
     return True
+
+
+@njit(error_model="numpy")
+def _is_in(
+    columns: Table, shape: int, reach: float, cx: float, cy: float, cz: float, latitude: float, longitude: float
+) -> bool:
+    """Whether a position is in an area, or in a circle where there is none."""
+    if shape != NO_SHAPE:
+        return in_area(columns, shape, latitude, longitude)
+    x, y, z = earth_centred(latitude, longitude)
+    return _away(cx, cy, cz, x, y, z) <= reach

@@ -22,6 +22,7 @@ from offers.decision.records import (
     OPEN,
     OUTSIDE_DAYPART,
     PENALISED,
+    POINTS,
     UNKNOWN,
     UNPLACED,
     UNREACHABLE,
@@ -80,6 +81,7 @@ def screen(
     unknown, outcome = i4(scratch, Scratch.unknown), f8(scratch, Scratch.outcome)
     is_placed, is_exact = latitude == latitude, sigma == 0.0 and growth == 0.0  # noqa: PLR0124 - not NaN
     kept = unknowns = proper = 0
+    outcome[Outcome.laid_from] = POINTS
     fringe = f8(columns, Column.widest_fringe)[0]
     margin, refresh = _hold(math.inf, float(time + REFRESH_S), outcome[Outcome.refresh_distance], fringe * growth, time)
     for index in range(found):
@@ -102,7 +104,7 @@ def screen(
                     likely, slack, loss = in_circle(extra, reach - math.sqrt(straight[index]), reach, sigma, growth)
                 else:
                     likely, slack, loss = located(
-                        columns, entry.extra, site, latitude, longitude, sigma, growth, margin
+                        columns, scratch, entry.extra, site, latitude, longitude, sigma, growth, margin
                     )
                 margin, refresh = _hold(margin, refresh, slack, loss, time)
                 if likely < extra.min_inside:

@@ -9,7 +9,8 @@ from geopy.distance import geodesic
 
 from offers.catalogue.areas import contains, parse
 from offers.catalogue.geometry import earth_centred
-from offers.decision.location import POINTS, SIGMA, point_around
+from offers.decision.location import SIGMA, point_around
+from offers.decision.records import POINTS
 from offers.server.offer_service import OfferService
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target
