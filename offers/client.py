@@ -12,12 +12,13 @@ from uuid import uuid4
 
 import grpc
 import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from offers.errors import FieldViolation, OffersError
-from offers.v1.context_pb2 import Context
+from offers.v1.context_pb2 import Context, Location
 from offers.v1.offer_service_pb2 import (
     DESCRIPTOR,
     BatchGetOffersRequest,
@@ -26,6 +27,7 @@ from offers.v1.offer_service_pb2 import (
     GetOffersResponse,
 )
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
+from offers.v1.venue_pb2 import TravelMode
 
 SERVICE: Final = DESCRIPTOR.services_by_name["OfferService"].full_name
 DEFAULT_TIMEOUT_S: Final = 1.0
@@ -79,11 +81,13 @@ class OffersCallError(OffersError):
         """The fields that cannot be used, where the code is INVALID_ARGUMENT."""
 
 
-def context(  # noqa: C901, PLR0913 - what is known of a moment, each by name
+def context(  # noqa: PLR0913 - what is known of a moment, each by name
     *,
     lat: float | None = None,
     lng: float | None = None,
     accuracy_m: float | None = None,
+    observed_at: datetime | None = None,
+    movement: "TravelMode.ValueType" = TravelMode.TRAVEL_MODE_UNSPECIFIED,
     at: datetime | None = None,
     time_zone: str = "",
     user_id: str = "",
@@ -93,29 +97,29 @@ def context(  # noqa: C901, PLR0913 - what is known of a moment, each by name
     channel: str = "",
     attributes: Mapping[str, Any] | None = None,
 ) -> Context:
-    """Make a Context of what is known: `lat` and `lng` in degrees, `at` with its UTC offset, the rest as in its proto.
+    """Make a Context of what is known: degrees, instants with their UTC offset, the rest as in its proto.
 
-    Raises ValueError for one coordinate without the other, two identities, or an `at` without an offset.
+    `observed_at` is when `lat` and `lng` were measured, `movement` how the person moves since then.
+
+    Raises ValueError for one coordinate without the other, what is said of a position without one, two identities, or
+    an instant without an offset.
     """
     if (lat is None) != (lng is None):
         message = "lat and lng go together: give both or neither"
         raise ValueError(message)
-    if accuracy_m is not None and lat is None:
-        message = "accuracy_m says how well lat and lng are known: give them too"
+    if lat is None and (accuracy_m is not None or observed_at is not None or movement):
+        message = "accuracy_m, observed_at and movement say how well lat and lng are known: give them too"
         raise ValueError(message)
     if user_id and anonymous_id:
         message = "a person is known by user_id or by anonymous_id: give one"
         raise ValueError(message)
-    if at is not None and at.tzinfo is None:
-        message = f"{at} could be any instant: give it a time zone"
-        raise ValueError(message)
-    made = Context(time_zone=time_zone, language_code=language, currency_code=currency, channel=channel)
+    made = Context(
+        time=_timestamp(at), time_zone=time_zone, language_code=language, currency_code=currency, channel=channel
+    )
     if lat is not None and lng is not None:
+        observed = _timestamp(observed_at)
+        made.location.CopyFrom(Location(accuracy_m=accuracy_m, observed_time=observed, movement=movement))
         made.location.point.latitude, made.location.point.longitude = lat, lng
-    if accuracy_m is not None:
-        made.location.accuracy_m = accuracy_m
-    if at is not None:
-        made.time.seconds = math.floor(at.timestamp())
     if user_id:
         made.user.user_id = user_id
     elif anonymous_id:
@@ -123,6 +127,15 @@ def context(  # noqa: C901, PLR0913 - what is known of a moment, each by name
     if attributes is not None:
         made.attributes.update(attributes)
     return made
+
+
+def _timestamp(instant: datetime | None) -> Timestamp | None:
+    if instant is None:
+        return None
+    if instant.tzinfo is None:
+        message = f"{instant} could be any instant: give it a time zone"
+        raise ValueError(message)
+    return Timestamp(seconds=math.floor(instant.timestamp()))
 
 
 class OffersClient:

@@ -68,7 +68,6 @@ INSTANTS = (
 STEPS = (-604_800, -90_000, -7_200, -3_601, -3_600, -1, 0, 1, 59, 60, 1_799, 3_600, 5_400, 43_200, 86_400, 2_592_000)
 LAST = 4_102_444_799
 VENUE_IDS, ZONE_IDS, CUT_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2"), ("c1", "c2")
-VENUE_IDS, ZONE_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2")
 DAYPART_IDS = ("d1", "d2", "d3")
 """The last of them may name the sun."""
 WRITTEN_HOURS = (
@@ -272,6 +271,8 @@ class Maker:
         if self.chance(0.5):
             venue.labels["cuisine"] = self.random.choice(["ramen", "pizza;bar", "bar ; ramen"])
             venue.labels["a"] = self.random.choice(["b", "c"])
+        if identity == VENUE_IDS[0]:  # found by every selector of `places`
+            venue.labels.update({"cuisine": "bar ; ramen", "a": "b"})
         if self.chance(0.5):
             venue.travel.mode = self.random.choice(TravelMode.values()[1:])
             venue.travel.delay.seconds = self.random.choice([0, 600])

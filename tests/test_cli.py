@@ -18,9 +18,11 @@ from google.type.money_pb2 import Money
 from offers.catalogue.snapshot import open_snapshot
 from offers.cli import main, words
 from offers.cli.catalogues import counted
+from offers.cli.query import Moving
 from offers.testing import Served, serving
 from offers.v1.offer_pb2 import Benefit, Bundle, FreeDelivery
 from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
+from offers.v1.venue_pb2 import TravelMode
 
 CATALOGUE = """
 catalog_id: test
@@ -208,6 +210,29 @@ def test_query_carries_every_part_of_the_context(ask: Run) -> None:
     assert 0 == ask("--anonymous", "a").status
 
 
+def test_query_carries_how_old_a_position_is_and_how_the_person_moves(ask: Run) -> None:
+    """An older position is less certain, and the more the faster one moves: the factor of the location falls."""
+
+    def location(*arguments: str) -> float:
+        (offer,) = json.loads(ask(*PARIS_NOON, "--json", "--full", "--max-offers", "1", *arguments).out)["offers"]
+        assert "lunch" == offer["offer_id"]
+        (factor,) = (one for one in offer["factors"] if one["name"] == "FACTOR_NAME_LOCATION")
+        return float(factor["value"])
+
+    fresh = location("--accuracy", "300")
+    walking = location("--accuracy", "300", "--observed-at", "12:10")
+    cycling = location("--accuracy", "300", "--observed-at", "2026-11-24T11:10:00Z", "--moving", "cycling")
+
+    assert walking == location("--accuracy", "300", "--observed-at", "2026-11-24 12:10", "--moving", "walking")
+    assert fresh > walking > cycling > 0.5
+
+
+def test_ways_of_moving_are_those_of_the_schema() -> None:
+    """Every TravelMode can be given by its name."""
+    assert [f"TRAVEL_MODE_{one.name}" for one in Moving] == TravelMode.keys()[1:]
+    assert [one.name.lower() for one in Moving] == list(Moving)
+
+
 def test_query_without_a_place_asks_for_what_is_everywhere(ask: Run) -> None:
     """Latitude and longitude may be left out together."""
     shown = ask()
@@ -244,6 +269,11 @@ def test_without_a_server_it_tells_how_to_start_one(offers: Run) -> None:
         (("--user", "u", "--anonymous", "a"), "give one"),
         (("--at", "25:00"), "is no instant"),
         (("--at", "soon"), "is no instant"),
+        (("--lat", "48", "--lng", "2", "--observed-at", "soon"), "--observed-at 'soon' is no instant"),
+        (("--observed-at", "2026-01-24 12:15"), "give them too"),
+        ((*PARIS_NOON, "--observed-at", "12:16"), "is after the instant asked for, 2026-11-24 12:15"),
+        ((*PARIS_NOON, "--moving", "driving"), "give --observed-at too"),
+        ((*PARIS_NOON, "--observed-at", "12:10", "--moving", "flying"), "'flying' is not one of 'walking', 'cycling'"),
         (("--time-zone", "Mars/Olympus"), "unknown time zone 'Mars/Olympus'"),
         (("--time-zone", "../zone"), "unknown time zone '../zone'"),
         (("--max-offers", "0"), "--max-offers"),

@@ -18,6 +18,7 @@ from offers.errors import FieldViolation, OffersError
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, GetOffersResponse
+from offers.v1.venue_pb2 import TravelMode
 
 REPUBLIQUE = context(lat=48.8674, lng=2.3636, at=datetime(2026, 11, 24, 11, 15, tzinfo=UTC))
 NOWHERE = context(lat=91.0, lng=181.0)
@@ -243,6 +244,8 @@ def test_context_says_what_is_known() -> None:
         lat=1.5,
         lng=-2.5,
         accuracy_m=20.0,
+        observed_at=datetime(2026, 11, 24, 12, 5, 30, tzinfo=UTC),
+        movement=TravelMode.TRAVEL_MODE_CYCLING,
         at=datetime(2026, 11, 24, 12, 15, 30, 999_999, tzinfo=UTC),
         time_zone="Europe/Paris",
         user_id="u",
@@ -253,6 +256,7 @@ def test_context_says_what_is_known() -> None:
     )
 
     assert (1.5, -2.5, 20.0) == (made.location.point.latitude, made.location.point.longitude, made.location.accuracy_m)
+    assert (1795521930, TravelMode.TRAVEL_MODE_CYCLING) == (made.location.observed_time.seconds, made.location.movement)
     assert (1795522530, 0) == (made.time.seconds, made.time.nanos)
     assert "u" == made.user.user_id
     assert ("Europe/Paris", "fr", "EUR") == (made.time_zone, made.language_code, made.currency_code)
@@ -267,6 +271,9 @@ def test_context_says_what_is_known() -> None:
         {"lat": 1.0},
         {"lng": 1.0},
         {"accuracy_m": 1.0},
+        {"observed_at": datetime(2026, 11, 24, tzinfo=UTC)},
+        {"movement": TravelMode.TRAVEL_MODE_WALKING},
+        {"lat": 1.0, "lng": 1.0, "observed_at": datetime(2026, 11, 24)},  # noqa: DTZ001 - the fault
         {"user_id": "u", "anonymous_id": "a"},
         {"at": datetime(2026, 11, 24)},  # noqa: DTZ001 - the fault
     ],

@@ -198,7 +198,16 @@ def test_every_reason_has_its_case() -> None:
     assert set(Why) == {why for _, _, why, _ in CASES}
 
 
-@pytest.mark.parametrize("arguments", [PLACE, (*PLACE, "--accuracy", "300"), (), (*PLACE, "--max-offers", "3")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        PLACE,
+        (*PLACE, "--accuracy", "300"),
+        (*PLACE, "--accuracy", "30", "--observed-at", "12:13", "--moving", "driving"),
+        (),
+        (*PLACE, "--max-offers", "3"),
+    ],
+)
 def test_what_is_returned_is_what_the_server_answered(see: See, arguments: tuple[str, ...]) -> None:
     """The same offers with the same ranks and scores, each at one place, and their factors make up the score."""
     seen = see(*arguments)

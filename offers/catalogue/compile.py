@@ -17,7 +17,8 @@ from google.type.money_pb2 import Money
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
-from offers.catalogue.check import Definitions, check, definitions
+from offers.catalogue.check import check
+from offers.catalogue.definitions import Definitions, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.areas import Part, parse
-from offers.catalogue.check import Definitions
+from offers.catalogue.definitions import Definitions
 from offers.catalogue.layout import Gathered
-from offers.catalogue.place_rules import values_of
+from offers.catalogue.selection import Selection, key_of
 from offers.catalogue.shapes import cover
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SHAPE, NO_VENUE
 from offers.v1.offer_pb2 import Target, VenueSelector
@@ -72,7 +72,6 @@ class Places:
         self._gathered = gathered
         self._country = checked.catalog.country_code
         self._zones = checked.zones
-        self._venues = checked.venues
         self._numbers = {venue_id: number for number, venue_id in enumerate(checked.venues)}
         self._around = [
             Place(
@@ -89,6 +88,7 @@ class Places:
         """All that is cut out: position, radius, reach and shape of each piece."""
         self._cut_spans: dict[tuple[str, ...], tuple[int, int]] = {(): NO_CUTS}
         self._zone_pieces: dict[str, list[_ZonePiece]] = {}
+        self._selection = Selection(checked.venues.values())
         self._selected = lru_cache(4096)(self._select)
         self._area = lru_cache(4096)(self._find_area)
 
@@ -106,7 +106,7 @@ class Places:
         cuts = self._cuts(excluded)
         numbers = [self._numbers[venue_id] for venue_id in target.venue_ids]
         for selector in target.venue_selectors:
-            numbers += self._selected(_key(selector))
+            numbers += self._selected(key_of(selector))
         for number in dict.fromkeys(numbers):
             place = self._around[number]._replace(cuts=cuts)
             yield place._replace(radius_m=target.radius_m) if target.HasField("radius_m") else place
@@ -156,13 +156,9 @@ class Places:
             span = self._cut_spans[zone_ids] = (first, len(self.cuts))
         return span
 
-    def _select(self, wanted: tuple[tuple[str, frozenset[str]], ...]) -> list[int]:
-        """The venues whose labels have any of the values wanted, for every key."""
-        return [
-            number
-            for number, venue in enumerate(self._venues.values())
-            if all(not values.isdisjoint(values_of(venue.labels.get(key, ""))) for key, values in wanted)
-        ]
+    def _select(self, key: bytes) -> list[int]:
+        """The venues that a selector finds, by its `key_of`."""
+        return sorted(self._selection.find(VenueSelector.FromString(key)))
 
     def _circle(self, circle: Circle) -> _Piece:
         return _Piece(
@@ -185,7 +181,3 @@ class Places:
         self._gathered.latitudes.append(point.latitude)
         self._gathered.longitudes.append(point.longitude)
         return len(self._gathered.latitudes) - 1
-
-
-def _key(selector: VenueSelector) -> tuple[tuple[str, frozenset[str]], ...]:
-    return tuple(sorted((key, values_of(value)) for key, value in selector.labels.items()))

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tzfpy import get_tz
 
-from offers.catalogue.check import Definitions
+from offers.catalogue.definitions import Definitions
 from offers.catalogue.grammar import names_holidays
 from offers.catalogue.places import Place
 from offers.catalogue.schedules import Part, Schedule

@@ -1,7 +1,8 @@
 """`offers query`: one question to a running server, and its answer as a table."""
 
 import math
-from datetime import UTC, datetime, time, tzinfo
+from datetime import UTC, date, datetime, time, tzinfo
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 ASKED_WRONGLY, NO_SERVER = 2, 3
 
 
+class Moving(StrEnum):
+    """How a person moves: the names of TravelMode, which takes long to import."""
+
+    WALKING = "walking"
+    CYCLING = "cycling"
+    TRANSIT = "transit"
+    DRIVING = "driving"
+
+
 def query(  # noqa: PLR0913 - what a context may say
     *,
     lat: Annotated[float | None, typer.Option(help="Latitude in degrees.", rich_help_panel="Where")] = None,
@@ -32,6 +42,22 @@ def query(  # noqa: PLR0913 - what a context may say
             min=0,
             help="Radius that holds the true position in 68 % of cases. \\[default: exact]",
             rich_help_panel="Where",
+        ),
+    ] = None,
+    observed_at: Annotated[
+        str,
+        typer.Option(
+            help="When the position was measured, written as --at is; a time of day is of the day of --at. Since then "
+            "the radius has grown. \\[default: at the instant asked for]",
+            rich_help_panel="Where",
+        ),
+    ] = "",
+    moving: Annotated[
+        Moving | None,
+        typer.Option(
+            help="How the person has moved since --observed-at. \\[default: walking]",
+            rich_help_panel="Where",
+            show_default=False,
         ),
     ] = None,
     at: Annotated[
@@ -111,8 +137,13 @@ def query(  # noqa: PLR0913 - what a context may say
 
     from offers.client import OffersCallError, OffersClient, context
     from offers.v1.offer_service_pb2 import VIEW_BASIC, VIEW_FULL, GetOffersRequest
+    from offers.v1.venue_pb2 import TravelMode
 
     zone = _zone(time_zone)
+    instant = _instant("--at", at, zone, datetime.now(zone).date()) if at else None
+    observed = _observed(observed_at, zone, instant)
+    if moving and observed is None:
+        raise typer.BadParameter("--moving says how fast a position grows old: give --observed-at too")
     document = _document(map_, catalog)
     if document is not None:
         catalog = document.catalog_id
@@ -121,8 +152,10 @@ def query(  # noqa: PLR0913 - what a context may say
             lat=lat,
             lng=lng,
             accuracy_m=accuracy,
+            observed_at=observed,
+            movement=TravelMode.Value(f"TRAVEL_MODE_{moving.name if moving else 'UNSPECIFIED'}"),
             # A map is drawn for the instant of the answer, so that has to be known.
-            at=_instant(at, zone) if at else None if map_ is None else datetime.now(UTC),
+            at=instant if instant or map_ is None else datetime.now(UTC),
             time_zone=time_zone,
             user_id=user,
             anonymous_id=anonymous,
@@ -192,20 +225,32 @@ def _zone(name: str) -> ZoneInfo | None:
         raise typer.BadParameter(message) from None
 
 
-def _instant(text: str, zone: tzinfo | None) -> datetime:
-    """Read --at; without an offset it is by the clock of the zone, or of this machine."""
+def _instant(option: str, text: str, zone: tzinfo | None, day: date) -> datetime:
+    """Read an instant, or a time of a day; without an offset it is by the clock of the zone, or of this machine."""
     try:
         try:
-            instant = datetime.combine(datetime.now(zone).date(), time.fromisoformat(text))
+            instant = datetime.combine(day, time.fromisoformat(text))
         except ValueError:
             instant = datetime.fromisoformat(text)
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=zone) if zone else instant.astimezone()
         instant.timestamp()
     except (ValueError, OverflowError):
-        message = f"--at '{text}' is no instant: give 2026-11-24T12:15:00+01:00, '2026-11-24 12:15' or 12:15"
+        message = f"{option} '{text}' is no instant: give 2026-11-24T12:15:00+01:00, '2026-11-24 12:15' or 12:15"
         raise typer.BadParameter(message) from None
     return instant
+
+
+def _observed(text: str, zone: tzinfo | None, asked: datetime | None) -> datetime | None:
+    """Read --observed-at, for the instant asked for; None: not given."""
+    if not text:
+        return None
+    asked = asked or datetime.now(UTC)
+    observed = _instant("--observed-at", text, zone, asked.astimezone(zone).date())
+    if observed > asked:
+        message = f"--observed-at '{text}' is after the instant asked for, {asked.astimezone(zone):%Y-%m-%d %H:%M}: "
+        raise typer.BadParameter(message + "give an earlier one, with its day")
+    return observed
 
 
 def _refused(error: "OffersCallError", target: str) -> int:

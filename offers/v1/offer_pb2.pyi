@@ -465,7 +465,7 @@ Global___Target: _TypeAlias = Target  # noqa: Y015
 
 @_typing.final
 class VenueSelector(_message.Message):
-    """The venues whose labels have certain values."""
+    """The venues whose labels have certain values. A selector that finds no venue of the catalogue is refused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.catalogue import document
-from offers.catalogue.check import Definitions, check, definitions
+from offers.catalogue.check import check
+from offers.catalogue.definitions import Definitions, definitions
 from offers.catalogue.document import Fragment, read, varint, write_fragments
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog
@@ -74,8 +75,17 @@ offers:
     - '{"type": "MultiPolygon", "coordinates": [[[[179, 8], [-179, 8], [-179, 9], [179, 8]]]]}'
     min_inside_probability: 0.99
 venues:
-- {venue_id: bar, point: {latitude: -90, longitude: 180}, country_code: DE, time_zone: UTC, labels: {cuisine: ramen}}
-- {venue_id: cafe, point: {}, radius_m: 0.5, title: Café, travel: {mode: TRAVEL_MODE_CYCLING, speed_kmh: 300}}
+- venue_id: bar
+  point: {latitude: -90, longitude: 180}
+  country_code: DE
+  time_zone: UTC
+  labels: {cuisine: ramen, diet: "halal; vegan"}
+- venue_id: cafe
+  point: {}
+  radius_m: 0.5
+  title: Café
+  travel: {mode: TRAVEL_MODE_CYCLING, speed_kmh: 300}
+  labels: {chain: "a;b"}
 zones:
 - {zone_id: all, zone_ids: [centre, drawn]}
 - zone_id: drawn
@@ -181,6 +191,39 @@ def test_holidays_of_a_venue_that_comes_later(tmp_path: Path) -> None:
     cafe.country_code = "NO"
     write_fragments(tmp_path / "a.binpb", (offers, venues))
     assert "NO" == check(tmp_path / "a.binpb").venues["cafe"].country_code
+
+
+def test_a_selector_where_no_venue_has_labels(tmp_path: Path) -> None:
+    """Where there is no label at all, what to do about a selector that finds no venue is to write some."""
+    catalog = Catalog(catalog_id="a")
+    target = an_offer(catalog, "one").target
+    target.everywhere = False
+    target.venue_selectors.add(labels={"cuisine": "ramen"})
+    write_fragments(tmp_path / "a.binpb", [catalog])
+    (problem,) = problems_of(tmp_path / "a.binpb")
+    assert "record 1: offers[0].target.venue_selectors[0]" == problem.field
+    assert ("no venue has a label 'cuisine'", "label the venues meant with it") == (problem.reason, problem.fix)
+
+
+@pytest.mark.parametrize(
+    ("venue", "places"),
+    [
+        ("labels: {cuisine: []}", {"venues[0].labels.cuisine"}),
+        ("labels: ramen", {"venues[0].labels"}),
+        ("country_code: fr", {"venues[0].country_code", "offers[0].target.venue_selectors[0]"}),
+    ],
+)
+def test_a_selector_beside_labels_that_cannot_be_read(tmp_path: Path, venue: str, places: set[str]) -> None:
+    """A selector may find no venue because a label is wrong: then only that is told."""
+    (tmp_path / "a.yaml").write_text(
+        f"""
+catalog_id: a
+venues: [{{venue_id: bar, point: {{}}, radius_m: 5, {venue}}}]
+offers:
+- {{offer_id: o, title: O, benefit: {{custom: a}}, target: {{venue_selectors: [{{labels: {{cuisine: ramen}}}}]}}}}
+"""
+    )
+    assert places == {problem.field for problem in problems_of(tmp_path / "a.yaml")}
 
 
 def test_what_only_binary_can_hold(tmp_path: Path) -> None:

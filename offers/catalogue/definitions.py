@@ -1,0 +1,48 @@
+"""What the offers of a catalogue refer to: venues, zones, placements, ranking strategies, dayparts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from offers.catalogue import document
+from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
+from offers.v1.ranking_pb2 import RankingStrategy
+from offers.v1.venue_pb2 import Venue, Zone
+
+HEAD_FIELDS = ("catalog_id", "title", "time_zone", "country_code", "default_ranking_strategy_id")
+ID_NAMES = {
+    "venues": "venue_id",
+    "zones": "zone_id",
+    "placements": "placement_id",
+    "ranking_strategies": "ranking_strategy_id",
+    "dayparts": "daypart_id",
+}
+"""Per list of definitions the field that names one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """The definitions of a catalogue by their ids. Offers themselves are read one fragment at a time."""
+
+    catalog: Catalog
+    """The single values, merged; the lists are empty."""
+    venues: dict[str, Venue]
+    zones: dict[str, Zone]
+    placements: dict[str, Placement]
+    ranking_strategies: dict[str, RankingStrategy]
+    dayparts: dict[str, Daypart]
+
+
+def definitions(source: Path) -> Definitions:
+    """The definitions of a document, taken as they stand: for who has `check` look at the same time."""
+    head, kept = Catalog(), Catalog()
+    for fragment in document.read(source, [], offers=False):
+        head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in HEAD_FIELDS}))
+        for name in ID_NAMES:
+            getattr(kept, name).MergeFrom(getattr(fragment.catalog, name))
+    return Definitions(
+        head,
+        **{
+            name: {getattr(message, id_name): message for message in getattr(kept, name)}
+            for name, id_name in ID_NAMES.items()
+        },
+    )
