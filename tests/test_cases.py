@@ -1,8 +1,8 @@
 """Golden decisions: what is wanted of small catalogues, each in a sentence. The files are tests/cases/*.yaml.
 
 A file has a `catalog` (a document as the server takes it) and `decisions`: `says` the sentence, `request` a
-GetOffersRequest, `wants` the offers in order with any of their fields, `eligible` how many qualify where that is more.
-Instants stand in quotes, so that they stay text.
+GetOffersRequest, `wants` the offers in order with any of their fields (null: it has none), `eligible` how many qualify
+where that is more. Instants stand in quotes, so that they stay text.
 """
 
 from datetime import datetime
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from google.protobuf.json_format import ParseDict
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
@@ -36,12 +37,13 @@ def cases() -> list[Any]:
 
 def shown(got: Proposition, wanted: dict[str, Any]) -> dict[str, Any]:
     """The fields of an offer that a case speaks of, in the form it writes them."""
+    has = {described.name: value for described, value in got.ListFields()}
     fields = {}
     for name, value in wanted.items():
-        mine = getattr(got, name)
-        if name == "valid_until":
-            wished = datetime.fromisoformat(value)
-            fields[name] = value if mine.seconds == int(wished.timestamp()) else mine.ToJsonString()
+        mine = has.get(name)
+        if isinstance(mine, Timestamp):
+            same = value is not None and mine.seconds == int(datetime.fromisoformat(value).timestamp())
+            fields[name] = value if same else mine.ToJsonString()
         elif isinstance(value, int | float):
             fields[name] = value if mine == pytest.approx(value, rel=1e-3, abs=1e-6) else mine
         else:

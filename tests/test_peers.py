@@ -12,6 +12,7 @@ from benchmarks.peers import answers, questions, servers
 from benchmarks.peers.__main__ import DECISION, run
 from benchmarks.peers.ranking import MissingError
 from offers.catalogue.publish import publish
+from tests.needs import lacking
 
 OURS = [(1, -0.5), (2, -0.7), (3, -0.9)]
 
@@ -29,6 +30,8 @@ def test_whoever_is_installed_answers_as_the_decision_does(tmp_path: Path) -> No
         assert any(name.startswith(peer) for name in asked) != bool(result["missing"].get(peer))
     assert 10 == result["offers_per_answer"]
     assert 1 == result["p50_ratio"][DECISION]
+    if result["missing"]:
+        lacking(", ".join(f"{peer}: {install}" for peer, install in result["missing"].items()))
 
 
 @pytest.mark.parametrize(

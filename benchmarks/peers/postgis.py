@@ -23,7 +23,6 @@ from benchmarks.peers.ranking import (
 from benchmarks.synthetic import NOW
 
 _RAW_TABLES = """
-CREATE EXTENSION postgis;
 CREATE TEMPORARY TABLE raw_places (place int, longitude float8, latitude float8, reach_m float8,
     west float8, south float8, east float8, north float8);
 CREATE TABLE entries (place int, number int, starts int8, ends int8, terms int2, log_value float8);
@@ -65,8 +64,8 @@ ORDER BY score DESC, number LIMIT {BEST}
 
 
 @contextmanager
-def postgis(offering: Offering) -> Iterator[dict[str, Asked]]:
-    """PostGIS, asked in two ways. Raises MissingError."""
+def database() -> Iterator[Any]:
+    """A connection to a new server that has PostGIS. Raises MissingError."""
     try:
         import psycopg
     except ImportError as error:
@@ -86,17 +85,25 @@ def postgis(offering: Offering) -> Iterator[dict[str, Asked]]:
                 time.sleep(0.05)
         with connection:
             try:
-                connection.execute(_RAW_TABLES)
+                connection.execute("CREATE EXTENSION postgis")
             except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
                 raise MissingError("apt-get install postgresql-postgis") from error
-            _load(connection, offering)
-            row = connection.execute("SELECT PostGIS_Lib_Version()").fetchone()
-            version = f"PostgreSQL {connection.info.server_version // 10_000}, PostGIS {row[0] if row else ''}"
-            farthest_m = float(offering.reach_m.max())
-            yield {
-                way: Asked(partial(_ask, connection.cursor(), _QUERY.format(near=near), farthest_m), version)
-                for way, near in (("ST_DWithin", _WITHIN), ("boxes", _BOXED))
-            }
+            yield connection
+
+
+@contextmanager
+def postgis(offering: Offering) -> Iterator[dict[str, Asked]]:
+    """PostGIS, asked in two ways. Raises MissingError."""
+    with database() as connection:
+        connection.execute(_RAW_TABLES)
+        _load(connection, offering)
+        row = connection.execute("SELECT PostGIS_Lib_Version()").fetchone()
+        version = f"PostgreSQL {connection.info.server_version // 10_000}, PostGIS {row[0] if row else ''}"
+        farthest_m = float(offering.reach_m.max())
+        yield {
+            way: Asked(partial(_ask, connection.cursor(), _QUERY.format(near=near), farthest_m), version)
+            for way, near in (("ST_DWithin", _WITHIN), ("boxes", _BOXED))
+        }
 
 
 def _ask(cursor: Any, query: str, farthest_m: float, question: Question) -> Ranked:  # noqa: ANN401 - may be missing
