@@ -9,6 +9,7 @@ import os
 import platform
 import statistics
 import time
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catalogues, measure
+from benchmarks import catalogues, decisions, measure
 from benchmarks.catalogues import Compiled
 from benchmarks.load import OUTSTANDING, ROOT, Slice
 from benchmarks.measure import BATCH, Plan, Series
@@ -42,10 +43,14 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console) -> dict[str, A
     plans = {size: measure.plan(size, one.path) for size, one in made.items()}
     console.print(f"Calling a no-op and the methods in turn, {OUTSTANDING} calls under way", style="dim")
     series = measure.calls(plans, ROUNDS, begin + QUICK_S if quick else math.inf)
+    console.print("Timing decisions alone", style="dim")
+    alone = {f"{size:,}": decisions.of_synthetic(size, one.path) for size, one in made.items()}
+    alone["the demo's"] = decisions.of_demo()
     console.print("Reading the memory of two workers", style="dim")
     count = QUICK_MEMORY_CALLS if quick else MEMORY_CALLS
     memory = {size: measure.memory(plans[size], count) for size in sizes if size in (SMALLEST, LARGEST)}
     _print_calls(console, plans, series)
+    decisions.print_figures(console, alone)
     _print_catalogues(console, made, seconds_to_open, memory)
     return {
         **_summary(series, made, seconds_to_open, memory),
@@ -62,6 +67,7 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console) -> dict[str, A
             }
             for size, one in made.items()
         },
+        "decisions": {name.replace(",", ""): asdict(one) for name, one in alone.items()},
         "memory": {
             str(size): [{"own_bytes": own, "shared_bytes": shared} for own, shared in workers]
             for size, workers in memory.items()

@@ -38,4 +38,10 @@ def test_figures_leave_out_what_was_not_measured() -> None:
     assert result["cpu_ratio"]["1000"] > 0
     assert 0 < result["batch_cpu_ratio"] < result["cpu_ratio"]["1000"]
     assert result["bytes_per_offer"] > 0
+    assert {"1000", "the demo's"} == result["decisions"].keys()
+    for figures in result["decisions"].values():
+        assert 0 < figures["p50_us"] <= figures["p99_us"]
+        assert 10 <= figures["eligible"]
+        assert 0 < figures["holds_m"]
+        assert 0 < figures["holds_s"] <= 86_400
     assert {"open_seconds", "compile_seconds", "private_growth_ratio"}.isdisjoint(result)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks import synthetic
 from benchmarks.peers import answers, questions, servers
-from benchmarks.peers.__main__ import DECISION, run
+from benchmarks.peers.__main__ import KERNEL, run
 from benchmarks.peers.ranking import MissingError
 from offers.catalogue.publish import publish
 from tests.needs import lacking
@@ -29,7 +29,7 @@ def test_whoever_is_installed_answers_as_the_decision_does(tmp_path: Path) -> No
     for peer in ("shapely", "Redis", "PostGIS"):
         assert any(name.startswith(peer) for name in asked) != bool(result["missing"].get(peer))
     assert 10 == result["offers_per_answer"]
-    assert 1 == result["p50_ratio"][DECISION]
+    assert 1 == result["p50_ratio"][KERNEL]
     if result["missing"]:
         lacking(", ".join(f"{peer}: {install}" for peer, install in result["missing"].items()))
 

@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import catalogues, synthetic
+from benchmarks.decisions import Clocked
 from benchmarks.load import CLIENT_CORE, ROOT, WORKER_CORE, Target, on_core
 from benchmarks.peers import answers
 from benchmarks.peers.indexes import shapely_strtree, sqlite_rtree
@@ -40,7 +41,8 @@ OFFERS, QUICK_OFFERS = 1_000_000, 100_000
 QUESTIONS = 300
 ROUNDS = 3
 """Times each is asked all questions, in turn with the others."""
-DECISION = "the decision alone"
+KERNEL = "the compiled decision"
+DECISION = "the decision from Python"
 SERVICE = "GetOffers, bytes to bytes"
 CALL = "GetOffers, a gRPC call"
 NOOP = "a gRPC call that does nothing"
@@ -58,6 +60,8 @@ class Measured:
     version: str = ""
     seconds: list[float] = field(default_factory=list)
     """Of each question, round after round."""
+    own_clock: Callable[[], Iterable[float]] | None = None
+    """Asks all questions and tells the seconds of each; None: they are taken around `ask`."""
     within_edge: int | None = None
     """Answers that agree with the decision's only without what is at the end of its reach; None: it is ours."""
 
@@ -72,7 +76,7 @@ def run(offers: int, snapshot: Path, count: int, console: Console) -> dict[str, 
     asked = questions(offered, offers, count)
     with ExitStack() as stack:
         expected = _answers(snapshot, asked)
-        measured = _ours(snapshot, asked[0], stack)
+        measured = _ours(snapshot, asked, stack)
         stack.enter_context(on_core(CLIENT_CORE))
         missing = _add_peers(measured, offered, stack, console)
         for name, one in measured.items():
@@ -108,13 +112,19 @@ def run(offers: int, snapshot: Path, count: int, console: Console) -> dict[str, 
     }
 
 
-def _ours(snapshot: Path, typical: Question, stack: ExitStack) -> dict[str, Measured]:
+def _ours(snapshot: Path, asked: list[Question], stack: ExitStack) -> dict[str, Measured]:
     engine, pad = Engine(open_snapshot(snapshot)), Scratchpad()
     service = OfferService(Live([engine]), lambda: synthetic.NOW)
-    worker = stack.enter_context(Target(snapshot, WORKER_CORE, len(service.get_offers(typical.request))))
+    worker = stack.enter_context(Target(snapshot, WORKER_CORE, len(service.get_offers(asked[0].request))))
     worker.connect()
+    clocked = Clocked(engine, [question.query for question in asked])
+
+    def decide(question: Question) -> object:
+        return engine.decide(question.query, pad)
+
     return {
-        DECISION: Measured(lambda question: engine.decide(question.query, pad)),
+        KERNEL: Measured(decide, own_clock=clocked.seconds),
+        DECISION: Measured(decide),
         SERVICE: Measured(lambda question: service.get_offers(question.request)),
         CALL: Measured(lambda question: worker.get_offers(question.request)),
         NOOP: Measured(lambda question: worker.noop(question.request)),
@@ -179,6 +189,9 @@ def _take_times(measured: dict[str, Measured], asked: list[Question]) -> float:
     begin, busy_before = time.perf_counter(), _busy_s()
     for _ in range(ROUNDS):
         for one in measured.values():
+            if one.own_clock is not None:
+                one.seconds.extend(one.own_clock())
+                continue
             for question in asked:
                 asked_at = time.perf_counter()
                 one.ask(question)
@@ -198,7 +211,7 @@ def _microseconds(one: Measured, percentile: int) -> float:
 
 
 def _ratio(measured: dict[str, Measured], name: str, percentile: int) -> float:
-    return _microseconds(measured[name], percentile) / _microseconds(measured[DECISION], percentile)
+    return _microseconds(measured[name], percentile) / _microseconds(measured[KERNEL], percentile)
 
 
 def _print(console: Console, offers: int, measured: dict[str, Measured], missing: dict[str, str]) -> None:

@@ -1,0 +1,159 @@
+"""The decision itself, without a server: its own time, and how far and how long its answers hold.
+
+`python -m benchmarks.decisions 1000000 10000000` tells it of catalogues of so many offers, and of the demo. A catalogue
+that no run has compiled yet is compiled first: ten million offers take some ten minutes, 15 GB of memory and 8 of disk.
+"""
+
+import ctypes
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from google.type.latlng_pb2 import LatLng
+from numba import njit
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table as Printed
+
+from benchmarks import catalogues, synthetic
+from offers.catalogue.check import check
+from offers.catalogue.publish import publish
+from offers.catalogue.snapshot import open_snapshot
+from offers.decision.engine import Engine, decide
+from offers.decision.records import Scratchpad
+from offers.demo import catalogue as demo_catalogue
+from offers.model.query import Query
+from offers.server.convert import query_of
+from offers.v1.context_pb2 import Context, Location
+from offers.v1.offer_service_pb2 import GetOffersRequest
+
+QUERIES = 2_048
+PASSES = 9
+_CLOCK = ctypes.CDLL(None).clock_gettime
+_CLOCK.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_MONOTONIC = time.CLOCK_MONOTONIC
+_GIGA = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is measured of decisions over one catalogue, each for another request."""
+
+    p50_us: float
+    """The compiled decision's time, from numbers to the offers chosen: the median over some passes of each's median."""
+    p99_us: float
+    eligible: float
+    """Offers that qualify, in the median decision."""
+    holds_m: float
+    """The median of `refresh_distance_m`."""
+    holds_s: float
+    """The median of the seconds until `refresh_after`."""
+
+
+@njit
+def _take_times(
+    tables: NDArray[np.int64], strategies: NDArray[np.int64], places: NDArray[np.float64], now: int,
+    clock: NDArray[np.int64], address: int, taken: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Write the nanoseconds of each decision. Rows: columns, hours, standing, scratch, terms; and a query's place."""
+    for row in range(len(taken)):
+        columns, hours, standing, scratch, terms = tables[row]
+        latitude, longitude, sigma, growth = places[row]
+        _CLOCK(_MONOTONIC, address)
+        begin = clock[0] * _GIGA + clock[1]
+        decide(columns, hours, standing, scratch, terms, strategies[row], latitude, longitude, sigma, growth, now, 0, 0)
+        _CLOCK(_MONOTONIC, address)
+        taken[row] = clock[0] * _GIGA + clock[1] - begin
+
+
+class Clocked:
+    """Decisions of queries that ask for the same instant, timed by themselves, without Python around them."""
+
+    def __init__(self, engine: Engine, queries: list[Query]) -> None:
+        pad = Scratchpad()
+        self.decisions = [engine.decide(query, pad) for query in queries]
+        """They leave the pad with room for all, and no schedule to be looked up."""
+        resolved = [engine.resolve(query.surface) for query in queries]
+        records = [(engine.hours(query).record, engine.standing(query).record) for query in queries]
+        self._alive = engine, pad, resolved, records
+        self._tables = np.array(
+            [
+                [engine.columns.table, hours.table, standing.table, pad.table, one.terms.table]
+                for one, (hours, standing) in zip(resolved, records, strict=True)
+            ]
+        )
+        self._strategies = np.array([one.strategy for one in resolved])
+        self._places = np.array([[one.latitude, one.longitude, one.sigma_m, one.growth_mps] for one in queries])
+        self._time = queries[0].time
+        self.seconds()  # compiles
+
+    def seconds(self) -> list[float]:
+        """Make all decisions once more, and tell the time each takes."""
+        clock, taken = np.zeros(2, np.int64), np.zeros(len(self._tables), np.int64)
+        _take_times(self._tables, self._strategies, self._places, self._time, clock, clock.ctypes.data, taken)
+        return [nanoseconds / _GIGA for nanoseconds in taken.tolist()]
+
+
+def measure(snapshot: Path, queries: list[Query]) -> Figures:
+    """Measure the decisions of queries that ask for the same instant."""
+    clocked = Clocked(Engine(open_snapshot(snapshot)), queries)
+    p50, p99 = np.median([np.percentile(clocked.seconds(), [50, 99]) for _ in range(PASSES)], axis=0) * 1e6
+    return Figures(
+        float(p50),
+        float(p99),
+        float(np.median([one.eligible for one in clocked.decisions])),
+        float(np.median([one.refresh_distance_m for one in clocked.decisions])),
+        float(np.median([one.refresh_after - queries[0].time for one in clocked.decisions])),
+    )
+
+
+def of_synthetic(offers: int, snapshot: Path) -> Figures:
+    """Measure the synthetic catalogue of so many offers, with requests drawn like its offers."""
+    requests = map(GetOffersRequest.FromString, synthetic.requests(offers, QUERIES))
+    return measure(snapshot, [query_of(request, synthetic.NOW) for request in requests])
+
+
+def of_demo() -> Figures:
+    """Measure the demo catalogue, with locations known to 15 m and up to 300 m either way from its venues."""
+    random = np.random.default_rng(1)
+    with TemporaryDirectory() as folder:
+        snapshot = publish(demo_catalogue(), Path(folder)).path
+        points = [venue.point for venue in check(demo_catalogue()).venues.values()]
+        queries = []
+        for number, (north, east) in enumerate(random.uniform(-0.0027, 0.0027, size=(QUERIES, 2)).tolist()):
+            near = points[number % len(points)]
+            point = LatLng(latitude=near.latitude + north, longitude=near.longitude + east)
+            context = Context(location=Location(point=point, accuracy_m=15.0))
+            queries.append(query_of(GetOffersRequest(context=context, max_offers=10), synthetic.NOW))
+        return measure(snapshot, queries)
+
+
+def print_figures(console: Console, figures: dict[str, Figures]) -> None:
+    """Print a row for each catalogue."""
+    table = Printed(title="Decisions (their own time; medians of how far and how long answers hold)")
+    for name in ("offers", "p50 µs", "p99 µs", "eligible", "holds for m", "holds for s"):
+        table.add_column(name, justify="right")
+    for name, one in figures.items():
+        row = (
+            f"{one.p50_us:.1f}",
+            f"{one.p99_us:.1f}",
+            f"{one.eligible:.0f}",
+            f"{one.holds_m:.1f}",
+            f"{one.holds_s:,.0f}",
+        )
+        table.add_row(name, *row)
+    console.print(table)
+
+
+def _main(sizes: list[int]) -> None:
+    figures = {"the demo's": of_demo()}
+    for size in sizes:
+        figures[f"{size:,}"] = of_synthetic(size, catalogues.compiled(size, fresh=False).path)
+    print_figures(Console(), figures)
+
+
+if __name__ == "__main__":
+    _main([int(argument) for argument in sys.argv[1:]])
