@@ -76,9 +76,9 @@ class Scratch(IntEnum):
     """POINT: the positions that stand for an uncertain location; see location.py."""
 
 
-WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8")])
-"""The first and last row of a level around the location, how far to either side, in radians of longitude, and how many
-spans of sites are there, or NOT_FOUND."""
+WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8"), ("seen", "i8")])
+"""The first and last row of a level around the location, how far to either side, in radians of longitude, how many
+spans of sites are there, or NOT_FOUND, and how many sites."""
 SPAN = np.dtype([("first", "i8"), ("last", "i8")])
 """Sites that stand side by side; the last exclusive."""
 POINT = np.dtype([("latitude", "f8"), ("longitude", "f8")])

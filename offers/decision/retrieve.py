@@ -58,30 +58,25 @@ def retrieve(
     first = i4(columns, Column.site_entry_first)
     room, found, margin = len(candidate), 0, math.inf
     if latitude == latitude:  # noqa: PLR0124 - not NaN
-        sizes = f8(columns, Column.level_size)
         _fetch(columns, scratch, latitude, longitude, widening)
         x, y, z = earth_centred(latitude, longitude)
         windows, spans = windows_of(scratch), spans_of(scratch)
-        for level in range(len(sizes)):
-            begin, beyond = found, BEYOND_M
-            low, high, spread = windows[level].low, windows[level].high, windows[level].spread
-            near, seen, is_found = min(margin, beyond), 0, windows[level].spans >= 0
-            for place in range(level * MOST_ROWS, level * MOST_ROWS + windows[level].spans):
-                first_site, last_site = spans[place].first, spans[place].last
-                found, near = _scan(
-                    columns, scratch, terms, first_site, last_site, x, y, z, widening, near, found, time
-                )
-                seen += last_site - first_site
-            while not is_found or (near >= beyond and seen <= FEW and beyond <= 8 * sizes[level] and found <= room):
-                if is_found:
-                    beyond *= 4
-                    low, high, spread = _window(columns, level, latitude, widening + beyond)
-                is_found = True
-                found, near, seen = _search(
-                    columns, scratch, terms, low, high, spread, longitude, x, y, z, widening, min(margin, beyond),
-                    begin, time,
+        margin, seen = BEYOND_M, 0
+        for level in range(len(f8(columns, Column.level_size))):
+            window = windows[level]
+            window.seen = 0
+            for place in range(level * MOST_ROWS, level * MOST_ROWS + window.spans):
+                begin, end = spans[place].first, spans[place].last
+                found, margin = _scan(columns, scratch, terms, begin, end, x, y, z, widening, margin, found, time)
+                window.seen += end - begin
+            if window.spans == NOT_FOUND:
+                found, margin, window.seen = _search(
+                    columns, scratch, terms, window.low, window.high, window.spread, longitude, x, y, z, widening,
+                    margin, found, time,
                 )  # fmt: skip
-            margin = near
+            seen = max(seen, window.seen)
+        if margin == BEYOND_M and seen <= FEW:
+            margin = _look_farther(columns, scratch, terms, latitude, longitude, x, y, z, widening, found, time)
     else:
         unplaced = i4(columns, Column.unplaced)
         for place in range(len(unplaced)):
@@ -94,6 +89,29 @@ def retrieve(
         found += 1
     f8(scratch, Scratch.outcome)[Outcome.refresh_distance] = margin
     return found
+
+
+@njit(error_model="numpy")
+def _look_farther(
+    columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, x: float, y: float, z: float,
+    widening: float, found: int, time: int,
+) -> float:  # fmt: skip
+    """How many metres away the next thing comes within reach, where that is farther than BEYOND_M.
+
+    Candidates are left as they are: those found again are written behind them, and forgotten.
+    """
+    sizes, windows, margin = f8(columns, Column.level_size), windows_of(scratch), math.inf
+    for level in range(len(sizes)):
+        beyond, near, seen = BEYOND_M, BEYOND_M, windows[level].seen
+        while near >= beyond and seen <= FEW and beyond <= 8 * sizes[level]:
+            beyond *= 4
+            low, high, spread = _window(columns, level, latitude, widening + beyond)
+            _, near, seen = _search(
+                columns, scratch, terms, low, high, spread, longitude, x, y, z, widening, min(margin, beyond), found,
+                time,
+            )  # fmt: skip
+        margin = near
+    return margin
 
 
 @njit(error_model="numpy")
