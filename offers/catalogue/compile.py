@@ -25,7 +25,7 @@ from offers.catalogue.layout import Gathered, calendar, lay_out
 from offers.catalogue.places import NO_CUTS, Places
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
-from offers.catalogue.snapshot import NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
+from offers.catalogue.snapshot import LAST_TURN, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.catalogue.timetable import Hours, Timetable
 from offers.errors import CatalogError, Problem
 from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
@@ -149,7 +149,7 @@ class _Builder:
         """Add the places of the offer added last."""
         column, number = self._gathered.entry, len(self._gathered.ids) - 1
         rules = rules_of(target, availability)
-        for place in self._places.of(target):
+        for turn, place in enumerate(self._places.of(target)):
             schedule = redeem_schedule = daypart_schedule = NO_SCHEDULE
             if hours:
                 schedule, redeem_schedule, daypart_schedule = self._timetable.at(hours, place)
@@ -166,6 +166,7 @@ class _Builder:
             column["schedule"].append(schedule)
             column["redeem_schedule"].append(redeem_schedule)
             column["extra"].append(extra)
+            column["turn"].append(min(turn, LAST_TURN))
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays of snapshot.COLUMNS."""

@@ -24,7 +24,7 @@ _OFFER_CODES = {
 }  # fmt: skip
 _ENTRY_CODES = {
     "offer": "q", "kind": "B", "place": "q", "venue": "q", "radius": "d", "reach": "d", "schedule": "q",
-    "redeem_schedule": "q", "extra": "q",
+    "redeem_schedule": "q", "extra": "q", "turn": "H",
 }  # fmt: skip
 
 
@@ -126,6 +126,7 @@ def lay_out(gathered: Gathered) -> Arrays:
                 "kind": entry["kind"],
                 "fallback": offer["fallback"][number],
                 "extra": entry["extra"],
+                "turn": entry["turn"],
             },
         ),
         "venue_id_first": csr([len(venue_id) for venue_id in venue_ids]),

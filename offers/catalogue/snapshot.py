@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 6
+FORMAT = 7
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -34,6 +34,7 @@ NO_WINDOWS = -1
 NO_EXTRA = -1
 NO_SHAPE = -1
 NO_NAME = -1
+LAST_TURN = 65_535
 
 DECAY = [
     ("shape", "i8"), ("origin", "f8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"),
@@ -58,9 +59,9 @@ entries reach; that of an area is a circle that holds it. 0 for everywhere."""
 
 ENTRY = np.dtype({
     "names": ["offer", "venue", "schedule", "redeem_schedule", "terms", "chain", "order", "window_start", "window_end",
-              "windows", "log_value", "log_lever", "kind", "fallback", "extra"],
-    "formats": ["i4", "i4", "i4", "i4", "i4", "i4", "u4", "u4", "u4", "i4", "f8", "f8", "u1", "u1", "i4"],
-    "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 57, 60],
+              "windows", "log_value", "log_lever", "kind", "fallback", "turn", "extra"],
+    "formats": ["i4", "i4", "i4", "i4", "i4", "i4", "u4", "u4", "u4", "i4", "f8", "f8", "u1", "u1", "u2", "i4"],
+    "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 57, 58, 60],
     "itemsize": 64,
 })  # fmt: skip
 """All that screening and scoring ask of an entry, its offer's share included: one line of the processor's cache, where
@@ -70,7 +71,9 @@ columns of their own would be twelve.
 with several entries) may be NO_...; `terms` is an index into the catalogue's distinct (placements, languages,
 currencies, channels); `order` is the rank of the offer's id among all ids, which breaks ties; `window_start` and
 `window_end` span the windows, and `windows` is where their list begins if there are several; `log_value` and
-`log_lever` are natural logarithms; `extra` is an index into the distinct EXTRAs, or NO_EXTRA: the default ones.
+`log_lever` are natural logarithms; `turn` is the entry's among those of its offer, as its target names them (the same
+from LAST_TURN on), which decides between places that are as good; `extra` is an index into the distinct EXTRAs, or
+NO_EXTRA: the default ones.
 """
 
 EXTRA = np.dtype(

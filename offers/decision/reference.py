@@ -159,7 +159,8 @@ def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
 def best_of(found: Iterable[Found]) -> Found | None:
     """The place that qualifies and is nearest.
 
-    Of equally near ones that which ends last, then the likeliest, then one inside its preferred dayparts.
+    Of equally near ones that which ends last, then the likeliest, then one inside its preferred dayparts, then the
+    first.
     """
     return min(found, key=lambda one: (one.away, -one.until, -(one.chance or 0), not one.is_preferred), default=None)
 

@@ -43,7 +43,7 @@ class Place:
 
 
 def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
-    """Every place at which an offer may be shown."""
+    """Every place at which an offer may be shown, in the order in which its target names them."""
     target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
     cuts = tuple(piece for zone_id in target.excluded_zone_ids for piece in pieces_of(catalog, zone_id))
     if target.everywhere:
@@ -55,11 +55,13 @@ def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
         has_distance = isinstance(piece, Circle)
         return Place(piece, cuts + cut, has_distance, position, zone, code or country, venue)
 
-    for venue in catalog.venues:
-        if venue.venue_id in target.venue_ids or any(selects(one, venue) for one in target.venue_selectors):
-            radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
-            circle = Circle(center=venue.point, radius_m=radius)
-            yield placed(circle, venue.time_zone, venue.country_code, venue=venue)
+    known = {venue.venue_id: venue for venue in catalog.venues}
+    selected = (venue.venue_id for one in target.venue_selectors for venue in catalog.venues if selects(one, venue))
+    for venue_id in dict.fromkeys([*target.venue_ids, *selected]):
+        venue = known[venue_id]
+        radius = target.radius_m if target.HasField("radius_m") else venue.radius_m
+        circle = Circle(center=venue.point, radius_m=radius)
+        yield placed(circle, venue.time_zone, venue.country_code, venue=venue)
     for circle in target.circles:
         yield placed(circle, "", "")
     for text in target.areas:

@@ -70,7 +70,7 @@ def screen(
 
     Writes when each ends and until when, and how far, the set stays as it is; of an offer with several entries the
     nearest is kept, of equally near ones the one that ends last, then the likeliest, then one inside its preferred
-    dayparts; fallbacks are kept only where nothing else is.
+    dayparts, then the one its target names first; fallbacks are kept only where nothing else is.
     Returns how many are kept. Schedules of unknown state are listed: look them up and begin again.
     """
     candidate, sites, flags = i4(scratch, Scratch.candidate), i4(scratch, Scratch.site), u1(scratch, Scratch.flags)
@@ -148,7 +148,16 @@ def screen(
             if rival >= 0:
                 if away > straight[rival] or (
                     away == straight[rival]
-                    and not _is_preferred(ends, likely, told, until[rival], chance[rival], flags[rival])
+                    and not _is_preferred(
+                        ends,
+                        likely,
+                        told,
+                        entry.turn,
+                        until[rival],
+                        chance[rival],
+                        flags[rival],
+                        entries[candidate[rival]].turn,
+                    )
                 ):
                     continue
                 place = rival
@@ -198,10 +207,15 @@ def _hold(margin: float, refresh: float, slack: float, loss: float, time: int) -
 
 
 @njit(error_model="numpy")
-def _is_preferred(ends: int, likely: float, told: int, other_ends: int, other_likely: float, other_told: int) -> bool:
+def _is_preferred(
+    ends: int, likely: float, told: int, turn: int,
+    other_ends: int, other_likely: float, other_told: int, other_turn: int,
+) -> bool:  # fmt: skip
     """Whether an offer is better shown at a place than at another that is as near."""
     if ends != other_ends:
         return ends > other_ends
     if likely != other_likely:
         return likely > other_likely
-    return (told & OUTSIDE_DAYPART) < (other_told & OUTSIDE_DAYPART)
+    if (told & OUTSIDE_DAYPART) != (other_told & OUTSIDE_DAYPART):
+        return (told & OUTSIDE_DAYPART) == 0
+    return turn < other_turn

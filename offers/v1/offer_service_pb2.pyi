@@ -291,7 +291,9 @@ class Proposition(_message.Message):
     distance_m: _builtins.float
     """Metres on the WGS 84 ellipsoid to the venue or circle's centre, 0 or more. Absent: everywhere, or by zone."""
     venue_id: _builtins.str
-    """The venue that makes it qualify, the nearest of several. Empty: none does."""
+    """The venue that makes it qualify, the nearest of several; of equally good ones, also where there is no location, the
+    one that ends last, and then the one the target names first. Empty: none does.
+    """
     title: _builtins.str
     """One line for people."""
     category: _builtins.str

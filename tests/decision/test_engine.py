@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from itertools import permutations
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from offers.errors import InvalidRequestError
 from offers.server.offer_service import OfferService
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import Benefit, Offer, Target
+from offers.v1.offer_pb2 import MISSING_LOCATION_ALLOW, Benefit, Offer, Target
 from offers.v1.offer_service_pb2 import FACTOR_NAME_TIMELINESS, VIEW_FULL, GetOffersRequest, GetOffersResponse
 from offers.v1.venue_pb2 import Circle
 from tests import strategies
@@ -145,6 +146,19 @@ def test_equal_scores_are_ordered_by_id_or_take_turns_with_the_seed() -> None:
             request.seed = seed
             firsts[ask(service, request).offers[0].offer_id] += 1
     assert all(70 <= count <= 130 for count in firsts.values())
+
+
+@pytest.mark.parametrize("venue_ids", list(permutations(("north", "south", "east"))))
+def test_the_venue_named_first_stands_for_those_that_are_as_good(venue_ids: tuple[str, ...]) -> None:
+    """Without a location all venues of a chain are as near: the answer names the first of its target."""
+    catalog = Catalog(catalog_id="one")
+    for name, latitude, longitude in (("north", 60, 10), ("south", -30, 20), ("east", 10, 140)):
+        point = LatLng(latitude=latitude, longitude=longitude)
+        catalog.venues.add(venue_id=name, radius_m=1000, time_zone="UTC", point=point)
+    target = Target(venue_ids=venue_ids, missing_location=MISSING_LOCATION_ALLOW)
+    catalog.offers.add(offer_id="a", title="a", benefit=Benefit(custom="a"), target=target)
+    with service_of(catalog) as service:
+        assert [venue_ids[0]] == [one.venue_id for one in ask(service, at(None)).offers]
 
 
 def test_room_grows_with_the_candidates() -> None:
