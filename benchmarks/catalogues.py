@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +32,22 @@ class Compiled:
 
 def compiled(offers: int, *, fresh: bool) -> Compiled:
     """The synthetic catalogue of so many offers; with `fresh`, compiled in this run in any case."""
-    folder = _folder(offers)
-    if fresh or not is_cached(offers):
-        for outdated in CACHE.glob(f"{offers}-*"):
+    return _compiled(str(offers), lambda document: synthetic.write_catalogue(document, offers), fresh=fresh)
+
+
+def compiled_areas(offers: int) -> Compiled:
+    """The synthetic catalogue of so many offers in areas of their own."""
+    return _compiled(f"areas{offers}", lambda document: synthetic.write_areas(document, offers), fresh=False)
+
+
+def _compiled(name: str, write: Callable[[Path], None], *, fresh: bool) -> Compiled:
+    folder = _folder(name)
+    if fresh or not any(_snapshots(folder)):
+        for outdated in CACHE.glob(f"{name}-*"):
             shutil.rmtree(outdated)
         folder.mkdir(parents=True)
         document = folder / "catalogue.binpb"
-        synthetic.write_catalogue(document, offers)
+        write(document)
         seconds = _in_fresh_process("publish", str(document), str(folder))
         document.unlink()  # only its snapshot is needed from here on
     else:
@@ -48,7 +58,7 @@ def compiled(offers: int, *, fresh: bool) -> Compiled:
 
 def is_cached(offers: int) -> bool:
     """Whether the catalogue of so many offers has been compiled by an earlier run, as it would be now."""
-    return any(_snapshots(_folder(offers)))
+    return any(_snapshots(_folder(str(offers))))
 
 
 def seconds_to_open(path: Path) -> float:
@@ -60,7 +70,7 @@ def _snapshots(folder: Path) -> list[Path]:
     return list(folder.glob("snapshots/[!.]*"))
 
 
-def _folder(offers: int) -> Path:
+def _folder(name: str) -> Path:
     """Named by the content of all that decides what a compiled catalogue holds."""
     package = Path(snapshot.__file__).parent
     sources = [
@@ -70,7 +80,7 @@ def _folder(offers: int) -> Path:
     digest = hashlib.sha256(f"{snapshot.FORMAT}".encode())
     for source in sources:
         digest.update(source.read_bytes())
-    return CACHE / f"{offers}-{digest.hexdigest()[:16]}"
+    return CACHE / f"{name}-{digest.hexdigest()[:16]}"
 
 
 def _in_fresh_process(role: str, *arguments: str) -> float:

@@ -1,7 +1,8 @@
 """The decision itself, without a server: its own time, and how far and how long its answers hold.
 
-`python -m benchmarks.decisions 1000000 10000000` tells it of catalogues of so many offers, and of the demo. A catalogue
-that no run has compiled yet is compiled first: ten million offers take some ten minutes, 15 GB of memory and 8 of disk.
+`python -m benchmarks.decisions 1000000 10000000` tells it of catalogues of so many offers, of one of 50,000 areas, and
+of the demo. A catalogue that no run has compiled yet is compiled first: ten million offers take some ten minutes, 15 GB
+of memory and 8 of disk.
 """
 
 import ctypes
@@ -32,6 +33,7 @@ from offers.v1.offer_service_pb2 import GetOffersRequest
 
 QUERIES = 2_048
 PASSES = 9
+AREAS = 50_000
 _CLOCK = ctypes.CDLL(None).clock_gettime
 _CLOCK.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _MONOTONIC = time.CLOCK_MONOTONIC
@@ -116,6 +118,16 @@ def of_synthetic(offers: int, snapshot: Path) -> Figures:
     return measure(snapshot, [query_of(request, synthetic.NOW) for request in requests])
 
 
+def of_areas(offers: int, snapshot: Path, accuracy_m: float) -> Figures:
+    """Measure the catalogue of so many offers in areas, with locations known to so many metres."""
+    queries = []
+    for encoded in synthetic.requests(offers * synthetic.OFFERS_PER_VENUE, QUERIES):
+        request = GetOffersRequest.FromString(encoded)
+        request.context.location.accuracy_m = accuracy_m
+        queries.append(query_of(request, synthetic.NOW))
+    return measure(snapshot, queries)
+
+
 def of_demo() -> Figures:
     """Measure the demo catalogue, with locations known to 15 m and up to 300 m either way from its venues."""
     random = np.random.default_rng(1)
@@ -152,6 +164,9 @@ def _main(sizes: list[int]) -> None:
     figures = {"the demo's": of_demo()}
     for size in sizes:
         figures[f"{size:,}"] = of_synthetic(size, catalogues.compiled(size, fresh=False).path)
+    areas = catalogues.compiled_areas(AREAS).path
+    for accuracy_m in (0.0, 15.0, 200.0):
+        figures[f"{AREAS:,} areas, known to {accuracy_m:.0f} m"] = of_areas(AREAS, areas, accuracy_m)
     print_figures(Console(), figures)
 
 

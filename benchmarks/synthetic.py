@@ -8,6 +8,7 @@ from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
+import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
@@ -35,6 +36,7 @@ CHAINS = 20
 CITY_SPREAD_M = 4_000.0
 """Standard deviation of venues around the centre of a city of mean size."""
 REACH_M = (300.0, 2_000.0)
+AREA_CORNERS = (50, 500)
 
 _SEED = 20_260_302
 _RECORD_ITEMS = 1_000
@@ -71,6 +73,39 @@ class _Venues:
 def write_catalogue(path: Path, offers: int) -> None:
     """Write a catalogue of so many offers (1,000 or more) as a .binpb file."""
     write_fragments(path, _records(offers))
+
+
+def write_areas(path: Path, offers: int) -> None:
+    """Write a catalogue of so many offers, each in an area of its own, as a .binpb file.
+
+    Areas are stars of AREA_CORNERS around places in the cities, as wide as the venues of `write_catalogue` reach.
+    """
+    random, places = np.random.default_rng([_SEED, offers, 4]), _venues(offers * OFFERS_PER_VENUE)
+    templates = list(_templates())
+    home = Placement(placement_id="home", channel="app")
+    records = [Catalog(catalog_id=f"areas-{offers}", country_code="FR", placements=[home])]
+    rows = zip(places.latitude.tolist(), places.longitude.tolist(), places.reach_m.tolist(), strict=True)
+    for number, (latitude, longitude, reach_m) in enumerate(rows):
+        if number % _RECORD_ITEMS == 0:
+            records.append(Catalog())
+        offer = records[-1].offers.add()
+        offer.CopyFrom(templates[int(random.integers(len(templates)))])
+        offer.offer_id, offer.title = f"offer-{number:07d}", "In an area"
+        offer.value = round(random.uniform(0.05, 1.0), 3)
+        offer.placement_ids[:] = offer.language_codes[:] = []
+        offer.target.areas.append(_star(random, latitude, longitude, reach_m))
+    write_fragments(path, records)
+
+
+def _star(random: Generator, latitude: float, longitude: float, reach_m: float) -> str:
+    """GeoJSON of a polygon around a place."""
+    corners = int(random.integers(*AREA_CORNERS, endpoint=True))
+    turns = 2 * np.pi * (np.arange(corners) + random.uniform(0, 0.8, corners)) / corners
+    radii = reach_m * (0.8 + 0.1 * np.sin(3 * turns) + random.uniform(0, 5 / corners, corners)) / _DEGREE_M
+    y = (latitude + radii * np.sin(turns)).round(6)
+    x = (longitude + radii * np.cos(turns) / np.cos(np.radians(latitude))).round(6)
+    ring = np.stack([(x + 180) % 360 - 180, y], axis=1).tolist()
+    return orjson.dumps({"type": "Polygon", "coordinates": [[*ring, ring[0]]]}).decode()
 
 
 def requests(offers: int, count: int) -> list[bytes]:
