@@ -201,6 +201,9 @@ def test_what_the_javascript_library_refuses_is_refused() -> None:
         ("Jun 30-24", "FR", "'Jun 30-24' at position 1 is not in the calendar"),
         ("week 10-20/1", "FR", "the step 1 at position 12 leaves out no week"),
         ("SH 10:00-12:00", "FR", "'SH'"),
+        ("Su 10:00-12:00; PH Mo-Fr 10:00-12:00", "FR", "holidays beside weekdays at position 17"),
+        ("PH +1 day Mo 10:00-12:00", "FR", "holidays beside weekdays at position 1"),
+        ("Su[-1] PH off", "FR", "holidays beside weekdays at position 1"),
         ("Mo 10:00-12:00 unknown", "FR", "'unknown'"),
         ("Mo 10:00+", "FR", "left open"),
         ("PH off", "", "needs a country"),
@@ -228,6 +231,7 @@ def test_hours_that_cannot_be_used_are_refused(expression: str, country: str, pa
             "Jun 24-30 10:00-12:00",
             "Jun 24-Jul 02",
         ),
+        *("Mo-Fr,PH 10:00-12:00", "PH, Mo 10:00-12:00", "Su; PH off", 'PH 10:00-12:00; Mo "PH"'),
         *("Mo[-1] 10:00-12:00", "PH +1 day 10:00-12:00", "PH -1 day off", "easter -2 days off", "Nov-Feb 10:00-12:00"),
     ],
 )
