@@ -160,6 +160,13 @@ def test_query_shows_ranked_offers_in_words(ask: Run) -> None:
     assert f"holds until 13:00:00 and within {words.distance_words(math.floor(distance))}\n" in shown.out
 
 
+def test_an_answer_that_holds_until_another_day_names_it(ask: Run) -> None:
+    """What nothing changes for a day holds until the same time of tomorrow, and says so."""
+    shown = ask("--lat", "-89", "--lng", "0", "--at", "2026-11-24 12:15", "--time-zone", "Europe/Paris")
+
+    assert "holds until Wed 25 Nov 12:15:00" in shown.out
+
+
 @pytest.mark.parametrize(
     "instant", ["2026-11-24T12:15:00+01:00", "2026-11-24T11:15:00Z", "2026-11-24 12:15", "2026-11-24 12:15:00"]
 )
