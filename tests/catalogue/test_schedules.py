@@ -180,6 +180,15 @@ def test_what_the_javascript_library_refuses_is_refused() -> None:
     assert refusal("PH", "") is not None
 
 
+@pytest.mark.parametrize("country", ["FR", "US", "JP"])
+def test_years_whose_holidays_are_known(country: str) -> None:
+    """Public holidays are known from 2000 to 2076, as the documents say; in other years no day is one."""
+    part, clock = Part(("PH",), "UTC", country), zone_clock("UTC")
+    years = range(1970, 2100)
+    known = [y for y in years if part.spans(utc(f"{y}-01-01T00:00"), utc(f"{y}-12-31T00:00"), clock)]
+    assert list(range(2000, 2077)) == known
+
+
 @pytest.mark.parametrize(
     ("expression", "country", "part"),
     [

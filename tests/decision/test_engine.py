@@ -108,7 +108,7 @@ def test_old_location_near_an_edge_holds_for_a_while() -> None:
 
 @pytest.mark.parametrize("bearing", [0, 180])
 def test_promise_of_what_can_be_reached_holds_far_away(bearing: int) -> None:
-    """Moved as far as promised towards where an offer can be reached in time, it still cannot, also hundreds of km away."""
+    """Moved as far as promised, one still cannot be there in time, also hundreds of kilometres away."""
     pole = LatLng(latitude=-84, longitude=1)
     catalog = Catalog(catalog_id="one", offers=[offer("a")])
     venue = catalog.venues.add(venue_id="v", point=pole, radius_m=1_000_000)
