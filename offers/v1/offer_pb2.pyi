@@ -407,7 +407,10 @@ class Target(_message.Message):
     everywhere: _builtins.bool
     """True: everywhere, also without a location. Stands alone, but for `excluded_zone_ids`."""
     min_inside_probability: _builtins.float
-    """How likely the person must be inside, as far as the location's accuracy can tell: from 0.01 to 0.99. Absent: 0.5."""
+    """How likely the person must be inside, as far as the location's accuracy can tell: from 0.01 to 0.99. Absent: 0.5.
+    Each place counts for itself, also each area or circle of a zone: where several lie side by side, one who is near
+    their border is likely in either, but perhaps in neither likely enough. Areas written as one MultiPolygon are one.
+    """
     missing_location: Global___MissingLocation.ValueType
     """What to do with a request that has no location. For offers shown everywhere it counts only if zones are excluded."""
     @_builtins.property
