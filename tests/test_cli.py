@@ -430,7 +430,7 @@ def test_import_writes_all_rejects_to_a_file_where_there_are_many(importing: Imp
     assert "│ 23 " not in shown.out
     assert f"and 1 more: all are in {importing.rejects}\n" in shown.err
     listed = importing.rejects.read_text("utf-8").splitlines()
-    assert "row,reason" == listed[0]
+    assert "line,reason" == listed[0]
     assert [str(line) for line in range(3, 24)] == [line.partition(",")[0] for line in listed[1:]]
     importing.run("id,title\na,One\n")
     assert not importing.rejects.exists()
