@@ -545,7 +545,9 @@ class Availability(_message.Message):
     only_when_open: _builtins.bool
     """True: shown only while the venue is open, by its own hours and clock."""
     reachable_before_end: Global___ReachableBeforeEnd.ValueType
-    """What to do when the offer would end before the person, or the goods, can be there, as the venue's `travel` tells."""
+    """What to do when the offer would end before the person, or the goods, can be there, as the venue's `travel` tells.
+    Needs a venue that has one.
+    """
     @_builtins.property
     def windows(self) -> _containers.RepeatedCompositeFieldContainer[_interval_pb2.Interval]:
         """Absolute spans, start inclusive, end exclusive, in whole seconds from 1970 to 2100; either end may be left open.
