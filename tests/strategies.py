@@ -273,7 +273,7 @@ class Maker:
             venue.labels["a"] = self.random.choice(["b", "c"])
         if identity == VENUE_IDS[0]:  # found by every selector of `places`
             venue.labels.update({"cuisine": "bar ; ramen", "a": "b"})
-        if self.chance(0.5):
+        if self.chance(0.5) or identity == VENUE_IDS[0]:
             venue.travel.mode = self.random.choice(TravelMode.values()[1:])
             venue.travel.delay.seconds = self.random.choice([0, 600])
             if self.chance(0.3):
@@ -354,7 +354,8 @@ class Maker:
         if self.chance(0.3):
             offer.lever = pick([0.25, 0.5, 1.0])
         offer.fallback = self.chance(0.15)
-        offer.availability.reachable_before_end = pick(ReachableBeforeEnd.values())
+        if VENUE_IDS[0] in offer.target.venue_ids:
+            offer.availability.reachable_before_end = pick(ReachableBeforeEnd.values())
         offer.brand, offer.category = pick(["", "", "one", "two"]), pick(["", "", "one", "two"])
         offer.exclusion_group = pick(["", "", "", "one", "two"])
         return offer

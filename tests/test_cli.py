@@ -160,6 +160,13 @@ def test_query_shows_ranked_offers_in_words(ask: Run) -> None:
     assert f"holds until 13:00:00 and within {words.distance_words(math.floor(distance))}\n" in shown.out
 
 
+def test_an_answer_that_holds_until_another_day_names_it(ask: Run) -> None:
+    """What nothing changes for a day holds until the same time of tomorrow, and says so."""
+    shown = ask("--lat", "-89", "--lng", "0", "--at", "2026-11-24 12:15", "--time-zone", "Europe/Paris")
+
+    assert "holds until Wed 25 Nov 12:15:00" in shown.out
+
+
 @pytest.mark.parametrize(
     "instant", ["2026-11-24T12:15:00+01:00", "2026-11-24T11:15:00Z", "2026-11-24 12:15", "2026-11-24 12:15:00"]
 )
@@ -423,7 +430,7 @@ def test_import_writes_all_rejects_to_a_file_where_there_are_many(importing: Imp
     assert "│ 23 " not in shown.out
     assert f"and 1 more: all are in {importing.rejects}\n" in shown.err
     listed = importing.rejects.read_text("utf-8").splitlines()
-    assert "row,reason" == listed[0]
+    assert "line,reason" == listed[0]
     assert [str(line) for line in range(3, 24)] == [line.partition(",")[0] for line in listed[1:]]
     importing.run("id,title\na,One\n")
     assert not importing.rejects.exists()

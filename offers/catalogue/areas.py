@@ -36,7 +36,7 @@ _MAX_DEPTH = 8
 _SHOWN = 60
 """Characters of a bad value that a reason repeats."""
 _KINDS = "Polygon or MultiPolygon, or a Feature, FeatureCollection or GeometryCollection of them"
-_WGS84 = re.compile(r".*(CRS:?:?84|EPSG:+4326)", re.IGNORECASE)
+_WGS84 = re.compile(r".*(CRS:?:?84|EPSG:+4326)(?!\d)", re.IGNORECASE)
 _SPOT = re.compile(r"(.*)\[(\S+) (\S+)\]")
 _MEND = "redraw it there; `shapely.make_valid`, or a map editor's check of geometries, shows a way"
 
@@ -279,16 +279,18 @@ def _joined(polygons: Sequence[tuple[shapely.Polygon, Path]], faults: Faults) ->
     shapes = np.array(_in_one_frame([polygon for polygon, _ in polygons]), object)
     paths = [path for _, path in polygons]
     tree = shapely.STRtree(shapes)
-    touching = False
+    touching, faulty = False, set[int]()
     for turn in (0.0, 360.0):  # only a frame wider than the earth meets itself
         turned = shapes if not turn else np.array([affinity.translate(shape, turn) for shape in shapes], object)
         for one, other in sorted(zip(*tree.query(turned, predicate="intersects").tolist(), strict=True)):
-            if not turn and one >= other:
+            later = max(one, other)
+            if later in faulty or (not turn and one >= other):  # one fault tells enough: all may overlap all
                 continue
             if shapely.relate_pattern(turned[one], shapes[other], "T********"):
                 spot = turned[one].intersection(shapes[other]).representative_point()
                 reason = f"overlaps {dotted(paths[min(one, other)])} around {_at(spot.x, spot.y)}"
-                faults.append(Fault(paths[max(one, other)], reason, "draw the two as one, or cut one out of the other"))
+                faulty.add(later)
+                faults.append(Fault(paths[later], reason, "draw the two as one, or cut one out of the other"))
             elif not turn:
                 touching = touching or shapely.relate_pattern(turned[one], shapes[other], "****1****")
     return shapely.unary_union(shapes) if touching else shapely.MultiPolygon(shapes.tolist())

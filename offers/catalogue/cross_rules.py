@@ -17,7 +17,7 @@ from offers.catalogue.selection import Selection, is_sound, key_of
 from offers.catalogue.survey import Survey, Whose
 from offers.catalogue.value_rules import close_to, cut
 from offers.v1.catalog_pb2 import Placement
-from offers.v1.offer_pb2 import Offer, Target, VenueSelector
+from offers.v1.offer_pb2 import REACHABLE_BEFORE_END_IGNORE, Offer, Target, VenueSelector
 from offers.v1.venue_pb2 import Venue, Zone
 
 _NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "ranking_strategies": "ranking strategy",
@@ -70,6 +70,7 @@ class CrossRules:
             or any(self._refused(*hours) is not None for hours in survey.hours)
             or any(self._refused_daypart(*daypart) is not None for daypart in survey.parts_of_day)
             or any(map(self._never_closes, survey.opening))
+            or any(map(self._is_never_far, survey.reached))
         )
 
     def zone_faults(self, zone: Zone) -> Iterator[Fault]:
@@ -126,9 +127,18 @@ class CrossRules:
             refused = next(filter(None, refusals), None)
             if refused is not None:
                 yield Fault((name, "opening_hours"), *refused)
-        if offer.availability.only_when_open and self._never_closes(target.venue_ids) and not target.venue_selectors:
+        if not target.venue_selectors:
+            yield from self._lacking_venues(offer)
+
+    def _lacking_venues(self, offer: Offer) -> Iterator[Fault]:
+        """Find what an offer asks of its venues that none of them has."""
+        availability, venue_ids = offer.availability, offer.target.venue_ids
+        if availability.only_when_open and self._never_closes(venue_ids):
             fix = "write the opening_hours of the venues, or leave only_when_open out"
             yield Fault(("availability", "only_when_open"), "none of its venues has opening_hours", fix)
+        if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE and self._is_never_far(venue_ids):
+            fix = "write the travel of the venues, or leave reachable_before_end out"
+            yield Fault(("availability", "reachable_before_end"), "none of its venues says how one travels", fix)
 
     def unknown(self, name: str, identity: str, path: Path) -> Fault:
         """Describe a reference to something the catalogue does not have."""
@@ -215,6 +225,13 @@ class CrossRules:
         known = self._known["venues"]
         return bool(venue_ids) and all(
             identity in known and not known[identity].opening_hours for identity in venue_ids
+        )
+
+    def _is_never_far(self, venue_ids: Sequence[str]) -> bool:
+        """Whether none of some venues, all known, says how one travels."""
+        known = self._known["venues"]
+        return bool(venue_ids) and all(
+            identity in known and not known[identity].HasField("travel") for identity in venue_ids
         )
 
     def _countries(self, whose: Whose) -> Iterable[str]:

@@ -15,6 +15,8 @@ _WORDS = {
     "unknown": "an offer is shown or it is not: write the open times, or 'off'",
 }
 """Words of the grammar that cannot be used, and what to write instead."""
+_DAY = "(?:Mo|Tu|We|Th|Fr|Sa|Su)"
+_DAYS_ON = r"(?: *[+-] *\d+ *days?)?"
 _FORMS = (
     (
         re.compile(r"(?:\d|\))\+|(?:sunrise|sunset|dawn|dusk)\+(?!\d)", re.IGNORECASE),
@@ -30,6 +32,11 @@ _FORMS = (
         re.compile(r"(?:(?<=:\d\d)|(?<=[a-z)]))/(?=\d)", re.IGNORECASE),
         "'/' (points in time)",
         "write spans, such as 10:00-10:30,11:30-12:00",
+    ),
+    (
+        re.compile(rf"\b(?=PH{_DAYS_ON} +{_DAY}\b|{_DAY}(?:\[[^]]*\])?{_DAYS_ON} +PH\b).", re.IGNORECASE),
+        "holidays beside weekdays",
+        "put a comma between them for days that are either, as in 'Mo-Fr,PH'",
     ),
     (
         re.compile(r'(?:^|[;,])\s*"'),

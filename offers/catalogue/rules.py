@@ -32,6 +32,7 @@ from offers.catalogue.value_rules import (
 )
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.offer_pb2 import (
+    REACHABLE_BEFORE_END_IGNORE,
     TIME_ZONE_BASIS_FIXED,
     Availability,
     Benefit,
@@ -149,10 +150,10 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
     else:
         faults.append(Fault(("target",), "missing", "write where it may be shown, such as {everywhere: true}"))
     if offer.HasField("availability"):
-        _check_availability(offer.availability, faults)
-        if offer.availability.only_when_open and not (offer.target.venue_ids or offer.target.venue_selectors):
-            fix = "add venue_ids to the target, or leave it out"
-            faults.append(Fault(("availability", "only_when_open"), "has no venue to be open", fix))
+        availability = offer.availability
+        _check_availability(availability, faults)
+        if availability.only_when_open or availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE:
+            _check_venues_there(offer, faults)
     if offer.HasField("redemption"):
         _check_redemption(offer.redemption, faults)
     if offer.language_codes:
@@ -270,6 +271,17 @@ def _check_availability(availability: Availability, faults: Faults) -> None:
         fix = f"write one of {', '.join(ReachableBeforeEnd.keys())}"
         reason = f"{availability.reachable_before_end} is not a ReachableBeforeEnd"
         faults.append(Fault(("availability", "reachable_before_end"), reason, fix))
+
+
+def _check_venues_there(offer: Offer, faults: Faults) -> None:
+    """Check that there are venues for what only venues have."""
+    if offer.target.venue_ids or offer.target.venue_selectors:
+        return
+    fix = "add venue_ids to the target, or leave it out"
+    if offer.availability.only_when_open:
+        faults.append(Fault(("availability", "only_when_open"), "has no venue to be open", fix))
+    if offer.availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE:
+        faults.append(Fault(("availability", "reachable_before_end"), "has no venue to be reached", fix))
 
 
 def _check_basis(availability: Availability, faults: Faults) -> None:

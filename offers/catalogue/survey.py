@@ -15,7 +15,7 @@ from offers.catalogue.place_rules import check_venue, check_zone
 from offers.catalogue.selection import key_of
 from offers.errors import Problem
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import Offer, Target
+from offers.v1.offer_pb2 import REACHABLE_BEFORE_END_IGNORE, Offer, Target
 from offers.v1.venue_pb2 import Zone
 
 _CHECKS: dict[str, Callable[[Any, list[Fault]], None]] = {
@@ -77,6 +77,8 @@ class Survey:
     """The same of dayparts, by their ids."""
     opening: set[tuple[str, ...]] = field(default_factory=set)
     """The venues of offers that are shown only when these are open."""
+    reached: set[tuple[str, ...]] = field(default_factory=set)
+    """The venues of offers for which it matters whether one can be there in time."""
 
     def add(self, fragment: Fragment) -> None:
         """Check the parts of a fragment by themselves and note how they hang together."""
@@ -190,6 +192,8 @@ class Survey:
                 self._add_dayparts(offer, daypart_ids)
             if availability.only_when_open and not target.venue_selectors:
                 self.opening.add(tuple(target.venue_ids))
+            if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE and not target.venue_selectors:
+                self.reached.add(tuple(target.venue_ids))
         if offer.HasField("redemption") and (expression := offer.redemption.opening_hours):
             self._add_hours(offer, expression)
         if daypart_ids := offer.preferred_daypart_ids[:]:

@@ -157,11 +157,10 @@ def _list_rejects(result: "ImportResult", file: Path) -> None:
     from rich.text import Text
 
     rejects = result.rejects
-    number = "row" if result.noun == "line" else result.noun
     if not rejects:
         file.unlink(missing_ok=True)
         return
-    listed = Table(number, "reason", title="rejects", title_justify="left")
+    listed = Table(result.noun, "reason", title="rejects", title_justify="left")
     for reject in rejects[:REJECTS_SHOWN]:
         listed.add_row(str(reject.row), Text(reject.reason))
     stdout().print(listed)
@@ -170,6 +169,6 @@ def _list_rejects(result: "ImportResult", file: Path) -> None:
         return
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow((number, "reason"))
+        writer.writerow((result.noun, "reason"))
         writer.writerows((reject.row, reject.reason) for reject in rejects)
     typer.echo(f"and {len(rejects) - REJECTS_SHOWN:,} more: all are in {file}", err=True)

@@ -295,7 +295,8 @@ def _show(request: "GetOffersRequest", response: "GetOffersResponse", zone: tzin
     for offer in response.offers:
         if offer.factors:
             console.print(_factors(offer))
-    holds = f"holds until {local(response.refresh_after.seconds, zone):%H:%M:%S}"
+    end = local(response.refresh_after.seconds, zone)
+    holds = f"holds until {end:%H:%M:%S}" if end.date() == asked.date() else f"holds until {end:%a %-d %b %H:%M:%S}"
     if response.HasField("refresh_distance_m"):
         holds += f" and within {distance_words(math.floor(response.refresh_distance_m))}"
     console.print(f"{response.eligible_count:,} eligible · catalogue version {response.catalog_version} · {holds}")

@@ -22,6 +22,9 @@ FAR_M = 20_000.0
 """The farthest one is ever said to be from the edge of an area: measuring farther takes longer."""
 DENSITY = math.sqrt(2 * math.pi)
 """Per metre moved, a probability changes by no more than 1 / (DENSITY * sigma)."""
+WIDENING = DENSITY * 2 / math.e
+"""Per metre that sigma grows by, it changes by no more than WIDENING / (DENSITY * sigma): that of the circle with a
+radius of sigma times the root of 2 around the location changes by so much, and of no set by more."""
 
 
 @njit(error_model="numpy")
@@ -89,9 +92,8 @@ def in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: 
         slack, away = depth - extra.depth * sigma, extra.depth
     else:
         slack, away = -depth - extra.fringe * sigma, extra.fringe
-    if growth == 0.0:
-        slack = max(slack, abs(chance - extra.min_inside) * DENSITY * sigma)
-    return chance, slack, away * growth
+    spare = abs(chance - extra.min_inside) * DENSITY * sigma
+    return (chance, spare, WIDENING * growth) if spare > slack else (chance, slack, away * growth)
 
 
 @njit(error_model="numpy")

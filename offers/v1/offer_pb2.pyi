@@ -407,7 +407,10 @@ class Target(_message.Message):
     everywhere: _builtins.bool
     """True: everywhere, also without a location. Stands alone, but for `excluded_zone_ids`."""
     min_inside_probability: _builtins.float
-    """How likely the person must be inside, as far as the location's accuracy can tell: from 0.01 to 0.99. Absent: 0.5."""
+    """How likely the person must be inside, as far as the location's accuracy can tell: from 0.01 to 0.99. Absent: 0.5.
+    Each place counts for itself, also each area or circle of a zone: where several lie side by side, one who is near
+    their border is likely in either, but perhaps in neither likely enough. Areas written as one MultiPolygon are one.
+    """
     missing_location: Global___MissingLocation.ValueType
     """What to do with a request that has no location. For offers shown everywhere it counts only if zones are excluded."""
     @_builtins.property
@@ -534,15 +537,17 @@ class Availability(_message.Message):
     time_zone: _builtins.str
     """The IANA time zone of the hours, where `time_zone_basis` is FIXED or absent."""
     country_code: _builtins.str
-    """The country whose public holidays (PH) the hours mean, two capital letters of ISO 3166-1. Absent: that of the
-    venue or zone, else the catalogue's.
+    """The country whose public holidays (PH) the hours mean, two capital letters of ISO 3166-1. Known are those of whole
+    countries from 2000 to 2076, not those of their regions. Absent: that of the venue or zone, else the catalogue's.
     """
     time_zone_basis: Global___TimeZoneBasis.ValueType
     """Whose clock the hours and dayparts are read by."""
     only_when_open: _builtins.bool
     """True: shown only while the venue is open, by its own hours and clock."""
     reachable_before_end: Global___ReachableBeforeEnd.ValueType
-    """What to do when the offer would end before the person, or the goods, can be there, as the venue's `travel` tells."""
+    """What to do when the offer would end before the person, or the goods, can be there, as the venue's `travel` tells.
+    Needs a venue that has one.
+    """
     @_builtins.property
     def windows(self) -> _containers.RepeatedCompositeFieldContainer[_interval_pb2.Interval]:
         """Absolute spans, start inclusive, end exclusive, in whole seconds from 1970 to 2100; either end may be left open.

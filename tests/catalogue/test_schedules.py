@@ -180,6 +180,15 @@ def test_what_the_javascript_library_refuses_is_refused() -> None:
     assert refusal("PH", "") is not None
 
 
+@pytest.mark.parametrize("country", ["FR", "US", "JP"])
+def test_years_whose_holidays_are_known(country: str) -> None:
+    """Public holidays are known from 2000 to 2076, as the documents say; in other years no day is one."""
+    part, clock = Part(("PH",), "UTC", country), zone_clock("UTC")
+    years = range(1970, 2100)
+    known = [y for y in years if part.spans(utc(f"{y}-01-01T00:00"), utc(f"{y}-12-31T00:00"), clock)]
+    assert list(range(2000, 2077)) == known
+
+
 @pytest.mark.parametrize(
     ("expression", "country", "part"),
     [
@@ -201,6 +210,9 @@ def test_what_the_javascript_library_refuses_is_refused() -> None:
         ("Jun 30-24", "FR", "'Jun 30-24' at position 1 is not in the calendar"),
         ("week 10-20/1", "FR", "the step 1 at position 12 leaves out no week"),
         ("SH 10:00-12:00", "FR", "'SH'"),
+        ("Su 10:00-12:00; PH Mo-Fr 10:00-12:00", "FR", "holidays beside weekdays at position 17"),
+        ("PH +1 day Mo 10:00-12:00", "FR", "holidays beside weekdays at position 1"),
+        ("Su[-1] PH off", "FR", "holidays beside weekdays at position 1"),
         ("Mo 10:00-12:00 unknown", "FR", "'unknown'"),
         ("Mo 10:00+", "FR", "left open"),
         ("PH off", "", "needs a country"),
@@ -228,6 +240,7 @@ def test_hours_that_cannot_be_used_are_refused(expression: str, country: str, pa
             "Jun 24-30 10:00-12:00",
             "Jun 24-Jul 02",
         ),
+        *("Mo-Fr,PH 10:00-12:00", "PH, Mo 10:00-12:00", "Su; PH off", 'PH 10:00-12:00; Mo "PH"'),
         *("Mo[-1] 10:00-12:00", "PH +1 day 10:00-12:00", "PH -1 day off", "easter -2 days off", "Nov-Feb 10:00-12:00"),
     ],
 )

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from offers.errors import InvalidRequestError
 from offers.server.offer_service import OfferService
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_pb2 import MISSING_LOCATION_ALLOW, Benefit, Offer, Target
+from offers.v1.offer_pb2 import MISSING_LOCATION_ALLOW, Benefit, Offer, ReachableBeforeEnd, Target
 from offers.v1.offer_service_pb2 import FACTOR_NAME_TIMELINESS, VIEW_FULL, GetOffersRequest, GetOffersResponse
-from offers.v1.venue_pb2 import Circle
+from offers.v1.venue_pb2 import Circle, TravelMode
 from tests import strategies
 from tests.decision.test_kernels_equal_reference import service_of
 
@@ -93,6 +93,38 @@ def test_refresh_distance_is_not_timid() -> None:
         assert ask(service, at(outside)).refresh_distance_m == pytest.approx(300, abs=0.5)
         far = strategies.beyond(HERE, 45, 1_000_000)
         assert 200 <= ask(service, at(far)).refresh_distance_m <= 999_000
+
+
+def test_old_location_near_an_edge_holds_for_a_while() -> None:
+    """Where a person is likely inside a circle but not for certain, an ageing location promises metres and seconds."""
+    catalog = Catalog(catalog_id="one", offers=[offer("a")])
+    catalog.offers[0].target.CopyFrom(Target(circles=[Circle(center=HERE, radius_m=1000)]))
+    request = at(strategies.beyond(HERE, 45, 940))  # some 0.8 within, with 65 metres of standard deviation
+    request.context.location.accuracy_m, request.context.location.observed_time.seconds = 15, NOON - 60
+    with service_of(catalog) as service:
+        answer = ask(service, request)
+    assert 20 < answer.refresh_distance_m < 40
+    assert 10 < answer.refresh_after.seconds - NOON < 25
+
+
+@pytest.mark.parametrize("bearing", [0, 180])
+def test_promise_of_what_can_be_reached_holds_far_away(bearing: int) -> None:
+    """Moved as far as promised, one still cannot be there in time, also hundreds of kilometres away."""
+    pole = LatLng(latitude=-84, longitude=1)
+    catalog = Catalog(catalog_id="one", offers=[offer("a")])
+    venue = catalog.venues.add(venue_id="v", point=pole, radius_m=1_000_000)
+    venue.travel.mode, venue.travel.speed_kmh = TravelMode.TRAVEL_MODE_DRIVING, 300
+    one = catalog.offers[0]
+    one.target.CopyFrom(Target(venue_ids=["v"]))
+    one.availability.reachable_before_end = ReachableBeforeEnd.REACHABLE_BEFORE_END_DROP
+    one.availability.windows.add().end_time.seconds = NOON + 13_600  # to go some 872 km
+    here = strategies.beyond(pole, bearing, 933_000)
+    with service_of(catalog) as service:
+        asked = ask(service, at(here))
+        metres = asked.refresh_distance_m
+        moved = ask(service, at(strategies.beyond(pole, bearing, 933_000 - metres + 0.01)))
+        farther = ask(service, at(strategies.beyond(pole, bearing, 933_000 - metres - 100)))
+    assert [0, 0, 1] == [asked.eligible_count, moved.eligible_count, farther.eligible_count]
 
 
 def test_refresh_distance_is_absent_where_place_does_not_matter() -> None:
