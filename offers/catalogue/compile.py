@@ -70,7 +70,7 @@ def compile_snapshot(source: Path, path: Path, version: str) -> Definitions:
 def _built(source: Path, checked: Definitions) -> "_Builder":
     builder = _Builder(checked)
     problems: list[Problem] = []
-    for fragment in read(source, problems):
+    for fragment in read(source, problems, unknown=False):
         for offer in fragment.catalog.offers:
             builder.add(offer)
     if problems:  # the document changed after it was checked

@@ -35,7 +35,7 @@ class Definitions:
 def definitions(source: Path) -> Definitions:
     """The definitions of a document, taken as they stand: for who has `check` look at the same time."""
     head, kept = Catalog(), Catalog()
-    for fragment in document.read(source, [], offers=False):
+    for fragment in document.read(source, [], offers=False, unknown=False):
         head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in HEAD_FIELDS}))
         for name in ID_NAMES:
             getattr(kept, name).MergeFrom(getattr(fragment.catalog, name))

@@ -50,10 +50,11 @@ class Fragment:
         return Problem(self.file, self.line_of(path), self.label + nodes.dotted(path), reason, fix)
 
 
-def read(source: Path, problems: list[Problem], *, offers: bool = True) -> Iterator[Fragment]:
+def read(source: Path, problems: list[Problem], *, offers: bool = True, unknown: bool = True) -> Iterator[Fragment]:
     """Read a file, or the files of a folder and its subfolders in the order of their paths, one fragment at a time.
 
-    `offers` may be False for who does not look at them: then they may be missing, as records are read faster so.
+    Records are read faster without `offers`, which then may be missing, and without looking for fields that are
+    `unknown` to this version: for who does not need them, or has another look for them.
 
     Names that begin with a dot, and other suffixes than SUFFIXES in a folder, are passed over. Everything that cannot
     be read is added to `problems`, by the time the stream ends, and left out; a Problem with an empty field says that
@@ -65,7 +66,7 @@ def read(source: Path, problems: list[Problem], *, offers: bool = True) -> Itera
                 reason = "is neither a file nor a folder"
                 problems.append(Problem(str(path), None, "", reason, "put a file or a folder in its place"))
             elif path.suffix.lower() == ".binpb":
-                yield from _read_records(path, problems, offers=offers)
+                yield from _read_records(path, problems, offers=offers, unknown=unknown)
             else:
                 yield from _read_text(path, problems)
         except OSError as error:
@@ -144,7 +145,7 @@ def _read_text(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
         yield Fragment(catalog, file, partial(nodes.line_of, root), "", frozenset(built.left_out))
 
 
-def _read_records(path: Path, problems: list[Problem], *, offers: bool) -> Iterator[Fragment]:
+def _read_records(path: Path, problems: list[Problem], *, offers: bool, unknown: bool) -> Iterator[Fragment]:
     file = str(path)
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -164,20 +165,26 @@ def _read_records(path: Path, problems: list[Problem], *, offers: bool) -> Itera
                 continue
             catalog = Catalog()
             try:
-                record = stream.read(length)
-                catalog.ParseFromString(record if offers else _without_offers(record))
+                record = stream.read(length) if offers else _without_offers(stream.read(length))
+                catalog.ParseFromString(record)
             except DecodeError:
                 reason = f"record {number} at byte {start} is not a Catalog message"
                 problems.append(Problem(file, None, "", reason, "write the file again from its source"))
             else:
-                known = catalog.ByteSize()
-                catalog.DiscardUnknownFields()
-                if catalog.ByteSize() != known:
+                if unknown and _forget_unknown(catalog, record):
                     reason = f"record {number} at byte {start} has fields that this version does not know"
                     problems.append(Problem(file, None, "", reason, "write it with this version's protos"))
                 yield Fragment(catalog, file, _no_line, f"record {number}: ", frozenset())
         if not number:
             problems.append(Problem(file, None, "", "the document is empty", "write at least one Catalog message"))
+
+
+def _forget_unknown(catalog: Catalog, record: bytes) -> bool:
+    """Remove from a catalogue what this version does not know; whether its record had any."""
+    catalog.DiscardUnknownFields()
+    size = catalog.ByteSize()
+    # If it has as many bytes as protobuf writes, there was nothing. What others write may be longer for other reasons.
+    return size != len(record) and size != Catalog.FromString(record).ByteSize()
 
 
 def _without_offers(record: bytes) -> bytes:
