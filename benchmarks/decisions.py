@@ -1,8 +1,8 @@
 """The decision itself, without a server: its own time, and how far and how long its answers hold.
 
 `python -m benchmarks.decisions 1000000 10000000` tells it of catalogues of so many offers, of one of 50,000 areas, and
-of the demo. A catalogue that no run has compiled yet is compiled first: ten million offers take some ten minutes, 15 GB
-of memory and 8 of disk.
+of the demo. A catalogue that no run has compiled yet is compiled first: ten million offers take ten to thirty minutes,
+14 GB of memory and 8 of disk.
 """
 
 import ctypes
