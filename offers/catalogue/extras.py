@@ -48,6 +48,8 @@ class Extra(NamedTuple):
     shape: int = NO_SHAPE
     excluded_first: int = 0
     excluded_last: int = 0
+    joined_first: int = 0
+    joined_last: int = 0
     daypart_schedule: int = NO_SCHEDULE
     missing: int = MissingLocation.MISSING_LOCATION_DENY
     reachable: int = ReachableBeforeEnd.REACHABLE_BEFORE_END_IGNORE
@@ -85,6 +87,8 @@ def extra_of(rules: Rules, place: Place, daypart_schedule: int) -> Extra:
         shape=place.shape,
         excluded_first=place.cuts[0],
         excluded_last=place.cuts[1],
+        joined_first=place.joined[0],
+        joined_last=place.joined[1],
         daypart_schedule=daypart_schedule,
         missing=rules.missing,
         reachable=reachable,

@@ -1,10 +1,12 @@
 """Where offers may be shown: targets to places, zones to the circles and areas they are made of."""
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.type.latlng_pb2 import LatLng
+from tzfpy import get_tz
 
 from offers.catalogue.areas import Part, parse
 from offers.catalogue.definitions import Definitions
@@ -43,6 +45,8 @@ class Place(NamedTuple):
     travel: Travel | None = None
     opening_hours: str = ""
     """Of the venue."""
+    joined: tuple[int, int] = NO_CUTS
+    """The areas it is one with: where they begin and end among all cuts."""
 
 
 class _Piece(NamedTuple):
@@ -85,8 +89,9 @@ class Places:
         self.shapes: list[Part] = []
         """The areas, by their numbers."""
         self.cuts: list[tuple[int, float, float, int]] = []
-        """All that is cut out: position, radius, reach and shape of each piece."""
+        """All that is cut out or joined: position, radius, reach and shape of each piece."""
         self._cut_spans: dict[tuple[str, ...], tuple[int, int]] = {(): NO_CUTS}
+        self._joined_spans: dict[tuple[int, ...], tuple[int, int]] = {}
         self._zone_pieces: dict[str, list[_ZonePiece]] = {}
         self._selection = Selection(checked.venues.values())
         self._selected = lru_cache(4096)(self._select)
@@ -110,7 +115,7 @@ class Places:
         for number in dict.fromkeys(numbers):
             place = self._around[number]._replace(cuts=cuts)
             yield place._replace(radius_m=target.radius_m) if target.HasField("radius_m") else place
-        yield from self._others(target, excluded)
+        yield from self._joined(list(self._others(target, excluded)))
 
     def _others(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
         if target.everywhere:
@@ -123,6 +128,29 @@ class Places:
         for zone_id in target.zone_ids[:]:
             for piece, time_zone, country, cut in self._pieces(zone_id):
                 yield self._place(IN_ZONE, piece, tuple(sorted({*excluded, *cut})), time_zone, country or self._country)
+
+    def _joined(self, places: list[Place]) -> list[Place]:
+        """Let areas by the same clock, with the same cut out of them, know of each other: one is in any of them."""
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for number, place in enumerate(places):
+            if place.shape != NO_SHAPE:
+                clock = place.time_zone or zone_at(place.longitude, place.latitude)
+                alike.setdefault((clock, place.country_code, place.cuts), []).append(number)
+        for numbers in alike.values():
+            shapes = tuple(dict.fromkeys(places[number].shape for number in numbers))
+            if len(shapes) > 1:
+                span = self._joined_span(shapes, [places[number] for number in numbers])
+                for number in numbers:
+                    places[number] = places[number]._replace(joined=span)
+        return places
+
+    def _joined_span(self, shapes: tuple[int, ...], places: list[Place]) -> tuple[int, int]:
+        span = self._joined_spans.get(shapes)
+        if span is None:
+            first = len(self.cuts)
+            self.cuts += dict.fromkeys((one.number, one.radius_m, one.reach_m, one.shape) for one in places)
+            span = self._joined_spans[shapes] = (first, len(self.cuts))
+        return span
 
     def _place(self, kind: int, piece: _Piece, excluded: tuple[str, ...], time_zone: str, country: str) -> Place:
         return Place(
@@ -181,3 +209,20 @@ class Places:
         self._gathered.latitudes.append(point.latitude)
         self._gathered.longitudes.append(point.longitude)
         return len(self._gathered.latitudes) - 1
+
+
+@lru_cache(maxsize=1 << 20)
+def zone_at(longitude: float, latitude: float) -> str:
+    """The IANA zone of a position; "" where this machine's zone data lacks it."""
+    name = get_tz(longitude, latitude)
+    return name if _is_known(name) else ""
+
+
+@cache
+def _is_known(time_zone: str) -> bool:
+    """Whether this machine's zone data has a zone. Zones themselves are soon forgotten, and read again from disk."""
+    try:
+        ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return False
+    return True

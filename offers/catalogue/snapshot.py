@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 7
+FORMAT = 8
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -88,6 +88,8 @@ EXTRA = np.dtype(
         ("shape", "i4"),  # the area inside which it is shown; NO_SHAPE: the circle around the centre
         ("excluded_first", "i4"),  # what is cut out, in the column excluded
         ("excluded_last", "i4"),  # exclusive
+        ("joined_first", "i4"),  # the areas it is one with, itself among them, in the same column
+        ("joined_last", "i4"),
         ("daypart_schedule", "i4"),  # preferred dayparts; NO_SCHEDULE: none
         ("missing", "u1"),  # as offers.v1.MissingLocation
         ("reachable", "u1"),  # as offers.v1.ReachableBeforeEnd
@@ -97,7 +99,7 @@ EXTRA = np.dtype(
 """What few entries have: an area, zones cut out, rules for uncertain and missing locations, travel, dayparts."""
 
 EXCLUDED = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8"), ("shape", "i4")], align=True)
-"""A circle or an area that is cut out; that of an area is a circle that holds it."""
+"""A circle or an area that is cut out, or an area that is one with others; of an area, the circle that holds it."""
 
 OFFER = np.dtype(
     [

@@ -1,15 +1,12 @@
 """What the hours of an offer mean at its places: the schedules by which it is shown, used, and best."""
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from tzfpy import get_tz
 
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.grammar import names_holidays
-from offers.catalogue.places import Place
+from offers.catalogue.places import Place, zone_at
 from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import EVERYWHERE, NO_SCHEDULE
 from offers.catalogue.sun import names_sun
@@ -144,7 +141,7 @@ class Timetable:
             position = place.latitude, place.longitude
             # A place's time zone is looked up when hours need it: most catalogues have far more venues than hours.
             if not time_zone and (hours.only_when_open or not (hours.personal or hours.time_zone)):
-                time_zone = _zone_at(place.longitude, place.latitude)
+                time_zone = zone_at(place.longitude, place.latitude)
         time_zone = time_zone or self.time_zone
         while_open = None
         if hours.only_when_open and place.opening_hours:
@@ -174,20 +171,3 @@ class Timetable:
             return NO_SCHEDULE
         schedule = Schedule(tuple(sorted(filter(None, own | parts))))
         return self.schedules.setdefault(schedule, len(self.schedules))
-
-
-@lru_cache(maxsize=1 << 20)
-def _zone_at(longitude: float, latitude: float) -> str:
-    """The IANA zone of a position; "" where this machine's zone data lacks it."""
-    name = get_tz(longitude, latitude)
-    return name if _is_known(name) else ""
-
-
-@cache
-def _is_known(time_zone: str) -> bool:
-    """Whether this machine's zone data has a zone. Zones themselves are soon forgotten, and read again from disk."""
-    try:
-        ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        return False
-    return True

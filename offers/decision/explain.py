@@ -206,7 +206,7 @@ def _cutter(catalog: Catalog, offer: Offer, query: Query) -> str:
         waiting += zone.zone_ids
 
     def chance(name: str) -> float:
-        places = (Place(piece, (), has_distance=False, position=(), time_zone="", country_code="")
+        places = (Place(piece, frozenset(), (), has_distance=False, position=(), time_zone="", country_code="")
                   for piece in pieces_of(catalog, name))  # fmt: skip
         return max((chance_inside(place, query) or 0.0 for place in places), default=0.0)
 

@@ -31,6 +31,8 @@ class Place:
 
     piece: Piece | None
     """None: everywhere."""
+    excluded: frozenset[str]
+    """The zones cut out of it."""
     cuts: tuple[Piece, ...]
     """What is cut out of it."""
     has_distance: bool
@@ -40,21 +42,47 @@ class Place:
     """Its own, else that of its position, else the catalogue's."""
     country_code: str
     venue: Venue | None = None
+    joined: tuple[Piece, ...] = ()
+    """The areas it is one with, itself among them: those by the same clock with the same cut out."""
 
 
 def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
     """Every place at which an offer may be shown, in the order in which its target names them."""
+    places = list(_each_of(catalog, offer))
+    for place in places:
+        if not isinstance(place.piece, Part):
+            yield place
+            continue
+        alike = [other.piece for other in places if isinstance(other.piece, Part) and _kind(other) == _kind(place)]
+        yield replace(place, joined=tuple(alike))
+
+
+def _kind(place: Place) -> tuple[str, str, frozenset[str]]:
+    """What areas have in common that are one."""
+    return place.time_zone, place.country_code, place.excluded
+
+
+def _each_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
+    """Every place by itself."""
     target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
-    cuts = tuple(piece for zone_id in target.excluded_zone_ids for piece in pieces_of(catalog, zone_id))
+
+    def placed(
+        piece: Piece | None,
+        time_zone: str,
+        code: str = "",
+        *cut: str,
+        is_zone: bool = False,
+        venue: Venue | None = None,
+    ) -> Place:
+        position = _position_in(piece) if piece is not None else ()
+        zone = time_zone or (get_tz(position[1], position[0]) if position else "") or default
+        excluded = frozenset((*target.excluded_zone_ids, *cut))
+        cuts = tuple(piece for zone_id in sorted(excluded) for piece in pieces_of(catalog, zone_id))
+        has_distance = isinstance(piece, Circle) and not is_zone
+        return Place(piece, excluded, cuts, has_distance, position, zone, code or country, venue)
+
     if target.everywhere:
-        yield Place(None, cuts, has_distance=False, position=(), time_zone=default, country_code=country)
-
-    def placed(piece: Piece, time_zone: str, code: str, *cut: Piece, venue: Venue | None = None) -> Place:
-        position = _position_in(piece)
-        zone = time_zone or get_tz(position[1], position[0]) or default
-        has_distance = isinstance(piece, Circle)
-        return Place(piece, cuts + cut, has_distance, position, zone, code or country, venue)
-
+        yield placed(None, default)
     known = {venue.venue_id: venue for venue in catalog.venues}
     selected = (venue.venue_id for one in target.venue_selectors for venue in catalog.venues if selects(one, venue))
     for venue_id in dict.fromkeys([*target.venue_ids, *selected]):
@@ -63,13 +91,13 @@ def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
         circle = Circle(center=venue.point, radius_m=radius)
         yield placed(circle, venue.time_zone, venue.country_code, venue=venue)
     for circle in target.circles:
-        yield placed(circle, "", "")
+        yield placed(circle, "")
     for text in target.areas:
         for part in _parts(text):
-            yield placed(part, "", "")
+            yield placed(part, "")
     for zone_id in target.zone_ids:
         for piece, time_zone, code, cut in _pieces(catalog, zone_id):
-            yield replace(placed(piece, time_zone, code, *cut), has_distance=False)
+            yield placed(piece, time_zone, code, *cut, is_zone=True)
 
 
 def pieces_of(catalog: Catalog, zone_id: str) -> Iterator[Piece]:
@@ -77,10 +105,10 @@ def pieces_of(catalog: Catalog, zone_id: str) -> Iterator[Piece]:
     return (piece for piece, *_ in _pieces(catalog, zone_id))
 
 
-def _pieces(catalog: Catalog, zone_id: str) -> Iterator[tuple[Piece, str, str, tuple[Piece, ...]]]:
-    """The circles and areas of a zone, each with its time zone, its country and what is cut out of it."""
+def _pieces(catalog: Catalog, zone_id: str) -> Iterator[tuple[Piece, str, str, tuple[str, ...]]]:
+    """The circles and areas of a zone, each with its time zone, its country and the zones cut out of it."""
     zone = next(one for one in catalog.zones if one.zone_id == zone_id)
-    cuts = tuple(piece for name in zone.excluded_zone_ids for piece in pieces_of(catalog, name))
+    cuts = tuple(zone.excluded_zone_ids)
     pieces: list[Piece] = [*zone.circles, *(part for text in zone.areas for part in _parts(text))]
     for piece in pieces:
         yield piece, zone.time_zone, zone.country_code, cuts
@@ -118,8 +146,10 @@ def chance_inside(place: Place, query: Query) -> float | None:
 
 
 def _held(place: Place, positions: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
-    """Whether each position is at a place: in its piece, and in nothing that is cut out."""
+    """Whether each position is at a place: in its piece, or one it is one with, and in nothing that is cut out."""
     held = np.ones(len(positions), bool) if place.piece is None else _inside(place.piece, positions)
+    for piece in place.joined:
+        held |= _inside(piece, positions)
     for cut in place.cuts:
         held &= ~_inside(cut, positions)
     return held

@@ -54,6 +54,14 @@ def located(
         inside, clear = _part(columns, depth, extra.shape, latitude, longitude, cap)
         if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
             return in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
+    for place in range(extra.joined_first, extra.joined_last):
+        other = excluded_of(columns)[place]
+        depth = other.reach - _away(other.x, other.y, other.z, x, y, z)
+        within, edge = _part(columns, depth, other.shape, latitude, longitude, cap)
+        if within:  # one stays inside as long as one is in the one or the other
+            inside, clear = True, max(clear, edge) if inside else edge
+        elif not inside:
+            clear = min(clear, edge)
     cut_out, beyond = False, 0.0
     for place in range(extra.excluded_first, extra.excluded_last):
         cut = excluded_of(columns)[place]
@@ -123,7 +131,10 @@ def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude
     """Whether a position is in the place of an entry."""
     if site != NOWHERE:
         centre = centres_of(columns)[site]
-        if not _is_in(columns, extra.shape, centre.reach, centre.x, centre.y, centre.z, latitude, longitude):
+        held = _is_in(columns, extra.shape, centre.reach, centre.x, centre.y, centre.z, latitude, longitude)
+        for place in range(extra.joined_first, extra.joined_last):
+            held = held or in_area(columns, excluded_of(columns)[place].shape, latitude, longitude)
+        if not held:
             return False
     for place in range(extra.excluded_first, extra.excluded_last):
         cut = excluded_of(columns)[place]

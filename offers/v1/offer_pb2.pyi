@@ -408,8 +408,9 @@ class Target(_message.Message):
     """True: everywhere, also without a location. Stands alone, but for `excluded_zone_ids`."""
     min_inside_probability: _builtins.float
     """How likely the person must be inside, as far as the location's accuracy can tell: from 0.01 to 0.99. Absent: 0.5.
-    Each place counts for itself, also each area or circle of a zone: where several lie side by side, one who is near
-    their border is likely in either, but perhaps in neither likely enough. Areas written as one MultiPolygon are one.
+    Areas of a target, also by way of its zones, count as one if they have the same clock and country and the same cut
+    out of them. Circles count each for itself, around a venue, of the target or of a zone: near the border of several,
+    one is likely in either, but perhaps in neither likely enough.
     """
     missing_location: Global___MissingLocation.ValueType
     """What to do with a request that has no location. For offers shown everywhere it counts only if zones are excluded."""

@@ -55,7 +55,11 @@ def plainly(place: Place, query: Query) -> float | None:
         return piece is None or distance_m(here, piece.center) <= piece.radius_m
 
     points = [point_around(query.latitude, query.longitude, query.sigma_m, number) for number in range(POINTS)]
-    inside = [holds(place.piece, *point) and not any(holds(cut, *point) for cut in place.cuts) for point in points]
+    inside = [
+        any(holds(piece, *point) for piece in (place.piece, *place.joined))
+        and not any(holds(cut, *point) for cut in place.cuts)
+        for point in points
+    ]
     return sum(inside) / POINTS
 
 

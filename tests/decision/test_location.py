@@ -111,3 +111,46 @@ def test_probability_of_an_exact_position() -> None:
         assert [1.0, 0.0] == [probability(service, 0, 45.0, x, 0.0) for x in (2.5, 1.5)]
         assert 0.5 == pytest.approx(probability(service, 0, 45.0, 2.0, 100.0), abs=0.04)
         assert 0.84 == pytest.approx(probability(service, 0, 45.0, 2.0 + 100 / 78_850, 100.0), abs=0.04)
+
+
+def test_areas_side_by_side_are_one() -> None:
+    """However a target names areas that meet, one who is near their border is in one of them for certain."""
+    squares = [
+        polygon([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1), (x, y)]) for x in (-1.0, 0.0) for y in (-1.0, 0.0)
+    ]
+    together = f'{{"type": "GeometryCollection", "geometries": [{", ".join(squares)}]}}'
+    catalog = Catalog(catalog_id="side-by-side")
+    for number, square in enumerate(squares):
+        catalog.zones.add(zone_id=f"z{number}", areas=[square], time_zone="UTC")
+        catalog.zones.add(zone_id=f"clock{number}", areas=[square], time_zone="UTC" if number else "Asia/Tokyo")
+    names = [f"z{number}" for number in range(4)]
+    catalog.zones.add(zone_id="whole", zone_ids=names)
+    catalog.zones.add(zone_id="cut", areas=[polygon([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])])
+    clocks = [f"clock{number}" for number in range(4)]
+    wanted = {}
+    for name, target, likely in (
+        ("areas", Target(areas=squares), 1.0),
+        ("collection", Target(areas=[together]), 1.0),
+        ("zones", Target(zone_ids=names), 1.0),
+        ("zone of zones", Target(zone_ids=["whole"]), 1.0),
+        ("three of them", Target(zone_ids=names[:3]), 0.75),
+        ("cut", Target(zone_ids=names, excluded_zone_ids=["cut"]), 0.75),
+        ("another clock", Target(zone_ids=clocks), 0.75),
+        ("alone", Target(areas=squares[:1]), 0.25),
+    ):
+        target.min_inside_probability = LEAST
+        catalog.offers.add(offer_id=name.replace(" ", "-"), title=name, benefit=Benefit(custom="a"), target=target)
+        wanted[catalog.offers[-1].offer_id] = pytest.approx(likely, abs=0.04)  # so coarse are 256 points
+    request = GetOffersRequest(view=VIEW_FULL, max_offers=100)
+    request.context.location.point.latitude = request.context.location.point.longitude = 1e-6
+    for accuracy_m in (10.0, 1000.0):
+        request.context.location.accuracy_m = accuracy_m
+        with service_of(catalog) as service:
+            answer = GetOffersResponse.FromString(service.get_offers(request.SerializeToString()))
+        got = {
+            one.offer_id: factor.value
+            for one in answer.offers
+            for factor in one.factors
+            if factor.name == FACTOR_NAME_LOCATION
+        }
+        assert wanted == got
