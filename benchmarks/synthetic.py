@@ -80,21 +80,26 @@ def write_areas(path: Path, offers: int) -> None:
 
     Areas are stars of AREA_CORNERS around places in the cities, as wide as the venues of `write_catalogue` reach.
     """
+    write_fragments(path, _area_records(offers))
+
+
+def _area_records(offers: int) -> Iterator[Catalog]:
     random, places = np.random.default_rng([_SEED, offers, 4]), _venues(offers * OFFERS_PER_VENUE)
     templates = list(_templates())
     home = Placement(placement_id="home", channel="app")
-    records = [Catalog(catalog_id=f"areas-{offers}", country_code="FR", placements=[home])]
+    record = Catalog(catalog_id=f"areas-{offers}", country_code="FR", placements=[home])
     rows = zip(places.latitude.tolist(), places.longitude.tolist(), places.reach_m.tolist(), strict=True)
     for number, (latitude, longitude, reach_m) in enumerate(rows):
         if number % _RECORD_ITEMS == 0:
-            records.append(Catalog())
-        offer = records[-1].offers.add()
+            yield record
+            record = Catalog()
+        offer = record.offers.add()
         offer.CopyFrom(templates[int(random.integers(len(templates)))])
         offer.offer_id, offer.title = f"offer-{number:07d}", "In an area"
         offer.value = round(random.uniform(0.05, 1.0), 3)
         offer.placement_ids[:] = offer.language_codes[:] = []
         offer.target.areas.append(_star(random, latitude, longitude, reach_m))
-    write_fragments(path, records)
+    yield record
 
 
 def _star(random: Generator, latitude: float, longitude: float, reach_m: float) -> str:

@@ -22,7 +22,7 @@ from offers.catalogue.definitions import Definitions, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
-from offers.catalogue.places import NO_CUTS, Places
+from offers.catalogue.places import NO_PIECES, Places
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
 from offers.catalogue.snapshot import LAST_TURN, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
@@ -154,7 +154,7 @@ class _Builder:
             if hours:
                 schedule, redeem_schedule, daypart_schedule = self._timetable.at(hours, place)
             extra = 0
-            if rules or place.shape != NO_SHAPE or place.cuts != NO_CUTS or daypart_schedule != NO_SCHEDULE:
+            if rules or place.shape != NO_SHAPE or place.cuts != NO_PIECES or daypart_schedule != NO_SCHEDULE:
                 one = extra_of(rules or NO_RULES, place, daypart_schedule)
                 extra = self._extras.setdefault(one, len(self._extras))
             column["offer"].append(number)
@@ -172,7 +172,7 @@ class _Builder:
         """The arrays of snapshot.COLUMNS."""
         strategies = [_strategy(RankingStrategy()), *map(_strategy, self._strategies.values())]
         self._gathered.extras = list(self._extras)
-        self._gathered.cuts = self._places.cuts
+        self._gathered.pieces = self._places.pieces
         return {
             **lay_out(self._gathered),
             **calendar(list(self._timetable.schedules), self._timetable.time_zones()),

@@ -4,7 +4,7 @@ Everything is asked twice: of the whole survey, whether there is any fault, and 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import NamedTuple
@@ -222,17 +222,15 @@ class CrossRules:
 
     def _never_closes(self, venue_ids: Sequence[str]) -> bool:
         """Whether none of some venues, all known, has hours."""
-        known = self._known["venues"]
-        return bool(venue_ids) and all(
-            identity in known and not known[identity].opening_hours for identity in venue_ids
-        )
+        return self._none(venue_ids, lambda venue: bool(venue.opening_hours))
 
     def _is_never_far(self, venue_ids: Sequence[str]) -> bool:
         """Whether none of some venues, all known, says how one travels."""
+        return self._none(venue_ids, lambda venue: venue.HasField("travel"))
+
+    def _none(self, venue_ids: Sequence[str], has: Callable[[Venue], bool]) -> bool:
         known = self._known["venues"]
-        return bool(venue_ids) and all(
-            identity in known and not known[identity].HasField("travel") for identity in venue_ids
-        )
+        return bool(venue_ids) and all(identity in known and not has(known[identity]) for identity in venue_ids)
 
     def _countries(self, whose: Whose) -> Iterable[str]:
         """The countries whose holidays are meant; "" is the catalogue's."""

@@ -5,7 +5,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from offers.catalogue.geometry import RING_ROOM, RINGS, ring_radius
-from offers.catalogue.places import NO_CUTS, Place
+from offers.catalogue.places import NO_PIECES, Place
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_SHAPE
 from offers.v1.offer_pb2 import Availability, MissingLocation, ReachableBeforeEnd, Target
 from offers.v1.venue_pb2 import Travel, TravelMode
@@ -70,7 +70,7 @@ def rules_of(target: Target, availability: Availability) -> Rules | None:
 def extra_of(rules: Rules, place: Place, daypart_schedule: int) -> Extra:
     """The record of an offer's place."""
     least = rules.min_inside
-    by_rings = place.shape != NO_SHAPE or place.cuts != NO_CUTS
+    by_rings = place.shape != NO_SHAPE or place.cuts != NO_PIECES
     inside = RING_ROOM * ring_radius(math.ceil(RINGS * least))
     outside = RING_ROOM * ring_radius(math.floor(RINGS * (1 - least)) + 1)
     speed, delay, reachable = math.inf, 0.0, NO_RULES.reachable

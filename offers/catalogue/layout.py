@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from offers.catalogue import geometry
 from offers.catalogue.grid import csr, lay_grid, positions, reaches
 from offers.catalogue.schedules import Schedule, zone_clock
-from offers.catalogue.snapshot import ENTRY, EVERYWHERE, EXCLUDED, EXTRA, NO_CHAIN, NO_VENUE, OFFER
+from offers.catalogue.snapshot import ENTRY, EVERYWHERE, EXTRA, NO_CHAIN, NO_VENUE, OFFER, PIECE
 from offers.v1.offer_pb2 import MissingLocation
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,8 +50,8 @@ class Gathered:
     window_ends: "array[int]" = field(default_factory=lambda: array("q"))
     extras: Sequence[tuple[float, ...]] = ()
     """Records of snapshot.EXTRA."""
-    cuts: Sequence[tuple[int, float, float, int]] = ()
-    """Position, radius, reach and shape of all that is cut out."""
+    pieces: Sequence[tuple[int, float, float, int]] = ()
+    """Position, radius, reach and shape of all that is cut out or joined."""
 
     def add_windows(self, windows: Sequence[tuple[int, int]]) -> int:
         """Add the windows of an offer that has several, and give where they begin."""
@@ -105,7 +105,7 @@ def lay_out(gathered: Gathered) -> Arrays:
         "window_end": np.frombuffer(gathered.window_ends, np.int64),
         "wire": np.frombuffer(b"".join(wires), np.uint8),
         "extra": extras,
-        "excluded": _cuts(gathered),
+        "piece": _pieces(gathered),
         "unplaced": np.flatnonzero((extras["missing"][entry["extra"]] > _DENY) & (entry["kind"] != EVERYWHERE)),
         "widest_fringe": extras["fringe"].max(keepdims=True),
         "entry": _records(
@@ -151,10 +151,10 @@ def _records(kind: np.dtype[Any], fields: Arrays) -> NDArray[Any]:
     return records
 
 
-def _cuts(gathered: Gathered) -> NDArray[Any]:
-    place, radius, reach, shape = np.array(gathered.cuts or np.empty((0, 4))).T
+def _pieces(gathered: Gathered) -> NDArray[Any]:
+    place, radius, reach, shape = np.array(gathered.pieces or np.empty((0, 4))).T
     x, y, z = geometry.earth_centred(*positions(gathered, place.astype(np.int64)))
-    return _records(EXCLUDED, {"x": x, "y": y, "z": z, "reach": reaches(radius, reach), "shape": shape})
+    return _records(PIECE, {"x": x, "y": y, "z": z, "reach": reaches(radius, reach), "shape": shape})
 
 
 def calendar(schedules: Sequence[Schedule], time_zones: Sequence[str]) -> Arrays:

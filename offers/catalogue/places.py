@@ -17,7 +17,7 @@ from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SHAP
 from offers.v1.offer_pb2 import Target, VenueSelector
 from offers.v1.venue_pb2 import Circle, Travel
 
-NO_CUTS = (0, 0)
+NO_PIECES = (0, 0)
 
 
 class Place(NamedTuple):
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     shape: int
     """Number of the area, or NO_SHAPE."""
     cuts: tuple[int, int]
-    """What is cut out: where it begins and ends among all cuts."""
+    """What is cut out: where it begins and ends among all pieces."""
     latitude: float
     """Of a position inside, in degrees."""
     longitude: float
@@ -45,8 +45,8 @@ class Place(NamedTuple):
     travel: Travel | None = None
     opening_hours: str = ""
     """Of the venue."""
-    joined: tuple[int, int] = NO_CUTS
-    """The areas it is one with: where they begin and end among all cuts."""
+    joined: tuple[int, int] = NO_PIECES
+    """The areas it is one with: where they begin and end among all pieces."""
 
 
 class _Piece(NamedTuple):
@@ -79,19 +79,19 @@ class Places:
         self._numbers = {venue_id: number for number, venue_id in enumerate(checked.venues)}
         self._around = [
             Place(
-                AROUND_POINT, number, number, venue.radius_m, 0.0, NO_SHAPE, NO_CUTS,
+                AROUND_POINT, number, number, venue.radius_m, 0.0, NO_SHAPE, NO_PIECES,
                 venue.point.latitude, venue.point.longitude, venue.time_zone, venue.country_code or self._country,
                 venue.travel if venue.HasField("travel") else None, venue.opening_hours,
             )
             for number, venue in enumerate(checked.venues.values())
         ]  # fmt: skip
-        self._everywhere = Place(EVERYWHERE, -1, NO_VENUE, 0.0, 0.0, NO_SHAPE, NO_CUTS, 0.0, 0.0, "", self._country)
+        self._everywhere = Place(EVERYWHERE, -1, NO_VENUE, 0.0, 0.0, NO_SHAPE, NO_PIECES, 0.0, 0.0, "", self._country)
         self.shapes: list[Part] = []
         """The areas, by their numbers."""
-        self.cuts: list[tuple[int, float, float, int]] = []
+        self.pieces: list[tuple[int, float, float, int]] = []
         """All that is cut out or joined: position, radius, reach and shape of each piece."""
-        self._cut_spans: dict[tuple[str, ...], tuple[int, int]] = {(): NO_CUTS}
-        self._joined_spans: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._spans: dict[tuple[str, ...] | tuple[int, ...], tuple[int, int]] = {(): NO_PIECES}
+        """Where pieces stand, by the zones cut out or the areas joined."""
         self._zone_pieces: dict[str, list[_ZonePiece]] = {}
         self._selection = Selection(checked.venues.values())
         self._selected = lru_cache(4096)(self._select)
@@ -137,20 +137,12 @@ class Places:
                 clock = place.time_zone or zone_at(place.longitude, place.latitude)
                 alike.setdefault((clock, place.country_code, place.cuts), []).append(number)
         for numbers in alike.values():
-            shapes = tuple(dict.fromkeys(places[number].shape for number in numbers))
-            if len(shapes) > 1:
-                span = self._joined_span(shapes, [places[number] for number in numbers])
+            each = {places[number].shape: places[number] for number in numbers}
+            if len(each) > 1:
+                span = self._span(tuple(each), each.values())
                 for number in numbers:
                     places[number] = places[number]._replace(joined=span)
         return places
-
-    def _joined_span(self, shapes: tuple[int, ...], places: list[Place]) -> tuple[int, int]:
-        span = self._joined_spans.get(shapes)
-        if span is None:
-            first = len(self.cuts)
-            self.cuts += dict.fromkeys((one.number, one.radius_m, one.reach_m, one.shape) for one in places)
-            span = self._joined_spans[shapes] = (first, len(self.cuts))
-        return span
 
     def _place(self, kind: int, piece: _Piece, excluded: tuple[str, ...], time_zone: str, country: str) -> Place:
         return Place(
@@ -173,15 +165,15 @@ class Places:
         return pieces
 
     def _cuts(self, zone_ids: tuple[str, ...]) -> tuple[int, int]:
-        span = self._cut_spans.get(zone_ids)
+        return self._span(zone_ids, (one.piece for zone_id in zone_ids for one in self._pieces(zone_id)))
+
+    def _span(self, key: tuple[str, ...] | tuple[int, ...], pieces: Iterable[_Piece | Place]) -> tuple[int, int]:
+        """Where some pieces stand among all: `key` tells them apart from others."""
+        span = self._spans.get(key)
         if span is None:
-            first = len(self.cuts)
-            for zone_id in zone_ids:
-                self.cuts += [
-                    (one.piece.number, one.piece.radius_m, one.piece.reach_m, one.piece.shape)
-                    for one in self._pieces(zone_id)
-                ]
-            span = self._cut_spans[zone_ids] = (first, len(self.cuts))
+            first = len(self.pieces)
+            self.pieces += [(one.number, one.radius_m, one.reach_m, one.shape) for one in pieces]
+            span = self._spans[key] = (first, len(self.pieces))
         return span
 
     def _select(self, key: bytes) -> list[int]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 8
+FORMAT = 9
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -86,7 +86,7 @@ EXTRA = np.dtype(
         ("speed", "f8"),  # metres per second towards the venue, as the crow flies
         ("delay", "f8"),  # seconds before one is on the way
         ("shape", "i4"),  # the area inside which it is shown; NO_SHAPE: the circle around the centre
-        ("excluded_first", "i4"),  # what is cut out, in the column excluded
+        ("excluded_first", "i4"),  # what is cut out, in the column piece
         ("excluded_last", "i4"),  # exclusive
         ("joined_first", "i4"),  # the areas it is one with, itself among them, in the same column
         ("joined_last", "i4"),
@@ -98,7 +98,7 @@ EXTRA = np.dtype(
 )
 """What few entries have: an area, zones cut out, rules for uncertain and missing locations, travel, dayparts."""
 
-EXCLUDED = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8"), ("shape", "i4")], align=True)
+PIECE = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8"), ("shape", "i4")], align=True)
 """A circle or an area that is cut out, or an area that is one with others; of an area, the circle that holds it."""
 
 OFFER = np.dtype(
@@ -150,7 +150,7 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "site_entry_first": "i4",  # CSR over the entries in the grid; after them come those shown everywhere
     "entry": ENTRY,
     "extra": EXTRA,
-    "excluded": EXCLUDED,
+    "piece": PIECE,
     "standing_first": "i4",  # one number: the first of the entries shown everywhere out of which nothing is cut
     "unplaced": "i4",  # entries in the grid that may be shown without a location
     "widest_fringe": "f8",  # one number: the largest fringe of all

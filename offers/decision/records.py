@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from offers.catalogue.geometry import RINGS
-from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXCLUDED, EXTRA, OFFER, ROW, SHAPE, STRATEGY, VERTEX
+from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXTRA, OFFER, PIECE, ROW, SHAPE, STRATEGY, VERTEX
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
@@ -277,7 +277,7 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 
 
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _EXCLUDED, _SHAPE, _VERTEX = EXTRA, EXCLUDED, SHAPE, VERTEX
+_EXTRA, _PIECE, _SHAPE, _VERTEX = EXTRA, PIECE, SHAPE, VERTEX
 _ROW, _CELL, _WINDOW, _SPAN, _POINT = ROW, CELL, WINDOW, SPAN, POINT
 
 
@@ -354,10 +354,10 @@ def extras_of(table: Table) -> NDArray[np.void]:
 
 
 @njit
-def excluded_of(table: Table) -> NDArray[np.void]:
-    """What is cut out, of a snapshot's columns."""
-    place = Column.excluded
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _EXCLUDED)
+def pieces_of(table: Table) -> NDArray[np.void]:
+    """What is cut out or joined, of a snapshot's columns."""
+    place = Column.piece
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _PIECE)
 
 
 @njit

@@ -49,22 +49,25 @@ class Place:
 def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
     """Every place at which an offer may be shown, in the order in which its target names them."""
     places = list(_each_of(catalog, offer))
+    alike: dict[tuple[str, str, frozenset[str]], list[Part]] = {}
     for place in places:
-        if not isinstance(place.piece, Part):
+        if isinstance(place.piece, Part):
+            alike.setdefault((place.time_zone, place.country_code, place.excluded), []).append(place.piece)
+    for place in places:
+        if isinstance(place.piece, Part):
+            joined = alike[place.time_zone, place.country_code, place.excluded]
+            yield replace(place, joined=tuple(joined))
+        else:
             yield place
-            continue
-        alike = [other.piece for other in places if isinstance(other.piece, Part) and _kind(other) == _kind(place)]
-        yield replace(place, joined=tuple(alike))
-
-
-def _kind(place: Place) -> tuple[str, str, frozenset[str]]:
-    """What areas have in common that are one."""
-    return place.time_zone, place.country_code, place.excluded
 
 
 def _each_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
     """Every place by itself."""
     target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
+
+    @cache
+    def pieces_cut(excluded: frozenset[str]) -> tuple[Piece, ...]:
+        return tuple(piece for zone_id in sorted(excluded) for piece in pieces_of(catalog, zone_id))
 
     def placed(
         piece: Piece | None,
@@ -77,9 +80,8 @@ def _each_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
         position = _position_in(piece) if piece is not None else ()
         zone = time_zone or (get_tz(position[1], position[0]) if position else "") or default
         excluded = frozenset((*target.excluded_zone_ids, *cut))
-        cuts = tuple(piece for zone_id in sorted(excluded) for piece in pieces_of(catalog, zone_id))
         has_distance = isinstance(piece, Circle) and not is_zone
-        return Place(piece, excluded, cuts, has_distance, position, zone, code or country, venue)
+        return Place(piece, excluded, pieces_cut(excluded), has_distance, position, zone, code or country, venue)
 
     if target.everywhere:
         yield placed(None, default)

@@ -14,7 +14,7 @@ from offers.catalogue.snapshot import NO_SHAPE
 from offers.decision.areas import clearance
 from offers.decision.areas import inside as in_area
 from offers.decision.location import CERTAIN, lay_points, points_within, probability_in_circle
-from offers.decision.records import POINTS, Table, centres_of, excluded_of, extras_of, points_of
+from offers.decision.records import POINTS, Table, centres_of, extras_of, pieces_of, points_of
 
 NOWHERE = -1
 """In place of a site: the entry is shown everywhere."""
@@ -55,18 +55,14 @@ def located(
         if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
             return in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
     for place in range(extra.joined_first, extra.joined_last):
-        other = excluded_of(columns)[place]
-        depth = other.reach - _away(other.x, other.y, other.z, x, y, z)
-        within, edge = _part(columns, depth, other.shape, latitude, longitude, cap)
+        within, edge = _piece(columns, place, x, y, z, latitude, longitude, cap)
         if within:  # one stays inside as long as one is in the one or the other
             inside, clear = True, max(clear, edge) if inside else edge
         elif not inside:
             clear = min(clear, edge)
     cut_out, beyond = False, 0.0
     for place in range(extra.excluded_first, extra.excluded_last):
-        cut = excluded_of(columns)[place]
-        depth = cut.reach - _away(cut.x, cut.y, cut.z, x, y, z)
-        within, edge = _part(columns, depth, cut.shape, latitude, longitude, cap)
+        within, edge = _piece(columns, place, x, y, z, latitude, longitude, cap)
         if within:
             cut_out, beyond = True, max(beyond, edge)
         elif inside:
@@ -127,17 +123,27 @@ def _part(
 
 
 @njit(error_model="numpy")
+def _piece(
+    columns: Table, place: int, x: float, y: float, z: float, latitude: float, longitude: float, cap: float
+) -> tuple[bool, float]:
+    """The same of one of the snapshot's pieces."""
+    piece = pieces_of(columns)[place]
+    depth = piece.reach - _away(piece.x, piece.y, piece.z, x, y, z)
+    return _part(columns, depth, piece.shape, latitude, longitude, cap)
+
+
+@njit(error_model="numpy")
 def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
     """Whether a position is in the place of an entry."""
     if site != NOWHERE:
         centre = centres_of(columns)[site]
         held = _is_in(columns, extra.shape, centre.reach, centre.x, centre.y, centre.z, latitude, longitude)
         for place in range(extra.joined_first, extra.joined_last):
-            held = held or in_area(columns, excluded_of(columns)[place].shape, latitude, longitude)
+            held = held or in_area(columns, pieces_of(columns)[place].shape, latitude, longitude)
         if not held:
             return False
     for place in range(extra.excluded_first, extra.excluded_last):
-        cut = excluded_of(columns)[place]
+        cut = pieces_of(columns)[place]
         if _is_in(columns, cut.shape, cut.reach, cut.x, cut.y, cut.z, latitude, longitude):
             return False
     return True
