@@ -23,12 +23,15 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from offers.v1 import audience_pb2 as offers_dot_v1_dot_audience__pb2
+from offers.v1 import experiment_pb2 as offers_dot_v1_dot_experiment__pb2
+from offers.v1 import limits_pb2 as offers_dot_v1_dot_limits__pb2
 from offers.v1 import offer_pb2 as offers_dot_v1_dot_offer__pb2
 from offers.v1 import ranking_pb2 as offers_dot_v1_dot_ranking__pb2
 from offers.v1 import venue_pb2 as offers_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/catalog.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x15offers/v1/offer.proto\x1a\x17offers/v1/ranking.proto\x1a\x15offers/v1/venue.proto\"\xa8\x03\n\x07\x43\x61talog\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12)\n\x1b\x64\x65\x66\x61ult_ranking_strategy_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12&\n\x06offers\x18\x06 \x03(\x0b\x32\x10.offers.v1.OfferB\x04\xe2\x41\x01\x01\x12&\n\x06venues\x18\x07 \x03(\x0b\x32\x10.offers.v1.VenueB\x04\xe2\x41\x01\x01\x12$\n\x05zones\x18\x08 \x03(\x0b\x32\x0f.offers.v1.ZoneB\x04\xe2\x41\x01\x01\x12.\n\nplacements\x18\t \x03(\x0b\x32\x14.offers.v1.PlacementB\x04\xe2\x41\x01\x01\x12<\n\x12ranking_strategies\x18\n \x03(\x0b\x32\x1a.offers.v1.RankingStrategyB\x04\xe2\x41\x01\x01\x12*\n\x08\x64\x61yparts\x18\x0b \x03(\x0b\x32\x12.offers.v1.DaypartB\x04\xe2\x41\x01\x01\"U\n\x07\x44\x61ypart\x12\x18\n\ndaypart_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\ropening_hours\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"\xc6\x02\n\tPlacement\x12\x1a\n\x0cplacement_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12!\n\x13ranking_strategy_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nmax_offers\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12 \n\rmax_per_venue\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12 \n\rmax_per_brand\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12#\n\x10max_per_category\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x42\r\n\x0b_max_offersB\x10\n\x0e_max_per_venueB\x10\n\x0e_max_per_brandB\x13\n\x11_max_per_categoryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/catalog.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x18offers/v1/audience.proto\x1a\x1aoffers/v1/experiment.proto\x1a\x16offers/v1/limits.proto\x1a\x15offers/v1/offer.proto\x1a\x17offers/v1/ranking.proto\x1a\x15offers/v1/venue.proto\"\xe2\x05\n\x07\x43\x61talog\x12\x18\n\ncatalog_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12)\n\x1b\x64\x65\x66\x61ult_ranking_strategy_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12&\n\x06offers\x18\x06 \x03(\x0b\x32\x10.offers.v1.OfferB\x04\xe2\x41\x01\x01\x12&\n\x06venues\x18\x07 \x03(\x0b\x32\x10.offers.v1.VenueB\x04\xe2\x41\x01\x01\x12$\n\x05zones\x18\x08 \x03(\x0b\x32\x0f.offers.v1.ZoneB\x04\xe2\x41\x01\x01\x12.\n\nplacements\x18\t \x03(\x0b\x32\x14.offers.v1.PlacementB\x04\xe2\x41\x01\x01\x12<\n\x12ranking_strategies\x18\n \x03(\x0b\x32\x1a.offers.v1.RankingStrategyB\x04\xe2\x41\x01\x01\x12*\n\x08\x64\x61yparts\x18\x0b \x03(\x0b\x32\x12.offers.v1.DaypartB\x04\xe2\x41\x01\x01\x12*\n\x08segments\x18\x0c \x03(\x0b\x32\x12.offers.v1.SegmentB\x04\xe2\x41\x01\x01\x12,\n\tcampaigns\x18\r \x03(\x0b\x32\x13.offers.v1.CampaignB\x04\xe2\x41\x01\x01\x12\x37\n\x0f\x63\x61tegory_limits\x18\x0e \x03(\x0b\x32\x18.offers.v1.CategoryLimitB\x04\xe2\x41\x01\x01\x12\x38\n\x10\x63ontact_policies\x18\x0f \x03(\x0b\x32\x18.offers.v1.ContactPolicyB\x04\xe2\x41\x01\x01\x12\x30\n\x0b\x65xperiments\x18\x10 \x03(\x0b\x32\x15.offers.v1.ExperimentB\x04\xe2\x41\x01\x01\x12\"\n\x14sensitive_attributes\x18\x11 \x03(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07holdout\x18\x12 \x01(\x01\x42\x04\xe2\x41\x01\x01\"U\n\x07\x44\x61ypart\x12\x18\n\ndaypart_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\ropening_hours\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"\xfd\x02\n\tPlacement\x12\x1a\n\x0cplacement_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12!\n\x13ranking_strategy_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nmax_offers\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12 \n\rmax_per_venue\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12 \n\rmax_per_brand\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12#\n\x10max_per_category\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x35\n\x0e\x66requency_caps\x18\t \x03(\x0b\x32\x17.offers.v1.FrequencyCapB\x04\xe2\x41\x01\x01\x42\r\n\x0b_max_offersB\x10\n\x0e_max_per_venueB\x10\n\x0e_max_per_brandB\x13\n\x11_max_per_categoryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,6 +60,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATALOG'].fields_by_name['ranking_strategies']._serialized_options = b'\342A\001\001'
   _globals['_CATALOG'].fields_by_name['dayparts']._loaded_options = None
   _globals['_CATALOG'].fields_by_name['dayparts']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG'].fields_by_name['segments']._loaded_options = None
+  _globals['_CATALOG'].fields_by_name['segments']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG'].fields_by_name['campaigns']._loaded_options = None
+  _globals['_CATALOG'].fields_by_name['campaigns']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG'].fields_by_name['category_limits']._loaded_options = None
+  _globals['_CATALOG'].fields_by_name['category_limits']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG'].fields_by_name['contact_policies']._loaded_options = None
+  _globals['_CATALOG'].fields_by_name['contact_policies']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG'].fields_by_name['experiments']._loaded_options = None
+  _globals['_CATALOG'].fields_by_name['experiments']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG'].fields_by_name['sensitive_attributes']._loaded_options = None
+  _globals['_CATALOG'].fields_by_name['sensitive_attributes']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG'].fields_by_name['holdout']._loaded_options = None
+  _globals['_CATALOG'].fields_by_name['holdout']._serialized_options = b'\342A\001\001'
   _globals['_DAYPART'].fields_by_name['daypart_id']._loaded_options = None
   _globals['_DAYPART'].fields_by_name['daypart_id']._serialized_options = b'\342A\001\002'
   _globals['_DAYPART'].fields_by_name['title']._loaded_options = None
@@ -79,10 +96,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEMENT'].fields_by_name['max_per_brand']._serialized_options = b'\342A\001\001'
   _globals['_PLACEMENT'].fields_by_name['max_per_category']._loaded_options = None
   _globals['_PLACEMENT'].fields_by_name['max_per_category']._serialized_options = b'\342A\001\001'
-  _globals['_CATALOG']._serialized_start=143
-  _globals['_CATALOG']._serialized_end=567
-  _globals['_DAYPART']._serialized_start=569
-  _globals['_DAYPART']._serialized_end=654
-  _globals['_PLACEMENT']._serialized_start=657
-  _globals['_PLACEMENT']._serialized_end=983
+  _globals['_PLACEMENT'].fields_by_name['frequency_caps']._loaded_options = None
+  _globals['_PLACEMENT'].fields_by_name['frequency_caps']._serialized_options = b'\342A\001\001'
+  _globals['_CATALOG']._serialized_start=221
+  _globals['_CATALOG']._serialized_end=959
+  _globals['_DAYPART']._serialized_start=961
+  _globals['_DAYPART']._serialized_end=1046
+  _globals['_PLACEMENT']._serialized_start=1049
+  _globals['_PLACEMENT']._serialized_end=1430
 # @@protoc_insertion_point(module_scope)

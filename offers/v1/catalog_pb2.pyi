@@ -7,6 +7,9 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from offers.v1 import audience_pb2 as _audience_pb2
+from offers.v1 import experiment_pb2 as _experiment_pb2
+from offers.v1 import limits_pb2 as _limits_pb2
 from offers.v1 import offer_pb2 as _offer_pb2
 from offers.v1 import ranking_pb2 as _ranking_pb2
 from offers.v1 import venue_pb2 as _venue_pb2
@@ -40,6 +43,13 @@ class Catalog(_message.Message):
     PLACEMENTS_FIELD_NUMBER: _builtins.int
     RANKING_STRATEGIES_FIELD_NUMBER: _builtins.int
     DAYPARTS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    CAMPAIGNS_FIELD_NUMBER: _builtins.int
+    CATEGORY_LIMITS_FIELD_NUMBER: _builtins.int
+    CONTACT_POLICIES_FIELD_NUMBER: _builtins.int
+    EXPERIMENTS_FIELD_NUMBER: _builtins.int
+    SENSITIVE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    HOLDOUT_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The name requests use: 1 to 64 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -50,6 +60,8 @@ class Catalog(_message.Message):
     """Country of public holidays that nothing nearer decides: two capital letters of ISO 3166-1."""
     default_ranking_strategy_id: _builtins.str
     """The strategy of placements that name none. Absent: every RankingStrategy default."""
+    holdout: _builtins.float
+    """The share of persons who are shown fallbacks alone, to measure what the others bring: from 0 to 0.5. Absent: 0."""
     @_builtins.property
     def offers(self) -> _containers.RepeatedCompositeFieldContainer[_offer_pb2.Offer]:
         """What can be proposed."""
@@ -74,6 +86,32 @@ class Catalog(_message.Message):
     def dayparts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Daypart]:
         """The times of day offers refer to."""
 
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[_audience_pb2.Segment]:
+        """The audiences offers refer to."""
+
+    @_builtins.property
+    def campaigns(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.Campaign]:
+        """The campaigns offers belong to."""
+
+    @_builtins.property
+    def category_limits(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.CategoryLimit]:
+        """Limits on categories of offers."""
+
+    @_builtins.property
+    def contact_policies(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.ContactPolicy]:
+        """Limits on the pressure of many offers."""
+
+    @_builtins.property
+    def experiments(self) -> _containers.RepeatedCompositeFieldContainer[_experiment_pb2.Experiment]:
+        """What is tried out."""
+
+    @_builtins.property
+    def sensitive_attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of profile attributes (the top level of `Profile.attributes`) that no segment and no model may use without
+        leave (`Segment.sensitive_use`), such as "religion": at most 100.
+        """
+
     def __init__(
         self,
         *,
@@ -88,10 +126,17 @@ class Catalog(_message.Message):
         placements: _abc.Iterable[Global___Placement] | None = ...,
         ranking_strategies: _abc.Iterable[_ranking_pb2.RankingStrategy] | None = ...,
         dayparts: _abc.Iterable[Global___Daypart] | None = ...,
+        segments: _abc.Iterable[_audience_pb2.Segment] | None = ...,
+        campaigns: _abc.Iterable[_limits_pb2.Campaign] | None = ...,
+        category_limits: _abc.Iterable[_limits_pb2.CategoryLimit] | None = ...,
+        contact_policies: _abc.Iterable[_limits_pb2.ContactPolicy] | None = ...,
+        experiments: _abc.Iterable[_experiment_pb2.Experiment] | None = ...,
+        sensitive_attributes: _abc.Iterable[_builtins.str] | None = ...,
+        holdout: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_id", b"catalog_id", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "time_zone", b"time_zone", "title", b"title", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,6 +188,7 @@ class Placement(_message.Message):
     MAX_PER_VENUE_FIELD_NUMBER: _builtins.int
     MAX_PER_BRAND_FIELD_NUMBER: _builtins.int
     MAX_PER_CATEGORY_FIELD_NUMBER: _builtins.int
+    FREQUENCY_CAPS_FIELD_NUMBER: _builtins.int
     placement_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -159,6 +205,10 @@ class Placement(_message.Message):
     """The most offers of one brand it holds, from 1 to 100; offers without a brand do not count. Absent: no limit."""
     max_per_category: _builtins.int
     """The most offers of one category it holds, from 1 to 100; offers without a category do not count. Absent: no limit."""
+    @_builtins.property
+    def frequency_caps(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.FrequencyCap]:
+        """The most events of a person in it. What is at its cap shows nothing."""
+
     def __init__(
         self,
         *,
@@ -170,10 +220,11 @@ class Placement(_message.Message):
         max_per_venue: _builtins.int | None = ...,
         max_per_brand: _builtins.int | None = ...,
         max_per_category: _builtins.int | None = ...,
+        frequency_caps: _abc.Iterable[_limits_pb2.FrequencyCap] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "channel", b"channel", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue", "placement_id", b"placement_id", "ranking_strategy_id", b"ranking_strategy_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "channel", b"channel", "frequency_caps", b"frequency_caps", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue", "placement_id", b"placement_id", "ranking_strategy_id", b"ranking_strategy_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_offers: _TypeAlias = _typing.Literal["max_offers"]  # noqa: Y015
     _WhichOneofArgType__max_offers: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers"]  # noqa: Y015

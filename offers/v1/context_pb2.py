@@ -29,7 +29,7 @@ from google.type import latlng_pb2 as google_dot_type_dot_latlng__pb2
 from offers.v1 import venue_pb2 as offers_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/context.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18google/type/latlng.proto\x1a\x15offers/v1/venue.proto\"\xd3\x02\n\x07\x43ontext\x12+\n\x08location\x18\x01 \x01(\x0b\x32\x13.offers.v1.LocationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x04user\x18\x04 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x01\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07session\x18\x06 \x01(\x0b\x32\x12.offers.v1.SessionB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rcurrency_code\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\xca\x01\n\x08Location\x12(\n\x05point\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1d\n\naccuracy_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x37\n\robserved_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12-\n\x08movement\x18\x04 \x01(\x0e\x32\x15.offers.v1.TravelModeB\x04\xe2\x41\x01\x01\x42\r\n\x0b_accuracy_m\"=\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61nonymous_id\x18\x02 \x01(\tH\x00\x42\n\n\x08identity\"v\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rentry_channel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/context.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18google/type/latlng.proto\x1a\x15offers/v1/venue.proto\"\xd3\x02\n\x07\x43ontext\x12+\n\x08location\x18\x01 \x01(\x0b\x32\x13.offers.v1.LocationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x04user\x18\x04 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x01\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07session\x18\x06 \x01(\x0b\x32\x12.offers.v1.SessionB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rcurrency_code\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\xca\x01\n\x08Location\x12(\n\x05point\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1d\n\naccuracy_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x37\n\robserved_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12-\n\x08movement\x18\x04 \x01(\x0e\x32\x15.offers.v1.TravelModeB\x04\xe2\x41\x01\x01\x42\r\n\x0b_accuracy_m\"n\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61nonymous_id\x18\x02 \x01(\tH\x00\x12/\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x18.offers.v1.ConsentGrantsB\x04\xe2\x41\x01\x01\x42\n\n\x08identity\"B\n\rConsentGrants\x12\x31\n\x08purposes\x18\x01 \x03(\x0e\x32\x19.offers.v1.ConsentPurposeB\x04\xe2\x41\x01\x01\"v\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rentry_channel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01*\xad\x01\n\x0e\x43onsentPurpose\x12\x1f\n\x1b\x43ONSENT_PURPOSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43ONSENT_PURPOSE_CONTEXTUAL\x10\x01\x12\x1d\n\x19\x43ONSENT_PURPOSE_PROFILING\x10\x02\x12\x1c\n\x18\x43ONSENT_PURPOSE_LEARNING\x10\x03\x12\x1d\n\x19\x43ONSENT_PURPOSE_MESSAGING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,18 +62,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOCATION'].fields_by_name['observed_time']._serialized_options = b'\342A\001\001'
   _globals['_LOCATION'].fields_by_name['movement']._loaded_options = None
   _globals['_LOCATION'].fields_by_name['movement']._serialized_options = b'\342A\001\001'
+  _globals['_USER'].fields_by_name['consent']._loaded_options = None
+  _globals['_USER'].fields_by_name['consent']._serialized_options = b'\342A\001\001'
+  _globals['_CONSENTGRANTS'].fields_by_name['purposes']._loaded_options = None
+  _globals['_CONSENTGRANTS'].fields_by_name['purposes']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['session_id']._loaded_options = None
   _globals['_SESSION'].fields_by_name['session_id']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['start_time']._loaded_options = None
   _globals['_SESSION'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['entry_channel']._loaded_options = None
   _globals['_SESSION'].fields_by_name['entry_channel']._serialized_options = b'\342A\001\001'
+  _globals['_CONSENTPURPOSE']._serialized_start=1031
+  _globals['_CONSENTPURPOSE']._serialized_end=1204
   _globals['_CONTEXT']._serialized_start=184
   _globals['_CONTEXT']._serialized_end=523
   _globals['_LOCATION']._serialized_start=526
   _globals['_LOCATION']._serialized_end=728
   _globals['_USER']._serialized_start=730
-  _globals['_USER']._serialized_end=791
-  _globals['_SESSION']._serialized_start=793
-  _globals['_SESSION']._serialized_end=911
+  _globals['_USER']._serialized_end=840
+  _globals['_CONSENTGRANTS']._serialized_start=842
+  _globals['_CONSENTGRANTS']._serialized_end=908
+  _globals['_SESSION']._serialized_start=910
+  _globals['_SESSION']._serialized_end=1028
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,13 @@
 isort:skip_file
 What a caller knows about the moment an offer may be shown in."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import latlng_pb2 as _latlng_pb2
 from offers.v1 import venue_pb2 as _venue_pb2
 import builtins as _builtins
@@ -19,6 +22,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ConsentPurpose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConsentPurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConsentPurpose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONSENT_PURPOSE_UNSPECIFIED: _ConsentPurpose.ValueType  # 0
+    """Not said."""
+    CONSENT_PURPOSE_CONTEXTUAL: _ConsentPurpose.ValueType  # 1
+    """Use of the location and the session of a request for its answer."""
+    CONSENT_PURPOSE_PROFILING: _ConsentPurpose.ValueType  # 2
+    """Keeping what the person does, and using it in answers to the same person."""
+    CONSENT_PURPOSE_LEARNING: _ConsentPurpose.ValueType  # 3
+    """Learning from what the person does, for answers to everybody."""
+    CONSENT_PURPOSE_MESSAGING: _ConsentPurpose.ValueType  # 4
+    """Being addressed without having asked."""
+
+class ConsentPurpose(_ConsentPurpose, metaclass=_ConsentPurposeEnumTypeWrapper):
+    """What a person can agree to."""
+
+CONSENT_PURPOSE_UNSPECIFIED: ConsentPurpose.ValueType  # 0
+"""Not said."""
+CONSENT_PURPOSE_CONTEXTUAL: ConsentPurpose.ValueType  # 1
+"""Use of the location and the session of a request for its answer."""
+CONSENT_PURPOSE_PROFILING: ConsentPurpose.ValueType  # 2
+"""Keeping what the person does, and using it in answers to the same person."""
+CONSENT_PURPOSE_LEARNING: ConsentPurpose.ValueType  # 3
+"""Learning from what the person does, for answers to everybody."""
+CONSENT_PURPOSE_MESSAGING: ConsentPurpose.ValueType  # 4
+"""Being addressed without having asked."""
+Global___ConsentPurpose: _TypeAlias = ConsentPurpose  # noqa: Y015
 
 @_typing.final
 class Context(_message.Message):
@@ -146,25 +181,57 @@ class User(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     ANONYMOUS_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The signed-in person's id in the caller's systems: 1 to 256 characters."""
     anonymous_id: _builtins.str
     """A stable id of a visitor who is not signed in (a device, a cookie): 1 to 256 characters."""
+    @_builtins.property
+    def consent(self) -> Global___ConsentGrants:
+        """What the person has agreed to, where the caller keeps that. Absent: what ProfileService was told; where it was told
+        nothing, what the server is set to (nothing but CONTEXTUAL, unless changed).
+        """
+
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         anonymous_id: _builtins.str = ...,
+        consent: Global___ConsentGrants | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "identity", b"identity", "user_id", b"user_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "consent", b"consent", "identity", b"identity", "user_id", b"user_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "identity", b"identity", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_id", b"anonymous_id", "consent", b"consent", "identity", b"identity", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_identity: _TypeAlias = _typing.Literal["user_id", "anonymous_id"]  # noqa: Y015
     _WhichOneofArgType_identity: _TypeAlias = _typing.Literal["identity", b"identity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_identity) -> _WhichOneofReturnType_identity | None: ...
 
 Global___User: _TypeAlias = User  # noqa: Y015
+
+@_typing.final
+class ConsentGrants(_message.Message):
+    """The purposes a person has agreed to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[Global___ConsentPurpose.ValueType]:
+        """Those agreed to; all others are refused."""
+
+    def __init__(
+        self,
+        *,
+        purposes: _abc.Iterable[Global___ConsentPurpose.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purposes", b"purposes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentGrants: _TypeAlias = ConsentGrants  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):

@@ -26,10 +26,12 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.type import interval_pb2 as google_dot_type_dot_interval__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
+from offers.v1 import audience_pb2 as offers_dot_v1_dot_audience__pb2
+from offers.v1 import limits_pb2 as offers_dot_v1_dot_limits__pb2
 from offers.v1 import venue_pb2 as offers_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/offer.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1agoogle/type/interval.proto\x1a\x17google/type/money.proto\x1a\x15offers/v1/venue.proto\"\xdd\x04\n\x05Offer\x12\x16\n\x08offer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x07\x62\x65nefit\x18\x03 \x01(\x0b\x32\x12.offers.v1.BenefitB\x04\xe2\x41\x01\x02\x12+\n\x08\x63reative\x18\x04 \x01(\x0b\x32\x13.offers.v1.CreativeB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x62rand\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\'\n\x06target\x18\x07 \x01(\x0b\x32\x11.offers.v1.TargetB\x04\xe2\x41\x01\x02\x12\x33\n\x0c\x61vailability\x18\x08 \x01(\x0b\x32\x17.offers.v1.AvailabilityB\x04\xe2\x41\x01\x01\x12/\n\nredemption\x18\t \x01(\x0b\x32\x15.offers.v1.RedemptionB\x04\xe2\x41\x01\x01\x12\x1b\n\rplacement_ids\x18\n \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0elanguage_codes\x18\x0b \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63urrency_codes\x18\x0c \x03(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63hannels\x18\r \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\x05value\x18\x0e \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05lever\x18\x0f \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x16\n\x08\x66\x61llback\x18\x10 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12#\n\x15preferred_daypart_ids\x18\x11 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0f\x65xclusion_group\x18\x12 \x01(\tB\x04\xe2\x41\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_lever\"\xcb\x02\n\x07\x42\x65nefit\x12\x15\n\x0bpercent_off\x18\x01 \x01(\x01H\x00\x12(\n\namount_off\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyH\x00\x12)\n\x0b\x66ixed_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyH\x00\x12\x30\n\rfree_delivery\x18\x04 \x01(\x0b\x32\x17.offers.v1.FreeDeliveryH\x00\x12#\n\x06\x62undle\x18\x05 \x01(\x0b\x32\x11.offers.v1.BundleH\x00\x12\x10\n\x06\x63ustom\x18\x06 \x01(\tH\x00\x12/\n\rminimum_order\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\x12\x32\n\x10maximum_discount\x18\x08 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\x42\x06\n\x04kind\"L\n\x0c\x46reeDelivery\x12%\n\x12maximum_distance_m\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x15\n\x13_maximum_distance_m\"R\n\x06\x42undle\x12\x16\n\x08quantity\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x1b\n\rpaid_quantity\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05items\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"m\n\x08\x43reative\x12\x12\n\x04\x62ody\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\timage_uri\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63\x61ll_to_action\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08link_uri\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x98\x03\n\x06Target\x12\x17\n\tvenue_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\x08radius_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12(\n\x07\x63ircles\x18\x03 \x03(\x0b\x32\x11.offers.v1.CircleB\x04\xe2\x41\x01\x01\x12\x16\n\x08zone_ids\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\neverywhere\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0fvenue_selectors\x18\x06 \x03(\x0b\x32\x18.offers.v1.VenueSelectorB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61reas\x18\x07 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xcluded_zone_ids\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x12)\n\x16min_inside_probability\x18\t \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12:\n\x10missing_location\x18\n \x01(\x0e\x32\x1a.offers.v1.MissingLocationB\x04\xe2\x41\x01\x01\x42\x0b\n\t_radius_mB\x19\n\x17_min_inside_probability\"z\n\rVenueSelector\x12:\n\x06labels\x18\x01 \x03(\x0b\x32$.offers.v1.VenueSelector.LabelsEntryB\x04\xe2\x41\x01\x02\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfc\x02\n\x0c\x41vailability\x12,\n\x07windows\x18\x01 \x03(\x0b\x32\x15.google.type.IntervalB\x04\xe2\x41\x01\x01\x12\x1b\n\ropening_hours\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\x0ftime_zone_basis\x18\x05 \x01(\x0e\x32\x18.offers.v1.TimeZoneBasisB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x61ypart_ids\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0eonly_when_open\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0e\x63losing_margin\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x41\n\x14reachable_before_end\x18\t \x01(\x0e\x32\x1d.offers.v1.ReachableBeforeEndB\x04\xe2\x41\x01\x01\"y\n\nRedemption\x12+\n\x06window\x18\x01 \x01(\x0b\x32\x15.google.type.IntervalB\x04\xe2\x41\x01\x01\x12\x1b\n\ropening_hours\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12!\n\x13required_when_shown\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01*\x93\x01\n\x0fMissingLocation\x12 \n\x1cMISSING_LOCATION_UNSPECIFIED\x10\x00\x12\x19\n\x15MISSING_LOCATION_DENY\x10\x01\x12\x1a\n\x16MISSING_LOCATION_ALLOW\x10\x02\x12\'\n#MISSING_LOCATION_ALLOW_WITH_PENALTY\x10\x03*\x80\x01\n\rTimeZoneBasis\x12\x1f\n\x1bTIME_ZONE_BASIS_UNSPECIFIED\x10\x00\x12\x19\n\x15TIME_ZONE_BASIS_VENUE\x10\x01\x12\x18\n\x14TIME_ZONE_BASIS_USER\x10\x02\x12\x19\n\x15TIME_ZONE_BASIS_FIXED\x10\x03*\x9e\x01\n\x12ReachableBeforeEnd\x12$\n REACHABLE_BEFORE_END_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREACHABLE_BEFORE_END_IGNORE\x10\x01\x12\"\n\x1eREACHABLE_BEFORE_END_RANK_DOWN\x10\x02\x12\x1d\n\x19REACHABLE_BEFORE_END_DROP\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/offer.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1agoogle/type/interval.proto\x1a\x17google/type/money.proto\x1a\x18offers/v1/audience.proto\x1a\x16offers/v1/limits.proto\x1a\x15offers/v1/venue.proto\"\xc2\x06\n\x05Offer\x12\x16\n\x08offer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x07\x62\x65nefit\x18\x03 \x01(\x0b\x32\x12.offers.v1.BenefitB\x04\xe2\x41\x01\x02\x12+\n\x08\x63reative\x18\x04 \x01(\x0b\x32\x13.offers.v1.CreativeB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x62rand\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\'\n\x06target\x18\x07 \x01(\x0b\x32\x11.offers.v1.TargetB\x04\xe2\x41\x01\x02\x12\x33\n\x0c\x61vailability\x18\x08 \x01(\x0b\x32\x17.offers.v1.AvailabilityB\x04\xe2\x41\x01\x01\x12/\n\nredemption\x18\t \x01(\x0b\x32\x15.offers.v1.RedemptionB\x04\xe2\x41\x01\x01\x12\x1b\n\rplacement_ids\x18\n \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0elanguage_codes\x18\x0b \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63urrency_codes\x18\x0c \x03(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63hannels\x18\r \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\x05value\x18\x0e \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x18\n\x05lever\x18\x0f \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x16\n\x08\x66\x61llback\x18\x10 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12#\n\x15preferred_daypart_ids\x18\x11 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0f\x65xclusion_group\x18\x12 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63\x61mpaign_id\x18\x13 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x08\x61udience\x18\x14 \x01(\x0b\x32\x13.offers.v1.AudienceB\x04\xe2\x41\x01\x01\x12\x35\n\x0e\x66requency_caps\x18\x15 \x03(\x0b\x32\x17.offers.v1.FrequencyCapB\x04\xe2\x41\x01\x01\x12\'\n\x06\x62udget\x18\x16 \x01(\x0b\x32\x11.offers.v1.BudgetB\x04\xe2\x41\x01\x01\x12;\n\x11\x63reative_variants\x18\x17 \x03(\x0b\x32\x1a.offers.v1.CreativeVariantB\x04\xe2\x41\x01\x01\x42\x08\n\x06_valueB\x08\n\x06_lever\"\xd1\x01\n\x0f\x43reativeVariant\x12+\n\x08\x63reative\x18\x01 \x01(\x0b\x32\x13.offers.v1.CreativeB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x08\x61udience\x18\x03 \x01(\x0b\x32\x13.offers.v1.AudienceB\x04\xe2\x41\x01\x01\x12\x1c\n\x0elanguage_codes\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63hannels\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x63reative_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\xcb\x02\n\x07\x42\x65nefit\x12\x15\n\x0bpercent_off\x18\x01 \x01(\x01H\x00\x12(\n\namount_off\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyH\x00\x12)\n\x0b\x66ixed_price\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyH\x00\x12\x30\n\rfree_delivery\x18\x04 \x01(\x0b\x32\x17.offers.v1.FreeDeliveryH\x00\x12#\n\x06\x62undle\x18\x05 \x01(\x0b\x32\x11.offers.v1.BundleH\x00\x12\x10\n\x06\x63ustom\x18\x06 \x01(\tH\x00\x12/\n\rminimum_order\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\x12\x32\n\x10maximum_discount\x18\x08 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\x42\x06\n\x04kind\"L\n\x0c\x46reeDelivery\x12%\n\x12maximum_distance_m\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x15\n\x13_maximum_distance_m\"R\n\x06\x42undle\x12\x16\n\x08quantity\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x1b\n\rpaid_quantity\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05items\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"m\n\x08\x43reative\x12\x12\n\x04\x62ody\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\timage_uri\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63\x61ll_to_action\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08link_uri\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x98\x03\n\x06Target\x12\x17\n\tvenue_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\x08radius_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12(\n\x07\x63ircles\x18\x03 \x03(\x0b\x32\x11.offers.v1.CircleB\x04\xe2\x41\x01\x01\x12\x16\n\x08zone_ids\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\neverywhere\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0fvenue_selectors\x18\x06 \x03(\x0b\x32\x18.offers.v1.VenueSelectorB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x61reas\x18\x07 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x65xcluded_zone_ids\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x12)\n\x16min_inside_probability\x18\t \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12:\n\x10missing_location\x18\n \x01(\x0e\x32\x1a.offers.v1.MissingLocationB\x04\xe2\x41\x01\x01\x42\x0b\n\t_radius_mB\x19\n\x17_min_inside_probability\"z\n\rVenueSelector\x12:\n\x06labels\x18\x01 \x03(\x0b\x32$.offers.v1.VenueSelector.LabelsEntryB\x04\xe2\x41\x01\x02\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfc\x02\n\x0c\x41vailability\x12,\n\x07windows\x18\x01 \x03(\x0b\x32\x15.google.type.IntervalB\x04\xe2\x41\x01\x01\x12\x1b\n\ropening_hours\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x63ountry_code\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x37\n\x0ftime_zone_basis\x18\x05 \x01(\x0e\x32\x18.offers.v1.TimeZoneBasisB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x61ypart_ids\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0eonly_when_open\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0e\x63losing_margin\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x41\n\x14reachable_before_end\x18\t \x01(\x0e\x32\x1d.offers.v1.ReachableBeforeEndB\x04\xe2\x41\x01\x01\"y\n\nRedemption\x12+\n\x06window\x18\x01 \x01(\x0b\x32\x15.google.type.IntervalB\x04\xe2\x41\x01\x01\x12\x1b\n\ropening_hours\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12!\n\x13required_when_shown\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01*\x93\x01\n\x0fMissingLocation\x12 \n\x1cMISSING_LOCATION_UNSPECIFIED\x10\x00\x12\x19\n\x15MISSING_LOCATION_DENY\x10\x01\x12\x1a\n\x16MISSING_LOCATION_ALLOW\x10\x02\x12\'\n#MISSING_LOCATION_ALLOW_WITH_PENALTY\x10\x03*\x80\x01\n\rTimeZoneBasis\x12\x1f\n\x1bTIME_ZONE_BASIS_UNSPECIFIED\x10\x00\x12\x19\n\x15TIME_ZONE_BASIS_VENUE\x10\x01\x12\x18\n\x14TIME_ZONE_BASIS_USER\x10\x02\x12\x19\n\x15TIME_ZONE_BASIS_FIXED\x10\x03*\x9e\x01\n\x12ReachableBeforeEnd\x12$\n REACHABLE_BEFORE_END_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREACHABLE_BEFORE_END_IGNORE\x10\x01\x12\"\n\x1eREACHABLE_BEFORE_END_RANK_DOWN\x10\x02\x12\x1d\n\x19REACHABLE_BEFORE_END_DROP\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -72,6 +74,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OFFER'].fields_by_name['preferred_daypart_ids']._serialized_options = b'\342A\001\001'
   _globals['_OFFER'].fields_by_name['exclusion_group']._loaded_options = None
   _globals['_OFFER'].fields_by_name['exclusion_group']._serialized_options = b'\342A\001\001'
+  _globals['_OFFER'].fields_by_name['campaign_id']._loaded_options = None
+  _globals['_OFFER'].fields_by_name['campaign_id']._serialized_options = b'\342A\001\001'
+  _globals['_OFFER'].fields_by_name['audience']._loaded_options = None
+  _globals['_OFFER'].fields_by_name['audience']._serialized_options = b'\342A\001\001'
+  _globals['_OFFER'].fields_by_name['frequency_caps']._loaded_options = None
+  _globals['_OFFER'].fields_by_name['frequency_caps']._serialized_options = b'\342A\001\001'
+  _globals['_OFFER'].fields_by_name['budget']._loaded_options = None
+  _globals['_OFFER'].fields_by_name['budget']._serialized_options = b'\342A\001\001'
+  _globals['_OFFER'].fields_by_name['creative_variants']._loaded_options = None
+  _globals['_OFFER'].fields_by_name['creative_variants']._serialized_options = b'\342A\001\001'
+  _globals['_CREATIVEVARIANT'].fields_by_name['creative']._loaded_options = None
+  _globals['_CREATIVEVARIANT'].fields_by_name['creative']._serialized_options = b'\342A\001\002'
+  _globals['_CREATIVEVARIANT'].fields_by_name['title']._loaded_options = None
+  _globals['_CREATIVEVARIANT'].fields_by_name['title']._serialized_options = b'\342A\001\001'
+  _globals['_CREATIVEVARIANT'].fields_by_name['audience']._loaded_options = None
+  _globals['_CREATIVEVARIANT'].fields_by_name['audience']._serialized_options = b'\342A\001\001'
+  _globals['_CREATIVEVARIANT'].fields_by_name['language_codes']._loaded_options = None
+  _globals['_CREATIVEVARIANT'].fields_by_name['language_codes']._serialized_options = b'\342A\001\001'
+  _globals['_CREATIVEVARIANT'].fields_by_name['channels']._loaded_options = None
+  _globals['_CREATIVEVARIANT'].fields_by_name['channels']._serialized_options = b'\342A\001\001'
+  _globals['_CREATIVEVARIANT'].fields_by_name['creative_id']._loaded_options = None
+  _globals['_CREATIVEVARIANT'].fields_by_name['creative_id']._serialized_options = b'\342A\001\001'
   _globals['_BENEFIT'].fields_by_name['minimum_order']._loaded_options = None
   _globals['_BENEFIT'].fields_by_name['minimum_order']._serialized_options = b'\342A\001\001'
   _globals['_BENEFIT'].fields_by_name['maximum_discount']._loaded_options = None
@@ -140,30 +164,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REDEMPTION'].fields_by_name['opening_hours']._serialized_options = b'\342A\001\001'
   _globals['_REDEMPTION'].fields_by_name['required_when_shown']._loaded_options = None
   _globals['_REDEMPTION'].fields_by_name['required_when_shown']._serialized_options = b'\342A\001\001'
-  _globals['_MISSINGLOCATION']._serialized_start=2434
-  _globals['_MISSINGLOCATION']._serialized_end=2581
-  _globals['_TIMEZONEBASIS']._serialized_start=2584
-  _globals['_TIMEZONEBASIS']._serialized_end=2712
-  _globals['_REACHABLEBEFOREEND']._serialized_start=2715
-  _globals['_REACHABLEBEFOREEND']._serialized_end=2873
-  _globals['_OFFER']._serialized_start=178
-  _globals['_OFFER']._serialized_end=783
-  _globals['_BENEFIT']._serialized_start=786
-  _globals['_BENEFIT']._serialized_end=1117
-  _globals['_FREEDELIVERY']._serialized_start=1119
-  _globals['_FREEDELIVERY']._serialized_end=1195
-  _globals['_BUNDLE']._serialized_start=1197
-  _globals['_BUNDLE']._serialized_end=1279
-  _globals['_CREATIVE']._serialized_start=1281
-  _globals['_CREATIVE']._serialized_end=1390
-  _globals['_TARGET']._serialized_start=1393
-  _globals['_TARGET']._serialized_end=1801
-  _globals['_VENUESELECTOR']._serialized_start=1803
-  _globals['_VENUESELECTOR']._serialized_end=1925
-  _globals['_VENUESELECTOR_LABELSENTRY']._serialized_start=1880
-  _globals['_VENUESELECTOR_LABELSENTRY']._serialized_end=1925
-  _globals['_AVAILABILITY']._serialized_start=1928
-  _globals['_AVAILABILITY']._serialized_end=2308
-  _globals['_REDEMPTION']._serialized_start=2310
-  _globals['_REDEMPTION']._serialized_end=2431
+  _globals['_MISSINGLOCATION']._serialized_start=2925
+  _globals['_MISSINGLOCATION']._serialized_end=3072
+  _globals['_TIMEZONEBASIS']._serialized_start=3075
+  _globals['_TIMEZONEBASIS']._serialized_end=3203
+  _globals['_REACHABLEBEFOREEND']._serialized_start=3206
+  _globals['_REACHABLEBEFOREEND']._serialized_end=3364
+  _globals['_OFFER']._serialized_start=228
+  _globals['_OFFER']._serialized_end=1062
+  _globals['_CREATIVEVARIANT']._serialized_start=1065
+  _globals['_CREATIVEVARIANT']._serialized_end=1274
+  _globals['_BENEFIT']._serialized_start=1277
+  _globals['_BENEFIT']._serialized_end=1608
+  _globals['_FREEDELIVERY']._serialized_start=1610
+  _globals['_FREEDELIVERY']._serialized_end=1686
+  _globals['_BUNDLE']._serialized_start=1688
+  _globals['_BUNDLE']._serialized_end=1770
+  _globals['_CREATIVE']._serialized_start=1772
+  _globals['_CREATIVE']._serialized_end=1881
+  _globals['_TARGET']._serialized_start=1884
+  _globals['_TARGET']._serialized_end=2292
+  _globals['_VENUESELECTOR']._serialized_start=2294
+  _globals['_VENUESELECTOR']._serialized_end=2416
+  _globals['_VENUESELECTOR_LABELSENTRY']._serialized_start=2371
+  _globals['_VENUESELECTOR_LABELSENTRY']._serialized_end=2416
+  _globals['_AVAILABILITY']._serialized_start=2419
+  _globals['_AVAILABILITY']._serialized_end=2799
+  _globals['_REDEMPTION']._serialized_start=2801
+  _globals['_REDEMPTION']._serialized_end=2922
 # @@protoc_insertion_point(module_scope)

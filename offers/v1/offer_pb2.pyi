@@ -11,6 +11,8 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import interval_pb2 as _interval_pb2
 from google.type import money_pb2 as _money_pb2
+from offers.v1 import audience_pb2 as _audience_pb2
+from offers.v1 import limits_pb2 as _limits_pb2
 from offers.v1 import venue_pb2 as _venue_pb2
 import builtins as _builtins
 import sys
@@ -137,6 +139,11 @@ class Offer(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     PREFERRED_DAYPART_IDS_FIELD_NUMBER: _builtins.int
     EXCLUSION_GROUP_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    FREQUENCY_CAPS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    CREATIVE_VARIANTS_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -153,6 +160,8 @@ class Offer(_message.Message):
     """True: shown only when no other offer qualifies."""
     exclusion_group: _builtins.str
     """Of the offers with the same group, at most one is in an answer, the best: at most 128 characters. Empty: none."""
+    campaign_id: _builtins.str
+    """The campaign it belongs to. Empty: none."""
     @_builtins.property
     def benefit(self) -> Global___Benefit:
         """What the person gains."""
@@ -197,6 +206,24 @@ class Offer(_message.Message):
         Empty: no preference.
         """
 
+    @_builtins.property
+    def audience(self) -> _audience_pb2.Audience:
+        """Who it is for. Absent: everybody."""
+
+    @_builtins.property
+    def frequency_caps(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.FrequencyCap]:
+        """How often a person may meet it: at most 8."""
+
+    @_builtins.property
+    def budget(self) -> _limits_pb2.Budget:
+        """What it may use up."""
+
+    @_builtins.property
+    def creative_variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreativeVariant]:
+        """Other content for some: the first that fits is shown instead of `creative`, those with an audience before those
+        without, then those with a language, then those with a channel, then as they stand here. At most 50.
+        """
+
     def __init__(
         self,
         *,
@@ -218,10 +245,15 @@ class Offer(_message.Message):
         fallback: _builtins.bool = ...,
         preferred_daypart_ids: _abc.Iterable[_builtins.str] | None = ...,
         exclusion_group: _builtins.str = ...,
+        campaign_id: _builtins.str = ...,
+        audience: _audience_pb2.Audience | None = ...,
+        frequency_caps: _abc.Iterable[_limits_pb2.FrequencyCap] | None = ...,
+        budget: _limits_pb2.Budget | None = ...,
+        creative_variants: _abc.Iterable[Global___CreativeVariant] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "availability", b"availability", "benefit", b"benefit", "creative", b"creative", "lever", b"lever", "redemption", b"redemption", "target", b"target", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "budget", b"budget", "creative", b"creative", "lever", b"lever", "redemption", b"redemption", "target", b"target", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "category", b"category", "channels", b"channels", "creative", b"creative", "currency_codes", b"currency_codes", "exclusion_group", b"exclusion_group", "fallback", b"fallback", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "preferred_daypart_ids", b"preferred_daypart_ids", "redemption", b"redemption", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "budget", b"budget", "campaign_id", b"campaign_id", "category", b"category", "channels", b"channels", "creative", b"creative", "creative_variants", b"creative_variants", "currency_codes", b"currency_codes", "exclusion_group", b"exclusion_group", "fallback", b"fallback", "frequency_caps", b"frequency_caps", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "preferred_daypart_ids", b"preferred_daypart_ids", "redemption", b"redemption", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lever: _TypeAlias = _typing.Literal["lever"]  # noqa: Y015
     _WhichOneofArgType__lever: _TypeAlias = _typing.Literal["_lever", b"_lever"]  # noqa: Y015
@@ -233,6 +265,58 @@ class Offer(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___Offer: _TypeAlias = Offer  # noqa: Y015
+
+@_typing.final
+class CreativeVariant(_message.Message):
+    """Content for some."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATIVE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODES_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    CREATIVE_ID_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """The title shown with it. Empty: the offer's."""
+    creative_id: _builtins.str
+    """Told in the answer, at most 128 characters. Empty: its place among the variants, from 1."""
+    @_builtins.property
+    def creative(self) -> Global___Creative:
+        """The content. What it leaves out is as in `Offer.creative`."""
+
+    @_builtins.property
+    def audience(self) -> _audience_pb2.Audience:
+        """Who it is for. Absent: everybody."""
+
+    @_builtins.property
+    def language_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The languages it is for, as in `Offer.language_codes`. Empty: all. A request without a language gets none of those
+        that have one.
+        """
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The channels it is for. Empty: all. A request without a channel gets none of those that have one."""
+
+    def __init__(
+        self,
+        *,
+        creative: Global___Creative | None = ...,
+        title: _builtins.str = ...,
+        audience: _audience_pb2.Audience | None = ...,
+        language_codes: _abc.Iterable[_builtins.str] | None = ...,
+        channels: _abc.Iterable[_builtins.str] | None = ...,
+        creative_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "creative", b"creative"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "channels", b"channels", "creative", b"creative", "creative_id", b"creative_id", "language_codes", b"language_codes", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreativeVariant: _TypeAlias = CreativeVariant  # noqa: Y015
 
 @_typing.final
 class Benefit(_message.Message):

@@ -27,10 +27,11 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from offers.v1 import context_pb2 as offers_dot_v1_dot_context__pb2
+from offers.v1 import event_pb2 as offers_dot_v1_dot_event__pb2
 from offers.v1 import offer_pb2 as offers_dot_v1_dot_offer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doffers/v1/offer_service.proto\x12\toffers.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17offers/v1/context.proto\x1a\x15offers/v1/offer.proto\"\xfc\x01\n\x10GetOffersRequest\x12)\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x12.offers.v1.ContextB\x04\xe2\x41\x01\x01\x12\x17\n\tplacement\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nmax_offers\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12#\n\x04view\x18\x04 \x01(\x0e\x32\x0f.offers.v1.ViewB\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x05 \x01(\x04\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63\x61talog\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x42\r\n\x0b_max_offersB\x07\n\x05_seed\"\xc0\x02\n\x11GetOffersResponse\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x06offers\x18\x02 \x03(\x0b\x32\x16.offers.v1.PropositionB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63\x61talog_version\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\rrefresh_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12%\n\x12refresh_distance_m\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12.\n\x08\x64\x65graded\x18\x06 \x03(\x0b\x32\x16.offers.v1.DegradationB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x65ligible_count\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x42\x15\n\x13_refresh_distance_m\"\xaa\x04\n\x0bProposition\x12\x12\n\x04rank\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08offer_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eproposition_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1d\n\ndistance_m\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x16\n\x08venue_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0bvalid_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05title\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12)\n\x07\x62\x65nefit\x18\t \x01(\x0b\x32\x12.offers.v1.BenefitB\x04\xe2\x41\x01\x03\x12+\n\x08\x63reative\x18\n \x01(\x0b\x32\x13.offers.v1.CreativeB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x63\x61tegory\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x62rand\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12/\n\nredemption\x18\r \x01(\x0b\x32\x15.offers.v1.RedemptionB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eredeemable_now\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x03\x12,\n\x07reasons\x18\x0f \x03(\x0e\x32\x15.offers.v1.ReasonCodeB\x04\xe2\x41\x01\x03\x12(\n\x07\x66\x61\x63tors\x18\x10 \x03(\x0b\x32\x11.offers.v1.FactorB\x04\xe2\x41\x01\x03\x42\r\n\x0b_distance_m\"~\n\x06\x46\x61\x63tor\x12)\n\x04name\x18\x01 \x01(\x0e\x32\x15.offers.v1.FactorNameB\x04\xe2\x41\x01\x03\x12\x13\n\x05value\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10log_contribution\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\";\n\x0b\x44\x65gradation\x12\x18\n\ndependency\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04rule\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"L\n\x15\x42\x61tchGetOffersRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.offers.v1.GetOffersRequestB\x04\xe2\x41\x01\x02\"P\n\x16\x42\x61tchGetOffersResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32\x1f.offers.v1.BatchGetOffersResultB\x04\xe2\x41\x01\x03\"x\n\x14\x42\x61tchGetOffersResult\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.offers.v1.GetOffersResponseH\x00\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result*;\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x0e\n\nVIEW_BASIC\x10\x01\x12\r\n\tVIEW_FULL\x10\x02*\xa7\x02\n\nReasonCode\x12\x1b\n\x17REASON_CODE_UNSPECIFIED\x10\x00\x12\x16\n\x12REASON_CODE_NEARBY\x10\x01\x12\x17\n\x13REASON_CODE_IN_ZONE\x10\x02\x12\x1a\n\x16REASON_CODE_EVERYWHERE\x10\x03\x12\x18\n\x14REASON_CODE_OPEN_NOW\x10\x04\x12\x19\n\x15REASON_CODE_ENDS_SOON\x10\x05\x12\x18\n\x14REASON_CODE_FALLBACK\x10\x06\x12 \n\x1cREASON_CODE_LOCATION_MISSING\x10\x07\x12!\n\x1dREASON_CODE_PREFERRED_DAYPART\x10\x08\x12\x1b\n\x17REASON_CODE_UNREACHABLE\x10\t*\xc5\x01\n\nFactorName\x12\x1b\n\x17\x46\x41\x43TOR_NAME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x41\x43TOR_NAME_NEARNESS\x10\x01\x12\x1a\n\x16\x46\x41\x43TOR_NAME_TIMELINESS\x10\x02\x12\x15\n\x11\x46\x41\x43TOR_NAME_VALUE\x10\x03\x12\x15\n\x11\x46\x41\x43TOR_NAME_LEVER\x10\x04\x12\x18\n\x14\x46\x41\x43TOR_NAME_LOCATION\x10\x05\x12\x1c\n\x18\x46\x41\x43TOR_NAME_REACHABILITY\x10\x06\x32\xe8\x01\n\x0cOfferService\x12\x61\n\tGetOffers\x12\x1b.offers.v1.GetOffersRequest\x1a\x1c.offers.v1.GetOffersResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/offers:get:\x01*\x12u\n\x0e\x42\x61tchGetOffers\x12 .offers.v1.BatchGetOffersRequest\x1a!.offers.v1.BatchGetOffersResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/offers:batchGet:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doffers/v1/offer_service.proto\x12\toffers.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17offers/v1/context.proto\x1a\x15offers/v1/event.proto\x1a\x15offers/v1/offer.proto\"\xa6\x02\n\x10GetOffersRequest\x12)\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x12.offers.v1.ContextB\x04\xe2\x41\x01\x01\x12\x17\n\tplacement\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nmax_offers\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12#\n\x04view\x18\x04 \x01(\x0e\x32\x0f.offers.v1.ViewB\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x05 \x01(\x04\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63\x61talog\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x04seen\x18\x08 \x03(\x0b\x32\x14.offers.v1.SeenOfferB\x04\xe2\x41\x01\x01\x42\r\n\x0b_max_offersB\x07\n\x05_seed\"\x97\x01\n\tSeenOffer\x12\x16\n\x08offer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x01\x12/\n\x05times\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x17\n\tplacement\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\xee\x02\n\x11GetOffersResponse\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x06offers\x18\x02 \x03(\x0b\x32\x16.offers.v1.PropositionB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63\x61talog_version\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\rrefresh_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12%\n\x12refresh_distance_m\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12.\n\x08\x64\x65graded\x18\x06 \x03(\x0b\x32\x16.offers.v1.DegradationB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x65ligible_count\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12,\n\texposures\x18\x08 \x03(\x0b\x32\x13.offers.v1.ExposureB\x04\xe2\x41\x01\x03\x42\x15\n\x13_refresh_distance_m\"A\n\x08\x45xposure\x12\x1b\n\rexperiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nvariant_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\xe0\x04\n\x0bProposition\x12\x12\n\x04rank\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08offer_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eproposition_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1d\n\ndistance_m\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x16\n\x08venue_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0bvalid_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05title\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12)\n\x07\x62\x65nefit\x18\t \x01(\x0b\x32\x12.offers.v1.BenefitB\x04\xe2\x41\x01\x03\x12+\n\x08\x63reative\x18\n \x01(\x0b\x32\x13.offers.v1.CreativeB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x63\x61tegory\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x62rand\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12/\n\nredemption\x18\r \x01(\x0b\x32\x15.offers.v1.RedemptionB\x04\xe2\x41\x01\x03\x12\x1c\n\x0eredeemable_now\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x03\x12,\n\x07reasons\x18\x0f \x03(\x0e\x32\x15.offers.v1.ReasonCodeB\x04\xe2\x41\x01\x03\x12(\n\x07\x66\x61\x63tors\x18\x10 \x03(\x0b\x32\x11.offers.v1.FactorB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63\x61mpaign_id\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63reative_id\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x42\r\n\x0b_distance_m\"~\n\x06\x46\x61\x63tor\x12)\n\x04name\x18\x01 \x01(\x0e\x32\x15.offers.v1.FactorNameB\x04\xe2\x41\x01\x03\x12\x13\n\x05value\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10log_contribution\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\";\n\x0b\x44\x65gradation\x12\x18\n\ndependency\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04rule\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"L\n\x15\x42\x61tchGetOffersRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32\x1b.offers.v1.GetOffersRequestB\x04\xe2\x41\x01\x02\"P\n\x16\x42\x61tchGetOffersResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32\x1f.offers.v1.BatchGetOffersResultB\x04\xe2\x41\x01\x03\"x\n\x14\x42\x61tchGetOffersResult\x12\x30\n\x08response\x18\x01 \x01(\x0b\x32\x1c.offers.v1.GetOffersResponseH\x00\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x9d\x01\n\x14\x45xplainOffersRequest\x12\x32\n\x07request\x18\x01 \x01(\x0b\x32\x1b.offers.v1.GetOffersRequestB\x04\xe2\x41\x01\x02\x12\x17\n\toffer_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12#\n\x10max_explanations\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x13\n\x11_max_explanations\"\x86\x01\n\x15\x45xplainOffersResponse\x12\x37\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1b.offers.v1.OfferExplanationB\x04\xe2\x41\x01\x03\x12\x34\n\x08response\x18\x02 \x01(\x0b\x32\x1c.offers.v1.GetOffersResponseB\x04\xe2\x41\x01\x03\"\xdf\x01\n\x10OfferExplanation\x12\x16\n\x08offer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x65ligible\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04rank\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x33\n\rfailed_checks\x18\x04 \x03(\x0b\x32\x16.offers.v1.FailedCheckB\x04\xe2\x41\x01\x03\x12\x13\n\x05score\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12(\n\x07\x66\x61\x63tors\x18\x06 \x03(\x0b\x32\x11.offers.v1.FactorB\x04\xe2\x41\x01\x03\x12\x13\n\x05place\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\"\xb3\x01\n\x0b\x46\x61iledCheck\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x15.offers.v1.ReasonCodeB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64\x65tail\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\tmissing_m\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x35\n\x0bpasses_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\x0c\n\n_missing_m*;\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x0e\n\nVIEW_BASIC\x10\x01\x12\r\n\tVIEW_FULL\x10\x02*\xf9\x08\n\nReasonCode\x12\x1b\n\x17REASON_CODE_UNSPECIFIED\x10\x00\x12\x16\n\x12REASON_CODE_NEARBY\x10\x01\x12\x17\n\x13REASON_CODE_IN_ZONE\x10\x02\x12\x1a\n\x16REASON_CODE_EVERYWHERE\x10\x03\x12\x18\n\x14REASON_CODE_OPEN_NOW\x10\x04\x12\x19\n\x15REASON_CODE_ENDS_SOON\x10\x05\x12\x18\n\x14REASON_CODE_FALLBACK\x10\x06\x12 \n\x1cREASON_CODE_LOCATION_MISSING\x10\x07\x12!\n\x1dREASON_CODE_PREFERRED_DAYPART\x10\x08\x12\x1b\n\x17REASON_CODE_UNREACHABLE\x10\t\x12\x18\n\x14REASON_CODE_AUDIENCE\x10\n\x12\x1d\n\x19REASON_CODE_NO_SUCH_OFFER\x10 \x12\x1f\n\x1bREASON_CODE_OTHER_PLACEMENT\x10!\x12\x1e\n\x1aREASON_CODE_OTHER_LANGUAGE\x10\"\x12\x1e\n\x1aREASON_CODE_OTHER_CURRENCY\x10#\x12\x1d\n\x19REASON_CODE_OTHER_CHANNEL\x10$\x12\x19\n\x15REASON_CODE_NOT_BEGUN\x10%\x12\x14\n\x10REASON_CODE_OVER\x10&\x12\x16\n\x12REASON_CODE_CLOSED\x10\'\x12\x1e\n\x1aREASON_CODE_NEEDS_LOCATION\x10(\x12\x17\n\x13REASON_CODE_TOO_FAR\x10)\x12 \n\x1cREASON_CODE_IN_EXCLUDED_ZONE\x10*\x12\x1d\n\x19REASON_CODE_TOO_UNCERTAIN\x10+\x12\x1d\n\x19REASON_CODE_ENDS_TOO_SOON\x10,\x12\x1f\n\x1bREASON_CODE_NOT_IN_SEGMENTS\x10-\x12#\n\x1fREASON_CODE_IN_EXCLUDED_SEGMENT\x10.\x12\x1d\n\x19REASON_CODE_OTHER_VARIANT\x10/\x12\x17\n\x13REASON_CODE_HOLDOUT\x10\x30\x12\x16\n\x12REASON_CODE_CAPPED\x10\x31\x12\x18\n\x14REASON_CODE_PRESSURE\x10\x32\x12\x1b\n\x17REASON_CODE_QUIET_HOURS\x10\x33\x12\x1c\n\x18REASON_CODE_COOLING_DOWN\x10\x34\x12 \n\x1cREASON_CODE_BUDGET_EXHAUSTED\x10\x35\x12\x15\n\x11REASON_CODE_PACED\x10\x36\x12#\n\x1fREASON_CODE_FALLBACK_NOT_NEEDED\x10\x37\x12\x1f\n\x1bREASON_CODE_EXCLUSION_GROUP\x10\x38\x12\x16\n\x12REASON_CODE_LAYOUT\x10\x39\x12\x19\n\x15REASON_CODE_OUTRANKED\x10:\x12\x18\n\x14REASON_CODE_DEGRADED\x10;*\xc5\x01\n\nFactorName\x12\x1b\n\x17\x46\x41\x43TOR_NAME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x41\x43TOR_NAME_NEARNESS\x10\x01\x12\x1a\n\x16\x46\x41\x43TOR_NAME_TIMELINESS\x10\x02\x12\x15\n\x11\x46\x41\x43TOR_NAME_VALUE\x10\x03\x12\x15\n\x11\x46\x41\x43TOR_NAME_LEVER\x10\x04\x12\x18\n\x14\x46\x41\x43TOR_NAME_LOCATION\x10\x05\x12\x1c\n\x18\x46\x41\x43TOR_NAME_REACHABILITY\x10\x06\x32\xdb\x02\n\x0cOfferService\x12\x61\n\tGetOffers\x12\x1b.offers.v1.GetOffersRequest\x1a\x1c.offers.v1.GetOffersResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/offers:get:\x01*\x12u\n\x0e\x42\x61tchGetOffers\x12 .offers.v1.BatchGetOffersRequest\x1a!.offers.v1.BatchGetOffersResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/offers:batchGet:\x01*\x12q\n\rExplainOffers\x12\x1f.offers.v1.ExplainOffersRequest\x1a .offers.v1.ExplainOffersResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/offers:explain:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +52,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETOFFERSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_GETOFFERSREQUEST'].fields_by_name['catalog']._loaded_options = None
   _globals['_GETOFFERSREQUEST'].fields_by_name['catalog']._serialized_options = b'\342A\001\001'
+  _globals['_GETOFFERSREQUEST'].fields_by_name['seen']._loaded_options = None
+  _globals['_GETOFFERSREQUEST'].fields_by_name['seen']._serialized_options = b'\342A\001\001'
+  _globals['_SEENOFFER'].fields_by_name['offer_id']._loaded_options = None
+  _globals['_SEENOFFER'].fields_by_name['offer_id']._serialized_options = b'\342A\001\002'
+  _globals['_SEENOFFER'].fields_by_name['kind']._loaded_options = None
+  _globals['_SEENOFFER'].fields_by_name['kind']._serialized_options = b'\342A\001\001'
+  _globals['_SEENOFFER'].fields_by_name['times']._loaded_options = None
+  _globals['_SEENOFFER'].fields_by_name['times']._serialized_options = b'\342A\001\002'
+  _globals['_SEENOFFER'].fields_by_name['placement']._loaded_options = None
+  _globals['_SEENOFFER'].fields_by_name['placement']._serialized_options = b'\342A\001\001'
   _globals['_GETOFFERSRESPONSE'].fields_by_name['decision_id']._loaded_options = None
   _globals['_GETOFFERSRESPONSE'].fields_by_name['decision_id']._serialized_options = b'\342A\001\003'
   _globals['_GETOFFERSRESPONSE'].fields_by_name['offers']._loaded_options = None
@@ -65,6 +76,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETOFFERSRESPONSE'].fields_by_name['degraded']._serialized_options = b'\342A\001\003'
   _globals['_GETOFFERSRESPONSE'].fields_by_name['eligible_count']._loaded_options = None
   _globals['_GETOFFERSRESPONSE'].fields_by_name['eligible_count']._serialized_options = b'\342A\001\003'
+  _globals['_GETOFFERSRESPONSE'].fields_by_name['exposures']._loaded_options = None
+  _globals['_GETOFFERSRESPONSE'].fields_by_name['exposures']._serialized_options = b'\342A\001\003'
+  _globals['_EXPOSURE'].fields_by_name['experiment_id']._loaded_options = None
+  _globals['_EXPOSURE'].fields_by_name['experiment_id']._serialized_options = b'\342A\001\003'
+  _globals['_EXPOSURE'].fields_by_name['variant_id']._loaded_options = None
+  _globals['_EXPOSURE'].fields_by_name['variant_id']._serialized_options = b'\342A\001\003'
   _globals['_PROPOSITION'].fields_by_name['rank']._loaded_options = None
   _globals['_PROPOSITION'].fields_by_name['rank']._serialized_options = b'\342A\001\003'
   _globals['_PROPOSITION'].fields_by_name['offer_id']._loaded_options = None
@@ -97,6 +114,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROPOSITION'].fields_by_name['reasons']._serialized_options = b'\342A\001\003'
   _globals['_PROPOSITION'].fields_by_name['factors']._loaded_options = None
   _globals['_PROPOSITION'].fields_by_name['factors']._serialized_options = b'\342A\001\003'
+  _globals['_PROPOSITION'].fields_by_name['campaign_id']._loaded_options = None
+  _globals['_PROPOSITION'].fields_by_name['campaign_id']._serialized_options = b'\342A\001\003'
+  _globals['_PROPOSITION'].fields_by_name['creative_id']._loaded_options = None
+  _globals['_PROPOSITION'].fields_by_name['creative_id']._serialized_options = b'\342A\001\003'
   _globals['_FACTOR'].fields_by_name['name']._loaded_options = None
   _globals['_FACTOR'].fields_by_name['name']._serialized_options = b'\342A\001\003'
   _globals['_FACTOR'].fields_by_name['value']._loaded_options = None
@@ -113,32 +134,78 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETOFFERSREQUEST'].fields_by_name['requests']._serialized_options = b'\342A\001\002'
   _globals['_BATCHGETOFFERSRESPONSE'].fields_by_name['results']._loaded_options = None
   _globals['_BATCHGETOFFERSRESPONSE'].fields_by_name['results']._serialized_options = b'\342A\001\003'
+  _globals['_EXPLAINOFFERSREQUEST'].fields_by_name['request']._loaded_options = None
+  _globals['_EXPLAINOFFERSREQUEST'].fields_by_name['request']._serialized_options = b'\342A\001\002'
+  _globals['_EXPLAINOFFERSREQUEST'].fields_by_name['offer_ids']._loaded_options = None
+  _globals['_EXPLAINOFFERSREQUEST'].fields_by_name['offer_ids']._serialized_options = b'\342A\001\001'
+  _globals['_EXPLAINOFFERSREQUEST'].fields_by_name['max_explanations']._loaded_options = None
+  _globals['_EXPLAINOFFERSREQUEST'].fields_by_name['max_explanations']._serialized_options = b'\342A\001\001'
+  _globals['_EXPLAINOFFERSRESPONSE'].fields_by_name['explanations']._loaded_options = None
+  _globals['_EXPLAINOFFERSRESPONSE'].fields_by_name['explanations']._serialized_options = b'\342A\001\003'
+  _globals['_EXPLAINOFFERSRESPONSE'].fields_by_name['response']._loaded_options = None
+  _globals['_EXPLAINOFFERSRESPONSE'].fields_by_name['response']._serialized_options = b'\342A\001\003'
+  _globals['_OFFEREXPLANATION'].fields_by_name['offer_id']._loaded_options = None
+  _globals['_OFFEREXPLANATION'].fields_by_name['offer_id']._serialized_options = b'\342A\001\003'
+  _globals['_OFFEREXPLANATION'].fields_by_name['eligible']._loaded_options = None
+  _globals['_OFFEREXPLANATION'].fields_by_name['eligible']._serialized_options = b'\342A\001\003'
+  _globals['_OFFEREXPLANATION'].fields_by_name['rank']._loaded_options = None
+  _globals['_OFFEREXPLANATION'].fields_by_name['rank']._serialized_options = b'\342A\001\003'
+  _globals['_OFFEREXPLANATION'].fields_by_name['failed_checks']._loaded_options = None
+  _globals['_OFFEREXPLANATION'].fields_by_name['failed_checks']._serialized_options = b'\342A\001\003'
+  _globals['_OFFEREXPLANATION'].fields_by_name['score']._loaded_options = None
+  _globals['_OFFEREXPLANATION'].fields_by_name['score']._serialized_options = b'\342A\001\003'
+  _globals['_OFFEREXPLANATION'].fields_by_name['factors']._loaded_options = None
+  _globals['_OFFEREXPLANATION'].fields_by_name['factors']._serialized_options = b'\342A\001\003'
+  _globals['_OFFEREXPLANATION'].fields_by_name['place']._loaded_options = None
+  _globals['_OFFEREXPLANATION'].fields_by_name['place']._serialized_options = b'\342A\001\003'
+  _globals['_FAILEDCHECK'].fields_by_name['reason']._loaded_options = None
+  _globals['_FAILEDCHECK'].fields_by_name['reason']._serialized_options = b'\342A\001\003'
+  _globals['_FAILEDCHECK'].fields_by_name['detail']._loaded_options = None
+  _globals['_FAILEDCHECK'].fields_by_name['detail']._serialized_options = b'\342A\001\003'
+  _globals['_FAILEDCHECK'].fields_by_name['missing_m']._loaded_options = None
+  _globals['_FAILEDCHECK'].fields_by_name['missing_m']._serialized_options = b'\342A\001\003'
+  _globals['_FAILEDCHECK'].fields_by_name['passes_time']._loaded_options = None
+  _globals['_FAILEDCHECK'].fields_by_name['passes_time']._serialized_options = b'\342A\001\003'
   _globals['_OFFERSERVICE'].methods_by_name['GetOffers']._loaded_options = None
   _globals['_OFFERSERVICE'].methods_by_name['GetOffers']._serialized_options = b'\202\323\344\223\002\023\"\016/v1/offers:get:\001*'
   _globals['_OFFERSERVICE'].methods_by_name['BatchGetOffers']._loaded_options = None
   _globals['_OFFERSERVICE'].methods_by_name['BatchGetOffers']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/offers:batchGet:\001*'
-  _globals['_VIEW']._serialized_start=1819
-  _globals['_VIEW']._serialized_end=1878
-  _globals['_REASONCODE']._serialized_start=1881
-  _globals['_REASONCODE']._serialized_end=2176
-  _globals['_FACTORNAME']._serialized_start=2179
-  _globals['_FACTORNAME']._serialized_end=2376
-  _globals['_GETOFFERSREQUEST']._serialized_start=214
-  _globals['_GETOFFERSREQUEST']._serialized_end=466
-  _globals['_GETOFFERSRESPONSE']._serialized_start=469
-  _globals['_GETOFFERSRESPONSE']._serialized_end=789
-  _globals['_PROPOSITION']._serialized_start=792
-  _globals['_PROPOSITION']._serialized_end=1346
-  _globals['_FACTOR']._serialized_start=1348
-  _globals['_FACTOR']._serialized_end=1474
-  _globals['_DEGRADATION']._serialized_start=1476
-  _globals['_DEGRADATION']._serialized_end=1535
-  _globals['_BATCHGETOFFERSREQUEST']._serialized_start=1537
-  _globals['_BATCHGETOFFERSREQUEST']._serialized_end=1613
-  _globals['_BATCHGETOFFERSRESPONSE']._serialized_start=1615
-  _globals['_BATCHGETOFFERSRESPONSE']._serialized_end=1695
-  _globals['_BATCHGETOFFERSRESULT']._serialized_start=1697
-  _globals['_BATCHGETOFFERSRESULT']._serialized_end=1817
-  _globals['_OFFERSERVICE']._serialized_start=2379
-  _globals['_OFFERSERVICE']._serialized_end=2611
+  _globals['_OFFERSERVICE'].methods_by_name['ExplainOffers']._loaded_options = None
+  _globals['_OFFERSERVICE'].methods_by_name['ExplainOffers']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/offers:explain:\001*'
+  _globals['_VIEW']._serialized_start=2910
+  _globals['_VIEW']._serialized_end=2969
+  _globals['_REASONCODE']._serialized_start=2972
+  _globals['_REASONCODE']._serialized_end=4117
+  _globals['_FACTORNAME']._serialized_start=4120
+  _globals['_FACTORNAME']._serialized_end=4317
+  _globals['_GETOFFERSREQUEST']._serialized_start=237
+  _globals['_GETOFFERSREQUEST']._serialized_end=531
+  _globals['_SEENOFFER']._serialized_start=534
+  _globals['_SEENOFFER']._serialized_end=685
+  _globals['_GETOFFERSRESPONSE']._serialized_start=688
+  _globals['_GETOFFERSRESPONSE']._serialized_end=1054
+  _globals['_EXPOSURE']._serialized_start=1056
+  _globals['_EXPOSURE']._serialized_end=1121
+  _globals['_PROPOSITION']._serialized_start=1124
+  _globals['_PROPOSITION']._serialized_end=1732
+  _globals['_FACTOR']._serialized_start=1734
+  _globals['_FACTOR']._serialized_end=1860
+  _globals['_DEGRADATION']._serialized_start=1862
+  _globals['_DEGRADATION']._serialized_end=1921
+  _globals['_BATCHGETOFFERSREQUEST']._serialized_start=1923
+  _globals['_BATCHGETOFFERSREQUEST']._serialized_end=1999
+  _globals['_BATCHGETOFFERSRESPONSE']._serialized_start=2001
+  _globals['_BATCHGETOFFERSRESPONSE']._serialized_end=2081
+  _globals['_BATCHGETOFFERSRESULT']._serialized_start=2083
+  _globals['_BATCHGETOFFERSRESULT']._serialized_end=2203
+  _globals['_EXPLAINOFFERSREQUEST']._serialized_start=2206
+  _globals['_EXPLAINOFFERSREQUEST']._serialized_end=2363
+  _globals['_EXPLAINOFFERSRESPONSE']._serialized_start=2366
+  _globals['_EXPLAINOFFERSRESPONSE']._serialized_end=2500
+  _globals['_OFFEREXPLANATION']._serialized_start=2503
+  _globals['_OFFEREXPLANATION']._serialized_end=2726
+  _globals['_FAILEDCHECK']._serialized_start=2729
+  _globals['_FAILEDCHECK']._serialized_end=2908
+  _globals['_OFFERSERVICE']._serialized_start=4320
+  _globals['_OFFERSERVICE']._serialized_end=4667
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from offers.v1 import context_pb2 as _context_pb2
+from offers.v1 import event_pb2 as _event_pb2
 from offers.v1 import offer_pb2 as _offer_pb2
 import builtins as _builtins
 import sys
@@ -73,6 +74,67 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     """One of the offer's preferred dayparts is on."""
     REASON_CODE_UNREACHABLE: _ReasonCode.ValueType  # 9
     """The offer ends before one can be there."""
+    REASON_CODE_AUDIENCE: _ReasonCode.ValueType  # 10
+    """The person is in the audience the offer is for."""
+    REASON_CODE_NO_SUCH_OFFER: _ReasonCode.ValueType  # 32
+    """From here on: why an offer is not in the answer.
+
+    The catalogue has no such offer.
+    """
+    REASON_CODE_OTHER_PLACEMENT: _ReasonCode.ValueType  # 33
+    """It is for other placements."""
+    REASON_CODE_OTHER_LANGUAGE: _ReasonCode.ValueType  # 34
+    """It is in other languages."""
+    REASON_CODE_OTHER_CURRENCY: _ReasonCode.ValueType  # 35
+    """It is for other currencies."""
+    REASON_CODE_OTHER_CHANNEL: _ReasonCode.ValueType  # 36
+    """It is for other channels."""
+    REASON_CODE_NOT_BEGUN: _ReasonCode.ValueType  # 37
+    """Its windows, or its campaign's, have not begun."""
+    REASON_CODE_OVER: _ReasonCode.ValueType  # 38
+    """Its windows, or its campaign's, are over."""
+    REASON_CODE_CLOSED: _ReasonCode.ValueType  # 39
+    """Its hours, dayparts or venue are closed."""
+    REASON_CODE_NEEDS_LOCATION: _ReasonCode.ValueType  # 40
+    """It needs a location."""
+    REASON_CODE_TOO_FAR: _ReasonCode.ValueType  # 41
+    """The location is out of its reach."""
+    REASON_CODE_IN_EXCLUDED_ZONE: _ReasonCode.ValueType  # 42
+    """The location is in a zone that is cut out."""
+    REASON_CODE_TOO_UNCERTAIN: _ReasonCode.ValueType  # 43
+    """The location is not known well enough to be inside."""
+    REASON_CODE_ENDS_TOO_SOON: _ReasonCode.ValueType  # 44
+    """It would end before one can be there."""
+    REASON_CODE_NOT_IN_SEGMENTS: _ReasonCode.ValueType  # 45
+    """The person is in none of the segments it is for."""
+    REASON_CODE_IN_EXCLUDED_SEGMENT: _ReasonCode.ValueType  # 46
+    """The person is in a segment it is not for."""
+    REASON_CODE_OTHER_VARIANT: _ReasonCode.ValueType  # 47
+    """The person has other variants of an experiment."""
+    REASON_CODE_HOLDOUT: _ReasonCode.ValueType  # 48
+    """The person is held out, to measure what the offer brings."""
+    REASON_CODE_CAPPED: _ReasonCode.ValueType  # 49
+    """A frequency cap is reached."""
+    REASON_CODE_PRESSURE: _ReasonCode.ValueType  # 50
+    """A contact policy's cap is reached."""
+    REASON_CODE_QUIET_HOURS: _ReasonCode.ValueType  # 51
+    """It is in quiet hours."""
+    REASON_CODE_COOLING_DOWN: _ReasonCode.ValueType  # 52
+    """The person put it, or one like it, away."""
+    REASON_CODE_BUDGET_EXHAUSTED: _ReasonCode.ValueType  # 53
+    """A budget is used up."""
+    REASON_CODE_PACED: _ReasonCode.ValueType  # 54
+    """A budget is ahead of its plan."""
+    REASON_CODE_FALLBACK_NOT_NEEDED: _ReasonCode.ValueType  # 55
+    """It is a fallback, and others qualify."""
+    REASON_CODE_EXCLUSION_GROUP: _ReasonCode.ValueType  # 56
+    """A better one of its exclusion group is in the answer."""
+    REASON_CODE_LAYOUT: _ReasonCode.ValueType  # 57
+    """The placement holds no more of its venue, brand or category."""
+    REASON_CODE_OUTRANKED: _ReasonCode.ValueType  # 58
+    """Others are better."""
+    REASON_CODE_DEGRADED: _ReasonCode.ValueType  # 59
+    """Its limits cannot be checked, as what they need is not to be reached."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why an offer is in the answer."""
@@ -97,6 +159,67 @@ REASON_CODE_PREFERRED_DAYPART: ReasonCode.ValueType  # 8
 """One of the offer's preferred dayparts is on."""
 REASON_CODE_UNREACHABLE: ReasonCode.ValueType  # 9
 """The offer ends before one can be there."""
+REASON_CODE_AUDIENCE: ReasonCode.ValueType  # 10
+"""The person is in the audience the offer is for."""
+REASON_CODE_NO_SUCH_OFFER: ReasonCode.ValueType  # 32
+"""From here on: why an offer is not in the answer.
+
+The catalogue has no such offer.
+"""
+REASON_CODE_OTHER_PLACEMENT: ReasonCode.ValueType  # 33
+"""It is for other placements."""
+REASON_CODE_OTHER_LANGUAGE: ReasonCode.ValueType  # 34
+"""It is in other languages."""
+REASON_CODE_OTHER_CURRENCY: ReasonCode.ValueType  # 35
+"""It is for other currencies."""
+REASON_CODE_OTHER_CHANNEL: ReasonCode.ValueType  # 36
+"""It is for other channels."""
+REASON_CODE_NOT_BEGUN: ReasonCode.ValueType  # 37
+"""Its windows, or its campaign's, have not begun."""
+REASON_CODE_OVER: ReasonCode.ValueType  # 38
+"""Its windows, or its campaign's, are over."""
+REASON_CODE_CLOSED: ReasonCode.ValueType  # 39
+"""Its hours, dayparts or venue are closed."""
+REASON_CODE_NEEDS_LOCATION: ReasonCode.ValueType  # 40
+"""It needs a location."""
+REASON_CODE_TOO_FAR: ReasonCode.ValueType  # 41
+"""The location is out of its reach."""
+REASON_CODE_IN_EXCLUDED_ZONE: ReasonCode.ValueType  # 42
+"""The location is in a zone that is cut out."""
+REASON_CODE_TOO_UNCERTAIN: ReasonCode.ValueType  # 43
+"""The location is not known well enough to be inside."""
+REASON_CODE_ENDS_TOO_SOON: ReasonCode.ValueType  # 44
+"""It would end before one can be there."""
+REASON_CODE_NOT_IN_SEGMENTS: ReasonCode.ValueType  # 45
+"""The person is in none of the segments it is for."""
+REASON_CODE_IN_EXCLUDED_SEGMENT: ReasonCode.ValueType  # 46
+"""The person is in a segment it is not for."""
+REASON_CODE_OTHER_VARIANT: ReasonCode.ValueType  # 47
+"""The person has other variants of an experiment."""
+REASON_CODE_HOLDOUT: ReasonCode.ValueType  # 48
+"""The person is held out, to measure what the offer brings."""
+REASON_CODE_CAPPED: ReasonCode.ValueType  # 49
+"""A frequency cap is reached."""
+REASON_CODE_PRESSURE: ReasonCode.ValueType  # 50
+"""A contact policy's cap is reached."""
+REASON_CODE_QUIET_HOURS: ReasonCode.ValueType  # 51
+"""It is in quiet hours."""
+REASON_CODE_COOLING_DOWN: ReasonCode.ValueType  # 52
+"""The person put it, or one like it, away."""
+REASON_CODE_BUDGET_EXHAUSTED: ReasonCode.ValueType  # 53
+"""A budget is used up."""
+REASON_CODE_PACED: ReasonCode.ValueType  # 54
+"""A budget is ahead of its plan."""
+REASON_CODE_FALLBACK_NOT_NEEDED: ReasonCode.ValueType  # 55
+"""It is a fallback, and others qualify."""
+REASON_CODE_EXCLUSION_GROUP: ReasonCode.ValueType  # 56
+"""A better one of its exclusion group is in the answer."""
+REASON_CODE_LAYOUT: ReasonCode.ValueType  # 57
+"""The placement holds no more of its venue, brand or category."""
+REASON_CODE_OUTRANKED: ReasonCode.ValueType  # 58
+"""Others are better."""
+REASON_CODE_DEGRADED: ReasonCode.ValueType  # 59
+"""Its limits cannot be checked, as what they need is not to be reached."""
 Global___ReasonCode: _TypeAlias = ReasonCode  # noqa: Y015
 
 class _FactorName:
@@ -154,6 +277,7 @@ class GetOffersRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CATALOG_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
     placement: _builtins.str
     """The `placement_id` to fill. Empty: offers of every placement, ranked by the catalogue's default strategy."""
     max_offers: _builtins.int
@@ -174,6 +298,12 @@ class GetOffersRequest(_message.Message):
     def context(self) -> _context_pb2.Context:
         """Where, when, who, and what is going on."""
 
+    @_builtins.property
+    def seen(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeenOffer]:
+        """What the caller knows that the person has met, for those of whom no state is kept: it counts for caps as reported
+        events would. At most 1,000.
+        """
+
     def __init__(
         self,
         *,
@@ -184,10 +314,11 @@ class GetOffersRequest(_message.Message):
         seed: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
         catalog: _builtins.str = ...,
+        seen: _abc.Iterable[Global___SeenOffer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_seed", b"_seed", "context", b"context", "max_offers", b"max_offers", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_seed", b"_seed", "catalog", b"catalog", "context", b"context", "max_offers", b"max_offers", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_seed", b"_seed", "catalog", b"catalog", "context", b"context", "max_offers", b"max_offers", "placement", b"placement", "request_id", b"request_id", "seed", b"seed", "seen", b"seen", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_offers: _TypeAlias = _typing.Literal["max_offers"]  # noqa: Y015
     _WhichOneofArgType__max_offers: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers"]  # noqa: Y015
@@ -199,6 +330,42 @@ class GetOffersRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___GetOffersRequest: _TypeAlias = GetOffersRequest  # noqa: Y015
+
+@_typing.final
+class SeenOffer(_message.Message):
+    """An offer a person has met."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFER_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    offer_id: _builtins.str
+    """The offer. One that the catalogue does not have counts for nothing."""
+    kind: _event_pb2.EventKind.ValueType
+    """How. Absent: impression."""
+    placement: _builtins.str
+    """In which placement: at most 128 characters."""
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """When, once for each time: 1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        offer_id: _builtins.str = ...,
+        kind: _event_pb2.EventKind.ValueType = ...,
+        times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        placement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "offer_id", b"offer_id", "placement", b"placement", "times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeenOffer: _TypeAlias = SeenOffer  # noqa: Y015
 
 @_typing.final
 class GetOffersResponse(_message.Message):
@@ -213,6 +380,7 @@ class GetOffersResponse(_message.Message):
     REFRESH_DISTANCE_M_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     ELIGIBLE_COUNT_FIELD_NUMBER: _builtins.int
+    EXPOSURES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Names this decision: 32 hexadecimal digits."""
     catalog_version: _builtins.str
@@ -237,6 +405,10 @@ class GetOffersResponse(_message.Message):
     def degraded(self) -> _containers.RepeatedCompositeFieldContainer[Global___Degradation]:
         """What the server had to do without, and the rule it followed. Empty: nothing."""
 
+    @_builtins.property
+    def exposures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exposure]:
+        """The experiments that had a part in the answer."""
+
     def __init__(
         self,
         *,
@@ -247,16 +419,43 @@ class GetOffersResponse(_message.Message):
         refresh_distance_m: _builtins.float | None = ...,
         degraded: _abc.Iterable[Global___Degradation] | None = ...,
         eligible_count: _builtins.int = ...,
+        exposures: _abc.Iterable[Global___Exposure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "catalog_version", b"catalog_version", "decision_id", b"decision_id", "degraded", b"degraded", "eligible_count", b"eligible_count", "offers", b"offers", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "catalog_version", b"catalog_version", "decision_id", b"decision_id", "degraded", b"degraded", "eligible_count", b"eligible_count", "exposures", b"exposures", "offers", b"offers", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refresh_distance_m: _TypeAlias = _typing.Literal["refresh_distance_m"]  # noqa: Y015
     _WhichOneofArgType__refresh_distance_m: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refresh_distance_m) -> _WhichOneofReturnType__refresh_distance_m | None: ...
 
 Global___GetOffersResponse: _TypeAlias = GetOffersResponse  # noqa: Y015
+
+@_typing.final
+class Exposure(_message.Message):
+    """An experiment that had a part in an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    VARIANT_ID_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.str
+    """The experiment."""
+    variant_id: _builtins.str
+    """The variant the person has."""
+    def __init__(
+        self,
+        *,
+        experiment_id: _builtins.str = ...,
+        variant_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "variant_id", b"variant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exposure: _TypeAlias = Exposure  # noqa: Y015
 
 @_typing.final
 class Proposition(_message.Message):
@@ -280,6 +479,8 @@ class Proposition(_message.Message):
     REDEEMABLE_NOW_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    CREATIVE_ID_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Its place, from 1."""
     offer_id: _builtins.str
@@ -302,6 +503,10 @@ class Proposition(_message.Message):
     """Whose it is."""
     redeemable_now: _builtins.bool
     """True: the benefit may be used at the instant asked for."""
+    campaign_id: _builtins.str
+    """The campaign it belongs to."""
+    creative_id: _builtins.str
+    """Which of the offer's `creative_variants` is shown. Empty: `Offer.creative`."""
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
         """The first instant at which it does not qualify any more at the venue, circle or zone named here, by its windows and
@@ -347,10 +552,12 @@ class Proposition(_message.Message):
         redeemable_now: _builtins.bool = ...,
         reasons: _abc.Iterable[Global___ReasonCode.ValueType] | None = ...,
         factors: _abc.Iterable[Global___Factor] | None = ...,
+        campaign_id: _builtins.str = ...,
+        creative_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m", "benefit", b"benefit", "creative", b"creative", "distance_m", b"distance_m", "redemption", b"redemption", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m", "benefit", b"benefit", "brand", b"brand", "category", b"category", "creative", b"creative", "distance_m", b"distance_m", "factors", b"factors", "offer_id", b"offer_id", "proposition_id", b"proposition_id", "rank", b"rank", "reasons", b"reasons", "redeemable_now", b"redeemable_now", "redemption", b"redemption", "score", b"score", "title", b"title", "valid_until", b"valid_until", "venue_id", b"venue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m", "benefit", b"benefit", "brand", b"brand", "campaign_id", b"campaign_id", "category", b"category", "creative", b"creative", "creative_id", b"creative_id", "distance_m", b"distance_m", "factors", b"factors", "offer_id", b"offer_id", "proposition_id", b"proposition_id", "rank", b"rank", "reasons", b"reasons", "redeemable_now", b"redeemable_now", "redemption", b"redemption", "score", b"score", "title", b"title", "valid_until", b"valid_until", "venue_id", b"venue_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distance_m: _TypeAlias = _typing.Literal["distance_m"]  # noqa: Y015
     _WhichOneofArgType__distance_m: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m"]  # noqa: Y015
@@ -499,3 +706,159 @@ class BatchGetOffersResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___BatchGetOffersResult: _TypeAlias = BatchGetOffersResult  # noqa: Y015
+
+@_typing.final
+class ExplainOffersRequest(_message.Message):
+    """Asks why offers are in the answer to a request, or why not. At most 1 MiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    OFFER_IDS_FIELD_NUMBER: _builtins.int
+    MAX_EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    max_explanations: _builtins.int
+    """The most explanations, from 1 to 1,000. Absent: 100."""
+    @_builtins.property
+    def request(self) -> Global___GetOffersRequest:
+        """The request."""
+
+    @_builtins.property
+    def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The offers, at most 1,000. Empty: all of the catalogue, those in the answer first, then by how near they were to being
+        in it.
+        """
+
+    def __init__(
+        self,
+        *,
+        request: Global___GetOffersRequest | None = ...,
+        offer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        max_explanations: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_explanations", b"_max_explanations", "max_explanations", b"max_explanations", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_explanations", b"_max_explanations", "max_explanations", b"max_explanations", "offer_ids", b"offer_ids", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_explanations: _TypeAlias = _typing.Literal["max_explanations"]  # noqa: Y015
+    _WhichOneofArgType__max_explanations: _TypeAlias = _typing.Literal["_max_explanations", b"_max_explanations"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_explanations) -> _WhichOneofReturnType__max_explanations | None: ...
+
+Global___ExplainOffersRequest: _TypeAlias = ExplainOffersRequest  # noqa: Y015
+
+@_typing.final
+class ExplainOffersResponse(_message.Message):
+    """Why, and why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferExplanation]:
+        """One for each offer asked for, in their order."""
+
+    @_builtins.property
+    def response(self) -> Global___GetOffersResponse:
+        """The answer that is explained."""
+
+    def __init__(
+        self,
+        *,
+        explanations: _abc.Iterable[Global___OfferExplanation] | None = ...,
+        response: Global___GetOffersResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainOffersResponse: _TypeAlias = ExplainOffersResponse  # noqa: Y015
+
+@_typing.final
+class OfferExplanation(_message.Message):
+    """Why an offer is in an answer, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFER_ID_FIELD_NUMBER: _builtins.int
+    ELIGIBLE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    FAILED_CHECKS_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    FACTORS_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    offer_id: _builtins.str
+    """The offer."""
+    eligible: _builtins.bool
+    """True: it may be shown."""
+    rank: _builtins.int
+    """Its place in the answer, from 1. 0: it is not in it."""
+    score: _builtins.float
+    """Its score, where it is eligible."""
+    place: _builtins.str
+    """The venue, circle or zone nearest to qualifying, as an id or in words."""
+    @_builtins.property
+    def failed_checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedCheck]:
+        """Every check that fails, in the order they are made: the first is the reason it is not shown."""
+
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
+        """How its score comes about, where it is eligible."""
+
+    def __init__(
+        self,
+        *,
+        offer_id: _builtins.str = ...,
+        eligible: _builtins.bool = ...,
+        rank: _builtins.int = ...,
+        failed_checks: _abc.Iterable[Global___FailedCheck] | None = ...,
+        score: _builtins.float = ...,
+        factors: _abc.Iterable[Global___Factor] | None = ...,
+        place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "factors", b"factors", "failed_checks", b"failed_checks", "offer_id", b"offer_id", "place", b"place", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferExplanation: _TypeAlias = OfferExplanation  # noqa: Y015
+
+@_typing.final
+class FailedCheck(_message.Message):
+    """A check that fails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    MISSING_M_FIELD_NUMBER: _builtins.int
+    PASSES_TIME_FIELD_NUMBER: _builtins.int
+    reason: Global___ReasonCode.ValueType
+    """Which."""
+    detail: _builtins.str
+    """What was compared with what, and how near it was to passing, in words: "opens in 12 min", "cap 3/3 until 18:05"."""
+    missing_m: _builtins.float
+    """Metres that are missing, where it is a matter of distance."""
+    @_builtins.property
+    def passes_time(self) -> _timestamp_pb2.Timestamp:
+        """The first instant at which it passes, where that is known."""
+
+    def __init__(
+        self,
+        *,
+        reason: Global___ReasonCode.ValueType = ...,
+        detail: _builtins.str = ...,
+        missing_m: _builtins.float | None = ...,
+        passes_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_missing_m", b"_missing_m", "missing_m", b"missing_m", "passes_time", b"passes_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_missing_m", b"_missing_m", "detail", b"detail", "missing_m", b"missing_m", "passes_time", b"passes_time", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__missing_m: _TypeAlias = _typing.Literal["missing_m"]  # noqa: Y015
+    _WhichOneofArgType__missing_m: _TypeAlias = _typing.Literal["_missing_m", b"_missing_m"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__missing_m) -> _WhichOneofReturnType__missing_m | None: ...
+
+Global___FailedCheck: _TypeAlias = FailedCheck  # noqa: Y015

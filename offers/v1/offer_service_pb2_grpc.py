@@ -45,6 +45,11 @@ class OfferServiceStub(object):
                 request_serializer=offers_dot_v1_dot_offer__service__pb2.BatchGetOffersRequest.SerializeToString,
                 response_deserializer=offers_dot_v1_dot_offer__service__pb2.BatchGetOffersResponse.FromString,
                 _registered_method=True)
+        self.ExplainOffers = channel.unary_unary(
+                '/offers.v1.OfferService/ExplainOffers',
+                request_serializer=offers_dot_v1_dot_offer__service__pb2.ExplainOffersRequest.SerializeToString,
+                response_deserializer=offers_dot_v1_dot_offer__service__pb2.ExplainOffersResponse.FromString,
+                _registered_method=True)
 
 
 class OfferServiceServicer(object):
@@ -66,6 +71,13 @@ class OfferServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainOffers(self, request, context):
+        """Tells why offers are in the answer to a context, or why not. Not for every screen: it takes milliseconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OfferServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +90,11 @@ def add_OfferServiceServicer_to_server(servicer, server):
                     servicer.BatchGetOffers,
                     request_deserializer=offers_dot_v1_dot_offer__service__pb2.BatchGetOffersRequest.FromString,
                     response_serializer=offers_dot_v1_dot_offer__service__pb2.BatchGetOffersResponse.SerializeToString,
+            ),
+            'ExplainOffers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainOffers,
+                    request_deserializer=offers_dot_v1_dot_offer__service__pb2.ExplainOffersRequest.FromString,
+                    response_serializer=offers_dot_v1_dot_offer__service__pb2.ExplainOffersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +152,33 @@ class OfferService(object):
             '/offers.v1.OfferService/BatchGetOffers',
             offers_dot_v1_dot_offer__service__pb2.BatchGetOffersRequest.SerializeToString,
             offers_dot_v1_dot_offer__service__pb2.BatchGetOffersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainOffers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/offers.v1.OfferService/ExplainOffers',
+            offers_dot_v1_dot_offer__service__pb2.ExplainOffersRequest.SerializeToString,
+            offers_dot_v1_dot_offer__service__pb2.ExplainOffersResponse.FromString,
             options,
             channel_credentials,
             insecure,
