@@ -62,3 +62,11 @@ class SnapshotError(OffersError):
 
 class SettingsError(OffersError):
     """A setting cannot be used."""
+
+
+class StoreUnavailableError(OffersError):
+    """A store cannot be reached, or not in time: try again."""
+
+
+class NotFoundError(OffersError):
+    """What was asked for is not there."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 9
+FORMAT = 10
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -34,6 +34,9 @@ NO_WINDOWS = -1
 NO_EXTRA = -1
 NO_SHAPE = -1
 NO_NAME = -1
+NO_AUDIENCE = -1
+NO_CAPS = -1
+NO_BUDGET = -1
 LAST_TURN = 65_535
 
 DECAY = [
@@ -112,10 +115,75 @@ OFFER = np.dtype(
         ("brand", "i4"),  # numbers of the distinct names, or NO_NAME
         ("category", "i4"),
         ("group", "i4"),  # exclusion group
+        ("audience", "i4"),  # number of the distinct audiences, or NO_AUDIENCE: for everybody, without shared limits
+        ("key", "i8"),  # model.keys.key_of("offer", catalog_id, offer_id)
+        ("caps", "i4"),  # number of the distinct lists of caps, or NO_CAPS
     ],
     align=True,
 )
-"""What only the offers chosen are asked."""
+"""What is asked of the offers that may be shown here and now: one line of the processor's cache."""
+
+AUDIENCE = np.dtype(
+    [
+        ("any_first", "i4"),  # segments of which the person must be in one, in audience_segment; empty: no matter
+        ("all_first", "i4"),  # segments the person must be in; they end the ones before
+        ("none_first", "i4"),  # segments the person must not be in
+        ("wanted_first", "i4"),  # all segments to be known for it, also for the campaign and for creatives, each once
+        ("wanted_last", "i4"),  # exclusive
+        ("variant_first", "i4"),  # variants of which the person must have one, in audience_variant; empty: no matter
+        ("variant_last", "i4"),
+        ("policy_first", "i4"),  # contact policies it is under, in audience_policy
+        ("policy_last", "i4"),
+        ("campaign", "i4"),  # number, or NO_NAME
+        ("category", "i4"),  # number of the category limit, or NO_NAME
+        ("budget", "i4"),  # number of the offer's own budget, or NO_BUDGET
+    ]
+)
+"""Who may be shown an offer, and the limits it shares with others."""
+
+CAMPAIGN = np.dtype(
+    [
+        ("key", "i8"),
+        ("holdout", "f8"),  # share of persons
+        ("caps", "i4"),  # list of caps, or NO_CAPS
+        ("audience", "i4"),  # number of the audience its offers are for as well, or NO_AUDIENCE
+        ("budget", "i4"),  # number, or NO_BUDGET
+    ],
+    align=True,
+)
+CATEGORY_LIMIT = np.dtype([("key", "i8"), ("caps", "i4")], align=True)
+POLICY = np.dtype(
+    [
+        ("key", "i8"),
+        ("caps", "i4"),  # list of caps (a cool-down is one of dismissals), or NO_CAPS
+        ("quiet_schedule", "i4"),  # while it is open, nothing is shown; NO_SCHEDULE: never
+        ("channels", "i4"),  # number of the terms that say where it holds
+    ],
+    align=True,
+)
+VARIANT = np.dtype([("experiment", "i4"), ("variant", "i4")])
+CAP = np.dtype(
+    [
+        ("seconds", "i8"),  # of a rolling window; 0: not rolling
+        ("max_count", "i4"),
+        ("period", "i4"),  # number of the calendar period (kind and time zone) in meta["periods"], or NO_NAME: ever
+        ("kind", "i4"),  # as offers.v1.EventKind
+    ],
+    align=True,
+)
+"""At most so many events of a kind in a window."""
+
+CREATIVE = np.dtype(
+    [
+        ("wire_first", "i8"),  # in creative_wire: the fields of the Proposition that every decision repeats, whole
+        ("wire_size", "i4"),
+        ("terms", "i4"),  # number of the terms that say for whose language and channel
+        ("audience", "i4"),  # number, or NO_AUDIENCE
+        ("offer", "i4"),
+    ],
+    align=True,
+)
+"""Creative variants, by the numbers of their offers, and for each offer in the order they are tried."""
 
 SHAPE = np.dtype(
     [
@@ -177,6 +245,18 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "zone_start": "i8",  # UTC second from which the offset holds
     "zone_offset": "i4",  # seconds to add to UTC
     "strategies": STRATEGY,
+    "offer_by_key": "i4",  # the offers, by their keys
+    "audience": AUDIENCE,
+    "audience_segment": "i4",
+    "audience_variant": VARIANT,
+    "audience_policy": "i4",
+    "campaign": CAMPAIGN,
+    "category_limit": CATEGORY_LIMIT,
+    "policy": POLICY,
+    "cap": CAP,
+    "cap_list_first": "i4",  # CSR over cap
+    "creative": CREATIVE,
+    "creative_wire": "u1",
     # Per shape. An edge goes from a vertex to the next; rings are closed, and no edge joins two of them.
     "shape": SHAPE,
     "shape_vertex": VERTEX,  # in degrees, multiples of areas.GRAIN

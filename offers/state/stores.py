@@ -1,0 +1,217 @@
+"""What the stores of state, events and budgets must do. One contract suite runs over all that do it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from offers.v1.event_pb2 import EventKind
+
+Person = str
+"""A person's id as the stores know it: "u:" and the user id, or "a:" and the anonymous id; "" for nobody."""
+Change = Callable[[bytes, int], bytes | None]
+"""From a person's record (a UserState, encoded; b"" where there is none) and the second up to which the person was
+erased (-1: never) to the new record, or None to leave it. May be called again when another writer came between."""
+
+
+class StateStore(Protocol):
+    """One record per person. Ids of one person lead to one record. Every method raises StoreUnavailableError when the
+    store cannot be reached in time.
+    """  # noqa: D205
+
+    def read(self, person: Person) -> bytes:
+        """The record of a person, by any id; b"" where there is none. One round trip."""
+        ...
+
+    def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
+        """Read, change and write records, each atomically, in their order."""
+        ...
+
+    def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
+        """Let a visitor's id lead to a user's record, which becomes `merge(user's, visitor's)`. Atomic; linking again
+        changes nothing; a visitor who led to another user leads to this one, and nothing is merged.
+        """  # noqa: D205
+        ...
+
+    def ids(self, person: Person) -> list[Person]:
+        """All ids that lead to a person's record, the user's first."""
+        ...
+
+    def erase(self, person: Person, second: int, expires: int) -> list[Person]:
+        """Remove a person's record and ids from the store's files, and keep of each id a one-way hash that says so until
+        the second `expires`. Returns the ids.
+        """  # noqa: D205
+        ...
+
+    def sweep(self, now: int, idle_s: int) -> int:
+        """Remove records that have not changed for so many seconds, and expired tombstones. Returns how many records."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+class LoggedEvent(NamedTuple):
+    """An event as the log keeps it."""
+
+    event_id: str
+    person: Person
+    """"" where nobody's, or where the person has not agreed to profiling."""
+    second: int
+    """When it happened."""
+    received: int
+    """When it was taken in."""
+    kind: EventKind.ValueType
+    catalog: str
+    offer_id: str
+    geohash: str
+    """Of its location; "" for none."""
+    learn: bool
+    """Whether it may be learned from."""
+    body: bytes
+    """The Event, encoded, without its user and location."""
+
+
+class Position(NamedTuple):
+    """An event with its place in the log."""
+
+    number: int
+    """Rises with every event taken in; never used twice."""
+    event: LoggedEvent
+
+
+class EventLog(Protocol):
+    """All events, each once. Every method raises StoreUnavailableError when the log cannot be reached in time."""
+
+    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was."""
+        ...
+
+    def unapplied(self, limit: int) -> list[LoggedEvent]:
+        """Events whose effect on the state has not been confirmed, the oldest first."""
+        ...
+
+    def pending(self, event_ids: Sequence[str]) -> set[str]:
+        """Those of some events whose effect on the state has not been confirmed."""
+        ...
+
+    def applied(self, event_ids: Sequence[str]) -> None:
+        """Confirm that events have had their effect on the state."""
+        ...
+
+    def read(self, after: int, limit: int) -> list[Position]:
+        """Events behind a place in the log, in its order."""
+        ...
+
+    def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
+        """The events of a person's ids, by time."""
+        ...
+
+    def erase(self, persons: Sequence[Person]) -> int:
+        """Remove the events and decisions of a person's ids from the store's files. Returns how many events."""
+        ...
+
+    def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
+        """Remove events by kind that were taken in before a second, and old decisions. Returns how many events."""
+        ...
+
+    def record(self, decisions: Sequence["LoggedDecision"]) -> None:
+        """Keep decisions."""
+        ...
+
+    def decisions(self, decision_ids: Sequence[str]) -> "list[LoggedDecision]":
+        """Those of some decisions that are kept."""
+        ...
+
+    def decisions_after(self, number: int, limit: int) -> "list[tuple[int, LoggedDecision]]":
+        """Decisions behind a place in their log, with their places."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+class LoggedDecision(NamedTuple):
+    """A decision as the log keeps it."""
+
+    decision_id: str
+    person: Person
+    second: int
+    catalog: str
+    catalog_version: str
+    placement: str
+    channel: str
+    exposures: tuple[tuple[str, str], ...]
+    """Experiments and variants."""
+    offer_ids: tuple[str, ...]
+    """Best first."""
+    scores: tuple[float, ...]
+
+
+class Demand(NamedTuple):
+    """What a redemption takes from one budget, and the most that budget may have used in all and in the period."""
+
+    budget: str
+    """The budget's key."""
+    period: int
+    """First second of the period around now; 0: the budget has none."""
+    units: int
+    micros: int
+    """Money in millionths of the unit."""
+    max_units: int
+    """-1: no limit."""
+    max_micros: int
+    max_period_units: int
+    max_period_micros: int
+
+
+class Outcome(NamedTuple):
+    """What came of a step of a redemption."""
+
+    done: bool
+    """Whether it is in the state the step asks for, now or already before."""
+    reason: str
+    """Why not: "exhausted", "released", "confirmed", "expired" or "unknown"."""
+    budget: str
+    """Which budget has not enough left."""
+
+
+class Usage(NamedTuple):
+    """What of a budget is used."""
+
+    budget: str
+    period: int
+    """0: in all."""
+    units: int
+    """Confirmed or held."""
+    micros: int
+
+
+class Ledger(Protocol):
+    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes steps or dies.
+    Every method raises StoreUnavailableError when the ledger cannot be reached in time.
+    """  # noqa: D205
+
+    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:
+        """Hold what a redemption needs of all its budgets, or of none, until a second. Again: no further effect."""
+        ...
+
+    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> Outcome:
+        """Take what was held; what was not held, or has expired, is taken if there is enough. Again: no effect."""
+        ...
+
+    def release(self, redemption: str, now: int) -> Outcome:
+        """Give back what was held. Again: no further effect; what is confirmed stays."""
+        ...
+
+    def expire(self, now: int) -> int:
+        """Give back what was held until now. Returns how many reservations."""
+        ...
+
+    def usage(self) -> Iterable[Usage]:
+        """What is used of every budget, in all and by period."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
