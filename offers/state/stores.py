@@ -36,13 +36,13 @@ class StateStore(Protocol):
         ...
 
     def erase(self, person: Person, second: int, expires: int) -> list[Person]:
-        """Remove a person's record and ids from the store's files, and keep of each id a one-way hash that says so until
-        the second `expires`. Returns the ids.
+        """Remove a person's record and ids from the store's files, and keep of each id a one-way hash that says so
+        until the second `expires`. Returns the ids.
         """  # noqa: D205
         ...
 
     def sweep(self, now: int, idle_s: int) -> int:
-        """Remove records that have not changed for so many seconds, and expired tombstones. Returns how many records."""
+        """Remove records unchanged for so many seconds, and expired tombstones. Returns how many records."""
         ...
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class Usage(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes steps or dies.
+    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes some or dies.
     Every method raises StoreUnavailableError when the ledger cannot be reached in time.
     """  # noqa: D205
 
