@@ -25,9 +25,10 @@ from offers.catalogue.layout import Gathered, calendar, lay_out
 from offers.catalogue.places import NO_PIECES, Places
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
-from offers.catalogue.snapshot import LAST_TURN, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
+from offers.catalogue.snapshot import LAST_TURN, NO_AUDIENCE, NO_CAPS, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.catalogue.timetable import Hours, Timetable
 from offers.errors import CatalogError, Problem
+from offers.model.keys import keys_of
 from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
 from offers.v1.offer_service_pb2 import Proposition
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
@@ -129,6 +130,8 @@ class _Builder:
         column["category"].append(names.setdefault(offer.category, len(names)))
         column["exclusion_group"].append(names.setdefault(offer.exclusion_group, len(names)))
         redeem_start, redeem_end = _span(redemption.window) if redemption else (0, NEVER)
+        column["audience"].append(NO_AUDIENCE)
+        column["caps"].append(NO_CAPS)
         column["redeem_start"].append(redeem_start)
         column["redeem_end"].append(redeem_end)
         windows = [_span(window) for window in availability.windows[:]]
@@ -173,7 +176,24 @@ class _Builder:
         strategies = [_strategy(RankingStrategy()), *map(_strategy, self._strategies.values())]
         self._gathered.extras = list(self._extras)
         self._gathered.pieces = self._places.pieces
+        self._gathered.offer["key"].extend(keys_of("offer", self._catalog.catalog_id, self._gathered.ids))
         return {
+            **{
+                name: np.empty(0)
+                for name in (
+                    "audience",
+                    "audience_segment",
+                    "audience_variant",
+                    "audience_policy",
+                    "campaign",
+                    "category_limit",
+                    "policy",
+                    "cap",
+                    "creative",
+                    "creative_wire",
+                )
+            },
+            "cap_list_first": np.zeros(1),
             **lay_out(self._gathered),
             **calendar(list(self._timetable.schedules), self._timetable.time_zones()),
             **pack(self._places.shapes),
