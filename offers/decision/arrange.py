@@ -5,8 +5,10 @@ import math
 import numpy as np
 from numba import njit
 
-from offers.catalogue.snapshot import AROUND_POINT, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.catalogue.snapshot import AROUND_POINT, NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.decision.admit import is_in, may_meet
 from offers.decision.records import (
+    IN_AUDIENCE,
     LINE_BYTES,
     OPEN,
     UNKNOWN,
@@ -18,7 +20,10 @@ from offers.decision.records import (
     Standing,
     Table,
     Terms,
+    audiences_of,
+    campaigns_of,
     chosen_of,
+    creatives_of,
     entries_of,
     f8,
     fetch_ahead,
@@ -45,17 +50,19 @@ ROUNDING = 1e-9
 
 @njit(error_model="numpy")
 def arrange(
-    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, strategy_number: int, seed: int,
-    seeded: int, kept: int, time: int,
+    columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, strategy_number: int,
+    seed: int, seeded: int, kept: int, time: int,
 ) -> int:  # fmt: skip
     """Choose the best candidates and write all an answer says of them. Returns how many, or NO_ROOM.
 
-    Those shown everywhere become candidates one by one, as long as they may be better than the best of the others.
+    Those shown everywhere become candidates one by one, as long as they may be better than the best of the others; whom
+    this person may not be shown is passed over.
     Schedules of unknown state are listed: look them up and begin again.
     """
     candidate, heap, chosen = i4(scratch, Scratch.candidate), i4(scratch, Scratch.heap), chosen_of(scratch)
     entries, layout, outcome = entries_of(columns), i4(terms, Terms.layout), f8(scratch, Scratch.outcome)
     coming, last = int(outcome[Outcome.standing_begin]), int(outcome[Outcome.standing_end])
+    personal = outcome[Outcome.personal] != 0
     for index in range(kept):
         heap[index] = index
     for place in range(kept // 2 - 1, -1, -1):
@@ -63,6 +70,11 @@ def arrange(
     count, size = 0, kept
     while count < layout[Layout.most]:
         while coming < last and (size == 0 or _may_lead(columns, standing, scratch, coming, heap[0], seeded)):
+            if personal and not may_meet(
+                columns, hours, budgets, scratch, terms, i4(standing, Standing.entry)[coming], time
+            ):
+                coming += 1
+                continue
             if kept == len(candidate):
                 outcome[Outcome.found] = kept
                 return NO_ROOM
@@ -84,6 +96,7 @@ def arrange(
     unknowns = 0
     for place in range(count):
         unknowns = _tell(columns, hours, scratch, place, time, unknowns)
+        _tell_audience(columns, scratch, terms, place)
         if layout[Layout.full]:
             _tell_factors(columns, scratch, strategy_number, place, time)
     outcome[Outcome.unknown] = unknowns
@@ -204,6 +217,36 @@ def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, u
     one.distance_m = ground_distance(straight) if entry.kind == AROUND_POINT and straight < math.inf else -1.0
     one.until, one.flags, one.redeemable = until, u1(scratch, Scratch.flags)[index], redeemable
     return unknowns
+
+
+@njit(error_model="numpy")
+def _tell_audience(columns: Table, scratch: Table, terms: Table, place: int) -> None:
+    """Write whether a chosen offer is for the person's segments, and which of its creative variants is shown."""
+    one = chosen_of(scratch)[place]
+    number = entries_of(columns)[one.entry].offer
+    offer, one.creative = offers_of(columns)[number], NO_NAME
+    if offer.audience != NO_AUDIENCE:
+        audience = audiences_of(columns)[offer.audience]
+        is_for_some = audience.any_first < audience.none_first
+        if not is_for_some and audience.campaign != NO_NAME:
+            whose = campaigns_of(columns)[audience.campaign].audience
+            if whose != NO_AUDIENCE:
+                is_for_some = audiences_of(columns)[whose].any_first < audiences_of(columns)[whose].none_first
+        if is_for_some:
+            one.flags |= IN_AUDIENCE
+    creatives = creatives_of(columns)
+    low, high = 0, len(creatives)
+    while low < high:
+        middle = (low + high) // 2
+        if creatives[middle].offer < number:
+            low = middle + 1
+        else:
+            high = middle
+    while low < len(creatives) and creatives[low].offer == number:
+        if u1(terms, Terms.creative)[creatives[low].terms] and is_in(columns, scratch, creatives[low].audience):
+            one.creative = low
+            return
+        low += 1
 
 
 @njit(error_model="numpy")

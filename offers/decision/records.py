@@ -7,7 +7,7 @@ arrays it reads. Whoever calls a loop keeps the records alive.
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
@@ -17,7 +17,26 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from offers.catalogue.geometry import RINGS
-from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXTRA, OFFER, PIECE, ROW, SHAPE, STRATEGY, VERTEX
+from offers.catalogue.snapshot import (
+    AUDIENCE,
+    CAMPAIGN,
+    CAP,
+    CATEGORY_LIMIT,
+    CELL,
+    CENTRE,
+    COLUMNS,
+    CREATIVE,
+    ENTRY,
+    EXTRA,
+    OFFER,
+    PIECE,
+    POLICY,
+    ROW,
+    SHAPE,
+    STRATEGY,
+    VARIANT,
+    VERTEX,
+)
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
@@ -74,6 +93,48 @@ class Scratch(IntEnum):
     """SPAN: MOST_ROWS per level of the grid."""
     point = 14
     """POINT: the positions that stand for an uncertain location; see location.py."""
+    segment = 15
+    """u1 per segment: OUT, IN or UNASKED."""
+    wanted = 16
+    """i4: segments that must be known, as many as Outcome.wanted says."""
+    asked = 17
+    """i8 per audience: four times the number of the decision that met it last, and what became of it: MET and so on."""
+    counter = 18
+    """COUNTER: what is counted of the person, by key and kind."""
+    times = 19
+    """u4: seconds of the counters."""
+    variant = 20
+    """i4 per experiment: the person's variant, or NO_NAME."""
+    mentioned = 21
+    """u1 per experiment: 1 if what is near names its variants."""
+    period = 22
+    """i8: first and last second (exclusive) of the calendar periods around the instant."""
+    person = 23
+    """i8: see PersonFact."""
+
+
+COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
+"""As in offers.v1.UserState: instants of one kind, from `first` in times on."""
+OUT, IN, UNASKED = 0, 1, 2
+MET, REFUSED, ADMITTED = 0, 1, 2
+"""What became of an audience in a decision."""
+
+
+class PersonFact(IntEnum):
+    """Places of what is known of the person, beside what is counted."""
+
+    number = 0
+    """Of the decision, rising with every one of the scratchpad's."""
+    hash = 1
+    """Of the person's id; 0: nobody in particular."""
+    counters = 2
+    """How many there are."""
+    held_out = 3
+    """Whether fallbacks alone are shown."""
+    stopped = 4
+    """Whether nothing is shown: the placement is at a cap."""
+    blind = 5
+    """Whether the state could not be read: contact policies with caps are taken to be at them."""
 
 
 WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8"), ("seen", "i8")])
@@ -101,6 +162,8 @@ class Terms(IntEnum):
     """u1 per distinct terms."""
     layout = 1
     """i4: see Layout."""
+    creative = 2
+    """u1 per distinct terms of creatives."""
 
 
 class Layout(IntEnum):
@@ -114,6 +177,8 @@ class Layout(IntEnum):
     per_category = 3
     full = 4
     """Whether factors are told."""
+    personal = 5
+    """Whether the person matters whatever is near: caps of the placement, persons held out, experiments."""
 
 
 class Standing(IntEnum):
@@ -129,6 +194,25 @@ class Standing(IntEnum):
     """u1: IN_DAYPART and so on."""
     facts = 4
     """i8: see StandingFact."""
+    audience = 5
+    """i4: their distinct audiences, NO_AUDIENCE among them."""
+    proper = 6
+    """i4 per audience: how many are no fallbacks."""
+    fallback = 7
+    """i4 per audience: how many are."""
+    capped_key = 8
+    """i8: the keys of those with caps of their own, rising."""
+    capped_entry = 9
+    """i4 per key."""
+
+
+class Budgets(IntEnum):
+    """Places of the arrays that tell which budgets have something left."""
+
+    left = 0
+    """u1 per budget."""
+    until = 1
+    """i8: second until which that holds as far as it is a matter of time."""
 
 
 class StandingFact(IntEnum):
@@ -160,6 +244,14 @@ class Outcome(IntEnum):
     standing_end = 6
     laid_from = 7
     """The first of the points that are worked out; all that follow are."""
+    proper = 8
+    """Candidates that are no fallbacks."""
+    personal = 9
+    """Whether the person matters to what is near."""
+    wanted = 10
+    """Segments that must be known."""
+    kept = 11
+    """Candidates that may be shown here and now."""
 
 
 CHOSEN = np.dtype(
@@ -170,17 +262,26 @@ CHOSEN = np.dtype(
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
         ("logs", "f8", (6,)),  # of nearness, timeliness, value, lever, location, reachability
+        ("creative", "i4"),  # number of the creative variant, or NO_NAME
         ("flags", "u1"),
         ("redeemable", "u1"),
     ],
     align=True,
 )
 
+SCRATCH = {
+    "candidate": "i4", "straight": "f8", "site": "i4", "until": "i8", "chance": "f8", "flags": "u1", "log_score": "f8",
+    "heap": "i4", "chain_best": "i4", "chosen": CHOSEN, "outcome": "f8", "window": WINDOW, "unknown": "i4", "span": SPAN,
+    "point": POINT, "segment": "u1", "wanted": "i4", "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4",
+    "mentioned": "u1", "period": "i8", "person": "i8",
+}  # fmt: skip
+"""The types of the arrays of Scratch."""
+
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
 
-UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE = 1, 2, 4, 8, 16
+UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE, IN_AUDIENCE = 1, 2, 4, 8, 16, 32
 """What screening tells of a candidate: shown without a location, and with less score for it; inside, or outside, its
-preferred dayparts; over before one can be there."""
+preferred dayparts; over before one can be there; for the person's segments."""
 
 
 class Record:
@@ -198,37 +299,53 @@ class Record:
         """Bytes."""
 
 
+class Room(NamedTuple):
+    """How many a scratchpad has room for."""
+
+    candidates: int = 0
+    chains: int = 0
+    segments: int = 0
+    audiences: int = 0
+    experiments: int = 0
+    periods: int = 0
+    counters: int = 64
+    times: int = 1024
+
+
 class Scratchpad:
     """Memory for one thread's decisions, over any catalogues."""
 
     def __init__(self) -> None:
-        self.fit(CANDIDATES, 0)
+        self.room = Room()
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.fit(CANDIDATES)
 
-    def fit(self, candidates: int, chains: int) -> None:
-        """Have room for so many candidates and chains."""
-        self.record = Record(
-            Scratch,
-            {
-                "candidate": np.empty(candidates, np.int32),
-                "straight": np.empty(candidates, np.float64),
-                "site": np.empty(candidates, np.int32),
-                "until": np.empty(candidates, np.int64),
-                "chance": np.empty(candidates, np.float64),
-                "flags": np.empty(candidates, np.uint8),
-                "log_score": np.empty(candidates, np.float64),
-                "heap": np.empty(candidates, np.int32),
-                "chain_best": np.full(chains, -1, np.int32),
-                "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
-                "outcome": np.zeros(len(Outcome), np.float64),
-                "window": np.zeros(MOST_LEVELS, WINDOW),
-                "unknown": np.empty(LOOKED_UP, np.int32),
-                "span": np.zeros(MOST_LEVELS * MOST_ROWS, SPAN),
-                "point": np.zeros(POINTS, POINT),
-            },
-        )
+    def fit(
+        self, candidates: int = 0, chains: int = 0, segments: int = 0, audiences: int = 0, experiments: int = 0,
+        periods: int = 0, counters: int = 0, times: int = 0,
+    ) -> None:  # fmt: skip
+        """Have room for as many at least, and for no less than before. What need not grow stays as it is."""
+        asked = (candidates, chains, segments, audiences, experiments, periods, counters, times)
+        self.room = Room(*map(max, asked, self.room))
+        candidates, chains, segments, audiences, experiments, periods, counters, times = self.room
+        sizes = {
+            "candidate": candidates, "straight": candidates, "site": candidates, "until": candidates,
+            "chance": candidates, "flags": candidates, "log_score": candidates, "heap": candidates,
+            "chain_best": chains, "chosen": MAX_OFFERS + 1, "outcome": len(Outcome), "window": MOST_LEVELS,
+            "unknown": LOOKED_UP, "span": MOST_LEVELS * MOST_ROWS, "point": POINTS, "segment": segments,
+            "wanted": segments, "asked": audiences, "counter": counters, "times": times, "variant": experiments,
+            "mentioned": experiments, "period": 2 * periods, "person": len(PersonFact),
+        }  # fmt: skip
+        before = self.arrays
+        kept = {name: array for name, array in before.items() if len(array) == sizes[name]}
+        made = {
+            name: np.full(size, -1 if name == "chain_best" else 0, SCRATCH[name])
+            for name, size in sizes.items()
+            if name not in kept
+        }
+        self.record = Record(Scratch, kept | made)
         self.table = self.record.table
         self.arrays = self.record.arrays
-        self.candidates, self.chains = candidates, chains
 
 
 @intrinsic
@@ -279,6 +396,8 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
 _CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
 _EXTRA, _PIECE, _SHAPE, _VERTEX = EXTRA, PIECE, SHAPE, VERTEX
 _ROW, _CELL, _WINDOW, _SPAN, _POINT = ROW, CELL, WINDOW, SPAN, POINT
+_AUDIENCE, _CAMPAIGN, _CATEGORY_LIMIT, _POLICY, _VARIANT = AUDIENCE, CAMPAIGN, CATEGORY_LIMIT, POLICY, VARIANT
+_CAP, _CREATIVE, _COUNTER = CAP, CREATIVE, COUNTER
 
 
 @njit
@@ -407,3 +526,59 @@ def points_of(table: Table) -> NDArray[np.void]:
     """The points around an uncertain location of a scratch record."""
     place = Scratch.point
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), _POINT)
+
+
+@njit
+def audiences_of(table: Table) -> NDArray[np.void]:
+    """The distinct audiences of a snapshot's columns."""
+    place = Column.audience
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _AUDIENCE)
+
+
+@njit
+def variants_of(table: Table) -> NDArray[np.void]:
+    """The variants that audiences name of a snapshot's columns."""
+    place = Column.audience_variant
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VARIANT)
+
+
+@njit
+def campaigns_of(table: Table) -> NDArray[np.void]:
+    """The campaigns of a snapshot's columns."""
+    place = Column.campaign
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CAMPAIGN)
+
+
+@njit
+def category_limits_of(table: Table) -> NDArray[np.void]:
+    """The limits on categories of a snapshot's columns."""
+    place = Column.category_limit
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CATEGORY_LIMIT)
+
+
+@njit
+def policies_of(table: Table) -> NDArray[np.void]:
+    """The contact policies of a snapshot's columns."""
+    place = Column.policy
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _POLICY)
+
+
+@njit
+def caps_of(table: Table) -> NDArray[np.void]:
+    """The caps of a snapshot's columns."""
+    place = Column.cap
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CAP)
+
+
+@njit
+def creatives_of(table: Table) -> NDArray[np.void]:
+    """The creative variants of a snapshot's columns."""
+    place = Column.creative
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CREATIVE)
+
+
+@njit
+def counters_of(table: Table) -> NDArray[np.void]:
+    """What is counted of the person, in a scratch record."""
+    place = Scratch.counter
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _COUNTER)

@@ -30,8 +30,6 @@ from offers.decision.records import (
     Hours,
     Outcome,
     Scratch,
-    Standing,
-    StandingFact,
     Table,
     centres_of,
     entries_of,
@@ -65,14 +63,14 @@ _DROP, _RANK_DOWN = (
 
 @njit(error_model="numpy")
 def screen(
-    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, found: int,
+    columns: Table, hours: Table, scratch: Table, terms: Table, found: int,
     latitude: float, longitude: float, sigma: float, growth: float, time: int,
 ) -> int:  # fmt: skip
     """Keep the candidates that may be shown: their terms, windows, place, opening hours and reach.
 
     Writes when each ends and until when, and how far, the set stays as it is; of an offer with several entries the
     nearest is kept, of equally near ones the one that ends last, then the likeliest, then one inside its preferred
-    dayparts, then the one its target names first; fallbacks are kept only where nothing else is.
+    dayparts, then the one its target names first.
     Returns how many are kept. Schedules of unknown state are listed: look them up and begin again.
     """
     candidate, sites, flags = i4(scratch, Scratch.candidate), i4(scratch, Scratch.site), u1(scratch, Scratch.flags)
@@ -175,24 +173,8 @@ def screen(
         chain = entries[candidate[index]].chain
         if chain != NO_CHAIN:
             chain_best[chain] = -1
-    proper_elsewhere = i8(standing, Standing.facts)[StandingFact.proper]
-    refresh = min(refresh, float(i8(standing, Standing.facts)[StandingFact.change]))
-    if proper == 0 and proper_elsewhere > 0:
-        kept = 0
-    if 0 < proper < kept:
-        proper = 0
-        for index in range(kept):
-            if entries[candidate[index]].fallback == 0:
-                candidate[proper], straight[proper], until[proper] = candidate[index], straight[index], until[index]
-                chance[proper], flags[proper] = chance[index], flags[index]
-                proper += 1
-        kept = proper
     outcome[Outcome.refresh_after], outcome[Outcome.refresh_distance] = refresh, margin
-    outcome[Outcome.unknown] = unknowns
-    has_proper = proper + proper_elsewhere > 0
-    outcome[Outcome.standing_begin] = 0 if has_proper else proper_elsewhere
-    outcome[Outcome.standing_end] = proper_elsewhere if has_proper else len(i4(standing, Standing.entry))
-    outcome[Outcome.eligible] = kept + outcome[Outcome.standing_end] - outcome[Outcome.standing_begin]
+    outcome[Outcome.unknown], outcome[Outcome.proper] = unknowns, proper
     return kept
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import NO_SCHEDULE
+from offers.catalogue.snapshot import NO_CAPS, NO_SCHEDULE
 from offers.decision.records import (
     CLOSED,
     IN_DAYPART,
@@ -46,6 +46,8 @@ def standing_record(count: int) -> Record:
             "until": np.empty(count, np.int64),
             "flags": np.empty(count, np.uint8),
             "facts": np.zeros(len(StandingFact), np.int64),
+            **{name: np.empty(0, np.int32) for name in ("audience", "proper", "fallback", "capped_entry")},
+            "capped_key": np.empty(0, np.int64),
         },
     )
 
@@ -53,12 +55,27 @@ def standing_record(count: int) -> Record:
 def sorted_record(columns: Record, filled: Record) -> Record:
     """The offers that were found, the best first; fallbacks after all others."""
     kept = slice(int(filled.arrays["facts"][StandingFact.found]))
-    arrays = {name: values[kept] for name, values in filled.arrays.items() if name != "facts"}
+    arrays = {name: filled.arrays[name][kept] for name in ("entry", "bound", "until", "flags")}
     entries = columns.arrays["entry"][arrays["entry"]]
     order = np.lexsort((entries["order"], -arrays["bound"], entries["fallback"]))
-    facts = filled.arrays["facts"]
-    facts[StandingFact.proper] = np.count_nonzero(entries["fallback"] == 0)
-    return Record(Standing, {**{name: values[order] for name, values in arrays.items()}, "facts": facts})
+    facts, is_proper = filled.arrays["facts"], entries["fallback"] == 0
+    facts[StandingFact.proper] = np.count_nonzero(is_proper)
+    offers = columns.arrays["offer"][entries["offer"]]
+    audience, whose = np.unique(offers["audience"], return_inverse=True)
+    capped = np.flatnonzero(offers["caps"] != NO_CAPS)
+    capped = capped[np.argsort(offers["key"][capped])]
+    return Record(
+        Standing,
+        {
+            **{name: values[order] for name, values in arrays.items()},
+            "facts": facts,
+            "audience": audience,
+            "proper": np.bincount(whose[is_proper], minlength=len(audience)).astype(np.int32),
+            "fallback": np.bincount(whose[~is_proper], minlength=len(audience)).astype(np.int32),
+            "capped_key": offers["key"][capped],
+            "capped_entry": arrays["entry"][capped],
+        },
+    )
 
 
 @njit(cache=True, error_model="numpy")
