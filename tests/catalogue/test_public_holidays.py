@@ -157,6 +157,14 @@ def test_across_a_clock_change() -> None:
     assert [(paschal + 21 * 3_600, paschal + 25 * 3_600)] == spans
 
 
+@pytest.mark.parametrize(("times", "end"), [("22:00-26:00", 2), ("sunset-03:00", 3)])
+def test_across_the_turn_of_the_year(times: str, end: int) -> None:
+    """The night after a holiday goes on into the next year, for one who asks after midnight."""
+    part, clock = Part((f"PH {times}",), "Europe/Zurich", "CH-GE", (46.2, 6.1)), zone_clock("Europe/Zurich")
+    midnight = int(datetime(2027, 1, 1, tzinfo=ZoneInfo("Europe/Zurich")).timestamp())  # Restauration is 31 December
+    assert (True, midnight + end * 3_600) == part.at(midnight, clock)
+
+
 def test_by_the_sun() -> None:
     """Hours from dusk on a regional holiday and none on other days."""
     part = Part(("PH sunset-24:00",), "Europe/Berlin", "DE-BE", (52.5, 13.4))
