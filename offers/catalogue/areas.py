@@ -289,9 +289,10 @@ def _joined(polygons: Sequence[tuple[shapely.Polygon, Path]], faults: Faults) ->
             turned = affinity.translate(shape, turn) if turn else shape
             near = tree.query(turned, predicate="intersects")
             near = np.sort(near if turn else near[near > number])
-            for other in near[shapely.relate_pattern(turned, shapes[near], "T********")].tolist():
+            for other in near.tolist():
                 later = max(number, other)
-                if later in faulty:  # one fault tells enough: all may overlap all
+                # One fault tells enough: all may overlap all.
+                if later in faulty or not shapely.relate_pattern(turned, shapes[other], "T********"):
                     continue
                 spot = turned.intersection(shapes[other]).representative_point()
                 reason = f"overlaps {dotted(paths[min(number, other)])} around {_at(spot.x, spot.y)}"
