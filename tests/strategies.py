@@ -54,7 +54,7 @@ ANCHORS = (
 RADII = (1.0, 30.0, 247.5, 250.0, 800.0, 2_500.0, 20_000.0, 150_000.0, 999_999.0, 1_000_000.0)
 """From the smallest to the largest reach, over several levels of the grid."""
 ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Africa/Monrovia", "Asia/Kathmandu", "Pacific/Apia")
-COUNTRIES = ("FR", "US", "JP", "DE-BY", "IN")
+COUNTRIES = ("FR", "US", "JP")
 INSTANTS = (
     0,  # the first
     63_593_070,  # Monrovia gives up its seconds, 1972-01-07T00:44:30Z

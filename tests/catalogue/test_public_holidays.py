@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,9 @@ from offers.catalogue import public_holidays, schedules
 from offers.catalogue.grammar import refusal
 from offers.catalogue.public_holidays import are_known, dated, holidays_of, in_library, regions_of
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND, Part, zone_clock
+from offers.client import OffersClient, context
+from offers.testing import serving
+from offers.v1.offer_service_pb2 import GetOffersRequest
 
 DAY = 86_400
 KNOWN = range(2000, 2077)
@@ -183,6 +187,42 @@ def test_hours_beside_those_with_holidays() -> None:
         spans = part.spans(begin, begin + 5 * DAY, zone_clock("Europe/Berlin"))
         starts = [datetime.fromtimestamp(start, ZoneInfo("Europe/Berlin")) for start, _ in spans]
         assert [(8, 10), (9, opens)] == [(start.day, start.hour) for start in starts]
+
+
+PLACES = ((48.137, 11.575, "Europe/Berlin"), (52.52, 13.405, "Europe/Berlin"), (28.61, 77.21, "Asia/Kolkata"))
+CATALOG = """
+catalog_id: feast
+country_code: DE-BE
+venues:
+- {venue_id: munich, point: {latitude: 48.137, longitude: 11.575}, radius_m: 2000, country_code: DE-BY}
+- {venue_id: berlin, point: {latitude: 52.52, longitude: 13.405}, radius_m: 2000}
+- {venue_id: delhi, point: {latitude: 28.61, longitude: 77.21}, radius_m: 2000, country_code: IN}
+offers:
+- offer_id: one
+  title: One
+  benefit: {percent_off: 5}
+  target: {venue_ids: [munich, berlin, delhi]}
+  availability: {opening_hours: "PH 10:00-26:00"}
+"""
+
+
+def test_an_offer_on_holidays(tmp_path: Path) -> None:
+    """An offer is shown on the holidays of the region of the venue that one is at, else of the catalogue's."""
+    (tmp_path / "feast.yaml").write_text(CATALOG)
+    shown = set()
+    with serving(tmp_path / "feast.yaml") as served, OffersClient(served.target) as client:
+        for lat, lng, zone in PLACES:
+            for day in ("2026-03-08", "2026-06-04", "2026-08-15", "2098-12-25"):
+                for time in ("11:00", "09:59", "01:59"):
+                    request = GetOffersRequest(context=context(lat=lat, lng=lng))
+                    at = datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=ZoneInfo(zone))
+                    request.context.time.FromSeconds(int(at.timestamp()))
+                    if client.get_offers(request).offers:
+                        shown.add((lat, day, time))
+    assert {
+        *((lat, "2098-12-25", "11:00") for lat in (48.137, 52.52, 28.61)),
+        (48.137, "2026-06-04", "11:00"), (52.52, "2026-03-08", "11:00"), (28.61, "2026-08-15", "11:00"),
+    } == shown  # fmt: skip
 
 
 def test_what_is_known() -> None:
