@@ -27,9 +27,16 @@ _CHECKS: dict[str, Callable[[Any, list[Fault]], None]] = {
 }
 """Per list of definitions what checks one by itself."""
 
+Venues = tuple[tuple[str, ...], tuple[bytes, ...]]
+"""The venues of a target: ids, and selectors as `key_of` gives them."""
 Whose = tuple[str, str | bytes]
 """Whose public holidays hours mean: "" and a country ("": the catalogue's), or the places whose country it is: "venues"
 or "zones" and an id, "venue_selectors" and a selector as `key_of` gives it."""
+
+
+def venues_of(target: Target) -> Venues:
+    """The venues of a target."""
+    return tuple(target.venue_ids), tuple(map(key_of, target.venue_selectors))
 
 
 def problems_of(fragment: Fragment, path: Path, faults: Iterable[Fault]) -> Iterator[Problem]:
@@ -75,9 +82,9 @@ class Survey:
     """Opening hours with whose holidays they mean, and whether they are those of a place."""
     parts_of_day: set[tuple[str, Whose, bool]] = field(default_factory=set)
     """The same of dayparts, by their ids."""
-    opening: set[tuple[str, ...]] = field(default_factory=set)
+    opening: set[Venues] = field(default_factory=set)
     """The venues of offers that are shown only when these are open."""
-    reached: set[tuple[str, ...]] = field(default_factory=set)
+    reached: set[Venues] = field(default_factory=set)
     """The venues of offers for which it matters whether one can be there in time."""
 
     def add(self, fragment: Fragment) -> None:
@@ -190,10 +197,10 @@ class Survey:
                 self._add_hours(offer, expression)
             if daypart_ids := availability.daypart_ids[:]:
                 self._add_dayparts(offer, daypart_ids)
-            if availability.only_when_open and not target.venue_selectors:
-                self.opening.add(tuple(target.venue_ids))
-            if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE and not target.venue_selectors:
-                self.reached.add(tuple(target.venue_ids))
+            if availability.only_when_open:
+                self.opening.add(venues_of(target))
+            if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE:
+                self.reached.add(venues_of(target))
         if offer.HasField("redemption") and (expression := offer.redemption.opening_hours):
             self._add_hours(offer, expression)
         if daypart_ids := offer.preferred_daypart_ids[:]:

@@ -14,7 +14,7 @@ from offers.catalogue.faults import Fault, Faults
 MAX_DURATION_S = 86_400
 is_catalog_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
-_COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
+_COUNTRY = re.compile(r"[A-Z]{2}(?:-[A-Z0-9]{1,3})?").fullmatch
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
 
@@ -78,9 +78,9 @@ def check_time_zone(name: str, path: Path, faults: Faults) -> None:
 
 
 def check_country(code: str, path: Path, faults: Faults) -> None:
-    """Check the code of a country, where there is one."""
+    """Check the code of a country or region, where there is one."""
     if code and not _COUNTRY(code):
-        fix = "write two capital letters of ISO 3166-1, such as FR"
+        fix = "write two capital letters of ISO 3166-1, such as FR, or a region's code of ISO 3166-2, such as DE-BY"
         faults.append(Fault(path, f"'{cut(code)}' is not a country code", fix))
 
 

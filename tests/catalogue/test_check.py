@@ -183,14 +183,16 @@ def test_holidays_of_a_venue_that_comes_later(tmp_path: Path) -> None:
     offer.availability.opening_hours = "Mo-Fr 09:00-17:00; PH off"
     cafe = venues.venues.add(venue_id="cafe", radius_m=5, country_code="ZZ")
     cafe.point.SetInParent()
-    for parts in ((offers, venues), (venues, offers)):
+    for parts, unknown in (((offers, venues), "ZZ"), ((venues, offers), "DE-XX")):
+        cafe.country_code = unknown
         write_fragments(tmp_path / "a.binpb", parts)
         (problem,) = problems_of(tmp_path / "a.binpb")
         assert problem.field.endswith(": offers[0].availability.opening_hours")
-        assert "'ZZ'" in problem.reason
-    cafe.country_code = "NO"
-    write_fragments(tmp_path / "a.binpb", (offers, venues))
-    assert "NO" == check(tmp_path / "a.binpb").venues["cafe"].country_code
+        assert f"'{unknown}'" in problem.reason
+    for known in ("NO", "DE-BY", "IN", "IN-MH"):
+        cafe.country_code = known
+        write_fragments(tmp_path / "a.binpb", (offers, venues))
+        assert known == check(tmp_path / "a.binpb").venues["cafe"].country_code
 
 
 def test_a_selector_where_no_venue_has_labels(tmp_path: Path) -> None:
