@@ -3,7 +3,7 @@
     resolve    names to numbers: placement and strategy, terms, the state of every schedule
     retrieve   which entries are within reach of the location
     screen     which of them may be shown: terms, windows, place, opening hours, reach, fallbacks last
-    score      how good each is
+    score      how good they are: those that may be among the best
     arrange    the best that the placement's layout allows, in order, with all an answer says of them
 
 `Engine.decide` resolves, the compiled `decide` below does the rest, and each stage has its file.
@@ -22,9 +22,21 @@ from numpy.typing import NDArray
 
 from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import Snapshot
-from offers.decision.arrange import NO_ROOM, arrange
+from offers.decision.arrange import arrange
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
-from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, StandingFact, Table, Terms, f8, i4
+from offers.decision.records import (
+    NO_ROOM,
+    Column,
+    Outcome,
+    Record,
+    Scratch,
+    Scratchpad,
+    StandingFact,
+    Table,
+    Terms,
+    f8,
+    reached_of,
+)
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
 from offers.decision.screen import screen
@@ -82,13 +94,15 @@ def decide(  # noqa: PLR0913, PLR0917 - what a decision depends on
     widening = sigma * f8(columns, Column.widest_fringe)[0]
     found = retrieve(columns, scratch, terms, latitude, longitude, widening, time)
     outcome[Outcome.found] = found
-    if found > len(i4(scratch, Scratch.candidate)):
+    if found > len(reached_of(scratch)):
         return NO_ROOM
     kept = screen(columns, hours, standing, scratch, terms, found, latitude, longitude, sigma, growth, time)
+    if kept == NO_ROOM:
+        return NO_ROOM
     if outcome[Outcome.unknown]:
         return LOOK_UP
-    score(columns, scratch, strategy, kept, time)
-    count = arrange(columns, hours, standing, scratch, terms, strategy, seed, seeded, kept, time)
+    listed = score(columns, scratch, strategy, seed, seeded, kept, time)
+    count = arrange(columns, hours, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
     return LOOK_UP if outcome[Outcome.unknown] else count
 
 

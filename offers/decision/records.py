@@ -5,7 +5,7 @@ record keeps a table of its arrays' addresses and hands over where that table st
 arrays it reads. Whoever calls a loop keeps the records alive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -17,11 +17,27 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from offers.catalogue.geometry import RINGS
-from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXTRA, OFFER, PIECE, ROW, SHAPE, STRATEGY, VERTEX
+from offers.catalogue.snapshot import (
+    CELL,
+    CENTRE,
+    COLUMNS,
+    ENTRY,
+    EXTRA,
+    GATE,
+    OFFER,
+    PIECE,
+    ROW,
+    SHAPE,
+    STRATEGY,
+    VERTEX,
+    WORTH,
+)
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
 """Candidates a thread has room for at first; grown to need. Most decisions have some hundreds."""
+SITES_AT_A_TIME = 256
+"""Sites looked at before those within reach are followed up."""
 LOOKED_UP = 4096
 """Schedules looked up at a time."""
 
@@ -45,42 +61,48 @@ class Scratch(IntEnum):
     """Places of the arrays one thread works in."""
 
     candidate = 0
-    """i4: entries within reach; screening keeps those that may be shown."""
-    straight = 1
-    """f8: straight-line metres, squared, from the location to each candidate; infinite: it has no distance."""
-    site = 2
-    """i4: the site of each candidate, or region.NOWHERE."""
-    until = 3
-    """i8: second at which each candidate ends."""
-    chance = 4
-    """f8: how likely one is inside the place of each candidate."""
-    flags = 5
-    """u1: what is to be told of each candidate: UNPLACED and so on."""
-    log_score = 6
-    """f8 per candidate."""
-    heap = 7
+    """CANDIDATE: entries that may be shown."""
+    reached = 1
+    """REACHED: where there are entries within reach."""
+    heap = 2
     """i4: numbers of candidates, the best first."""
-    chain_best = 8
-    """i4 per chain: the nearest candidate of the offer in this decision, or -1."""
-    chosen = 9
+    chain_best = 3
+    """u4 per chain: the nearest candidate of the offer in this decision, if that one is of the chain."""
+    chosen = 4
     """CHOSEN: the offers of the decision, best first."""
-    outcome = 10
+    outcome = 5
     """f8: see Outcome."""
-    window = 11
+    window = 6
     """WINDOW per level of the grid."""
-    unknown = 12
+    unknown = 7
     """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
-    span = 13
+    span = 8
     """SPAN: MOST_ROWS per level of the grid."""
-    point = 14
+    point = 9
     """POINT: the positions that stand for an uncertain location; see location.py."""
+    near = 10
+    """i4: sites that may be within reach, of those looked at at a time."""
 
 
+CANDIDATE = np.dtype(
+    [
+        ("squared", "f8"),  # straight-line metres, squared, from the location; infinite: it has no distance
+        ("chance", "f8"),  # how likely one is inside its place
+        ("log_score", "f8"),
+        ("until", "u4"),  # second at which it ends; NEVER: it does not
+        ("entry", "u4"),
+        ("flags", "u4"),  # what is to be told of it: UNPLACED and so on
+    ],
+    align=True,
+)
 WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8"), ("seen", "i8")])
 """The first and last row of a level around the location, how far to either side, in radians of longitude, how many
 spans of sites are there, or NOT_FOUND, and how many sites."""
 SPAN = np.dtype([("first", "i8"), ("last", "i8")])
 """Sites that stand side by side; the last exclusive."""
+REACHED = np.dtype([("squared", "f8"), ("site", "i4"), ("first", "u4"), ("last", "u4")], align=True)
+"""Straight-line metres, squared, from the location to a site, or infinity; the site, or region.NOWHERE; and its
+entries, the last exclusive."""
 POINT = np.dtype([("latitude", "f8"), ("longitude", "f8")])
 """Degrees."""
 POINTS = RINGS * RINGS
@@ -152,7 +174,7 @@ class Outcome(IntEnum):
     unknown = 2
     """Schedules that must be looked up."""
     found = 3
-    """Candidates within reach."""
+    """Places within reach, or more candidates than there was room for."""
     eligible = 4
     """Distinct offers that qualify."""
     standing_begin = 5
@@ -177,6 +199,9 @@ CHOSEN = np.dtype(
 )
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
+
+NO_ROOM = -2
+"""In place of a count: more candidates than the scratch has room for."""
 
 UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE = 1, 2, 4, 8, 16
 """What screening tells of a candidate: shown without a location, and with less score for it; inside, or outside, its
@@ -209,21 +234,17 @@ class Scratchpad:
         self.record = Record(
             Scratch,
             {
-                "candidate": np.empty(candidates, np.int32),
-                "straight": np.empty(candidates, np.float64),
-                "site": np.empty(candidates, np.int32),
-                "until": np.empty(candidates, np.int64),
-                "chance": np.empty(candidates, np.float64),
-                "flags": np.empty(candidates, np.uint8),
-                "log_score": np.empty(candidates, np.float64),
+                "candidate": np.zeros(candidates, CANDIDATE),
+                "reached": np.empty(candidates, REACHED),
                 "heap": np.empty(candidates, np.int32),
-                "chain_best": np.full(chains, -1, np.int32),
+                "chain_best": np.zeros(chains, np.uint32),
                 "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
                 "outcome": np.zeros(len(Outcome), np.float64),
                 "window": np.zeros(MOST_LEVELS, WINDOW),
                 "unknown": np.empty(LOOKED_UP, np.int32),
                 "span": np.zeros(MOST_LEVELS * MOST_ROWS, SPAN),
                 "point": np.zeros(POINTS, POINT),
+                "near": np.empty(SITES_AT_A_TIME, np.int32),
             },
         )
         self.table = self.record.table
@@ -276,11 +297,6 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
     _prefetch(_at(table, 2 * place) + byte)
 
 
-_CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _PIECE, _SHAPE, _VERTEX = EXTRA, PIECE, SHAPE, VERTEX
-_ROW, _CELL, _WINDOW, _SPAN, _POINT = ROW, CELL, WINDOW, SPAN, POINT
-
-
 @njit
 def u1(table: Table, place: int) -> NDArray[np.uint8]:
     """An array of bytes of a record."""
@@ -311,99 +327,31 @@ def f8(table: Table, place: int) -> NDArray[np.float64]:
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.float64)
 
 
-@njit
-def chosen_of(table: Table) -> NDArray[np.void]:
-    """The chosen offers of a scratch record."""
-    place = Scratch.chosen
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CHOSEN)
+def _array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
+    """Gives the loop that reads an array of records."""
+
+    @njit
+    def read(table: Table) -> NDArray[np.void]:
+        return carray(address_of(table, place), (_at(table, 2 * place + 1),), kind)
+
+    return read
 
 
-@njit
-def strategies_of(table: Table) -> NDArray[np.void]:
-    """The ranking strategies of a snapshot's columns."""
-    place = Column.strategies
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _STRATEGY)
-
-
-@njit
-def centres_of(table: Table) -> NDArray[np.void]:
-    """The sites' centres of a snapshot's columns."""
-    place = Column.centre
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CENTRE)
-
-
-@njit
-def entries_of(table: Table) -> NDArray[np.void]:
-    """The entries of a snapshot's columns."""
-    place = Column.entry
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ENTRY)
-
-
-@njit
-def offers_of(table: Table) -> NDArray[np.void]:
-    """The offers of a snapshot's columns."""
-    place = Column.offer
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _OFFER)
-
-
-@njit
-def extras_of(table: Table) -> NDArray[np.void]:
-    """The distinct extras of a snapshot's columns."""
-    place = Column.extra
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _EXTRA)
-
-
-@njit
-def pieces_of(table: Table) -> NDArray[np.void]:
-    """What is cut out or joined, of a snapshot's columns."""
-    place = Column.piece
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _PIECE)
-
-
-@njit
-def shapes_of(table: Table) -> NDArray[np.void]:
-    """The shapes of a snapshot's columns."""
-    place = Column.shape
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SHAPE)
-
-
-@njit
-def vertices_of(table: Table) -> NDArray[np.void]:
-    """The vertices of a snapshot's shapes."""
-    place = Column.shape_vertex
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VERTEX)
-
-
-@njit
-def rows_of(table: Table) -> NDArray[np.void]:
-    """The grid's rows of a snapshot's columns."""
-    place = Column.row
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ROW)
-
-
-@njit
-def cells_of(table: Table) -> NDArray[np.void]:
-    """The grid's cells of a snapshot's columns."""
-    place = Column.cell
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CELL)
-
-
-@njit
-def windows_of(table: Table) -> NDArray[np.void]:
-    """The windows of a scratch record."""
-    place = Scratch.window
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _WINDOW)
-
-
-@njit
-def spans_of(table: Table) -> NDArray[np.void]:
-    """The spans of sites of a scratch record."""
-    place = Scratch.span
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SPAN)
-
-
-@njit
-def points_of(table: Table) -> NDArray[np.void]:
-    """The points around an uncertain location of a scratch record."""
-    place = Scratch.point
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _POINT)
+strategies_of = _array_of(Column.strategies, STRATEGY)
+rows_of = _array_of(Column.row, ROW)
+cells_of = _array_of(Column.cell, CELL)
+centres_of = _array_of(Column.centre, CENTRE)
+gates_of = _array_of(Column.gate, GATE)
+worths_of = _array_of(Column.worth, WORTH)
+entries_of = _array_of(Column.entry, ENTRY)
+extras_of = _array_of(Column.extra, EXTRA)
+pieces_of = _array_of(Column.piece, PIECE)
+shapes_of = _array_of(Column.shape, SHAPE)
+vertices_of = _array_of(Column.shape_vertex, VERTEX)
+offers_of = _array_of(Column.offer, OFFER)
+windows_of = _array_of(Scratch.window, WINDOW)
+spans_of = _array_of(Scratch.span, SPAN)
+candidates_of = _array_of(Scratch.candidate, CANDIDATE)
+reached_of = _array_of(Scratch.reached, REACHED)
+points_of = _array_of(Scratch.point, POINT)
+chosen_of = _array_of(Scratch.chosen, CHOSEN)

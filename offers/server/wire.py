@@ -23,6 +23,7 @@ from offers.decision.records import (
     Table,
     chosen_of,
     entries_of,
+    gates_of,
     i4,
     offers_of,
     strategies_of,
@@ -223,7 +224,7 @@ def write_response(
     out = u1(output, Output.bytes)
     offers, wire = offers_of(columns), u1(columns, Column.wire)
     venue_first, venue_ids = i4(columns, Column.venue_id_first), u1(columns, Column.venue_id)
-    entries, chosen = entries_of(columns), chosen_of(scratch)
+    gates, entries, chosen = gates_of(columns), entries_of(columns), chosen_of(scratch)
     strategy = strategies_of(columns)[strategy_number]
     need = PER_RESPONSE
     for place in range(count):
@@ -243,7 +244,7 @@ def write_response(
         offer, venue = offers[entry.offer], entry.venue
         first, last = offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
-        has_hours, ends_soon = entry.schedule != NO_SCHEDULE, one.until - time <= SOON_S
+        has_hours, ends_soon = gates[one.entry].schedule != NO_SCHEDULE, one.until - time <= SOON_S
         is_fallback, in_daypart, too_far = (
             entry.fallback != 0,
             one.flags & IN_DAYPART != 0,
