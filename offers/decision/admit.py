@@ -30,6 +30,7 @@ from offers.decision.records import (
     Terms,
     audiences_of,
     campaigns_of,
+    candidates_of,
     caps_of,
     category_limits_of,
     counters_of,
@@ -62,7 +63,7 @@ def survey(columns: Table, hours: Table, standing: Table, scratch: Table, terms:
     u1(scratch, Scratch.mentioned)[:] = 0
     i8(scratch, Scratch.person)[PersonFact.number] += 1
     for index in range(kept):
-        offer = offers[entries[i4(scratch, Scratch.candidate)[index]].offer]
+        offer = offers[entries[candidates_of(scratch)[index].entry].offer]
         matters |= offer.caps != NO_CAPS
         if offer.audience != NO_AUDIENCE:
             matters = True
@@ -148,11 +149,11 @@ def _keep_admitted(
     columns: Table, hours: Table, budgets: Table, scratch: Table, terms: Table, kept: int, time: int
 ) -> tuple[int, int]:
     """Keep the candidates that the person may be shown; how many, and how many of them are no fallbacks."""
-    candidate, entries, count, proper = i4(scratch, Scratch.candidate), entries_of(columns), 0, 0
+    candidates, entries, count, proper = candidates_of(scratch), entries_of(columns), 0, 0
     for index in range(kept):
-        if may_meet(columns, hours, budgets, scratch, terms, candidate[index], time):
-            _move(scratch, index, count)
-            proper += entries[candidate[count]].fallback == 0
+        if may_meet(columns, hours, budgets, scratch, terms, candidates[index].entry, time):
+            candidates[count] = candidates[index]
+            proper += entries[candidates[count].entry].fallback == 0
             count += 1
     return count, proper
 
@@ -160,25 +161,12 @@ def _keep_admitted(
 @njit(error_model="numpy")
 def _keep_proper(columns: Table, scratch: Table, kept: int) -> int:
     """Keep the candidates that are no fallbacks; how many."""
-    candidate, entries, count = i4(scratch, Scratch.candidate), entries_of(columns), 0
+    candidates, entries, count = candidates_of(scratch), entries_of(columns), 0
     for index in range(kept):
-        if entries[candidate[index]].fallback == 0:
-            _move(scratch, index, count)
+        if entries[candidates[index].entry].fallback == 0:
+            candidates[count] = candidates[index]
             count += 1
     return count
-
-
-@njit(error_model="numpy")
-def _move(scratch: Table, index: int, place: int) -> None:
-    """Let a candidate stand at an earlier place."""
-    candidate, straight, until = (
-        i4(scratch, Scratch.candidate),
-        f8(scratch, Scratch.straight),
-        i8(scratch, Scratch.until),
-    )
-    chance, flags = f8(scratch, Scratch.chance), u1(scratch, Scratch.flags)
-    candidate[place], straight[place], until[place] = candidate[index], straight[index], until[index]
-    chance[place], flags[place] = chance[index], flags[index]
 
 
 @njit(error_model="numpy")

@@ -3,8 +3,8 @@
 from numba import njit
 
 from offers.decision.admit import admit, survey
-from offers.decision.arrange import NO_ROOM, arrange
-from offers.decision.records import Column, Outcome, Scratch, Table, f8, i4
+from offers.decision.arrange import arrange
+from offers.decision.records import NO_ROOM, Column, Outcome, Scratch, Table, f8, reached_of
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
 from offers.decision.screen import screen
@@ -26,9 +26,11 @@ def find(
     widening = sigma * f8(columns, Column.widest_fringe)[0]
     found = retrieve(columns, scratch, terms, latitude, longitude, widening, time)
     outcome[Outcome.found] = found
-    if found > len(i4(scratch, Scratch.candidate)):
+    if found > len(reached_of(scratch)):
         return NO_ROOM
     kept = screen(columns, hours, scratch, terms, found, latitude, longitude, sigma, growth, time)
+    if kept == NO_ROOM:
+        return NO_ROOM
     outcome[Outcome.kept] = kept
     if outcome[Outcome.unknown] == 0:
         outcome[Outcome.personal] = survey(columns, hours, standing, scratch, terms, kept)
@@ -43,6 +45,6 @@ def choose(
     """Write the offers of a decision into the scratch, of what was found; returns how many, or LOOK_UP or NO_ROOM."""
     outcome = f8(scratch, Scratch.outcome)
     kept = admit(columns, hours, budgets, standing, scratch, terms, int(outcome[Outcome.kept]), time)
-    score(columns, scratch, strategy, kept, time)
-    count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, kept, time)
+    listed = score(columns, scratch, strategy, seed, seeded, kept, time)
+    count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
     return LOOK_UP if outcome[Outcome.unknown] else count

@@ -4,7 +4,7 @@
     retrieve   which entries are within reach of the location
     screen     which of them may be shown here and now: terms, windows, place, opening hours, reach
     admit      which of those may be shown to this person: segments, variants, caps, policies, budgets; fallbacks last
-    score      how good each is
+    score      how good they are: those that may be among the best
     arrange    the best that the placement's layout allows, in order, with all an answer says of them
 
 `Engine.decide` resolves, the compiled `find` (retrieve and screen) and `choose` (the rest) decide, and each stage has
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import NO_CAPS, NO_NAME, Snapshot
 from offers.decision.admit import is_at_cap, share_of
-from offers.decision.arrange import NO_ROOM
 from offers.decision.budgets import BudgetBook
 from offers.decision.calendar import Calendar
 from offers.decision.decide import LOOK_UP, choose, find
@@ -33,6 +32,7 @@ from offers.decision.facts import Facts
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
 from offers.decision.person import NOBODY, Person, hash_of, seat
 from offers.decision.records import (
+    NO_ROOM,
     Column,
     Outcome,
     PersonFact,

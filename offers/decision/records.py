@@ -5,7 +5,7 @@ record keeps a table of its arrays' addresses and hands over where that table st
 arrays it reads. Whoever calls a loop keeps the records alive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from offers.catalogue.snapshot import (
     CREATIVE,
     ENTRY,
     EXTRA,
+    GATE,
     OFFER,
     PIECE,
     POLICY,
@@ -36,11 +37,14 @@ from offers.catalogue.snapshot import (
     STRATEGY,
     VARIANT,
     VERTEX,
+    WORTH,
 )
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
 """Candidates a thread has room for at first; grown to need. Most decisions have some hundreds."""
+SITES_AT_A_TIME = 256
+"""Sites looked at before those within reach are followed up."""
 LOOKED_UP = 4096
 """Schedules looked up at a time."""
 
@@ -64,52 +68,44 @@ class Scratch(IntEnum):
     """Places of the arrays one thread works in."""
 
     candidate = 0
-    """i4: entries within reach; screening keeps those that may be shown."""
-    straight = 1
-    """f8: straight-line metres, squared, from the location to each candidate; infinite: it has no distance."""
-    site = 2
-    """i4: the site of each candidate, or region.NOWHERE."""
-    until = 3
-    """i8: second at which each candidate ends."""
-    chance = 4
-    """f8: how likely one is inside the place of each candidate."""
-    flags = 5
-    """u1: what is to be told of each candidate: UNPLACED and so on."""
-    log_score = 6
-    """f8 per candidate."""
-    heap = 7
+    """CANDIDATE: entries that may be shown."""
+    reached = 1
+    """REACHED: where there are entries within reach."""
+    heap = 2
     """i4: numbers of candidates, the best first."""
-    chain_best = 8
-    """i4 per chain: the nearest candidate of the offer in this decision, or -1."""
-    chosen = 9
+    chain_best = 3
+    """u4 per chain: the nearest candidate of the offer in this decision, if that one is of the chain."""
+    chosen = 4
     """CHOSEN: the offers of the decision, best first."""
-    outcome = 10
+    outcome = 5
     """f8: see Outcome."""
-    window = 11
+    window = 6
     """WINDOW per level of the grid."""
-    unknown = 12
+    unknown = 7
     """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
-    span = 13
+    span = 8
     """SPAN: MOST_ROWS per level of the grid."""
-    point = 14
+    point = 9
     """POINT: the positions that stand for an uncertain location; see location.py."""
-    segment = 15
+    near = 10
+    """i4: sites that may be within reach, of those looked at at a time."""
+    segment = 11
     """u1 per segment: OUT, IN or UNASKED."""
-    wanted = 16
+    wanted = 12
     """i4: segments that must be known, as many as Outcome.wanted says."""
-    asked = 17
+    asked = 13
     """i8 per audience: four times the number of the decision that met it last, and what became of it: MET and so on."""
-    counter = 18
+    counter = 14
     """COUNTER: what is counted of the person, by key and kind."""
-    times = 19
+    times = 15
     """u4: seconds of the counters."""
-    variant = 20
+    variant = 16
     """i4 per experiment: the person's variant, or NO_NAME."""
-    mentioned = 21
+    mentioned = 17
     """u1 per experiment: 1 if what is near names its variants."""
-    period = 22
+    period = 18
     """i8: first and last second (exclusive) of the calendar periods around the instant."""
-    person = 23
+    person = 19
     """i8: see PersonFact."""
 
 
@@ -137,11 +133,25 @@ class PersonFact(IntEnum):
     """Whether the state could not be read: contact policies with caps are taken to be at them."""
 
 
+CANDIDATE = np.dtype(
+    [
+        ("squared", "f8"),  # straight-line metres, squared, from the location; infinite: it has no distance
+        ("chance", "f8"),  # how likely one is inside its place
+        ("log_score", "f8"),
+        ("until", "u4"),  # second at which it ends; NEVER: it does not
+        ("entry", "u4"),
+        ("flags", "u4"),  # what is to be told of it: UNPLACED and so on
+    ],
+    align=True,
+)
 WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8"), ("seen", "i8")])
 """The first and last row of a level around the location, how far to either side, in radians of longitude, how many
 spans of sites are there, or NOT_FOUND, and how many sites."""
 SPAN = np.dtype([("first", "i8"), ("last", "i8")])
 """Sites that stand side by side; the last exclusive."""
+REACHED = np.dtype([("squared", "f8"), ("site", "i4"), ("first", "u4"), ("last", "u4")], align=True)
+"""Straight-line metres, squared, from the location to a site, or infinity; the site, or region.NOWHERE; and its
+entries, the last exclusive."""
 POINT = np.dtype([("latitude", "f8"), ("longitude", "f8")])
 """Degrees."""
 POINTS = RINGS * RINGS
@@ -236,7 +246,7 @@ class Outcome(IntEnum):
     unknown = 2
     """Schedules that must be looked up."""
     found = 3
-    """Candidates within reach."""
+    """Places within reach, or more candidates than there was room for."""
     eligible = 4
     """Distinct offers that qualify."""
     standing_begin = 5
@@ -270,14 +280,17 @@ CHOSEN = np.dtype(
 )
 
 SCRATCH = {
-    "candidate": "i4", "straight": "f8", "site": "i4", "until": "i8", "chance": "f8", "flags": "u1", "log_score": "f8",
-    "heap": "i4", "chain_best": "i4", "chosen": CHOSEN, "outcome": "f8", "window": WINDOW, "unknown": "i4", "span": SPAN,
-    "point": POINT, "segment": "u1", "wanted": "i4", "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4",
-    "mentioned": "u1", "period": "i8", "person": "i8",
+    "candidate": CANDIDATE, "reached": REACHED, "heap": "i4", "chain_best": "u4", "chosen": CHOSEN, "outcome": "f8",
+    "window": WINDOW, "unknown": "i4", "span": SPAN, "point": POINT, "near": "i4", "segment": "u1", "wanted": "i4",
+    "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4", "mentioned": "u1", "period": "i8",
+    "person": "i8",
 }  # fmt: skip
 """The types of the arrays of Scratch."""
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
+
+NO_ROOM = -2
+"""In place of a count: more candidates than the scratch has room for."""
 
 UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE, IN_AUDIENCE = 1, 2, 4, 8, 16, 32
 """What screening tells of a candidate: shown without a location, and with less score for it; inside, or outside, its
@@ -329,8 +342,7 @@ class Scratchpad:
         self.room = Room(*map(max, asked, self.room))
         candidates, chains, segments, audiences, experiments, periods, counters, times = self.room
         sizes = {
-            "candidate": candidates, "straight": candidates, "site": candidates, "until": candidates,
-            "chance": candidates, "flags": candidates, "log_score": candidates, "heap": candidates,
+            "candidate": candidates, "reached": candidates, "heap": candidates, "near": SITES_AT_A_TIME,
             "chain_best": chains, "chosen": MAX_OFFERS + 1, "outcome": len(Outcome), "window": MOST_LEVELS,
             "unknown": LOOKED_UP, "span": MOST_LEVELS * MOST_ROWS, "point": POINTS, "segment": segments,
             "wanted": segments, "asked": audiences, "counter": counters, "times": times, "variant": experiments,
@@ -338,11 +350,7 @@ class Scratchpad:
         }  # fmt: skip
         before = self.arrays
         kept = {name: array for name, array in before.items() if len(array) == sizes[name]}
-        made = {
-            name: np.full(size, -1 if name == "chain_best" else 0, SCRATCH[name])
-            for name, size in sizes.items()
-            if name not in kept
-        }
+        made = {name: np.zeros(size, SCRATCH[name]) for name, size in sizes.items() if name not in kept}
         self.record = Record(Scratch, kept | made)
         self.table = self.record.table
         self.arrays = self.record.arrays
@@ -393,13 +401,6 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
     _prefetch(_at(table, 2 * place) + byte)
 
 
-_CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _PIECE, _SHAPE, _VERTEX = EXTRA, PIECE, SHAPE, VERTEX
-_ROW, _CELL, _WINDOW, _SPAN, _POINT = ROW, CELL, WINDOW, SPAN, POINT
-_AUDIENCE, _CAMPAIGN, _CATEGORY_LIMIT, _POLICY, _VARIANT = AUDIENCE, CAMPAIGN, CATEGORY_LIMIT, POLICY, VARIANT
-_CAP, _CREATIVE, _COUNTER = CAP, CREATIVE, COUNTER
-
-
 @njit
 def u1(table: Table, place: int) -> NDArray[np.uint8]:
     """An array of bytes of a record."""
@@ -430,155 +431,39 @@ def f8(table: Table, place: int) -> NDArray[np.float64]:
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.float64)
 
 
-@njit
-def chosen_of(table: Table) -> NDArray[np.void]:
-    """The chosen offers of a scratch record."""
-    place = Scratch.chosen
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CHOSEN)
+def _array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
+    """Gives the loop that reads an array of records."""
+
+    @njit
+    def read(table: Table) -> NDArray[np.void]:
+        return carray(address_of(table, place), (_at(table, 2 * place + 1),), kind)
+
+    return read
 
 
-@njit
-def strategies_of(table: Table) -> NDArray[np.void]:
-    """The ranking strategies of a snapshot's columns."""
-    place = Column.strategies
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _STRATEGY)
-
-
-@njit
-def centres_of(table: Table) -> NDArray[np.void]:
-    """The sites' centres of a snapshot's columns."""
-    place = Column.centre
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CENTRE)
-
-
-@njit
-def entries_of(table: Table) -> NDArray[np.void]:
-    """The entries of a snapshot's columns."""
-    place = Column.entry
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ENTRY)
-
-
-@njit
-def offers_of(table: Table) -> NDArray[np.void]:
-    """The offers of a snapshot's columns."""
-    place = Column.offer
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _OFFER)
-
-
-@njit
-def extras_of(table: Table) -> NDArray[np.void]:
-    """The distinct extras of a snapshot's columns."""
-    place = Column.extra
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _EXTRA)
-
-
-@njit
-def pieces_of(table: Table) -> NDArray[np.void]:
-    """What is cut out or joined, of a snapshot's columns."""
-    place = Column.piece
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _PIECE)
-
-
-@njit
-def shapes_of(table: Table) -> NDArray[np.void]:
-    """The shapes of a snapshot's columns."""
-    place = Column.shape
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SHAPE)
-
-
-@njit
-def vertices_of(table: Table) -> NDArray[np.void]:
-    """The vertices of a snapshot's shapes."""
-    place = Column.shape_vertex
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VERTEX)
-
-
-@njit
-def rows_of(table: Table) -> NDArray[np.void]:
-    """The grid's rows of a snapshot's columns."""
-    place = Column.row
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ROW)
-
-
-@njit
-def cells_of(table: Table) -> NDArray[np.void]:
-    """The grid's cells of a snapshot's columns."""
-    place = Column.cell
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CELL)
-
-
-@njit
-def windows_of(table: Table) -> NDArray[np.void]:
-    """The windows of a scratch record."""
-    place = Scratch.window
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _WINDOW)
-
-
-@njit
-def spans_of(table: Table) -> NDArray[np.void]:
-    """The spans of sites of a scratch record."""
-    place = Scratch.span
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SPAN)
-
-
-@njit
-def points_of(table: Table) -> NDArray[np.void]:
-    """The points around an uncertain location of a scratch record."""
-    place = Scratch.point
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _POINT)
-
-
-@njit
-def audiences_of(table: Table) -> NDArray[np.void]:
-    """The distinct audiences of a snapshot's columns."""
-    place = Column.audience
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _AUDIENCE)
-
-
-@njit
-def variants_of(table: Table) -> NDArray[np.void]:
-    """The variants that audiences name of a snapshot's columns."""
-    place = Column.audience_variant
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VARIANT)
-
-
-@njit
-def campaigns_of(table: Table) -> NDArray[np.void]:
-    """The campaigns of a snapshot's columns."""
-    place = Column.campaign
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CAMPAIGN)
-
-
-@njit
-def category_limits_of(table: Table) -> NDArray[np.void]:
-    """The limits on categories of a snapshot's columns."""
-    place = Column.category_limit
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CATEGORY_LIMIT)
-
-
-@njit
-def policies_of(table: Table) -> NDArray[np.void]:
-    """The contact policies of a snapshot's columns."""
-    place = Column.policy
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _POLICY)
-
-
-@njit
-def caps_of(table: Table) -> NDArray[np.void]:
-    """The caps of a snapshot's columns."""
-    place = Column.cap
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CAP)
-
-
-@njit
-def creatives_of(table: Table) -> NDArray[np.void]:
-    """The creative variants of a snapshot's columns."""
-    place = Column.creative
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CREATIVE)
-
-
-@njit
-def counters_of(table: Table) -> NDArray[np.void]:
-    """What is counted of the person, in a scratch record."""
-    place = Scratch.counter
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _COUNTER)
+strategies_of = _array_of(Column.strategies, STRATEGY)
+rows_of = _array_of(Column.row, ROW)
+cells_of = _array_of(Column.cell, CELL)
+centres_of = _array_of(Column.centre, CENTRE)
+gates_of = _array_of(Column.gate, GATE)
+worths_of = _array_of(Column.worth, WORTH)
+entries_of = _array_of(Column.entry, ENTRY)
+extras_of = _array_of(Column.extra, EXTRA)
+pieces_of = _array_of(Column.piece, PIECE)
+shapes_of = _array_of(Column.shape, SHAPE)
+vertices_of = _array_of(Column.shape_vertex, VERTEX)
+offers_of = _array_of(Column.offer, OFFER)
+windows_of = _array_of(Scratch.window, WINDOW)
+spans_of = _array_of(Scratch.span, SPAN)
+candidates_of = _array_of(Scratch.candidate, CANDIDATE)
+reached_of = _array_of(Scratch.reached, REACHED)
+points_of = _array_of(Scratch.point, POINT)
+chosen_of = _array_of(Scratch.chosen, CHOSEN)
+audiences_of = _array_of(Column.audience, AUDIENCE)
+variants_of = _array_of(Column.audience_variant, VARIANT)
+campaigns_of = _array_of(Column.campaign, CAMPAIGN)
+category_limits_of = _array_of(Column.category_limit, CATEGORY_LIMIT)
+policies_of = _array_of(Column.policy, POLICY)
+caps_of = _array_of(Column.cap, CAP)
+creatives_of = _array_of(Column.creative, CREATIVE)
+counters_of = _array_of(Scratch.counter, COUNTER)

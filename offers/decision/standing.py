@@ -25,10 +25,12 @@ from offers.decision.records import (
     entries_of,
     extras_of,
     f8,
+    gates_of,
     i4,
     i8,
     strategies_of,
     u1,
+    worths_of,
 )
 from offers.decision.score import log_timeliness
 from offers.decision.showing import may_ever, showing
@@ -87,22 +89,22 @@ def stand(
 
     Bounds hold until `end`. Returns how many schedules are of unknown state: look up those listed, and call again.
     """
-    entries, extras = entries_of(columns), extras_of(columns)
+    gates, worths, entries, extras = gates_of(columns), worths_of(columns), entries_of(columns), extras_of(columns)
     state, strategy = u1(hours, Hours.state), strategies_of(columns)[strategy_number]
     kept, bounds = i4(standing, Standing.entry), f8(standing, Standing.bound)
     untils, flags, facts = i8(standing, Standing.until), u1(standing, Standing.flags), i8(standing, Standing.facts)
     found = unknowns = 0
     change = np.int64(_NEVER)
     for number in range(i4(columns, Column.standing_first)[0], len(entries)):
-        entry = entries[number]
-        if not may_ever(entry, terms, time):
+        gate, worth = gates[number], worths[number]
+        if not may_ever(gate, terms, time):
             continue
-        daypart = extras[entry.extra].daypart_schedule
-        for schedule in (entry.schedule, daypart):
+        daypart = extras[entries[number].extra].daypart_schedule
+        for schedule in (gate.schedule, daypart):
             if schedule != NO_SCHEDULE and state[schedule] == UNKNOWN and unknowns < len(unknown):
                 unknown[unknowns] = schedule
                 unknowns += 1
-        now, ends = showing(columns, hours, entry, time)
+        now, ends = showing(columns, hours, number, time)
         if now == UNKNOWN:
             continue
         change = min(change, ends)
@@ -116,8 +118,8 @@ def stand(
         bounds[found] = (
             strategy.weights[0] * strategy.log_without_distance
             + strategy.weights[1] * log_timeliness(strategy, ends, told, ends - math.floor(left))
-            + strategy.weights[2] * entry.log_value
-            + strategy.weights[3] * entry.log_lever
+            + strategy.weights[2] * worth.log_value
+            + strategy.weights[3] * worth.log_lever
         )
         kept[found], untils[found], flags[found] = number, ends, told
         found += 1

@@ -25,6 +25,7 @@ from offers.decision.records import (
     chosen_of,
     creatives_of,
     entries_of,
+    gates_of,
     i4,
     offers_of,
     strategies_of,
@@ -237,7 +238,7 @@ def write_response(
     out = u1(output, Output.bytes)
     offers = offers_of(columns)
     venue_first, venue_ids = i4(columns, Column.venue_id_first), u1(columns, Column.venue_id)
-    entries, chosen = entries_of(columns), chosen_of(scratch)
+    gates, entries, chosen = gates_of(columns), entries_of(columns), chosen_of(scratch)
     strategy = strategies_of(columns)[strategy_number]
     need = PER_RESPONSE
     for place in range(count):
@@ -258,7 +259,7 @@ def write_response(
         offer, venue = offers[entry.offer], entry.venue
         column, first, last = _static(columns, one, offer)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
-        has_hours, ends_soon = entry.schedule != NO_SCHEDULE, one.until - time <= SOON_S
+        has_hours, ends_soon = gates[one.entry].schedule != NO_SCHEDULE, one.until - time <= SOON_S
         is_fallback, in_daypart = entry.fallback != 0, one.flags & IN_DAYPART != 0
         too_far, in_audience = one.flags & UNREACHABLE != 0, one.flags & IN_AUDIENCE != 0
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
