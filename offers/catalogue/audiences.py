@@ -329,4 +329,5 @@ def _dismissal(seconds: int) -> _Cap:
 
 
 def _micros(money: Money) -> int:
-    return money.units * 1_000_000 + money.nanos // 1_000
+    """Millionths, rounded up: over 0 stays over 0."""
+    return int(money.units * 1_000_000 - -money.nanos // 1_000)
