@@ -104,7 +104,7 @@ def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:
 
 def check_budget(budget: Budget, path: Path, faults: Faults) -> None:
     """Check a budget, but for the window of its plan."""
-    limits = [name for name in ("units", "amount", "period_units", "period_amount") if budget.HasField(name)]  # type: ignore[arg-type]
+    limits = [name for name in ("units", "amount", "period_units", "period_amount") if budget.HasField(name)]
     if not limits:
         fix = "write units, amount, period_units or period_amount, or leave it out"
         faults.append(Fault(path, "limits nothing", fix))
