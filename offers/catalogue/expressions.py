@@ -34,7 +34,7 @@ class Node(NamedTuple):
     """A piece of a compiled expression."""
 
     kind: str
-    """"constant", "name", "select", "has", "call", or "other"."""
+    """"constant", "name", "select", "has", "call", or "macro", whose first part is what it goes through."""
     name: str
     """The name, field, function or text; "" for constants that are no texts."""
     parts: tuple["Node", ...] = ()
@@ -68,7 +68,16 @@ def compiled(expression: str, env: cel.Env | None = None) -> cel.Expression:
     if (kind := program.return_type()) != cel.Type.BOOL and kind != cel.Type.DYN:
         message = f"is of type {kind.name().lower()}, and a segment must be true or false"
         raise ExpressionError(message)
+    if hidden := _hidden(tree(program)):
+        message = f"gives the name '{hidden}', which is taken, to what a macro goes through"
+        raise ExpressionError(message)
     return program
+
+
+def _hidden(node: Node) -> str:
+    """The name of a variable that a macro gives to something else, or ""."""
+    own = next((name for name in node.binds if name in TYPES), "")
+    return own or next(filter(None, map(_hidden, node.parts)), "")
 
 
 def _told(expression: str, message: str) -> str:
@@ -90,21 +99,16 @@ def tree(program: cel.Expression) -> Node:
 def mentions(node: Node) -> Iterator[Mention]:
     """What an expression reads: each value as far as the expression goes into it by constant names."""
     if node.kind == "call" and node.name == IN and node.parts[0].kind == "constant" and node.parts[0].name:
-        whole = _path(node.parts[1])
+        whole = path_of(node.parts[1])
         if whole:
             yield Mention((*whole, node.parts[0].name), asked=True, dotted=False)
             return
-    path = _path(node)
+    path = path_of(node)
     if path:
         yield Mention(path, asked=node.kind == "has", dotted=_is_dotted(node))
         return
     for part in node.parts:
         yield from mentions(part)
-
-
-def hides_roots(node: Node) -> bool:
-    """Whether a macro gives one of the names of ROOTS to something else."""
-    return any(name in TYPES for name in node.binds) or any(map(hides_roots, node.parts))
 
 
 def attributes_of(node: Node) -> set[str] | None:
@@ -151,16 +155,16 @@ def written(path: tuple[str, ...]) -> str:
     return path[0] + "".join(f".{name}" if _WORD(name) else f"[{name!r}]" for name in path[1:])
 
 
-def _path(node: Node) -> tuple[str, ...]:
+def path_of(node: Node) -> tuple[str, ...]:
     """The names that lead to what a node reads; () where it is no such thing."""
     if node.kind == "name":
         name = node.name.removeprefix(".")
         return (name,) if name in TYPES else ()
     if node.kind in {"select", "has"}:
-        whole = _path(node.parts[0])
+        whole = path_of(node.parts[0])
         return (*whole, node.name) if whole else ()
     if node.kind == "call" and node.name == INDEX and node.parts[1].kind == "constant" and node.parts[1].name:
-        whole = _path(node.parts[0])
+        whole = path_of(node.parts[0])
         return (*whole, node.parts[1].name) if whole else ()
     return ()
 
@@ -191,7 +195,7 @@ def _node(data: bytes) -> Node:
         entries = [dict(_fields(_bytes(value))) for number, value in fields if number == 2]
         return Node("call", "", tuple(_node(_bytes(entry[at])) for entry in entries for at in (3, 4) if at in entry))
     inside = tuple(_node(_bytes(parts[number])) for number in (2, 4, 5, 6, 7) if number in parts)
-    return Node("other", "", inside, (_text(parts.get(1)), _text(parts.get(8))))
+    return Node("macro", "", inside, (_text(parts.get(1)), _text(parts.get(8))))
 
 
 def _bytes(value: int | bytes) -> bytes:
