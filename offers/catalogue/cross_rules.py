@@ -12,6 +12,7 @@ from typing import NamedTuple
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault
 from offers.catalogue.grammar import Refusal, refusal
+from offers.catalogue.people_rules import PeopleRules
 from offers.catalogue.place_rules import cut_faults, values_of, zone_faults
 from offers.catalogue.selection import Selection, is_sound, key_of
 from offers.catalogue.survey import Survey, Venues, Whose, venues_of
@@ -21,7 +22,8 @@ from offers.v1.offer_pb2 import REACHABLE_BEFORE_END_IGNORE, Offer, Target, Venu
 from offers.v1.venue_pb2 import Venue, Zone
 
 _NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "ranking_strategies": "ranking strategy",
-          "dayparts": "daypart"}  # fmt: skip
+          "dayparts": "daypart", "segments": "segment", "campaigns": "campaign", "category_limits": "category limit",
+          "contact_policies": "contact policy", "experiments": "experiment"}  # fmt: skip
 _ANY_COUNTRY = "FR"
 """Whose holidays hours mean at places that are not known, which is a fault of its own."""
 _MOST_SUGGESTIONS = 100
@@ -61,6 +63,7 @@ class CrossRules:
         self._known = survey.known
         self._suggestions: dict[tuple[str, str], str] = {}
         self._found = lru_cache(_MOST_FOUND)(self._find)
+        self.people = PeopleRules(survey, self)
 
     def has_faults(self) -> bool:
         """Whether anything of the catalogue does not agree with the rest of it."""
@@ -75,6 +78,7 @@ class CrossRules:
             or any(self._refused_daypart(*daypart) is not None for daypart in survey.parts_of_day)
             or any(map(self._never_closes, survey.opening))
             or any(map(self._is_never_far, survey.reached))
+            or self.people.has_faults()
         )
 
     def zone_faults(self, zone: Zone) -> Iterator[Fault]:
@@ -132,6 +136,7 @@ class CrossRules:
             if refused is not None:
                 yield Fault((name, "opening_hours"), *refused)
         yield from self._lacking_venues(offer)
+        yield from self.people.offer_faults(offer)
 
     def _lacking_venues(self, offer: Offer) -> Iterator[Fault]:
         """Find what an offer asks of its venues that none of them has."""
@@ -145,12 +150,16 @@ class CrossRules:
 
     def unknown(self, name: str, identity: str, path: Path) -> Fault:
         """Describe a reference to something the catalogue does not have."""
-        close = self._close(name, identity, self._known[name])
+        close = self.close(name, identity, self._known[name])
         noun = _NOUNS[name]
-        fix = f"did you mean '{close}'?" if close else f"write the id of a {noun} of this catalogue, or add the {noun}"
+        fix = (
+            f"did you mean '{close}'?"
+            if close
+            else f"write the id of {'an' if noun[0] == 'e' else 'a'} {noun} of this catalogue, or add the {noun}"
+        )
         return Fault(path, f"there is no {noun} '{identity[:60]}'", fix)
 
-    def _close(self, kind: str, name: str, known: Iterable[str]) -> str:
+    def close(self, kind: str, name: str, known: Iterable[str]) -> str:
         """The one of the known names of a kind that may have been meant, or ""."""
         close = self._suggestions.get((kind, name))
         if close is None and len(self._suggestions) < _MOST_SUGGESTIONS:
@@ -174,11 +183,11 @@ class CrossRules:
         labels = self._selection.labels
         for key, label in sorted(selector.labels.items()):
             if key not in labels:
-                close = self._close("labels", key, labels)
+                close = self.close("labels", key, labels)
                 return f"no venue has a label '{cut(key)}'", _meant(close, "key", labels)
             values = labels[key]
             if values.keys().isdisjoint(values_of(label)):
-                closest = (self._close(f"labels.{key}", value, values) for value in sorted(values_of(label)))
+                closest = (self.close(f"labels.{key}", value, values) for value in sorted(values_of(label)))
                 close = next(filter(None, closest), "")
                 return f"no venue has the {cut(key)} '{cut(label)}'", _meant(close, "value", values)
         return "no venue has all of these labels at once", "leave some out, or label the venues meant with all of them"
