@@ -86,6 +86,10 @@ class EventLog(Protocol):
         """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was."""
         ...
 
+    def known(self, event_ids: Sequence[str]) -> set[str]:
+        """Those of some events that are kept."""
+        ...
+
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """Events whose effect on the state has not been confirmed, the oldest first."""
         ...
