@@ -21,6 +21,7 @@ _DENY = MissingLocation.MISSING_LOCATION_DENY
 _OFFER_CODES = {
     "terms": "q", "value": "d", "lever": "d", "fallback": "B", "redeem_start": "q", "redeem_end": "q",
     "window_start": "q", "window_end": "q", "windows": "q", "brand": "q", "category": "q", "exclusion_group": "q",
+    "audience": "q", "caps": "q", "key": "q",
 }  # fmt: skip
 _ENTRY_CODES = {
     "offer": "q", "kind": "B", "place": "q", "venue": "q", "radius": "d", "reach": "d", "schedule": "q",
@@ -99,8 +100,12 @@ def lay_out(gathered: Gathered) -> Arrays:
                 "brand": offer["brand"][offers],
                 "category": offer["category"][offers],
                 "group": offer["exclusion_group"][offers],
+                "audience": offer["audience"][offers],
+                "caps": offer["caps"][offers],
+                "key": offer["key"][offers],
             },
         ),
+        "offer_by_key": np.argsort(offer["key"][offers]),
         "window_start": np.frombuffer(gathered.window_starts, np.int64),
         "window_end": np.frombuffer(gathered.window_ends, np.int64),
         "wire": np.frombuffer(b"".join(wires), np.uint8),

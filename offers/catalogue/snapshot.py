@@ -116,8 +116,8 @@ OFFER = np.dtype(
         ("category", "i4"),
         ("group", "i4"),  # exclusion group
         ("audience", "i4"),  # number of the distinct audiences, or NO_AUDIENCE: for everybody, without shared limits
-        ("key", "i8"),  # model.keys.key_of("offer", catalog_id, offer_id)
         ("caps", "i4"),  # number of the distinct lists of caps, or NO_CAPS
+        ("key", "i8"),  # model.keys.key_of("offer", catalog_id, offer_id)
     ],
     align=True,
 )
