@@ -32,17 +32,19 @@ class StateStore(Protocol):
         ...
 
     def ids(self, person: Person) -> list[Person]:
-        """All ids that lead to a person's record, the user's first."""
+        """All ids that lead to a person's record, the user's first; the id alone where there is none."""
         ...
 
     def erase(self, person: Person, second: int, expires: int) -> list[Person]:
-        """Remove a person's record and ids from the store's files, and keep of each id a one-way hash that says so until
-        the second `expires`. Returns the ids.
+        """Remove a person's record and ids from the store's files, and keep of each id a one-way hash that says so
+        until the second `expires`. Returns the ids.
         """  # noqa: D205
         ...
 
     def sweep(self, now: int, idle_s: int) -> int:
-        """Remove records that have not changed for so many seconds, and expired tombstones. Returns how many records."""
+        """Remove records that have not changed for so many seconds, and expired tombstones. Returns how many
+        records.
+        """  # noqa: D205
         ...
 
     def close(self) -> None:
@@ -180,6 +182,14 @@ class Outcome(NamedTuple):
     """Which budget has not enough left."""
 
 
+DONE = Outcome(done=True, reason="", budget="")
+"""What the step asks for is so."""
+KEPT_S = 400 * 86_400
+"""Seconds for which a redemption is known after its last step, so that steps may be repeated."""
+PERIOD_KEPT_S = 62 * 86_400
+"""Seconds for which the use of a period is kept: longer than any period and reservation together."""
+
+
 class Usage(NamedTuple):
     """What of a budget is used."""
 
@@ -192,8 +202,8 @@ class Usage(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes steps or dies.
-    Every method raises StoreUnavailableError when the ledger cannot be reached in time.
+    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes steps or
+    dies. Every method raises StoreUnavailableError when the ledger cannot be reached in time.
     """  # noqa: D205
 
     def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:
@@ -209,7 +219,9 @@ class Ledger(Protocol):
         ...
 
     def expire(self, now: int) -> int:
-        """Give back what was held until now. Returns how many reservations."""
+        """Give back what was held until now, and forget what is older than KEPT_S and PERIOD_KEPT_S. Returns how many
+        reservations.
+        """  # noqa: D205
         ...
 
     def usage(self) -> Iterable[Usage]:
