@@ -19,6 +19,25 @@ def _data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "offers"
 
 
+RETENTION_DAYS = {
+    "impression": 90,
+    "click": 180,
+    "dismissal": 180,
+    "view": 180,
+    "add_to_cart": 180,
+    "remove_from_cart": 180,
+    "checkout_started": 180,
+    "order": 730,
+    "redemption": 730,
+    "custom": 180,
+    "decision": 90,
+    "person": 730,
+    "tombstone": 400,
+}
+"""Days for which events of each kind, decisions, idle persons and tombstones are kept."""
+Purpose = Literal["contextual", "profiling", "learning", "messaging"]
+
+
 class Settings(BaseSettings):
     """Settings of `offers serve`. Each is a flag (--worker-threads), an environment variable
     (OFFERS_WORKER_THREADS) and a line of the file named by --config or OFFERS_CONFIG (worker_threads = 4, in TOML).
@@ -37,7 +56,20 @@ class Settings(BaseSettings):
     worker_threads: int = Field(4, ge=1, le=64)
     """Threads of a worker. They share its core: a few are enough to keep it busy."""
     data_dir: Path = Field(default_factory=_data_home)
-    """Folder for compiled snapshots."""
+    """Folder for compiled snapshots, and for state.db where stores have no other place."""
+    state_url: str = ""
+    """Where persons and budgets are kept: a path, sqlite:///path or redis://:password@host:port/db. Empty: state.db."""
+    events_url: str = ""
+    """Where events and decisions are kept: a path, sqlite:///path or postgresql://user:password@host:port/db. Empty:
+    state.db."""
+    store_timeout_ms: int = Field(50, ge=1, le=60_000)
+    """Milliseconds Redis has to answer, and PostgreSQL twenty times as many. SQLite does not need it."""
+    retention_days: dict[str, int] = Field(RETENTION_DAYS, validate_default=True)
+    """Days for which things are kept, for some of RETENTION_DAYS: 1 to 3,650; the others stay as they are there."""
+    geohash_length: int = Field(6, ge=0, le=12)
+    """Characters of the geohash that is kept of an event's location: 6 are about 1 km, 0 keep none."""
+    default_consent: tuple[Purpose, ...] = ("contextual",)
+    """Purposes a person agrees to who has not said anything."""
     reload_interval_s: float = Field(1.0, gt=0, le=3600)
     """Seconds between looks at the catalogue documents."""
     drain_s: float = Field(5.0, ge=0, le=3600)
@@ -61,6 +93,16 @@ class Settings(BaseSettings):
     def _at_home(cls, value: Any) -> Any:  # noqa: ANN401 - a path or several
         """~ is the home folder, as in a shell."""
         return value.expanduser() if isinstance(value, Path) else tuple(path.expanduser() for path in value)
+
+    @field_validator("retention_days")
+    @classmethod
+    def _all_kinds(cls, value: dict[str, int]) -> dict[str, int]:
+        """What is not given is as by default."""
+        if unknown := sorted(value.keys() - RETENTION_DAYS.keys()):
+            raise ValueError(f"unknown: {', '.join(unknown)}; there are: {', '.join(RETENTION_DAYS)}")
+        if wrong := sorted(name for name, days in value.items() if not 1 <= days <= 3650):
+            raise ValueError(f"{', '.join(wrong)}: must be 1 to 3650")
+        return {**RETENTION_DAYS, **value}
 
     @classmethod
     def settings_customise_sources(

@@ -17,6 +17,15 @@ class LogLevel(StrEnum):
     error = "error"
 
 
+class Purpose(StrEnum):
+    """What people can agree to."""
+
+    contextual = "contextual"
+    profiling = "profiling"
+    learning = "learning"
+    messaging = "messaging"
+
+
 def serve(  # noqa: PLR0913 - a flag per setting
     *,
     catalog: Annotated[
@@ -37,7 +46,31 @@ def serve(  # noqa: PLR0913 - a flag per setting
     ] = None,
     worker_threads: Annotated[int | None, typer.Option(help="Threads of a worker. \\[default: 4]")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder for compiled snapshots. \\[default: ~/.local/share/offers]")
+        Path | None, typer.Option(help="Folder for snapshots and state.db. \\[default: ~/.local/share/offers]")
+    ] = None,
+    state_url: Annotated[
+        str | None,
+        typer.Option(help="Path or redis:// of persons and budgets; empty: state.db. \\[default: ]"),
+    ] = None,
+    events_url: Annotated[
+        str | None,
+        typer.Option(help="Path or postgresql:// of events; empty: state.db. \\[default: ]"),
+    ] = None,
+    store_timeout_ms: Annotated[
+        int | None, typer.Option(help="Milliseconds that Redis has to answer. \\[default: 50]")
+    ] = None,
+    retention_days: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=DAYS", help="How long a kind is kept; may be repeated. \\[default: see README]"),
+    ] = None,
+    geohash_length: Annotated[
+        int | None, typer.Option(help="Characters kept of a location's geohash; 0 for none. \\[default: 6]")
+    ] = None,
+    default_consent: Annotated[
+        list[Purpose] | None,
+        typer.Option(
+            metavar="PURPOSE", help="What people agree to until they say; may be repeated. \\[default: contextual]"
+        ),
     ] = None,
     reload_interval_s: Annotated[
         float | None, typer.Option(help="Seconds between looks at the documents. \\[default: 1]")
@@ -76,6 +109,12 @@ def serve(  # noqa: PLR0913 - a flag per setting
         workers=workers,
         worker_threads=worker_threads,
         data_dir=data_dir,
+        state_url=state_url,
+        events_url=events_url,
+        store_timeout_ms=store_timeout_ms,
+        retention_days=retention_days and dict(kept.partition("=")[::2] for kept in retention_days),
+        geohash_length=geohash_length,
+        default_consent=default_consent and tuple(purpose.value for purpose in default_consent),
         reload_interval_s=reload_interval_s,
         drain_s=drain_s,
         grace_s=grace_s,

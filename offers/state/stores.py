@@ -32,7 +32,7 @@ class StateStore(Protocol):
         ...
 
     def ids(self, person: Person) -> list[Person]:
-        """All ids that lead to a person's record, the user's first."""
+        """All ids that lead to a person's record, the user's first; the id alone where there is none."""
         ...
 
     def erase(self, person: Person, second: int, expires: int) -> list[Person]:
@@ -84,6 +84,10 @@ class EventLog(Protocol):
 
     def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
         """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was."""
+        ...
+
+    def known(self, event_ids: Sequence[str]) -> set[str]:
+        """Those of some events that are kept."""
         ...
 
     def unapplied(self, limit: int) -> list[LoggedEvent]:
@@ -176,6 +180,14 @@ class Outcome(NamedTuple):
     """Which budget has not enough left."""
 
 
+DONE = Outcome(done=True, reason="", budget="")
+"""What the step asks for is so."""
+KEPT_S = 400 * 86_400
+"""Seconds for which a redemption is known after its last step, so that steps may be repeated."""
+PERIOD_KEPT_S = 62 * 86_400
+"""Seconds for which the use of a period is kept: longer than any period and reservation together."""
+
+
 class Usage(NamedTuple):
     """What of a budget is used."""
 
@@ -205,7 +217,9 @@ class Ledger(Protocol):
         ...
 
     def expire(self, now: int) -> int:
-        """Give back what was held until now. Returns how many reservations."""
+        """Give back what was held until now, and forget what is older than KEPT_S and PERIOD_KEPT_S. Returns how many
+        reservations.
+        """  # noqa: D205
         ...
 
     def usage(self) -> Iterable[Usage]:

@@ -1,0 +1,199 @@
+"""A SQLite file that threads of several processes read and write, and from which what is erased is really gone.
+
+`secure_delete` overwrites what is deleted, but not the copies that SQLite leaves behind when it moves rows from page
+to page to balance a tree: one row in a hundred can still be found in the file. So no row with anything personal in it
+is ever moved. Rows of logs are only added at the end, and blanked where they stand (see sqlite_events.py); records of
+persons lie in overflow pages, which do not move (see sqlite_state.py); and trees with keys in any order have only keyed
+hashes and numbers in them.
+"""
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from offers.errors import StoreUnavailableError
+
+PAGE_SIZE = 4096
+_FORMAT = 1
+_WAIT_S = 10.0
+"""How long a writer waits for other writers, and who erases for readers."""
+_SECRET_BYTES = 32
+_MAPPED, _CACHED_KIB = 2**30, 16_384
+"""A point read takes half the time from memory that is mapped and cached. The cache is of each thread."""
+_SCHEMA = """
+CREATE TABLE store (one INTEGER PRIMARY KEY CHECK (one = 1), secret BLOB NOT NULL, rewrite INTEGER NOT NULL);
+
+CREATE TABLE name (hash BLOB PRIMARY KEY, record INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE record (number INTEGER PRIMARY KEY AUTOINCREMENT, changed INTEGER NOT NULL, content BLOB NOT NULL);
+CREATE TABLE tombstone (hash BLOB PRIMARY KEY, second INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE who (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE, gone INTEGER NOT NULL, name TEXT NOT NULL
+);
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE, gone INTEGER NOT NULL,
+    applied INTEGER NOT NULL, person INTEGER NOT NULL, second INTEGER NOT NULL, received INTEGER NOT NULL,
+    kind INTEGER NOT NULL, learn INTEGER NOT NULL, event_id TEXT NOT NULL, catalog TEXT NOT NULL,
+    offer_id TEXT NOT NULL, geohash TEXT NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX event_unapplied ON event (number) WHERE applied = 0 AND gone = 0;
+CREATE INDEX event_gone ON event (number) WHERE gone = 1;
+CREATE INDEX event_person ON event (person) WHERE person > 0 AND gone = 0;
+CREATE TABLE decision (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE, gone INTEGER NOT NULL, person INTEGER NOT NULL,
+    second INTEGER NOT NULL, decision_id TEXT NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX decision_gone ON decision (number) WHERE gone = 1;
+CREATE INDEX decision_person ON decision (person) WHERE person > 0 AND gone = 0;
+
+CREATE TABLE used (
+    budget TEXT NOT NULL, period INTEGER NOT NULL, units INTEGER NOT NULL, micros INTEGER NOT NULL,
+    PRIMARY KEY (budget, period)
+) WITHOUT ROWID;
+CREATE TABLE redemption (
+    redemption TEXT PRIMARY KEY, phase TEXT NOT NULL, second INTEGER NOT NULL, demands BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX redemption_second ON redemption (phase, second);
+"""
+
+
+class Database:
+    """The file. Each thread has a connection of its own; all methods raise StoreUnavailableError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._own = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        with translated(path):
+            self._create()
+            (secret,) = self.connection().execute("SELECT secret FROM store").fetchone()
+        self._keyed = blake2b(key=secret, digest_size=16)
+
+    def hash(self, text: str) -> bytes:
+        """A one-way hash of 16 bytes, with a secret of the file."""
+        keyed = self._keyed.copy()
+        keyed.update(text.encode())
+        return keyed.digest()
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, in autocommit mode."""
+        try:
+            own: sqlite3.Connection = self._own.connection
+        except AttributeError:
+            own = self._own.connection = self._connect()
+        return own
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that no other writer comes between. Rolled back on any exception."""
+        with translated(self.path):
+            connection = self.connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One state of the file for several reads."""
+        with translated(self.path):
+            connection = self.connection()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    def forget(self) -> None:
+        """Make sure that nothing that is deleted or overwritten can be read from any of the files."""
+        with translated(self.path):
+            (rewrite,) = self.connection().execute("SELECT rewrite FROM store").fetchone()
+            if rewrite:
+                self.rewrite()
+            self._patiently(self._truncate)
+
+    def rewrite(self) -> None:
+        """Write the file anew, without what is deleted."""
+        with translated(self.path):
+            self.connection().execute("VACUUM")
+            self.connection().execute("UPDATE store SET rewrite = 0")
+
+    def close(self) -> None:
+        """Close all threads' connections."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._own = threading.local()
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # For its owner alone. Not opened where it exists: closing it would release this process's locks on it.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        with self.writing() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO store VALUES (1, ?, 0)", (secrets.token_bytes(_SECRET_BYTES),))
+                connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            elif version != _FORMAT:
+                raise StoreUnavailableError(
+                    f"{self.path} has format {version}, and {_FORMAT} is needed: name another file"
+                )
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",))
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
+        connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")
+        with self._lock:
+            self._all.append(connection)
+        return connection
+
+    def _truncate(self) -> bool:
+        (busy, _, _) = self.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def _patiently(self, step: Callable[[], bool]) -> None:
+        """Try what others may be in the way of, and SQLite does not wait for."""
+        end = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                if step():
+                    return
+            except sqlite3.OperationalError:
+                if time.monotonic() > end:
+                    raise
+            if time.monotonic() > end:
+                raise StoreUnavailableError(f"{self.path} is in use: try again")
+            time.sleep(0.01)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Errors of the file as StoreUnavailableError."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StoreUnavailableError(f"{path}: {error}") from error
+
+
+def blank(*columns: str) -> str:
+    """SQL that overwrites columns with as many zeros, so that the row keeps its size, and so its place."""
+    return ", ".join(f"{column} = zeroblob(length(CAST({column} AS BLOB)))" for column in columns)

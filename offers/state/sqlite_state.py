@@ -1,0 +1,150 @@
+"""The records of persons in SQLite."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+
+from offers.state.records import ids_of, is_user, pack, state_of
+from offers.state.sqlite import PAGE_SIZE, Database, translated
+from offers.state.stores import Change, Person
+
+_LEAD = (PAGE_SIZE - 12) * 32 // 255 - 23
+"""The least that SQLite keeps of a large row in the tree, where rows are moved. What is personal begins behind it."""
+_OVERFLOW = PAGE_SIZE - 4
+"""What it puts into each page of the row's own. If these are full, it keeps the least in the tree."""
+_READ = "SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
+_FIND = "SELECT number, content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
+_SWEPT_AT_ONCE = 500
+
+
+class SqliteState:
+    """A StateStore in a SQLite file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, person: Person) -> bytes:
+        """See StateStore."""
+        database = self._database
+        try:
+            row = database.connection().execute(_READ, (database.hash(person),)).fetchone()
+        except sqlite3.Error:
+            with translated(database.path):
+                raise
+        return state_of(row[0], _LEAD) if row else b""
+
+    def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
+        """See StateStore. All of them are one transaction."""
+        now = int(time.time())
+        with self._database.writing() as connection:
+            for person, change in changes:
+                name = self._database.hash(person)
+                found = connection.execute(_FIND, (name,)).fetchone()
+                erased = connection.execute("SELECT second FROM tombstone WHERE hash = ?", (name,)).fetchone()
+                state = change(state_of(found[1], _LEAD) if found else b"", erased[0] if erased else -1)
+                if state is None:
+                    continue
+                if found:
+                    _update(connection, found[0], now, ids_of(found[1], _LEAD), state)
+                else:
+                    _lead(connection, name, _insert(connection, now, [person], state))
+
+    def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
+        """See StateStore."""
+        now = int(time.time())
+        name, name_of_visitor = self._database.hash(user), self._database.hash(visitor)
+        with self._database.writing() as connection:
+            found = connection.execute(_FIND, (name,)).fetchone()
+            other = connection.execute(_FIND, (name_of_visitor,)).fetchone()
+            if found and other and found[0] == other[0]:
+                return
+            ids = ids_of(found[1], _LEAD) if found else [user]
+            state = state_of(found[1], _LEAD) if found else b""
+            if other:
+                others = ids_of(other[1], _LEAD)
+                state_of_other = state_of(other[1], _LEAD)
+                if is_user(others[0]):
+                    _update(connection, other[0], now, [one for one in others if one != visitor], state_of_other)
+                else:
+                    connection.execute("DELETE FROM record WHERE number = ?", (other[0],))
+                    state = merge(state, state_of_other) if state_of_other else state
+            ids.append(visitor)
+            if found:
+                number = found[0]
+                _update(connection, number, now, ids, state)
+            else:
+                number = _insert(connection, now, ids, state)
+                _lead(connection, name, number)
+            _lead(connection, name_of_visitor, number)
+
+    def ids(self, person: Person) -> list[Person]:
+        """See StateStore."""
+        with translated(self._database.path):
+            row = self._database.connection().execute(_READ, (self._database.hash(person),)).fetchone()
+        return ids_of(row[0], _LEAD) if row else [person]
+
+    def erase(self, person: Person, second: int, expires: int) -> list[Person]:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            found = connection.execute(_FIND, (self._database.hash(person),)).fetchone()
+            ids = ids_of(found[1], _LEAD) if found else [person]
+            if found:
+                self._remove(connection, found[0], ids)
+            connection.executemany(
+                "INSERT INTO tombstone VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE"
+                " SET second = max(second, excluded.second), expires = max(expires, excluded.expires)",
+                [(self._database.hash(one), second, expires) for one in ids],
+            )
+        self._database.forget()
+        return ids
+
+    def sweep(self, now: int, idle_s: int) -> int:
+        """See StateStore."""
+        swept = 0
+        idle = now - idle_s
+        while True:  # in parts, so that others can write in between
+            with self._database.writing() as connection:
+                rows = connection.execute(
+                    "SELECT number, content FROM record WHERE changed <= ? LIMIT ?", (idle, _SWEPT_AT_ONCE)
+                ).fetchall()
+                for number, content in rows:
+                    self._remove(connection, number, ids_of(content, _LEAD))
+                connection.execute("DELETE FROM tombstone WHERE expires <= ?", (now,))
+            swept += len(rows)
+            if len(rows) < _SWEPT_AT_ONCE:
+                break
+        if swept:
+            self._database.forget()
+        return swept
+
+    def close(self) -> None:
+        """See StateStore."""
+        self._database.close()
+
+    def _remove(self, connection: sqlite3.Connection, number: int, ids: Sequence[Person]) -> None:
+        connection.execute("DELETE FROM record WHERE number = ?", (number,))
+        connection.executemany("DELETE FROM name WHERE hash = ?", [(self._database.hash(one),) for one in ids])
+
+
+def _content(ids: Sequence[Person], state: bytes) -> bytes:
+    """A row's content: as much behind the lead as fills whole pages."""
+    record = pack(ids, state)
+    return b"".join((bytes(_LEAD), record, bytes(-len(record) % _OVERFLOW)))
+
+
+def _insert(connection: sqlite3.Connection, now: int, ids: Sequence[Person], state: bytes) -> int:
+    query = "INSERT INTO record (changed, content) VALUES (?, ?) RETURNING number"
+    (number,) = connection.execute(query, (now, _content(ids, state))).fetchone()
+    return int(number)
+
+
+def _update(connection: sqlite3.Connection, number: int, now: int, ids: Sequence[Person], state: bytes) -> None:
+    connection.execute(
+        "UPDATE record SET changed = ?, content = ? WHERE number = ?", (now, _content(ids, state), number)
+    )
+
+
+def _lead(connection: sqlite3.Connection, name: bytes, number: int) -> None:
+    connection.execute(
+        "INSERT INTO name VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET record = excluded.record", (name, number)
+    )
