@@ -5,12 +5,14 @@ Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES`: prints its port, and s
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from benchmarks.synthetic import NOW
 from offers.server.worker import Worker, raw_handlers, warm_engine
 from offers.settings import Settings
+from offers.state.opening import open_stores
 
 NOOP_SERVICE = "benchmarks.Noop"
 
@@ -19,15 +21,21 @@ def serve(snapshot: Path, core: int, noop_bytes: int) -> None:
     """Serve a snapshot as if it were NOW at the start; the no-op answers with so many bytes."""
     os.sched_setaffinity(0, {core})
     begin, answer = time.time(), bytes(noop_bytes)
-    worker = Worker(
-        Settings(max_connection_age_s=86_400),  # a connection that begins anew would disturb a measurement
-        clock=lambda: NOW + time.time() - begin,
-        extra=[raw_handlers(NOOP_SERVICE, {"Answer": lambda _: answer})],
-    )
-    worker.serve([warm_engine(snapshot)])
-    print(worker.start(0), flush=True)  # noqa: T201 - whoever started it reads this
-    sys.stdin.read()
-    worker.stop()
+    with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder:
+        # A connection that begins anew would disturb a measurement.
+        settings = Settings(max_connection_age_s=86_400, data_dir=Path(folder))
+        stores = open_stores(settings)
+        worker = Worker(
+            settings,
+            stores,
+            clock=lambda: NOW + time.time() - begin,
+            extra=[raw_handlers(NOOP_SERVICE, {"Answer": lambda _: answer})],
+        )
+        worker.serve([warm_engine(snapshot)])
+        print(worker.start(0), flush=True)  # noqa: T201 - whoever started it reads this
+        sys.stdin.read()
+        worker.stop()
+        stores.close()
 
 
 if __name__ == "__main__":

@@ -70,3 +70,11 @@ class StoreUnavailableError(OffersError):
 
 class NotFoundError(OffersError):
     """What was asked for is not there."""
+
+
+class ConflictError(OffersError):
+    """What was asked for cannot be done as things stand."""
+
+
+class BusyError(OffersError):
+    """There is no room for it now."""

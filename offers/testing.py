@@ -14,6 +14,7 @@ from offers.catalogue.publish import publish
 from offers.demo import catalogue as demo_catalogue
 from offers.server.worker import Worker, warm_engine
 from offers.settings import Settings
+from offers.state.opening import open_stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,16 @@ def serving(
 ) -> Iterator[Served]:
     """Serve a catalogue document (None: the demo catalogue) while the block runs.
 
-    `clock` gives the seconds since 1970 that requests without a time are decided for. Snapshots go to `data_dir`, or
-    to a folder that is removed afterwards. Raises CatalogError where the document has problems.
+    `clock` gives the seconds since 1970 that requests without a time are decided for. Snapshots, and what is kept of
+    persons and events, go to `data_dir`, or to a folder that is removed afterwards. Raises CatalogError where the document has problems.
     """
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-testing-")))
         published = publish(source or demo_catalogue(), folder)
-        worker = Worker(Settings(**settings), clock=clock)
+        served = Settings(data_dir=folder, **settings)
+        stores = open_stores(served)
+        stack.callback(stores.close)
+        worker = Worker(served, stores, clock=clock)
         target = f"127.0.0.1:{worker.start(0)}"
         stack.callback(worker.stop)
         worker.serve([warm_engine(published.path)])

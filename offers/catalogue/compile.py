@@ -11,25 +11,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
+from offers.catalogue.audiences import ALWAYS, Audiences, Span, Terms, span_of
 from offers.catalogue.check import check
 from offers.catalogue.definitions import Definitions, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
 from offers.catalogue.places import NO_PIECES, Places
+from offers.catalogue.propositions import static_wire, variant_wires
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
-from offers.catalogue.snapshot import LAST_TURN, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
+from offers.catalogue.snapshot import LAST_TURN, NO_AUDIENCE, NO_CAPS, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.catalogue.timetable import Hours, Timetable
 from offers.errors import CatalogError, Problem
-from offers.v1.offer_pb2 import Availability, Benefit, Offer, Redemption, Target
-from offers.v1.offer_service_pb2 import Proposition
+from offers.model.keys import keys_of
+from offers.v1.offer_pb2 import Availability, Benefit, Offer, Target
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
 DEFAULT_VALUE: Final = 0.5
@@ -46,9 +46,6 @@ DEFAULT_MINIMUM: Final = 1e-6
 
 CONCURRENT_BYTES: Final = 32 << 20
 """Documents of so many bytes are checked and taken in at once, on two cores; starting a process takes half a second."""
-
-Terms = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-"""Placements, languages (lower case), currencies and channels of an offer, sorted; empty means any."""
 
 
 def compile_snapshot(source: Path, path: Path, version: str) -> Definitions:
@@ -112,6 +109,7 @@ class _Builder:
         self._places = Places(checked, self._gathered)
         self._names: dict[str, int] = {"": NO_NAME}
         self._extras: dict[Extra, int] = {Extra(): 0}
+        self._audiences = Audiences(checked, self._timetable, self._terms)
 
     def add(self, offer: Offer) -> None:
         # A million offers pass here: a field is read once, and what an offer lacks is not looked into.
@@ -119,7 +117,7 @@ class _Builder:
         column = gathered.offer
         redemption = offer.redemption if offer.HasField("redemption") else None
         gathered.ids.append(offer.offer_id)
-        gathered.wires.append(_static_wire(offer, redemption))
+        gathered.wires.append(static_wire(offer, redemption))
         column["terms"].append(self._terms.setdefault(_terms(offer), len(self._terms)))
         column["value"].append(offer.value if offer.HasField("value") else DEFAULT_VALUE)
         column["lever"].append(offer.lever if offer.HasField("lever") else DEFAULT_LEVER)
@@ -128,18 +126,23 @@ class _Builder:
         column["brand"].append(names.setdefault(offer.brand, len(names)))
         column["category"].append(names.setdefault(offer.category, len(names)))
         column["exclusion_group"].append(names.setdefault(offer.exclusion_group, len(names)))
-        redeem_start, redeem_end = _span(redemption.window) if redemption else (0, NEVER)
+        redeem_start, redeem_end = span_of(redemption.window) if redemption else (0, NEVER)
         column["redeem_start"].append(redeem_start)
         column["redeem_end"].append(redeem_end)
-        windows = [_span(window) for window in availability.windows[:]]
+        windows = [span_of(window) for window in availability.windows[:]]
         if len(windows) > 1:
             windows = _merged(windows)
         if redemption and redemption.required_when_shown and (redeem_start, redeem_end) != (0, NEVER):
-            windows = [
-                (max(start, redeem_start), min(end, redeem_end))
-                for start, end in windows or [(0, NEVER)]
-                if max(start, redeem_start) < min(end, redeem_end)
-            ] or [(0, 0)]  # never
+            windows = _within(windows, (redeem_start, redeem_end))
+        audience, caps = NO_AUDIENCE, NO_CAPS
+        if self._audiences.concern(offer):
+            if (campaign := self._audiences.window(offer)) != ALWAYS:
+                windows = _within(windows, campaign)
+            span = (windows[0][0], windows[-1][1]) if windows else ALWAYS
+            wires = variant_wires(offer, redemption)
+            audience, caps = self._audiences.add(len(gathered.ids) - 1, offer, span, wires)
+        column["audience"].append(audience)
+        column["caps"].append(caps)
         column["window_start"].append(windows[0][0] if windows else 0)
         column["window_end"].append(windows[-1][1] if windows else NEVER)
         column["windows"].append(gathered.add_windows(windows) if len(windows) > 1 else NO_WINDOWS)
@@ -173,8 +176,13 @@ class _Builder:
         strategies = [_strategy(RankingStrategy()), *map(_strategy, self._strategies.values())]
         self._gathered.extras = list(self._extras)
         self._gathered.pieces = self._places.pieces
+        keys = keys_of("offer", self._catalog.catalog_id, self._gathered.ids)
+        self._gathered.offer["key"].extend(keys)
+        laid_out = lay_out(self._gathered)
+        creative_keys = {number: keys[number] for number in self._audiences.creative_offers()}
         return {
-            **lay_out(self._gathered),
+            **laid_out,
+            **self._audiences.columns(laid_out, creative_keys),
             **calendar(list(self._timetable.schedules), self._timetable.time_zones()),
             **pack(self._places.shapes),
             "strategies": np.array(strategies, snapshot.STRATEGY),
@@ -184,12 +192,14 @@ class _Builder:
         """What is not columnar: names and the few small tables the engine reads when it opens the snapshot."""
         strategies = {"": 0, **{name: number for number, name in enumerate(self._strategies, 1)}}
         return {
+            **self._audiences.meta(),
             "catalog_id": self._catalog.catalog_id,
             "time_zone": self._timetable.time_zone,
             "offers": len(self._gathered.ids),
             "entries": len(self._gathered.entry["offer"]),
             "chains": int(columns["entry"]["chain"].max(initial=-1)) + 1,
             "terms": list(self._terms),
+            "strategies": strategies,
             "schedules": [[astuple(part) for part in schedule.parts] for schedule in self._timetable.schedules],
             "zones": self._timetable.time_zones(),
             "default_strategy": strategies[self._catalog.default_ranking_strategy_id],
@@ -203,20 +213,6 @@ class _Builder:
                 for name, placement in self._placements.items()
             },
         }
-
-
-def _static_wire(offer: Offer, redemption: Redemption | None) -> bytes:
-    """The fields of the Proposition that every decision repeats."""
-    static = Proposition(
-        offer_id=offer.offer_id,
-        title=offer.title,
-        benefit=offer.benefit,
-        category=offer.category,
-        brand=offer.brand,
-        creative=offer.creative if offer.HasField("creative") else None,
-        redemption=redemption,
-    )
-    return static.SerializeToString()
 
 
 def _terms(offer: Offer) -> Terms:
@@ -237,12 +233,6 @@ def _currencies(benefit: bytes) -> list[str]:
     return [money.currency_code for money in sums if money.currency_code]
 
 
-def _span(window: Interval) -> tuple[int, int]:
-    start: Timestamp = window.start_time
-    end: Timestamp = window.end_time
-    return start.seconds, end.seconds if window.HasField("end_time") else NEVER
-
-
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
@@ -251,6 +241,12 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     return merged
+
+
+def _within(windows: list[Span], span: Span) -> list[Span]:
+    """What of some windows (none: always) is inside a span."""
+    inside = [(max(start, span[0]), min(end, span[1])) for start, end in windows or [ALWAYS]]
+    return [window for window in inside if window[0] < window[1]] or [(0, 0)]  # never
 
 
 def _strategy(strategy: RankingStrategy) -> tuple[Any, ...]:

@@ -1,20 +1,28 @@
-"""What the offers of a catalogue refer to: venues, zones, placements, ranking strategies, dayparts."""
+"""What the offers of a catalogue refer to: places, placements, strategies, dayparts, audiences, limits, experiments."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from offers.catalogue import document
+from offers.v1.audience_pb2 import Segment
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
+from offers.v1.experiment_pb2 import Experiment
+from offers.v1.limits_pb2 import Campaign, CategoryLimit, ContactPolicy
 from offers.v1.ranking_pb2 import RankingStrategy
 from offers.v1.venue_pb2 import Venue, Zone
 
-HEAD_FIELDS = ("catalog_id", "title", "time_zone", "country_code", "default_ranking_strategy_id")
+HEAD_FIELDS = ("catalog_id", "title", "time_zone", "country_code", "default_ranking_strategy_id", "holdout")
 ID_NAMES = {
     "venues": "venue_id",
     "zones": "zone_id",
     "placements": "placement_id",
     "ranking_strategies": "ranking_strategy_id",
     "dayparts": "daypart_id",
+    "segments": "segment_id",
+    "campaigns": "campaign_id",
+    "category_limits": "category",
+    "contact_policies": "contact_policy_id",
+    "experiments": "experiment_id",
 }
 """Per list of definitions the field that names one."""
 
@@ -24,12 +32,17 @@ class Definitions:
     """The definitions of a catalogue by their ids. Offers themselves are read one fragment at a time."""
 
     catalog: Catalog
-    """The single values, merged; the lists are empty."""
+    """The single values, merged, and the sensitive attributes; the other lists are empty."""
     venues: dict[str, Venue]
     zones: dict[str, Zone]
     placements: dict[str, Placement]
     ranking_strategies: dict[str, RankingStrategy]
     dayparts: dict[str, Daypart]
+    segments: dict[str, Segment]
+    campaigns: dict[str, Campaign]
+    category_limits: dict[str, CategoryLimit]
+    contact_policies: dict[str, ContactPolicy]
+    experiments: dict[str, Experiment]
 
 
 def definitions(source: Path) -> Definitions:
@@ -37,6 +50,7 @@ def definitions(source: Path) -> Definitions:
     head, kept = Catalog(), Catalog()
     for fragment in document.read(source, [], offers=False, unknown=False):
         head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in HEAD_FIELDS}))
+        head.sensitive_attributes.extend(fragment.catalog.sensitive_attributes)
         for name in ID_NAMES:
             getattr(kept, name).MergeFrom(getattr(fragment.catalog, name))
     return Definitions(

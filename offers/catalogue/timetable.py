@@ -91,6 +91,7 @@ class Timetable:
     def __init__(self, checked: Definitions) -> None:
         self.time_zone = checked.catalog.time_zone or DEFAULT_TIME_ZONE
         """That of whatever names none."""
+        self._country = checked.catalog.country_code
         self.schedules: dict[Schedule, int] = {}
         self._dayparts: Mapping[str, str] = {name: daypart.opening_hours for name, daypart in checked.dayparts.items()}
         self._numbers: dict[_Here, tuple[int, int, int]] = {}
@@ -128,6 +129,11 @@ class Timetable:
         if known is None:
             known = self._numbers[here] = self._add_schedules(here)
         return known
+
+    def personal(self, expression: str) -> int:
+        """The schedule of hours that are read by the person's clock, wherever that is."""
+        schedule = Schedule((_part((expression,), "", self._country, ()),))
+        return self.schedules.setdefault(schedule, len(self.schedules))
 
     def time_zones(self) -> list[str]:
         """The time zones of the schedules; the first, "", is the person's."""

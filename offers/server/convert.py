@@ -14,11 +14,19 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from offers.catalogue.rules import is_language_tag
+from offers.catalogue.creative_rules import is_language_tag
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.catalogue.value_rules import time_zones
 from offers.decision.location import spread
-from offers.errors import FieldViolation, InvalidRequestError, OffersError
+from offers.errors import (
+    BusyError,
+    ConflictError,
+    FieldViolation,
+    InvalidRequestError,
+    NotFoundError,
+    OffersError,
+    StoreUnavailableError,
+)
 from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query, Surface
 from offers.server.limits import (
     MAX_ACCURACY_M,
@@ -27,14 +35,21 @@ from offers.server.limits import (
     MAX_NAME,
     MAX_PERSON_ID,
 )
-from offers.v1.context_pb2 import Location, Session, User
+from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Location, Session, User
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
 from offers.v1.venue_pb2 import TravelMode
 
 ERROR_DOMAIN = "offers"
+RETRY_S = 1
+"""After which a caller is told to try again when a store cannot be reached."""
+_CODES = {
+    NotFoundError: code_pb2.NOT_FOUND,
+    ConflictError: code_pb2.FAILED_PRECONDITION,
+    BusyError: code_pb2.RESOURCE_EXHAUSTED,
+}
 
 _TWO_NUMBERS = struct.Struct(">qq")
-_CURRENCY = re.compile(r"[A-Z]{3}")
+CURRENCY = re.compile(r"[A-Z]{3}")
 _random = random.Random()  # noqa: S311 - ids must differ, not be secret
 
 Refuse = Callable[[str, str], None]
@@ -74,7 +89,7 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
     time = now
     if context.HasField("time"):
         time = context.time.seconds
-        _check_instant("context.time", context.time, refuse)
+        check_instant("context.time", context.time, refuse)
     time_zone, channel = context.time_zone, context.channel
     language, currency = context.language_code, context.currency_code
     if time_zone and time_zone not in time_zones():
@@ -85,7 +100,7 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
         language = _language(language)
         if not language:
             refuse("context.language_code", "not a BCP 47 tag: send one such as 'fr' or 'pt-BR'")
-    if currency and not _CURRENCY.fullmatch(currency):
+    if currency and not CURRENCY.fullmatch(currency):
         refuse("context.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
     if context.HasField("user"):
         _check_user(context.user, refuse)
@@ -108,7 +123,9 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
         refuse("request_id", f"{len(request_id):,} characters: send at most {MAX_ID}")
     if violations:
         raise InvalidRequestError(violations)
-    if context.HasField("location"):
+    if context.HasField("user") and not may_use_context(context.user):
+        latitude = longitude = math.nan
+    elif context.HasField("location"):
         observed = location.observed_time.seconds if location.HasField("observed_time") else -1
         sigma, growth = spread(location.accuracy_m, observed, location.movement, time)
     surface = Surface(time_zone, placement, channel, language, currency, max_offers, view == VIEW_FULL, request.catalog)
@@ -136,13 +153,14 @@ def _position(location: Location, refuse: Refuse) -> tuple[float, float]:
         reason = f"{location.accuracy_m} is out of range: send metres from 0 to {MAX_ACCURACY_M:,}"
         refuse("context.location.accuracy_m", reason)
     if location.HasField("observed_time"):
-        _check_instant("context.location.observed_time", location.observed_time, refuse)
+        check_instant("context.location.observed_time", location.observed_time, refuse)
     if location.movement not in TravelMode.values():
         refuse("context.location.movement", f"{location.movement} is no travel mode: send one of TravelMode")
     return latitude, longitude
 
 
-def _check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
+def check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
+    """Note what is wrong with an instant."""
     if not FIRST_SECOND <= instant.seconds < LAST_SECOND:
         refuse(field, f"{instant.seconds} s is out of range: send an instant from 1970 to 2100")
     elif not 0 <= instant.nanos < 1_000_000_000:
@@ -161,7 +179,7 @@ def _check_session(session: Session, refuse: Refuse) -> None:
         if len(getattr(session, name)) > limit:
             refuse(f"context.session.{name}", f"{len(getattr(session, name)):,} characters: send at most {limit}")
     if session.HasField("start_time"):
-        _check_instant("context.session.start_time", session.start_time, refuse)
+        check_instant("context.session.start_time", session.start_time, refuse)
 
 
 def _short(text: str) -> str:
@@ -179,10 +197,20 @@ def new_decision_id() -> tuple[int, int]:
     return _random.getrandbits(64) - 2**63, _random.getrandbits(64) - 2**63
 
 
+def may_use_context(user: User) -> bool:
+    """Whether a request's location and session may be used for its answer, as far as the request says."""
+    return not user.HasField("consent") or CONSENT_PURPOSE_CONTEXTUAL in user.consent.purposes
+
+
 def status_of(error: OffersError) -> status_pb2.Status:
     """The status an error ends a call with: a canonical code, and details that say which field and why."""
+    if isinstance(error, StoreUnavailableError):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.seconds = RETRY_S
+        return status_pb2.Status(code=code_pb2.UNAVAILABLE, message=str(error), details=[_packed(retry)])
     if not isinstance(error, InvalidRequestError):
-        return status_pb2.Status(code=code_pb2.INTERNAL, message=str(error))
+        code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), code_pb2.INTERNAL)
+        return status_pb2.Status(code=code, message=str(error))
     bad = error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.reason)

@@ -4,9 +4,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import orjson
@@ -18,37 +20,58 @@ from grpc_status import rpc_status
 from offers.catalogue.snapshot import open_snapshot
 from offers.catalogue.value_rules import time_zones
 from offers.decision.engine import Engine
-from offers.errors import OffersError
+from offers.errors import OffersError, StoreUnavailableError
 from offers.server import convert
+from offers.server.event_service import EventService
+from offers.server.intake import Intake
 from offers.server.live import Live
+from offers.server.live_offers import LiveOffers
 from offers.server.mirror import reflection_handlers
 from offers.server.offer_service import OfferService
+from offers.server.people import People
+from offers.server.profile_service import ProfileService
+from offers.server.recorder import Recorder
 from offers.settings import Settings, address_of
-from offers.v1 import offer_service_pb2
+from offers.state.opening import Stores, open_stores
+from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
+from offers.v1.context_pb2 import ConsentPurpose
 
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
+EVENT_SERVICE = event_service_pb2.DESCRIPTOR.services_by_name["EventService"].full_name
+PROFILE_SERVICE = profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
 MAX_MESSAGE_BYTES = 8 << 20
 """Above the servicers' own limits, so that a message somewhat too large is refused with a reason."""
 RETRY_S = 5.0
 """Until a worker tries again to open what it could not."""
 POLL_S = 0.25
 """How often a worker looks whether another snapshot is to be served, and works some milliseconds ahead."""
+RECOVER_S = 5.0
+"""How often a worker looks for events that a worker that died has left without effect."""
 WARM_S = 2.0
 """Work ahead before an engine serves; what takes longer is done beside its requests."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def guarded(answer: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+Asked = TypeVar("Asked", bytes, Iterator[bytes])
+
+
+def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerContext], bytes]:
     """The one wrapper of every call: errors become statuses, and a fault of ours is logged once."""
 
-    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+    def handle(asked: Asked, context: grpc.ServicerContext) -> bytes:
         try:
-            return answer(data)
+            return answer(asked)
         except OffersError as error:
             status = convert.status_of(error)
-        except Exception:
-            log.exception("call_failed")
+        except grpc.RpcError:  # the caller has ended its stream of requests, and waits for no answer
+            raise
+        except Exception as error:
+            # Where, but not the message: it may tell of the person the call is about.
+            frames = [
+                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+            ]
+            log.error("call_failed", error=type(error).__qualname__, frames=frames)
             status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
         context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError  # abort has raised
@@ -56,11 +79,16 @@ def guarded(answer: Callable[[bytes], bytes]) -> Callable[[bytes, grpc.ServicerC
     return handle
 
 
-def raw_handlers(service: str, methods: dict[str, Callable[[bytes], bytes]]) -> grpc.GenericRpcHandler:
-    """Unary methods of a service that take and return encoded messages."""
-    return grpc.method_handlers_generic_handler(
-        service, {name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()}
-    )
+def raw_handlers(
+    service: str,
+    methods: Mapping[str, Callable[[bytes], bytes]],
+    streams: Mapping[str, Callable[[Iterator[bytes]], bytes]] | None = None,
+) -> grpc.GenericRpcHandler:
+    """Methods of a service that take and return encoded messages; `streams` take many of them."""
+    handlers = {name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()}
+    for name, answer in (streams or {}).items():
+        handlers[name] = grpc.stream_unary_rpc_method_handler(guarded(answer))
+    return grpc.method_handlers_generic_handler(service, handlers)
 
 
 class Worker:
@@ -69,6 +97,7 @@ class Worker:
     def __init__(
         self,
         settings: Settings,
+        stores: Stores,
         *,
         clock: Callable[[], float] = time.time,
         extra: Iterable[grpc.GenericRpcHandler] = (),
@@ -76,7 +105,7 @@ class Worker:
         self.live = Live()
         self.health = health.HealthServicer(experimental_non_blocking=True)
         self._settings = settings
-        self._services = {"", SERVICE}
+        self._services = {"", SERVICE, EVENT_SERVICE, PROFILE_SERVICE}
         self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server = grpc.server(
             ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
@@ -89,11 +118,46 @@ class Worker:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ],
         )
-        offers = OfferService(self.live, clock)
+        self.recorder = Recorder(stores.events, stores.state)
+        self._stores = stores
+        default_consent = frozenset(
+            ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.upper()}") for name in settings.default_consent
+        )
+        self.intake = Intake(
+            *stores,
+            LiveOffers(self.live),
+            clock=clock,
+            default_consent=default_consent,
+            geohash_length=settings.geohash_length,
+        )
+        people = People(stores.state, default_consent)
+        offers = OfferService(self.live, clock, people, self.recorder)
+        # A stream holds a thread for as long as its caller likes: some must be left for calls.
+        events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
+        profiles = ProfileService(
+            stores.state,
+            stores.events,
+            clock=clock,
+            default_consent=default_consent,
+            tombstone_s=settings.retention_days["tombstone"] * 86_400,
+        )
         self._server.add_generic_rpc_handlers(
             (
                 raw_handlers(SERVICE, {"GetOffers": offers.get_offers, "BatchGetOffers": offers.batch_get_offers}),
-                *reflection_handlers([SERVICE, health.SERVICE_NAME]),
+                raw_handlers(
+                    EVENT_SERVICE, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}
+                ),
+                raw_handlers(
+                    PROFILE_SERVICE,
+                    {
+                        "GetProfile": profiles.get_profile,
+                        "UpdateProfile": profiles.update_profile,
+                        "DeleteProfile": profiles.delete_profile,
+                        "ExportProfile": profiles.export_profile,
+                        "LinkIdentities": profiles.link_identities,
+                    },
+                ),
+                *reflection_handlers([SERVICE, EVENT_SERVICE, PROFILE_SERVICE, health.SERVICE_NAME]),
                 *extra,
             )
         )
@@ -122,10 +186,12 @@ class Worker:
         self.health.enter_graceful_shutdown()
         time.sleep(self._settings.drain_s)
         self._server.stop(self._settings.grace_s).wait()
+        self.recorder.close()
 
     def stop(self) -> None:
         """Stop at once."""
         self._server.stop(None).wait()
+        self.recorder.close()
 
     def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in self._services:
@@ -151,18 +217,33 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     told: list[int] = []  # no event: it may be locked by what the signal interrupts
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    worker = Worker(settings)
+    stores = open_stores(settings)
+    worker = Worker(settings, stores)
     parent = os.getppid()
     follower = _Follower(worker, served)
     follower.look()
     worker.start(port)
     log.info("worker_serving", core=core, port=port)
+    recover_at = 0.0
     while not told and os.getppid() == parent:
         follower.look()
         follower.roll()
+        if time.monotonic() >= recover_at:
+            recover(worker.intake)
+            recover_at = time.monotonic() + RECOVER_S
         time.sleep(POLL_S)
     worker.drain()
+    stores.close()
     log.info("worker_stopped", core=core)
+
+
+def recover(intake: Intake) -> None:
+    """Let events have their effect that were taken in by a worker that died before they had it."""
+    try:
+        if count := intake.recover():
+            log.info("events_recovered", count=count)
+    except StoreUnavailableError as error:
+        log.warning("events_not_recovered", error=str(error))
 
 
 class _Follower:

@@ -97,6 +97,7 @@ class Event(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
+    ATTRIBUTED_PROPOSITION_ID_FIELD_NUMBER: _builtins.int
     IMPRESSION_FIELD_NUMBER: _builtins.int
     CLICK_FIELD_NUMBER: _builtins.int
     DISMISSAL_FIELD_NUMBER: _builtins.int
@@ -112,10 +113,11 @@ class Event(_message.Message):
     catalog: _builtins.str
     """The `catalog_id` it belongs to. May be left out where the server has one catalogue."""
     proposition_id: _builtins.str
-    """The proposition it is about, as a response named it."""
+    """The proposition it is about, as a response named it: at most 128 characters."""
     offer_id: _builtins.str
-    """The offer it is about: at most 128 characters. Needed by impressions, clicks, dismissals and redemptions. An offer
-    that the catalogue does not have (any more) is kept in the log, counts for nothing, and gives a warning.
+    """The offer it is about: at most 128 characters. Impressions, clicks, dismissals and redemptions need it, or a
+    `proposition_id`, whose decision is then asked for offer, placement, channel and catalogue. An offer that the
+    catalogue does not have (any more) is kept in the log, counts for nothing, and gives a warning.
     """
     placement: _builtins.str
     """The placement it happened in: at most 128 characters."""
@@ -123,6 +125,12 @@ class Event(_message.Message):
     """The channel it happened on: at most 64 characters."""
     session_id: _builtins.str
     """The visit it happened in: at most 256 characters."""
+    attributed_proposition_id: _builtins.str
+    """What an order or redemption that names no proposition is put down to, as exports show it: the proposition of the
+    person's last click within 7 days before, else of the last impression within 1 day before, on the same offer (a
+    redemption) or on an offer of a category or venue of the items (an order), among the person's last 50 events.
+    Empty: there is none.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, from 1970 to 2100. Events may come late and in any order. One that is over 5 minutes ahead of the
@@ -190,6 +198,7 @@ class Event(_message.Message):
         channel: _builtins.str = ...,
         session_id: _builtins.str = ...,
         location: _latlng_pb2.LatLng | None = ...,
+        attributed_proposition_id: _builtins.str = ...,
         impression: Global___Impression | None = ...,
         click: Global___Click | None = ...,
         dismissal: Global___Dismissal | None = ...,
@@ -203,7 +212,7 @@ class Event(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["add_to_cart", b"add_to_cart", "checkout_started", b"checkout_started", "click", b"click", "custom", b"custom", "dismissal", b"dismissal", "event_time", b"event_time", "impression", b"impression", "kind", b"kind", "location", b"location", "order", b"order", "redemption", b"redemption", "remove_from_cart", b"remove_from_cart", "user", b"user", "view", b"view"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_to_cart", b"add_to_cart", "catalog", b"catalog", "channel", b"channel", "checkout_started", b"checkout_started", "click", b"click", "custom", b"custom", "dismissal", b"dismissal", "event_id", b"event_id", "event_time", b"event_time", "impression", b"impression", "kind", b"kind", "location", b"location", "offer_id", b"offer_id", "order", b"order", "placement", b"placement", "proposition_id", b"proposition_id", "redemption", b"redemption", "remove_from_cart", b"remove_from_cart", "session_id", b"session_id", "user", b"user", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_to_cart", b"add_to_cart", "attributed_proposition_id", b"attributed_proposition_id", "catalog", b"catalog", "channel", b"channel", "checkout_started", b"checkout_started", "click", b"click", "custom", b"custom", "dismissal", b"dismissal", "event_id", b"event_id", "event_time", b"event_time", "impression", b"impression", "kind", b"kind", "location", b"location", "offer_id", b"offer_id", "order", b"order", "placement", b"placement", "proposition_id", b"proposition_id", "redemption", b"redemption", "remove_from_cart", b"remove_from_cart", "session_id", b"session_id", "user", b"user", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["impression", "click", "dismissal", "view", "add_to_cart", "remove_from_cart", "checkout_started", "order", "redemption", "custom"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015

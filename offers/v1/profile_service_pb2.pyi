@@ -329,21 +329,27 @@ class LinkIdentitiesRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     ANONYMOUS_IDS_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The person's id in the caller's systems: 1 to 256 characters."""
     @_builtins.property
     def anonymous_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The visitors: 1 to 100."""
 
+    @_builtins.property
+    def consent(self) -> _context_pb2.ConsentGrants:
+        """What the person has agreed to, as `User.consent`."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         anonymous_ids: _abc.Iterable[_builtins.str] | None = ...,
+        consent: _context_pb2.ConsentGrants | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_ids", b"anonymous_ids", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_ids", b"anonymous_ids", "consent", b"consent", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,7 +74,8 @@ class ProfileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfile(self, request, context):
-        """Changes attributes and consents, and makes the profile where there is none.
+        """Changes attributes and consents, and makes the profile where there is none. Attributes are kept of persons alone who
+        have agreed to profiling, else FAILED_PRECONDITION. Withdrawing that removes all but the consents from the profile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +100,7 @@ class ProfileServiceServicer(object):
         """Says that visitors are a known person, as at sign-in. What was known of each is one from then on: caps, affinities
         and experiment variants of all count. Linking again changes nothing; events may come before or after. A visitor who
         was linked to another person moves to this one from now on, and what was merged before stays with the other.
+        FAILED_PRECONDITION: the person has not agreed to profiling, so that no ids can be kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

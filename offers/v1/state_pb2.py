@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from offers.v1 import event_pb2 as offers_dot_v1_dot_event__pb2
 from offers.v1 import profile_pb2 as offers_dot_v1_dot_profile__pb2
 from offers.v1 import profile_service_pb2 as offers_dot_v1_dot_profile__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/state.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15offers/v1/event.proto\x1a\x17offers/v1/profile.proto\x1a\x1foffers/v1/profile_service.proto\"\x8d\x02\n\tUserState\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63ounters\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05times\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x01\x12*\n\x08leanings\x18\x05 \x03(\x0b\x32\x12.offers.v1.LeaningB\x04\xe2\x41\x01\x01\x12,\n\x06recent\x18\x06 \x03(\x0b\x32\x16.offers.v1.RecentEventB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61pplied\x18\x07 \x01(\x0c\x42\x04\xe2\x41\x01\x01\"\x9c\x02\n\x07Leaning\x12\x35\n\tdimension\x18\x01 \x01(\x0e\x32\x1c.offers.v1.Leaning.DimensionB\x04\xe2\x41\x01\x01\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06second\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\x99\x01\n\tDimension\x12\x19\n\x15\x44IMENSION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IMENSION_CATEGORY\x10\x01\x12\x13\n\x0f\x44IMENSION_VENUE\x10\x02\x12\x15\n\x11\x44IMENSION_CUISINE\x10\x03\x12\x18\n\x14\x44IMENSION_PRICE_BAND\x10\x04\x12\x13\n\x0f\x44IMENSION_BRAND\x10\x05\"\xed\x01\n\x0bRecentEvent\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x01\x12\x34\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x16\n\x08offer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0eproposition_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsession_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/state.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x15offers/v1/event.proto\x1a\x17offers/v1/profile.proto\x1a\x1foffers/v1/profile_service.proto\"\xd4\x02\n\tUserState\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63ounters\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05times\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x01\x12*\n\x08leanings\x18\x05 \x03(\x0b\x32\x12.offers.v1.LeaningB\x04\xe2\x41\x01\x01\x12,\n\x06recent\x18\x06 \x03(\x0b\x32\x16.offers.v1.RecentEventB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61pplied\x18\x07 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x31\n\x0c\x62\x61sket_steps\x18\x08 \x03(\x0b\x32\x15.offers.v1.BasketStepB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x64raw\x18\t \x01(\x10\x42\x04\xe2\x41\x01\x01\"\xcd\x01\n\nBasketStep\x12\x34\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x18\n\nproduct_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08quantity\x18\x05 \x01(\x11\x42\x04\xe2\x41\x01\x01\x12\'\n\x05price\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\"\x9c\x02\n\x07Leaning\x12\x35\n\tdimension\x18\x01 \x01(\x0e\x32\x1c.offers.v1.Leaning.DimensionB\x04\xe2\x41\x01\x01\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06second\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\x99\x01\n\tDimension\x12\x19\n\x15\x44IMENSION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IMENSION_CATEGORY\x10\x01\x12\x13\n\x0f\x44IMENSION_VENUE\x10\x02\x12\x15\n\x11\x44IMENSION_CUISINE\x10\x03\x12\x18\n\x14\x44IMENSION_PRICE_BAND\x10\x04\x12\x13\n\x0f\x44IMENSION_BRAND\x10\x05\"\xed\x01\n\x0bRecentEvent\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x01\x12\x34\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x16\n\x08offer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0eproposition_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsession_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +51,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSTATE'].fields_by_name['recent']._serialized_options = b'\342A\001\001'
   _globals['_USERSTATE'].fields_by_name['applied']._loaded_options = None
   _globals['_USERSTATE'].fields_by_name['applied']._serialized_options = b'\342A\001\001'
+  _globals['_USERSTATE'].fields_by_name['basket_steps']._loaded_options = None
+  _globals['_USERSTATE'].fields_by_name['basket_steps']._serialized_options = b'\342A\001\001'
+  _globals['_USERSTATE'].fields_by_name['draw']._loaded_options = None
+  _globals['_USERSTATE'].fields_by_name['draw']._serialized_options = b'\342A\001\001'
+  _globals['_BASKETSTEP'].fields_by_name['event_time']._loaded_options = None
+  _globals['_BASKETSTEP'].fields_by_name['event_time']._serialized_options = b'\342A\001\001'
+  _globals['_BASKETSTEP'].fields_by_name['product_id']._loaded_options = None
+  _globals['_BASKETSTEP'].fields_by_name['product_id']._serialized_options = b'\342A\001\001'
+  _globals['_BASKETSTEP'].fields_by_name['category']._loaded_options = None
+  _globals['_BASKETSTEP'].fields_by_name['category']._serialized_options = b'\342A\001\001'
+  _globals['_BASKETSTEP'].fields_by_name['venue_id']._loaded_options = None
+  _globals['_BASKETSTEP'].fields_by_name['venue_id']._serialized_options = b'\342A\001\001'
+  _globals['_BASKETSTEP'].fields_by_name['quantity']._loaded_options = None
+  _globals['_BASKETSTEP'].fields_by_name['quantity']._serialized_options = b'\342A\001\001'
+  _globals['_BASKETSTEP'].fields_by_name['price']._loaded_options = None
+  _globals['_BASKETSTEP'].fields_by_name['price']._serialized_options = b'\342A\001\001'
   _globals['_LEANING'].fields_by_name['dimension']._loaded_options = None
   _globals['_LEANING'].fields_by_name['dimension']._serialized_options = b'\342A\001\001'
   _globals['_LEANING'].fields_by_name['name']._loaded_options = None
@@ -72,12 +89,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECENTEVENT'].fields_by_name['venue_id']._serialized_options = b'\342A\001\001'
   _globals['_RECENTEVENT'].fields_by_name['session_id']._loaded_options = None
   _globals['_RECENTEVENT'].fields_by_name['session_id']._serialized_options = b'\342A\001\001'
-  _globals['_USERSTATE']._serialized_start=184
-  _globals['_USERSTATE']._serialized_end=453
-  _globals['_LEANING']._serialized_start=456
-  _globals['_LEANING']._serialized_end=740
-  _globals['_LEANING_DIMENSION']._serialized_start=587
-  _globals['_LEANING_DIMENSION']._serialized_end=740
-  _globals['_RECENTEVENT']._serialized_start=743
-  _globals['_RECENTEVENT']._serialized_end=980
+  _globals['_USERSTATE']._serialized_start=209
+  _globals['_USERSTATE']._serialized_end=549
+  _globals['_BASKETSTEP']._serialized_start=552
+  _globals['_BASKETSTEP']._serialized_end=757
+  _globals['_LEANING']._serialized_start=760
+  _globals['_LEANING']._serialized_end=1044
+  _globals['_LEANING_DIMENSION']._serialized_start=891
+  _globals['_LEANING_DIMENSION']._serialized_end=1044
+  _globals['_RECENTEVENT']._serialized_start=1047
+  _globals['_RECENTEVENT']._serialized_end=1284
 # @@protoc_insertion_point(module_scope)

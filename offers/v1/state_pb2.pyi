@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.type import money_pb2 as _money_pb2
 from offers.v1 import event_pb2 as _event_pb2
 from offers.v1 import profile_pb2 as _profile_pb2
 from offers.v1 import profile_service_pb2 as _profile_service_pb2
@@ -36,9 +37,11 @@ class UserState(_message.Message):
     LEANINGS_FIELD_NUMBER: _builtins.int
     RECENT_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
+    BASKET_STEPS_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
     counters: _builtins.bytes
-    """For caps: records of 16 bytes by key and kind, little endian: key (8), kind (1), spare (1), count (2), and where its
-    times begin in `times` (4).
+    """For caps: records of 16 bytes by key and kind, little endian: key (8), kind (1), for how long its times matter in
+    units of two days (1; 0: for ever), count (2), and where its times begin in `times` (4).
     """
     times: _builtins.bytes
     """The instants the counters count, the oldest first: seconds since 1970 in 4 bytes each, little endian."""
@@ -46,10 +49,14 @@ class UserState(_message.Message):
     """Hashes of the ids of the last 256 events that have taken effect, 8 bytes each: what is applied again after a fault
     changes nothing.
     """
+    draw: _builtins.int
+    """The number by which variants and holdouts are drawn, where it is not the one that follows from the person's id: that
+    of the id the person was first seen with. 0: as follows from the id.
+    """
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
-        """What ProfileService shows of it. `affinities`, `life_cycle`, `journey_phase` and `user` are worked out when it is
-        read.
+        """What ProfileService shows of it. `affinities`, `life_cycle`, `journey_phase`, `basket`, `user` and `anonymous_ids`
+        are worked out when it is read.
         """
 
     @_builtins.property
@@ -64,6 +71,10 @@ class UserState(_message.Message):
     def recent(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentEvent]:
         """The last 50 events, the oldest first."""
 
+    @_builtins.property
+    def basket_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___BasketStep]:
+        """What was done to the basket since the last order, by time: the last 200 steps."""
+
     def __init__(
         self,
         *,
@@ -74,14 +85,62 @@ class UserState(_message.Message):
         leanings: _abc.Iterable[Global___Leaning] | None = ...,
         recent: _abc.Iterable[Global___RecentEvent] | None = ...,
         applied: _builtins.bytes = ...,
+        basket_steps: _abc.Iterable[Global___BasketStep] | None = ...,
+        draw: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "counters", b"counters", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UserState: _TypeAlias = UserState  # noqa: Y015
+
+@_typing.final
+class BasketStep(_message.Message):
+    """Something put into the basket or taken out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    VENUE_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product."""
+    category: _builtins.str
+    """What it is about."""
+    venue_id: _builtins.str
+    """Where it is sold."""
+    quantity: _builtins.int
+    """Pieces; below 0: taken out."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def price(self) -> _money_pb2.Money:
+        """The price of one piece."""
+
+    def __init__(
+        self,
+        *,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        product_id: _builtins.str = ...,
+        category: _builtins.str = ...,
+        venue_id: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        price: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "event_time", b"event_time", "price", b"price", "product_id", b"product_id", "quantity", b"quantity", "venue_id", b"venue_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BasketStep: _TypeAlias = BasketStep  # noqa: Y015
 
 @_typing.final
 class Leaning(_message.Message):

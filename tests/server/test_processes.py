@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from offers.demo import catalogue
 from offers.server.worker import Worker
 from offers.settings import Settings
+from offers.state.opening import open_stores
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
@@ -277,9 +278,11 @@ def test_reflection_lists_the_services(served: Served, version: str) -> None:
     assert grpc.StatusCode.NOT_FOUND.value[0] == missing.error_response.error_code
 
 
-def test_health_follows_the_worker(served: Served) -> None:
+def test_health_follows_the_worker(served: Served, tmp_path: Path) -> None:
     """A worker says NOT_SERVING until it has warm engines, SERVING from then on, and nothing of services it lacks."""
-    worker = Worker(Settings())
+    settings = Settings(data_dir=tmp_path)
+    stores = open_stores(settings)
+    worker = Worker(settings, stores)
     try:
         with grpc.insecure_channel(f"127.0.0.1:{worker.start(0)}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -291,6 +294,7 @@ def test_health_follows_the_worker(served: Served) -> None:
                 stub.Check(health_pb2.HealthCheckRequest(service="no.such.Service"), timeout=5)
     finally:
         worker.stop()
+        stores.close()
 
 
 def test_open_reflection_streams_do_not_hold_up_calls(served: Served) -> None:

@@ -1,0 +1,34 @@
+"""What every decision repeats of an offer: the fields of its Proposition that never change, serialised once."""
+
+from offers.v1.offer_pb2 import Offer, Redemption
+from offers.v1.offer_service_pb2 import Proposition
+
+
+def static_wire(offer: Offer, redemption: Redemption | None) -> bytes:
+    """The wire of an offer."""
+    return _static(offer, redemption).SerializeToString()
+
+
+def variant_wires(offer: Offer, redemption: Redemption | None) -> list[bytes]:
+    """The same for each of its creative variants."""
+    wires = []
+    for place, variant in enumerate(offer.creative_variants, 1):
+        whole = _static(offer, redemption)
+        whole.title = variant.title or offer.title
+        whole.creative.MergeFrom(variant.creative)
+        whole.creative_id = variant.creative_id or str(place)
+        wires.append(whole.SerializeToString())
+    return wires
+
+
+def _static(offer: Offer, redemption: Redemption | None) -> Proposition:
+    return Proposition(
+        offer_id=offer.offer_id,
+        title=offer.title,
+        benefit=offer.benefit,
+        category=offer.category,
+        brand=offer.brand,
+        creative=offer.creative if offer.HasField("creative") else None,
+        redemption=redemption,
+        campaign_id=offer.campaign_id,
+    )

@@ -1,0 +1,188 @@
+"""What an event must be like to be taken in."""
+
+from collections.abc import Callable, Sequence
+
+from google.type.money_pb2 import Money
+
+from offers.errors import FieldViolation
+from offers.server.convert import CURRENCY, check_instant
+from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_NAME, MAX_PERSON_ID
+from offers.v1.context_pb2 import User
+from offers.v1.event_pb2 import Event, Item, RedemptionEvent
+
+MAX_ITEMS = 100
+MAX_QUANTITY = 1_000_000
+MAX_HOLD_S = 86_400
+
+_Refuse = Callable[[str, str], None]
+_KINDS = ", ".join(field.name for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields)
+_OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
+
+
+def check_event(event: Event) -> list[FieldViolation]:
+    """All that is wrong with an event, by paths from the event."""
+    violations: list[FieldViolation] = []
+
+    def refuse(field: str, reason: str) -> None:
+        violations.append(FieldViolation(field, reason))
+
+    check_text(event.event_id, 1, MAX_ID, "event_id", refuse)
+    if event.HasField("event_time"):
+        check_instant("event_time", event.event_time, refuse)
+    if event.HasField("user"):
+        check_user("user", event.user, refuse)
+    for name, text, limit in (
+        ("catalog", event.catalog, MAX_ID),
+        ("proposition_id", event.proposition_id, MAX_ID),
+        ("offer_id", event.offer_id, MAX_ID),
+        ("placement", event.placement, MAX_ID),
+        ("channel", event.channel, MAX_NAME),
+        ("session_id", event.session_id, MAX_PERSON_ID),
+    ):
+        if text:
+            check_text(text, 0, limit, name, refuse)
+    if event.HasField("location"):
+        _check_degrees(event.location.latitude, 90, "location.latitude", refuse)
+        _check_degrees(event.location.longitude, 180, "location.longitude", refuse)
+    kind = event.WhichOneof("kind")
+    if kind is None:
+        refuse("kind", f"nothing happened: send one of {_KINDS}")
+    else:
+        if kind in _OF_AN_OFFER and not (event.offer_id or event.proposition_id):
+            refuse("offer_id", f"missing: send the offer of the {kind}, or its proposition_id")
+        check = _CHECKS.get(kind)
+        if check is not None:
+            check(event, refuse)
+    return violations
+
+
+def check_user(field: str, user: User, refuse: _Refuse) -> None:
+    """Note what is wrong with a person's ids."""
+    name = user.WhichOneof("identity") or "user_id"
+    check_text(user.user_id or user.anonymous_id, 1, MAX_PERSON_ID, f"{field}.{name}", refuse)
+
+
+def check_text(text: str, least: int, most: int, field: str, refuse: _Refuse) -> None:
+    """Note what is wrong with a text of so many characters."""
+    if not least <= len(text) <= most:
+        refuse(field, f"{len(text):,} characters: send {f'{least} to' if least else 'at most'} {most}")
+    elif "\0" in text:
+        refuse(field, "has a character of value 0: leave it out")
+
+
+def _check_degrees(degrees: float, limit: int, field: str, refuse: _Refuse) -> None:
+    if not -limit <= degrees <= limit:  # NaN fails every comparison
+        refuse(field, f"{degrees} is out of range: send degrees from -{limit} to {limit}")
+
+
+def _check_money(money: Money, field: str, refuse: _Refuse) -> None:
+    if not CURRENCY.fullmatch(money.currency_code):
+        refuse(f"{field}.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
+    if not (0 <= money.units < 2**40):
+        refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 or more, less than a trillion")
+    if not 0 <= money.nanos < 1_000_000_000:
+        refuse(f"{field}.nanos", f"{money.nanos:,} is out of range: send 0 to 999,999,999")
+
+
+def _check_items(items: Sequence[Item], field: str, refuse: _Refuse) -> None:
+    for number, item in enumerate(items):
+        _check_item(item, f"{field}[{number}]", refuse)
+
+
+def _check_item(item: Item, field: str, refuse: _Refuse) -> None:
+    for name, text, limit in (
+        ("product_id", item.product_id, MAX_ID),
+        ("category", item.category, MAX_ID),
+        ("brand", item.brand, MAX_ID),
+        ("venue_id", item.venue_id, MAX_ID),
+        ("cuisine", item.cuisine, MAX_NAME),
+        ("price_band", item.price_band, MAX_NAME),
+    ):
+        if text:
+            check_text(text, 0, limit, f"{field}.{name}", refuse)
+    if item.HasField("quantity"):
+        _check_quantity(item.quantity, f"{field}.quantity", refuse)
+    if item.HasField("price"):
+        _check_money(item.price, f"{field}.price", refuse)
+
+
+def _check_quantity(quantity: int, field: str, refuse: _Refuse) -> None:
+    if not 1 <= quantity <= MAX_QUANTITY:
+        refuse(field, f"{quantity:,} is out of range: send 1 to {MAX_QUANTITY:,}, or leave it out for 1")
+
+
+def _check_impression(event: Event, refuse: _Refuse) -> None:
+    if event.impression.HasField("in_view") and event.impression.in_view.seconds < 0:
+        refuse("impression.in_view", f"{event.impression.in_view.seconds} s is out of range: send 0 or more")
+
+
+def _check_dismissal(event: Event, refuse: _Refuse) -> None:
+    check_text(event.dismissal.reason, 0, MAX_NAME, "dismissal.reason", refuse)
+
+
+def _check_view(event: Event, refuse: _Refuse) -> None:
+    if not event.view.HasField("item"):
+        refuse("view.item", "missing: say what was looked at")
+    _check_item(event.view.item, "view.item", refuse)
+
+
+def _check_basket(event: Event, refuse: _Refuse) -> None:
+    kind = "add_to_cart" if event.HasField("add_to_cart") else "remove_from_cart"
+    items = event.add_to_cart.items if event.HasField("add_to_cart") else event.remove_from_cart.items
+    if not 1 <= len(items) <= MAX_ITEMS:
+        refuse(f"{kind}.items", f"{len(items):,} items: send 1 to {MAX_ITEMS}")
+    else:
+        _check_items(items, f"{kind}.items", refuse)
+
+
+def _check_checkout(event: Event, refuse: _Refuse) -> None:
+    if event.checkout_started.HasField("value"):
+        _check_money(event.checkout_started.value, "checkout_started.value", refuse)
+
+
+def _check_order(event: Event, refuse: _Refuse) -> None:
+    order = event.order
+    check_text(order.order_id, 0, MAX_ID, "order.order_id", refuse)
+    if len(order.items) > MAX_ITEMS:
+        refuse("order.items", f"{len(order.items):,} items: send at most {MAX_ITEMS}")
+    else:
+        _check_items(order.items, "order.items", refuse)
+    if order.HasField("total"):
+        _check_money(order.total, "order.total", refuse)
+
+
+def _check_redemption(event: Event, refuse: _Refuse) -> None:
+    redemption = event.redemption
+    phases = RedemptionEvent.Phase
+    if redemption.phase not in phases.values() or redemption.phase == RedemptionEvent.PHASE_UNSPECIFIED:
+        refuse(
+            "redemption.phase", f"{redemption.phase} is no phase: send PHASE_RESERVE, PHASE_CONFIRM or PHASE_RELEASE"
+        )
+    check_text(redemption.redemption_id, 1, MAX_ID, "redemption.redemption_id", refuse)
+    if redemption.HasField("units"):
+        _check_quantity(redemption.units, "redemption.units", refuse)
+    if redemption.HasField("amount"):
+        _check_money(redemption.amount, "redemption.amount", refuse)
+    if redemption.HasField("hold") and not 1 <= redemption.hold.seconds <= MAX_HOLD_S:
+        reason = f"{redemption.hold.seconds:,} s is out of range: send 1 second to 24 hours"
+        refuse("redemption.hold", reason)
+
+
+def _check_custom(event: Event, refuse: _Refuse) -> None:
+    check_text(event.custom.name, 1, MAX_NAME, "custom.name", refuse)
+    entries = len(event.custom.attributes.fields)
+    if entries > MAX_ATTRIBUTES:
+        refuse("custom.attributes", f"{entries:,} entries: send at most {MAX_ATTRIBUTES}")
+
+
+_CHECKS: dict[str, Callable[[Event, _Refuse], None]] = {
+    "impression": _check_impression,
+    "dismissal": _check_dismissal,
+    "view": _check_view,
+    "add_to_cart": _check_basket,
+    "remove_from_cart": _check_basket,
+    "checkout_started": _check_checkout,
+    "order": _check_order,
+    "redemption": _check_redemption,
+    "custom": _check_custom,
+}

@@ -1,0 +1,347 @@
+"""Takes events in: each is checked, kept in the log, and then changes the state of its person, exactly once."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from google.rpc import code_pb2, status_pb2
+
+from offers.errors import FieldViolation, InvalidRequestError
+from offers.model.facts import OfferFacts
+from offers.server.convert import status_of
+from offers.server.event_rules import check_event
+from offers.state.apply import KINDS, MAX_APPLIED, Happened, apply, recent_of
+from offers.state.attribution import attributed, wants_attribution
+from offers.state.consent import Purposes, agreed
+from offers.state.geohash import geohash
+from offers.state.person import NOBODY, person_of
+from offers.state.stores import Demand, EventLog, Ledger, LoggedEvent, Outcome, Person, StateStore
+from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
+from offers.v1.event_pb2 import Event, RedemptionEvent
+from offers.v1.event_service_pb2 import EventResult, EventWarning
+from offers.v1.state_pb2 import UserState
+
+AHEAD_S = 300
+"""Clocks of callers may be ahead by so much."""
+HOLD_S = 900
+"""How long a reservation holds that does not say."""
+ROUND = MAX_APPLIED // 2
+"""Events of a person that take effect before that is confirmed: few enough for their ids to be remembered meanwhile."""
+RECOVER_BATCH = 1_000
+GRACE_S = 10
+"""Events of the last seconds are left to the call that is at them."""
+
+_OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
+_REFUSED = {
+    "released": "the redemption was released",
+    "confirmed": "the redemption was confirmed",
+    "expired": "the reservation has expired",
+    "unknown": "there is no such reservation",
+}
+
+
+class Offers(Protocol):
+    """What the catalogues that are served know of offers."""
+
+    def catalog(self, name: str) -> str:
+        """The id of a catalogue; "" names the only one. Raises InvalidRequestError where there is no such."""
+        ...
+
+    def facts(self, catalog: str, offer_id: str, placement: str) -> OfferFacts | None:
+        """An offer, with all that counts its events in a placement; None: the catalogue has no such offer."""
+        ...
+
+    def demands(
+        self, catalog: str, offer_id: str, units: int, micros: int, currency: str, now: int
+    ) -> Sequence[Demand]:
+        """What a redemption takes from budgets. Raises InvalidRequestError for another currency than a budget's, by the
+        path "redemption.amount.currency_code".
+        """  # noqa: D205
+        ...
+
+
+@dataclass(slots=True)
+class _Item:
+    """An event on its way in."""
+
+    event: Event
+    kind: str
+    result: EventResult
+    path: str = ""
+    """Of its fields, from the request's top."""
+    person: Person = NOBODY
+    facts: OfferFacts | None = None
+    catalog: str = ""
+    geohash: str = ""
+    learn: bool = True
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of a person before the batch."""
+
+    state: UserState = field(default_factory=UserState)
+    erased: int = -1
+
+
+class Intake:
+    """Takes events into the log, the state of persons, and the ledger. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        state: StateStore,
+        log: EventLog,
+        ledger: Ledger,
+        offers: Offers,
+        *,
+        clock: Callable[[], float],
+        default_consent: Purposes,
+        geohash_length: int,
+    ) -> None:
+        self._state, self._log, self._ledger, self._offers = state, log, ledger, offers
+        self._clock, self._default, self._length = clock, default_consent, geohash_length
+
+    def take(self, events: Sequence[Event]) -> list[EventResult]:
+        """What came of each event, once all is durable. Changes the events. Raises StoreUnavailableError."""
+        now = self._clock()
+        results = [EventResult() for _ in events]
+        first: dict[str, _Item] = {}
+        again: list[tuple[EventResult, _Item]] = []
+        for number, (event, result) in enumerate(zip(events, results, strict=True)):
+            item = _Item(event, event.WhichOneof("kind") or "", result, f"events[{number}].")
+            if violations := check_event(event):
+                _refuse(item, violations)
+            elif first.setdefault(event.event_id, item) is not item:
+                again.append((result, first[event.event_id]))
+            else:
+                _set_time(item, now)
+        self._resolve(first.values())
+        usable = [item for item in first.values() if self._find_offer(item)]
+        known = self._look(usable)
+        usable = [item for item in usable if self._settle_person(item, known)]
+        usable = self._redeem(usable, int(now))
+        self._attribute(usable, known)
+        self._keep(usable, int(now))
+        for result, item in again:
+            result.CopyFrom(item.result)
+            result.duplicate = not result.HasField("status")
+        return results
+
+    def recover(self, grace_s: int = GRACE_S) -> int:
+        """Let events that a crash left without effect have it. Returns how many. Raises StoreUnavailableError."""
+        count = 0
+        while True:
+            events = self._log.unapplied(RECOVER_BATCH)
+            left = [event for event in events if event.received <= self._clock() - grace_s]
+            items = []
+            for logged in left:
+                event = Event.FromString(logged.body)
+                item = _Item(
+                    event, event.WhichOneof("kind") or "", EventResult(), logged.person, catalog=logged.catalog
+                )
+                if event.offer_id:
+                    item.facts = self._facts(item)
+                items.append(item)
+            self._apply(items)
+            count += len(items)
+            if len(left) < RECOVER_BATCH:
+                return count
+
+    def _resolve(self, items: Iterable[_Item]) -> None:
+        """Let events that name a proposition alone name its offer as well."""
+        wanting = [item.event for item in items if item.event.proposition_id and not item.event.offer_id]
+        if not wanting:
+            return
+        ids = {event.proposition_id.rpartition("-")[0] for event in wanting} - {""}
+        decisions = {decision.decision_id: decision for decision in self._log.decisions(list(ids))}
+        for event in wanting:
+            decision_id, _, rank = event.proposition_id.rpartition("-")
+            decision = decisions.get(decision_id)
+            if decision and rank.isdecimal() and 1 <= int(rank) <= len(decision.offer_ids):
+                event.offer_id = decision.offer_ids[int(rank) - 1]
+                event.catalog = event.catalog or decision.catalog
+                event.placement = event.placement or decision.placement
+                event.channel = event.channel or decision.channel
+
+    def _find_offer(self, item: _Item) -> bool:
+        """Whether the event's catalogue is there; looks its offer up there."""
+        event = item.event
+        if event.catalog or event.offer_id:
+            try:
+                item.catalog = event.catalog = self._offers.catalog(event.catalog)
+            except InvalidRequestError as error:
+                _refuse(item, error.violations)
+                return False
+        if event.offer_id:
+            item.facts = self._facts(item)
+            if item.facts is None:
+                _warn(item, EventWarning.CODE_UNKNOWN_OFFER, "the catalogue has no such offer: it counts for nothing")
+        elif item.kind in _OF_AN_OFFER:
+            reason = "the decision of this proposition is not kept: send the offer_id; it counts for nothing"
+            _warn(item, EventWarning.CODE_UNKNOWN_OFFER, reason)
+        return True
+
+    def _facts(self, item: _Item) -> OfferFacts | None:
+        try:
+            return self._offers.facts(item.catalog, item.event.offer_id, item.event.placement)
+        except InvalidRequestError:  # a catalogue that is not served any more
+            return None
+
+    def _look(self, items: Iterable[_Item]) -> dict[Person, _Known]:
+        """What is known of the persons of some events, and until when they were erased; changes nothing."""
+        known = {person_of(item.event.user): _Known() for item in items}
+        known.pop(NOBODY, None)
+
+        def look(person: Person) -> Callable[[bytes, int], None]:
+            def note(record: bytes, erased: int) -> None:
+                known[person] = _Known(UserState.FromString(record), erased)
+
+            return note
+
+        if known:
+            self._state.change([(person, look(person)) for person in known])
+        return known
+
+    def _settle_person(self, item: _Item, known: dict[Person, _Known]) -> bool:
+        """Whether the event is to be kept; and whether with its person, to learn from it, and with which geohash."""
+        event = item.event
+        person = person_of(event.user)
+        if event.HasField("location"):
+            item.geohash = geohash(event.location.latitude, event.location.longitude, self._length)
+            event.ClearField("location")
+        if person:
+            if event.event_time.seconds <= known[person].erased:
+                _warn(item, EventWarning.CODE_ERASED, "the person was erased after it happened: it was dropped")
+                return False
+            purposes = agreed(event.user, known[person].state.profile.consents, self._default)
+            item.learn = CONSENT_PURPOSE_LEARNING in purposes
+            if CONSENT_PURPOSE_PROFILING in purposes:
+                item.person = person
+            else:
+                event.session_id = ""
+                _warn(item, EventWarning.CODE_NO_CONSENT, "no consent to profiling: it was kept without the person")
+        event.ClearField("user")
+        return True
+
+    def _redeem(self, items: list[_Item], now: int) -> list[_Item]:
+        """Those events that are no redemptions, or whose step of a redemption was done, now or before."""
+        steps = [item for item in items if item.kind == "redemption" and item.facts is not None]
+        if not steps:
+            return items
+        before = self._log.known([item.event.event_id for item in steps])
+        refused = set()
+        for item in steps:
+            if item.event.event_id in before:
+                continue
+            try:
+                outcome = self._step(item, now)
+            except InvalidRequestError as error:
+                _refuse(item, error.violations)
+                refused.add(item.event.event_id)
+                continue
+            if not outcome.done:
+                item.result.status.CopyFrom(_status(outcome))
+                refused.add(item.event.event_id)
+        return [item for item in items if item.event.event_id not in refused]
+
+    def _step(self, item: _Item, now: int) -> Outcome:
+        redemption = item.event.redemption
+        key = f"{item.catalog}/{redemption.redemption_id}"
+        if redemption.phase == RedemptionEvent.PHASE_RELEASE:
+            return self._ledger.release(key, now)
+        amount = redemption.amount
+        micros = amount.units * 1_000_000 - (-amount.nanos // 1_000)  # rounded up: a budget is never overspent
+        units = redemption.units if redemption.HasField("units") else 1
+        demands = self._offers.demands(item.catalog, item.event.offer_id, units, micros, amount.currency_code, now)
+        if redemption.phase == RedemptionEvent.PHASE_CONFIRM:
+            return self._ledger.confirm(key, demands, now)
+        hold_s = redemption.hold.seconds if redemption.HasField("hold") else HOLD_S
+        return self._ledger.reserve(key, demands, now, now + hold_s)
+
+    def _attribute(self, items: Sequence[_Item], known: dict[Person, _Known]) -> None:
+        for item in items:
+            if item.person and wants_attribution(item.event):
+                here = [recent_of(other.event, other.facts) for other in items if other.person == item.person]
+                item.event.attributed_proposition_id = attributed(item.event, [*known[item.person].state.recent, *here])
+
+    def _keep(self, items: Sequence[_Item], now: int) -> None:
+        """Bring events into the log, and those that are new, or have not had their effect, into the state."""
+        if not items:
+            return
+        logged = [
+            LoggedEvent(
+                item.event.event_id,
+                item.person,
+                item.event.event_time.seconds,
+                now,
+                KINDS[item.kind],
+                item.catalog,
+                item.event.offer_id,
+                item.geohash,
+                item.learn,
+                item.event.SerializeToString(),
+            )
+            for item in items
+        ]
+        old = []
+        for item, is_new in zip(items, self._log.append(logged), strict=True):
+            if not is_new:
+                item.result.duplicate = True
+                old.append(item.event.event_id)
+        waiting = self._log.pending(old) if old else set()
+        self._apply([item for item in items if not item.result.duplicate or item.event.event_id in waiting])
+
+    def _apply(self, items: Sequence[_Item]) -> None:
+        """Let logged events have their effect on the state, and confirm it."""
+        of: dict[Person, list[_Item]] = {}
+        for item in items:
+            of.setdefault(item.person, []).append(item)
+        if not of:
+            return
+        erased: set[Person] = set()
+        nobodys = [item.event.event_id for item in of.pop(NOBODY, ())]
+        if nobodys and not of:
+            self._log.applied(nobodys)
+        for first in range(0, max(map(len, of.values()), default=0), ROUND):
+            parts = {person: theirs[first : first + ROUND] for person, theirs in of.items() if len(theirs) > first}
+            self._state.change([(person, _change(person, part, erased)) for person, part in parts.items()])
+            done = [item.event.event_id for part in parts.values() for item in part]
+            self._log.applied(done + nobodys)
+            nobodys = []
+        if erased:  # between the look at the person and now: what was logged meanwhile goes too
+            self._log.erase(sorted(erased))
+
+
+def _change(person: Person, items: Sequence[_Item], erased: set[Person]) -> Callable[[bytes, int], bytes | None]:
+    happened = [Happened(item.event, item.facts) for item in items]
+
+    def change(record: bytes, second: int) -> bytes | None:
+        if any(event.event_time.seconds <= second for event, _ in happened):
+            erased.add(person)
+        return apply(record, happened, second)
+
+    return change
+
+
+def _set_time(item: _Item, now: float) -> None:
+    time = item.event.event_time
+    if not item.event.HasField("event_time") or time.seconds > now + AHEAD_S:
+        if item.event.HasField("event_time"):
+            _warn(item, EventWarning.CODE_FUTURE_TIME, "ahead of the server's clock by over 5 minutes: taken as now")
+        time.seconds, time.nanos = int(now), int(now % 1 * 1e9)
+
+
+def _warn(item: _Item, code: EventWarning.Code.ValueType, message: str) -> None:
+    item.result.warnings.add(code=code, message=message)
+
+
+def _refuse(item: _Item, violations: Iterable[FieldViolation]) -> None:
+    named = [FieldViolation(item.path + violation.field, violation.reason) for violation in violations]
+    item.result.status.CopyFrom(status_of(InvalidRequestError(named)))
+
+
+def _status(outcome: Outcome) -> status_pb2.Status:
+    if outcome.reason == "exhausted":
+        message = f"the budget '{outcome.budget}' has not enough left"
+        return status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=message)
+    return status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=_REFUSED.get(outcome.reason, outcome.reason))

@@ -1,0 +1,234 @@
+"""ProfileService: what is known of a person, read, changed, erased, given out, and joined."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from google.protobuf.struct_pb2 import Struct
+
+from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
+from offers.server.convert import check_instant, parse
+from offers.server.event_rules import check_text, check_user
+from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_PERSON_ID, MAX_REQUEST_BYTES
+from offers.state.consent import Purposes, agreed, latest
+from offers.state.counters import Counters
+from offers.state.merge import merge
+from offers.state.person import person_of, user_of
+from offers.state.stores import EventLog, Person, StateStore
+from offers.state.view import profile_of
+from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
+from offers.v1.profile_pb2 import Consent, Profile
+from offers.v1.profile_service_pb2 import (
+    DeleteProfileRequest,
+    DeleteProfileResponse,
+    ExportProfileRequest,
+    ExportProfileResponse,
+    GetProfileRequest,
+    GetProfileResponse,
+    LinkIdentitiesRequest,
+    LinkIdentitiesResponse,
+    UpdateProfileRequest,
+    UpdateProfileResponse,
+)
+from offers.v1.state_pb2 import UserState
+
+MAX_ATTRIBUTE_BYTES = 16 << 10
+MAX_LINKS = 100
+AHEAD_S = 300
+_UNSIGNED = (1 << 64) - 1
+_UNKNOWN = "nothing is known of this person"
+_NO_CONSENT = "the person has not agreed to profiling: send that decision among the consents first"
+
+
+class ProfileService:
+    """Takes and returns encoded messages."""
+
+    def __init__(
+        self,
+        state: StateStore,
+        log: EventLog,
+        *,
+        clock: Callable[[], float],
+        default_consent: Purposes,
+        tombstone_s: int,
+    ) -> None:
+        self._state, self._log = state, log
+        self._clock, self._default, self._tombstone_s = clock, default_consent, tombstone_s
+
+    def get_profile(self, data: bytes) -> bytes:
+        """GetProfile, both sides encoded. Raises InvalidRequestError, NotFoundError, StoreUnavailableError."""
+        person = _person(parse(GetProfileRequest, data, MAX_REQUEST_BYTES).user)
+        return GetProfileResponse(profile=self._profile(person)).SerializeToString()
+
+    def update_profile(self, data: bytes) -> bytes:
+        """UpdateProfile, both sides encoded.
+
+        Raises InvalidRequestError, ConflictError without consent to profiling, StoreUnavailableError.
+        """
+        request = parse(UpdateProfileRequest, data, MAX_REQUEST_BYTES)
+        person = _person(request.user)
+        now = self._clock()
+        _check_update(request, now)
+        self._state.change([(person, partial(self._updated, request, now))])
+        return UpdateProfileResponse(profile=self._profile(person)).SerializeToString()
+
+    def delete_profile(self, data: bytes) -> bytes:
+        """DeleteProfile, both sides encoded. Raises InvalidRequestError, StoreUnavailableError."""
+        person = _person(parse(DeleteProfileRequest, data, MAX_REQUEST_BYTES).user)
+        now = int(self._clock())
+        # The log first: should we die in between, the ids are still known when the call is repeated. And again after:
+        # an event may have come before the tombstone stood.
+        ids = self._state.ids(person) or [person]
+        count = self._log.erase(ids)
+        ids = sorted({*ids, *self._state.erase(person, now, now + self._tombstone_s)})
+        count += self._log.erase(ids)
+        response = DeleteProfileResponse(event_count=count)
+        response.tombstone_expire_time.seconds = now + self._tombstone_s
+        return response.SerializeToString()
+
+    def export_profile(self, data: bytes) -> bytes:
+        """ExportProfile, both sides encoded. Raises InvalidRequestError, NotFoundError, StoreUnavailableError."""
+        person = _person(parse(ExportProfileRequest, data, MAX_REQUEST_BYTES).user)
+        ids = self._state.ids(person) or [person]
+        record = self._state.read(person)
+        logged = self._log.of_person(ids)
+        if not (record or logged):
+            raise NotFoundError(_UNKNOWN)
+        state = UserState.FromString(record)
+        response = ExportProfileResponse(assignments=state.assignments)
+        for event in logged:
+            told = response.events.add()
+            told.MergeFromString(event.body)
+            told.user.CopyFrom(user_of(event.person))
+        if any(event.geohash for event in logged):
+            response.geohashes.extend(event.geohash for event in logged)
+        for key, kind, times in Counters(state.counters, state.times):
+            count = response.counts.add(key=key & _UNSIGNED, kind=kind)
+            for second in times:
+                count.times.add(seconds=second)
+        response.profile.CopyFrom(self._told(state, ids))
+        return response.SerializeToString()
+
+    def link_identities(self, data: bytes) -> bytes:
+        """LinkIdentities, both sides encoded.
+
+        Raises InvalidRequestError, ConflictError without consent to profiling, StoreUnavailableError.
+        """
+        request = parse(LinkIdentitiesRequest, data, MAX_REQUEST_BYTES)
+        _check_link(request)
+        who = User(user_id=request.user_id)
+        if request.HasField("consent"):
+            who.consent.CopyFrom(request.consent)
+        user = person_of(who)
+        visitors = [person_of(User(anonymous_id=anonymous_id)) for anonymous_id in request.anonymous_ids]
+        stored = [
+            consent
+            for person in (user, *visitors)
+            for consent in UserState.FromString(self._state.read(person)).profile.consents
+        ]
+        if CONSENT_PURPOSE_PROFILING not in agreed(who, latest(stored), self._default):
+            raise ConflictError(_NO_CONSENT)
+        for visitor in visitors:
+            self._state.link(user, visitor, merge)
+        state = UserState.FromString(self._state.read(user))
+        return LinkIdentitiesResponse(profile=self._told(state, self._state.ids(user))).SerializeToString()
+
+    def _profile(self, person: Person) -> Profile:
+        record = self._state.read(person)
+        if not record:
+            raise NotFoundError(_UNKNOWN)
+        return self._told(UserState.FromString(record), self._state.ids(person) or [person])
+
+    def _told(self, state: UserState, ids: list[Person]) -> Profile:
+        profile = profile_of(state, int(self._clock()), user_of(ids[0]))
+        profile.anonymous_ids.extend(sorted(user_of(person).anonymous_id for person in ids[1:]))
+        return profile
+
+    def _updated(self, request: UpdateProfileRequest, now: float, record: bytes, erased: int) -> bytes | None:
+        del erased  # what is said now is of after
+        state = UserState.FromString(record)
+        paths = list(request.update_mask.paths)
+        names = [path.partition(".")[2] for path in paths if path.startswith("attributes.")]
+        if not paths:
+            names = list(request.profile.attributes.fields)
+        if not paths or "consents" in paths:
+            consents = [_dated(consent, now) for consent in request.profile.consents]
+            kept = latest([*state.profile.consents, *consents])
+            state.profile.ClearField("consents")
+            state.profile.consents.extend(kept)
+            if any(consent.purpose == CONSENT_PURPOSE_PROFILING and not consent.granted for consent in kept):
+                state = UserState(profile=Profile(consents=kept))
+        if "attributes" in paths or names:
+            if CONSENT_PURPOSE_PROFILING not in agreed(request.user, state.profile.consents, self._default):
+                raise ConflictError(_NO_CONSENT)
+            if "attributes" in paths:
+                state.profile.attributes.CopyFrom(request.profile.attributes)
+            _set_attributes(state.profile.attributes, request.profile.attributes, names)
+        return state.SerializeToString() or None
+
+
+def _set_attributes(kept: Struct, given: Struct, names: Iterable[str]) -> None:
+    for name in names:
+        if name in given.fields:
+            kept.fields[name].CopyFrom(given.fields[name])
+        else:
+            kept.fields.pop(name, None)
+    if len(kept.fields) > MAX_ATTRIBUTES:
+        reason = f"{len(kept.fields):,} entries with those that are kept: keep at most {MAX_ATTRIBUTES}"
+        raise InvalidRequestError([FieldViolation("profile.attributes", reason)])
+    if kept.ByteSize() > MAX_ATTRIBUTE_BYTES:
+        reason = f"{kept.ByteSize():,} bytes with those that are kept: keep at most {MAX_ATTRIBUTE_BYTES:,}"
+        raise InvalidRequestError([FieldViolation("profile.attributes", reason)])
+
+
+def _dated(consent: Consent, now: float) -> Consent:
+    if not consent.HasField("decision_time"):
+        consent.decision_time.seconds, consent.decision_time.nanos = int(now), int(now % 1 * 1e9)
+    return consent
+
+
+def _person(user: User) -> Person:
+    violations: list[FieldViolation] = []
+    check_user("user", user, lambda field, reason: violations.append(FieldViolation(field, reason)))
+    if violations:
+        raise InvalidRequestError(violations)
+    return person_of(user)
+
+
+def _check_update(request: UpdateProfileRequest, now: float) -> None:
+    violations: list[FieldViolation] = []
+
+    def refuse(field: str, reason: str) -> None:
+        violations.append(FieldViolation(field, reason))
+
+    for number, path in enumerate(request.update_mask.paths):
+        if path not in {"attributes", "consents"} and not (path.startswith("attributes.") and len(path) > 11):
+            refuse(f"update_mask.paths[{number}]", "cannot be changed: send attributes, attributes.<name> or consents")
+    for number, consent in enumerate(request.profile.consents):
+        field = f"profile.consents[{number}]"
+        if consent.purpose not in ConsentPurpose.values() or not consent.purpose:
+            refuse(f"{field}.purpose", f"{consent.purpose} is no purpose: send one of ConsentPurpose")
+        if consent.HasField("decision_time"):
+            check_instant(f"{field}.decision_time", consent.decision_time, refuse)
+            if consent.decision_time.seconds > now + AHEAD_S:
+                refuse(f"{field}.decision_time", "ahead of the server's clock by over 5 minutes: send when it was")
+        check_text(consent.recorded_by, 0, MAX_ID, f"{field}.recorded_by", refuse)
+        check_text(consent.source, 0, MAX_ID, f"{field}.source", refuse)
+    if violations:
+        raise InvalidRequestError(violations)
+
+
+def _check_link(request: LinkIdentitiesRequest) -> None:
+    violations: list[FieldViolation] = []
+
+    def refuse(field: str, reason: str) -> None:
+        violations.append(FieldViolation(field, reason))
+
+    check_text(request.user_id, 1, MAX_PERSON_ID, "user_id", refuse)
+    count = len(request.anonymous_ids)
+    if not 1 <= count <= MAX_LINKS:
+        refuse("anonymous_ids", f"{count:,} ids: send 1 to {MAX_LINKS}")
+    else:
+        for number, anonymous_id in enumerate(request.anonymous_ids):
+            check_text(anonymous_id, 1, MAX_PERSON_ID, f"anonymous_ids[{number}]", refuse)
+    if violations:
+        raise InvalidRequestError(violations)

@@ -1,0 +1,164 @@
+"""What events do to the state of the person whose they are."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from offers.model.facts import OfferFacts
+from offers.state.basket import settle, take_steps
+from offers.state.counters import Counters
+from offers.state.leanings import Leanings, leans_of
+from offers.v1.event_pb2 import Event, EventKind, Item, RedemptionEvent
+from offers.v1.state_pb2 import RecentEvent, UserState
+
+KINDS: dict[str, EventKind.ValueType] = {
+    field.name: EventKind.Value(f"EVENT_KIND_{field.name.upper()}")
+    for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields
+}
+"""Event kinds by the field of Event that says what happened."""
+MAX_RECENT = 50
+MAX_APPLIED = 256
+"""Events of a person whose ids are remembered: as many may come between a fault and its repair."""
+_HASH_BYTES = 8
+_MONEY_DIGITS = 6
+"""Sums are rounded to millionths, so that they do not depend on the order of what is summed."""
+
+
+class Happened(NamedTuple):
+    """An event, and the offer it is about."""
+
+    event: Event
+    """With its `event_time`."""
+    facts: OfferFacts | None
+    """None: it is about none that is known."""
+
+
+def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> bytes | None:
+    """A person's record after some events, in whatever order they come, each at most once; None: it stays as it is.
+
+    What happened up to the second `erased` changes nothing. Exact, but for what is kept of the last or strongest alone
+    (counters, recent events, steps of the basket, names): there, as long as what is forgotten does not come again.
+    """
+    state = UserState.FromString(record)
+    counters: Counters | None = None
+    leanings: Leanings | None = None
+    applied = bytearray(state.applied)
+    changed = False
+    for event, facts in happened:
+        seconds = event.event_time.seconds
+        digest = hash_of(event.event_id)
+        if seconds <= erased or _holds(applied, digest):
+            continue
+        changed = True
+        applied += digest
+        kind = event.WhichOneof("kind") or ""
+        _see(state, event.event_time)
+        if kind == "redemption" and event.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
+            continue
+        _remember(state, recent_of(event, facts))
+        _buy(state, kind, event)
+        if facts is not None:
+            number = KINDS[kind]
+            for spec in facts.counters:
+                if spec.kind == number:
+                    counters = counters or Counters(state.counters, state.times)
+                    counters.add(spec, seconds)
+        if leans := leans_of(kind, event, facts):
+            leanings = leanings or Leanings(state)
+            leanings.add(leans, seconds)
+    if not changed:
+        return None
+    if counters is not None:
+        state.counters, state.times = counters.packed(state.profile.last_seen_time.seconds)
+    state.applied = bytes(applied[-MAX_APPLIED * _HASH_BYTES :])
+    return state.SerializeToString()
+
+
+def hash_of(event_id: str) -> bytes:
+    """By which an event that has taken effect is known."""
+    return blake2b(event_id.encode(), digest_size=_HASH_BYTES).digest()
+
+
+def _holds(applied: bytearray, digest: bytes) -> bool:
+    at = applied.find(digest)
+    while at % _HASH_BYTES > 0:  # across two hashes; -1 is not found, and has a remainder too
+        if at < 0:
+            return False
+        at = applied.find(digest, at + 1)
+    return at >= 0
+
+
+def recent_of(event: Event, facts: OfferFacts | None) -> RecentEvent:
+    """What is kept of an event among the recent ones."""
+    items = items_of(event)
+    recent = RecentEvent(
+        kind=KINDS[event.WhichOneof("kind") or ""],
+        event_time=event.event_time,
+        offer_id=event.offer_id,
+        proposition_id=event.proposition_id or event.attributed_proposition_id,
+        session_id=event.session_id,
+    )
+    if facts is not None:
+        recent.category = facts.category
+    elif items:
+        recent.category = items[0].category
+    if items:
+        recent.venue_id = items[0].venue_id
+    return recent
+
+
+def items_of(event: Event) -> Sequence[Item]:
+    """The items an event is about."""
+    kind = event.WhichOneof("kind")
+    if kind == "view":
+        return (event.view.item,)
+    return getattr(event, kind).items if kind in {"order", "add_to_cart", "remove_from_cart"} else ()
+
+
+def _see(state: UserState, time: Timestamp) -> None:
+    profile = state.profile
+    first, last = profile.first_seen_time, profile.last_seen_time
+    at = time.seconds, time.nanos
+    if not profile.HasField("first_seen_time"):
+        first.CopyFrom(time)
+        last.CopyFrom(time)
+    elif at < (first.seconds, first.nanos):
+        first.CopyFrom(time)
+    elif at > (last.seconds, last.nanos):
+        last.CopyFrom(time)
+
+
+def _remember(state: UserState, recent: RecentEvent) -> None:
+    events = state.recent
+    in_order = not events or recent_order(events[-1]) <= recent_order(recent)
+    events.append(recent)
+    if not in_order:
+        events.sort(key=recent_order)
+    del events[:-MAX_RECENT]
+
+
+def recent_order(recent: RecentEvent) -> tuple[object, ...]:
+    """By time; of the same instant, by all else."""
+    time = recent.event_time
+    what = recent.kind, recent.offer_id, recent.proposition_id
+    return time.seconds, time.nanos, *what, recent.category, recent.venue_id, recent.session_id
+
+
+def _buy(state: UserState, kind: str, event: Event) -> None:
+    time = event.event_time
+    if kind == "add_to_cart":
+        take_steps(state, event.add_to_cart.items, 1, time.seconds, time.nanos)
+    elif kind == "remove_from_cart":
+        take_steps(state, event.remove_from_cart.items, -1, time.seconds, time.nanos)
+    elif kind == "order":
+        profile, last = state.profile, state.profile.last_order_time
+        profile.order_count += 1
+        if event.order.HasField("total"):
+            total = event.order.total
+            before = profile.spent[total.currency_code]
+            profile.spent[total.currency_code] = round(before + total.units + total.nanos / 1e9, _MONEY_DIGITS)
+        if not profile.HasField("last_order_time") or (time.seconds, time.nanos) > (last.seconds, last.nanos):
+            last.CopyFrom(time)
+            settle(state)

@@ -1,0 +1,24 @@
+"""Geohashes: a position as coarse as its number of characters.
+
+Source: https://en.wikipedia.org/wiki/Geohash
+"""
+
+_ALPHABET = "0123456789bcdefghjkmnpqrstuvwxyz"
+
+
+def geohash(latitude: float, longitude: float, length: int) -> str:
+    """The cell a position in degrees is in, of `length` characters (0 to 12): 6 is about 1.2 km by 0.6 km."""
+    bits = 5 * length
+    longitude_bits = (bits + 1) // 2  # the first bit is of the longitude, and they take turns
+    latitude_bits = bits // 2
+    x = min(int((longitude + 180.0) / 360.0 * (1 << longitude_bits)), (1 << longitude_bits) - 1)
+    y = min(int((latitude + 90.0) / 180.0 * (1 << latitude_bits)), (1 << latitude_bits) - 1)
+    number = 0
+    for bit in range(bits):
+        if bit % 2 == 0:
+            longitude_bits -= 1
+            number = number << 1 | x >> longitude_bits & 1
+        else:
+            latitude_bits -= 1
+            number = number << 1 | y >> latitude_bits & 1
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))
