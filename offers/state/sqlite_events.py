@@ -113,7 +113,7 @@ class SqliteEvents:
 
     def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
         """See EventLog."""
-        found = [self._decisions("hash = ?", (self._database.hash(one),)) for one in decision_ids]  # by an index
+        found = [self._decisions("decision.hash = ?", (self._database.hash(one),)) for one in decision_ids]
         return [decision for rows in found for _, decision in rows]
 
     def decisions_after(self, number: int, limit: int) -> list[tuple[int, LoggedDecision]]:
