@@ -39,7 +39,8 @@ def serving(
     """Serve a catalogue document (None: the demo catalogue) while the block runs.
 
     `clock` gives the seconds since 1970 that requests without a time are decided for. Snapshots, and what is kept of
-    persons and events, go to `data_dir`, or to a folder that is removed afterwards. Raises CatalogError where the document has problems.
+    persons and events, go to `data_dir`, or to a folder that is removed afterwards. Raises CatalogError where the
+    document has problems.
     """
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-testing-")))
