@@ -14,7 +14,7 @@ from offers.catalogue.publish import publish
 from offers.demo import catalogue as demo_catalogue
 from offers.server.worker import Worker, warm_engine
 from offers.settings import Settings
-from offers.state.opening import open_stores
+from offers.state.opening import Stores, open_stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Served:
     channel: grpc.Channel
     """An open channel to it."""
     worker: Worker
+    stores: Stores
+    """What it keeps."""
 
 
 @contextlib.contextmanager
@@ -53,4 +55,4 @@ def serving(
         stack.callback(worker.stop)
         worker.serve([warm_engine(published.path)])
         channel = stack.enter_context(grpc.insecure_channel(target))
-        yield Served(target, channel, worker)
+        yield Served(target, channel, worker, stores)
