@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -33,6 +34,12 @@ class Compiled:
 def compiled(offers: int, *, fresh: bool) -> Compiled:
     """The synthetic catalogue of so many offers; with `fresh`, compiled in this run in any case."""
     return _compiled(str(offers), lambda document: synthetic.write_catalogue(document, offers), fresh=fresh)
+
+
+def compiled_dense(offers: int, cities: int) -> Compiled:
+    """The synthetic catalogue of so many offers in so few cities."""
+    write = partial(synthetic.write_catalogue, offers=offers, cities=cities)
+    return _compiled(f"{offers}in{cities}", write, fresh=False)
 
 
 def compiled_areas(offers: int) -> Compiled:

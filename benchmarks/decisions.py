@@ -1,8 +1,8 @@
 """The decision itself, without a server: its own time, and how far and how long its answers hold.
 
-`python -m benchmarks.decisions 1000000 10000000` tells it of catalogues of so many offers, of one of 50,000 areas, and
-of the demo. A catalogue that no run has compiled yet is compiled first: ten million offers take ten to thirty minutes,
-14 GB of memory and 8 of disk.
+`python -m benchmarks.decisions 1000000 10000000` tells it of catalogues of so many offers, of a dense one, of one of
+50,000 areas, and of the demo. A catalogue that no run has compiled yet is compiled first: ten million offers take ten
+to thirty minutes, 14 GB of memory and 8 of disk.
 """
 
 import ctypes
@@ -34,6 +34,8 @@ from offers.v1.offer_service_pb2 import GetOffersRequest
 QUERIES = 2_048
 PASSES = 9
 AREAS = 50_000
+DENSE = 1_000_000, 20
+"""Offers and cities: as many offers are within reach there as of ten million in all cities."""
 _CLOCK = ctypes.CDLL(None).clock_gettime
 _CLOCK.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _MONOTONIC = time.CLOCK_MONOTONIC
@@ -112,9 +114,9 @@ def measure(snapshot: Path, queries: list[Query]) -> Figures:
     )
 
 
-def of_synthetic(offers: int, snapshot: Path) -> Figures:
-    """Measure the synthetic catalogue of so many offers, with requests drawn like its offers."""
-    requests = map(GetOffersRequest.FromString, synthetic.requests(offers, QUERIES))
+def of_synthetic(offers: int, snapshot: Path, cities: int = synthetic.CITIES) -> Figures:
+    """Measure the synthetic catalogue of so many offers and cities, with requests drawn like its offers."""
+    requests = map(GetOffersRequest.FromString, synthetic.requests(offers, QUERIES, cities))
     return measure(snapshot, [query_of(request, synthetic.NOW) for request in requests])
 
 
@@ -164,6 +166,9 @@ def _main(sizes: list[int]) -> None:
     figures = {"the demo's": of_demo()}
     for size in sizes:
         figures[f"{size:,}"] = of_synthetic(size, catalogues.compiled(size, fresh=False).path)
+    offers, cities = DENSE
+    dense = of_synthetic(offers, catalogues.compiled_dense(offers, cities).path, cities)
+    figures[f"{offers:,} in {cities} cities"] = dense
     areas = catalogues.compiled_areas(AREAS).path
     for accuracy_m in (0.0, 15.0, 200.0):
         figures[f"{AREAS:,} areas, known to {accuracy_m:.0f} m"] = of_areas(AREAS, areas, accuracy_m)

@@ -70,9 +70,9 @@ class _Venues:
     reach_m: NDArray[np.float64]
 
 
-def write_catalogue(path: Path, offers: int) -> None:
-    """Write a catalogue of so many offers (1,000 or more) as a .binpb file."""
-    write_fragments(path, _records(offers))
+def write_catalogue(path: Path, offers: int, cities: int = CITIES) -> None:
+    """Write a catalogue of so many offers (1,000 or more) in so many cities (CITIES or fewer) as a .binpb file."""
+    write_fragments(path, _records(offers, cities))
 
 
 def write_areas(path: Path, offers: int) -> None:
@@ -84,7 +84,7 @@ def write_areas(path: Path, offers: int) -> None:
 
 
 def _area_records(offers: int) -> Iterator[Catalog]:
-    random, places = np.random.default_rng([_SEED, offers, 4]), _venues(offers * OFFERS_PER_VENUE)
+    random, places = np.random.default_rng([_SEED, offers, 4]), _venues(offers * OFFERS_PER_VENUE, CITIES)
     templates = list(_templates())
     home = Placement(placement_id="home", channel="app")
     record = Catalog(catalog_id=f"areas-{offers}", country_code="FR", placements=[home])
@@ -113,10 +113,10 @@ def _star(random: Generator, latitude: float, longitude: float, reach_m: float) 
     return orjson.dumps({"type": "Polygon", "coordinates": [[*ring, ring[0]]]}).decode()
 
 
-def requests(offers: int, count: int) -> list[bytes]:
-    """Encoded GetOffersRequests at different places near venues of the catalogue of so many offers."""
+def requests(offers: int, count: int, cities: int = CITIES) -> list[bytes]:
+    """Encoded GetOffersRequests at different places near venues of the catalogue of so many offers and cities."""
     random = np.random.default_rng([_SEED, offers, 2])
-    cities, venues = _cities(), _venues(offers)
+    towns, venues = _cities(cities), _venues(offers, cities)
     chosen = random.integers(len(venues.city), size=count)
     latitude, longitude = _scattered(random, venues.latitude[chosen], venues.longitude[chosen], np.full(count, 300.0))
     encoded = []
@@ -124,7 +124,7 @@ def requests(offers: int, count: int) -> list[bytes]:
         point = LatLng(latitude=latitude[number], longitude=longitude[number])
         context = Context(
             location=Location(point=point, accuracy_m=15.0),
-            time_zone=cities[city].time_zone,
+            time_zone=towns[city].time_zone,
             user=User(user_id=f"user-{random.integers(10**9):09d}"),
             session=Session(session_id=f"{random.integers(2**63):016x}", entry_channel="direct"),
             channel="app",
@@ -134,7 +134,7 @@ def requests(offers: int, count: int) -> list[bytes]:
     return encoded
 
 
-def _cities() -> list[_City]:
+def _cities(count: int) -> list[_City]:
     """Real cities all over the world: those the time zones are named after, where public holidays are known."""
     table = resources.files("tzdata").joinpath("zoneinfo", "zone.tab").read_text(encoding="utf-8")
     found = []
@@ -145,8 +145,8 @@ def _cities() -> list[_City]:
         latitude, longitude = (_degrees(text) for text in re.findall(r"[+-]\d+", place))
         if abs(latitude) <= _HIGHEST_LATITUDE and refusal("PH off", country) is None:
             found.append(_City(zone, country, latitude, longitude))
-    step = len(found) / CITIES
-    return [found[int(number * step)] for number in range(CITIES)]
+    step = len(found) / count
+    return [found[int(number * step)] for number in range(count)]
 
 
 def _degrees(text: str) -> float:
@@ -157,17 +157,17 @@ def _degrees(text: str) -> float:
     return float(f"{text[0]}1") * (int(digits[:width]) + int(minutes) / 60 + int(seconds) / 3600)
 
 
-def _venues(offers: int) -> _Venues:
+def _venues(offers: int, cities: int) -> _Venues:
     """Venues around the cities: larger cities have more of them on as much more ground."""
     random = np.random.default_rng([_SEED, offers, 1])
-    cities, count = _cities(), offers // OFFERS_PER_VENUE
-    size = 1 / np.sqrt(np.arange(1, CITIES + 1))
+    towns, count = _cities(cities), offers // OFFERS_PER_VENUE
+    size = 1 / np.sqrt(np.arange(1, cities + 1))
     size = random.permutation(size / size.mean())
-    city = random.choice(CITIES, size=count, p=size / CITIES)
+    city = random.choice(cities, size=count, p=size / cities)
     latitude, longitude = _scattered(
         random,
-        np.array([one.latitude for one in cities])[city],
-        np.array([one.longitude for one in cities])[city],
+        np.array([one.latitude for one in towns])[city],
+        np.array([one.longitude for one in towns])[city],
         CITY_SPREAD_M * np.sqrt(size[city]),
     )
     return _Venues(city, latitude, longitude, random.uniform(*REACH_M, count).round())
@@ -182,8 +182,8 @@ def _scattered(
     return (latitude + north).round(6), ((moved + 180) % 360 - 180).round(6)
 
 
-def _records(offers: int) -> Iterator[Catalog]:
-    cities, venues = _cities(), _venues(offers)
+def _records(offers: int, cities: int) -> Iterator[Catalog]:
+    towns, venues = _cities(cities), _venues(offers, cities)
     yield Catalog(
         catalog_id=f"synthetic-{offers}",
         default_ranking_strategy_id="balanced",
@@ -205,8 +205,8 @@ def _records(offers: int) -> Iterator[Catalog]:
             title=_NAMES[number % len(_NAMES)],
             point=LatLng(latitude=latitude, longitude=longitude),
             radius_m=reach,
-            time_zone=cities[city].time_zone,
-            country_code=cities[city].country_code,
+            time_zone=towns[city].time_zone,
+            country_code=towns[city].country_code,
         )
         for number, (city, latitude, longitude, reach) in enumerate(rows)
     )

@@ -311,6 +311,24 @@ class Maker:
             target.missing_location = self.random.choice(MissingLocation.values())
         return target
 
+    def usual_catalog(self, size: int) -> Catalog:
+        """As `catalog`, but most offers are at one place and in one window, and nothing is said of them beyond."""
+        catalog = self.catalog(size)
+        for offer in catalog.offers:
+            if self.chance(0.2):
+                continue
+            offer.fallback = False
+            offer.ClearField("preferred_daypart_ids")
+            offer.availability.ClearField("reachable_before_end")
+            del offer.availability.windows[1:]
+            offer.availability.only_when_open = False
+            offer.availability.ClearField("closing_margin")
+            at_venue = self.chance(0.7)
+            offer.target.CopyFrom(
+                Target(venue_ids=[self.random.choice(VENUE_IDS)]) if at_venue else Target(circles=[self.circle()])
+            )
+        return catalog
+
     def offer(self, number: int) -> Offer:
         """An offer with any part left out; the same for the same number."""
         self.random.seed(f"{self.seed} {number}")

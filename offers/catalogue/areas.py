@@ -33,6 +33,8 @@ _EDGES = 4_096
 """Edges of a ring looked at together."""
 _MAX_DEPTH = 8
 """Collections within collections; RFC 7946 advises against even one."""
+_MOST_OVERLAPS = 100
+"""Polygons of one part that are told to overlap another, at most."""
 _SHOWN = 60
 """Characters of a bad value that a reason repeats."""
 _KINDS = "Polygon or MultiPolygon, or a Feature, FeatureCollection or GeometryCollection of them"
@@ -142,7 +144,7 @@ def _read(value: Any, path: Path, depth: int, faults: Faults) -> Iterator[Part]:
         faults.append(Fault(path, f"is nested deeper than {_MAX_DEPTH} levels", "write its areas side by side"))
     elif not isinstance(value, dict):
         faults.append(Fault(path, f"{_shown(value)} is not a GeoJSON object", f"write a {_KINDS}"))
-    elif "crs" in value and not _WGS84.match(str(value["crs"])):
+    elif value.get("crs") is not None and not _WGS84.match(str(value["crs"])):
         reason = "is in another coordinate system than WGS 84"
         faults.append(Fault((*path, "crs"), reason, "write longitudes and latitudes in degrees, and leave `crs` out"))
     elif kind == "Feature":
@@ -243,11 +245,12 @@ def _ring(value: Any, path: Path, faults: Faults) -> Ring | None:  # noqa: ANN40
 def _unwrapped(ring: Ring, path: Path, faults: Faults) -> Ring | None:
     steps = np.diff(ring[:, 0])
     short = np.where(np.abs(steps) > 180, steps - np.sign(steps) * 360, steps)
-    if short.sum():  # from -180 to 180 is no step at all, but for a ring that goes along the pole
+    if short.sum() or np.ptp(np.cumsum(short)) == 0:
+        # From -180 to 180 is no step at all, but along a pole, and in a ring that is drawn along both of them.
+        along = ring[:-1][(steps == 0) & (np.diff(ring[:, 1]) != 0), 0]
         at_pole = (np.abs(ring[:-1, 1]) == 90) & (ring[:-1, 1] == ring[1:, 1])
-        short = np.where((np.abs(steps) == 360) & at_pole, steps, short)
-    elif np.ptp(np.cumsum(short)) == 0:  # and for a band around the earth
-        short = np.where(np.abs(steps) == 360, steps, short)
+        is_whole = (np.abs(steps) == 360) & (at_pole | ({-180.0, 180.0} <= set(along.tolist())))
+        short = np.where(is_whole, steps, short)
     if short.sum():
         y = f"{ring[:, 1].mean():.0f}"
         pole = 90 if ring[:, 1].mean() >= 0 else -90
@@ -280,19 +283,26 @@ def _joined(polygons: Sequence[tuple[shapely.Polygon, Path]], faults: Faults) ->
     paths = [path for _, path in polygons]
     tree = shapely.STRtree(shapes)
     touching, faulty = False, set[int]()
-    for turn in (0.0, 360.0):  # only a frame wider than the earth meets itself
-        turned = shapes if not turn else np.array([affinity.translate(shape, turn) for shape in shapes], object)
-        for one, other in sorted(zip(*tree.query(turned, predicate="intersects").tolist(), strict=True)):
-            later = max(one, other)
-            if later in faulty or (not turn and one >= other):  # one fault tells enough: all may overlap all
-                continue
-            if shapely.relate_pattern(turned[one], shapes[other], "T********"):
-                spot = turned[one].intersection(shapes[other]).representative_point()
-                reason = f"overlaps {dotted(paths[min(one, other)])} around {_at(spot.x, spot.y)}"
+    west, _, east, _ = shapely.total_bounds(shapes).tolist()
+    for turn in (0.0, 360.0) if east - west > 360 else (0.0,):  # a frame wider than the earth meets itself
+        for number, shape in enumerate(shapes):
+            turned = affinity.translate(shape, turn) if turn else shape
+            near = tree.query(turned, predicate="intersects")
+            near = np.sort(near if turn else near[near > number])
+            for other in near.tolist():
+                later = max(number, other)
+                # One fault tells enough: all may overlap all.
+                if later in faulty or not shapely.relate_pattern(turned, shapes[other], "T********"):
+                    continue
+                spot = turned.intersection(shapes[other]).representative_point()
+                reason = f"overlaps {dotted(paths[min(number, other)])} around {_at(spot.x, spot.y)}"
                 faulty.add(later)
+                if len(faulty) == _MOST_OVERLAPS:
+                    reason += f"; more of the {len(shapes):,} polygons may overlap, which was not looked at"
                 faults.append(Fault(paths[later], reason, "draw the two as one, or cut one out of the other"))
-            elif not turn:
-                touching = touching or shapely.relate_pattern(turned[one], shapes[other], "****1****")
+                if len(faulty) == _MOST_OVERLAPS:
+                    return None
+            touching = touching or bool(not turn and shapely.relate_pattern(turned, shapes[near], "****1****").any())
     return shapely.unary_union(shapes) if touching else shapely.MultiPolygon(shapes.tolist())
 
 

@@ -194,6 +194,7 @@ class Audiences:
                 {"id": name, "expression": segment.expression, "sensitive": list(segment.sensitive_use.attributes)}
                 for name, segment in checked.segments.items()
             ],
+            "sensitive_uses": sensitive_uses(checked),
             "experiments": [
                 {
                     "id": name,
@@ -319,6 +320,20 @@ class Audiences:
         return len(self._budgets) - 1
 
 
+def sensitive_uses(checked: Definitions) -> list[dict[str, Any]]:
+    """What is to be told of segments that may use sensitive attributes."""
+    return [
+        {
+            "segment": name,
+            "attributes": list(segment.sensitive_use.attributes),
+            "reason": segment.sensitive_use.reason,
+            "approved_by": segment.sensitive_use.approved_by,
+        }
+        for name, segment in checked.segments.items()
+        if segment.HasField("sensitive_use")
+    ]
+
+
 def _numbered(names: Iterable[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
@@ -329,4 +344,5 @@ def _dismissal(seconds: int) -> _Cap:
 
 
 def _micros(money: Money) -> int:
-    return money.units * 1_000_000 + money.nanos // 1_000
+    """Millionths, rounded up: over 0 stays over 0."""
+    return int(money.units * 1_000_000 - -money.nanos // 1_000)

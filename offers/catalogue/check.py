@@ -81,6 +81,10 @@ def _locate(source: Path, survey: Survey, rules: CrossRules | None) -> Iterator[
                 ("venues", rules.venue_faults),
                 ("offers", rules.offer_faults),
                 ("placements", rules.placement_faults),
+                ("segments", rules.people.segment_faults),
+                ("campaigns", rules.people.campaign_faults),
+                ("contact_policies", rules.people.policy_faults),
+                ("experiments", rules.people.experiment_faults),
             ):
                 for index, message in enumerate(getattr(fragment.catalog, name)):
                     yield from problems_of(fragment, (name, index), faults_of(message))

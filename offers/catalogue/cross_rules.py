@@ -4,7 +4,7 @@ Everything is asked twice: of the whole survey, whether there is any fault, and 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import NamedTuple
@@ -12,16 +12,18 @@ from typing import NamedTuple
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault
 from offers.catalogue.grammar import Refusal, refusal
+from offers.catalogue.people_rules import PeopleRules
 from offers.catalogue.place_rules import cut_faults, values_of, zone_faults
 from offers.catalogue.selection import Selection, is_sound, key_of
-from offers.catalogue.survey import Survey, Whose
+from offers.catalogue.survey import Survey, Venues, Whose, venues_of
 from offers.catalogue.value_rules import close_to, cut
 from offers.v1.catalog_pb2 import Placement
 from offers.v1.offer_pb2 import REACHABLE_BEFORE_END_IGNORE, Offer, Target, VenueSelector
 from offers.v1.venue_pb2 import Venue, Zone
 
 _NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "ranking_strategies": "ranking strategy",
-          "dayparts": "daypart"}  # fmt: skip
+          "dayparts": "daypart", "segments": "segment", "campaigns": "campaign", "category_limits": "category limit",
+          "contact_policies": "contact policy", "experiments": "experiment"}  # fmt: skip
 _ANY_COUNTRY = "FR"
 """Whose holidays hours mean at places that are not known, which is a fault of its own."""
 _MOST_SUGGESTIONS = 100
@@ -38,6 +40,10 @@ class _Found(NamedTuple):
     """What a selector finds."""
 
     any: bool
+    never_closes: bool
+    """Whether none of the venues, of which there is one at least, has hours."""
+    is_never_far: bool
+    """Whether none of them says how one travels."""
     without_radius: str
     """The first venue that has no radius of its own; "" if there is none."""
     countries: tuple[str, ...]
@@ -57,6 +63,7 @@ class CrossRules:
         self._known = survey.known
         self._suggestions: dict[tuple[str, str], str] = {}
         self._found = lru_cache(_MOST_FOUND)(self._find)
+        self.people = PeopleRules(survey, self)
 
     def has_faults(self) -> bool:
         """Whether anything of the catalogue does not agree with the rest of it."""
@@ -71,6 +78,7 @@ class CrossRules:
             or any(self._refused_daypart(*daypart) is not None for daypart in survey.parts_of_day)
             or any(map(self._never_closes, survey.opening))
             or any(map(self._is_never_far, survey.reached))
+            or self.people.has_faults()
         )
 
     def zone_faults(self, zone: Zone) -> Iterator[Fault]:
@@ -127,27 +135,31 @@ class CrossRules:
             refused = next(filter(None, refusals), None)
             if refused is not None:
                 yield Fault((name, "opening_hours"), *refused)
-        if not target.venue_selectors:
-            yield from self._lacking_venues(offer)
+        yield from self._lacking_venues(offer)
+        yield from self.people.offer_faults(offer)
 
     def _lacking_venues(self, offer: Offer) -> Iterator[Fault]:
         """Find what an offer asks of its venues that none of them has."""
-        availability, venue_ids = offer.availability, offer.target.venue_ids
-        if availability.only_when_open and self._never_closes(venue_ids):
+        availability, venues = offer.availability, venues_of(offer.target)
+        if availability.only_when_open and self._never_closes(venues):
             fix = "write the opening_hours of the venues, or leave only_when_open out"
             yield Fault(("availability", "only_when_open"), "none of its venues has opening_hours", fix)
-        if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE and self._is_never_far(venue_ids):
+        if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE and self._is_never_far(venues):
             fix = "write the travel of the venues, or leave reachable_before_end out"
             yield Fault(("availability", "reachable_before_end"), "none of its venues says how one travels", fix)
 
     def unknown(self, name: str, identity: str, path: Path) -> Fault:
         """Describe a reference to something the catalogue does not have."""
-        close = self._close(name, identity, self._known[name])
+        close = self.close(name, identity, self._known[name])
         noun = _NOUNS[name]
-        fix = f"did you mean '{close}'?" if close else f"write the id of a {noun} of this catalogue, or add the {noun}"
+        fix = (
+            f"did you mean '{close}'?"
+            if close
+            else f"write the id of {'an' if noun[0] == 'e' else 'a'} {noun} of this catalogue, or add the {noun}"
+        )
         return Fault(path, f"there is no {noun} '{identity[:60]}'", fix)
 
-    def _close(self, kind: str, name: str, known: Iterable[str]) -> str:
+    def close(self, kind: str, name: str, known: Iterable[str]) -> str:
         """The one of the known names of a kind that may have been meant, or ""."""
         close = self._suggestions.get((kind, name))
         if close is None and len(self._suggestions) < _MOST_SUGGESTIONS:
@@ -171,11 +183,11 @@ class CrossRules:
         labels = self._selection.labels
         for key, label in sorted(selector.labels.items()):
             if key not in labels:
-                close = self._close("labels", key, labels)
+                close = self.close("labels", key, labels)
                 return f"no venue has a label '{cut(key)}'", _meant(close, "key", labels)
             values = labels[key]
             if values.keys().isdisjoint(values_of(label)):
-                closest = (self._close(f"labels.{key}", value, values) for value in sorted(values_of(label)))
+                closest = (self.close(f"labels.{key}", value, values) for value in sorted(values_of(label)))
                 close = next(filter(None, closest), "")
                 return f"no venue has the {cut(key)} '{cut(label)}'", _meant(close, "value", values)
         return "no venue has all of these labels at once", "leave some out, or label the venues meant with all of them"
@@ -200,6 +212,14 @@ class CrossRules:
         return {number: venue.venue_id for number, venue in venues if not venue.HasField("radius_m")}
 
     @cached_property
+    def _with_hours(self) -> set[int]:
+        return {number for number, venue in enumerate(self._known["venues"].values()) if venue.opening_hours}
+
+    @cached_property
+    def _with_travel(self) -> set[int]:
+        return {number for number, venue in enumerate(self._known["venues"].values()) if venue.HasField("travel")}
+
+    @cached_property
     def _by_country(self) -> dict[str, set[int]]:
         numbers: dict[str, set[int]] = {}
         for number, venue in enumerate(self._known["venues"].values()):
@@ -210,27 +230,42 @@ class CrossRules:
         """What a selector finds, by `key_of`; one that says nothing, a fault of its own, is passed over."""
         selector = VenueSelector.FromString(key)
         if not is_sound(selector):
-            return _Found(any=True, without_radius="", countries=())
+            return _Found(any=True, never_closes=False, is_never_far=False, without_radius="", countries=())
         selected = self._selection.find(selector)
         without = min(self._without_radius.keys() & selected, default=None)
         countries = (country for country, numbers in self._by_country.items() if not selected.isdisjoint(numbers))
-        return _Found(bool(selected), "" if without is None else self._without_radius[without], tuple(countries))
+        is_sure = bool(selected) and self._labels_are_sure
+        return _Found(
+            bool(selected),
+            is_sure and selected.isdisjoint(self._with_hours),
+            is_sure and selected.isdisjoint(self._with_travel),
+            "" if without is None else self._without_radius[without],
+            tuple(countries),
+        )
 
     def _venues(self, ids: Iterable[str]) -> Iterator[Venue]:
         known = self._known["venues"]
         return (known[identity] for identity in ids if identity in known)
 
-    def _never_closes(self, venue_ids: Sequence[str]) -> bool:
+    def _never_closes(self, venues: Venues) -> bool:
         """Whether none of some venues, all known, has hours."""
-        return self._none(venue_ids, lambda venue: bool(venue.opening_hours))
-
-    def _is_never_far(self, venue_ids: Sequence[str]) -> bool:
-        """Whether none of some venues, all known, says how one travels."""
-        return self._none(venue_ids, lambda venue: venue.HasField("travel"))
-
-    def _none(self, venue_ids: Sequence[str], has: Callable[[Venue], bool]) -> bool:
+        venue_ids, selectors = venues
         known = self._known["venues"]
-        return bool(venue_ids) and all(identity in known and not has(known[identity]) for identity in venue_ids)
+        return (
+            any(venues)
+            and all(identity in known and not known[identity].opening_hours for identity in venue_ids)
+            and all(self._found(key).never_closes for key in selectors)
+        )
+
+    def _is_never_far(self, venues: Venues) -> bool:
+        """Whether none of some venues, all known, says how one travels."""
+        venue_ids, selectors = venues
+        known = self._known["venues"]
+        return (
+            any(venues)
+            and all(identity in known and not known[identity].HasField("travel") for identity in venue_ids)
+            and all(self._found(key).is_never_far for key in selectors)
+        )
 
     def _countries(self, whose: Whose) -> Iterable[str]:
         """The countries whose holidays are meant; "" is the catalogue's."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import opening_hours
 
+from offers.catalogue.public_holidays import are_known, regions_of
 from offers.catalogue.schedules import HORIZON_DAYS, parse
 from offers.catalogue.sun import names_sun, take_apart
 
@@ -59,8 +60,8 @@ Refusal = tuple[str, str]
 def refusal(expression: str, country_code: str, *, placed: bool = True) -> Refusal | None:
     """Why opening hours cannot be used and what to write instead, or None.
 
-    `country_code` is the ISO 3166-1 country whose public holidays `PH` means, or ""; `placed` says whether the hours
-    are those of a place, where the sun rises and sets.
+    `country_code` is the country (ISO 3166-1) or region (ISO 3166-2) whose public holidays `PH` means, or ""; `placed`
+    says whether the hours are those of a place, where the sun rises and sets.
     """
     if not expression.strip():
         return "the hours are empty", "leave the field out for no limit, or write hours such as 'Mo-Fr 11:30-14:30'"
@@ -120,11 +121,18 @@ def _of_holidays(expression: str, country_code: str) -> Iterator[Refusal]:
     if not country_code:
         yield "PH (public holidays) needs a country", "set country_code on the catalogue, the venue or the hours"
         return
-    try:
-        parse(expression, country_code)
-    except opening_hours.UnknownCountryError:  # type: ignore[attr-defined]
-        reason = f"no public holidays are known for country '{country_code}'"
-        yield reason, "leave PH out, or correct the country_code"
+    if are_known(country_code):
+        return
+    country, _, region = country_code.partition("-")
+    kind, fix = (
+        ("region", _regions_fix(country)) if region else ("country", "leave PH out, or correct the country_code")
+    )
+    yield f"no public holidays are known for {kind} '{country_code}'", fix
+
+
+def _regions_fix(country: str) -> str:
+    codes = [*([country] if are_known(country) else []), *regions_of(country)]
+    return f"leave PH out, or write one of {', '.join(codes)}" if codes else "leave PH out, or correct the country_code"
 
 
 def _of_the_sun(expression: str, *, placed: bool) -> Iterator[Refusal]:

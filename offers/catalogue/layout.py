@@ -11,7 +11,20 @@ from numpy.typing import NDArray
 from offers.catalogue import geometry
 from offers.catalogue.grid import csr, lay_grid, positions, reaches
 from offers.catalogue.schedules import Schedule, zone_clock
-from offers.catalogue.snapshot import ENTRY, EVERYWHERE, EXTRA, NO_CHAIN, NO_VENUE, OFFER, PIECE
+from offers.catalogue.snapshot import (
+    AROUND_POINT,
+    ENTRY,
+    EVERYWHERE,
+    EXTRA,
+    GATE,
+    NO_CHAIN,
+    NO_VENUE,
+    NO_WINDOWS,
+    ODD,
+    OFFER,
+    PIECE,
+    WORTH,
+)
 from offers.v1.offer_pb2 import MissingLocation
 
 Arrays = dict[str, NDArray[Any]]
@@ -84,6 +97,13 @@ def lay_out(gathered: Gathered) -> Arrays:
     renumbered[offers] = np.arange(count)
     several = np.bincount(number, minlength=count) > 1
     chain = np.where(several, np.cumsum(several) - 1, NO_CHAIN)
+    is_odd = (
+        (entry["extra"] != 0)
+        | (entry["kind"] != AROUND_POINT)
+        | several[number]
+        | (offer["windows"][number] != NO_WINDOWS)
+        | (offer["fallback"][number] != 0)
+    )
     wires = [gathered.wires[place] for place in offers.tolist()]
     sizes = np.fromiter(map(len, wires), np.int64, count)
     venue, venue_ids = _venues(gathered, entry["venue"])
@@ -113,21 +133,28 @@ def lay_out(gathered: Gathered) -> Arrays:
         "piece": _pieces(gathered),
         "unplaced": np.flatnonzero((extras["missing"][entry["extra"]] > _DENY) & (entry["kind"] != EVERYWHERE)),
         "widest_fringe": extras["fringe"].max(keepdims=True),
+        "gate": _records(
+            GATE,
+            {
+                "terms": offer["terms"][number] + ODD * is_odd,
+                "window_start": offer["window_start"][number],
+                "window_end": offer["window_end"][number],
+                "schedule": entry["schedule"],
+            },
+        ),
+        "worth": _records(
+            WORTH,
+            {"log_value": np.log(offer["value"])[number], "log_lever": np.log(offer["lever"])[number]},
+        ),
         "entry": _records(
             ENTRY,
             {
                 "offer": renumbered[number],
                 "venue": venue,
-                "schedule": entry["schedule"],
                 "redeem_schedule": entry["redeem_schedule"],
-                "terms": offer["terms"][number],
                 "chain": chain[number],
                 "order": offer_order[number],
-                "window_start": offer["window_start"][number],
-                "window_end": offer["window_end"][number],
                 "windows": offer["windows"][number],
-                "log_value": np.log(offer["value"])[number],
-                "log_lever": np.log(offer["lever"])[number],
                 "kind": entry["kind"],
                 "fallback": offer["fallback"][number],
                 "extra": entry["extra"],

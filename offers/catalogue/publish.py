@@ -6,13 +6,16 @@ import os
 import shutil
 import time
 import zoneinfo
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import structlog
 
 from offers.catalogue import snapshot
+from offers.catalogue.audiences import sensitive_uses
 from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import files
 from offers.errors import CatalogError, Problem, SnapshotError
@@ -22,6 +25,8 @@ ATTEMPTS = 3
 KEPT_S = 7 * 86_400
 """How long a snapshot outlives its last use: long enough to go back to yesterday's document at once."""
 _BLOCK = 1 << 20
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Published(NamedTuple):
@@ -38,6 +43,7 @@ def publish(source: Path, data_dir: Path) -> Published:
     """Compile the document `source` into `data_dir`/snapshots, unless its content is there already.
 
     Raises CatalogError with every problem of the document; what was published before is untouched.
+    Writes each use of sensitive attributes to the log.
     """
     for _ in range(ATTEMPTS):
         version = fingerprint(source)
@@ -46,13 +52,20 @@ def publish(source: Path, data_dir: Path) -> Published:
             found = snapshot.open_snapshot(path)
             with contextlib.suppress(OSError):  # a folder that only others write to serves as well
                 os.utime(path)
+            _tell_sensitive(found.meta["catalog_id"], found.meta["sensitive_uses"])
             return Published(path, version, found.meta["catalog_id"], compiled=False)
         except SnapshotError:
             checked = compile_snapshot(source, path, version)
         if fingerprint(source) == version:
+            _tell_sensitive(checked.catalog.catalog_id, sensitive_uses(checked))
             return Published(path, version, checked.catalog.catalog_id, compiled=True)
     problem = Problem(str(source), None, "", "changes while it is read", "move a finished document into place instead")
     raise CatalogError([problem])
+
+
+def _tell_sensitive(catalog_id: str, uses: Iterable[Mapping[str, Any]]) -> None:
+    for use in uses:
+        log.warning("sensitive_attribute_used", catalog=catalog_id, **use)
 
 
 def prune(data_dir: Path, keep: Iterable[Path]) -> None:

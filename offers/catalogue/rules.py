@@ -5,30 +5,34 @@ nothing to say. A million offers pass through here, hence two habits: a path is 
 is only iterated over when it holds something, as ending an iteration costs more than the question.
 """
 
-import re
 from functools import lru_cache
 from math import inf
 
-from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 
+from offers.catalogue.audience_rules import check_audience
+from offers.catalogue.creative_rules import check_channels, check_creative, check_languages, check_variants
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault, Faults
 from offers.catalogue.grammar import refusal
+from offers.catalogue.limit_rules import check_budget, check_caps, check_holdout
 from offers.catalogue.place_rules import check_target
-from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.catalogue.value_rules import (
+    bad_currency,
     bad_id,
     check_country,
     check_duration,
     check_id,
     check_length,
+    check_money,
     check_share,
     check_text,
     check_time_zone,
-    cut,
+    check_window,
     is_catalog_id,
+    is_currency,
     is_id,
+    is_sound_window,
 )
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.offer_pb2 import (
@@ -37,7 +41,6 @@ from offers.v1.offer_pb2 import (
     Availability,
     Benefit,
     Bundle,
-    Creative,
     FreeDelivery,
     Offer,
     ReachableBeforeEnd,
@@ -46,20 +49,7 @@ from offers.v1.offer_pb2 import (
 )
 from offers.v1.ranking_pb2 import Decay, RankingStrategy
 
-MAX_URI = 2_000
-_CURRENCY = re.compile(r"[A-Z]{3}").fullmatch
-is_language_tag = re.compile(
-    r"(?:[A-Za-z]{2,3}(?:-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})(?:-[A-Za-z]{4})?(?:-(?:[A-Za-z]{2}|[0-9]{3}))?"
-    r"(?:-(?:[A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(?:-[A-WY-Za-wy-z0-9](?:-[A-Za-z0-9]{2,8})+)*"
-    r"(?:-[Xx](?:-[A-Za-z0-9]{1,8})+)?|[Xx](?:-[A-Za-z0-9]{1,8})+"
-).fullmatch
-"""A BCP 47 tag, by its shape: language, script, region, variants, extensions, private use."""
-_URI = re.compile(
-    r"(?:https?://[^/?#@:]+(?::[0-9]+)?(?:[/?#].*)?|(?!https?:)[a-z][a-z0-9+.-]*:.+)", re.IGNORECASE
-).fullmatch
-_NOT_IN_URI = re.compile(r'[^!-~]|["<>\\^`{|}]').search
-_is_usual_uri = re.compile(r"https?://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~%/?&=+-]*)?").fullmatch
-"""Tells quickly of most URIs that nothing is wrong with them."""
+MAX_SENSITIVE = 100
 
 
 def check_head(catalog: Catalog, faults: Faults) -> None:
@@ -69,6 +59,12 @@ def check_head(catalog: Catalog, faults: Faults) -> None:
     check_length(catalog.title, 200, ("title",), faults)
     check_time_zone(catalog.time_zone, ("time_zone",), faults)
     check_country(catalog.country_code, ("country_code",), faults)
+    check_holdout(catalog.holdout, ("holdout",), faults)
+    if len(catalog.sensitive_attributes) > MAX_SENSITIVE:
+        reason = f"has {len(catalog.sensitive_attributes):,} names"
+        faults.append(Fault(("sensitive_attributes",), reason, f"write at most {MAX_SENSITIVE}"))
+    for index, name in enumerate(catalog.sensitive_attributes):
+        check_text(name, 128, ("sensitive_attributes", index), faults)
 
 
 def check_placement(placement: Placement, faults: Faults) -> None:
@@ -80,6 +76,7 @@ def check_placement(placement: Placement, faults: Faults) -> None:
         number = getattr(placement, name)
         if placement.HasField(name) and not 1 <= number <= 100:
             faults.append(Fault((name,), f"{number} is not from 1 to 100", "write a whole number from 1 to 100"))
+    check_caps(placement.frequency_caps, ("frequency_caps",), faults)
 
 
 def check_daypart(daypart: Daypart, faults: Faults) -> None:
@@ -142,7 +139,7 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
         fix = "write what the person gains, such as {percent_off: 20}"
         faults.append(Fault(("benefit",), "missing", fix))
     if offer.HasField("creative"):
-        _check_creative(offer.creative, faults)
+        check_creative(offer.creative, ("creative",), faults)
     check_length(offer.category, 128, ("category",), faults)
     check_length(offer.brand, 128, ("brand",), faults)
     if offer.HasField("target"):
@@ -157,18 +154,21 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
     if offer.HasField("redemption"):
         _check_redemption(offer.redemption, faults)
     if offer.language_codes:
-        for index, code in enumerate(offer.language_codes):
-            if not is_language_tag(code):
-                fix = "write a BCP 47 tag such as 'fr' or 'pt-BR'"
-                faults.append(Fault(("language_codes", index), f"'{cut(code)}' is not a language tag", fix))
+        check_languages(offer.language_codes, ("language_codes",), faults)
     if offer.currency_codes:
         for index, code in enumerate(offer.currency_codes):
-            if not _CURRENCY(code):
-                faults.append(_bad_currency(("currency_codes", index), code))
+            if not is_currency(code):
+                faults.append(bad_currency(("currency_codes", index), code))
     if offer.channels:
-        for index, channel in enumerate(offer.channels):
-            if not 0 < len(channel) <= 64:
-                check_text(channel, 64, ("channels", index), faults)
+        check_channels(offer.channels, ("channels",), faults)
+    if offer.HasField("audience"):
+        check_audience(offer.audience, ("audience",), faults)
+    if offer.creative_variants:
+        check_variants(offer.creative_variants, ("creative_variants",), faults)
+    if offer.frequency_caps:
+        check_caps(offer.frequency_caps, ("frequency_caps",), faults, most=8)
+    if offer.HasField("budget"):
+        check_budget(offer.budget, ("budget",), faults)
     if offer.exclusion_group:
         check_length(offer.exclusion_group, 128, ("exclusion_group",), faults)
     if offer.HasField("value") and not 0 < offer.value <= 1:
@@ -192,9 +192,9 @@ def _check_benefit(benefit: Benefit, faults: Faults) -> None:  # noqa: C901 - a 
             reason = f"{benefit.percent_off:.12g} is not over 0 and at most 100"
             faults.append(Fault(("benefit", kind), reason, "write percent, such as 20"))
     elif kind == "amount_off":
-        _check_money(benefit.amount_off, ("benefit", kind), faults, over_zero=True)
+        check_money(benefit.amount_off, ("benefit", kind), faults, over_zero=True)
     elif kind == "fixed_price":
-        _check_money(benefit.fixed_price, ("benefit", kind), faults, over_zero=False)
+        check_money(benefit.fixed_price, ("benefit", kind), faults, over_zero=False)
     elif kind == "free_delivery":
         _check_delivery(benefit.free_delivery, faults)
     elif kind == "bundle":
@@ -206,10 +206,10 @@ def _check_benefit(benefit: Benefit, faults: Faults) -> None:  # noqa: C901 - a 
         fix = f"write one of {names}; for free delivery without a limit, 'free_delivery: {{}}'"
         faults.append(Fault(("benefit",), "does not say what is gained", fix))
     if benefit.HasField("minimum_order"):
-        _check_money(benefit.minimum_order, ("benefit", "minimum_order"), faults, over_zero=False)
+        check_money(benefit.minimum_order, ("benefit", "minimum_order"), faults, over_zero=False)
         _check_currencies(benefit, faults)
     if benefit.HasField("maximum_discount"):
-        _check_money(benefit.maximum_discount, ("benefit", "maximum_discount"), faults, over_zero=True)
+        check_money(benefit.maximum_discount, ("benefit", "maximum_discount"), faults, over_zero=True)
         if not benefit.HasField("minimum_order"):
             _check_currencies(benefit, faults)
 
@@ -217,7 +217,7 @@ def _check_benefit(benefit: Benefit, faults: Faults) -> None:  # noqa: C901 - a 
 def _check_currencies(benefit: Benefit, faults: Faults) -> None:
     sums = [value for _, value in benefit.ListFields() if isinstance(value, Money)]
     codes = sorted({money.currency_code for money in sums})
-    if len(codes) > 1 and all(map(_CURRENCY, codes)):
+    if len(codes) > 1 and all(map(is_currency, codes)):
         fix = "write all its sums in one currency"
         faults.append(Fault(("benefit",), f"mixes the currencies {' and '.join(codes)}", fix))
 
@@ -239,23 +239,11 @@ def _check_bundle(bundle: Bundle, faults: Faults) -> None:
     check_length(bundle.items, 200, ("benefit", "bundle", "items"), faults)
 
 
-def _check_creative(creative: Creative, faults: Faults) -> None:
-    check_length(creative.body, 2_000, ("creative", "body"), faults)
-    check_length(creative.call_to_action, 100, ("creative", "call_to_action"), faults)
-    for name, uri in (("image_uri", creative.image_uri), ("link_uri", creative.link_uri)):
-        if not uri or (len(uri) <= MAX_URI and _is_usual_uri(uri)):
-            continue
-        if not _URI(uri) or _NOT_IN_URI(uri):
-            fix = "write it whole, such as https://example.com/a.jpg, other characters as %20 and so on"
-            faults.append(Fault(("creative", name), f"'{cut(uri)}' is not an absolute URI", fix))
-        check_length(uri, MAX_URI, ("creative", name), faults)
-
-
 def _check_availability(availability: Availability, faults: Faults) -> None:
     windows = availability.windows
     for index in range(len(windows)):
-        if not _sound(windows[index]):
-            _check_window(windows[index], ("availability", "windows", index), faults)
+        if not is_sound_window(windows[index]):
+            check_window(windows[index], ("availability", "windows", index), faults)
     if availability.time_zone:
         check_time_zone(availability.time_zone, ("availability", "time_zone"), faults)
     if availability.country_code:
@@ -301,49 +289,4 @@ def _check_basis(availability: Availability, faults: Faults) -> None:
 
 def _check_redemption(redemption: Redemption, faults: Faults) -> None:
     if redemption.HasField("window"):
-        _check_window(redemption.window, ("redemption", "window"), faults)
-
-
-def _sound(window: Interval) -> bool:
-    """Tell quickly of a window with two ends that nothing is wrong with it."""
-    start, end = window.start_time, window.end_time
-    return FIRST_SECOND < start.seconds < end.seconds <= LAST_SECOND and not start.nanos and not end.nanos
-
-
-def _check_window(window: Interval, path: Path, faults: Faults) -> None:
-    ends: list[int] = []
-    for name in ("start_time", "end_time"):
-        if window.HasField(name):
-            instant = window.start_time if name == "start_time" else window.end_time
-            ends.append(instant.seconds)
-            if instant.nanos:
-                fix = "leave the fraction of the second out"
-                faults.append(Fault((*path, name), "is not a whole second", fix))
-            if not FIRST_SECOND <= instant.seconds <= LAST_SECOND:
-                fix = "write an instant from 1970-01-01T00:00:00Z to 2100-01-01T00:00:00Z, or leave this end open"
-                faults.append(Fault((*path, name), "is not from 1970 to 2100", fix))
-    if not ends:
-        faults.append(Fault(path, "has neither end", "write start_time, end_time or both, or leave the window out"))
-    elif ends[0] >= ends[-1] and len(ends) > 1:
-        faults.append(Fault((*path, "end_time"), "is not after start_time", "write a later end, or swap the two"))
-
-
-def _check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) -> None:
-    if not _CURRENCY(money.currency_code):
-        faults.append(_bad_currency((*path, "currency_code"), money.currency_code))
-    units, nanos = money.units, money.nanos
-    if not -999_999_999 <= nanos <= 999_999_999:
-        fix = "write billionths of a unit, such as 500000000 for a half; whole ones go into units"
-        faults.append(Fault((*path, "nanos"), f"{nanos} is not within 999,999,999 of 0", fix))
-    elif (units > 0 > nanos) or (units < 0 < nanos):
-        fix = "give units and nanos the same sign"
-        faults.append(Fault((*path, "nanos"), f"{nanos} has not the sign of units, {units}", fix))
-    elif units < 0 or nanos < 0:
-        faults.append(Fault(path, "is less than 0", "write an amount over 0"))
-    elif over_zero and not units and not nanos:
-        faults.append(Fault(path, "is 0", "write an amount over 0, in units and nanos"))
-
-
-def _bad_currency(path: Path, code: str) -> Fault:
-    reason = f"'{cut(code)}' is not a currency code" if code else "missing"
-    return Fault(path, reason, "write three capital letters of ISO 4217, such as EUR")
+        check_window(redemption.window, ("redemption", "window"), faults)

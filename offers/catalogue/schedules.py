@@ -1,9 +1,9 @@
 """Opening hours: which rules repeat weekly, when something is open, and what a wall clock reads in a time zone.
 
-The grammar (see grammar.py) and the holidays are opening-hours-py's; it only ever sees wall-clock times. Turning those
-into instants is ours, by one rule: an instant is open when the wall clock of the place reads an open time. So an hour
-that a clock change skips is never open, and an hour that it repeats is open both times. When the sun rises and sets is
-ours, too (see sun.py).
+The grammar (see grammar.py) and the holidays of most countries are opening-hours-py's; it only ever sees wall-clock
+times. Turning those into instants is ours, by one rule: an instant is open when the wall clock of the place reads an
+open time. So an hour that a clock change skips is never open, and an hour that it repeats is open both times. When the
+sun rises and sets is ours, too (see sun.py), and so are the dates of regional holidays (see public_holidays.py).
 """
 
 import re
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import opening_hours
 from opening_hours import OpeningHours
 
+from offers.catalogue.public_holidays import are_known, dated, in_library
 from offers.catalogue.sun import Sunlit, names_sun, take_apart
 
 FIRST_SECOND = 0
@@ -37,6 +38,8 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _DAY = 86_400
 SAMPLE_S = 6 * _DAY
 """The shortest-lived offset of the IANA database since 1970 held for 6.96 days."""
+_SOME_DAYS_S = 4 * _DAY
+"""Hours at a moment follow from the days around it, of which no more matter than these."""
 _COMMENT = re.compile(r'"[^"]*"')
 _CLOCK = re.compile(r"\d{1,2}:\d{2}|24/7")
 _WORD = re.compile(r"[A-Za-z]+")
@@ -55,6 +58,18 @@ def _take_apart(expression: str, country_code: str) -> Sunlit | None:
     return take_apart(expression, country_code, HORIZON_DAYS)
 
 
+@lru_cache(maxsize=1_024)
+def _with_dates(  # a year of dates takes some kilobytes
+    expression: str,
+    country_code: str,
+    first_year: int,
+    last_year: int,
+    is_sunny: bool,  # noqa: FBT001
+) -> OpeningHours | Sunlit:
+    text = dated(expression, country_code, first_year, last_year)
+    return (take_apart(text, "", HORIZON_DAYS) if is_sunny else None) or parse.__wrapped__(text, "")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
     """Opening hours by one clock: open when any of the expressions is."""
@@ -63,11 +78,16 @@ class Part:
     time_zone: str = ""
     """IANA name; "" for the time zone of the person who asks."""
     country_code: str = ""
-    """Whose public holidays PH means; "" where no expression says PH."""
+    """Whose public holidays PH means, a country's or a region's; "" where no expression says PH."""
     position: tuple[float, ...] = ()
     """Latitude and longitude in degrees of where the sun rises and sets; () where no expression names it."""
     closing_margin: int = 0
     """Seconds: it counts as closed for so long before each of its closings."""
+
+    def __post_init__(self) -> None:
+        """Load what the holidays of regions take, so that no decision has to wait for it."""
+        if self.country_code:
+            are_known(self.country_code)
 
     def weekly(self) -> Spans | None:
         """The open spans of every week as minutes from Monday 00:00, merged, or None if weeks differ.
@@ -143,15 +163,24 @@ class Part:
         return merge(*(self._wall_spans_of(expression, begin, end, clock) for expression in self.expressions))
 
     def _wall_spans_of(self, expression: str, begin: int, end: int, clock: "ZoneClock") -> Iterator[tuple[int, int]]:
-        sunlit = _take_apart(expression, self.country_code) if self.position and names_sun(expression) else None
-        if sunlit is not None:
-            yield from sunlit.open_spans(begin, end, self.position, lambda second: clock.at(second)[0])
+        hours = self._read(expression, begin, end)
+        if isinstance(hours, Sunlit):
+            yield from hours.open_spans(begin, end, self.position, lambda second: clock.at(second)[0])
             return
-        hours = parse(expression, self.country_code)
         first, last = _EPOCH + timedelta(seconds=begin), _EPOCH + timedelta(seconds=end)
         for start, until, state, _ in hours.intervals(first, last):
             if state == opening_hours.State.OPEN:
                 yield _seconds(start), _seconds(until)
+
+    def _read(self, expression: str, begin: int, end: int) -> OpeningHours | Sunlit:
+        """What an expression says between two wall-clock times, at least."""
+        country, is_sunny = self.country_code, bool(self.position and names_sun(expression))
+        if country and not in_library(country):
+            if "PH" in expression:
+                years = _year(begin - _SOME_DAYS_S), _year(end + _SOME_DAYS_S)
+                return _with_dates(expression, country, *years, is_sunny)
+            country = ""
+        return (_take_apart(expression, country) if is_sunny else None) or parse(expression, country)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +233,10 @@ class Schedule:
         for part in self.parts:
             spans = intersection(spans, part.spans(begin, end, clock_of(part.time_zone)))
         return spans
+
+
+def _year(second: int) -> int:
+    return (_EPOCH + timedelta(seconds=second)).year
 
 
 def _seconds(moment: datetime) -> int:

@@ -31,7 +31,6 @@ NO_SCHEDULE = -1
 NO_VENUE = -1
 NO_CHAIN = -1
 NO_WINDOWS = -1
-NO_EXTRA = -1
 NO_SHAPE = -1
 NO_NAME = -1
 NO_AUDIENCE = -1
@@ -60,23 +59,32 @@ CENTRE = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8")])
 """A site's centre on WGS 84 in earth-centred metres, and the straight-line metres (through the earth) up to which its
 entries reach; that of an area is a circle that holds it. 0 for everywhere."""
 
-ENTRY = np.dtype({
-    "names": ["offer", "venue", "schedule", "redeem_schedule", "terms", "chain", "order", "window_start", "window_end",
-              "windows", "log_value", "log_lever", "kind", "fallback", "turn", "extra"],
-    "formats": ["i4", "i4", "i4", "i4", "i4", "i4", "u4", "u4", "u4", "i4", "f8", "f8", "u1", "u1", "u2", "i4"],
-    "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 57, 58, 60],
-    "itemsize": 64,
-})  # fmt: skip
-"""All that screening and scoring ask of an entry, its offer's share included: one line of the processor's cache, where
-columns of their own would be twelve.
+GATE = np.dtype([("terms", "u4"), ("window_start", "u4"), ("window_end", "u4"), ("schedule", "i4")])
+"""What screening asks of every entry within reach: four to a line of the processor's cache.
 
-`venue`, `schedule` (when it may be shown), `redeem_schedule` (when it may be used) and `chain` (number among the offers
-with several entries) may be NO_...; `terms` is an index into the catalogue's distinct (placements, languages,
-currencies, channels); `order` is the rank of the offer's id among all ids, which breaks ties; `window_start` and
-`window_end` span the windows, and `windows` is where their list begins if there are several; `log_value` and
-`log_lever` are natural logarithms; `turn` is the entry's among those of its offer, as its target names them (the same
-from LAST_TURN on), which decides between places that are as good; `extra` is an index into the distinct EXTRAs, or
-NO_EXTRA: the default ones.
+`terms` is an index into the catalogue's distinct (placements, languages, currencies, channels), and ODD above it;
+`window_start` and `window_end` span the windows; `schedule` is when it may be shown, or NO_SCHEDULE.
+"""
+ODD = 1 << 31
+"""In a GATE's `terms`: its ENTRY has to be asked as well, as it has what few have: an EXTRA, several windows, other
+entries of its offer, no distance, or it is a fallback."""
+
+WORTH = np.dtype([("log_value", "f8"), ("log_lever", "f8")])
+"""What scoring asks of the entries that may be shown: natural logarithms."""
+
+ENTRY = np.dtype({
+    "names": ["offer", "venue", "redeem_schedule", "chain", "order", "windows", "extra", "turn", "kind", "fallback"],
+    "formats": ["i4", "i4", "i4", "i4", "u4", "i4", "i4", "u2", "u1", "u1"],
+    "offsets": [0, 4, 8, 12, 16, 20, 24, 28, 30, 31],
+    "itemsize": 32,
+})  # fmt: skip
+"""What only the best entries are asked, and those that are ODD.
+
+`venue`, `redeem_schedule` (when it may be used) and `chain` (number among the offers with several entries) may be
+NO_...; `order` is the rank of the offer's id among all ids, which breaks ties; `windows` is where the list of windows
+begins if there are several, or NO_WINDOWS; `turn` is the entry's among those of its offer, as its target names them
+(the same from LAST_TURN on), which decides between places that are as good; `extra` is an index into the distinct
+EXTRAs: the first are the default ones.
 """
 
 EXTRA = np.dtype(
@@ -216,6 +224,9 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     # Sites are the distinct centres and reaches of entries, ordered by level, row and column of the grid.
     "centre": CENTRE,
     "site_entry_first": "i4",  # CSR over the entries in the grid; after them come those shown everywhere
+    # Three columns side by side, as few entries are asked for more than the first.
+    "gate": GATE,
+    "worth": WORTH,
     "entry": ENTRY,
     "extra": EXTRA,
     "piece": PIECE,

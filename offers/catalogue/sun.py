@@ -32,6 +32,8 @@ _J2000_S = 946_728_000
 """2000-01-01T12:00:00Z, from which astronomers count."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose without a zone
 _COMMENT = re.compile(r'"[^"]*"')
+_DAYS_AFTER = re.compile(r"\bPH (?=\d+ days)")
+"""How the library writes `PH +1 day`, which it cannot read."""
 _TIME = r"(?:\d{1,2}:\d{2}|(?:dawn|sunrise|sunset|dusk)|\((?:dawn|sunrise|sunset|dusk)[+-]\d{1,2}:\d{2}\))"
 _SPAN = re.compile(rf"({_TIME})-({_TIME})")
 _NAMED = re.compile(rf"\b(?:{'|'.join(EVENTS)})\b", re.IGNORECASE)
@@ -124,13 +126,21 @@ def names_sun(expression: str) -> "re.Match[str] | None":
     return _NAMED.search(_COMMENT.sub(lambda comment: " " * len(comment.group()), expression))
 
 
+def without_comments(expression: str) -> str:
+    """Hours as the library writes them, and reads them again, but for their comments.
+
+    Raises its ParserError for what it cannot read.
+    """
+    return _DAYS_AFTER.sub("PH +", re.sub(r" *" + _COMMENT.pattern, "", str(OpeningHours(expression))))
+
+
 def take_apart(expression: str, country_code: str, max_interval_days: int) -> Sunlit | None:
     """Hours that name the sun, or None if there is more in them than can be told apart.
 
     That is more than MOST_SPANS spans, and `off` for part of a day: what it takes away would depend on the order.
     The arguments are those of OpeningHours, and so are the errors.
     """
-    text = _COMMENT.sub("", str(OpeningHours(expression)))
+    text = without_comments(expression)
     found = list(_SPAN.finditer(text))
     if len(found) > MOST_SPANS or any("closed" in rule and _SPAN.search(rule) for rule in text.split(";")):
         return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from offers.catalogue import rules
+from offers.catalogue import audience_rules, limit_rules, rules
 from offers.catalogue.definitions import HEAD_FIELDS, ID_NAMES
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path
@@ -14,6 +14,7 @@ from offers.catalogue.grammar import names_holidays
 from offers.catalogue.place_rules import check_venue, check_zone
 from offers.catalogue.selection import key_of
 from offers.errors import Problem
+from offers.v1.audience_pb2 import Audience
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import REACHABLE_BEFORE_END_IGNORE, Offer, Target
 from offers.v1.venue_pb2 import Zone
@@ -24,12 +25,24 @@ _CHECKS: dict[str, Callable[[Any, list[Fault]], None]] = {
     "placements": rules.check_placement,
     "ranking_strategies": rules.check_strategy,
     "dayparts": rules.check_daypart,
+    "segments": audience_rules.check_segment,
+    "campaigns": limit_rules.check_campaign,
+    "category_limits": limit_rules.check_category_limit,
+    "contact_policies": limit_rules.check_policy,
+    "experiments": audience_rules.check_experiment,
 }
 """Per list of definitions what checks one by itself."""
 
+Venues = tuple[tuple[str, ...], tuple[bytes, ...]]
+"""The venues of a target: ids, and selectors as `key_of` gives them."""
 Whose = tuple[str, str | bytes]
 """Whose public holidays hours mean: "" and a country ("": the catalogue's), or the places whose country it is: "venues"
 or "zones" and an id, "venue_selectors" and a selector as `key_of` gives it."""
+
+
+def venues_of(target: Target) -> Venues:
+    """The venues of a target."""
+    return tuple(target.venue_ids), tuple(map(key_of, target.venue_selectors))
 
 
 def problems_of(fragment: Fragment, path: Path, faults: Iterable[Fault]) -> Iterator[Problem]:
@@ -75,10 +88,14 @@ class Survey:
     """Opening hours with whose holidays they mean, and whether they are those of a place."""
     parts_of_day: set[tuple[str, Whose, bool]] = field(default_factory=set)
     """The same of dayparts, by their ids."""
-    opening: set[tuple[str, ...]] = field(default_factory=set)
+    opening: set[Venues] = field(default_factory=set)
     """The venues of offers that are shown only when these are open."""
-    reached: set[tuple[str, ...]] = field(default_factory=set)
+    reached: set[Venues] = field(default_factory=set)
     """The venues of offers for which it matters whether one can be there in time."""
+    variants: set[tuple[str, str]] = field(default_factory=set)
+    """Experiments and variants that audiences name."""
+    unpaced: set[str] = field(default_factory=set)
+    """The campaigns, "" for none, of offers whose budgets are spread over a window that only a campaign can have."""
 
     def add(self, fragment: Fragment) -> None:
         """Check the parts of a fragment by themselves and note how they hang together."""
@@ -121,6 +138,7 @@ class Survey:
     def _add_head(self, fragment: Fragment) -> None:
         faults: list[Fault] = []
         rules.check_head(fragment.catalog, faults)
+        self.head.sensitive_attributes.extend(fragment.catalog.sensitive_attributes)
         for name in HEAD_FIELDS:
             value = getattr(fragment.catalog, name)
             if not value:
@@ -154,6 +172,14 @@ class Survey:
                 self.hours.add((message.opening_hours, ("", message.country_code), True))
             elif name == "zones":
                 self.wanted["zones"].update(message.zone_ids, message.excluded_zone_ids)
+            elif name == "campaigns":
+                self._add_audience(message.audience)
+            elif name == "contact_policies":
+                self.wanted["campaigns"].update(message.campaign_ids)
+            elif name == "experiments":
+                self.wanted["placements"].update(message.placement_ids)
+                strategies = (variant.ranking_strategy_id for variant in message.variants)
+                self.wanted["ranking_strategies"].update(filter(None, strategies))
 
     def _add_offer(self, offer: Offer) -> None:
         offer_id = offer.offer_id
@@ -172,7 +198,25 @@ class Survey:
             self._add_seldom(target)
         if placement_ids := offer.placement_ids[:]:
             wanted["placements"].update(placement_ids)
+        self._add_people(offer)
         self._add_times(offer)
+
+    def _add_people(self, offer: Offer) -> None:
+        if offer.campaign_id:
+            self.wanted["campaigns"].add(offer.campaign_id)
+        if offer.HasField("audience"):
+            self._add_audience(offer.audience)
+        if offer.creative_variants:
+            for variant in offer.creative_variants:
+                self._add_audience(variant.audience)
+        if offer.HasField("budget") and limit_rules.is_unpaced(offer):
+            self.unpaced.add(offer.campaign_id)
+
+    def _add_audience(self, audience: Audience) -> None:
+        self.wanted["segments"].update(audience.any_segment_ids, audience.all_segment_ids, audience.none_segment_ids)
+        for variant in audience.variants:
+            self.wanted["experiments"].add(variant.experiment_id)
+            self.variants.add((variant.experiment_id, variant.variant_id))
 
     def _add_seldom(self, target: Target) -> None:
         self.wanted["zones"].update(target.excluded_zone_ids)
@@ -190,10 +234,10 @@ class Survey:
                 self._add_hours(offer, expression)
             if daypart_ids := availability.daypart_ids[:]:
                 self._add_dayparts(offer, daypart_ids)
-            if availability.only_when_open and not target.venue_selectors:
-                self.opening.add(tuple(target.venue_ids))
-            if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE and not target.venue_selectors:
-                self.reached.add(tuple(target.venue_ids))
+            if availability.only_when_open:
+                self.opening.add(venues_of(target))
+            if availability.reachable_before_end > REACHABLE_BEFORE_END_IGNORE:
+                self.reached.add(venues_of(target))
         if offer.HasField("redemption") and (expression := offer.redemption.opening_hours):
             self._add_hours(offer, expression)
         if daypart_ids := offer.preferred_daypart_ids[:]:

@@ -49,6 +49,17 @@ def validate(
         counted(len(checked.zones), "zone"),
         counted(len(checked.placements), "placement"),
         counted(len(checked.ranking_strategies), "ranking strategy", "ranking strategies"),
+        *(
+            counted(len(named), noun, plural)
+            for named, noun, plural in (
+                (checked.segments, "segment", ""),
+                (checked.campaigns, "campaign", ""),
+                (checked.category_limits, "category limit", ""),
+                (checked.contact_policies, "contact policy", "contact policies"),
+                (checked.experiments, "experiment", ""),
+            )
+            if named
+        ),
     )
     typer.echo(f"{path}: the catalogue '{checked.catalog.catalog_id}' is good: {', '.join(counts)}", err=as_json)
 
@@ -121,7 +132,9 @@ def compile_(
     from offers.catalogue.publish import publish
     from offers.catalogue.snapshot import open_snapshot
     from offers.settings import read_settings
+    from offers.telemetry import logs
 
+    logs.configure("info")
     started = time.monotonic()
     with stderr().status(f"compiling {path}"):
         published = publish(path, read_settings(data_dir=data_dir).data_dir)

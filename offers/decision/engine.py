@@ -1,12 +1,14 @@
-"""A decision in five stages: resolve, retrieve, screen, score, arrange.
+"""A decision in six stages: resolve, retrieve, screen, admit, score, arrange.
 
     resolve    names to numbers: placement and strategy, terms, the state of every schedule
     retrieve   which entries are within reach of the location
-    screen     which of them may be shown: terms, windows, place, opening hours, reach, fallbacks last
-    score      how good each is
+    screen     which of them may be shown here and now: terms, windows, place, opening hours, reach
+    admit      which of those may be shown to this person: segments, variants, caps, policies, budgets; fallbacks last
+    score      how good they are: those that may be among the best
     arrange    the best that the placement's layout allows, in order, with all an answer says of them
 
-`Engine.decide` resolves, the compiled `decide` below does the rest, and each stage has its file.
+`Engine.decide` resolves, the compiled `find` (retrieve and screen) and `choose` (the rest) decide, and each stage has
+its file. Between the two, what is known of the person is brought in, where it matters to what was found.
 Time and seed are arguments: the same snapshot and query give the same decision.
 """
 
@@ -17,20 +19,33 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from offers.catalogue.schedules import Part, Schedule
-from offers.catalogue.snapshot import Snapshot
-from offers.decision.arrange import NO_ROOM, arrange
+from offers.catalogue.snapshot import NO_CAPS, NO_NAME, Snapshot
+from offers.decision.admit import is_at_cap, share_of
+from offers.decision.budgets import BudgetBook
+from offers.decision.calendar import Calendar
+from offers.decision.decide import LOOK_UP, choose, find
+from offers.decision.experiments import Experiments
+from offers.decision.facts import Facts
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
-from offers.decision.records import Column, Outcome, Record, Scratch, Scratchpad, StandingFact, Table, Terms, f8, i4
-from offers.decision.retrieve import retrieve
-from offers.decision.score import score
-from offers.decision.screen import screen
+from offers.decision.person import NOBODY, Person, hash_of, seat
+from offers.decision.records import (
+    NO_ROOM,
+    Column,
+    Outcome,
+    PersonFact,
+    Record,
+    Room,
+    Scratchpad,
+    StandingFact,
+    Terms,
+)
 from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
+from offers.model.keys import key_of
 from offers.model.query import MAX_OFFERS, Query, Surface
 
 SURFACES_KEPT = 4096
@@ -39,9 +54,6 @@ _HALF = 2**63
 
 STANDING_BYTES = 32 << 20
 """Memory for the offers shown everywhere, as worked out for surfaces and minutes; some of them at least."""
-
-LOOK_UP = -1
-"""In place of a count: schedules of unknown state must be looked up; then decide again."""
 
 
 class Placing(NamedTuple):
@@ -70,26 +82,6 @@ class StandingAt(NamedTuple):
     begin: int
     """Seconds between which that holds."""
     end: int
-
-
-@njit(cache=True)
-def decide(  # noqa: PLR0913, PLR0917 - what a decision depends on
-    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, strategy: int,
-    latitude: float, longitude: float, sigma: float, growth: float, time: int, seed: int, seeded: int,
-) -> int:  # fmt: skip
-    """Write the offers of a decision into the scratch; returns how many, or LOOK_UP or NO_ROOM."""
-    outcome = f8(scratch, Scratch.outcome)
-    widening = sigma * f8(columns, Column.widest_fringe)[0]
-    found = retrieve(columns, scratch, terms, latitude, longitude, widening, time)
-    outcome[Outcome.found] = found
-    if found > len(i4(scratch, Scratch.candidate)):
-        return NO_ROOM
-    kept = screen(columns, hours, standing, scratch, terms, found, latitude, longitude, sigma, growth, time)
-    if outcome[Outcome.unknown]:
-        return LOOK_UP
-    score(columns, scratch, strategy, kept, time)
-    count = arrange(columns, hours, standing, scratch, terms, strategy, seed, seeded, kept, time)
-    return LOOK_UP if outcome[Outcome.unknown] else count
 
 
 class Engine:
@@ -124,9 +116,26 @@ class Engine:
         }
         self._default = Placing("", meta["default_strategy"], MAX_OFFERS, (0, 0, 0))
         self._terms = [tuple(frozenset(names) for names in terms) for terms in meta["terms"]]
+        self._creatives = [tuple(frozenset(names) for names in terms) for terms in meta["creative_terms"]]
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
-        self.chains = int(meta["chains"])
+        self.experiments = Experiments(self.catalog_id, meta["experiments"], meta["strategies"])
+        self.budgets = BudgetBook(self.catalog_id, meta["budgets"])
+        self.facts = Facts(self.catalog_id, snapshot.columns, meta)
+        self._calendar = Calendar(meta["periods"])
+        self._placement_caps = {
+            name: (key_of("placement", self.catalog_id, name), caps) for name, caps in meta["placement_caps"].items()
+        }
+        self._holdout: float = meta["holdout"]
+        self._holdout_key = key_of("holdout", self.catalog_id, "")
+        self.room = Room(
+            chains=int(meta["chains"]),
+            segments=len(meta["segments"]),
+            audiences=len(snapshot.columns["audience"]),
+            experiments=len(self.experiments),
+            periods=len(meta["periods"]),
+        )
+        """What a pad needs for its decisions."""
         self._everywhere = len(snapshot.columns["entry"]) - int(snapshot.columns["standing_first"][0])
         self._standing: OrderedDict[tuple[int, Record, int, str], StandingAt] = OrderedDict()
 
@@ -134,9 +143,13 @@ class Engine:
         """The states of all schedules at a query's time."""
         return self._hours.at(query.time, query.surface.time_zone)
 
-    def standing(self, query: Query) -> StandingAt:
-        """The offers shown everywhere that may be shown at a query's time, to its surface."""
-        strategy, terms = self.resolve(query.surface)
+    def standing(self, query: Query, strategy: int = NO_NAME) -> StandingAt:
+        """The offers shown everywhere that may be shown at a query's time, to its surface.
+
+        In the order of a strategy; NO_NAME: the surface's.
+        """
+        usual, terms = self.resolve(query.surface)
+        strategy = usual if strategy == NO_NAME else strategy
         hours, time = self.hours(query), query.time
         key = strategy, terms, hours.begin, hours.time_zone
         known = self._standing.get(key)
@@ -161,34 +174,75 @@ class Engine:
         """Bring what is worked out ahead up to date: see `HoursBook.roll`."""
         return self._hours.roll(now, seconds)
 
-    def decide(self, query: Query, pad: Scratchpad) -> Decision:
+    def decide(self, query: Query, pad: Scratchpad, person: Person = NOBODY) -> Decision:
         """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement."""
         surface, time, latitude, longitude, seed, _, sigma, growth = query
-        strategy, terms = self.resolve(surface)
-        hours, standing = self.hours(query).record, self.standing(query).record
+        usual, terms = self.resolve(surface)
+        hours = self.hours(query).record
         signed = seed if seed < _HALF else seed - 2 * _HALF
-        if pad.chains < self.chains:
-            pad.fit(pad.candidates, self.chains)
+        self.make_room(pad)
         while True:
-            count = decide(
-                self.columns.table, hours.table, standing.table, pad.table, terms.table, strategy,
-                latitude, longitude, sigma, growth, time, signed, seed >= 0,
+            strategy, standing = usual, self.standing(query).record
+            found = count = find(
+                self.columns.table, hours.table, standing.table, pad.table, terms.table,
+                latitude, longitude, sigma, growth, time,
             )  # fmt: skip
-            refresh_after, refresh_distance_m, unknown, found, eligible, *_ = pad.arrays["outcome"].tolist()
+            outcome = pad.arrays["outcome"]
+            exposures: list[tuple[str, str]] = []
+            if found >= 0:
+                if outcome[Outcome.personal]:
+                    strategy, exposures = self.meet(surface, time, pad, person)
+                    standing = self.standing(query, strategy).record if strategy != usual else standing
+                count = choose(
+                    self.columns.table, hours.table, self.budgets.record.table, standing.table, pad.table,
+                    terms.table, strategy, time, signed, seed >= 0,
+                )  # fmt: skip
+            refresh_after, refresh_distance_m, unknown, found, eligible = pad.arrays["outcome"].tolist()[:5]
             if count == NO_ROOM:
-                pad.fit(2 * int(found), pad.chains)
+                pad.fit(candidates=2 * int(found))
             elif count == LOOK_UP:
                 numbers = pad.arrays["unknown"][: int(unknown)].tolist()
                 self._hours.look_up(hours, numbers, time, surface.time_zone)
             else:
-                return Decision(count, int(eligible), int(refresh_after), refresh_distance_m, strategy)
+                return Decision(
+                    count, int(eligible), int(refresh_after), refresh_distance_m, strategy, tuple(exposures)
+                )
+
+    def make_room(self, pad: Scratchpad) -> None:
+        """Let a pad have room for decisions of this engine."""
+        if any(map(int.__gt__, self.room, pad.room)):
+            pad.fit(**self.room._asdict())
+
+    def meet(self, surface: Surface, time: int, pad: Scratchpad, person: Person) -> tuple[int, list[tuple[str, str]]]:
+        """Bring what is known of a person into a pad that holds what was found.
+
+        Returns the strategy that ranks for the person, and the experiments that have a part in the decision.
+        """
+        hashed = hash_of(person.id)
+        seat(pad, person, hashed)
+        arrays = pad.arrays
+        self._calendar.write(time, arrays["period"])
+        key, caps = self._placement_caps.get(surface.placement, (0, NO_CAPS))
+        stopped = caps != NO_CAPS and is_at_cap(self.columns.table, pad.table, key, caps, time)
+        held_out = hashed != 0 and share_of(hashed, self._holdout_key) < self._holdout
+        arrays["person"][PersonFact.held_out], arrays["person"][PersonFact.stopped] = held_out, stopped
+        self.experiments.draw(hashed, person.assigned, surface.placement, time, arrays["variant"])
+        wanted = arrays["wanted"][: int(arrays["outcome"][Outcome.wanted])]
+        if len(wanted):
+            arrays["segment"][wanted] = person.segments(wanted.tolist())
+        strategy = self.experiments.strategy(arrays["variant"])
+        exposures = self.experiments.exposures(arrays["variant"], arrays["mentioned"])
+        return self.resolve(surface).strategy if strategy == NO_NAME else strategy, exposures
 
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)
         channel = surface.channel or placing.channel
         admits = self._admitting(surface.placement, surface.language, surface.currency, channel)
-        layout = np.array([min(surface.max_offers, placing.max_offers), *placing.limits, surface.full], np.int32)
-        return Resolved(placing.strategy, Record(Terms, {"admits": admits, "layout": layout}))
+        personal = self._holdout > 0 or len(self.experiments) > 0 or surface.placement in self._placement_caps
+        most = min(surface.max_offers, placing.max_offers)
+        layout = np.array([most, *placing.limits, surface.full, personal], np.int32)
+        creative = self._creative_terms(surface.language, channel)
+        return Resolved(placing.strategy, Record(Terms, {"admits": admits, "layout": layout, "creative": creative}))
 
     def _placing(self, surface: Surface) -> Placing:
         if not surface.placement:
@@ -206,10 +260,17 @@ class Engine:
             raise InvalidRequestError([FieldViolation("context.channel", reason)])
         return placing
 
+    def _creative_terms(self, language: str, channel: str) -> NDArray[np.uint8]:
+        """Per distinct terms of creatives, whether they are for a request; those that name what it does not are not."""
+        languages = _prefixes(language)
+        return np.array([
+            (not tags or not tags.isdisjoint(languages)) and (not channels or channel in channels)
+            for tags, channels in self._creatives
+        ], np.uint8)  # fmt: skip
+
     def _admitting(self, placement: str, language: str, currency: str, channel: str) -> NDArray[np.uint8]:
         """Per distinct terms, whether they admit a request. What a request leaves out admits all."""
-        parts = language.split("-")
-        languages = {"-".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        languages = _prefixes(language)
         return np.array([
             (not placement or not placements or placement in placements)
             and (not language or not tags or not tags.isdisjoint(languages))
@@ -217,6 +278,12 @@ class Engine:
             and (not channel or not channels or channel in channels)
             for placements, tags, currencies, channels in self._terms
         ], np.uint8)  # fmt: skip
+
+
+def _prefixes(language: str) -> set[str]:
+    """The tags that fit a language: "pt" and "pt-br" of "pt-br"; of "", none that a tag could be."""
+    parts = language.split("-")
+    return {"-".join(parts[:count]) for count in range(1, len(parts) + 1)}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -5,9 +5,9 @@ record keeps a table of its arrays' addresses and hands over where that table st
 arrays it reads. Whoever calls a loop keeps the records alive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
@@ -17,11 +17,34 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from offers.catalogue.geometry import RINGS
-from offers.catalogue.snapshot import CELL, CENTRE, COLUMNS, ENTRY, EXTRA, OFFER, PIECE, ROW, SHAPE, STRATEGY, VERTEX
+from offers.catalogue.snapshot import (
+    AUDIENCE,
+    CAMPAIGN,
+    CAP,
+    CATEGORY_LIMIT,
+    CELL,
+    CENTRE,
+    COLUMNS,
+    CREATIVE,
+    ENTRY,
+    EXTRA,
+    GATE,
+    OFFER,
+    PIECE,
+    POLICY,
+    ROW,
+    SHAPE,
+    STRATEGY,
+    VARIANT,
+    VERTEX,
+    WORTH,
+)
 from offers.model.query import MAX_OFFERS
 
 CANDIDATES = 16_384
 """Candidates a thread has room for at first; grown to need. Most decisions have some hundreds."""
+SITES_AT_A_TIME = 256
+"""Sites looked at before those within reach are followed up."""
 LOOKED_UP = 4096
 """Schedules looked up at a time."""
 
@@ -45,42 +68,90 @@ class Scratch(IntEnum):
     """Places of the arrays one thread works in."""
 
     candidate = 0
-    """i4: entries within reach; screening keeps those that may be shown."""
-    straight = 1
-    """f8: straight-line metres, squared, from the location to each candidate; infinite: it has no distance."""
-    site = 2
-    """i4: the site of each candidate, or region.NOWHERE."""
-    until = 3
-    """i8: second at which each candidate ends."""
-    chance = 4
-    """f8: how likely one is inside the place of each candidate."""
-    flags = 5
-    """u1: what is to be told of each candidate: UNPLACED and so on."""
-    log_score = 6
-    """f8 per candidate."""
-    heap = 7
+    """CANDIDATE: entries that may be shown."""
+    reached = 1
+    """REACHED: where there are entries within reach."""
+    heap = 2
     """i4: numbers of candidates, the best first."""
-    chain_best = 8
-    """i4 per chain: the nearest candidate of the offer in this decision, or -1."""
-    chosen = 9
+    chain_best = 3
+    """u4 per chain: the nearest candidate of the offer in this decision, if that one is of the chain."""
+    chosen = 4
     """CHOSEN: the offers of the decision, best first."""
-    outcome = 10
+    outcome = 5
     """f8: see Outcome."""
-    window = 11
+    window = 6
     """WINDOW per level of the grid."""
-    unknown = 12
+    unknown = 7
     """i4: schedules whose state must be looked up before the decision can be made, as far as there is room."""
-    span = 13
+    span = 8
     """SPAN: MOST_ROWS per level of the grid."""
-    point = 14
+    point = 9
     """POINT: the positions that stand for an uncertain location; see location.py."""
+    near = 10
+    """i4: sites that may be within reach, of those looked at at a time."""
+    segment = 11
+    """u1 per segment: OUT, IN or UNASKED."""
+    wanted = 12
+    """i4: segments that must be known, as many as Outcome.wanted says."""
+    asked = 13
+    """i8 per audience: four times the number of the decision that met it last, and what became of it: MET and so on."""
+    counter = 14
+    """COUNTER: what is counted of the person, by key and kind."""
+    times = 15
+    """u4: seconds of the counters."""
+    variant = 16
+    """i4 per experiment: the person's variant, or NO_NAME."""
+    mentioned = 17
+    """u1 per experiment: 1 if what is near names its variants."""
+    period = 18
+    """i8: first and last second (exclusive) of the calendar periods around the instant."""
+    person = 19
+    """i8: see PersonFact."""
 
 
+COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
+"""As in offers.v1.UserState: instants of one kind, from `first` in times on."""
+OUT, IN, UNASKED = 0, 1, 2
+MET, REFUSED, ADMITTED = 0, 1, 2
+"""What became of an audience in a decision."""
+
+
+class PersonFact(IntEnum):
+    """Places of what is known of the person, beside what is counted."""
+
+    number = 0
+    """Of the decision, rising with every one of the scratchpad's."""
+    hash = 1
+    """Of the person's id; 0: nobody in particular."""
+    counters = 2
+    """How many there are."""
+    held_out = 3
+    """Whether fallbacks alone are shown."""
+    stopped = 4
+    """Whether nothing is shown: the placement is at a cap."""
+    blind = 5
+    """Whether the state could not be read: contact policies with caps are taken to be at them."""
+
+
+CANDIDATE = np.dtype(
+    [
+        ("squared", "f8"),  # straight-line metres, squared, from the location; infinite: it has no distance
+        ("chance", "f8"),  # how likely one is inside its place
+        ("log_score", "f8"),
+        ("until", "u4"),  # second at which it ends; NEVER: it does not
+        ("entry", "u4"),
+        ("flags", "u4"),  # what is to be told of it: UNPLACED and so on
+    ],
+    align=True,
+)
 WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8"), ("seen", "i8")])
 """The first and last row of a level around the location, how far to either side, in radians of longitude, how many
 spans of sites are there, or NOT_FOUND, and how many sites."""
 SPAN = np.dtype([("first", "i8"), ("last", "i8")])
 """Sites that stand side by side; the last exclusive."""
+REACHED = np.dtype([("squared", "f8"), ("site", "i4"), ("first", "u4"), ("last", "u4")], align=True)
+"""Straight-line metres, squared, from the location to a site, or infinity; the site, or region.NOWHERE; and its
+entries, the last exclusive."""
 POINT = np.dtype([("latitude", "f8"), ("longitude", "f8")])
 """Degrees."""
 POINTS = RINGS * RINGS
@@ -101,6 +172,8 @@ class Terms(IntEnum):
     """u1 per distinct terms."""
     layout = 1
     """i4: see Layout."""
+    creative = 2
+    """u1 per distinct terms of creatives."""
 
 
 class Layout(IntEnum):
@@ -114,6 +187,8 @@ class Layout(IntEnum):
     per_category = 3
     full = 4
     """Whether factors are told."""
+    personal = 5
+    """Whether the person matters whatever is near: caps of the placement, persons held out, experiments."""
 
 
 class Standing(IntEnum):
@@ -129,6 +204,25 @@ class Standing(IntEnum):
     """u1: IN_DAYPART and so on."""
     facts = 4
     """i8: see StandingFact."""
+    audience = 5
+    """i4: their distinct audiences, NO_AUDIENCE among them."""
+    proper = 6
+    """i4 per audience: how many are no fallbacks."""
+    fallback = 7
+    """i4 per audience: how many are."""
+    capped_key = 8
+    """i8: the keys of those with caps of their own, rising."""
+    capped_entry = 9
+    """i4 per key."""
+
+
+class Budgets(IntEnum):
+    """Places of the arrays that tell which budgets have something left."""
+
+    left = 0
+    """u1 per budget."""
+    until = 1
+    """i8: second until which that holds as far as it is a matter of time."""
 
 
 class StandingFact(IntEnum):
@@ -152,7 +246,7 @@ class Outcome(IntEnum):
     unknown = 2
     """Schedules that must be looked up."""
     found = 3
-    """Candidates within reach."""
+    """Places within reach, or more candidates than there was room for."""
     eligible = 4
     """Distinct offers that qualify."""
     standing_begin = 5
@@ -160,6 +254,14 @@ class Outcome(IntEnum):
     standing_end = 6
     laid_from = 7
     """The first of the points that are worked out; all that follow are."""
+    proper = 8
+    """Candidates that are no fallbacks."""
+    personal = 9
+    """Whether the person matters to what is near."""
+    wanted = 10
+    """Segments that must be known."""
+    kept = 11
+    """Candidates that may be shown here and now."""
 
 
 CHOSEN = np.dtype(
@@ -170,17 +272,29 @@ CHOSEN = np.dtype(
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
         ("logs", "f8", (6,)),  # of nearness, timeliness, value, lever, location, reachability
+        ("creative", "i4"),  # number of the creative variant, or NO_NAME
         ("flags", "u1"),
         ("redeemable", "u1"),
     ],
     align=True,
 )
 
+SCRATCH = {
+    "candidate": CANDIDATE, "reached": REACHED, "heap": "i4", "chain_best": "u4", "chosen": CHOSEN, "outcome": "f8",
+    "window": WINDOW, "unknown": "i4", "span": SPAN, "point": POINT, "near": "i4", "segment": "u1", "wanted": "i4",
+    "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4", "mentioned": "u1", "period": "i8",
+    "person": "i8",
+}  # fmt: skip
+"""The types of the arrays of Scratch."""
+
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
 
-UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE = 1, 2, 4, 8, 16
+NO_ROOM = -2
+"""In place of a count: more candidates than the scratch has room for."""
+
+UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE, IN_AUDIENCE = 1, 2, 4, 8, 16, 32
 """What screening tells of a candidate: shown without a location, and with less score for it; inside, or outside, its
-preferred dayparts; over before one can be there."""
+preferred dayparts; over before one can be there; for the person's segments."""
 
 
 class Record:
@@ -198,37 +312,48 @@ class Record:
         """Bytes."""
 
 
+class Room(NamedTuple):
+    """How many a scratchpad has room for."""
+
+    candidates: int = 0
+    chains: int = 0
+    segments: int = 0
+    audiences: int = 0
+    experiments: int = 0
+    periods: int = 0
+    counters: int = 64
+    times: int = 1024
+
+
 class Scratchpad:
     """Memory for one thread's decisions, over any catalogues."""
 
     def __init__(self) -> None:
-        self.fit(CANDIDATES, 0)
+        self.room = Room()
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.fit(CANDIDATES)
 
-    def fit(self, candidates: int, chains: int) -> None:
-        """Have room for so many candidates and chains."""
-        self.record = Record(
-            Scratch,
-            {
-                "candidate": np.empty(candidates, np.int32),
-                "straight": np.empty(candidates, np.float64),
-                "site": np.empty(candidates, np.int32),
-                "until": np.empty(candidates, np.int64),
-                "chance": np.empty(candidates, np.float64),
-                "flags": np.empty(candidates, np.uint8),
-                "log_score": np.empty(candidates, np.float64),
-                "heap": np.empty(candidates, np.int32),
-                "chain_best": np.full(chains, -1, np.int32),
-                "chosen": np.zeros(MAX_OFFERS + 1, CHOSEN),
-                "outcome": np.zeros(len(Outcome), np.float64),
-                "window": np.zeros(MOST_LEVELS, WINDOW),
-                "unknown": np.empty(LOOKED_UP, np.int32),
-                "span": np.zeros(MOST_LEVELS * MOST_ROWS, SPAN),
-                "point": np.zeros(POINTS, POINT),
-            },
-        )
+    def fit(
+        self, candidates: int = 0, chains: int = 0, segments: int = 0, audiences: int = 0, experiments: int = 0,
+        periods: int = 0, counters: int = 0, times: int = 0,
+    ) -> None:  # fmt: skip
+        """Have room for as many at least, and for no less than before. What need not grow stays as it is."""
+        asked = (candidates, chains, segments, audiences, experiments, periods, counters, times)
+        self.room = Room(*map(max, asked, self.room))
+        candidates, chains, segments, audiences, experiments, periods, counters, times = self.room
+        sizes = {
+            "candidate": candidates, "reached": candidates, "heap": candidates, "near": SITES_AT_A_TIME,
+            "chain_best": chains, "chosen": MAX_OFFERS + 1, "outcome": len(Outcome), "window": MOST_LEVELS,
+            "unknown": LOOKED_UP, "span": MOST_LEVELS * MOST_ROWS, "point": POINTS, "segment": segments,
+            "wanted": segments, "asked": audiences, "counter": counters, "times": times, "variant": experiments,
+            "mentioned": experiments, "period": 2 * periods, "person": len(PersonFact),
+        }  # fmt: skip
+        before = self.arrays
+        kept = {name: array for name, array in before.items() if len(array) == sizes[name]}
+        made = {name: np.zeros(size, SCRATCH[name]) for name, size in sizes.items() if name not in kept}
+        self.record = Record(Scratch, kept | made)
         self.table = self.record.table
         self.arrays = self.record.arrays
-        self.candidates, self.chains = candidates, chains
 
 
 @intrinsic
@@ -276,11 +401,6 @@ def fetch_ahead(table: Table, place: int, byte: int) -> None:
     _prefetch(_at(table, 2 * place) + byte)
 
 
-_CHOSEN, _STRATEGY, _CENTRE, _ENTRY, _OFFER = CHOSEN, STRATEGY, CENTRE, ENTRY, OFFER
-_EXTRA, _PIECE, _SHAPE, _VERTEX = EXTRA, PIECE, SHAPE, VERTEX
-_ROW, _CELL, _WINDOW, _SPAN, _POINT = ROW, CELL, WINDOW, SPAN, POINT
-
-
 @njit
 def u1(table: Table, place: int) -> NDArray[np.uint8]:
     """An array of bytes of a record."""
@@ -311,99 +431,39 @@ def f8(table: Table, place: int) -> NDArray[np.float64]:
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.float64)
 
 
-@njit
-def chosen_of(table: Table) -> NDArray[np.void]:
-    """The chosen offers of a scratch record."""
-    place = Scratch.chosen
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CHOSEN)
+def _array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
+    """Gives the loop that reads an array of records."""
+
+    @njit
+    def read(table: Table) -> NDArray[np.void]:
+        return carray(address_of(table, place), (_at(table, 2 * place + 1),), kind)
+
+    return read
 
 
-@njit
-def strategies_of(table: Table) -> NDArray[np.void]:
-    """The ranking strategies of a snapshot's columns."""
-    place = Column.strategies
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _STRATEGY)
-
-
-@njit
-def centres_of(table: Table) -> NDArray[np.void]:
-    """The sites' centres of a snapshot's columns."""
-    place = Column.centre
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CENTRE)
-
-
-@njit
-def entries_of(table: Table) -> NDArray[np.void]:
-    """The entries of a snapshot's columns."""
-    place = Column.entry
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ENTRY)
-
-
-@njit
-def offers_of(table: Table) -> NDArray[np.void]:
-    """The offers of a snapshot's columns."""
-    place = Column.offer
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _OFFER)
-
-
-@njit
-def extras_of(table: Table) -> NDArray[np.void]:
-    """The distinct extras of a snapshot's columns."""
-    place = Column.extra
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _EXTRA)
-
-
-@njit
-def pieces_of(table: Table) -> NDArray[np.void]:
-    """What is cut out or joined, of a snapshot's columns."""
-    place = Column.piece
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _PIECE)
-
-
-@njit
-def shapes_of(table: Table) -> NDArray[np.void]:
-    """The shapes of a snapshot's columns."""
-    place = Column.shape
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SHAPE)
-
-
-@njit
-def vertices_of(table: Table) -> NDArray[np.void]:
-    """The vertices of a snapshot's shapes."""
-    place = Column.shape_vertex
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _VERTEX)
-
-
-@njit
-def rows_of(table: Table) -> NDArray[np.void]:
-    """The grid's rows of a snapshot's columns."""
-    place = Column.row
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _ROW)
-
-
-@njit
-def cells_of(table: Table) -> NDArray[np.void]:
-    """The grid's cells of a snapshot's columns."""
-    place = Column.cell
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _CELL)
-
-
-@njit
-def windows_of(table: Table) -> NDArray[np.void]:
-    """The windows of a scratch record."""
-    place = Scratch.window
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _WINDOW)
-
-
-@njit
-def spans_of(table: Table) -> NDArray[np.void]:
-    """The spans of sites of a scratch record."""
-    place = Scratch.span
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _SPAN)
-
-
-@njit
-def points_of(table: Table) -> NDArray[np.void]:
-    """The points around an uncertain location of a scratch record."""
-    place = Scratch.point
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), _POINT)
+strategies_of = _array_of(Column.strategies, STRATEGY)
+rows_of = _array_of(Column.row, ROW)
+cells_of = _array_of(Column.cell, CELL)
+centres_of = _array_of(Column.centre, CENTRE)
+gates_of = _array_of(Column.gate, GATE)
+worths_of = _array_of(Column.worth, WORTH)
+entries_of = _array_of(Column.entry, ENTRY)
+extras_of = _array_of(Column.extra, EXTRA)
+pieces_of = _array_of(Column.piece, PIECE)
+shapes_of = _array_of(Column.shape, SHAPE)
+vertices_of = _array_of(Column.shape_vertex, VERTEX)
+offers_of = _array_of(Column.offer, OFFER)
+windows_of = _array_of(Scratch.window, WINDOW)
+spans_of = _array_of(Scratch.span, SPAN)
+candidates_of = _array_of(Scratch.candidate, CANDIDATE)
+reached_of = _array_of(Scratch.reached, REACHED)
+points_of = _array_of(Scratch.point, POINT)
+chosen_of = _array_of(Scratch.chosen, CHOSEN)
+audiences_of = _array_of(Column.audience, AUDIENCE)
+variants_of = _array_of(Column.audience_variant, VARIANT)
+campaigns_of = _array_of(Column.campaign, CAMPAIGN)
+category_limits_of = _array_of(Column.category_limit, CATEGORY_LIMIT)
+policies_of = _array_of(Column.policy, POLICY)
+caps_of = _array_of(Column.cap, CAP)
+creatives_of = _array_of(Column.creative, CREATIVE)
+counters_of = _array_of(Scratch.counter, COUNTER)

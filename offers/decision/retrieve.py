@@ -10,21 +10,23 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.geometry import LEAST_RADIUS_M, earth_centred
-from offers.catalogue.snapshot import CELL, CENTRE, ENTRY, ROW
+from offers.catalogue.snapshot import CELL, CENTRE, GATE, ROW
 from offers.decision.records import (
     LINE_BYTES,
     MOST_ROWS,
     NOT_FOUND,
+    SITES_AT_A_TIME,
     Column,
     Outcome,
     Scratch,
     Table,
     cells_of,
     centres_of,
-    entries_of,
     f8,
     fetch_ahead,
+    gates_of,
     i4,
+    reached_of,
     rows_of,
     spans_of,
     windows_of,
@@ -38,7 +40,7 @@ FEW = 48
 """Where a level has fewer sites than this around, the search goes on farther: that costs little, and the answer can
 promise more."""
 HALF_TURN = math.pi / 2
-ROW_BYTES, CELL_BYTES, CENTRE_BYTES, ENTRY_BYTES = ROW.itemsize, CELL.itemsize, CENTRE.itemsize, ENTRY.itemsize
+ROW_BYTES, CELL_BYTES, CENTRE_BYTES, GATE_BYTES = ROW.itemsize, CELL.itemsize, CENTRE.itemsize, GATE.itemsize
 SITE_BYTES = 4  # of i4
 FETCHED = 32
 """Sites of a span that are fetched ahead: the processor fetches what follows them by itself."""
@@ -50,13 +52,11 @@ def retrieve(
 ) -> int:
     """Find the entries within reach of a location (NaN: those that need none), and `widening` metres more.
 
-    Writes candidates, their sites and the squares of their straight-line distances, and the metres within which nothing
-    else comes within reach. Returns how many there are; more than the scratch holds means: give it more and call again.
+    Writes where they are, and the metres within which nothing else comes within reach. Returns how many places that
+    is; more than the scratch holds means: give it more and call again.
     """
-    candidate, sites = i4(scratch, Scratch.candidate), i4(scratch, Scratch.site)
-    straight = f8(scratch, Scratch.straight)
-    first = i4(columns, Column.site_entry_first)
-    room, found, margin = len(candidate), 0, math.inf
+    first, unplaced = i4(columns, Column.site_entry_first), i4(columns, Column.unplaced)
+    found, margin = 0, math.inf
     if latitude == latitude:  # noqa: PLR0124 - not NaN
         _fetch(columns, scratch, latitude, longitude, widening)
         x, y, z = earth_centred(latitude, longitude)
@@ -78,17 +78,23 @@ def retrieve(
         if margin == BEYOND_M and seen <= FEW:
             margin = _look_farther(columns, scratch, terms, latitude, longitude, x, y, z, widening, found, time)
     else:
-        unplaced = i4(columns, Column.unplaced)
-        for place in range(len(unplaced)):
-            if found < room:
-                candidate[found], sites[found], straight[found] = unplaced[place], NOWHERE, math.inf
-            found += 1
-    for entry in range(first[len(first) - 1], i4(columns, Column.standing_first)[0]):  # everywhere but in some zones
-        if found < room:
-            candidate[found], sites[found], straight[found] = entry, NOWHERE, math.inf
-        found += 1
+        for entry in unplaced:
+            found = _write_nowhere(scratch, found, entry, entry + 1)
+    cut, standing = np.int64(first[len(first) - 1]), np.int64(i4(columns, Column.standing_first)[0])
+    if cut < standing:  # everywhere but in some zones
+        found = _write_nowhere(scratch, found, cut, standing)
     f8(scratch, Scratch.outcome)[Outcome.refresh_distance] = margin
     return found
+
+
+@njit(error_model="numpy")
+def _write_nowhere(scratch: Table, found: int, first: int, last: int) -> int:
+    """Write entries that are at no site. Returns how many places there are then."""
+    reached = reached_of(scratch)
+    if found < len(reached):
+        place = reached[found]
+        place.squared, place.site, place.first, place.last = math.inf, NOWHERE, first, last
+    return found + 1
 
 
 @njit(error_model="numpy")
@@ -98,7 +104,7 @@ def _look_farther(
 ) -> float:  # fmt: skip
     """How many metres away the next thing comes within reach, where that is farther than BEYOND_M.
 
-    Candidates are left as they are: those found again are written behind them, and forgotten.
+    What was found is left as it is: what is found again is written behind it, and forgotten.
     """
     sizes, windows, margin = f8(columns, Column.level_size), windows_of(scratch), math.inf
     for level in range(len(sizes)):
@@ -215,7 +221,7 @@ def _search(
 ) -> tuple[int, float, int]:  # fmt: skip
     """Search the cells of a window for what is within reach.
 
-    Writes the candidates from place `found` on. Returns how many there are then, the lesser of `margin` and the metres
+    Writes what is from place `found` on. Returns how many there are then, the lesser of `margin` and the metres
     to what is out of reach, and how many sites were looked at.
     """
     rows, cells, seen = rows_of(columns), cells_of(columns), 0
@@ -245,23 +251,51 @@ def _scan(
     widening: float, margin: float, found: int, time: int,
 ) -> tuple[int, float]:  # fmt: skip
     """Look at sites that stand side by side; as `_search`."""
-    candidate, sites = i4(scratch, Scratch.candidate), i4(scratch, Scratch.site)
-    straight, room = f8(scratch, Scratch.straight), len(candidate)
-    centres, entry_first = centres_of(columns), i4(columns, Column.site_entry_first)
+    near = i4(scratch, Scratch.near)
+    for begin in range(first, last, SITES_AT_A_TIME):
+        count = _sift(columns, near, begin, min(last, begin + SITES_AT_A_TIME), x, y, z, widening + margin)
+        for place in range(count):
+            found, margin = _follow_up(columns, scratch, terms, near[place], x, y, z, widening, margin, found, time)
+    return found, margin
+
+
+@njit(error_model="numpy")
+def _sift(
+    columns: Table, near: np.ndarray, first: int, last: int, x: float, y: float, z: float, beyond: float
+) -> int:  # fmt: skip
+    """List the sites that reach as far as so many metres from the location. Returns how many.
+
+    Which do cannot be foretold, so there is no branch here that the processor would have to guess.
+    """
+    centres, count = centres_of(columns), 0
     for site in range(first, last):
         centre = centres[site]
-        dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
-        squared = dx * dx + dy * dy + dz * dz
-        reach = centre.reach + widening
-        if squared <= reach * reach:
-            for entry in range(entry_first[site], entry_first[site + 1]):
-                if found < room:
-                    candidate[found], sites[found], straight[found] = entry, site, squared
-                    fetch_ahead(columns, Column.entry, entry * ENTRY_BYTES)
-                found += 1
-        elif squared < (reach + margin) * (reach + margin):
-            for entry in range(entry_first[site], entry_first[site + 1]):
-                if may_ever(entries_of(columns)[entry], terms, time):
-                    margin = math.sqrt(squared) - reach
-                    break
+        dx, dy, dz, reach = centre.x - x, centre.y - y, centre.z - z, centre.reach + beyond
+        near[count] = site
+        count += dx * dx + dy * dy + dz * dz <= reach * reach
+    return count
+
+
+@njit(error_model="numpy")
+def _follow_up(
+    columns: Table, scratch: Table, terms: Table, site: int, x: float, y: float, z: float, widening: float,
+    margin: float, found: int, time: int,
+) -> tuple[int, float]:  # fmt: skip
+    """Write a site if it is within reach, or else how far it is from that; as `_search`."""
+    centre, reached, entry_first = centres_of(columns)[site], reached_of(scratch), i4(columns, Column.site_entry_first)
+    dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
+    squared = dx * dx + dy * dy + dz * dz
+    reach = centre.reach + widening
+    begin, end = np.int64(entry_first[site]), np.int64(entry_first[site + 1])
+    if squared <= reach * reach:
+        if found < len(reached):
+            place = reached[found]
+            place.squared, place.site, place.first, place.last = squared, site, begin, end
+            fetch_ahead(columns, Column.gate, begin * GATE_BYTES)
+            fetch_ahead(columns, Column.gate, end * GATE_BYTES - 1)
+        return found + 1, margin
+    if squared < (reach + margin) * (reach + margin):
+        for entry in range(begin, end):
+            if may_ever(gates_of(columns)[entry], terms, time):
+                return found, math.sqrt(squared) - reach
     return found, margin

@@ -1,4 +1,4 @@
-"""Score: how good each candidate is, as the sum of the weighted logarithms of its factors."""
+"""Score: how good a candidate is, as the sum of the weighted logarithms of its factors, and which are the best."""
 
 import math
 
@@ -7,23 +7,28 @@ from numba import njit
 
 from offers.catalogue.geometry import MEAN_RADIUS_M
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import AROUND_POINT
+from offers.catalogue.snapshot import ENTRY, OFFER
+from offers.decision.order import is_better
 from offers.decision.records import (
     OUTSIDE_DAYPART,
     PENALISED,
     UNREACHABLE,
+    Column,
     Scratch,
     Table,
+    candidates_of,
     entries_of,
-    f8,
+    fetch_ahead,
     i4,
-    i8,
     strategies_of,
-    u1,
+    worths_of,
 )
 from offers.v1.ranking_pb2 import Decay
 
 GAUSS, LINEAR = int(Decay.SHAPE_GAUSS), int(Decay.SHAPE_LINEAR)
+SHORTLIST = 16
+"""Candidates that are put in order at first: most placements show fewer, and have few limits."""
+ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
@@ -38,7 +43,7 @@ def ground_distance(squared: float) -> float:
     return 2 * MEAN_RADIUS_M * half * (1 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336))))
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def _log_decay(
     value: float, shape: int, origin: float, offset: float, scale: float, decay: float, log_decay: float,
     log_minimum: float,
@@ -53,10 +58,10 @@ def _log_decay(
     return max(steps * log_decay, log_minimum)
 
 
-@njit(error_model="numpy")
-def log_nearness(strategy: np.void, kind: int, squared: float) -> float:
-    """The logarithm of nearness, from straight-line metres squared."""
-    if kind != AROUND_POINT or squared == math.inf:
+@njit(error_model="numpy", forceinline=True)
+def log_nearness(strategy: np.void, squared: float) -> float:
+    """The logarithm of nearness, from straight-line metres squared; infinite: there is no distance."""
+    if squared == math.inf:
         return strategy.log_without_distance
     return _log_decay(
         ground_distance(squared),
@@ -70,7 +75,7 @@ def log_nearness(strategy: np.void, kind: int, squared: float) -> float:
     )
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def log_timeliness(strategy: np.void, until: int, flags: int, time: int) -> float:
     """The logarithm of timeliness."""
     urgency = _log_decay(
@@ -86,7 +91,7 @@ def log_timeliness(strategy: np.void, until: int, flags: int, time: int) -> floa
     return urgency + strategy.log_outside_daypart if flags & OUTSIDE_DAYPART else urgency
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def log_location(strategy: np.void, chance: float, flags: int) -> float:
     """The logarithm of how likely the person is inside, or of the penalty for a location that is missing."""
     if flags & PENALISED:
@@ -94,30 +99,55 @@ def log_location(strategy: np.void, chance: float, flags: int) -> float:
     return math.log(chance) if chance < 1.0 else 0.0
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def log_reachability(strategy: np.void, flags: int) -> float:
     """The logarithm of whether one can be there in time."""
     return strategy.log_unreachable if flags & UNREACHABLE else 0.0
 
 
 @njit(error_model="numpy")
-def score(columns: Table, scratch: Table, strategy_number: int, kept: int, time: int) -> None:
-    """Write the logarithm of each candidate's score."""
-    for index in range(kept):
+def score(
+    columns: Table, scratch: Table, strategy_number: int, seed: int, seeded: int, kept: int, time: int
+) -> int:  # fmt: skip
+    """Write the logarithm of each candidate's score, and put the best SHORTLIST first in the heap, in order.
+
+    Returns how many these are.
+    """
+    candidates, heap, entries = candidates_of(scratch), i4(scratch, Scratch.heap), entries_of(columns)
+    for index in range(kept):  # by themselves, so that nothing has to be guessed between them
         score_one(columns, scratch, strategy_number, index, time)
+    listed, least = 0, -math.inf
+    for index in range(kept):
+        if listed == SHORTLIST:
+            if candidates[index].log_score < least or not is_better(
+                columns, scratch, seed, seeded, index, heap[listed - 1]
+            ):
+                continue
+            listed -= 1
+        place = listed
+        while place > 0 and is_better(columns, scratch, seed, seeded, index, heap[place - 1]):
+            heap[place] = heap[place - 1]
+            place -= 1
+        heap[place] = index
+        listed += 1
+        least = candidates[heap[listed - 1]].log_score
+        fetch_ahead(columns, Column.entry, candidates[index].entry * ENTRY_BYTES)
+    for place in range(listed):
+        fetch_ahead(columns, Column.offer, np.int64(entries[candidates[heap[place]].entry].offer) * OFFER_BYTES)
+    return listed
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def score_one(columns: Table, scratch: Table, strategy_number: int, index: int, time: int) -> None:
     """Write the logarithm of a candidate's score."""
-    entry = entries_of(columns)[i4(scratch, Scratch.candidate)[index]]
-    strategy = strategies_of(columns)[strategy_number]
-    weights, flags = strategy.weights, u1(scratch, Scratch.flags)[index]
-    f8(scratch, Scratch.log_score)[index] = (
-        weights[0] * log_nearness(strategy, entry.kind, f8(scratch, Scratch.straight)[index])
-        + weights[1] * log_timeliness(strategy, i8(scratch, Scratch.until)[index], flags, time)
-        + weights[2] * entry.log_value
-        + weights[3] * entry.log_lever
-        + weights[4] * log_location(strategy, f8(scratch, Scratch.chance)[index], flags)
-        + weights[5] * log_reachability(strategy, flags)
+    one = candidates_of(scratch)[index]
+    strategy, worth = strategies_of(columns)[strategy_number], worths_of(columns)[one.entry]
+    weights = strategy.weights
+    one.log_score = (
+        weights[0] * log_nearness(strategy, one.squared)
+        + weights[1] * log_timeliness(strategy, one.until, one.flags, time)
+        + weights[2] * worth.log_value
+        + weights[3] * worth.log_lever
+        + weights[4] * log_location(strategy, one.chance, one.flags)
+        + weights[5] * log_reachability(strategy, one.flags)
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import NO_SCHEDULE
+from offers.catalogue.snapshot import NO_CAPS, NO_SCHEDULE
 from offers.decision.records import (
     CLOSED,
     IN_DAYPART,
@@ -25,10 +25,12 @@ from offers.decision.records import (
     entries_of,
     extras_of,
     f8,
+    gates_of,
     i4,
     i8,
     strategies_of,
     u1,
+    worths_of,
 )
 from offers.decision.score import log_timeliness
 from offers.decision.showing import may_ever, showing
@@ -46,6 +48,8 @@ def standing_record(count: int) -> Record:
             "until": np.empty(count, np.int64),
             "flags": np.empty(count, np.uint8),
             "facts": np.zeros(len(StandingFact), np.int64),
+            **{name: np.empty(0, np.int32) for name in ("audience", "proper", "fallback", "capped_entry")},
+            "capped_key": np.empty(0, np.int64),
         },
     )
 
@@ -53,12 +57,27 @@ def standing_record(count: int) -> Record:
 def sorted_record(columns: Record, filled: Record) -> Record:
     """The offers that were found, the best first; fallbacks after all others."""
     kept = slice(int(filled.arrays["facts"][StandingFact.found]))
-    arrays = {name: values[kept] for name, values in filled.arrays.items() if name != "facts"}
+    arrays = {name: filled.arrays[name][kept] for name in ("entry", "bound", "until", "flags")}
     entries = columns.arrays["entry"][arrays["entry"]]
     order = np.lexsort((entries["order"], -arrays["bound"], entries["fallback"]))
-    facts = filled.arrays["facts"]
-    facts[StandingFact.proper] = np.count_nonzero(entries["fallback"] == 0)
-    return Record(Standing, {**{name: values[order] for name, values in arrays.items()}, "facts": facts})
+    facts, is_proper = filled.arrays["facts"], entries["fallback"] == 0
+    facts[StandingFact.proper] = np.count_nonzero(is_proper)
+    offers = columns.arrays["offer"][entries["offer"]]
+    audience, whose = np.unique(offers["audience"], return_inverse=True)
+    capped = np.flatnonzero(offers["caps"] != NO_CAPS)
+    capped = capped[np.argsort(offers["key"][capped])]
+    return Record(
+        Standing,
+        {
+            **{name: values[order] for name, values in arrays.items()},
+            "facts": facts,
+            "audience": audience,
+            "proper": np.bincount(whose[is_proper], minlength=len(audience)).astype(np.int32),
+            "fallback": np.bincount(whose[~is_proper], minlength=len(audience)).astype(np.int32),
+            "capped_key": offers["key"][capped],
+            "capped_entry": arrays["entry"][capped],
+        },
+    )
 
 
 @njit(cache=True, error_model="numpy")
@@ -70,22 +89,22 @@ def stand(
 
     Bounds hold until `end`. Returns how many schedules are of unknown state: look up those listed, and call again.
     """
-    entries, extras = entries_of(columns), extras_of(columns)
+    gates, worths, entries, extras = gates_of(columns), worths_of(columns), entries_of(columns), extras_of(columns)
     state, strategy = u1(hours, Hours.state), strategies_of(columns)[strategy_number]
     kept, bounds = i4(standing, Standing.entry), f8(standing, Standing.bound)
     untils, flags, facts = i8(standing, Standing.until), u1(standing, Standing.flags), i8(standing, Standing.facts)
     found = unknowns = 0
     change = np.int64(_NEVER)
     for number in range(i4(columns, Column.standing_first)[0], len(entries)):
-        entry = entries[number]
-        if not may_ever(entry, terms, time):
+        gate, worth = gates[number], worths[number]
+        if not may_ever(gate, terms, time):
             continue
-        daypart = extras[entry.extra].daypart_schedule
-        for schedule in (entry.schedule, daypart):
+        daypart = extras[entries[number].extra].daypart_schedule
+        for schedule in (gate.schedule, daypart):
             if schedule != NO_SCHEDULE and state[schedule] == UNKNOWN and unknowns < len(unknown):
                 unknown[unknowns] = schedule
                 unknowns += 1
-        now, ends = showing(columns, hours, entry, time)
+        now, ends = showing(columns, hours, number, time)
         if now == UNKNOWN:
             continue
         change = min(change, ends)
@@ -99,8 +118,8 @@ def stand(
         bounds[found] = (
             strategy.weights[0] * strategy.log_without_distance
             + strategy.weights[1] * log_timeliness(strategy, ends, told, ends - math.floor(left))
-            + strategy.weights[2] * entry.log_value
-            + strategy.weights[3] * entry.log_lever
+            + strategy.weights[2] * worth.log_value
+            + strategy.weights[3] * worth.log_lever
         )
         kept[found], untils[found], flags[found] = number, ends, told
         found += 1

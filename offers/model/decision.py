@@ -16,3 +16,5 @@ class Decision(NamedTuple):
     """Metres from the location within which it does; infinite where it does not depend on the location."""
     strategy: int
     """Number of the ranking strategy used."""
+    exposures: tuple[tuple[str, str], ...] = ()
+    """Experiments that had a part in it, and the person's variants."""

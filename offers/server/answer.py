@@ -1,7 +1,8 @@
-"""A usual request to its response in one compiled call, over the surfaces met before.
+"""A usual request to its response in one compiled call, over the surfaces met before; or in two, around the person.
 
 Between two calls the processor's caches go cold, and a step of Python then costs several times what it costs in a loop.
-So Python hands over a request's bytes and takes the response's; what is not usual goes the long way, step by step, in
+So Python hands over a request's bytes and takes the response's; only where the person matters to what was found does it
+bring in what is known of the person, and calls again. What is not usual goes the long way, step by step, in
 offer_service.py, which remembers the surface here for the next request. Tests hold both ways equal.
 """
 
@@ -11,10 +12,11 @@ import numpy as np
 from numba import carray, njit
 from numpy.typing import NDArray
 
-from offers.decision.engine import Engine, decide
+from offers.decision.decide import choose, find
+from offers.decision.engine import Engine
 from offers.decision.location import spread
 from offers.decision.records import Outcome, Record, Scratch, Table, address_of, f8, i4, i8, u1
-from offers.model.query import Query
+from offers.model.query import Query, Surface
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.server.scan import KEY_BYTES, Fact, Scan, scan
 from offers.server.wire import write_response
@@ -28,9 +30,10 @@ BYTES_KEPT = 64 << 20
 _PLACES = 2 * KEPT
 """Half of them stay empty, so that a search ends soon."""
 
-LONG_WAY, ID_WANTED = -1, -2
+LONG_WAY, ID_WANTED, PERSON_WANTED = -1, -2, -3
 """In place of a length: nothing is decided here; or the request has an id of its own, at `Fact.id_begin`, in the
-catalogue of the surface at `Fact.surface`: call again with the decision id that follows from it."""
+catalogue of the surface at `Fact.surface`: call again with the decision id that follows from it; or the person matters:
+bring in what is known, and call `finish`."""
 
 SURFACE = np.dtype(
     [
@@ -43,7 +46,12 @@ SURFACE = np.dtype(
         ("end", "i8"),
         ("clock", "i4"),
         ("strategy", "i4"),
-        ("chains", "i4"),
+        ("budgets", "i8"),  # the table of what is left of budgets
+        ("chains", "i4"),  # what a scratchpad must have room for
+        ("segments", "i4"),
+        ("audiences", "i4"),
+        ("experiments", "i4"),
+        ("periods", "i4"),
         ("key_size", "i4"),
         ("full", "u1"),
         ("used", "u1"),
@@ -82,14 +90,14 @@ class KnownSurfaces:
             },
         )
         self.table = self._record.table
-        self._surfaces: dict[int, tuple[Engine, Record, Record]] = {}
+        self._surfaces: dict[int, tuple[Engine, Record, Record, Surface]] = {}
         self._bytes = 0
         self._clocks: dict[tuple[Engine, str], tuple[int, Record]] = {}
 
     def remember(self, key: NDArray[np.uint8], query: Query, engine: Engine) -> bool:
         """Keep what the requests with a key ask for, and the hours of this query's time. False: there is no room."""
         resolved, hours, standing = engine.resolve(query.surface), engine.hours(query), engine.standing(query)
-        place, hashed = find(self.table, key)
+        place, hashed = locate(self.table, key)
         clock, earlier = self._clocks.get((engine, hours.time_zone), (len(self._clocks), None))
         if clock == CLOCKS_KEPT or (place not in self._surfaces and len(self._surfaces) == KEPT):
             return False
@@ -100,12 +108,13 @@ class KnownSurfaces:
         del earlier  # only now may it go
         before = self._surfaces.get(place)
         self._bytes += standing.record.size - (before[2].size if before else 0)
-        self._surfaces[place] = engine, resolved.terms, standing.record
+        self._surfaces[place] = engine, resolved.terms, standing.record, query.surface
         if before is None:
             self._record.arrays["key"][place * KEY_BYTES :][: len(key)] = key
         self._record.arrays["surface"][place] = (
             hashed, engine.columns.table, resolved.terms.table, engine.version, standing.record.table, standing.begin,
-            standing.end, clock, resolved.strategy, engine.chains, len(key), query.surface.full, 1,
+            standing.end, clock, resolved.strategy, engine.budgets.record.table, *engine.room[1:6], len(key),
+            query.surface.full, 1,
         )  # fmt: skip
         del before  # only now may it go
         return True
@@ -113,6 +122,11 @@ class KnownSurfaces:
     def catalog_id(self, place: int) -> str:
         """The catalogue of a surface."""
         return self._surfaces[place][0].catalog_id
+
+    def met(self, place: int) -> tuple[Engine, Record, Surface]:
+        """What answers for a surface, what is shown everywhere there, and what the surface is."""
+        engine, _, standing, surface = self._surfaces[place]
+        return engine, standing, surface
 
 
 @njit
@@ -126,7 +140,7 @@ def _clocks_of(known: Table) -> NDArray[np.void]:
 
 
 @njit(cache=True)
-def find(known: Table, key: np.ndarray) -> tuple[int, int]:
+def locate(known: Table, key: np.ndarray) -> tuple[int, int]:
     """The place of a key, or that where it would stand; and its hash."""
     surfaces, keys = _surfaces_of(known), u1(known, _Known.key)
     hashed = np.uint64(0xCBF29CE484222325)  # FNV-1a
@@ -158,28 +172,70 @@ def answer(
     facts[Fact.key_size] = key_size
     if key_size < 0:
         return LONG_WAY
-    place, _ = find(known, u1(scanned, Scan.key)[:key_size])
+    place, _ = locate(known, u1(scanned, Scan.key)[:key_size])
     surface = _surfaces_of(known)[place]
-    if not surface.used or surface.chains > len(i4(scratch, Scratch.chain_best)):
+    if not surface.used or not _has_room(surface, scratch):
         return LONG_WAY
     clock = _clocks_of(known)[surface.clock]
     time = facts[Fact.time] if facts[Fact.time] >= 0 else now
     if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
         return LONG_WAY
+    facts[Fact.surface] = place
     if facts[Fact.id_end] > facts[Fact.id_begin] and not has_id:
-        facts[Fact.surface] = place
         return ID_WANTED
     sigma, growth = spread(numbers[2], facts[Fact.observed], facts[Fact.movement], time)
-    count = decide(
-        surface.columns, clock.hours, surface.standing, scratch, surface.terms, surface.strategy,
-        numbers[0], numbers[1], sigma, growth, time, facts[Fact.seed], facts[Fact.seeded],
+    found = find(
+        surface.columns, clock.hours, surface.standing, scratch, surface.terms, numbers[0], numbers[1], sigma, growth,
+        time,
+    )  # fmt: skip
+    if found < 0:
+        return LONG_WAY
+    if f8(scratch, Scratch.outcome)[Outcome.personal] != 0:
+        return PERSON_WANTED
+    return _finish(known, scanned, scratch, output, time, id_high, id_low, surface.standing, surface.strategy)
+
+
+@njit(cache=True)
+def finish(
+    known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int, standing: Table,
+    strategy: int,
+) -> int:  # fmt: skip
+    """Write the response where PERSON_WANTED was said, once the person is known; its length, or LONG_WAY.
+
+    `standing` is what is shown everywhere, in the order of the strategy.
+    """
+    time = i8(scanned, Scan.facts)[Fact.time]
+    return _finish(known, scanned, scratch, output, time if time >= 0 else now, id_high, id_low, standing, strategy)
+
+
+@njit
+def _finish(
+    known: Table, scanned: Table, scratch: Table, output: Table, time: int, id_high: int, id_low: int, standing: Table,
+    strategy: int,
+) -> int:  # fmt: skip
+    facts, outcome = i8(scanned, Scan.facts), f8(scratch, Scratch.outcome)
+    surface = _surfaces_of(known)[facts[Fact.surface]]
+    count = choose(
+        surface.columns, _clocks_of(known)[surface.clock].hours, surface.budgets, standing, scratch, surface.terms,
+        strategy, time, facts[Fact.seed], facts[Fact.seeded],
     )  # fmt: skip
     if count < 0:
         return LONG_WAY
-    outcome = f8(scratch, Scratch.outcome)
     length = write_response(
-        surface.columns, scratch, output, id_high, id_low, surface.version, count, surface.strategy, time,
+        surface.columns, scratch, output, id_high, id_low, surface.version, count, strategy, time,
         surface.full, np.int64(outcome[Outcome.refresh_after]), outcome[Outcome.refresh_distance],
         np.int64(outcome[Outcome.eligible]),
     )  # fmt: skip
     return length if length >= 0 else LONG_WAY
+
+
+@njit
+def _has_room(surface: np.void, scratch: Table) -> bool:
+    """Whether a scratchpad has what decisions of a surface need."""
+    return (
+        surface.chains <= len(i4(scratch, Scratch.chain_best))
+        and surface.segments <= len(u1(scratch, Scratch.segment))
+        and surface.audiences <= len(i8(scratch, Scratch.asked))
+        and surface.experiments <= len(i4(scratch, Scratch.variant))
+        and 2 * surface.periods <= len(i8(scratch, Scratch.period))
+    )

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from offers.catalogue.rules import is_language_tag
+from offers.catalogue.creative_rules import is_language_tag
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.catalogue.value_rules import time_zones
 from offers.decision.location import spread

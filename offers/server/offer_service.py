@@ -83,7 +83,7 @@ class OfferService:
     def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, room: _Room) -> bytes:
         query = convert.query_of(convert.parse(GetOffersRequest, data, MAX_REQUEST_BYTES), now)
         engine = self._live.engine(query.surface.catalog)
-        count, eligible, refresh_after, refresh_distance_m, strategy = engine.decide(query, room.pad)
+        decision = engine.decide(query, room.pad)
         key_size = int(room.scan.arrays["facts"][Fact.key_size])
         if key_size >= 0:
             self._live.remember(known, room.scan.arrays["key"][:key_size], query, engine)
@@ -93,8 +93,9 @@ class OfferService:
             high, low = convert.new_decision_id()
         while True:
             length = write_response(
-                engine.columns.table, room.pad.table, room.output.table, high, low, engine.version, count, strategy,
-                query.time, query.surface.full, refresh_after, refresh_distance_m, eligible,
+                engine.columns.table, room.pad.table, room.output.table, high, low, engine.version, decision.count,
+                decision.strategy, query.time, query.surface.full, decision.refresh_after, decision.refresh_distance_m,
+                decision.eligible,
             )  # fmt: skip
             if length >= 0:
                 return room.bytes[:length].tobytes()

@@ -26,6 +26,7 @@ _REQUEST = offer_service_pb2.GetOffersRequest.DESCRIPTOR.fields_by_name
 _CONTEXT = context_pb2.Context.DESCRIPTOR.fields_by_name
 _LOCATION = context_pb2.Location.DESCRIPTOR.fields_by_name
 _SESSION = context_pb2.Session.DESCRIPTOR.fields_by_name
+_USER = context_pb2.User.DESCRIPTOR.fields_by_name
 CONTEXT = _REQUEST["context"].number << 3 | _BYTES
 PLACEMENT = _REQUEST["placement"].number << 3 | _BYTES
 MAX_OFFERS = _REQUEST["max_offers"].number << 3 | _VARINT
@@ -47,6 +48,11 @@ OBSERVED = _LOCATION["observed_time"].number << 3 | _BYTES
 MOVEMENT = _LOCATION["movement"].number << 3 | _VARINT
 SESSION_ID = _SESSION["session_id"].number << 3 | _BYTES
 ENTRY_CHANNEL = _SESSION["entry_channel"].number << 3 | _BYTES
+USER_ID = _USER["user_id"].number << 3 | _BYTES
+ANONYMOUS_ID = _USER["anonymous_id"].number << 3 | _BYTES
+CONSENT = _USER["consent"].number << 3 | _BYTES
+PURPOSES = 1 << 3 | _BYTES  # of ConsentGrants
+MOST_PURPOSES = len(context_pb2.ConsentPurpose.values())
 LATITUDE, LONGITUDE = 1 << 3 | _FIXED64, 2 << 3 | _FIXED64  # google.type.LatLng
 SECONDS, NANOS = 1 << 3 | _VARINT, 2 << 3 | _VARINT  # google.protobuf.Timestamp
 
@@ -80,7 +86,14 @@ class Fact(IntEnum):
     """Second of the measurement of the location; -1: none given."""
     movement = 7
     surface = 8
-    """Place of the known surface that has the key, where the decision's id is wanted."""
+    """Place of the known surface that has the key, where the decision's id or its person is wanted."""
+    person_begin = 9
+    """Where the person's id stands in the request."""
+    person_end = 10
+    person_field = 11
+    """Its field in offers.v1.User; 0: nobody in particular."""
+    consent = 12
+    """A bit per offers.v1.ConsentPurpose that is agreed to; -1: it is not said."""
 
 
 def scan_record() -> Record:
@@ -104,7 +117,8 @@ def scan(data: bytes, scanned: Table) -> int:
     numbers[2] = 0.0
     facts[Fact.time] = facts[Fact.observed] = -1
     facts[Fact.movement] = 0
-    facts[Fact.seed] = facts[Fact.seeded] = facts[Fact.id_begin] = facts[Fact.id_end] = 0
+    facts[Fact.seed] = facts[Fact.seeded] = facts[Fact.id_begin] = facts[Fact.id_end] = facts[Fact.person_field] = 0
+    facts[Fact.consent] = -1
     size = len(data)
     at = length = seen = 0
     while at < size:
@@ -171,7 +185,7 @@ def _context(data: bytes, at: int, end: int, scanned: Table, length: int) -> int
             facts[Fact.time] = _second(data, low, at)
             usual = facts[Fact.time] >= 0
         elif tag == USER:
-            usual = _user(data, low, at)
+            usual = _user(data, low, at, facts)
         else:
             usual = _session(data, low, at)
         if not usual:
@@ -233,11 +247,42 @@ def _second(data: bytes, at: int, end: int) -> int:
 
 
 @njit
-def _user(data: bytes, at: int, end: int) -> bool:
-    if at == end or data[at] not in (1 << 3 | _BYTES, 2 << 3 | _BYTES):
-        return False
-    low, stop = _span(data, at + 1, end)
-    return stop == end and 1 <= stop - low <= MAX_PERSON_ID and _plain(data, low, stop)
+def _user(data: bytes, at: int, end: int, facts: np.ndarray) -> bool:
+    while at < end:
+        tag = data[at]
+        low, at = _span(data, at + 1, end)
+        if at < 0:
+            return False
+        if tag == CONSENT:
+            if facts[Fact.consent] >= 0:
+                return False
+            facts[Fact.consent] = _purposes(data, low, at)
+            if facts[Fact.consent] < 0:
+                return False
+        else:
+            if tag not in (USER_ID, ANONYMOUS_ID) or facts[Fact.person_field] > 0:
+                return False
+            if not (1 <= at - low <= MAX_PERSON_ID and _plain(data, low, at)):
+                return False
+            facts[Fact.person_begin], facts[Fact.person_end], facts[Fact.person_field] = low, at, tag >> 3
+    return facts[Fact.person_field] > 0
+
+
+@njit
+def _purposes(data: bytes, at: int, end: int) -> int:
+    """The purposes of ConsentGrants as bits, or -1."""
+    if at == end:
+        return 0
+    if data[at] != PURPOSES:
+        return -1
+    at, stop = _span(data, at + 1, end)
+    bits = 0
+    while stop == end and at < end:
+        purpose, at = _varint(data, at, end)
+        if at < 0 or not 0 < purpose < MOST_PURPOSES:
+            return -1
+        bits |= 1 << purpose
+    return bits if stop == end else -1
 
 
 @njit

@@ -14,15 +14,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE
+from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_NAME, NO_SCHEDULE, NO_VENUE
 from offers.decision.records import (
+    IN_AUDIENCE,
     IN_DAYPART,
     UNPLACED,
     UNREACHABLE,
     Column,
     Table,
     chosen_of,
+    creatives_of,
     entries_of,
+    gates_of,
     i4,
     offers_of,
     strategies_of,
@@ -62,7 +65,7 @@ SECONDS = 1 << 3 | _VARINT
 NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASON_CODE_EVERYWHERE
 OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
 MISSING, DAYPART = pb.REASON_CODE_LOCATION_MISSING, pb.REASON_CODE_PREFERRED_DAYPART
-TOO_FAR = pb.REASON_CODE_UNREACHABLE
+TOO_FAR, AUDIENCE = pb.REASON_CODE_UNREACHABLE, pb.REASON_CODE_AUDIENCE
 SOON_S = 3600
 """An offer ends soon when it ends within an hour: one can still act on it, if now."""
 
@@ -207,8 +210,20 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
     if flags & UNREACHABLE:
         out[end] = TOO_FAR
         end += 1
+    if flags & IN_AUDIENCE:
+        out[end] = AUDIENCE
+        end += 1
     out[at + 1] = end - first
     return end
+
+
+@njit
+def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, int]:
+    """Where the fields that never change stand: their column, and where they begin and end there."""
+    if chosen.creative == NO_NAME:
+        return np.int64(Column.wire), offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
+    creative = creatives_of(columns)[chosen.creative]
+    return np.int64(Column.creative_wire), creative.wire_first, creative.wire_first + np.int64(creative.wire_size)
 
 
 @njit(cache=True)
@@ -221,15 +236,16 @@ def write_response(
     The decision's id is 128 bits in two signed numbers, the version 64 bits in one; both are written as hexadecimal.
     """
     out = u1(output, Output.bytes)
-    offers, wire = offers_of(columns), u1(columns, Column.wire)
+    offers = offers_of(columns)
     venue_first, venue_ids = i4(columns, Column.venue_id_first), u1(columns, Column.venue_id)
-    entries, chosen = entries_of(columns), chosen_of(scratch)
+    gates, entries, chosen = gates_of(columns), entries_of(columns), chosen_of(scratch)
     strategy = strategies_of(columns)[strategy_number]
     need = PER_RESPONSE
     for place in range(count):
         entry = entries[chosen[place].entry]
         venue = entry.venue
-        need += PER_PROPOSITION + np.int64(offers[entry.offer].wire_size)
+        _, first, last = _static(columns, chosen[place], offers[entry.offer])
+        need += PER_PROPOSITION + last - first
         if venue != NO_VENUE:
             need += venue_first[venue + 1] - venue_first[venue]
     if need > len(out):
@@ -241,14 +257,11 @@ def write_response(
         one = chosen[place]
         entry, rank = entries[one.entry], place + 1
         offer, venue = offers[entry.offer], entry.venue
-        first, last = offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
+        column, first, last = _static(columns, one, offer)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
-        has_hours, ends_soon = entry.schedule != NO_SCHEDULE, one.until - time <= SOON_S
-        is_fallback, in_daypart, too_far = (
-            entry.fallback != 0,
-            one.flags & IN_DAYPART != 0,
-            one.flags & UNREACHABLE != 0,
-        )
+        has_hours, ends_soon = gates[one.entry].schedule != NO_SCHEDULE, one.until - time <= SOON_S
+        is_fallback, in_daypart = entry.fallback != 0, one.flags & IN_DAYPART != 0
+        too_far, in_audience = one.flags & UNREACHABLE != 0, one.flags & IN_AUDIENCE != 0
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
@@ -263,12 +276,12 @@ def write_response(
             + venue_size
             + ((3 + _varint_size(one.until)) if has_end else 0)
             + 2 * redeemable
-            + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far)  # reasons
+            + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience)  # reasons
             + (FACTORS_TOLD * FACTOR_SIZE if full else 0)
         )
         out[at] = OFFERS
         at = _varint(out, at + 1, size)
-        at = _copy(out, at, wire, first, last)
+        at = _copy(out, at, u1(columns, column), first, last)
         out[at], out[at + 1] = RANK, rank
         at = _proposition_id(out, at + 2, id_at, rank, digits)
         at = _double(out, at, SCORE, max(math.exp(one.log_score), LEAST_SCORE))

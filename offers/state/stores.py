@@ -46,9 +46,7 @@ class StateStore(Protocol):
         ...
 
     def sweep(self, now: int, idle_s: int) -> int:
-        """Remove records that have not changed for so many seconds, and expired tombstones. Returns how many
-        records.
-        """  # noqa: D205
+        """Remove records unchanged for so many seconds, and expired tombstones. Returns how many records."""
         ...
 
     def close(self) -> None:
@@ -206,8 +204,8 @@ class Usage(NamedTuple):
 
 
 class Ledger(Protocol):
-    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes steps or
-    dies. Every method raises StoreUnavailableError when the ledger cannot be reached in time.
+    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes some or dies.
+    Every method raises StoreUnavailableError when the ledger cannot be reached in time.
     """  # noqa: D205
 
     def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:

@@ -57,7 +57,9 @@ class Catalog(_message.Message):
     time_zone: _builtins.str
     """IANA time zone of opening hours that nothing nearer decides. Absent: "UTC"."""
     country_code: _builtins.str
-    """Country of public holidays that nothing nearer decides: two capital letters of ISO 3166-1."""
+    """Country or region of public holidays that nothing nearer decides: two capital letters of ISO 3166-1, or a code of
+    ISO 3166-2 such as "DE-BY".
+    """
     default_ranking_strategy_id: _builtins.str
     """The strategy of placements that name none. Absent: every RankingStrategy default."""
     holdout: _builtins.float

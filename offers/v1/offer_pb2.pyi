@@ -622,8 +622,11 @@ class Availability(_message.Message):
     time_zone: _builtins.str
     """The IANA time zone of the hours, where `time_zone_basis` is FIXED or absent."""
     country_code: _builtins.str
-    """The country whose public holidays (PH) the hours mean, two capital letters of ISO 3166-1. Known are those of whole
-    countries from 2000 to 2076, not those of their regions. Absent: that of the venue or zone, else the catalogue's.
+    """The country whose public holidays (PH) the hours mean, two capital letters of ISO 3166-1, or the region, a code of
+    ISO 3166-2 such as "DE-BY". A country's are those of all its regions, known from 2000 to 2076 for some 130 countries;
+    those of other countries and of regions are known for the years that Python's holidays package has, and are refused
+    where it has none. Holidays of single communes are not known. Absent: that of the venue or zone, else the
+    catalogue's.
     """
     time_zone_basis: Global___TimeZoneBasis.ValueType
     """Whose clock the hours and dayparts are read by."""

@@ -219,7 +219,10 @@ class Decay(_message.Message):
     minimum: _builtins.float
     """The least the factor can be, over 0 and at most 1, so that no logarithm is infinite. Absent: 0.000001."""
     origin: _builtins.float
-    """Where the factor is best, in metres or seconds, 0 or more. Absent: 0, here or now."""
+    """Where the factor is best, in metres or seconds, 0 or more. Absent: 0, here or now. Of several places of an offer the
+    nearest counts, also where another is closer to `origin`: unlike in Elasticsearch, whose multi_value_mode `min` takes
+    the least x.
+    """
     def __init__(
         self,
         *,

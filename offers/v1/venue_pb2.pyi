@@ -99,7 +99,9 @@ class Venue(_message.Message):
     time_zone: _builtins.str
     """Its IANA time zone, such as "Europe/Paris". Absent: the zone its position lies in."""
     country_code: _builtins.str
-    """Its country as two capital letters of ISO 3166-1, which decides public holidays. Absent: the catalogue's."""
+    """Its country as two capital letters of ISO 3166-1, or its region as a code of ISO 3166-2 such as "DE-BY", which
+    decides public holidays. Absent: the catalogue's.
+    """
     opening_hours: _builtins.str
     """When it is open, in the grammar of `Availability.opening_hours`. Empty: always. Counts for offers with
     `only_when_open`.
@@ -200,7 +202,9 @@ class Zone(_message.Message):
     time_zone: _builtins.str
     """Its IANA time zone. Absent: that of the position of the circle or area that holds the location."""
     country_code: _builtins.str
-    """Its country as two capital letters of ISO 3166-1, which decides public holidays. Absent: the catalogue's."""
+    """Its country as two capital letters of ISO 3166-1, or its region as a code of ISO 3166-2 such as "DE-BY", which
+    decides public holidays. Absent: the catalogue's.
+    """
     @_builtins.property
     def circles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Circle]:
         """Circles it covers. At least one circle, area or zone is needed."""
@@ -211,7 +215,8 @@ class Zone(_message.Message):
         them: positions are [longitude, latitude] in degrees on WGS 84, edges are straight in longitude and latitude, holes
         are outside. In documents the GeoJSON may stand as it is, without quotes. A position on an edge belongs to the area
         to its east or, on an edge along a parallel, to its north, so that areas side by side share none and miss none. An
-        edge over more than 180 degrees of longitude is taken to go the other way, across the antimeridian.
+        edge over more than 180 degrees of longitude is taken to go the other way, across the antimeridian; from -180 to 180
+        it is none, unless the ring goes along a pole there, or elsewhere along both -180 and 180, around the earth.
         """
 
     @_builtins.property

@@ -39,6 +39,8 @@ def test_every_kind_of_area() -> None:
     """Features and collections give their polygons and multipolygons, one part each; heights are passed over."""
     one = {"type": "Polygon", "coordinates": [[[*position, 35.5] for position in SQUARE]]}
     two = {"type": "MultiPolygon", "coordinates": [[SQUARE], [[[12, 48], [13, 48], [13, 49], [12, 48]]]]}
+    null: dict[str, Any] = {"crs": None}
+    assert 1 == len(parse(json.dumps({"type": "Feature", "geometry": one | null, **null})))
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
     features = [{"type": "Feature", "geometry": one}, {"type": "Feature", "geometry": two}]
     assert [1] == [len(part.rings) for part in parse(json.dumps(features[0]))]
@@ -117,6 +119,43 @@ def test_around_a_pole(pole: int) -> None:
             assert contains(part, pole, x)
             assert contains(part, (y + pole) / 2, x)
             assert not contains(part, y * 0.99, x)
+
+
+BANDS: list[list[list[float]]] = [
+    [[-180, -10], [180, -10], [180, 10], [-180, 10], [-180, -10]],
+    [[-180, -10], [0, -10], [180, -10], [180, 10], [-180, 10], [-180, -10]],
+    [[-180, -10], [180, -10], [180, 10], [0, 10], [-180, 10], [-180, -10]],
+    [[180, 10], [180, -10], [60, -10], [-60, -10], [-180, -10], [-180, 0], [-180, 10], [180, 10]],
+]
+
+
+@pytest.mark.parametrize("ring", [*BANDS, *(ring[::-1] for ring in BANDS)])
+def test_bands_around_the_earth(ring: list[list[float]]) -> None:
+    """A band drawn along both -180 and 180 goes around the earth, in one step on a side or in several."""
+    (part,) = parse(polygon(ring))
+    for x in (-180.0, -179.9, -60.0, 0.0, 90.0, 179.9, 180.0):
+        assert contains(part, 0, x)
+        assert contains(part, -10, x)
+        assert not contains(part, 10, x)
+        assert not contains(part, -10.1, x)
+
+
+@pytest.mark.parametrize("corners", [0, 1, 3])
+def test_the_whole_earth(corners: int) -> None:
+    """A ring along -180, 180 and the poles holds every position, whether its sides are in one step or in several."""
+    along = [[-180 + 360 * step / (corners + 1), -90] for step in range(corners + 2)]
+    world: list[list[float]] = [*along, [180, 90], [-180, 90], [-180, -90]]
+    (part,) = parse(polygon(world))
+    for x in (-180.0, -90.0, 0.0, 179.9, 180.0):
+        assert all(contains(part, y, x) for y in (-90, -45, 0, 89.9, 90))
+
+
+def test_a_long_step_across_no_latitude_is_none() -> None:
+    """From -180 to 180 is no step for a ring that is not drawn along both: it may be beside 180, or a line."""
+    (part,) = parse(polygon([[-170, 0], [-180, 0], [180, 0], [170, 0], [170, 5], [-170, 5], [-170, 0]]))
+    assert (True, False) == (contains(part, 2, 179), contains(part, 2, 0))
+    ((where, why),) = faults_of(json.loads(polygon([[-180, -10], [180, 0], [-180, 10], [-180, -10]])))
+    assert ("coordinates.0", True) == (where, "all of it is on one line" in why)
 
 
 def test_a_ring_without_a_side() -> None:
@@ -229,6 +268,16 @@ def test_overlapping_polygons() -> None:
     (part,) = parse(json.dumps({"type": "MultiPolygon", "coordinates": halves}))
     assert 1 == len(part.rings)
     assert contains(part, 0.5, 1)
+
+
+@pytest.mark.parametrize(("count", "told"), [(50, 49), (100, 99), (2_000, 100)])
+def test_many_polygons_that_overlap(count: int, told: int) -> None:
+    """However many polygons overlap, a hundred are told at most, and the last says that there may be more."""
+    squares = [[[[x + n / 1_000, y] for x, y in SQUARE]] for n in range(count)]
+    found = faults_of({"type": "MultiPolygon", "coordinates": squares})
+    assert [f"coordinates.{number}" for number in range(1, told + 1)] == [where for where, _ in found]
+    assert all(why.startswith("overlaps coordinates[0] around") for _, why in found)
+    assert ("more of the 2,000 polygons may overlap" in found[-1][1]) == (count > told + 1)
 
 
 def test_all_faults_at_once() -> None:

@@ -31,6 +31,39 @@ title: Good
 time_zone: Europe/Paris
 country_code: FR
 default_ranking_strategy_id: plain
+holdout: 0.5
+sensitive_attributes: [religion]
+segments:
+- {segment_id: lapsing, expression: profile.life_cycle == LifeCycle.LIFE_CYCLE_LAPSING}
+- segment_id: fasting
+  expression: "profile.attributes.religion == 'any' && now > timestamp('2026-01-01T00:00:00Z')"
+  sensitive_use: {attributes: [religion], reason: No lunch while fasting, approved_by: The board}
+campaigns:
+- campaign_id: spring
+  window: {start_time: 2026-03-01T00:00:00Z, end_time: 2026-06-01T00:00:00Z}
+  audience: {none_segment_ids: [fasting]}
+  frequency_caps: [{max_count: 1000, rolling: 34560000s}, {max_count: 1, rolling: 1s, kind: EVENT_KIND_CLICK}]
+  budget:
+    units: 1
+    amount: {currency_code: EUR, nanos: 1}
+    period: CALENDAR_PERIOD_MONTH
+    period_amount: {currency_code: EUR, units: 5}
+    time_zone: Europe/Paris
+    pacing: PACING_FRONT_LOADED
+  holdout: 0.5
+category_limits:
+- {category: lunch, frequency_caps: [{max_count: 1, calendar: CALENDAR_PERIOD_WEEK, time_zone: Europe/Paris}]}
+contact_policies:
+- {contact_policy_id: night, quiet_hours: "22:00-08:00; PH off", offer_cool_down: 34560000s, cool_down: 1s}
+- {contact_policy_id: spring, campaign_ids: [spring], categories: [lunch], channels: [app]}
+experiments:
+- {experiment_id: near, layer: rank, share: 0.7, variants: [{variant_id: a, weight: 1000}, {variant_id: b}]}
+- experiment_id: far
+  layer: rank
+  share: 0.3
+  window: {start_time: 2026-03-01T00:00:00Z}
+  placement_ids: [home]
+  variants: [{variant_id: a}, {variant_id: b, ranking_strategy_id: plain}]
 offers:
 - offer_id: lunch
   title: Two for one
@@ -54,6 +87,17 @@ offers:
   channels: [app]
   value: 1
   lever: 0.001
+  campaign_id: spring
+  audience:
+    any_segment_ids: [lapsing]
+    all_segment_ids: [lapsing]
+    none_segment_ids: [fasting]
+    variants: [{experiment_id: far, variant_id: b}]
+  frequency_caps: [{max_count: 1}]
+  budget: {units: 1, pacing: PACING_EVEN}
+  creative_variants:
+  - {creative: {}, language_codes: [fr], channels: [app], audience: {any_segment_ids: [lapsing]}, creative_id: "2"}
+  - {creative: {body: Soupe}, title: Deux pour un, creative_id: "1"}
 - offer_id: delivery
   title: Free delivery
   benefit: {free_delivery: {}, maximum_discount: {currency_code: JPY, nanos: 1}}
@@ -129,6 +173,8 @@ def test_a_catalogue_without_faults(tmp_path: Path) -> None:
         time_zone="Europe/Paris",
         country_code="FR",
         default_ranking_strategy_id="plain",
+        holdout=0.5,
+        sensitive_attributes=["religion"],
     )
     assert head == checked.catalog
     assert 4 == checked.offer_count
@@ -137,6 +183,11 @@ def test_a_catalogue_without_faults(tmp_path: Path) -> None:
     assert "JP" == checked.zones["centre"].country_code
     assert 100 == checked.placements["home"].max_offers
     assert 100 == checked.ranking_strategies["plain"].weights.timeliness
+    assert ["lapsing", "fasting"] == list(checked.segments)
+    assert ["spring"] == list(checked.campaigns)
+    assert ["lunch"] == list(checked.category_limits)
+    assert ["night", "spring"] == list(checked.contact_policies)
+    assert ["near", "far"] == list(checked.experiments)
 
 
 def test_every_bad_document_is_listed() -> None:
@@ -164,7 +215,7 @@ def test_parts_in_any_order(tmp_path: Path) -> None:
     records = []
     for described, value in fragment.catalog.ListFields():
         part = Catalog()
-        if described.message_type is None:
+        if isinstance(value, str | float):
             setattr(part, described.name, value)
         else:
             getattr(part, described.name).extend(value)
@@ -183,14 +234,16 @@ def test_holidays_of_a_venue_that_comes_later(tmp_path: Path) -> None:
     offer.availability.opening_hours = "Mo-Fr 09:00-17:00; PH off"
     cafe = venues.venues.add(venue_id="cafe", radius_m=5, country_code="ZZ")
     cafe.point.SetInParent()
-    for parts in ((offers, venues), (venues, offers)):
+    for parts, unknown in (((offers, venues), "ZZ"), ((venues, offers), "DE-XX")):
+        cafe.country_code = unknown
         write_fragments(tmp_path / "a.binpb", parts)
         (problem,) = problems_of(tmp_path / "a.binpb")
         assert problem.field.endswith(": offers[0].availability.opening_hours")
-        assert "'ZZ'" in problem.reason
-    cafe.country_code = "NO"
-    write_fragments(tmp_path / "a.binpb", (offers, venues))
-    assert "NO" == check(tmp_path / "a.binpb").venues["cafe"].country_code
+        assert f"'{unknown}'" in problem.reason
+    for known in ("NO", "DE-BY", "IN", "IN-MH"):
+        cafe.country_code = known
+        write_fragments(tmp_path / "a.binpb", (offers, venues))
+        assert known == check(tmp_path / "a.binpb").venues["cafe"].country_code
 
 
 def test_a_selector_where_no_venue_has_labels(tmp_path: Path) -> None:

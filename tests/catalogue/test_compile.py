@@ -15,7 +15,16 @@ from offers.catalogue import compile as compiling
 from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import write_document, write_fragments
 from offers.catalogue.publish import publish
-from offers.catalogue.snapshot import EVERYWHERE, NO_CHAIN, NO_SCHEDULE, Snapshot, open_snapshot
+from offers.catalogue.snapshot import (
+    AROUND_POINT,
+    EVERYWHERE,
+    NO_CHAIN,
+    NO_SCHEDULE,
+    NO_WINDOWS,
+    ODD,
+    Snapshot,
+    open_snapshot,
+)
 from offers.errors import CatalogError
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import (
@@ -153,9 +162,9 @@ def test_hours_have_the_clock_of_their_place(tmp_path: Path) -> None:
     snapshot = compiled(tmp_path, catalog)
     zones: dict[str, set[str]] = {}
     names = sorted(offer.offer_id for offer in catalog.offers)
-    for entry in snapshot.columns["entry"]:
+    for entry, schedule in zip(snapshot.columns["entry"], snapshot.columns["gate"]["schedule"].tolist(), strict=True):
         name = names[entry["order"]]
-        ((_, zone, *_),) = snapshot.meta["schedules"][entry["schedule"]]
+        ((_, zone, *_),) = snapshot.meta["schedules"][schedule]
         zones.setdefault(name, set()).add(zone)
     assert {
         "0": {"America/New_York"},
@@ -172,8 +181,8 @@ SUNNY, LUNCH, NOON = "sunrise-sunset", "11:30-14:30", "12:00-13:00"
 
 def parts_of(snapshot: Snapshot, identity: str) -> list[list[list[Any]]]:
     """The parts of when an offer may be shown, entry by entry."""
-    entries = [entry for entry in snapshot.columns["entry"] if entry["order"] == int(identity)]
-    return [snapshot.meta["schedules"][entry["schedule"]] for entry in entries]
+    schedules = snapshot.columns["gate"]["schedule"][snapshot.columns["entry"]["order"] == int(identity)]
+    return [snapshot.meta["schedules"][schedule] for schedule in schedules.tolist()]
 
 
 def test_basis_decides_whose_clock_reads_the_hours(tmp_path: Path) -> None:
@@ -253,10 +262,20 @@ def test_entries_lie_in_the_order_of_the_grid(tmp_path: Path) -> None:
     assert (several == (entries["chain"] != NO_CHAIN)).all()
 
 
+def test_entries_whose_gate_tells_all_have_nothing_else(tmp_path: Path) -> None:
+    """Entries are plain if they are a lone offer's circle around a point, in one window, and nothing is said beyond."""
+    columns = compiled(tmp_path, Maker(11).usual_catalog(40)).columns
+    plain = columns["gate"]["terms"] < ODD
+    assert 0 < np.count_nonzero(plain) < len(plain)
+    entries = columns["entry"]
+    is_usual = (entries["kind"] == AROUND_POINT) & (entries["extra"] == 0) & (entries["fallback"] == 0)
+    assert (plain == (is_usual & (entries["chain"] == NO_CHAIN) & (entries["windows"] == NO_WINDOWS))).all()
+
+
 def test_offers_without_hours_have_no_schedule(tmp_path: Path) -> None:
     """A catalogue without hours has no schedules, no clocks, and nothing to work out."""
     snapshot = compiled(tmp_path, Catalog(catalog_id="a", offers=[offer()]))
-    assert ([], [NO_SCHEDULE]) == (snapshot.meta["schedules"], snapshot.columns["entry"]["schedule"].tolist())
+    assert ([], [NO_SCHEDULE]) == (snapshot.meta["schedules"], snapshot.columns["gate"]["schedule"].tolist())
 
 
 def test_order_of_records_does_not_matter(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_years_whose_holidays_are_known(country: str) -> None:
         ("Mo 10:00-12:00 unknown", "FR", "'unknown'"),
         ("Mo 10:00+", "FR", "left open"),
         ("PH off", "", "needs a country"),
-        ("PH off", "AQ", "no public holidays"),
+        ("PH off", "ZZ", "no public holidays"),
         ("\0", "FR", "grammar"),
         ("Mo " * 500, "FR", "grammar"),
     ],
@@ -233,6 +233,7 @@ def test_hours_that_cannot_be_used_are_refused(expression: str, country: str, pa
     "expression",
     [
         *("sunrise-sunset", "(sunset-01:00)-24:00", "Mo-Fr (sunrise+01:30)-(dusk-00:10),20:00-02:00; PH,Su off"),
+        "PH +1 day sunrise-sunset",
         *(
             "week 01-53/2 Mo",
             "week 10-20/10",

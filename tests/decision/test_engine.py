@@ -57,7 +57,7 @@ def two_clocks(venue_ids: Sequence[str]) -> Catalog:
 @given(strategies.makers, strategies.sizes)
 def test_nothing_changes_before_the_answer_says_so(maker: strategies.Maker, size: int) -> None:
     """Within refresh_distance_m and before refresh_after, the same offers qualify, also of an ever older location."""
-    catalog = maker.catalog(size)
+    catalog = maker.catalog(size) if maker.chance(0.5) else maker.usual_catalog(size)
     for one in catalog.offers:
         one.exclusion_group = ""  # of which an answer would hold but one
     choose = maker.random
@@ -201,6 +201,38 @@ def test_room_grows_with_the_candidates() -> None:
     with service_of(catalog) as service:
         (got,) = ask(service, at()).offers
     assert got.distance_m == pytest.approx(0, abs=1e-6)
+
+
+def test_room_grows_with_the_offers_of_a_place() -> None:
+    """More offers at one place than a thread has room for at first all count, and the best are returned."""
+    catalog = Catalog(catalog_id="one")
+    catalog.venues.add(venue_id="a", radius_m=1000, point=HERE, time_zone="Europe/Paris")
+    for number in range(17_000):
+        one = catalog.offers.add(offer_id=f"{number:05d}", title="a", benefit=Benefit(custom="a"), value=0.5)
+        one.target.venue_ids.append("a")
+    catalog.offers[16_999].value = 1.0
+    with service_of(catalog) as service:
+        answer = ask(service, at())
+    assert 17_000 == answer.eligible_count
+    assert ["16999", *(f"{number:05d}" for number in range(99))] == [one.offer_id for one in answer.offers]
+
+
+def test_others_take_the_place_of_those_an_exclusion_group_keeps_out() -> None:
+    """However many of the best are in one group, one of them is returned and then the best of all others."""
+    catalog = Catalog(catalog_id="one", offers=[offer("everywhere")])
+    catalog.offers[0].value = 0.305
+    catalog.venues.add(venue_id="a", radius_m=1000, point=HERE, time_zone="Europe/Paris")
+    for number in range(60):
+        one = catalog.offers.add(offer_id=f"{number:02d}", title="a", benefit=Benefit(custom="a"))
+        one.value, one.exclusion_group = 1 - number / 100, "best" if number < 40 else ""
+        one.target.venue_ids.append("a")
+    with service_of(catalog) as service:
+        answer = ask(service, at())
+    ranked = [one.offer_id for one in answer.offers if one.offer_id != "everywhere"]
+    assert ["00", *(f"{number:02d}" for number in range(40, 60))] == ranked
+    scores = [one.score for one in answer.offers]
+    assert sorted(scores, reverse=True) == scores
+    assert (61, 22) == (answer.eligible_count, len(scores))
 
 
 def test_threads_do_not_disturb_each_other() -> None:

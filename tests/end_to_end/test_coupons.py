@@ -93,7 +93,7 @@ def _eligible(served: Served, second: int, latitude: float, longitude: float) ->
     engine = served.worker.live.engine("")
     pad = Scratchpad()
     decision = engine.decide(Query(Surface(), second, latitude, longitude), pad)
-    entries = engine.snapshot.columns["entry"][pad.arrays["candidate"][: decision.eligible]]
+    entries = engine.snapshot.columns["entry"][pad.arrays["candidate"]["entry"][: decision.eligible]]
     offers, wire = engine.snapshot.columns["offer"][entries["offer"]], engine.snapshot.columns["wire"]
     spans = zip(offers["wire_first"].tolist(), offers["wire_size"].tolist(), strict=True)
     return {Proposition.FromString(wire[first : first + size].tobytes()).offer_id for first, size in spans}

@@ -83,7 +83,7 @@ def built(  # noqa: C901, PLR0912 - as many questions as there are fields
             one.valid_until.seconds = int(chosen["until"])
         place = {EVERYWHERE: pb.REASON_CODE_EVERYWHERE, IN_ZONE: pb.REASON_CODE_IN_ZONE}
         one.reasons.append(place.get(int(entry["kind"]), pb.REASON_CODE_NEARBY))
-        if entry["schedule"] != NO_SCHEDULE:
+        if columns["gate"]["schedule"][chosen["entry"]] != NO_SCHEDULE:
             one.reasons.append(pb.REASON_CODE_OPEN_NOW)
         if chosen["until"] - query.time <= 3600:
             one.reasons.append(pb.REASON_CODE_ENDS_SOON)

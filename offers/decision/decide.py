@@ -1,0 +1,50 @@
+"""The compiled part of a decision: `find` what may be shown here and now, then `choose` of it for the person."""
+
+from numba import njit
+
+from offers.decision.admit import admit, survey
+from offers.decision.arrange import arrange
+from offers.decision.records import NO_ROOM, Column, Outcome, Scratch, Table, f8, reached_of
+from offers.decision.retrieve import retrieve
+from offers.decision.score import score
+from offers.decision.screen import screen
+
+LOOK_UP = -1
+"""In place of a count: schedules of unknown state must be looked up; then decide again."""
+
+
+@njit(cache=True)
+def find(
+    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table,
+    latitude: float, longitude: float, sigma: float, growth: float, time: int,
+) -> int:  # fmt: skip
+    """Find the offers that may be shown here and now; returns how many near ones, or LOOK_UP or NO_ROOM.
+
+    Outcome.personal says whether the person matters to them, and Outcome.wanted how many segments must be known.
+    """
+    outcome = f8(scratch, Scratch.outcome)
+    widening = sigma * f8(columns, Column.widest_fringe)[0]
+    found = retrieve(columns, scratch, terms, latitude, longitude, widening, time)
+    outcome[Outcome.found] = found
+    if found > len(reached_of(scratch)):
+        return NO_ROOM
+    kept = screen(columns, hours, scratch, terms, found, latitude, longitude, sigma, growth, time)
+    if kept == NO_ROOM:
+        return NO_ROOM
+    outcome[Outcome.kept] = kept
+    if outcome[Outcome.unknown] == 0:
+        outcome[Outcome.personal] = survey(columns, hours, standing, scratch, terms, kept)
+    return LOOK_UP if outcome[Outcome.unknown] else kept
+
+
+@njit(cache=True)
+def choose(
+    columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, strategy: int,
+    time: int, seed: int, seeded: int,
+) -> int:  # fmt: skip
+    """Write the offers of a decision into the scratch, of what was found; returns how many, or LOOK_UP or NO_ROOM."""
+    outcome = f8(scratch, Scratch.outcome)
+    kept = admit(columns, hours, budgets, standing, scratch, terms, int(outcome[Outcome.kept]), time)
+    listed = score(columns, scratch, strategy, seed, seeded, kept, time)
+    count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
+    return LOOK_UP if outcome[Outcome.unknown] else count

@@ -1,0 +1,103 @@
+"""Facts: what events ask about an offer, read from a snapshot."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME
+from offers.model.facts import CounterSpec, OfferFacts
+from offers.model.keys import key_of
+from offers.v1.limits_pb2 import CalendarPeriod
+from offers.v1.offer_service_pb2 import Proposition
+
+_DAY_S = 86_400
+_LONGEST_S = {
+    CalendarPeriod.CALENDAR_PERIOD_DAY: 26 * 3600,
+    CalendarPeriod.CALENDAR_PERIOD_WEEK: 7 * _DAY_S + 7200,
+    CalendarPeriod.CALENDAR_PERIOD_MONTH: 31 * _DAY_S + 7200,
+}
+"""The longest a calendar period takes, clock changes included."""
+
+
+class Facts:
+    """Answers for the offers of one snapshot."""
+
+    def __init__(self, catalog_id: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        self._catalog_id = catalog_id
+        self._columns = columns
+        self._periods: list[int] = [kind for kind, _ in meta["periods"]]
+        self._placement_caps: dict[str, int] = meta["placement_caps"]
+
+    def number_of(self, offer_id: str) -> int | None:
+        """The number of an offer; None: the catalogue has none of that id."""
+        by_key, keys = self._columns["offer_by_key"], self._columns["offer"]["key"]
+        key = key_of("offer", self._catalog_id, offer_id)
+        low, high = 0, len(by_key)
+        while low < high:
+            middle = (low + high) // 2
+            if keys[by_key[middle]] < key:
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(by_key) or keys[by_key[low]] != key:
+            return None
+        number = int(by_key[low])
+        return number if self.proposition(number).offer_id == offer_id else None
+
+    def proposition(self, number: int) -> Proposition:
+        """What every decision says of an offer."""
+        offer = self._columns["offer"][number]
+        begin = int(offer["wire_first"])
+        return Proposition.FromString(self._columns["wire"][begin : begin + int(offer["wire_size"])].tobytes())
+
+    def of(self, offer_id: str, placement: str) -> OfferFacts | None:
+        """What counts events of an offer in a placement ("": in none that is known); None: there is no such offer."""
+        number = self.number_of(offer_id)
+        if number is None:
+            return None
+        offer, told = self._columns["offer"][number], self.proposition(number)
+        specs = self._specs(int(offer["key"]), int(offer["caps"]))
+        if placement in self._placement_caps:
+            specs += self._specs(key_of("placement", self._catalog_id, placement), self._placement_caps[placement])
+        if offer["audience"] != NO_AUDIENCE:
+            audience = self._columns["audience"][offer["audience"]]
+            if audience["campaign"] != NO_NAME:
+                specs += self._shared("campaign", int(audience["campaign"]))
+            if audience["category"] != NO_NAME:
+                specs += self._shared("category_limit", int(audience["category"]))
+            for place in range(audience["policy_first"], audience["policy_last"]):
+                specs += self._shared("policy", int(self._columns["audience_policy"][place]))
+        return OfferFacts(offer_id, told.category, told.brand, tuple(specs))
+
+    def budgets(self, offer_id: str) -> list[int]:
+        """The numbers of the budgets that redemptions of an offer take from; none also where there is no such offer."""
+        number = self.number_of(offer_id)
+        if number is None or self._columns["offer"]["audience"][number] == NO_AUDIENCE:
+            return []
+        audience = self._columns["audience"][self._columns["offer"]["audience"][number]]
+        found = [int(audience["budget"])]
+        if audience["campaign"] != NO_NAME:
+            found.append(int(self._columns["campaign"]["budget"][audience["campaign"]]))
+        return [budget for budget in found if budget != NO_BUDGET]
+
+    def _shared(self, column: str, number: int) -> list[CounterSpec]:
+        limit = self._columns[column][number]
+        return self._specs(int(limit["key"]), int(limit["caps"]))
+
+    def _specs(self, key: int, caps: int) -> list[CounterSpec]:
+        """What the caps of a list count under a key, once per kind."""
+        if caps == NO_CAPS:
+            return []
+        first = self._columns["cap_list_first"]
+        keep: dict[int, int] = {}
+        spans: dict[int, int] = {}
+        for cap in self._columns["cap"][first[caps] : first[caps + 1]]:
+            kind = int(cap["kind"])
+            keep[kind] = max(keep.get(kind, 0), int(cap["max_count"]))
+            span = int(cap["seconds"])
+            if span == 0 and cap["period"] != NO_NAME:
+                span = _LONGEST_S[self._periods[cap["period"]]]
+            is_ever = span == 0 or spans.get(kind) == 0
+            spans[kind] = 0 if is_ever else max(spans.get(kind, 0), span)
+        return [CounterSpec(key, kind, keep[kind], spans[kind]) for kind in keep]

@@ -1,0 +1,70 @@
+"""Who a decision is for: what is known of the person, brought into the form the compiled loops read."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from offers.decision.records import COUNTER, PersonFact, Scratchpad
+from offers.model.keys import key_of
+
+
+class Counted(NamedTuple):
+    """Instants of one kind that caps count."""
+
+    key: int
+    kind: int
+    seconds: tuple[int, ...]
+    """Rising."""
+
+
+class Person(NamedTuple):
+    """What a decision asks of the person. The default is nobody in particular."""
+
+    id: str = ""
+    """As the stores know it; "" for nobody."""
+    counters: bytes = b""
+    """As in offers.v1.UserState."""
+    times: bytes = b""
+    assigned: Sequence[tuple[str, str]] = ()
+    """Experiments and variants the person has been exposed to."""
+    segments: "Callable[[Sequence[int]], Sequence[int]]" = lambda wanted: [0] * len(wanted)
+    """Of some segments, by number, whether the person is in each: 1 or 0."""
+    blind: bool = False
+    """Whether the state could not be read."""
+
+
+NOBODY = Person()
+
+
+def hash_of(person_id: str) -> int:
+    """A signed 64-bit number for a person, by which variants and holdouts are drawn; 0 for nobody."""
+    return key_of("person", "", person_id) if person_id else 0
+
+
+def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[bytes, bytes]:
+    """Counters with more instants among them."""
+    known = np.frombuffer(counters, COUNTER)
+    seconds = np.frombuffer(times, "<u4")
+    instants: dict[tuple[int, int], list[int]] = {}
+    for one in known:
+        begin = int(one["first"])
+        instants[int(one["key"]), int(one["kind"])] = seconds[begin : begin + int(one["count"])].tolist()
+    for counted in more:
+        instants.setdefault((counted.key, counted.kind), []).extend(counted.seconds)
+    rows, all_seconds = [], list[int]()
+    for (key, kind), found in sorted(instants.items()):
+        rows.append((key, kind, 0, len(found), len(all_seconds)))
+        all_seconds += sorted(found)
+    return np.array(rows, COUNTER).tobytes(), np.array(all_seconds, "<u4").tobytes()
+
+
+def seat(pad: Scratchpad, person: Person, hashed: int) -> None:
+    """Write what is counted of a person into a scratchpad; the other verdicts are to follow."""
+    counted, instants = len(person.counters) // COUNTER.itemsize, len(person.times) // 4
+    pad.fit(counters=counted, times=instants)
+    if counted:
+        pad.arrays["counter"].view(np.uint8)[: len(person.counters)] = np.frombuffer(person.counters, np.uint8)
+        pad.arrays["times"].view(np.uint8)[: len(person.times)] = np.frombuffer(person.times, np.uint8)
+    facts = pad.arrays["person"]
+    facts[PersonFact.hash], facts[PersonFact.counters], facts[PersonFact.blind] = hashed, counted, person.blind
