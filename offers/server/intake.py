@@ -1,7 +1,8 @@
 """Takes events in: each is checked, kept in the log, and then changes the state of its person, exactly once."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from google.rpc import code_pb2, status_pb2
@@ -76,12 +77,16 @@ class _Item:
     learn: bool = True
 
 
-@dataclass(slots=True)
 class _Known:
     """What is known of a person before the batch."""
 
-    state: UserState = field(default_factory=UserState)
-    erased: int = -1
+    def __init__(self, record: bytes, erased: int) -> None:
+        self._record, self.erased = record, erased
+
+    @cached_property
+    def state(self) -> UserState:
+        """Read where it is asked for alone."""
+        return UserState.FromString(self._record)
 
 
 class Intake:
@@ -189,18 +194,11 @@ class Intake:
 
     def _look(self, items: Iterable[_Item]) -> dict[Person, _Known]:
         """What is known of the persons of some events, and until when they were erased; changes nothing."""
-        known = {person_of(item.event.user): _Known() for item in items}
-        known.pop(NOBODY, None)
-
-        def look(person: Person) -> Callable[[bytes, int], None]:
-            def note(record: bytes, erased: int) -> None:
-                known[person] = _Known(UserState.FromString(record), erased)
-
-            return note
-
-        if known:
-            self._state.change([(person, look(person)) for person in known])
-        return known
+        persons = list({person for item in items if (person := person_of(item.event.user))})
+        if not persons:
+            return {}
+        looked = self._state.look(persons)
+        return {person: _Known(record, erased) for person, (record, erased) in zip(persons, looked, strict=True)}
 
     def _settle_person(self, item: _Item, known: dict[Person, _Known]) -> bool:
         """Whether the event is to be kept; and whether with its person, to learn from it, and with which geohash."""
@@ -213,7 +211,8 @@ class Intake:
             if event.event_time.seconds <= known[person].erased:
                 _warn(item, EventWarning.CODE_ERASED, "the person was erased after it happened: it was dropped")
                 return False
-            purposes = agreed(event.user, known[person].state.profile.consents, self._default)
+            stored = () if event.user.HasField("consent") else known[person].state.profile.consents
+            purposes = agreed(event.user, stored, self._default)
             item.learn = CONSENT_PURPOSE_LEARNING in purposes
             if CONSENT_PURPOSE_PROFILING in purposes:
                 item.person = person

@@ -66,12 +66,12 @@ def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerC
             status = convert.status_of(error)
         except grpc.RpcError:  # the caller has ended its stream of requests, and waits for no answer
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
             # Where, but not the message: it may tell of the person the call is about.
             frames = [
                 f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
             ]
-            log.error("call_failed", error=type(error).__qualname__, frames=frames)
+            log.error("call_failed", error=type(error).__qualname__, frames=frames)  # noqa: TRY400 - see above
             status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
         context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError  # abort has raised
@@ -85,7 +85,9 @@ def raw_handlers(
     streams: Mapping[str, Callable[[Iterator[bytes]], bytes]] | None = None,
 ) -> grpc.GenericRpcHandler:
     """Methods of a service that take and return encoded messages; `streams` take many of them."""
-    handlers = {name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()
+    }
     for name, answer in (streams or {}).items():
         handlers[name] = grpc.stream_unary_rpc_method_handler(guarded(answer))
     return grpc.method_handlers_generic_handler(service, handlers)
