@@ -195,7 +195,7 @@ def _those(found: list[list[Mention]], paths: set[Path]) -> frozenset[int]:
     return frozenset(
         number
         for number, of_one in enumerate(found)
-        if any(mention.path[:size] in paths and size <= len(mention.path) for mention in of_one for size in (1, 2))
+        if any(mention.path in paths or mention.path[:2] in paths for mention in of_one)
     )
 
 
