@@ -37,6 +37,12 @@ class SqliteEvents:
             numbers = self._numbers(connection, {event.person for event in events})
             return [self._insert(connection, event, numbers[event.person]) for event in events]
 
+    def known(self, event_ids: Sequence[str]) -> set[str]:
+        """See EventLog."""
+        query = "SELECT 1 FROM event WHERE hash = ?"
+        with self._database.reading() as connection:
+            return {one for one in event_ids if connection.execute(query, (self._database.hash(one),)).fetchone()}
+
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """See EventLog."""
         return [event for _, event in self._events("applied = 0 ORDER BY event.number LIMIT ?", (limit,))]

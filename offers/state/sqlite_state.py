@@ -14,6 +14,9 @@ _OVERFLOW = PAGE_SIZE - 4
 """What it puts into each page of the row's own. If these are full, it keeps the least in the tree."""
 _READ = "SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
 _FIND = "SELECT number, content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
+_LOOK = """
+    SELECT (SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?1)),
+    (SELECT second FROM tombstone WHERE hash = ?1)"""
 _SWEPT_AT_ONCE = 500
 
 
@@ -32,6 +35,15 @@ class SqliteState:
             with translated(database.path):
                 raise
         return state_of(row[0], _LEAD) if row else b""
+
+    def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
+        """See StateStore."""
+        looked = []
+        with self._database.reading() as connection:
+            for person in persons:
+                content, erased = connection.execute(_LOOK, (self._database.hash(person),)).fetchone()
+                looked.append((state_of(content, _LEAD) if content else b"", -1 if erased is None else erased))
+        return looked
 
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """See StateStore. All of them are one transaction."""

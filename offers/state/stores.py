@@ -21,6 +21,10 @@ class StateStore(Protocol):
         """The record of a person, by any id; b"" where there is none. One round trip."""
         ...
 
+    def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
+        """Of each person the record, and the second up to which the person was erased (-1: never). One round trip."""
+        ...
+
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """Read, change and write records, each atomically, in their order."""
         ...
@@ -87,7 +91,7 @@ class EventLog(Protocol):
         ...
 
     def known(self, event_ids: Sequence[str]) -> set[str]:
-        """Those of some events that are kept."""
+        """Those of some events that `append` would not take in again."""
         ...
 
     def unapplied(self, limit: int) -> list[LoggedEvent]:
