@@ -86,6 +86,11 @@ class PostgresEvents:
         new = {event_id for (event_id,) in rows}
         return [_taken(new, event.event_id) for event in events]
 
+    def known(self, event_ids: Sequence[str]) -> set[str]:
+        """See EventLog."""
+        query = "SELECT event_id FROM offers_event WHERE event_id = ANY(%s)"
+        return {event_id for (event_id,) in self._rows(query, list(event_ids))}
+
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """See EventLog."""
         return [event for _, event in self._events("NOT applied ORDER BY number LIMIT %s", limit)]

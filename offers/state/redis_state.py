@@ -95,6 +95,10 @@ class RedisState:
         content = self._server.run(_READ, self._server.hash(person))
         return state_of(content, _HEAD.size) if content else b""
 
+    def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
+        """See StateStore."""
+        return [(found.state, found.erased) for found in self._load(persons)]
+
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """See StateStore. Two round trips, and two more for those that another writer came between."""
         for _ in _tries(self._server.name):
