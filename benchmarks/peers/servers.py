@@ -48,7 +48,7 @@ def redis() -> Iterator[Server]:
     program = shutil.which("redis-server")
     if program is None:
         raise MissingError("apt-get install redis-server")
-    server = Server(_free_port(), secrets.token_hex())
+    server = Server(free_port(), secrets.token_hex())
     settings = {"bind": HOST, "port": server.port, "requirepass": server.password, "save": '""', "loglevel": "warning"}
     with on_core(WORKER_CORE):
         process = subprocess.Popen([program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -65,7 +65,7 @@ def postgres() -> Iterator[Server]:
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=None)
     if programs is None:
         raise MissingError("apt-get install postgresql postgresql-postgis")
-    server = Server(_free_port(), secrets.token_hex())
+    server = Server(free_port(), secrets.token_hex())
     as_user: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
@@ -110,7 +110,8 @@ def _ending(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> Itera
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port nobody listens on."""
     with socket.create_server((HOST, 0)) as found:
         port: int = found.getsockname()[1]
         return port

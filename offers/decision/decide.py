@@ -47,4 +47,5 @@ def choose(
     kept = admit(columns, hours, budgets, standing, scratch, terms, int(outcome[Outcome.kept]), time)
     listed = score(columns, scratch, strategy, seed, seeded, kept, time)
     count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
+    outcome[Outcome.chosen] = count
     return LOOK_UP if outcome[Outcome.unknown] else count

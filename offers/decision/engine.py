@@ -27,10 +27,10 @@ from offers.decision.admit import is_at_cap, share_of
 from offers.decision.budgets import BudgetBook
 from offers.decision.calendar import Calendar
 from offers.decision.decide import LOOK_UP, choose, find
+from offers.decision.directory import Directory
 from offers.decision.experiments import Experiments
-from offers.decision.facts import Facts
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
-from offers.decision.person import NOBODY, Person, hash_of, seat
+from offers.decision.person import NOBODY, Person, seat
 from offers.decision.records import (
     NO_ROOM,
     Column,
@@ -42,11 +42,14 @@ from offers.decision.records import (
     StandingFact,
     Terms,
 )
+from offers.decision.segments import Facts, Segments
 from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
 from offers.model.keys import key_of
 from offers.model.query import MAX_OFFERS, Query, Surface
+from offers.v1.context_pb2 import Context, Session, User
+from offers.v1.profile_pb2 import Profile
 
 SURFACES_KEPT = 4096
 """Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
@@ -119,12 +122,14 @@ class Engine:
         self._creatives = [tuple(frozenset(names) for names in terms) for terms in meta["creative_terms"]]
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
-        self.experiments = Experiments(self.catalog_id, meta["experiments"], meta["strategies"])
+        self.experiments = Experiments(self.catalog_id, meta["experiments"])
         self.budgets = BudgetBook(self.catalog_id, meta["budgets"])
-        self.facts = Facts(self.catalog_id, snapshot.columns, meta)
+        self.directory = Directory(self.catalog_id, snapshot.columns, meta)
+        """What events ask about its offers."""
+        self._segments = Segments([segment["expression"] for segment in meta["segments"]])
         self._calendar = Calendar(meta["periods"])
         self._placement_caps = {
-            name: (key_of("placement", self.catalog_id, name), caps) for name, caps in meta["placement_caps"].items()
+            name: (meta["placement_keys"][name], caps) for name, caps in meta["placement_caps"].items()
         }
         self._holdout: float = meta["holdout"]
         self._holdout_key = key_of("holdout", self.catalog_id, "")
@@ -204,9 +209,9 @@ class Engine:
                 numbers = pad.arrays["unknown"][: int(unknown)].tolist()
                 self._hours.look_up(hours, numbers, time, surface.time_zone)
             else:
-                return Decision(
-                    count, int(eligible), int(refresh_after), refresh_distance_m, strategy, tuple(exposures)
-                )
+                held = int(refresh_after), refresh_distance_m
+                personal = bool(pad.arrays["outcome"][Outcome.personal])
+                return Decision(count, int(eligible), *held, strategy, tuple(exposures), personal)
 
     def make_room(self, pad: Scratchpad) -> None:
         """Let a pad have room for decisions of this engine."""
@@ -218,18 +223,23 @@ class Engine:
 
         Returns the strategy that ranks for the person, and the experiments that have a part in the decision.
         """
-        hashed = hash_of(person.id)
-        seat(pad, person, hashed)
+        seat(pad, person)
         arrays = pad.arrays
         self._calendar.write(time, arrays["period"])
         key, caps = self._placement_caps.get(surface.placement, (0, NO_CAPS))
         stopped = caps != NO_CAPS and is_at_cap(self.columns.table, pad.table, key, caps, time)
-        held_out = hashed != 0 and share_of(hashed, self._holdout_key) < self._holdout
+        held_out = person.draw != 0 and share_of(person.draw, self._holdout_key) < self._holdout
         arrays["person"][PersonFact.held_out], arrays["person"][PersonFact.stopped] = held_out, stopped
-        self.experiments.draw(hashed, person.assigned, surface.placement, time, arrays["variant"])
+        self.experiments.draw(person.draw, person.assigned, surface.placement, time, arrays["variant"])
         wanted = arrays["wanted"][: int(arrays["outcome"][Outcome.wanted])]
         if len(wanted):
-            arrays["segment"][wanted] = person.segments(wanted.tolist())
+            numbers = wanted.tolist()
+            facts = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
+            self._segments.evaluate(numbers, facts, arrays["segment"])
+            if not self._segments.timed.isdisjoint(numbers):
+                arrays["outcome"][Outcome.refresh_after] = min(arrays["outcome"][Outcome.refresh_after], time + 1)
+            if not self._segments.placed.isdisjoint(numbers):
+                arrays["outcome"][Outcome.refresh_distance] = 0.0
         strategy = self.experiments.strategy(arrays["variant"])
         exposures = self.experiments.exposures(arrays["variant"], arrays["mentioned"])
         return self.resolve(surface).strategy if strategy == NO_NAME else strategy, exposures

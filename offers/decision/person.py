@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from offers.decision.records import COUNTER, PersonFact, Scratchpad
-from offers.model.keys import key_of
+from offers.decision.segments import Facts
 
 
 class Counted(NamedTuple):
@@ -21,25 +21,20 @@ class Counted(NamedTuple):
 class Person(NamedTuple):
     """What a decision asks of the person. The default is nobody in particular."""
 
-    id: str = ""
-    """As the stores know it; "" for nobody."""
+    draw: int = 0
+    """The signed 64-bit number by which variants and holdouts are drawn; 0: nobody in particular."""
     counters: bytes = b""
     """As in offers.v1.UserState."""
     times: bytes = b""
     assigned: Sequence[tuple[str, str]] = ()
     """Experiments and variants the person has been exposed to."""
-    segments: "Callable[[Sequence[int]], Sequence[int]]" = lambda wanted: [0] * len(wanted)
-    """Of some segments, by number, whether the person is in each: 1 or 0."""
+    facts: Callable[[], Facts] | None = None
+    """What segments are asked about; None: nothing is known but the instant."""
     blind: bool = False
     """Whether the state could not be read."""
 
 
 NOBODY = Person()
-
-
-def hash_of(person_id: str) -> int:
-    """A signed 64-bit number for a person, by which variants and holdouts are drawn; 0 for nobody."""
-    return key_of("person", "", person_id) if person_id else 0
 
 
 def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[bytes, bytes]:
@@ -59,7 +54,7 @@ def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[byte
     return np.array(rows, COUNTER).tobytes(), np.array(all_seconds, "<u4").tobytes()
 
 
-def seat(pad: Scratchpad, person: Person, hashed: int) -> None:
+def seat(pad: Scratchpad, person: Person) -> None:
     """Write what is counted of a person into a scratchpad; the other verdicts are to follow."""
     counted, instants = len(person.counters) // COUNTER.itemsize, len(person.times) // 4
     pad.fit(counters=counted, times=instants)
@@ -67,4 +62,4 @@ def seat(pad: Scratchpad, person: Person, hashed: int) -> None:
         pad.arrays["counter"].view(np.uint8)[: len(person.counters)] = np.frombuffer(person.counters, np.uint8)
         pad.arrays["times"].view(np.uint8)[: len(person.times)] = np.frombuffer(person.times, np.uint8)
     facts = pad.arrays["person"]
-    facts[PersonFact.hash], facts[PersonFact.counters], facts[PersonFact.blind] = hashed, counted, person.blind
+    facts[PersonFact.hash], facts[PersonFact.counters], facts[PersonFact.blind] = person.draw, counted, person.blind

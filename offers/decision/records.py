@@ -262,6 +262,8 @@ class Outcome(IntEnum):
     """Segments that must be known."""
     kept = 11
     """Candidates that may be shown here and now."""
+    chosen = 12
+    """Offers of the decision."""
 
 
 CHOSEN = np.dtype(

@@ -66,6 +66,10 @@ class Facts(NamedTuple):
     now: int
     """The instant decided for, in seconds since 1970."""
 
+    def instant(self) -> Timestamp:
+        """`now` as expressions have it."""
+        return Timestamp(seconds=self.now)
+
 
 class _Segment(NamedTuple):
     """An expression, and what has to be known to evaluate it."""
@@ -228,7 +232,7 @@ def _is_struct(path: Path) -> bool:
 def _reader(path: Path) -> Read:
     """Reads a value of facts; what is not there is _ABSENT."""
     if path == ("now",):
-        return lambda facts: Timestamp(seconds=facts.now)
+        return Facts.instant
     if not is_keyed(path):
         return attrgetter(".".join(path))
     depth = field_of(path)[1]

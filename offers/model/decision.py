@@ -18,3 +18,5 @@ class Decision(NamedTuple):
     """Number of the ranking strategy used."""
     exposures: tuple[tuple[str, str], ...] = ()
     """Experiments that had a part in it, and the person's variants."""
+    personal: bool = False
+    """Whether the person mattered to it."""

@@ -20,6 +20,7 @@ from offers.model.query import Query, Surface
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.server.scan import KEY_BYTES, Fact, Scan, scan
 from offers.server.wire import write_response
+from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL
 
 KEPT = 4096
 """Surfaces remembered; apps have a few dozen, times their languages and currencies."""
@@ -30,6 +31,7 @@ BYTES_KEPT = 64 << 20
 _PLACES = 2 * KEPT
 """Half of them stay empty, so that a search ends soon."""
 
+CONTEXTUAL = int(CONSENT_PURPOSE_CONTEXTUAL)
 LONG_WAY, ID_WANTED, PERSON_WANTED = -1, -2, -3
 """In place of a length: nothing is decided here; or the request has an id of its own, at `Fact.id_begin`, in the
 catalogue of the surface at `Fact.surface`: call again with the decision id that follows from it; or the person matters:
@@ -123,10 +125,10 @@ class KnownSurfaces:
         """The catalogue of a surface."""
         return self._surfaces[place][0].catalog_id
 
-    def met(self, place: int) -> tuple[Engine, Record, Surface]:
-        """What answers for a surface, what is shown everywhere there, and what the surface is."""
+    def met(self, place: int) -> tuple[Engine, Record, Surface, int]:
+        """What answers for a surface, what is shown everywhere there, what the surface is, and its strategy."""
         engine, _, standing, surface = self._surfaces[place]
-        return engine, standing, surface
+        return engine, standing, surface, int(self._record.arrays["surface"][place]["strategy"])
 
 
 @njit
@@ -179,6 +181,8 @@ def answer(
     clock = _clocks_of(known)[surface.clock]
     time = facts[Fact.time] if facts[Fact.time] >= 0 else now
     if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
+        return LONG_WAY
+    if facts[Fact.consent] >= 0 and not facts[Fact.consent] >> CONTEXTUAL & 1:
         return LONG_WAY
     facts[Fact.surface] = place
     if facts[Fact.id_end] > facts[Fact.id_begin] and not has_id:

@@ -35,7 +35,7 @@ from offers.server.limits import (
     MAX_NAME,
     MAX_PERSON_ID,
 )
-from offers.v1.context_pb2 import Location, Session, User
+from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Location, Session, User
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
 from offers.v1.venue_pb2 import TravelMode
 
@@ -123,7 +123,9 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
         refuse("request_id", f"{len(request_id):,} characters: send at most {MAX_ID}")
     if violations:
         raise InvalidRequestError(violations)
-    if context.HasField("location"):
+    if context.HasField("user") and not may_use_context(context.user):
+        latitude = longitude = math.nan
+    elif context.HasField("location"):
         observed = location.observed_time.seconds if location.HasField("observed_time") else -1
         sigma, growth = spread(location.accuracy_m, observed, location.movement, time)
     surface = Surface(time_zone, placement, channel, language, currency, max_offers, view == VIEW_FULL, request.catalog)
@@ -193,6 +195,11 @@ def decision_id_of(request_id: str, catalog_id: str) -> tuple[int, int]:
 def new_decision_id() -> tuple[int, int]:
     """128 bits as two signed numbers that no other decision has."""
     return _random.getrandbits(64) - 2**63, _random.getrandbits(64) - 2**63
+
+
+def may_use_context(user: User) -> bool:
+    """Whether a request's location and session may be used for its answer, as far as the request says."""
+    return not user.HasField("consent") or CONSENT_PURPOSE_CONTEXTUAL in user.consent.purposes
 
 
 def status_of(error: OffersError) -> status_pb2.Status:

@@ -53,6 +53,7 @@ ANONYMOUS_ID = _USER["anonymous_id"].number << 3 | _BYTES
 CONSENT = _USER["consent"].number << 3 | _BYTES
 PURPOSES = 1 << 3 | _BYTES  # of ConsentGrants
 MOST_PURPOSES = len(context_pb2.ConsentPurpose.values())
+"""One more than there are: their numbers are without gaps."""
 LATITUDE, LONGITUDE = 1 << 3 | _FIXED64, 2 << 3 | _FIXED64  # google.type.LatLng
 SECONDS, NANOS = 1 << 3 | _VARINT, 2 << 3 | _VARINT  # google.protobuf.Timestamp
 

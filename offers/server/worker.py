@@ -22,13 +22,15 @@ from offers.catalogue.value_rules import time_zones
 from offers.decision.engine import Engine
 from offers.errors import OffersError, StoreUnavailableError
 from offers.server import convert
-from offers.server.directory import Directory
 from offers.server.event_service import EventService
-from offers.server.intake import Intake
+from offers.server.intake import GRACE_S, Intake
 from offers.server.live import Live
+from offers.server.live_offers import LiveOffers
 from offers.server.mirror import reflection_handlers
 from offers.server.offer_service import OfferService
+from offers.server.people import People
 from offers.server.profile_service import ProfileService
+from offers.server.recorder import Recorder
 from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
 from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
@@ -118,17 +120,20 @@ class Worker:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ],
         )
-        offers = OfferService(self.live, clock)
+        self.recorder = Recorder(stores.events, stores.state)
+        self._stores = stores
         default_consent = frozenset(
             ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.upper()}") for name in settings.default_consent
         )
         self.intake = Intake(
             *stores,
-            Directory(self.live),
+            LiveOffers(self.live),
             clock=clock,
             default_consent=default_consent,
             geohash_length=settings.geohash_length,
         )
+        people = People(stores.state, default_consent)
+        offers = OfferService(self.live, clock, people, self.recorder)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
         profiles = ProfileService(
@@ -183,10 +188,12 @@ class Worker:
         self.health.enter_graceful_shutdown()
         time.sleep(self._settings.drain_s)
         self._server.stop(self._settings.grace_s).wait()
+        self.recorder.close()
 
     def stop(self) -> None:
         """Stop at once."""
         self._server.stop(None).wait()
+        self.recorder.close()
 
     def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in self._services:
@@ -219,7 +226,8 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     follower.look()
     worker.start(port)
     log.info("worker_serving", core=core, port=port)
-    recover_at = 0.0
+    recover(worker.intake, grace_s=0)  # whatever a worker before this one has left
+    recover_at = time.monotonic() + RECOVER_S
     while not told and os.getppid() == parent:
         follower.look()
         follower.roll()
@@ -232,10 +240,10 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     log.info("worker_stopped", core=core)
 
 
-def recover(intake: Intake) -> None:
+def recover(intake: Intake, grace_s: int = GRACE_S) -> None:
     """Let events have their effect that were taken in by a worker that died before they had it."""
     try:
-        if count := intake.recover():
+        if count := intake.recover(grace_s):
             log.info("events_recovered", count=count)
     except StoreUnavailableError as error:
         log.warning("events_not_recovered", error=str(error))

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from struct import Struct
 
+import orjson
+
 from offers.state.stores import Person
 
 _SIZES = Struct("<II")
@@ -11,7 +13,7 @@ _USER = "u:"
 
 def pack(ids: Sequence[Person], state: bytes) -> bytes:
     """Both as bytes, which may be followed by others."""
-    names = "\0".join(ids).encode()
+    names = orjson.dumps(list(ids))
     return _SIZES.pack(len(names), len(state)) + names + state
 
 
@@ -26,7 +28,8 @@ def ids_of(record: bytes, begin: int = 0) -> list[Person]:
     """The ids in a record that begins at an offset, the user's first."""
     names, _ = _SIZES.unpack_from(record, begin)
     begin += _SIZES.size
-    return record[begin : begin + names].decode().split("\0")
+    ids: list[Person] = orjson.loads(record[begin : begin + names])
+    return ids
 
 
 def is_user(person: Person) -> bool:

@@ -119,8 +119,8 @@ class SqliteEvents:
 
     def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
         """See EventLog."""
-        hashes = map(self._database.hash, decision_ids)
-        return [decision for one in hashes for _, decision in self._decisions("decision.hash = ?", (one,))]
+        found = [self._decisions("decision.hash = ?", (self._database.hash(one),)) for one in decision_ids]
+        return [decision for rows in found for _, decision in rows]
 
     def decisions_after(self, number: int, limit: int) -> list[tuple[int, LoggedDecision]]:
         """See EventLog."""

@@ -38,6 +38,7 @@ class UserState(_message.Message):
     RECENT_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
     BASKET_STEPS_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
     counters: _builtins.bytes
     """For caps: records of 16 bytes by key and kind, little endian: key (8), kind (1), for how long its times matter in
     units of two days (1; 0: for ever), count (2), and where its times begin in `times` (4).
@@ -47,6 +48,10 @@ class UserState(_message.Message):
     applied: _builtins.bytes
     """Hashes of the ids of the last 256 events that have taken effect, 8 bytes each: what is applied again after a fault
     changes nothing.
+    """
+    draw: _builtins.int
+    """The number by which variants and holdouts are drawn, where it is not the one that follows from the person's id: that
+    of the id the person was first seen with. 0: as follows from the id.
     """
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
@@ -81,10 +86,11 @@ class UserState(_message.Message):
         recent: _abc.Iterable[Global___RecentEvent] | None = ...,
         applied: _builtins.bytes = ...,
         basket_steps: _abc.Iterable[Global___BasketStep] | None = ...,
+        draw: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

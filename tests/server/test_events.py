@@ -13,8 +13,8 @@ from grpc_status import rpc_status
 
 from offers.errors import StoreUnavailableError
 from offers.model.keys import key_of
-from offers.server.directory import Directory
 from offers.server.intake import Intake
+from offers.server.live_offers import LiveOffers
 from offers.state.stores import LoggedDecision, StateStore
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, EventKind, Order, RedemptionEvent
@@ -314,7 +314,7 @@ def test_what_died_halfway_is_done_by_the_next_report_or_recovery(at: Server) ->
     stores = at.served.stores
     one, other = event("e1", offer_id="lunch", click={}), event("e2", offer_id="lunch", click={})
     dying = Intake(
-        Dying(stores.state), stores.events, stores.ledger, Directory(at.served.worker.live),
+        Dying(stores.state), stores.events, stores.ledger, LiveOffers(at.served.worker.live),
         clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
     )  # fmt: skip
     with pytest.raises(StoreUnavailableError):

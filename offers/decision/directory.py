@@ -1,5 +1,6 @@
-"""Facts: what events ask about an offer, read from a snapshot."""
+"""What a snapshot knows of an offer by its id: what counts its events, and which budgets it draws on."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +12,17 @@ from offers.model.keys import key_of
 from offers.v1.limits_pb2 import CalendarPeriod
 from offers.v1.offer_service_pb2 import Proposition
 
+MAX_ID = 128
 _DAY_S = 86_400
 _LONGEST_S = {
-    CalendarPeriod.CALENDAR_PERIOD_DAY: 26 * 3600,
-    CalendarPeriod.CALENDAR_PERIOD_WEEK: 7 * _DAY_S + 7200,
-    CalendarPeriod.CALENDAR_PERIOD_MONTH: 31 * _DAY_S + 7200,
+    CalendarPeriod.CALENDAR_PERIOD_DAY: 2 * _DAY_S,
+    CalendarPeriod.CALENDAR_PERIOD_WEEK: 8 * _DAY_S,
+    CalendarPeriod.CALENDAR_PERIOD_MONTH: 32 * _DAY_S,
 }
-"""The longest a calendar period takes, clock changes included."""
+"""The longest periods, clock changes included."""
 
 
-class Facts:
+class Directory:
     """Answers for the offers of one snapshot."""
 
     def __init__(self, catalog_id: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
@@ -28,22 +30,22 @@ class Facts:
         self._columns = columns
         self._periods: list[int] = [kind for kind, _ in meta["periods"]]
         self._placement_caps: dict[str, int] = meta["placement_caps"]
+        self._placement_keys: dict[str, int] = meta["placement_keys"]
 
     def number_of(self, offer_id: str) -> int | None:
         """The number of an offer; None: the catalogue has none of that id."""
         by_key, keys = self._columns["offer_by_key"], self._columns["offer"]["key"]
         key = key_of("offer", self._catalog_id, offer_id)
-        low, high = 0, len(by_key)
-        while low < high:
-            middle = (low + high) // 2
-            if keys[by_key[middle]] < key:
-                low = middle + 1
-            else:
-                high = middle
+        low = bisect_left(by_key, key, key=keys.__getitem__)
         if low == len(by_key) or keys[by_key[low]] != key:
             return None
-        number = int(by_key[low])
-        return number if self.proposition(number).offer_id == offer_id else None
+        return int(by_key[low])
+
+    def offer_id(self, number: int) -> str:
+        """The id of an offer: the first field of its bytes, and of under 128 characters of ASCII."""
+        begin = int(self._columns["offer"]["wire_first"][number])
+        head = self._columns["wire"][begin : begin + 2 + MAX_ID].tobytes()
+        return head[2 : 2 + head[1]].decode() if head[1] < 128 else self.proposition(number).offer_id
 
     def proposition(self, number: int) -> Proposition:
         """What every decision says of an offer."""
@@ -59,7 +61,7 @@ class Facts:
         offer, told = self._columns["offer"][number], self.proposition(number)
         specs = self._specs(int(offer["key"]), int(offer["caps"]))
         if placement in self._placement_caps:
-            specs += self._specs(key_of("placement", self._catalog_id, placement), self._placement_caps[placement])
+            specs += self._specs(self._placement_keys[placement], self._placement_caps[placement])
         if offer["audience"] != NO_AUDIENCE:
             audience = self._columns["audience"][offer["audience"]]
             if audience["campaign"] != NO_NAME:

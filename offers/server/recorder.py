@@ -1,0 +1,122 @@
+"""Keeps decisions, and the variants that persons were exposed to, off the path of requests."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+
+from offers.decision.engine import Engine
+from offers.errors import StoreUnavailableError
+from offers.model.query import Surface
+from offers.server.people import assign
+from offers.state.stores import EventLog, LoggedDecision, StateStore
+from offers.v1.state_pb2 import UserState
+
+MOST_WAITING = 20_000
+"""Decisions that wait to be kept; beyond that the oldest are given up, and counted."""
+AT_ONCE = 500
+WAIT_S = 0.2
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Decided(NamedTuple):
+    """A decision, as it is handed over."""
+
+    id_high: int
+    id_low: int
+    person: str
+    """As the stores know the person; "" where nothing may be kept of them."""
+    second: int
+    engine: Engine
+    surface: Surface
+    exposures: tuple[tuple[str, str], ...]
+    new: bool
+    """Whether the person was not exposed to all of these before."""
+    entries: bytes
+    """Numbers of the entries of the offers, best first: i8."""
+    scores: bytes
+    """Logarithms: f8."""
+
+
+class Recorder:
+    """Writes decisions to the log in a thread of its own. What waits when the process is killed is lost."""
+
+    def __init__(self, events: EventLog, state: StateStore) -> None:
+        self._events, self._state = events, state
+        self._waiting: deque[Decided] = deque(maxlen=MOST_WAITING)
+        self._given_up = 0
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def keep(self, decided: Decided) -> None:
+        """Hand a decision over."""
+        if len(self._waiting) == MOST_WAITING:
+            self._given_up += 1
+        self._waiting.append(decided)
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(5)
+
+    def flush(self) -> None:
+        """Write what waits now. Raises StoreUnavailableError; what was not written waits on."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            try:
+                self._events.record([_logged(one) for one in batch])
+                self._assign([one for one in batch if one.new and one.person])
+            except StoreUnavailableError:
+                self._waiting.extendleft(reversed(batch[: MOST_WAITING - len(self._waiting)]))
+                raise
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(WAIT_S)
+            try:
+                self.flush()
+            except StoreUnavailableError as error:
+                log.warning("decisions_wait", waiting=len(self._waiting), error=str(error))
+            if self._given_up:
+                log.warning("decisions_given_up", count=self._given_up)
+                self._given_up = 0
+
+    def _assign(self, decided: Sequence[Decided]) -> None:
+        self._state.change([(one.person, _Assigning(one)) for one in decided])
+
+
+class _Assigning:
+    """Keeps the variants of one decision in the state of its person."""
+
+    def __init__(self, decided: Decided) -> None:
+        self._decided = decided
+
+    def __call__(self, record: bytes, erased: int) -> bytes | None:
+        if self._decided.second <= erased:
+            return None
+        state = UserState.FromString(record)
+        return state.SerializeToString() if assign(state, self._decided.exposures, self._decided.second) else None
+
+
+def _logged(one: Decided) -> LoggedDecision:
+    mask = 2**64 - 1
+    entries, scores = memoryview(one.entries).cast("q"), memoryview(one.scores).cast("d")
+    offers = one.engine.columns.arrays["entry"]["offer"]
+    return LoggedDecision(
+        f"{one.id_high & mask:016x}{one.id_low & mask:016x}",
+        one.person,
+        one.second,
+        one.engine.catalog_id,
+        one.engine.snapshot.version,
+        one.surface.placement,
+        one.surface.channel,
+        one.exposures,
+        tuple(one.engine.directory.offer_id(int(offers[entry])) for entry in entries),
+        tuple(scores),
+    )

@@ -1,0 +1,224 @@
+"""The log of events and decisions in PostgreSQL. What is erased leaves its files when it vacuums and recycles them."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.abc import RV, PQGen
+
+from offers.errors import SettingsError, StoreUnavailableError
+from offers.state.circuit import Circuit
+from offers.state.decisions import body_of, decision_of
+from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position
+from offers.v1.event_pb2 import EventKind
+
+_LOCK = 7_163_354_087_201_526_401
+"""Of all who add to the logs, so that places in them become visible in their order. Any number would do."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS offers_event (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id text NOT NULL UNIQUE, person text NOT NULL,
+    second bigint NOT NULL, received bigint NOT NULL, kind int NOT NULL, catalog text NOT NULL, offer_id text NOT NULL,
+    geohash text NOT NULL, learn bool NOT NULL, body bytea NOT NULL, applied bool NOT NULL DEFAULT false
+);
+CREATE INDEX IF NOT EXISTS offers_event_unapplied ON offers_event (number) WHERE NOT applied;
+CREATE INDEX IF NOT EXISTS offers_event_person ON offers_event (person) WHERE person <> '';
+CREATE INDEX IF NOT EXISTS offers_event_received ON offers_event (kind, received);
+CREATE TABLE IF NOT EXISTS offers_decision (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, decision_id text NOT NULL UNIQUE, person text NOT NULL,
+    second bigint NOT NULL, body bytea NOT NULL
+);
+CREATE INDEX IF NOT EXISTS offers_decision_person ON offers_decision (person) WHERE person <> '';
+CREATE INDEX IF NOT EXISTS offers_decision_second ON offers_decision (second);
+"""
+_EVENTS = """
+    SELECT number, event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body
+    FROM offers_event WHERE"""
+_DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decision WHERE"
+_SWEPT_AT_ONCE = 1000
+_CONNECT_S = 2
+"""The least that libpq takes."""
+
+
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """Gives up on a server that does not answer."""
+
+    limit_s = 60.0
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """See psycopg.Connection."""
+        try:
+            return super().wait(gen, interval, timeout or self.limit_s)
+        except TimeoutError as error:
+            self.close()
+            raise psycopg.OperationalError(f"no answer in {self.limit_s} s") from error
+
+
+class PostgresEvents:
+    """An EventLog in PostgreSQL. Each thread has a connection of its own, made anew where it was lost."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        parts = urlsplit(url)
+        self.name = f"PostgreSQL at {parts.hostname}:{parts.port or 5432}"
+        try:
+            psycopg.conninfo.conninfo_to_dict(url)
+        except psycopg.ProgrammingError as error:
+            raise SettingsError(f"events_url: {error}") from None
+        self._url = url
+        self._timeout_s = timeout_s
+        self._circuit = Circuit(self.name)
+        self._own = threading.local()
+        self._all: list[_Connection] = []
+        self._lock = threading.Lock()
+
+    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+        """See EventLog."""
+        with self._writing() as connection:
+            rows = connection.execute(
+                "INSERT INTO offers_event"
+                " (event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body)"
+                " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::int[], %s::text[],"
+                " %s::text[], %s::text[], %s::bool[], %s::bytea[]) ON CONFLICT DO NOTHING RETURNING event_id",
+                [list(column) for column in zip(*events, strict=True)] or [[]] * len(LoggedEvent._fields),
+            ).fetchall()
+        new = {event_id for (event_id,) in rows}
+        return [_taken(new, event.event_id) for event in events]
+
+    def known(self, event_ids: Sequence[str]) -> set[str]:
+        """See EventLog."""
+        query = "SELECT event_id FROM offers_event WHERE event_id = ANY(%s)"
+        return {event_id for (event_id,) in self._rows(query, list(event_ids))}
+
+    def unapplied(self, limit: int) -> list[LoggedEvent]:
+        """See EventLog."""
+        return [event for _, event in self._events("NOT applied ORDER BY number LIMIT %s", limit)]
+
+    def pending(self, event_ids: Sequence[str]) -> set[str]:
+        """See EventLog."""
+        query = "SELECT event_id FROM offers_event WHERE event_id = ANY(%s) AND NOT applied"
+        return {event_id for (event_id,) in self._rows(query, list(event_ids))}
+
+    def applied(self, event_ids: Sequence[str]) -> None:
+        """See EventLog."""
+        # In one order, so that two of them cannot wait for each other.
+        query = (
+            "UPDATE offers_event SET applied = true FROM (SELECT number AS one FROM offers_event"
+            " WHERE event_id = ANY(%s) AND NOT applied ORDER BY number FOR UPDATE) AS locked"
+            " WHERE number = one RETURNING 1"
+        )
+        self._rows(query, list(event_ids))
+
+    def read(self, after: int, limit: int) -> list[Position]:
+        """See EventLog."""
+        return self._events("number > %s ORDER BY number LIMIT %s", after, limit)
+
+    def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
+        """See EventLog."""
+        found = self._events("person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
+        return [event for _, event in found]
+
+    def erase(self, persons: Sequence[Person]) -> int:
+        """See EventLog."""
+        with self._writing() as connection:
+            condition = "WHERE person <> '' AND person = ANY(%s)"
+            connection.execute(f"DELETE FROM offers_decision {condition}", [list(persons)])
+            return connection.execute(f"DELETE FROM offers_event {condition}", [list(persons)]).rowcount
+
+    def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
+        """See EventLog."""
+        swept = 0
+        for kind, second in received_before.items():
+            swept += self._sweep("offers_event", "kind = %s AND received < %s", int(kind), second)
+        self._sweep("offers_decision", "second < %s", decisions_before)
+        return swept
+
+    def record(self, decisions: Sequence[LoggedDecision]) -> None:
+        """See EventLog."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT INTO offers_decision (decision_id, person, second, body)"
+                " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bytea[]) ON CONFLICT DO NOTHING",
+                [
+                    [one.decision_id for one in decisions],
+                    [one.person for one in decisions],
+                    [one.second for one in decisions],
+                    [body_of(one) for one in decisions],
+                ],
+            )
+
+    def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
+        """See EventLog."""
+        rows = self._rows(f"{_DECISIONS} decision_id = ANY(%s) ORDER BY number", list(decision_ids))
+        return [decision_of(*rest) for _, *rest in rows]
+
+    def decisions_after(self, number: int, limit: int) -> list[tuple[int, LoggedDecision]]:
+        """See EventLog."""
+        rows = self._rows(f"{_DECISIONS} number > %s ORDER BY number LIMIT %s", number, limit)
+        return [(found, decision_of(*rest)) for found, *rest in rows]
+
+    def close(self) -> None:
+        """See EventLog."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._own = threading.local()
+
+    def _events(self, condition: str, *parameters: object) -> list[Position]:
+        return [
+            Position(number, LoggedEvent._make(rest))
+            for number, *rest in self._rows(f"{_EVENTS} {condition}", *parameters)
+        ]
+
+    def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._connected() as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def _sweep(self, table: str, condition: str, *parameters: object) -> int:
+        swept = 0
+        while True:  # in parts, as one must not take long
+            old = f"SELECT number FROM {table} WHERE {condition} LIMIT {_SWEPT_AT_ONCE}"
+            rows = self._rows(f"DELETE FROM {table} WHERE number = ANY(ARRAY({old})) RETURNING 1", *parameters)
+            swept += len(rows)
+            if len(rows) < _SWEPT_AT_ONCE:
+                return swept
+
+    @contextmanager
+    def _writing(self) -> Iterator[_Connection]:
+        """A transaction that no other one comes between."""
+        with self._connected() as connection, connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[_Connection]:
+        self._circuit.enter()
+        try:
+            yield self._connection()
+        except psycopg.Error as error:
+            self._circuit.failed()
+            raise StoreUnavailableError(f"{self.name}: {error}") from error
+        self._circuit.succeeded()
+
+    def _connection(self) -> _Connection:
+        own: _Connection | None = getattr(self._own, "connection", None)
+        if own is None or own.closed:
+            own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
+            own.limit_s = self._timeout_s
+            with self._lock:
+                self._all = [*(one for one in self._all if not one.closed), own]
+            with own.transaction():
+                own.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+                own.execute(_SCHEMA)
+            self._own.connection = own
+        return own
+
+
+def _taken(ids: set[str], event_id: str) -> bool:
+    """Whether an id is in a set, which it is then no longer."""
+    if event_id in ids:
+        ids.remove(event_id)
+        return True
+    return False

@@ -1,0 +1,214 @@
+"""What every log of events does."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from offers.settings import Settings
+from offers.state.opening import Stores, open_stores
+from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
+from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_IMPRESSION, EVENT_KIND_ORDER, EventKind
+
+FOREVER = 2_000_000_000
+
+
+def event(
+    event_id: str,
+    person: str = "u:1",
+    second: int = 100,
+    kind: EventKind.ValueType = EVENT_KIND_CLICK,
+    received: int = 110,
+) -> LoggedEvent:
+    """An event with all there can be."""
+    return LoggedEvent(
+        event_id, person, second, received, kind, "paris", "offre-é", "u09tvw", learn=True, body=b"\0body\xff"
+    )
+
+
+def decision(decision_id: str, person: str = "u:1", second: int = 100) -> LoggedDecision:
+    """A decision with all there can be."""
+    exposures = (("experiment", "variant"), ("other", "control"))
+    return LoggedDecision(
+        decision_id, person, second, "paris", "v1", "home", "app", exposures, ("é", "2", "3"), (0.1, 1 / 3, 1e-300)
+    )
+
+
+def ids(log: EventLog) -> list[str]:
+    """The ids of all events in the log."""
+    return [position.event.event_id for position in log.read(0, 10_000)]
+
+
+def test_an_event_is_read_as_it_was_written(events_stores: Stores) -> None:
+    """Every field of an event comes back, of nobody's events too."""
+    log = events_stores.events
+    written = [
+        event("e1"),
+        event("e2", person="")._replace(learn=False, catalog="", offer_id="", geohash="", body=b""),
+        event("e3")._replace(body=bytes(range(256)) * 100),
+    ]
+
+    assert [True] * 3 == log.append(written)
+    assert written == [position.event for position in log.read(0, 10)]
+    assert written == log.unapplied(10)
+
+
+def test_an_event_is_kept_once(events_stores: Stores) -> None:
+    """An id that is known, also from the same call, is not new, and what is kept of it stays."""
+    log = events_stores.events
+
+    assert [True, True, False] == log.append([event("e1"), event("e2"), event("e1", person="u:2")])
+    assert [False, True, False] == log.append([event("e2", second=1), event("e3"), event("e1")])
+    assert [event("e1"), event("e2"), event("e3")] == [position.event for position in log.read(0, 10)]
+    assert [] == log.append([])
+
+
+def test_events_are_known_by_their_ids(events_stores: Stores) -> None:
+    """Of some ids those are told that are in the log, whether or not they had their effect."""
+    log = events_stores.events
+    log.append([event("e1"), event("e2")])
+    log.applied(["e1"])
+
+    assert {"e1", "e2"} == log.known(["e2", "e3", "e1"])
+    assert set() == log.known([])
+
+
+def test_an_event_that_many_send_at_once_is_new_to_one(events_stores: Stores) -> None:
+    """Of eight who send the same hundred events in other orders, each event is new to exactly one."""
+
+    def send(number: int) -> list[str]:
+        batch = [event(f"e{(one * 7 + number * 13) % 100}") for one in range(100)]
+        new = events_stores.events.append(batch)
+        return [one.event_id for one, is_new in zip(batch, new, strict=True) if is_new]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = [event_id for sent in pool.map(send, range(8)) for event_id in sent]
+
+    assert sorted(f"e{number}" for number in range(100)) == sorted(found)
+
+
+def test_positions_rise_and_are_never_used_again(events_stores: Stores) -> None:
+    """Who reads on from a place gets what came later, in order, also after events were erased and swept."""
+    log = events_stores.events
+    log.append([event("e1", "u:1"), event("e2", "u:2")])
+    places = [position.number for position in log.read(0, 10)]
+    log.erase(["u:2"])
+    log.sweep({EVENT_KIND_CLICK: FOREVER}, 0)
+    log.append([event("e3"), event("e4")])
+    later = [position.number for position in log.read(places[-1], 10)]
+
+    assert sorted({*places, *later}) == [*places, *later]
+    assert 2 == len(later)
+    assert ["e3"] == [position.event.event_id for position in log.read(places[-1], 1)]
+    assert [] == log.read(later[-1], 10)
+
+
+def test_who_follows_the_log_misses_nothing(events_stores: Stores, events_settings: Settings) -> None:
+    """Events that many add at the same time come to a reader once each, however their transactions overlap."""
+    following = open_stores(events_settings)
+    total = 8 * 20 * 5
+
+    def add(writer: int) -> None:
+        for batch in range(20):
+            events_stores.events.append([event(f"e{writer}-{batch}-{one}") for one in range(5)])
+
+    seen: list[str] = []
+    with ThreadPoolExecutor(8) as pool:
+        writers = [pool.submit(add, writer) for writer in range(8)]
+        after = 0
+        while len(seen) < total:
+            done = all(writer.done() for writer in writers)
+            found = following.events.read(after, 7)
+            seen += [position.event.event_id for position in found]
+            after = found[-1].number if found else after
+            if done and not found:
+                break
+        for writer in writers:
+            writer.result()
+    following.close()
+
+    assert total == len(seen) == len(set(seen))
+
+
+def test_an_event_is_unapplied_until_it_is_confirmed(events_stores: Stores) -> None:
+    """Events wait, the oldest first, until they are said to have had their effect."""
+    log = events_stores.events
+    log.append([event(f"e{number}") for number in range(5)])
+    log.applied(["e0", "e3", "stranger"])
+    log.applied(["e3"])
+    log.applied([])
+
+    assert ["e1", "e2", "e4"] == [one.event_id for one in log.unapplied(10)]
+    assert ["e1", "e2"] == [one.event_id for one in log.unapplied(2)]
+    assert {"e1", "e4"} == log.pending(["e0", "e1", "e4", "stranger"])
+    assert set() == log.pending([])
+
+
+def test_a_person_s_events_come_by_time(events_stores: Stores) -> None:
+    """The events of all ids of a person, and no other's, in the order in which they happened."""
+    log = events_stores.events
+    log.append([event("e1", "u:1", 30), event("e2", "a:1", 20), event("e3", "u:2", 10), event("e4", "", 5)])
+    log.append([event("e5", "u:1", 10)])
+
+    assert ["e5", "e2", "e1"] == [one.event_id for one in log.of_person(["u:1", "a:1", "u:3"])]
+    assert [] == log.of_person([""])
+
+
+def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores) -> None:
+    """All of a person's ids go, whether applied or not; others' and nobody's stay; erasing again finds nothing."""
+    log = events_stores.events
+    log.append([event("e1", "u:1"), event("e2", "a:1"), event("e3", "u:2"), event("e4", "")])
+    log.applied(["e1"])
+    log.record([decision("d1", "u:1"), decision("d2", "u:2"), decision("d3", "")])
+
+    assert 2 == log.erase(["u:1", "a:1"])
+    assert 0 == log.erase(["u:1", "a:1", ""])
+    assert ["e3", "e4"] == ids(log)
+    assert ["e3", "e4"] == [one.event_id for one in log.unapplied(10)]
+    assert set() == log.pending(["e2"])
+    assert [] == log.of_person(["u:1", "a:1"])
+    assert [decision("d2", "u:2"), decision("d3", "")] == log.decisions(["d1", "d2", "d3"])
+
+
+def test_a_person_can_come_back_after_erasure(events_stores: Stores) -> None:
+    """New events of an erased person are kept as anybody's."""
+    log = events_stores.events
+    log.append([event("e1")])
+    log.erase(["u:1"])
+    log.append([event("e2")])
+
+    assert [event("e2")] == log.of_person(["u:1"])
+
+
+@pytest.mark.parametrize("count", [1, 2500])
+def test_old_events_are_swept_by_kind(events_stores: Stores, count: int) -> None:
+    """Events go when they were taken in before their kind's second, decisions when they were made before theirs."""
+    log = events_stores.events
+    old = [event(f"old{number}", "u:old", kind=EVENT_KIND_IMPRESSION, received=99) for number in range(count)]
+    kept = [
+        event("e1", kind=EVENT_KIND_IMPRESSION, received=100),
+        event("e2", kind=EVENT_KIND_CLICK, received=99),
+        event("e3", kind=EVENT_KIND_ORDER, received=1),
+    ]
+    log.append([*old, *kept])
+    log.record([decision("d1", "u:old", 49), decision("d2", "u:1", 50)])
+
+    assert count == log.sweep({EVENT_KIND_IMPRESSION: 100, EVENT_KIND_CLICK: 99}, 50)
+    assert 0 == log.sweep({EVENT_KIND_IMPRESSION: 100, EVENT_KIND_CLICK: 99}, 50)
+    assert kept == [position.event for position in log.read(0, 10)]
+    assert kept == log.of_person(["u:1", "u:old"])
+    assert [decision("d2", second=50)] == [found for _, found in log.decisions_after(0, 10)]
+
+
+def test_decisions_are_read_as_they_were_written(events_stores: Stores) -> None:
+    """Every field comes back; one that is known by its id stays as it was; places rise."""
+    log = events_stores.events
+    plain = decision("d2", "")._replace(exposures=(), offer_ids=(), scores=())
+    log.record([decision("d1"), plain])
+    log.record([decision("d1", "u:2"), decision("d3")])
+    log.record([])
+    places, found = zip(*log.decisions_after(0, 10), strict=True)
+
+    assert (decision("d1"), plain, decision("d3")) == found
+    assert sorted(set(places)) == list(places)
+    assert [(places[1], plain)] == log.decisions_after(places[0], 1)
+    assert {"d1", "d3"} == {one.decision_id for one in log.decisions(["d3", "stranger", "d1"])}
