@@ -102,7 +102,7 @@ def fill(data: str, engine: Engine, offer_ids: list[str]) -> None:
             {"city": CITIES[number % len(CITIES)], "age": 20.0 + number % 50, "device": "ios", "interests": ["a", "b"]}
         )
         for purpose in _PURPOSES:
-            state.profile.consents.add(purpose=purpose, granted=True)  # type: ignore[arg-type]
+            state.profile.consents.add(purpose=purpose, granted=True)
         state.profile.order_count = number % 9
         happened, chosen = [], random.choice(len(offer_ids), size=COUNTERS * 2).tolist()
         for place, offer in enumerate(chosen):

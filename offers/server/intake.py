@@ -12,7 +12,7 @@ from offers.model.facts import OfferFacts
 from offers.server.convert import status_of
 from offers.server.event_rules import check_event
 from offers.state.apply import KINDS, MAX_APPLIED, Happened, apply, recent_of
-from offers.state.attribution import attributed, wants_attribution
+from offers.state.attribution import attributed, causes_among, wants_attribution
 from offers.state.consent import Purposes, agreed
 from offers.state.geohash import geohash
 from offers.state.person import NOBODY, person_of
@@ -141,9 +141,8 @@ class Intake:
             items = []
             for logged in left:
                 event = Event.FromString(logged.body)
-                item = _Item(
-                    event, event.WhichOneof("kind") or "", EventResult(), logged.person, catalog=logged.catalog
-                )
+                kind = event.WhichOneof("kind") or ""
+                item = _Item(event, kind, EventResult(), person=logged.person, catalog=logged.catalog)
                 if event.offer_id:
                     item.facts = self._facts(item)
                 items.append(item)
@@ -258,10 +257,14 @@ class Intake:
         return self._ledger.reserve(key, demands, now, now + hold_s)
 
     def _attribute(self, items: Sequence[_Item], known: dict[Person, _Known]) -> None:
-        for item in items:
-            if item.person and wants_attribution(item.event):
-                here = [recent_of(other.event, other.facts) for other in items if other.person == item.person]
-                item.event.attributed_proposition_id = attributed(item.event, [*known[item.person].state.recent, *here])
+        """Put orders and redemptions down to what their persons did before, in this batch as well."""
+        wanting = [item for item in items if item.person and wants_attribution(item.event)]
+        causes = {item.person: causes_among(known[item.person].state.recent) for item in wanting}
+        for item in items if wanting else ():
+            if item.person in causes and item.event.proposition_id:
+                causes[item.person] += causes_among([recent_of(item.event, item.facts)])
+        for item in wanting:
+            item.event.attributed_proposition_id = attributed(item.event, causes[item.person])
 
     def _keep(self, items: Sequence[_Item], now: int) -> None:
         """Bring events into the log, and those that are new, or have not had their effect, into the state."""

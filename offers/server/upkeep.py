@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from offers.errors import StoreUnavailableError
-from offers.server.intake import Intake
+from offers.server.intake import GRACE_S, Intake
 from offers.server.live import Live
 from offers.settings import Settings
 from offers.state.opening import Stores
@@ -29,6 +29,7 @@ class Upkeep:
     ) -> None:
         self._live, self._stores, self._intake, self._settings, self._clock = live, stores, intake, settings, clock
         self._chores = [(self.follow_budgets, BUDGETS_S), (self.recover, RECOVER_S), (self.sweep, SWEEP_S)]
+        self._grace_s = 0  # at first: whatever a worker before this one has left
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -54,8 +55,9 @@ class Upkeep:
 
     def recover(self) -> None:
         """Let events have their effect that were taken in by a worker that died before they had it."""
-        if count := self._intake.recover():
+        if count := self._intake.recover(self._grace_s):
             log.info("events_recovered", count=count)
+        self._grace_s = GRACE_S
 
     def sweep(self) -> None:
         """Remove what has been kept for as long as the settings allow."""

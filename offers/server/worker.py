@@ -46,8 +46,6 @@ RETRY_S = 5.0
 """Until a worker tries again to open what it could not."""
 POLL_S = 0.25
 """How often a worker looks whether another snapshot is to be served, and works some milliseconds ahead."""
-RECOVER_S = 5.0
-"""How often a worker looks for events that a worker that died has left without effect."""
 WARM_S = 2.0
 """Work ahead before an engine serves; what takes longer is done beside its requests."""
 
