@@ -127,7 +127,7 @@ class Segments:
         self._segments = [
             _Segment(
                 expression,
-                compiled(expression, self._env),
+                self._env.compile(expression),
                 tuple(dict.fromkeys(name for mention in of_one for name in _names(mention, variables))),
                 frozenset(_keyed(node)),
                 _never(node),
