@@ -133,7 +133,7 @@ class Segments:
         self._segments = [
             _Segment(
                 expression,
-                compiled(expression, self._env),
+                self._env.compile(expression),
                 tuple(dict.fromkeys(name for mention in of_one for name in _names(mention, variables))),
                 frozenset(_keyed(node)),
                 _never(node),
@@ -157,12 +157,12 @@ class Segments:
                 absent.add(path)
         if absent:
             values[_GUARDS] = [absent.isdisjoint(keyed) for keyed in plan.guarded]
-        activation = self._env.Activation(values)
-        together = self._together(plan, activation, guarded=bool(absent))
+        together = self._together(plan, values, guarded=bool(absent))
         if together is not None and not absent:
             for number, held in zip(numbers, together, strict=True):
                 holds[number] = held is True
             return
+        activation = self._env.Activation(values)
         for number, segment, held in zip(numbers, plan.segments, together or repeat(None), strict=False):
             true = held
             if held is None or not absent.isdisjoint(segment.keyed):
@@ -176,7 +176,7 @@ class Segments:
         self._plans[numbers] = plan
         return plan
 
-    def _together(self, plan: _Plan, activation: cel.Activation, *, guarded: bool) -> list[Any] | None:
+    def _together(self, plan: _Plan, values: dict[str, Any], *, guarded: bool) -> list[Any] | None:
         """What all of a plan come to; None where one errs, or they are no program yet."""
         program = plan.programs[guarded]
         if program is None:
@@ -184,7 +184,7 @@ class Segments:
             if plan.uses[guarded] == PROVEN:
                 plan.programs[guarded] = self._program(plan, guarded=guarded)
             return None
-        found = program.eval(activation).plain_value()
+        found = program.eval(data=values).plain_value()
         return found if isinstance(found, list) else None
 
     def _program(self, plan: _Plan, *, guarded: bool) -> cel.Expression | None:
