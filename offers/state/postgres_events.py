@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
 
 from offers.errors import SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
@@ -51,20 +52,21 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
         """See psycopg.Connection."""
         try:
             return super().wait(gen, interval, timeout or self.limit_s)
-        except TimeoutError as error:
-            self.close()
-            raise psycopg.OperationalError(f"no answer in {self.limit_s} s") from error
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # an answer may still come: to nobody
+                self.close()
+            raise
 
 
 class PostgresEvents:
     """An EventLog in PostgreSQL. Each thread has a connection of its own, made anew where it was lost."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        parts = urlsplit(url)
-        self.name = f"PostgreSQL at {parts.hostname}:{parts.port or 5432}"
         try:
+            parts = urlsplit(url)
+            self.name = f"PostgreSQL at {parts.hostname}:{parts.port or 5432}"
             psycopg.conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
+        except (psycopg.ProgrammingError, ValueError) as error:
             raise SettingsError(f"events_url: {error}") from None
         self._url = url
         self._timeout_s = timeout_s
@@ -198,7 +200,8 @@ class PostgresEvents:
         try:
             yield self._connection()
         except psycopg.Error as error:
-            self._circuit.failed()
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                self._circuit.failed()
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         self._circuit.succeeded()
 
