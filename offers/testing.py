@@ -14,7 +14,7 @@ from offers.catalogue.publish import publish
 from offers.demo import catalogue as demo_catalogue
 from offers.server.worker import Worker, warm_engine
 from offers.settings import Settings
-from offers.state.opening import open_stores
+from offers.state.opening import Stores, open_stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Served:
     channel: grpc.Channel
     """An open channel to it."""
     worker: Worker
+    stores: Stores
+    """What it keeps."""
 
 
 @contextlib.contextmanager
@@ -39,7 +41,8 @@ def serving(
     """Serve a catalogue document (None: the demo catalogue) while the block runs.
 
     `clock` gives the seconds since 1970 that requests without a time are decided for. Snapshots, and what is kept of
-    persons and events, go to `data_dir`, or to a folder that is removed afterwards. Raises CatalogError where the document has problems.
+    persons and events, go to `data_dir`, or to a folder that is removed afterwards. Raises CatalogError where the
+    document has problems.
     """
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-testing-")))
@@ -52,4 +55,4 @@ def serving(
         stack.callback(worker.stop)
         worker.serve([warm_engine(published.path)])
         channel = stack.enter_context(grpc.insecure_channel(target))
-        yield Served(target, channel, worker)
+        yield Served(target, channel, worker, stores)

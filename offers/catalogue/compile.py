@@ -199,7 +199,6 @@ class _Builder:
             "entries": len(self._gathered.entry["offer"]),
             "chains": int(columns["entry"]["chain"].max(initial=-1)) + 1,
             "terms": list(self._terms),
-            "strategies": strategies,
             "schedules": [[astuple(part) for part in schedule.parts] for schedule in self._timetable.schedules],
             "zones": self._timetable.time_zones(),
             "default_strategy": strategies[self._catalog.default_ranking_strategy_id],

@@ -122,7 +122,7 @@ class Engine:
         self._creatives = [tuple(frozenset(names) for names in terms) for terms in meta["creative_terms"]]
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
-        self.experiments = Experiments(self.catalog_id, meta["experiments"], meta["strategies"])
+        self.experiments = Experiments(self.catalog_id, meta["experiments"])
         self.budgets = BudgetBook(self.catalog_id, meta["budgets"])
         self.directory = Directory(self.catalog_id, snapshot.columns, meta)
         """What events ask about its offers."""

@@ -32,8 +32,8 @@ class _Experiment(NamedTuple):
 class Experiments:
     """The experiments of a catalogue, in its order."""
 
-    def __init__(self, catalog_id: str, described: Sequence[Mapping[str, Any]], strategies: Mapping[str, int]) -> None:
-        """`described` is a snapshot's meta["experiments"], `strategies` the numbers of the ranking strategies."""
+    def __init__(self, catalog_id: str, described: Sequence[Mapping[str, Any]]) -> None:
+        """`described` is a snapshot's meta["experiments"]."""
         self._experiments: list[_Experiment] = []
         taken: dict[str, float] = {}
         for one in described:
@@ -53,7 +53,7 @@ class Experiments:
                     key_of("experiment", catalog_id, one["id"]),
                     tuple(variant["id"] for variant in one["variants"]),
                     tuple(bound / sum(weights) for bound in accumulate(weights)),
-                    tuple(strategies[one["strategy"]] if one["strategy"] else NO_NAME for one in one["variants"]),
+                    tuple(variant["strategy"] for variant in one["variants"]),
                 )
             )
 
@@ -107,5 +107,5 @@ class Experiments:
         return [
             (one.name, one.variants[variant])
             for one, variant, named in zip(self._experiments, variants.tolist(), mentioned.tolist(), strict=False)
-            if variant != NO_NAME and (named or one.strategies[variant] != NO_NAME)
+            if variant != NO_NAME and (named or max(one.strategies) != NO_NAME)
         ]

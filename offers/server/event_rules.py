@@ -16,6 +16,23 @@ MAX_HOLD_S = 86_400
 
 _Refuse = Callable[[str, str], None]
 _KINDS = ", ".join(field.name for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields)
+_TEXTS = (
+    ("catalog", MAX_ID),
+    ("proposition_id", MAX_ID),
+    ("offer_id", MAX_ID),
+    ("placement", MAX_ID),
+    ("channel", MAX_NAME),
+    ("session_id", MAX_PERSON_ID),
+)
+_ITEM_TEXTS = (
+    ("product_id", MAX_ID),
+    ("category", MAX_ID),
+    ("brand", MAX_ID),
+    ("venue_id", MAX_ID),
+    ("cuisine", MAX_NAME),
+    ("price_band", MAX_NAME),
+)
+"""Fields, and the most characters they may have."""
 _OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
 
 
@@ -31,15 +48,8 @@ def check_event(event: Event) -> list[FieldViolation]:
         check_instant("event_time", event.event_time, refuse)
     if event.HasField("user"):
         check_user("user", event.user, refuse)
-    for name, text, limit in (
-        ("catalog", event.catalog, MAX_ID),
-        ("proposition_id", event.proposition_id, MAX_ID),
-        ("offer_id", event.offer_id, MAX_ID),
-        ("placement", event.placement, MAX_ID),
-        ("channel", event.channel, MAX_NAME),
-        ("session_id", event.session_id, MAX_PERSON_ID),
-    ):
-        if text:
+    for name, limit in _TEXTS:
+        if text := getattr(event, name):
             check_text(text, 0, limit, name, refuse)
     if event.HasField("location"):
         _check_degrees(event.location.latitude, 90, "location.latitude", refuse)
@@ -90,15 +100,8 @@ def _check_items(items: Sequence[Item], field: str, refuse: _Refuse) -> None:
 
 
 def _check_item(item: Item, field: str, refuse: _Refuse) -> None:
-    for name, text, limit in (
-        ("product_id", item.product_id, MAX_ID),
-        ("category", item.category, MAX_ID),
-        ("brand", item.brand, MAX_ID),
-        ("venue_id", item.venue_id, MAX_ID),
-        ("cuisine", item.cuisine, MAX_NAME),
-        ("price_band", item.price_band, MAX_NAME),
-    ):
-        if text:
+    for name, limit in _ITEM_TEXTS:
+        if text := getattr(item, name):
             check_text(text, 0, limit, f"{field}.{name}", refuse)
     if item.HasField("quantity"):
         _check_quantity(item.quantity, f"{field}.quantity", refuse)

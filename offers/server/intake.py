@@ -1,7 +1,8 @@
 """Takes events in: each is checked, kept in the log, and then changes the state of its person, exactly once."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from google.rpc import code_pb2, status_pb2
@@ -11,7 +12,7 @@ from offers.model.facts import OfferFacts
 from offers.server.convert import status_of
 from offers.server.event_rules import check_event
 from offers.state.apply import KINDS, MAX_APPLIED, Happened, apply, recent_of
-from offers.state.attribution import attributed, wants_attribution
+from offers.state.attribution import attributed, causes_among, wants_attribution
 from offers.state.consent import Purposes, agreed
 from offers.state.geohash import geohash
 from offers.state.person import NOBODY, person_of
@@ -76,12 +77,16 @@ class _Item:
     learn: bool = True
 
 
-@dataclass(slots=True)
 class _Known:
     """What is known of a person before the batch."""
 
-    state: UserState = field(default_factory=UserState)
-    erased: int = -1
+    def __init__(self, record: bytes, erased: int) -> None:
+        self._record, self.erased = record, erased
+
+    @cached_property
+    def state(self) -> UserState:
+        """Read where it is asked for alone."""
+        return UserState.FromString(self._record)
 
 
 class Intake:
@@ -136,9 +141,8 @@ class Intake:
             items = []
             for logged in left:
                 event = Event.FromString(logged.body)
-                item = _Item(
-                    event, event.WhichOneof("kind") or "", EventResult(), logged.person, catalog=logged.catalog
-                )
+                kind = event.WhichOneof("kind") or ""
+                item = _Item(event, kind, EventResult(), person=logged.person, catalog=logged.catalog)
                 if event.offer_id:
                     item.facts = self._facts(item)
                 items.append(item)
@@ -189,18 +193,11 @@ class Intake:
 
     def _look(self, items: Iterable[_Item]) -> dict[Person, _Known]:
         """What is known of the persons of some events, and until when they were erased; changes nothing."""
-        known = {person_of(item.event.user): _Known() for item in items}
-        known.pop(NOBODY, None)
-
-        def look(person: Person) -> Callable[[bytes, int], None]:
-            def note(record: bytes, erased: int) -> None:
-                known[person] = _Known(UserState.FromString(record), erased)
-
-            return note
-
-        if known:
-            self._state.change([(person, look(person)) for person in known])
-        return known
+        persons = list({person for item in items if (person := person_of(item.event.user))})
+        if not persons:
+            return {}
+        looked = self._state.look(persons)
+        return {person: _Known(record, erased) for person, (record, erased) in zip(persons, looked, strict=True)}
 
     def _settle_person(self, item: _Item, known: dict[Person, _Known]) -> bool:
         """Whether the event is to be kept; and whether with its person, to learn from it, and with which geohash."""
@@ -213,7 +210,8 @@ class Intake:
             if event.event_time.seconds <= known[person].erased:
                 _warn(item, EventWarning.CODE_ERASED, "the person was erased after it happened: it was dropped")
                 return False
-            purposes = agreed(event.user, known[person].state.profile.consents, self._default)
+            stored = () if event.user.HasField("consent") else known[person].state.profile.consents
+            purposes = agreed(event.user, stored, self._default)
             item.learn = CONSENT_PURPOSE_LEARNING in purposes
             if CONSENT_PURPOSE_PROFILING in purposes:
                 item.person = person
@@ -259,10 +257,14 @@ class Intake:
         return self._ledger.reserve(key, demands, now, now + hold_s)
 
     def _attribute(self, items: Sequence[_Item], known: dict[Person, _Known]) -> None:
-        for item in items:
-            if item.person and wants_attribution(item.event):
-                here = [recent_of(other.event, other.facts) for other in items if other.person == item.person]
-                item.event.attributed_proposition_id = attributed(item.event, [*known[item.person].state.recent, *here])
+        """Put orders and redemptions down to what their persons did before, in this batch as well."""
+        wanting = [item for item in items if item.person and wants_attribution(item.event)]
+        causes = {item.person: causes_among(known[item.person].state.recent) for item in wanting}
+        for item in items if wanting else ():
+            if item.person in causes and item.event.proposition_id:
+                causes[item.person] += causes_among([recent_of(item.event, item.facts)])
+        for item in wanting:
+            item.event.attributed_proposition_id = attributed(item.event, causes[item.person])
 
     def _keep(self, items: Sequence[_Item], now: int) -> None:
         """Bring events into the log, and those that are new, or have not had their effect, into the state."""

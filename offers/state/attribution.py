@@ -8,10 +8,7 @@ from offers.v1.state_pb2 import RecentEvent
 
 CLICK_WINDOW_S = 7 * 86_400
 IMPRESSION_WINDOW_S = 86_400
-_WINDOWS = (
-    (EventKind.EVENT_KIND_CLICK, CLICK_WINDOW_S),
-    (EventKind.EVENT_KIND_IMPRESSION, IMPRESSION_WINDOW_S),
-)
+_WINDOWS = {EventKind.EVENT_KIND_CLICK: CLICK_WINDOW_S, EventKind.EVENT_KIND_IMPRESSION: IMPRESSION_WINDOW_S}
 
 
 def wants_attribution(event: Event) -> bool:
@@ -19,25 +16,22 @@ def wants_attribution(event: Event) -> bool:
     return not event.proposition_id and (event.HasField("order") or event.HasField("redemption"))
 
 
-def attributed(event: Event, recent: Iterable[RecentEvent]) -> str:
-    """The proposition an order or redemption is put down to, among what the person did of late; "" for none."""
+def causes_among(recent: Iterable[RecentEvent]) -> list[RecentEvent]:
+    """What an order or redemption may be put down to, of what a person did."""
+    return [of for of in recent if of.proposition_id and of.kind in _WINDOWS]
+
+
+def attributed(event: Event, causes: Iterable[RecentEvent]) -> str:
+    """The proposition an order or redemption is put down to, among the causes there may be; "" for none."""
     items = items_of(event)
     categories = {item.category for item in items} - {""}
     venues = {item.venue_id for item in items} - {""}
+    is_redemption = event.HasField("redemption")
     at = event.event_time.seconds, event.event_time.nanos
-
-    def fits(of: RecentEvent) -> bool:
-        if event.HasField("redemption"):
-            return of.offer_id == event.offer_id
-        return of.category in categories or of.venue_id in venues
-
-    for kind, window_s in _WINDOWS:
-        fitting = [
-            ((of.event_time.seconds, of.event_time.nanos), of.proposition_id)
-            for of in recent
-            if of.kind == kind and of.proposition_id and fits(of)
-        ]
-        fitting = [(time, proposition) for time, proposition in fitting if (at[0] - window_s, at[1]) <= time <= at]
-        if fitting:
-            return max(fitting)[1]
-    return ""
+    best = (False, (0, 0), "")
+    for of in causes:
+        fits = of.offer_id == event.offer_id if is_redemption else of.category in categories or of.venue_id in venues
+        time = of.event_time.seconds, of.event_time.nanos
+        if fits and (at[0] - _WINDOWS[of.kind], at[1]) <= time <= at:
+            best = max(best, (of.kind == EventKind.EVENT_KIND_CLICK, time, of.proposition_id))
+    return best[-1]

@@ -13,12 +13,6 @@ def geohash(latitude: float, longitude: float, length: int) -> str:
     latitude_bits = bits // 2
     x = min(int((longitude + 180.0) / 360.0 * (1 << longitude_bits)), (1 << longitude_bits) - 1)
     y = min(int((latitude + 90.0) / 180.0 * (1 << latitude_bits)), (1 << latitude_bits) - 1)
-    number = 0
-    for bit in range(bits):
-        if bit % 2 == 0:
-            longitude_bits -= 1
-            number = number << 1 | x >> longitude_bits & 1
-        else:
-            latitude_bits -= 1
-            number = number << 1 | y >> latitude_bits & 1
+    # Binary digits read in base 4 are spread out: each has room for one of the other number beside it.
+    number = int(f"{x:b}", 4) << (bits + 1) % 2 | int(f"{y:b}", 4) << bits % 2
     return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))

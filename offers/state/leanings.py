@@ -61,8 +61,11 @@ def leans_of(kind: str, event: Event, facts: OfferFacts | None) -> list[Lean]:
 def _of_items(items: Iterable[Item], weight: float) -> Iterator[Lean]:
     for dimension, field in _FIELDS.items():
         names = [name for item in items if (name := getattr(item, field))]
-        for name, count in Counter(names).items():
-            yield dimension, name, weight * count / len(names)
+        if len(names) == 1:
+            yield dimension, names[0], weight
+        elif names:
+            for name, count in Counter(names).items():
+                yield dimension, name, weight * count / len(names)
 
 
 class Leanings:

@@ -2,7 +2,13 @@
 
 import pytest
 
-from offers.state.attribution import CLICK_WINDOW_S, IMPRESSION_WINDOW_S, attributed, wants_attribution
+from offers.state.attribution import (
+    CLICK_WINDOW_S,
+    IMPRESSION_WINDOW_S,
+    attributed,
+    causes_among,
+    wants_attribution,
+)
 from offers.state.consent import agreed, latest
 from offers.state.geohash import geohash
 from offers.state.person import person_of, user_of
@@ -64,7 +70,7 @@ FOOD = order(Item(category="food"))
 )
 def test_an_order_is_put_down_to_the_last_click_else_impression(expected: str, events: list[RecentEvent]) -> None:
     """The last click of 7 days, else the last impression of a day, before, on an offer of a category of the order."""
-    assert expected == attributed(FOOD, events)
+    assert expected == attributed(FOOD, causes_among(events))
 
 
 def test_an_order_is_put_down_to_its_venue() -> None:

@@ -64,6 +64,16 @@ def test_an_event_is_kept_once(events_stores: Stores) -> None:
     assert [] == log.append([])
 
 
+def test_events_are_known_by_their_ids(events_stores: Stores) -> None:
+    """Of some ids those are told that are in the log, whether or not they had their effect."""
+    log = events_stores.events
+    log.append([event("e1"), event("e2")])
+    log.applied(["e1"])
+
+    assert {"e1", "e2"} == log.known(["e2", "e3", "e1"])
+    assert set() == log.known([])
+
+
 def test_an_event_that_many_send_at_once_is_new_to_one(events_stores: Stores) -> None:
     """Of eight who send the same hundred events in other orders, each event is new to exactly one."""
 

@@ -49,6 +49,17 @@ def test_nothing_is_known_of_a_stranger(state_stores: Stores) -> None:
     assert -1 == erased_second(state_stores.state, "u:1")
 
 
+def test_several_persons_are_looked_up_at_once(state_stores: Stores) -> None:
+    """Of each person come the record and the erasure, in their order, whoever of them is known."""
+    state = state_stores.state
+    state.change([("u:1", to(b"one")), ("u:2", to(b"two"))])
+    state.erase("u:2", 7, FAR)
+    state.link("u:1", "a:1", joined)
+
+    assert [(b"", 7), (b"one", -1), (b"", -1), (b"one", -1)] == state.look(["u:2", "u:1", "u:3", "a:1"])
+    assert [] == state.look([])
+
+
 @pytest.mark.parametrize("size", [1, 100, 4_000, 4_100, 100_000])
 def test_a_record_is_read_as_it_was_written(state_stores: Stores, size: int) -> None:
     """Any bytes of any size come back, also zeros at the end, and also after they grew and shrank."""

@@ -1,0 +1,134 @@
+"""`offers segments`: which segments of a catalogue a person is in, and why not."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from offers.cli.catalogues import DocumentPath
+from offers.cli.output import fail, stdout
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from offers.decision.membership import Membership, Term
+    from offers.decision.segments import Facts
+
+app = typer.Typer(name="segments", no_args_is_help=True, help="Tell who is in which segment.")
+
+
+@app.callback()
+def segments() -> None:
+    """Tell who is in which segment."""
+
+
+@app.command("test")
+def which(
+    catalog: DocumentPath,
+    *,
+    user: Annotated[str, typer.Option(help="Id of a signed-in person.")] = "",
+    anonymous: Annotated[str, typer.Option(help="Id of a visitor not signed in.")] = "",
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Attribute of the profile: text or JSON; may be repeated."),
+    ] = None,
+    context: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="A Context: session, location, channel, ...")
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="A Profile: orders, life cycle, affinities, ...")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each segment as a line of JSON.")] = False,
+) -> None:
+    """Tell which segments of a catalogue a person would be in.
+
+    For each other one: the terms of its expression that are false, and
+    the values they saw.
+    """
+    import orjson
+    from rich.table import Table
+    from rich.text import Text
+
+    from offers.catalogue.check import check
+    from offers.decision.membership import membership
+
+    found = check(catalog).segments
+    if not found:
+        raise typer.Exit(fail(f"{catalog} has no segments"))
+    facts = _facts(user, anonymous, attribute or (), context, profile)
+    listed = Table("segment", "in it", "why not")
+    for name, segment in found.items():
+        one = membership(segment.expression, facts)
+        if as_json:
+            terms = [
+                {**term._asdict(), "values": {value.name: value.text for value in term.values}} for term in one.terms
+            ]
+            typer.echo(orjson.dumps({"segment": name, "in": one.held, "terms": terms}))
+        listed.add_row(Text(name), "yes" if one.held else "no", Text(_why_not(one)))
+    if not as_json:
+        stdout().print(listed)
+
+
+def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, profile: Path | None) -> "Facts":  # noqa: ANN401
+    from offers.decision.segments import Facts
+    from offers.v1.context_pb2 import Context
+    from offers.v1.profile_pb2 import Profile
+
+    now, known = Context(), Profile()
+    if context is not None:
+        _read(context, now)
+    if profile is not None:
+        _read(profile, known)
+    if user and anonymous:
+        message = "a person is known by --user or by --anonymous: give one"
+        raise typer.BadParameter(message)
+    if user:
+        now.user.user_id = user
+    if anonymous:
+        now.user.anonymous_id = anonymous
+    for one in attributes:
+        name, equals, value = one.partition("=")
+        if not (name and equals):
+            message = f"--attribute '{one}': give a name and a value, as in city=Lyon"
+            raise typer.BadParameter(message)
+        known.attributes.update({name: _value(value)})
+    if now.HasField("user") and not known.HasField("user"):
+        known.user.CopyFrom(now.user)
+    second = now.time.seconds if now.HasField("time") else int(time.time())
+    return Facts(now.user, now.session, now, known, second)
+
+
+def _read(file: Path, message: "Message") -> None:
+    from google.protobuf.json_format import Parse, ParseError
+
+    try:
+        Parse(file.read_bytes(), message)
+    except (OSError, ParseError, UnicodeDecodeError) as error:
+        told = f"{file} cannot be read as a {message.DESCRIPTOR.name} in JSON: {error}"
+        raise typer.BadParameter(told) from None
+
+
+def _value(text: str) -> Any:  # noqa: ANN401
+    """What an attribute is: JSON where it is that, else a text."""
+    import orjson
+
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _why_not(one: "Membership") -> str:
+    if one.held:
+        return ""
+    return "\n".join(_told(term) for term in one.terms if not term.held)
+
+
+def _told(term: "Term") -> str:
+    """A term that is not true, with what it saw."""
+    seen = ", ".join(f"{value.name} is {value.text}" for value in term.values)
+    text = " ".join(term.text.split())
+    absent = any(value.text == "not there" for value in term.values)
+    error = f" ({term.error})" if term.error and not absent else ""
+    return f"{text}: {seen or 'it is never so'}{error}"
