@@ -36,7 +36,7 @@ def mortal(tmp_path: Path) -> Iterator[RedisProcess]:
 @pytest.fixture
 def with_redis(mortal: RedisProcess, tmp_path: Path) -> Iterator[Stores]:
     """Stores in that Redis, with the patience that a server has for it."""
-    stores = open_stores(Settings(data_dir=tmp_path / "data", state_url=mortal.url, store_timeout_ms=200))
+    stores = open_stores(Settings(data_dir=tmp_path / "data", state_url=mortal.url, store_timeout_ms=500))
     stores.state.change([("u:1", lambda _record, _erased: b"kept")])
     with mortal.client() as client:
         client.save()
@@ -111,7 +111,7 @@ def test_a_paused_redis_costs_its_timeout_only_a_few_times(mortal: RedisProcess,
     mortal.pause()
     try:
         assert failing(with_redis, 3) < LONG_S
-        # 2,000 timeouts would be 400 s.
+        # 2,000 timeouts would be 1,000 s.
         assert failing(with_redis, 2000) < LONG_S
     finally:
         mortal.resume()
