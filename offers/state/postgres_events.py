@@ -1,5 +1,6 @@
 """The log of events and decisions in PostgreSQL. What is erased leaves its files when it vacuums and recycles them."""
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,8 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from psycopg.abc import RV, PQGen
+from psycopg.abc import RV, Buffer, PQGen
 from psycopg.pq import TransactionStatus
+from psycopg.types.string import StrDumper, TextLoader
 
 from offers.errors import SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
@@ -41,6 +43,23 @@ _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decis
 _SWEPT_AT_ONCE = 1000
 _CONNECT_S = 2
 """The least that libpq takes."""
+
+
+class _Escaped(StrDumper):
+    """Any text: PostgreSQL itself has none with NUL in it."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        """See psycopg.adapt.Dumper."""
+        return super().dump(obj.replace("\\", "\\\\").replace("\0", "\\0"))
+
+
+class _Unescaped(TextLoader):
+    """The text as it was."""
+
+    def load(self, data: Buffer) -> bytes | str:
+        """See psycopg.adapt.Loader."""
+        text = bytes(data).decode()
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else "\\", text) if "\\" in text else text
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -210,6 +229,8 @@ class PostgresEvents:
         if own is None or own.closed:
             own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
             own.limit_s = self._timeout_s
+            own.adapters.register_dumper(str, _Escaped)
+            own.adapters.register_loader("text", _Unescaped)
             with self._lock:
                 self._all = [*(one for one in self._all if not one.closed), own]
             with own.transaction():
