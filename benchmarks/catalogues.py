@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks import synthetic
+from benchmarks import persons, synthetic
 from benchmarks.load import ROOT
 from offers.catalogue import snapshot
 from offers.catalogue.publish import publish
@@ -45,6 +45,11 @@ def compiled_dense(offers: int, cities: int) -> Compiled:
 def compiled_areas(offers: int) -> Compiled:
     """The synthetic catalogue of so many offers in areas of their own."""
     return _compiled(f"areas{offers}", lambda document: synthetic.write_areas(document, offers), fresh=False)
+
+
+def compiled_for_some(offers: int) -> Compiled:
+    """The synthetic catalogue of so many offers, each for some."""
+    return _compiled(f"some{offers}", lambda document: persons.write_catalogue(document, offers), fresh=False)
 
 
 def _compiled(name: str, write: Callable[[Path], None], *, fresh: bool) -> Compiled:

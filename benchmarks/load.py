@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 
 from benchmarks.worker import NOOP_SERVICE
-from offers.server.worker import SERVICE
+from offers.server.worker import EVENT_SERVICE, SERVICE
 
 OUTSTANDING = 8
 """Calls under way at a time: enough that the worker never waits for the client."""
@@ -47,8 +47,9 @@ class Slice:
 class Target:
     """A worker process over a snapshot, and one connection to it."""
 
-    def __init__(self, snapshot: Path, core: int, noop_bytes: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.worker", str(snapshot), str(core), str(noop_bytes)]
+    def __init__(self, snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
+        """`data`: see worker.py."""
+        command = [sys.executable, "-m", "benchmarks.worker", str(snapshot), str(core), str(noop_bytes), data]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._channel: grpc.Channel | None = None
         self.pid = self._process.pid
@@ -64,6 +65,7 @@ class Target:
         self.noop = self._method(NOOP_SERVICE, "Answer")
         self.get_offers = self._method(SERVICE, "GetOffers")
         self.batch_get_offers = self._method(SERVICE, "BatchGetOffers")
+        self.report_events = self._method(EVENT_SERVICE, "ReportEvents")
 
     def _method(self, service: str, name: str) -> Call:
         assert self._channel is not None

@@ -1,6 +1,7 @@
 """A worker process to measure: the product's own, on one core, with a no-op method beside its methods.
 
-Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES`: prints its port, and serves until its input ends.
+Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES [DATA]`: prints its port, and serves until its input ends. DATA
+is a data folder with persons in it, or the address of a Redis that has them.
 """
 
 import os
@@ -17,13 +18,18 @@ from offers.state.opening import open_stores
 NOOP_SERVICE = "benchmarks.Noop"
 
 
-def serve(snapshot: Path, core: int, noop_bytes: int) -> None:
+def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
     """Serve a snapshot as if it were NOW at the start; the no-op answers with so many bytes."""
     os.sched_setaffinity(0, {core})
     begin, answer = time.time(), bytes(noop_bytes)
     with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder:
         # A connection that begins anew would disturb a measurement.
-        settings = Settings(max_connection_age_s=86_400, data_dir=Path(folder))
+        is_url = "://" in data
+        settings = Settings(
+            max_connection_age_s=86_400,
+            data_dir=Path(data if data and not is_url else folder),
+            state_url=data if is_url else "",
+        )
         stores = open_stores(settings)
         worker = Worker(
             settings,
@@ -39,4 +45,4 @@ def serve(snapshot: Path, core: int, noop_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from offers.catalogue import snapshot
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.grid import csr
+from offers.catalogue.rules import concerns_people
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE
 from offers.catalogue.timetable import Timetable
@@ -107,15 +108,7 @@ class Audiences:
 
     def concern(self, offer: Offer) -> bool:
         """Whether there is anything to say of an offer. Most have nothing: a million of them pass here."""
-        return bool(
-            self._all_covered
-            or offer.campaign_id
-            or offer.category in self._limited
-            or offer.HasField("audience")
-            or offer.HasField("budget")
-            or offer.frequency_caps
-            or offer.creative_variants
-        )
+        return self._all_covered or offer.category in self._limited or concerns_people(offer)
 
     def window(self, offer: Offer) -> Span:
         """When the campaign of an offer is on."""

@@ -172,7 +172,7 @@ def path_of(node: Node) -> tuple[str, ...]:
 def _is_dotted(node: Node) -> bool:
     if node.kind == "name":
         return True
-    return node.kind == "select" and bool(_WORD(node.name)) and _is_dotted(node.parts[0])
+    return node.kind in {"select", "has"} and bool(_WORD(node.name)) and _is_dotted(node.parts[0])
 
 
 def _node(data: bytes) -> Node:

@@ -126,7 +126,9 @@ def _check_decay(decay: Decay, path: Path, faults: Faults) -> None:
 
 
 def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - calls would cost more than the checks
-    """Check an offer, but for the ids it names and its opening hours, which depend on the rest of the catalogue."""
+    """Check an offer, but for the ids it names and its opening hours, which depend on the rest of the catalogue, and
+    for what `check_people` does.
+    """  # noqa: D205
     if not is_id(offer.offer_id):
         faults.append(bad_id(("offer_id",), offer.offer_id, 128))
     title = offer.title
@@ -161,20 +163,32 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
                 faults.append(bad_currency(("currency_codes", index), code))
     if offer.channels:
         check_channels(offer.channels, ("channels",), faults)
-    if offer.HasField("audience"):
-        check_audience(offer.audience, ("audience",), faults)
-    if offer.creative_variants:
-        check_variants(offer.creative_variants, ("creative_variants",), faults)
-    if offer.frequency_caps:
-        check_caps(offer.frequency_caps, ("frequency_caps",), faults, most=8)
-    if offer.HasField("budget"):
-        check_budget(offer.budget, ("budget",), faults)
     if offer.exclusion_group:
         check_length(offer.exclusion_group, 128, ("exclusion_group",), faults)
     if offer.HasField("value") and not 0 < offer.value <= 1:
         check_share(offer.value, ("value",), faults)
     if offer.HasField("lever") and not 0 < offer.lever <= 1:
         check_share(offer.lever, ("lever",), faults)
+
+
+def concerns_people(offer: Offer) -> bool:
+    """Whether an offer says anything of who it is for, how often and how much: most do not."""
+    return bool(
+        offer.campaign_id
+        or offer.HasField("audience")
+        or offer.HasField("budget")
+        or offer.frequency_caps
+        or offer.creative_variants
+    )
+
+
+def check_people(offer: Offer, faults: Faults) -> None:
+    """Check what an offer says of people and limits, but for the ids it names."""
+    check_audience(offer.audience, ("audience",), faults)
+    check_variants(offer.creative_variants, ("creative_variants",), faults)
+    check_caps(offer.frequency_caps, ("frequency_caps",), faults, most=8)
+    if offer.HasField("budget"):
+        check_budget(offer.budget, ("budget",), faults)
 
 
 @lru_cache(maxsize=65_536)

@@ -109,6 +109,9 @@ class Survey:
         for index, offer in enumerate(catalog.offers):
             check_offer(offer, faults)
             add_offer(offer)
+            if rules.concerns_people(offer):
+                rules.check_people(offer, faults)
+                self._add_people(offer)
             if faults:
                 self.problems += problems_of(fragment, ("offers", index), faults)
                 faults.clear()
@@ -198,18 +201,15 @@ class Survey:
             self._add_seldom(target)
         if placement_ids := offer.placement_ids[:]:
             wanted["placements"].update(placement_ids)
-        self._add_people(offer)
         self._add_times(offer)
 
     def _add_people(self, offer: Offer) -> None:
         if offer.campaign_id:
             self.wanted["campaigns"].add(offer.campaign_id)
-        if offer.HasField("audience"):
-            self._add_audience(offer.audience)
-        if offer.creative_variants:
-            for variant in offer.creative_variants:
-                self._add_audience(variant.audience)
-        if offer.HasField("budget") and limit_rules.is_unpaced(offer):
+        self._add_audience(offer.audience)
+        for variant in offer.creative_variants:
+            self._add_audience(variant.audience)
+        if limit_rules.is_unpaced(offer):
             self.unpaced.add(offer.campaign_id)
 
     def _add_audience(self, audience: Audience) -> None:

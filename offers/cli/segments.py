@@ -24,7 +24,7 @@ def segments() -> None:
 
 
 @app.command("test")
-def test_(
+def which(
     catalog: DocumentPath,
     *,
     user: Annotated[str, typer.Option(help="Id of a signed-in person.")] = "",

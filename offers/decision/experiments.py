@@ -107,5 +107,5 @@ class Experiments:
         return [
             (one.name, one.variants[variant])
             for one, variant, named in zip(self._experiments, variants.tolist(), mentioned.tolist(), strict=False)
-            if variant != NO_NAME and (named or one.strategies[variant] != NO_NAME)
+            if variant != NO_NAME and (named or max(one.strategies) != NO_NAME)
         ]

@@ -6,7 +6,7 @@ call's cost is its own. What could make that list fail is looked at first: where
 are false or evaluated by themselves.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import count, repeat
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -118,7 +118,9 @@ class Segments:
         """Those that may change with time alone."""
         self.placed = _those(found, {("context",), ("context", "location")})
         """Those that may change with the location."""
-        variables = dict(filter(None, map(_variable, (mention for of_one in found for mention in of_one))))
+        # A variable would stand for has(its name) as well, which asks for something else.
+        asked = {mention.path for of_one in found for mention in of_one if mention.asked}
+        variables = dict(filter(None, (_variable(mention, asked) for of_one in found for mention in of_one)))
         guards = cel.Type.List(cel.Type.BOOL)
         self._env = cel.NewEnv(variables={**TYPES, **variables, _GUARDS: guards}, container=CONTAINER)
         self._reader = {name: _reader(tuple(name.split("."))) for name in (*variables, *TYPES)}.__getitem__
@@ -126,7 +128,7 @@ class Segments:
             _Segment(
                 expression,
                 compiled(expression, self._env),
-                tuple(dict.fromkeys(_name(mention) for mention in of_one)),
+                tuple(dict.fromkeys(name for mention in of_one for name in _names(mention, variables))),
                 frozenset(_keyed(node)),
                 _never(node),
             )
@@ -191,18 +193,16 @@ class Segments:
 
 
 def _those(found: list[list[Mention]], paths: set[Path]) -> frozenset[int]:
-    """The numbers of the segments that read any of some paths or what is in it."""
+    """The numbers of the segments that read any of some roots as a whole, or anything in some of their fields."""
     return frozenset(
-        number
-        for number, of_one in enumerate(found)
-        if any(mention.path[:size] in paths and size <= len(mention.path) for mention in of_one for size in (1, 2))
+        number for number, of_one in enumerate(found) if any(mention.path[:2] in paths for mention in of_one)
     )
 
 
-def _variable(mention: Mention) -> tuple[str, cel.Type] | None:
+def _variable(mention: Mention, asked: set[Path]) -> tuple[str, cel.Type] | None:
     """The variable that stands for a value, with its type; None where the whole message is needed."""
     path = mention.path
-    if mention.asked or not mention.dotted or len(path) == 1:
+    if mention.asked or not mention.dotted or len(path) == 1 or any(path[:n] in asked for n in range(2, len(path) + 1)):
         return None
     field, depth = field_of(path)
     if field is None:
@@ -214,10 +214,13 @@ def _variable(mention: Mention) -> tuple[str, cel.Type] | None:
     return None if kind is None or depth < len(path) else (".".join(path), kind)
 
 
-def _name(mention: Mention) -> str:
-    """The variable that a value is read from."""
-    own = _variable(mention)
-    return own[0] if own is not None else mention.path[0]
+def _names(mention: Mention, variables: Container[str]) -> Iterator[str]:
+    """The variables, of those there are, that an expression reads for a value."""
+    path = mention.path
+    own = [name for size in range(2, len(path) + 1) if (name := ".".join(path[:size])) in variables]
+    yield from own
+    if not own or mention.asked or not mention.dotted:
+        yield path[0]
 
 
 def _value(path: Path) -> Any:  # noqa: ANN401 - of any type

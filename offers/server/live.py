@@ -38,6 +38,10 @@ class Live:
                 self.known = KnownSurfaces()
                 self.known.remember(key, query, engine)
 
+    def engines(self) -> list[Engine]:
+        """All of them, each once."""
+        return list(dict.fromkeys(self._engines.values()))
+
     def engine(self, catalog: str) -> Engine:
         """The engine of a catalogue; "" where there is only one. Raises InvalidRequestError."""
         engine = self._engines.get(catalog)

@@ -20,10 +20,10 @@ from grpc_status import rpc_status
 from offers.catalogue.snapshot import open_snapshot
 from offers.catalogue.value_rules import time_zones
 from offers.decision.engine import Engine
-from offers.errors import OffersError, StoreUnavailableError
+from offers.errors import OffersError
 from offers.server import convert
 from offers.server.event_service import EventService
-from offers.server.intake import GRACE_S, Intake
+from offers.server.intake import Intake
 from offers.server.live import Live
 from offers.server.live_offers import LiveOffers
 from offers.server.mirror import reflection_handlers
@@ -31,6 +31,7 @@ from offers.server.offer_service import OfferService
 from offers.server.people import People
 from offers.server.profile_service import ProfileService
 from offers.server.recorder import Recorder
+from offers.server.upkeep import Upkeep
 from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
 from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
@@ -45,8 +46,6 @@ RETRY_S = 5.0
 """Until a worker tries again to open what it could not."""
 POLL_S = 0.25
 """How often a worker looks whether another snapshot is to be served, and works some milliseconds ahead."""
-RECOVER_S = 5.0
-"""How often a worker looks for events that a worker that died has left without effect."""
 WARM_S = 2.0
 """Work ahead before an engine serves; what takes longer is done beside its requests."""
 
@@ -121,7 +120,6 @@ class Worker:
             ],
         )
         self.recorder = Recorder(stores.events, stores.state)
-        self._stores = stores
         default_consent = frozenset(
             ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.upper()}") for name in settings.default_consent
         )
@@ -132,6 +130,7 @@ class Worker:
             default_consent=default_consent,
             geohash_length=settings.geohash_length,
         )
+        self.upkeep = Upkeep(self.live, stores, self.intake, settings, clock)
         people = People(stores.state, default_consent)
         offers = OfferService(self.live, clock, people, self.recorder)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
@@ -176,6 +175,7 @@ class Worker:
             message = f"cannot listen on {address}: is the port taken, or the address not of this machine?"
             raise OffersError(message)
         self._server.start()
+        self.upkeep.start()
         return bound
 
     def serve(self, engines: Iterable[Engine]) -> None:
@@ -188,11 +188,15 @@ class Worker:
         self.health.enter_graceful_shutdown()
         time.sleep(self._settings.drain_s)
         self._server.stop(self._settings.grace_s).wait()
-        self.recorder.close()
+        self._end()
 
     def stop(self) -> None:
         """Stop at once."""
         self._server.stop(None).wait()
+        self._end()
+
+    def _end(self) -> None:
+        self.upkeep.stop()
         self.recorder.close()
 
     def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
@@ -226,27 +230,13 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     follower.look()
     worker.start(port)
     log.info("worker_serving", core=core, port=port)
-    recover(worker.intake, grace_s=0)  # whatever a worker before this one has left
-    recover_at = time.monotonic() + RECOVER_S
     while not told and os.getppid() == parent:
         follower.look()
         follower.roll()
-        if time.monotonic() >= recover_at:
-            recover(worker.intake)
-            recover_at = time.monotonic() + RECOVER_S
         time.sleep(POLL_S)
     worker.drain()
     stores.close()
     log.info("worker_stopped", core=core)
-
-
-def recover(intake: Intake, grace_s: int = GRACE_S) -> None:
-    """Let events have their effect that were taken in by a worker that died before they had it."""
-    try:
-        if count := intake.recover(grace_s):
-            log.info("events_recovered", count=count)
-    except StoreUnavailableError as error:
-        log.warning("events_not_recovered", error=str(error))
 
 
 class _Follower:

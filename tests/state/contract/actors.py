@@ -1,10 +1,24 @@
 """Processes that use stores, for tests to start many of, and to kill."""
 
+import random
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
 
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
+from offers.state.stores import Change, Demand, LoggedEvent
+from offers.v1.event_pb2 import EVENT_KIND_CLICK
+
+PERSONS = ("u:1", "a:1", "u:2", "u:3")
+BATCH = 20
+OFFER_UNITS, CAMPAIGN_UNITS = 150, 400
+OFFERS = ("offer-1", "offer-2", "offer-3", "offer-4")
+"""Together they have more units than their campaign."""
+HOLD_S = 1_000
 
 
 def count(stores: Stores, times: str) -> None:
@@ -13,8 +27,76 @@ def count(stores: Stores, times: str) -> None:
         stores.state.change([(one, lambda record, _: b"%d" % (int(record or 0) + 1)) for one in ("u:1", "a:1", "u:2")])
 
 
+def counting(event_id: str) -> Change:
+    """The effect of an event: it is counted, once."""
+
+    def change(record: bytes, _erased: int) -> bytes | None:
+        state = orjson.loads(record or b'{"count": 0, "applied": []}')
+        if event_id in state["applied"]:
+            return None
+        return orjson.dumps({"count": state["count"] + 1, "applied": [*state["applied"], event_id]})
+
+    return change
+
+
+def apply(stores: Stores, events: list[LoggedEvent]) -> None:
+    """Let events have their effect, and say so."""
+    stores.state.change([(event.person, counting(event.event_id)) for event in events])
+    stores.events.applied([event.event_id for event in events])
+
+
+def batch(number: int) -> list[LoggedEvent]:
+    """The events of a batch, the same whoever makes it."""
+    return [
+        LoggedEvent(
+            f"e{number}-{one}", PERSONS[one % 4], number, number, EVENT_KIND_CLICK, "c", "", "", learn=True, body=b""
+        )
+        for one in range(BATCH)
+    ]
+
+
+def report(stores: Stores, batches: str, begun: str) -> None:
+    """Take in batches of events, and say in a file which was begun last."""
+    with Path(begun).open("a", encoding="utf-8") as journal:
+        for number in range(int(batches)):
+            journal.write(f"{number}\n")
+            journal.flush()
+            events = batch(number)
+            stores.events.append(events)
+            apply(stores, events)
+
+
+def demands_of(offer: str, units: int) -> list[Demand]:
+    """What a redemption of an offer needs of its budget and its campaign's, in units and money."""
+    campaign = Demand("campaign", 500, units, units * 1_500_000, CAMPAIGN_UNITS, -1, CAMPAIGN_UNITS - 1, -1)
+    return [Demand(offer, 0, units, 0, OFFER_UNITS, -1, -1, -1), campaign]
+
+
+def redeem(stores: Stores, threads: str, seed: str, begun: str) -> None:
+    """Reserve, confirm and release at random until killed, and say in a file beforehand what is begun."""
+
+    def client(thread: int) -> None:
+        choose = random.Random(f"{seed} {thread}")
+        with Path(f"{begun}-{thread}").open("a", encoding="utf-8") as journal:
+            for number in range(1_000_000):
+                redemption = f"{seed}-{thread}-{number}"
+                demands = demands_of(choose.choice(OFFERS), choose.randint(1, 3))
+                journal.write(f"{redemption} {demands[0].budget} {demands[0].units}\n")
+                journal.flush()
+                held = stores.ledger.reserve(redemption, demands, 0, HOLD_S).done or choose.random() < 0.1
+                step = choose.random()
+                if held and step < 0.2:
+                    stores.ledger.confirm(redemption, demands, 1)
+                elif step < 0.8:
+                    stores.ledger.release(redemption, 1)
+
+    with ThreadPoolExecutor(int(threads)) as pool:
+        list(pool.map(client, range(int(threads))))
+
+
+ROLES: dict[str, Callable[..., None]] = {"count": count, "report": report, "redeem": redeem}
+
 if __name__ == "__main__":
-    ROLES: dict[str, Callable[..., None]] = {"count": count}
     role, settings, *rest = sys.argv[1:]
     opened = open_stores(Settings.model_validate_json(settings))
     ROLES[role](opened, *rest)

@@ -40,6 +40,7 @@ class RedisProcess:
     def start(self) -> None:
         """Start it, with what is in its file, and wait until it answers."""
         options = {"port": self.port, "bind": servers.HOST, "save": "", "dir": self.folder, "requirepass": _PASSWORD}
+        options["rdbcompression"] = "no"  # so that tests can look for texts in the file
         command = [self._program, *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30

@@ -56,7 +56,9 @@ def test_an_event_is_kept_once(events_stores: Stores) -> None:
     """An id that is known, also from the same call, is not new, and what is kept of it stays."""
     log = events_stores.events
 
+    assert set() == log.known(["e1", "e2"])
     assert [True, True, False] == log.append([event("e1"), event("e2"), event("e1", person="u:2")])
+    assert {"e1", "e2"} == log.known(["e1", "e2", "e3"])
     assert [False, True, False] == log.append([event("e2", second=1), event("e3"), event("e1")])
     assert [event("e1"), event("e2"), event("e3")] == [position.event for position in log.read(0, 10)]
     assert [] == log.append([])

@@ -31,13 +31,14 @@ def joined(one: bytes, other: bytes) -> bytes:
 
 
 def erased_second(state: StateStore, person: str) -> int:
-    """Up to when a person was erased, as a change is told."""
+    """Up to when a person was erased, as a change is told, and whoever looks."""
     told: list[int] = []
 
     def ask(_record: bytes, second: int) -> None:
         told.append(second)
 
     state.change([(person, ask)])
+    assert [(state.read(person), told[0])] == state.look([person])
     return told[0]
 
 
@@ -74,6 +75,18 @@ def test_changes_happen_in_their_order(state_stores: Stores) -> None:
     state_stores.state.change([("u:1", adding(b"c")), ("a:1", to(None))])
 
     assert [b"abc", b"x", b""] == [state_stores.state.read(person) for person in ("u:1", "u:2", "a:1")]
+
+
+def test_many_are_looked_at_at_once(state_stores: Stores) -> None:
+    """Of each person, in the order asked for, the record and whether there was an erasure."""
+    state = state_stores.state
+    state.change([("u:1", to(b"one")), ("u:2", to(b"two")), ("a:1", to(b"visitor"))])
+    state.link("u:1", "a:1", joined)
+    state.erase("u:2", 1000, FAR)
+
+    expected = [(b"(one|visitor)", -1), (b"", 1000), (b"", -1), (b"(one|visitor)", -1)]
+    assert expected == state.look(["a:1", "u:2", "u:3", "u:1"])
+    assert [] == state.look([])
 
 
 @pytest.mark.parametrize("person", ["a:\0", "a:" + "é" * 256, "a:a b\n'\"", "a:>"])

@@ -1,0 +1,89 @@
+"""Measures decisions about persons, with their state, and the taking in of events: `python -m benchmarks.personal`."""
+
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import cycle
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import catalogues, persons
+from benchmarks.load import CLIENT_CORE, WORKER_CORE, Slice, Target, on_core
+from offers.server.worker import warm_engine
+
+ROUNDS, SLICE_CALLS, REPORTS, WARM_CALLS, REQUESTS = 15, 400, 20, 600, 4_096
+_NOOP_BYTES = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """What was measured over one catalogue, medians over the rounds."""
+
+    noop_us: float
+    """CPU of the worker per call."""
+    decision_us: float
+    cpu_ratio: float
+    """GetOffers by the no-op next to it."""
+    p99_ratio: float
+    event_us: float
+    """CPU of the worker per event, in reports of 100."""
+    events_per_second: float
+    """As the client saw it."""
+
+
+def run(offers: int, *, rounds: int = ROUNDS, redis: str = "") -> Personal:
+    """Measure the catalogue of so many offers; state in SQLite, or in the Redis at a URL, which is filled."""
+    made = catalogues.compiled_for_some(offers)
+    engine = warm_engine(made.path)
+    offer_ids = [engine.directory.offer_id(number) for number in range(0, offers, max(1, offers // 5_000))]
+    with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder, ExitStack() as stack:
+        persons.fill(redis or folder, engine, offer_ids)
+        target = stack.enter_context(Target(made.path, WORKER_CORE, _NOOP_BYTES, redis or folder))
+        stack.enter_context(on_core(CLIENT_CORE))
+        target.connect()
+        requests, reports = cycle(persons.requests(offers, REQUESTS)), persons.reports(offer_ids)
+        for call in (target.noop, target.get_offers):
+            target.slice(call, requests, WARM_CALLS)
+        noops: list[Slice] = []
+        decisions: list[Slice] = []
+        events: list[Slice] = []
+        for number in range(rounds):
+            pair = [(target.noop, noops), (target.get_offers, decisions)]
+            for call, slices in pair if number % 2 else reversed(pair):
+                slices.append(target.slice(call, requests, SLICE_CALLS))
+            events.append(target.slice(target.report_events, reports, REPORTS))
+    pairs = list(zip(decisions, noops, strict=True))
+    return Personal(
+        statistics.median(one.cpu_us for one in noops),
+        statistics.median(one.cpu_us for one in decisions),
+        statistics.median(one.cpu_us / noop.cpu_us for one, noop in pairs),
+        statistics.median(one.p99_us / noop.p99_us for one, noop in pairs),
+        statistics.median(one.cpu_us for one in events) / persons.EVENTS,
+        statistics.median(one.per_second for one in events) * persons.EVENTS,
+    )
+
+
+def print_figures(console: Console, figures: dict[str, Personal]) -> None:
+    """Print a table, a row per catalogue."""
+    table = Table(title=f"Persons: {persons.COUNTERS} counters and more, {persons.SEGMENTS} segments, one experiment")
+    table.add_column("offers", justify="right")
+    for name in ("no-op µs", "GetOffers µs", "CPU ratio", "p99 ratio", "µs/event", "events/s"):
+        table.add_column(name, justify="right")
+    for name, one in figures.items():
+        table.add_row(
+            name,
+            f"{one.noop_us:.0f}",
+            f"{one.decision_us:.0f}",
+            f"{one.cpu_ratio:.2f}",
+            f"{one.p99_ratio:.2f}",
+            f"{one.event_us:.0f}",
+            f"{one.events_per_second:,.0f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    print_figures(Console(width=120), {f"{int(size):,}": run(int(size)) for size in sys.argv[1:] or ["10000"]})

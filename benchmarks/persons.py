@@ -1,0 +1,169 @@
+"""A catalogue whose offers are for some, under limits, and persons with much state, to measure decisions about persons.
+
+Every offer names segments and a campaign, so that a decision needs all twenty segments; each person has fifty counters.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from benchmarks import synthetic
+from offers.catalogue.document import read, write_fragments
+from offers.decision.engine import Engine
+from offers.settings import Settings
+from offers.state.apply import Happened, apply
+from offers.state.opening import open_stores
+from offers.v1.audience_pb2 import Audience, Segment
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.context_pb2 import ConsentGrants, User
+from offers.v1.event_pb2 import Event, Impression, Item, ItemView
+from offers.v1.event_service_pb2 import ReportEventsRequest
+from offers.v1.experiment_pb2 import Experiment, Variant
+from offers.v1.limits_pb2 import CALENDAR_PERIOD_DAY, PACING_EVEN, Budget, Campaign, ContactPolicy, FrequencyCap
+from offers.v1.offer_service_pb2 import GetOffersRequest
+from offers.v1.state_pb2 import UserState
+
+SEGMENTS, CAMPAIGNS, PERSONS, COUNTERS = 20, 10, 2_000, 50
+CITIES = ("Lyon", "Paris", "Nantes", "Lille")
+EVENTS = 100
+"""Events of a report."""
+_SEED = 20_261_122
+_DAY_S = 86_400
+_PURPOSES = (1, 2, 3, 4)
+
+
+def write_catalogue(path: Path, offers: int) -> None:
+    """Write the synthetic catalogue of so many offers, each for some, as a .binpb file."""
+    plain = path.with_name("plain.binpb")
+    synthetic.write_catalogue(plain, offers)
+    write_fragments(path, _for_some(fragment.catalog for fragment in read(plain, [])))
+    plain.unlink()
+
+
+def _for_some(records: Iterator[Catalog]) -> Iterator[Catalog]:
+    day = FrequencyCap(max_count=20, calendar=CALENDAR_PERIOD_DAY)
+    yield Catalog(
+        segments=[Segment(segment_id=f"s{number}", expression=_expression(number)) for number in range(SEGMENTS)],
+        campaigns=[
+            Campaign(
+                campaign_id=f"c{number}",
+                frequency_caps=[FrequencyCap(max_count=3 + number, rolling=Duration(seconds=_DAY_S))],
+                budget=Budget(period=CALENDAR_PERIOD_DAY, period_units=100_000, pacing=PACING_EVEN),
+                holdout=0.05,
+            )
+            for number in range(CAMPAIGNS)
+        ],
+        contact_policies=[
+            ContactPolicy(contact_policy_id="calm", frequency_caps=[day], cool_down=Duration(seconds=60))
+        ],
+        experiments=[
+            Experiment(
+                experiment_id="nearer",
+                variants=[Variant(variant_id="as-is"), Variant(variant_id="near", ranking_strategy_id="near")],
+            )
+        ],
+    )
+    number = 0
+    for record in records:
+        for offer in record.offers:
+            offer.campaign_id = f"c{number % CAMPAIGNS}"
+            if number % 3:
+                names = [f"s{(number + step) % SEGMENTS}" for step in range(3)]
+                offer.audience.CopyFrom(Audience(any_segment_ids=names[:2], none_segment_ids=names[2:]))
+            if number % 5 == 0:
+                offer.frequency_caps.add(max_count=2, rolling=Duration(seconds=_DAY_S))
+            number += 1
+        yield record
+
+
+def _expression(number: int) -> str:
+    """A rule of three terms."""
+    city = CITIES[number % len(CITIES)]
+    terms = (
+        f"profile.attributes.city == '{city}'",
+        f"profile.order_count > {number % 7}",
+        ("session.entry_channel == 'direct'", "context.channel == 'app'", "profile.attributes.age > 30.0")[number % 3],
+    )
+    return f"{terms[0]} && {terms[1]} && {terms[2]}" if number % 2 else f"({terms[0]} || {terms[1]}) && {terms[2]}"
+
+
+def fill(data: str, engine: Engine, offer_ids: list[str]) -> None:
+    """Write the persons into the state of a data folder, or at a URL, as events would have left them."""
+    random = np.random.default_rng(_SEED)
+    is_url = "://" in data
+    stores = open_stores(Settings(state_url=data if is_url else "", data_dir=Path("." if is_url else data)))
+    changes = []
+    for number in range(PERSONS):
+        state = UserState()
+        state.profile.attributes.update(
+            {"city": CITIES[number % len(CITIES)], "age": 20.0 + number % 50, "device": "ios", "interests": ["a", "b"]}
+        )
+        for purpose in _PURPOSES:
+            state.profile.consents.add(purpose=purpose, granted=True)
+        state.profile.order_count = number % 9
+        happened, chosen = [], random.choice(len(offer_ids), size=COUNTERS * 2).tolist()
+        for place, offer in enumerate(chosen):
+            second = synthetic.NOW - 3_000 * place
+            happened.append(
+                Happened(
+                    Event(
+                        event_id=f"{number}-{place}",
+                        event_time=Timestamp(seconds=second),
+                        offer_id=offer_ids[offer],
+                        impression=Impression(),
+                    ),
+                    engine.directory.of(offer_ids[offer], "home"),
+                )
+            )
+        record = apply(state.SerializeToString(), happened)
+        changes.append((f"u:{_name(number)}", _Put(record or b"")))
+    stores.state.change(changes)
+    stores.close()
+
+
+class _Put:
+    """Puts a record where there is none."""
+
+    def __init__(self, record: bytes) -> None:
+        self._record = record
+
+    def __call__(self, _record: bytes, _erased: int) -> bytes | None:
+        return self._record
+
+
+def _name(number: int) -> str:
+    return f"person-{number:06d}"
+
+
+def requests(offers: int, count: int) -> list[bytes]:
+    """The requests of `synthetic.requests`, of the persons."""
+    encoded = []
+    for number, data in enumerate(synthetic.requests(offers, count)):
+        request = GetOffersRequest.FromString(data)
+        request.context.user.user_id = _name(number % PERSONS)
+        encoded.append(request.SerializeToString())
+    return encoded
+
+
+def reports(offer_ids: list[str]) -> Iterator[bytes]:
+    """Reports of new events, without an end."""
+    random = np.random.default_rng([_SEED, 1])
+    grants = ConsentGrants(purposes=_PURPOSES)  # type: ignore[arg-type]
+    number = 0
+    while True:
+        report = ReportEventsRequest()
+        for offer in random.integers(len(offer_ids), size=EVENTS).tolist():
+            event = report.events.add(event_id=f"event-{number}", offer_id=offer_ids[offer], placement="home")
+            event.event_time.seconds = synthetic.NOW
+            event.user.CopyFrom(User(user_id=_name(number % PERSONS), consent=grants))
+            if number % 10 == 0:
+                event.view.CopyFrom(ItemView(item=Item(category="ramen", venue_id="venue-000001")))
+            elif number % 10 == 1:
+                event.click.SetInParent()
+            else:
+                event.impression.SetInParent()
+            number += 1
+        yield report.SerializeToString()

@@ -1,0 +1,118 @@
+"""`offers segments test`: who is in which segment, and why not."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from offers.cli import main
+
+CATALOGUE = """
+catalog_id: test
+segments:
+- {segment_id: regulars, expression: profile.order_count >= 5 && profile.attributes.city == 'Lyon'}
+- {segment_id: pushed, expression: session.entry_channel == 'push' && user.user_id != ''}
+- {segment_id: typed, expression: profile.attributes.age > 17.0 || profile.attributes.vip}
+offers:
+- {offer_id: one, title: One, benefit: {percent_off: 20}, target: {everywhere: true}}
+"""
+
+
+def run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *arguments: str,
+    text: str = CATALOGUE,
+) -> tuple[int, str, str]:
+    """Run the command over a document; its exit status and what it printed."""
+    (tmp_path / "catalog.yaml").write_text(text)
+    monkeypatch.setattr(sys, "argv", ["offers", "segments", "test", str(tmp_path / "catalog.yaml"), *arguments])
+    status = 0
+    try:
+        main()
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_each_segment_is_told_with_the_terms_that_are_false(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Context, profile, attributes and ids are read; only terms that are false are told, with what they saw."""
+    (tmp_path / "context.json").write_text('{"session": {"entryChannel": "push"}}')
+    (tmp_path / "profile.json").write_text('{"orderCount": "7", "attributes": {"city": "Paris", "age": 30}}')
+    files = ("--context", str(tmp_path / "context.json"), "--profile", str(tmp_path / "profile.json"))
+    status, out, _ = run(tmp_path, monkeypatch, capsys, "--user", "u", *files)
+    assert 0 == status
+    rows = {cells[1].strip(): cells[2:4] for line in out.splitlines() if len(cells := line.split("│")) > 3}
+    assert "no" == rows["regulars"][0].strip()
+    assert "profile.attributes.city == 'Lyon': profile.attributes.city is 'Paris'" == rows["regulars"][1].strip()
+    assert ("yes", "") == tuple(cell.strip() for cell in rows["pushed"])
+    assert "yes" == rows["typed"][0].strip()
+    status, out, _ = run(
+        tmp_path, monkeypatch, capsys, "--anonymous", "a", *files, "--attribute", "city=Lyon", "--attribute", "age=12"
+    )
+    rows = {cells[1].strip(): cells[2:4] for line in out.splitlines() if len(cells := line.split("│")) > 3}
+    assert "yes" == rows["regulars"][0].strip()
+    assert "user.user_id != '': user.user_id is ''" == rows["pushed"][1].strip()
+    assert "profile.attributes.vip is not there" in rows["typed"][1]
+
+
+def test_json_is_a_line_per_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each line names a segment, whether the person is in it, and every term with its values."""
+    status, out, _ = run(tmp_path, monkeypatch, capsys, "--json", "--attribute", "city=Lyon")
+    assert 0 == status
+    first, *others = map(json.loads, out.splitlines())
+    assert ["pushed", "typed"] == [other["segment"] for other in others]
+    terms = [
+        {"text": "profile.order_count >= 5", "held": False, "error": "", "values": {"profile.order_count": "0"}},
+        {
+            "text": "profile.attributes.city == 'Lyon'",
+            "held": True,
+            "error": "",
+            "values": {"profile.attributes.city": "'Lyon'"},
+        },
+    ]
+    assert {"segment": "regulars", "in": False, "terms": terms} == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("--attribute", "city"), 2, "give a name and a value"),
+        (("--user", "u", "--anonymous", "a"), 2, "give one"),
+        (("--context", "nowhere.json"), 2, "nowhere.json cannot be read as a Context"),
+        (("--profile", "catalog.yaml"), 2, "cannot be read as a Profile"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    status: int,
+    told: str,
+) -> None:
+    """Wrong arguments end with status 2 and what to give instead."""
+    monkeypatch.chdir(tmp_path)
+    got, out, err = run(tmp_path, monkeypatch, capsys, *arguments)
+    assert (status, "") == (got, out)
+    assert told in " ".join(err.replace("│", " ").split())
+
+
+def test_a_catalogue_without_segments_or_with_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to test in either: status 1, and why."""
+    without = CATALOGUE.split("segments:", maxsplit=1)[0] + "offers:" + CATALOGUE.split("offers:")[1]
+    status, _, err = run(tmp_path, monkeypatch, capsys, text=without)
+    assert 1 == status
+    assert "has no segments" in err
+    status, _, err = run(tmp_path, monkeypatch, capsys, text=CATALOGUE.replace("order_count", "orders"))
+    assert 1 == status
+    assert "undefined field 'orders' not found in struct 'offers.v1.Profile' at column 8" in err
