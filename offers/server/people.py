@@ -9,10 +9,9 @@ from offers.decision.engine import Engine
 from offers.decision.person import Counted, Person, merged
 from offers.decision.segments import Facts
 from offers.errors import StoreUnavailableError
-from offers.model.keys import key_of
 from offers.server.convert import may_use_context
 from offers.state.consent import Purposes, agrees
-from offers.state.person import person_of
+from offers.state.person import draw_of, person_of
 from offers.state.stores import StateStore
 from offers.state.view import profile_of
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, User
@@ -86,7 +85,7 @@ class People:
             known = profile_of(state, second, user, engine.segments.worked_out) if may_keep else Profile(user=user)
             return Facts(user, context.session, context, known, second)
 
-        draw = state.draw or (key_of("person", "", name) if name else 0)
+        draw = state.draw or draw_of(name)
         person = Person(draw, counters, times, shown, facts, blind)
         return Met(person, name if may_keep and not blind else "", frozenset(shown))
 

@@ -11,7 +11,7 @@ from offers.server.event_rules import check_text, check_user
 from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_PERSON_ID, MAX_REQUEST_BYTES
 from offers.state.consent import Purposes, agreed, latest
 from offers.state.counters import Counters
-from offers.state.merge import merge
+from offers.state.merge import linked
 from offers.state.person import person_of, user_of
 from offers.state.stores import EventLog, Person, StateStore
 from offers.state.view import profile_of
@@ -128,7 +128,7 @@ class ProfileService:
         if CONSENT_PURPOSE_PROFILING not in agreed(who, latest(stored), self._default):
             raise ConflictError(_NO_CONSENT)
         for visitor in visitors:
-            self._state.link(user, visitor, merge)
+            self._state.link(user, visitor, partial(linked, visitor_id=visitor))
         state = UserState.FromString(self._state.read(user))
         return LinkIdentitiesResponse(profile=self._told(state, self._state.ids(user))).SerializeToString()
 

@@ -1,5 +1,6 @@
 """Two states of one person made one, as at sign-in."""
 
+import math
 from collections.abc import Callable
 from itertools import zip_longest
 from typing import Literal
@@ -11,6 +12,8 @@ from offers.state.basket import settle
 from offers.state.consent import latest
 from offers.state.counters import Counters
 from offers.state.leanings import Leanings
+from offers.state.person import draw_of
+from offers.state.stores import Person
 from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
@@ -49,6 +52,22 @@ def merge(user: bytes, visitor: bytes) -> bytes:
     ours.ClearField("assignments")
     ours.MergeFrom(assignments)
     return ours.SerializeToString()
+
+
+def linked(user: bytes, visitor: bytes, *, visitor_id: Person) -> bytes:
+    """What `merge` makes of both, when a visitor turns out to be a user. Variants are drawn from then on as they were
+    for the id that was seen first.
+    """  # noqa: D205
+    state, before, other = (UserState.FromString(record) for record in (merge(user, visitor), user, visitor))
+    state.draw = before.draw
+    if _first_seen(other) < _first_seen(before):
+        state.draw = other.draw or draw_of(visitor_id)
+    return state.SerializeToString()
+
+
+def _first_seen(state: UserState) -> tuple[float, int]:
+    first = state.profile.first_seen_time
+    return (first.seconds, first.nanos) if state.profile.HasField("first_seen_time") else (math.inf, 0)
 
 
 def _merge_totals(ours: Profile, theirs: Profile) -> None:

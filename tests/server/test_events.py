@@ -219,7 +219,7 @@ def test_redemptions_take_from_the_budgets(at: Server) -> None:
     exhausted, failed = code_pb2.RESOURCE_EXHAUSTED, code_pb2.FAILED_PRECONDITION
     assert [0, 0, exhausted, 0, 0, exhausted, 0, failed] == codes
     used = {usage.budget: (usage.units, usage.micros) for usage in at.served.stores.ledger.usage()}
-    assert {"corner/offer:lunch": (2, 10_000_000), "corner/campaign:spring": (2, 10_000_000)} == used
+    assert {"corner/offer:lunch": (2, 0), "corner/campaign:spring": (2, 10_000_000)} == used
     logged = [event.event_id for _, event in at.served.stores.events.read(0, 99)]
     assert ["e1", "e2", "e4", "e5", "e7"] == logged
 

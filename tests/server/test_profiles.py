@@ -13,6 +13,7 @@ from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
 from offers.model.keys import key_of
+from offers.state.person import draw_of
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_LEARNING,
     CONSENT_PURPOSE_MESSAGING,
@@ -266,6 +267,18 @@ def test_caps_affinities_and_variants_survive_a_link(at: Server) -> None:
     assert ["a"] == [assignment.variant_id for assignment in state.assignments]
     assert [NOW - 9, NOW - 8] == at.counted("u:alice")[SPRING, CLICK]
     assert before < get(at).affinities.categories["food"]
+
+
+def test_variants_are_drawn_as_for_the_id_seen_first(at: Server) -> None:
+    """A user who was a visitor before is drawn as that visitor, and the earlier of two; one known before, as before."""
+    at.report(visitor_event("e1", "v1", NOW - 9), visitor_event("e2", "v2", NOW - 10))
+    link(at, "v1")
+    assert draw_of("a:v1") == at.state("u:alice").draw
+    link(at, "v2")
+    assert draw_of("a:v2") == at.state("u:alice").draw
+    at.report(event("e3", "bob", at=NOW - 9, checkout_started={}), visitor_event("e4", "v3", NOW - 8))
+    link(at, "v3", user_id="bob")
+    assert 0 == at.state("u:bob").draw
 
 
 def test_a_visitor_may_move_to_another_person(at: Server) -> None:

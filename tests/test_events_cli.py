@@ -1,0 +1,144 @@
+"""`offers events` over a real server: files in, the log out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+
+from offers.cli import app
+from offers.state.cloudevents import exported, imported
+from offers.v1.context_pb2 import User
+from offers.v1.profile_service_pb2 import GetProfileRequest
+from tests.server.persons import Server, server
+
+FILES = Path(__file__).parent / "events"
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Server]:
+    """A server with nothing known yet, on the day after the files."""
+    with server(tmp_path) as running:
+        running.clock[0] = 1_795_100_000.0
+        yield running
+
+
+def run(*arguments: str) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(app, ["events", *arguments])
+
+
+def bring(at: Server, name: str, *options: str) -> Result:
+    """Import a file of this folder, of people who have agreed to everything."""
+    return run("import", str(FILES / name), "--target", at.served.target, *options)
+
+
+AGREED = ("--consent", "profiling,learning")
+
+
+def test_cloudevents_are_imported_once(at: Server) -> None:
+    """Every line becomes an event of its person at its time; a second import changes nothing."""
+    first, again = (bring(at, "cloudevents.jsonl", *AGREED) for _ in range(2))
+    assert (0, 0) == (first.exit_code, again.exit_code)
+    assert "3 new" in first.stderr
+    assert "3 known before" in again.stderr
+    events = [event for _, event in at.served.stores.events.read(0, 99)]
+    assert [("ce-1", "u:alice", "lunch"), ("ce-2", "a:visitor-1", "lunch"), ("ce-3", "u:alice", "")] == [
+        (event.event_id, event.person, event.offer_id) for event in events
+    ]
+    assert [0, 0, 300] == [event.second - events[0].second for event in events]
+    told = at.profiles.GetProfile(GetProfileRequest(user=User(user_id="alice")), timeout=10).profile
+    assert (1, {"EUR": 9.0}) == (told.order_count, dict(told.spent))
+
+
+def test_segment_calls_are_imported(at: Server) -> None:
+    """Track calls become events, traits attributes, and identify and alias join visitor and user."""
+    result = bring(at, "segment.jsonl", *AGREED)
+    assert (0, "") == (result.exit_code, result.stdout)
+    assert "6 new" in result.stderr
+    assert "2 links" in result.stderr
+    kinds = [
+        imported(orjson.loads(exported(event))).WhichOneof("kind") for _, event in at.served.stores.events.read(0, 99)
+    ]
+    assert ["impression", "view", "add_to_cart", "checkout_started", "order", "custom"] == kinds
+    told = at.profiles.GetProfile(GetProfileRequest(user=User(anonymous_id="visitor-2")), timeout=10).profile
+    assert ("alice", ["visitor-1", "visitor-2"]) == (told.user.user_id, list(told.anonymous_ids))
+    assert ({"city": "Lyon", "age": 40.0}, {"EUR": 9.1}) == (dict(told.attributes), dict(told.spent))
+    assert "food" in told.affinities.categories
+
+
+def test_bad_lines_are_told_by_their_numbers(at: Server) -> None:
+    """Each line that cannot be used is told with what is wrong; the good ones are imported."""
+    result = bring(at, "bad.jsonl")
+    assert 1 == result.exit_code
+    told = {int(line.split(":")[1]): line.split(": ", 1)[1] for line in result.stdout.splitlines()}
+    assert list(range(2, 15)) == sorted(told)
+    for number, word in (
+        (2, "offers.v1.nap"),
+        (3, "'source'"),
+        (4, "'alice' is no person"),
+        (5, "yesterday"),
+        (6, "order"),
+        (7, "order.items[0].quantity"),
+        (8, '"offer"'),
+        (10, "no object"),
+        (11, "page"),
+        (12, "userId"),
+        (13, "much"),
+        (14, "profiling"),
+    ):
+        assert word in told[number]
+    assert ["ce-1"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
+
+
+def test_what_is_exported_can_be_imported(at: Server, tmp_path: Path) -> None:
+    """An export has every event as a line; imported into another server it makes the same log, but for places."""
+    bring(at, "cloudevents.jsonl", *AGREED)
+    result = run("export", "--data-dir", str(at.folder))
+    lines = [orjson.loads(line) for line in result.stdout.splitlines()]
+    assert ("ce-2", "offers.v1.click", "a:visitor-1", "u09wjb", True) == tuple(
+        lines[1][name] for name in ("id", "type", "subject", "geohash", "learn")
+    )
+    assert "the log ends at 3" in result.stderr
+    later = run("export", "--data-dir", str(at.folder), "--after", "2")
+    assert ["ce-3"] == [orjson.loads(line)["id"] for line in later.stdout.splitlines()]
+    (tmp_path / "other").mkdir()
+    file = tmp_path / "export.jsonl"
+    file.write_text(result.stdout)
+    with server(tmp_path / "other") as other:
+        other.clock[0] = at.clock[0]
+        brought = run("import", str(file), "--target", other.served.target, *AGREED)
+        assert 0 == brought.exit_code
+        logs = [[event for _, event in one.served.stores.events.read(0, 99)] for one in (at, other)]
+        assert [[event._replace(received=0, geohash="") for event in log] for log in logs[:1]] == [
+            [event._replace(received=0) for event in log] for log in logs[1:]
+        ]
+
+
+def test_the_last_events_are_shown(at: Server) -> None:
+    """`tail` shows the last events, oldest first, also where some between were erased."""
+    bring(at, "cloudevents.jsonl", *AGREED)
+    bring(at, "segment.jsonl", *AGREED)
+    at.served.stores.events.erase(["a:visitor-1"])
+    shown = run("tail", "-n", "3", "--data-dir", str(at.folder))
+    assert ["order", "custom"] == [line.split()[3] for line in shown.stdout.splitlines()][1:]
+    everything = run("tail", "-n", "99", "--data-dir", str(at.folder)).stdout.splitlines()
+    assert 6 == len(everything)
+    assert "2026-11-18 10:00:00Z  impression  corner  lunch  u:alice" in everything[0]
+
+
+def test_nothing_is_made_where_there_is_no_log(tmp_path: Path) -> None:
+    """A folder without a log is named, and left as it is."""
+    result = run("export", "--data-dir", str(tmp_path))
+    assert "no state.db" in str(result.exception)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """Without a server the import ends with status 3, and says that it can be repeated."""
+    result = run("import", str(FILES / "cloudevents.jsonl"), "--target", "127.0.0.1:1")
+    assert 3 == result.exit_code
+    assert "import the file again" in result.stderr
+    missing = run("import", str(tmp_path / "none.jsonl"))
+    assert (1, True) == (missing.exit_code, "cannot read" in missing.stderr)
