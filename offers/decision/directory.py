@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from offers.v1.limits_pb2 import CalendarPeriod
 from offers.v1.offer_service_pb2 import Proposition
 
 MAX_ID = 128
+IDS_KEPT = 16_384
+"""Ids of offers that are shown often."""
 _DAY_S = 86_400
 _LONGEST_S = {
     CalendarPeriod.CALENDAR_PERIOD_DAY: 2 * _DAY_S,
@@ -28,6 +31,8 @@ class Directory:
     def __init__(self, catalog_id: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         self._catalog_id = catalog_id
         self._columns = columns
+        self.offer_id = lru_cache(IDS_KEPT)(self._offer_id)
+        """The id of an offer, by its number."""
         self._periods: list[int] = [kind for kind, _ in meta["periods"]]
         self._placement_caps: dict[str, int] = meta["placement_caps"]
         self._placement_keys: dict[str, int] = meta["placement_keys"]
@@ -41,7 +46,7 @@ class Directory:
             return None
         return int(by_key[low])
 
-    def offer_id(self, number: int) -> str:
+    def _offer_id(self, number: int) -> str:
         """The id of an offer: the first field of its bytes, and of under 128 characters of ASCII."""
         begin = int(self._columns["offer"]["wire_first"][number])
         head = self._columns["wire"][begin : begin + 2 + MAX_ID].tobytes()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import NO_CAPS, NO_NAME, Snapshot
-from offers.decision.admit import is_at_cap, share_of
+from offers.decision.admit import is_at_cap
 from offers.decision.budgets import BudgetBook
 from offers.decision.calendar import Calendar
 from offers.decision.decide import LOOK_UP, choose, find
@@ -46,7 +46,7 @@ from offers.decision.segments import Facts, Segments
 from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
-from offers.model.keys import key_of
+from offers.model.keys import key_of, share_of
 from offers.model.query import MAX_OFFERS, Query, Surface
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile

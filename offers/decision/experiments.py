@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue.snapshot import NO_NAME
-from offers.decision.admit import share_of
-from offers.model.keys import key_of
+from offers.model.keys import key_of, share_of
 
 
 class _Experiment(NamedTuple):

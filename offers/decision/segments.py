@@ -37,6 +37,8 @@ from offers.v1.profile_pb2 import Profile
 
 BLOCK = 32
 """Segments of a program: all of a block are evaluated by one call, those that are not needed being passed over."""
+MOST_KNOWN = 65_536
+"""Results that are remembered."""
 MOST_NEEDS = 4096
 """Sets of segments that are remembered; decisions of one city need some hundreds."""
 
@@ -98,7 +100,7 @@ class _Part(NamedTuple):
 class _Need:
     """What has to be read and evaluated for segments that are needed together."""
 
-    __slots__ = ("keyed", "named", "parts", "reads")
+    __slots__ = ("is_told_by_values", "keyed", "named", "numbers", "parts", "reads")
 
     def __init__(self, parts: list[_Part], reader: Callable[[str], Read]) -> None:
         self.parts = parts
@@ -110,6 +112,9 @@ class _Need:
         """What may be absent and is a variable."""
         self.keyed = [(path, _finder(path)) for path in keyed if ".".join(path) not in variables]
         """What else may be absent."""
+        self.numbers = np.array([number for part in parts for _, number, _ in part.members], np.int64)
+        self.is_told_by_values = not self.keyed and all(name not in ROOTS and name != "now" for name in variables)
+        """Whether what is read are all plain values, none of which is another each second."""
 
 
 class Segments:
@@ -150,16 +155,31 @@ class Segments:
         starts = range(0, len(self._segments), BLOCK)
         self._programs = [self._program(self._segments[start : start + BLOCK]) for start in starts]
         self._needs: dict[tuple[int, ...], _Need] = {}
+        self._known: dict[tuple[Any, ...], NDArray[np.uint8]] = {}
+        """What segments came to, by the values they were told: many people share these, and so do many visits."""
 
     def evaluate(self, needed: Iterable[int], facts: Facts, holds: NDArray[np.uint8]) -> None:
         """Write 1 or 0 for each segment needed; give them in a fixed order. An error of evaluation is 0."""
         numbers = tuple(needed)
         need = self._needs.get(numbers) or self._needed(numbers)
-        values: dict[str, Any] = {}
-        for name, read in need.reads:
-            value = read(facts)
-            if value is not _ABSENT:
-                values[name] = value
+        read = [read(facts) for _, read in need.reads]
+        key = numbers, tuple([(value,) if value.__class__ is bool else value for value in read])  # True is 1, else
+        try:
+            known = self._known.get(key) if need.is_told_by_values else None
+        except TypeError:  # a list or map cannot be looked up
+            self._evaluate_all(need, read, facts, holds)
+            return
+        if known is not None:
+            holds[need.numbers] = known
+            return
+        self._evaluate_all(need, read, facts, holds)
+        if need.is_told_by_values:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = holds[need.numbers]
+
+    def _evaluate_all(self, need: _Need, read: list[Any], facts: Facts, holds: NDArray[np.uint8]) -> None:
+        values = {name: value for (name, _), value in zip(need.reads, read, strict=True) if value is not _ABSENT}
         absent = {path for path, name in need.named if name not in values}
         for path, find in need.keyed:
             if not find(facts):
@@ -193,7 +213,9 @@ class Segments:
             self._needs.clear()
         parts = []
         for block, program in enumerate(self._programs):
-            members = [(number % BLOCK, number, self._segments[number]) for number in numbers if number // BLOCK == block]
+            members = [
+                (number % BLOCK, number, self._segments[number]) for number in numbers if number // BLOCK == block
+            ]
             places = {place for place, *_ in members}
             if members:
                 guards = [place in places for place in range(BLOCK)]

@@ -13,7 +13,7 @@ from numba import carray, njit
 from numpy.typing import NDArray
 
 from offers.decision.decide import choose, find
-from offers.decision.engine import Engine
+from offers.decision.engine import Engine, StandingAt
 from offers.decision.location import spread
 from offers.decision.records import Outcome, Record, Scratch, Table, address_of, f8, i4, i8, u1
 from offers.model.query import Query, Surface
@@ -93,6 +93,7 @@ class KnownSurfaces:
         )
         self.table = self._record.table
         self._surfaces: dict[int, tuple[Engine, Record, Record, Surface]] = {}
+        self._others: dict[tuple[int, int], StandingAt] = {}
         self._bytes = 0
         self._clocks: dict[tuple[Engine, str], tuple[int, Record]] = {}
 
@@ -129,6 +130,14 @@ class KnownSurfaces:
         """What answers for a surface, what is shown everywhere there, what the surface is, and its strategy."""
         engine, _, standing, surface = self._surfaces[place]
         return engine, standing, surface, int(self._record.arrays["surface"][place]["strategy"])
+
+    def standing(self, place: int, strategy: int, second: int) -> Record:
+        """What is shown everywhere on a surface, in the order of another strategy than its own."""
+        known = self._others.get((place, strategy))
+        if known is None or not known.begin <= second < known.end:
+            engine, _, _, surface = self._surfaces[place]
+            known = self._others[place, strategy] = engine.standing(Query(surface, second), strategy)
+        return known.record
 
 
 @njit

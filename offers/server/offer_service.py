@@ -10,7 +10,7 @@ from offers.catalogue.document import varint
 from offers.decision.engine import Engine
 from offers.decision.records import Outcome, Record, Scratchpad
 from offers.errors import InvalidRequestError
-from offers.model.query import Query, Surface
+from offers.model.query import Surface
 from offers.server import convert
 from offers.server.answer import ID_WANTED, LONG_WAY, PERSON_WANTED, KnownSurfaces, answer, finish
 from offers.server.batch import requests_of
@@ -109,7 +109,7 @@ class OfferService:
         met = self._people.meet(_user(data, facts), engine, data, second)
         strategy, exposures = engine.meet(surface, second, room.pad, met.person)
         if strategy != usual:
-            standing = engine.standing(Query(surface, second), strategy).record
+            standing = known.standing(facts[Fact.surface], strategy, second)
         tables = known.table, room.scan.table, room.pad.table, room.output.table
         length = finish(*tables, now, high, low, standing.table, strategy)
         if length < 0:

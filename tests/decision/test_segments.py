@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from offers.catalogue.expressions import ExpressionError, compiled, environment
 from offers.decision.membership import membership, terms_of
-from offers.decision.segments import MOST_PLANS, PROVEN, Facts, Segments
+from offers.decision.segments import MOST_NEEDS, Facts, Segments
 from offers.v1.context_pb2 import Context
 from offers.v1.profile_pb2 import LifeCycle, Profile
 
@@ -105,8 +105,8 @@ def test_together_they_come_to_what_each_does_alone(known: Facts, needed: list[i
     """Whatever is known, needed segments are as CEL has them one by one, at first and as one program; others stay."""
     needed = sorted(needed)
     wanted = [int(alone(EXPRESSIONS[n], known)) if n in needed else 7 for n in range(len(EXPRESSIONS))]
-    got = [evaluated(SEGMENTS, needed, known) for _ in range(PROVEN + 1)]
-    assert [wanted] * (PROVEN + 1) == got
+    got = [evaluated(SEGMENTS, needed, known) for _ in range(2)]
+    assert [wanted] * (2) == got
 
 
 @settings(deadline=None, max_examples=300)
@@ -123,7 +123,7 @@ def test_an_error_of_one_is_none_of_the_others() -> None:
     segments = Segments(["true", "1 / profile.order_count == 1", "context.channel == ''"])
     holds = np.zeros(3, np.uint8)
     known = Facts(Context().user, Context().session, Context(), Profile(), NOON)
-    for _ in range(PROVEN + 1):
+    for _ in range(2):
         segments.evaluate([0, 1, 2], known, holds)
         assert [1, 0, 1] == holds.tolist()
     known.profile.order_count = 1
@@ -137,19 +137,19 @@ def test_what_together_is_too_long_for_a_program() -> None:
     with pytest.raises(RuntimeError):
         environment().compile(f"[{','.join(long)}]")
     segments, holds = Segments(long), np.zeros(40, np.uint8)
-    for _ in range(PROVEN + 1):
+    for _ in range(2):
         segments.evaluate(range(40), Facts(Context().user, Context().session, Context(), Profile(), NOON), holds)
     assert [1] * 40 == holds.tolist()
 
 
-def test_plans_are_bounded() -> None:
+def test_sets_that_are_remembered_are_bounded() -> None:
     """However many sets of segments are needed, only so many are kept."""
-    segments = Segments(["true"] * 12)
-    holds = np.zeros(12, np.uint8)
+    segments = Segments(["true"] * 13)
+    holds = np.zeros(13, np.uint8)
     known = Facts(Context().user, Context().session, Context(), Profile(), NOON)
-    for mask in range(3 * MOST_PLANS):
-        segments.evaluate([n for n in range(12) if mask >> n & 1], known, holds)
-    assert len(segments._plans) <= MOST_PLANS  # noqa: SLF001 - nothing else shows it
+    for mask in range(1, MOST_NEEDS + 10):
+        segments.evaluate([n for n in range(13) if mask >> n & 1], known, holds)
+    assert len(segments._needs) <= MOST_NEEDS  # noqa: SLF001 - nothing else shows it
 
 
 @pytest.mark.parametrize(
