@@ -26,7 +26,7 @@ from offers.v1.limits_pb2 import CALENDAR_PERIOD_DAY, PACING_EVEN, Budget, Campa
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.state_pb2 import UserState
 
-SEGMENTS, CAMPAIGNS, PERSONS, COUNTERS = 20, 10, 2_000, 50
+SEGMENTS, CAMPAIGNS, PERSONS, COUNTERS = 20, 10, 500, 50
 CITIES = ("Lyon", "Paris", "Nantes", "Lille")
 EVENTS = 100
 """Events of a report."""
@@ -104,7 +104,7 @@ def fill(data: str, engine: Engine, offer_ids: list[str]) -> None:
         for purpose in _PURPOSES:
             state.profile.consents.add(purpose=purpose, granted=True)
         state.profile.order_count = number % 9
-        happened, chosen = [], random.choice(len(offer_ids), size=COUNTERS * 2).tolist()
+        happened, chosen = [], random.choice(len(offer_ids), size=COUNTERS).tolist()
         for place, offer in enumerate(chosen):
             second = synthetic.NOW - 3_000 * place
             happened.append(

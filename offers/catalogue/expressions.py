@@ -59,10 +59,10 @@ def environment() -> cel.Env:
     return cel.NewEnv(variables=TYPES, container=CONTAINER)
 
 
-def compiled(expression: str, env: cel.Env | None = None) -> cel.Expression:
+def compiled(expression: str) -> cel.Expression:
     """Compile an expression that is true or false. Raises ExpressionError."""
     try:
-        program = (env or environment()).compile(expression)
+        program = environment().compile(expression)
     except RuntimeError as error:
         raise ExpressionError(_told(expression, str(error))) from None
     if (kind := program.return_type()) != cel.Type.BOOL and kind != cel.Type.DYN:

@@ -233,7 +233,7 @@ def _judge(columns: Table, hours: Table, budgets: Table, scratch: Table, terms: 
         return False
     if audience.campaign != NO_NAME:
         campaign = campaigns_of(columns)[audience.campaign]
-        person = i8(scratch, Scratch.person)[PersonFact.hash]
+        person = i8(scratch, Scratch.person)[PersonFact.draw]
         if (
             not is_in(columns, scratch, campaign.audience)
             or (person != 0 and share_of(person, campaign.key) < campaign.holdout)

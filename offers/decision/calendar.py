@@ -39,11 +39,17 @@ class Calendar:
         self._periods = [(int(kind), zone) for kind, zone in periods]
         self._known = np.zeros(2 * len(periods), np.int64)
         """Their first and last seconds (exclusive), when last asked."""
+        self._begin = self._end = 0
+        """Between which seconds that holds."""
 
     def write(self, second: int, spans: NDArray[np.int64]) -> None:
         """Write the first and last second (exclusive) of each period around an instant."""
-        known = self._known
-        if len(known) and not (known[::2].max() <= second < known[1::2].min()):
+        known, begin, end = self._known, self._begin, self._end
+        if not self._periods:
+            return
+        if not begin <= second < end:
             known = np.array([period_of(kind, zone, second) for kind, zone in self._periods], np.int64).reshape(-1)
+            self._begin = self._end = 0  # so that no thread takes the new span for the old periods
             self._known = known
+            self._begin, self._end = int(known[::2].max()), int(known[1::2].min())
         spans[: len(known)] = known

@@ -54,6 +54,10 @@ from offers.v1.profile_pb2 import Profile
 SURFACES_KEPT = 4096
 """Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
 _HALF = 2**63
+_WANTED, _REFRESH_AFTER, _REFRESH_DISTANCE = (
+    int(Outcome.wanted), int(Outcome.refresh_after), int(Outcome.refresh_distance),
+)  # fmt: skip
+_HELD_OUT, _STOPPED = int(PersonFact.held_out), int(PersonFact.stopped)
 
 STANDING_BYTES = 32 << 20
 """Memory for the offers shown everywhere, as worked out for surfaces and minutes; some of them at least."""
@@ -126,7 +130,7 @@ class Engine:
         self.budgets = BudgetBook(self.catalog_id, meta["budgets"])
         self.directory = Directory(self.catalog_id, snapshot.columns, meta)
         """What events ask about its offers."""
-        self._segments = Segments([segment["expression"] for segment in meta["segments"]])
+        self.segments = Segments([segment["expression"] for segment in meta["segments"]])
         self._calendar = Calendar(meta["periods"])
         self._placement_caps = {
             name: (meta["placement_keys"][name], caps) for name, caps in meta["placement_caps"].items()
@@ -225,23 +229,26 @@ class Engine:
         """
         seat(pad, person)
         arrays = pad.arrays
+        outcome, facts, variants = arrays["outcome"], arrays["person"], arrays["variant"]
         self._calendar.write(time, arrays["period"])
         key, caps = self._placement_caps.get(surface.placement, (0, NO_CAPS))
-        stopped = caps != NO_CAPS and is_at_cap(self.columns.table, pad.table, key, caps, time)
-        held_out = person.draw != 0 and share_of(person.draw, self._holdout_key) < self._holdout
-        arrays["person"][PersonFact.held_out], arrays["person"][PersonFact.stopped] = held_out, stopped
-        self.experiments.draw(person.draw, person.assigned, surface.placement, time, arrays["variant"])
-        wanted = arrays["wanted"][: int(arrays["outcome"][Outcome.wanted])]
-        if len(wanted):
-            numbers = wanted.tolist()
-            facts = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
-            self._segments.evaluate(numbers, facts, arrays["segment"])
-            if not self._segments.timed.isdisjoint(numbers):
-                arrays["outcome"][Outcome.refresh_after] = min(arrays["outcome"][Outcome.refresh_after], time + 1)
-            if not self._segments.placed.isdisjoint(numbers):
-                arrays["outcome"][Outcome.refresh_distance] = 0.0
-        strategy = self.experiments.strategy(arrays["variant"])
-        exposures = self.experiments.exposures(arrays["variant"], arrays["mentioned"])
+        facts[_STOPPED] = caps != NO_CAPS and is_at_cap(self.columns.table, pad.table, key, caps, time)
+        facts[_HELD_OUT] = (
+            self._holdout > 0 and person.draw != 0 and share_of(person.draw, self._holdout_key) < self._holdout
+        )
+        if wanted := int(outcome[_WANTED]):
+            numbers = sorted(arrays["wanted"][:wanted].tolist())
+            asked = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
+            self.segments.evaluate(numbers, asked, arrays["segment"])
+            if not self.segments.timed.isdisjoint(numbers):
+                outcome[_REFRESH_AFTER] = min(outcome[_REFRESH_AFTER], time + 1)
+            if not self.segments.placed.isdisjoint(numbers):
+                outcome[_REFRESH_DISTANCE] = 0.0
+        if not len(self.experiments):
+            return self.resolve(surface).strategy, []
+        self.experiments.draw(person.draw, person.assigned, surface.placement, time, variants)
+        strategy = self.experiments.strategy(variants)
+        exposures = self.experiments.exposures(variants, arrays["mentioned"])
         return self.resolve(surface).strategy if strategy == NO_NAME else strategy, exposures
 
     def _work_out(self, surface: Surface) -> Resolved:

@@ -35,6 +35,7 @@ class Person(NamedTuple):
 
 
 NOBODY = Person()
+_DRAW, _COUNTERS, _BLIND = int(PersonFact.draw), int(PersonFact.counters), int(PersonFact.blind)
 
 
 def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[bytes, bytes]:
@@ -56,10 +57,10 @@ def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[byte
 
 def seat(pad: Scratchpad, person: Person) -> None:
     """Write what is counted of a person into a scratchpad; the other verdicts are to follow."""
-    counted, instants = len(person.counters) // COUNTER.itemsize, len(person.times) // 4
-    pad.fit(counters=counted, times=instants)
-    if counted:
-        pad.arrays["counter"].view(np.uint8)[: len(person.counters)] = np.frombuffer(person.counters, np.uint8)
-        pad.arrays["times"].view(np.uint8)[: len(person.times)] = np.frombuffer(person.times, np.uint8)
+    size, instants = len(person.counters), len(person.times)
+    if size > len(pad.counter_bytes) or instants > len(pad.times_bytes):
+        pad.fit(counters=size // COUNTER.itemsize, times=instants // 4)
+    pad.counter_bytes[:size] = person.counters
+    pad.times_bytes[:instants] = person.times
     facts = pad.arrays["person"]
-    facts[PersonFact.hash], facts[PersonFact.counters], facts[PersonFact.blind] = person.draw, counted, person.blind
+    facts[_DRAW], facts[_COUNTERS], facts[_BLIND] = person.draw, size // COUNTER.itemsize, person.blind

@@ -121,8 +121,8 @@ class PersonFact(IntEnum):
 
     number = 0
     """Of the decision, rising with every one of the scratchpad's."""
-    hash = 1
-    """Of the person's id; 0: nobody in particular."""
+    draw = 1
+    """The number by which variants and holdouts are drawn; 0: nobody in particular."""
     counters = 2
     """How many there are."""
     held_out = 3
@@ -356,6 +356,8 @@ class Scratchpad:
         self.record = Record(Scratch, kept | made)
         self.table = self.record.table
         self.arrays = self.record.arrays
+        self.counter_bytes = self.arrays["counter"].view(np.uint8).data
+        self.times_bytes = self.arrays["times"].view(np.uint8).data
 
 
 @intrinsic

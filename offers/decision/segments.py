@@ -1,13 +1,12 @@
 """Which segments a person is in: the expressions that a decision needs, evaluated together.
 
 Two things make that quick. Values such as `profile.order_count` are given to CEL as variables of that whole name, which
-it looks up instead of going through messages. And all that one decision needs is one program, a list, as most of a
-call's cost is its own. What could make that list fail is looked at first: where an attribute is not there, its segments
-are false or evaluated by themselves.
+it looks up instead of going through messages. And the segments of a block are one program, a list, as most of a call's
+cost is its own; those that a decision does not need are passed over in it. What could make that list fail is looked at
+first: where an attribute is not there, its segments are false or evaluated by themselves.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from itertools import count, repeat
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -36,9 +35,10 @@ from offers.catalogue.expressions import (
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile
 
-PROVEN = 8
-"""Decisions that need the same segments before these become one program, as making it takes as long as many of them."""
-MOST_PLANS = 256
+BLOCK = 32
+"""Segments of a program: all of a block are evaluated by one call, those that are not needed being passed over."""
+MOST_NEEDS = 4096
+"""Sets of segments that are remembered; decisions of one city need some hundreds."""
 
 Path = tuple[str, ...]
 Names = frozenset[Path]
@@ -84,14 +84,25 @@ class _Segment(NamedTuple):
     """What it cannot be true without."""
 
 
-class _Plan:
-    """How segments that are needed together are evaluated."""
+class _Part(NamedTuple):
+    """Segments that are needed of one block."""
 
-    __slots__ = ("guarded", "keyed", "named", "numbers", "programs", "reads", "segments", "uses")
+    program: cel.Expression | None
+    """All of the block, in one list; None where that is longer or deeper than CEL takes."""
+    guards: list[bool]
+    """Of each segment of the block, whether it is needed."""
+    members: list[tuple[int, int, _Segment]]
+    """The places in the block, the numbers and the segments of those that are."""
 
-    def __init__(self, numbers: tuple[int, ...], segments: list[_Segment], reader: Callable[[str], Read]) -> None:
-        self.numbers = numbers
-        self.segments = segments
+
+class _Need:
+    """What has to be read and evaluated for segments that are needed together."""
+
+    __slots__ = ("keyed", "named", "parts", "reads")
+
+    def __init__(self, parts: list[_Part], reader: Callable[[str], Read]) -> None:
+        self.parts = parts
+        segments = [segment for part in parts for *_, segment in part.members]
         self.reads = [(name, reader(name)) for name in dict.fromkeys(name for one in segments for name in one.reads)]
         variables = dict(self.reads)
         keyed = sorted({path for one in segments for path in one.keyed})
@@ -99,10 +110,6 @@ class _Plan:
         """What may be absent and is a variable."""
         self.keyed = [(path, _finder(path)) for path in keyed if ".".join(path) not in variables]
         """What else may be absent."""
-        self.guarded = [one.keyed for one in segments if one.keyed]
-        self.programs: list[cel.Expression | None] = [None, None]
-        """One for when all is there, and one that asks what is."""
-        self.uses = [0, 0]
 
 
 class Segments:
@@ -114,6 +121,12 @@ class Segments:
         found = [list(mentions(node)) for node in nodes]
         self.paths = frozenset(mention.path for of_one in found for mention in of_one)
         """All that any of them reads, such as ("profile", "affinities", "categories", "sushi")."""
+        self.asks_request = any(path[0] in {"context", "session"} for path in self.paths)
+        """Whether any reads the request."""
+        self.worked_out = frozenset(path[1] for path in self.paths if path[0] == "profile" and len(path) > 1)
+        """What any reads of the profile."""
+        if ("profile",) in self.paths:
+            self.worked_out = frozenset(Profile.DESCRIPTOR.fields_by_name)
         self.timed = _those(found, _CHANGING)
         """Those that may change with time alone."""
         self.placed = _those(found, {("context",), ("context", "location")})
@@ -127,65 +140,70 @@ class Segments:
         self._segments = [
             _Segment(
                 expression,
-                compiled(expression, self._env),
+                self._env.compile(expression),
                 tuple(dict.fromkeys(name for mention in of_one for name in _names(mention, variables))),
                 frozenset(_keyed(node)),
                 _never(node),
             )
             for expression, node, of_one in zip(expressions, nodes, found, strict=True)
         ]
-        self._plans: dict[tuple[int, ...], _Plan] = {}
+        starts = range(0, len(self._segments), BLOCK)
+        self._programs = [self._program(self._segments[start : start + BLOCK]) for start in starts]
+        self._needs: dict[tuple[int, ...], _Need] = {}
 
     def evaluate(self, needed: Iterable[int], facts: Facts, holds: NDArray[np.uint8]) -> None:
-        """Write 1 or 0 for each segment needed. An error of evaluation is 0."""
+        """Write 1 or 0 for each segment needed; give them in a fixed order. An error of evaluation is 0."""
         numbers = tuple(needed)
-        plan = self._plans.get(numbers) or self._planned(numbers)
+        need = self._needs.get(numbers) or self._needed(numbers)
         values: dict[str, Any] = {}
-        for name, read in plan.reads:
+        for name, read in need.reads:
             value = read(facts)
             if value is not _ABSENT:
                 values[name] = value
-        absent = {path for path, name in plan.named if name not in values}
-        for path, find in plan.keyed:
+        absent = {path for path, name in need.named if name not in values}
+        for path, find in need.keyed:
             if not find(facts):
                 absent.add(path)
-        if absent:
-            values[_GUARDS] = [absent.isdisjoint(keyed) for keyed in plan.guarded]
-        activation = self._env.Activation(values)
-        together = self._together(plan, activation, guarded=bool(absent))
-        if together is not None and not absent:
-            for number, held in zip(numbers, together, strict=True):
-                holds[number] = held is True
-            return
-        for number, segment, held in zip(numbers, plan.segments, together or repeat(None), strict=False):
-            true = held
-            if held is None or not absent.isdisjoint(segment.keyed):
+        for part in need.parts:
+            self._evaluate(part, values, absent, holds)
+
+    def _evaluate(self, part: _Part, values: dict[str, Any], absent: set[Path], holds: NDArray[np.uint8]) -> None:
+        guards, doubtful = part.guards, part.members
+        if part.program is not None:
+            doubtful = [one for one in part.members if not absent.isdisjoint(one[2].keyed)] if absent else []
+            if doubtful:
+                guards = guards.copy()
+                for place, *_ in doubtful:
+                    guards[place] = False
+            values[_GUARDS] = guards
+            found = part.program.eval(data=values).plain_value()
+            if isinstance(found, list):
+                for place, number, _ in part.members:
+                    holds[number] = found[place] is True
+            else:  # one of them has failed
+                doubtful = part.members
+        if doubtful:
+            activation = self._env.Activation(values)
+            for _, number, segment in doubtful:
                 true = absent.isdisjoint(segment.required) and segment.program.eval(activation).value()
-            holds[number] = true is True
+                holds[number] = true is True
 
-    def _planned(self, numbers: tuple[int, ...]) -> _Plan:
-        if len(self._plans) >= MOST_PLANS:
-            self._plans.clear()
-        plan = _Plan(numbers, [self._segments[number] for number in numbers], self._reader)
-        self._plans[numbers] = plan
-        return plan
+    def _needed(self, numbers: tuple[int, ...]) -> _Need:
+        if len(self._needs) >= MOST_NEEDS:
+            self._needs.clear()
+        parts = []
+        for block, program in enumerate(self._programs):
+            members = [(number % BLOCK, number, self._segments[number]) for number in numbers if number // BLOCK == block]
+            places = {place for place, *_ in members}
+            if members:
+                guards = [place in places for place in range(BLOCK)]
+                parts.append(_Part(program if len(members) > 1 else None, guards, members))
+        need = self._needs[numbers] = _Need(parts, self._reader)
+        return need
 
-    def _together(self, plan: _Plan, activation: cel.Activation, *, guarded: bool) -> list[Any] | None:
-        """What all of a plan come to; None where one errs, or they are no program yet."""
-        program = plan.programs[guarded]
-        if program is None:
-            plan.uses[guarded] += 1
-            if plan.uses[guarded] == PROVEN:
-                plan.programs[guarded] = self._program(plan, guarded=guarded)
-            return None
-        found = program.eval(activation).plain_value()
-        return found if isinstance(found, list) else None
-
-    def _program(self, plan: _Plan, *, guarded: bool) -> cel.Expression | None:
+    def _program(self, segments: Sequence[_Segment]) -> cel.Expression | None:
         """One list of all expressions; lines of their own, as one may end in a comment."""
-        guard = count()
-        opened = [f"{_GUARDS}[{next(guard)}] && (" if guarded and one.keyed else "(" for one in plan.segments]
-        texts = (f"{begun}\n{one.expression}\n)" for begun, one in zip(opened, plan.segments, strict=True))
+        texts = (f"{_GUARDS}[{place}] && (\n{one.expression}\n)" for place, one in enumerate(segments))
         try:
             return self._env.compile(f"[{','.join(texts)}]")
         except RuntimeError:  # longer or deeper than CEL takes

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -167,6 +168,7 @@ def _user(data: bytes, facts: list[int]) -> User:
     return user
 
 
+@lru_cache(4096)
 def _tail(exposures: tuple[tuple[str, str], ...], *, blind: bool) -> bytes:
     """The fields of a response that few have; fields may stand in any order."""
     tail = BLIND if blind else b""

@@ -10,7 +10,7 @@ from offers.decision.person import Counted, Person, merged
 from offers.decision.segments import Facts
 from offers.errors import StoreUnavailableError
 from offers.server.convert import may_use_context
-from offers.state.consent import Purposes, agreed
+from offers.state.consent import Purposes, agrees
 from offers.state.person import draw_of, person_of
 from offers.state.stores import StateStore
 from offers.state.view import profile_of
@@ -30,6 +30,9 @@ BLIND = GetOffersResponse(
     ]
 ).SerializeToString()
 """What an answer says when the state of the person could not be read."""
+
+
+_NOTHING_ASKED = GetOffersRequest()
 
 
 class Met(NamedTuple):
@@ -62,7 +65,7 @@ class People:
                 state = UserState.FromString(self._state.read(name))
             except StoreUnavailableError:
                 blind = True
-            may_keep = CONSENT_PURPOSE_PROFILING in agreed(user, state.profile.consents, self._default)
+            may_keep = agrees(CONSENT_PURPOSE_PROFILING, user, state.profile.consents, self._default)
             if not may_keep:
                 state = UserState()
         seen = request.seen if isinstance(request, GetOffersRequest) else ()
@@ -72,12 +75,14 @@ class People:
         shown = tuple((one.experiment_id, one.variant_id) for one in state.assignments)
 
         def facts() -> Facts:
-            asked = request if isinstance(request, GetOffersRequest) else GetOffersRequest.FromString(request)
-            context = asked.context
+            told = request
+            if isinstance(told, bytes):
+                told = GetOffersRequest.FromString(told) if engine.segments.asks_request else _NOTHING_ASKED
+            context = told.context
             if not may_use_context(user):
                 context.ClearField("location")
                 context.ClearField("session")
-            known = profile_of(state, second, user) if may_keep else Profile(user=user)
+            known = profile_of(state, second, user, engine.segments.worked_out) if may_keep else Profile(user=user)
             return Facts(user, context.session, context, known, second)
 
         draw = state.draw or draw_of(name)

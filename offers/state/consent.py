@@ -21,6 +21,14 @@ def agreed(user: User, stored: Iterable[Consent], default: Purposes) -> Purposes
     return frozenset(purposes)
 
 
+def agrees(purpose: ConsentPurpose.ValueType, user: User, stored: Iterable[Consent], default: Purposes) -> bool:
+    """Whether a person has agreed to one purpose; see `agreed`."""
+    if user.HasField("consent"):
+        return purpose in user.consent.purposes
+    decided = [consent.granted for consent in stored if consent.purpose == purpose]
+    return decided[-1] if decided else purpose in default
+
+
 def latest(consents: Iterable[Consent]) -> list[Consent]:
     """Of each purpose the last decision; of two at the same instant the refusal. By purpose."""
     last: dict[int, Consent] = {}

@@ -1,5 +1,6 @@
 """The log of events and decisions in PostgreSQL. What is erased leaves its files when it vacuums and recycles them."""
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from psycopg.abc import RV, PQGen
+from psycopg.abc import RV, Buffer, PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.types.string import StrDumper, TextLoader
 
 from offers.errors import SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
@@ -42,6 +45,23 @@ _CONNECT_S = 2
 """The least that libpq takes."""
 
 
+class _Escaped(StrDumper):
+    """Any text: PostgreSQL itself has none with NUL in it."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        """See psycopg.adapt.Dumper."""
+        return super().dump(obj.replace("\\", "\\\\").replace("\0", "\\0"))
+
+
+class _Unescaped(TextLoader):
+    """The text as it was."""
+
+    def load(self, data: Buffer) -> bytes | str:
+        """See psycopg.adapt.Loader."""
+        text = bytes(data).decode()
+        return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else "\\", text) if "\\" in text else text
+
+
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
     """Gives up on a server that does not answer."""
 
@@ -51,20 +71,21 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
         """See psycopg.Connection."""
         try:
             return super().wait(gen, interval, timeout or self.limit_s)
-        except TimeoutError as error:
-            self.close()
-            raise psycopg.OperationalError(f"no answer in {self.limit_s} s") from error
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # an answer may still come: to nobody
+                self.close()
+            raise
 
 
 class PostgresEvents:
     """An EventLog in PostgreSQL. Each thread has a connection of its own, made anew where it was lost."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        parts = urlsplit(url)
-        self.name = f"PostgreSQL at {parts.hostname}:{parts.port or 5432}"
         try:
+            parts = urlsplit(url)
+            self.name = f"PostgreSQL at {parts.hostname}:{parts.port or 5432}"
             psycopg.conninfo.conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
+        except (psycopg.ProgrammingError, ValueError) as error:
             raise SettingsError(f"events_url: {error}") from None
         self._url = url
         self._timeout_s = timeout_s
@@ -198,7 +219,8 @@ class PostgresEvents:
         try:
             yield self._connection()
         except psycopg.Error as error:
-            self._circuit.failed()
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                self._circuit.failed()
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         self._circuit.succeeded()
 
@@ -207,6 +229,8 @@ class PostgresEvents:
         if own is None or own.closed:
             own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
             own.limit_s = self._timeout_s
+            own.adapters.register_dumper(str, _Escaped)
+            own.adapters.register_loader("text", _Unescaped)
             with self._lock:
                 self._all = [*(one for one in self._all if not one.closed), own]
             with own.transaction():

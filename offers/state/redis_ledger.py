@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from offers.state.redis_server import Argument, RedisServer, Script
-from offers.state.stores import DONE, KEPT_S, PERIOD_KEPT_S, Demand, Outcome, Usage
+from offers.state.stores import DONE, FORGET_EVERY_S, KEPT_S, PERIOD_KEPT_S, Demand, Outcome, Usage
 
 _USED = "offers:used"
 _EXPIRED_AT_ONCE = 500
@@ -118,6 +118,7 @@ class RedisLedger:
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
+        self._forget_at = 0
 
     def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:
         """See Ledger."""
@@ -139,13 +140,12 @@ class RedisLedger:
             expired += count
             if count < _EXPIRED_AT_ONCE:
                 break
-        old = [
-            field
-            for field in self._server.ask([("HKEYS", _USED)])[0]
-            if 0 < int(field.split(b":", 2)[1]) <= now - PERIOD_KEPT_S
-        ]
-        if old:
-            self._server.ask([("HDEL", _USED, *old)])
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_EVERY_S
+            fields = self._server.ask([("HKEYS", _USED)])[0]
+            old = [one for one in fields if 0 < int(one.split(b":", 2)[1]) <= now - PERIOD_KEPT_S]
+            if old:
+                self._server.ask([("HDEL", _USED, *old)])
         return expired
 
     def usage(self) -> Iterable[Usage]:

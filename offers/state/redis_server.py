@@ -37,9 +37,9 @@ class RedisServer:
     """  # noqa: D205
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        parts = urlsplit(url)
-        self.name = f"Redis at {parts.hostname}:{parts.port or 6379}"
         try:
+            parts = urlsplit(url)
+            self.name = f"Redis at {parts.hostname}:{parts.port or 6379}"
             options = dict(parse_url(url))
         except ValueError as error:
             raise SettingsError(f"state_url: {error}") from None
@@ -76,6 +76,7 @@ class RedisServer:
         try:
             replies = self._exchange(commands)
         except NoScriptError:
+            self._circuit.succeeded()
             raise
         except (RedisError, OSError) as error:
             self._circuit.failed()

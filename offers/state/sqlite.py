@@ -122,16 +122,12 @@ class Database:
     def forget(self) -> None:
         """Make sure that nothing that is deleted or overwritten can be read from any of the files."""
         with translated(self.path):
-            (rewrite,) = self.connection().execute("SELECT rewrite FROM store").fetchone()
-            if rewrite:
-                self.rewrite()
+            connection = self.connection()
+            (rewrite,) = connection.execute("SELECT rewrite FROM store").fetchone()
+            if rewrite:  # rows were moved
+                connection.execute("VACUUM")
+                connection.execute("UPDATE store SET rewrite = 0")
             self._patiently(self._truncate)
-
-    def rewrite(self) -> None:
-        """Write the file anew, without what is deleted."""
-        with translated(self.path):
-            self.connection().execute("VACUUM")
-            self.connection().execute("UPDATE store SET rewrite = 0")
 
     def close(self) -> None:
         """Close all threads' connections."""

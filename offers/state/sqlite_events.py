@@ -92,9 +92,7 @@ class SqliteEvents:
         swept = self._sweep("event", _NO_EVENT, old or "0")
         decisions = self._sweep("decision", _NO_DECISION, f"second < {decisions_before}")
         persons = self._sweep("who", _NOBODY, _UNSEEN)
-        if self._to_be_rewritten():
-            self._database.rewrite()
-        if swept or decisions or persons:
+        if self._remove_blanks() or swept or decisions or persons:
             self._database.forget()
         return swept
 
@@ -177,17 +175,21 @@ class SqliteEvents:
                 return swept
             last = rows[-1][0]
 
-    def _to_be_rewritten(self) -> bool:
-        """Whether blanked rows are most of a log. They are removed then, which is the one time when rows move."""
-        worth = False
-        with self._database.writing() as connection:
+    def _remove_blanks(self) -> bool:
+        """Remove blanked rows from logs that they are most of. This is the one time when rows move: all are to be
+        written anew afterwards.
+        """  # noqa: D205
+        full = []
+        with self._database.reading() as connection:
             for table in ("event", "decision"):
                 (blanks,) = connection.execute(f"SELECT count(*) FROM {table} WHERE gone = 1").fetchone()
-                (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-                if blanks >= _WORTH_REWRITING and 2 * blanks > rows:
-                    connection.execute("UPDATE store SET rewrite = 1")  # after a fault in between, too
+                if blanks >= _WORTH_REWRITING:
+                    (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+                    if 2 * blanks > rows:
+                        full.append(table)
+        if full:
+            with self._database.writing() as connection:
+                connection.execute("UPDATE store SET rewrite = 1")  # also where a fault comes between
+                for table in (*full, "who"):
                     connection.execute(f"DELETE FROM {table} WHERE gone = 1")
-                    worth = True
-            if worth:
-                connection.execute("DELETE FROM who WHERE gone = 1")
-        return worth
+        return bool(full)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import orjson
 
 from offers.state.sqlite import Database, translated
-from offers.state.stores import DONE, KEPT_S, PERIOD_KEPT_S, Demand, Outcome, Usage
+from offers.state.stores import DONE, FORGET_EVERY_S, KEPT_S, PERIOD_KEPT_S, Demand, Outcome, Usage
 
 _EXPIRED_AT_ONCE = 500
 
@@ -21,6 +21,7 @@ class SqliteLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._forget_at = 0
 
     def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:
         """See Ledger."""
@@ -61,24 +62,23 @@ class SqliteLedger:
             return DONE
 
     def expire(self, now: int) -> int:
-        """See Ledger."""
+        """See Ledger. Where nothing is due, no writer is kept waiting."""
         expired = 0
-        while True:  # in parts, so that others can write in between
+        query = "SELECT redemption FROM redemption WHERE phase = 'held' AND second <= ? LIMIT ?"
+        with translated(self._database.path):
+            while self._database.connection().execute(query, (now, 1)).fetchone():
+                with self._database.writing() as connection:  # in parts, so that others can write in between
+                    rows = connection.execute(query, (now, _EXPIRED_AT_ONCE)).fetchall()
+                    for (redemption,) in rows:
+                        _give_back(connection, redemption)
+                        _keep(connection, redemption, "expired", now, ())
+                expired += len(rows)
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_EVERY_S
             with self._database.writing() as connection:
-                query = "SELECT redemption FROM redemption WHERE phase = 'held' AND second <= ? LIMIT ?"
-                rows = connection.execute(query, (now, _EXPIRED_AT_ONCE)).fetchall()
-                for (redemption,) in rows:
-                    _give_back(connection, redemption)
-                    _keep(connection, redemption, "expired", now, ())
-            expired += len(rows)
-            if len(rows) < _EXPIRED_AT_ONCE:
-                break
-        with self._database.writing() as connection:
-            connection.execute(
-                "DELETE FROM redemption WHERE phase IN ('confirmed', 'released', 'expired') AND second <= ?",
-                (now - KEPT_S,),
-            )
-            connection.execute("DELETE FROM used WHERE period > 0 AND period <= ?", (now - PERIOD_KEPT_S,))
+                query = "DELETE FROM redemption WHERE phase IN ('confirmed', 'released', 'expired') AND second <= ?"
+                connection.execute(query, (now - KEPT_S,))
+                connection.execute("DELETE FROM used WHERE period > 0 AND period <= ?", (now - PERIOD_KEPT_S,))
         return expired
 
     def usage(self) -> Iterable[Usage]:

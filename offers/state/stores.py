@@ -188,6 +188,8 @@ DONE = Outcome(done=True, reason="", budget="")
 """What the step asks for is so."""
 KEPT_S = 400 * 86_400
 """Seconds for which a redemption is known after its last step, so that steps may be repeated."""
+FORGET_EVERY_S = 3600
+"""Seconds between looks for what is older than that: expiring is done several times a second."""
 PERIOD_KEPT_S = 62 * 86_400
 """Seconds for which the use of a period is kept: longer than any period and reservation together."""
 

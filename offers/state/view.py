@@ -1,5 +1,7 @@
 """What is known of a person at an instant, as segments and ProfileService see it."""
 
+from collections.abc import Container
+
 from offers.state.basket import fill_in
 from offers.state.leanings import affinities
 from offers.v1.context_pb2 import User
@@ -28,20 +30,29 @@ _JOURNEY_S = 30 * 60
 _LOOKED = frozenset({EventKind.EVENT_KIND_IMPRESSION, EventKind.EVENT_KIND_CLICK, EventKind.EVENT_KIND_VIEW})
 
 
-def profile_of(state: UserState, now: int, user: User | None = None) -> Profile:
-    """The profile of a state at the second `now`: the state's own message, filled in. Call it once for a state."""
+EVERYTHING = frozenset({"basket", "affinities", "life_cycle", "journey_phase"})
+"""What is worked out when a profile is read."""
+
+
+def profile_of(state: UserState, now: int, user: User | None = None, wanted: Container[str] = EVERYTHING) -> Profile:
+    """The profile of a state at the second `now`: the state's own message, filled in as far as is wanted.
+
+    Call it once for a state.
+    """
     profile = state.profile
     if user is not None:
         profile.user.CopyFrom(user)
         profile.user.ClearField("consent")
-    if state.basket_steps:
+    if state.basket_steps and ("basket" in wanted or "journey_phase" in wanted):
         fill_in(profile.basket, state.basket_steps)
         if not profile.basket.items:
             profile.ClearField("basket")
-    if state.leanings:
+    if state.leanings and "affinities" in wanted:
         affinities(state.leanings, now, profile.affinities)
-    profile.life_cycle = life_cycle(profile, now)
-    profile.journey_phase = _journey_phase(state, now)
+    if "life_cycle" in wanted:
+        profile.life_cycle = life_cycle(profile, now)
+    if "journey_phase" in wanted:
+        profile.journey_phase = _journey_phase(state, now)
     return profile
 
 

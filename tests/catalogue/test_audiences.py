@@ -277,7 +277,7 @@ campaigns:
     plain |= {"zone": "Europe/Paris", "pacing": PACING_AS_FAST_AS_POSSIBLE, "start": 0, "end": NEVER}
     even, yen = {"pacing": PACING_EVEN}, {"period_micros": 900_000_000, "currency": "JPY"}
     january, tenth, february = 1_767_225_600, 1_768_003_200, 1_769_904_000
-    wanted = {
+    wanted: dict[str, dict[str, Any]] = {
         "campaign:c": {"micros": 7_000_001, "currency": "EUR", "start": january, "end": february, **even},
         "offer:one": {"units": 5, "start": tenth, "end": february, **even},
         "offer:two": {"period": CALENDAR_PERIOD_WEEK, "period_units": 3, **yen, "zone": "Asia/Tokyo"},

@@ -52,6 +52,24 @@ def test_an_event_is_read_as_it_was_written(events_stores: Stores) -> None:
     assert written == log.unapplied(10)
 
 
+@pytest.mark.parametrize("text", ["\0", "a\0b\\0\\\\", "\\", "é'\"{},\n", "{NULL}", "x" * 256])
+def test_any_text_is_an_id(events_stores: Stores, text: str) -> None:
+    """Events and decisions are found by ids of any text, and give the texts back."""
+    log = events_stores.events
+    written = event(text, person=f"u:{text}")._replace(catalog=text, offer_id=text)
+    decided = decision(text, person=f"u:{text}")._replace(placement=text, offer_ids=(text,))
+    log.record([decided])
+
+    assert [True] == log.append([written])
+    assert [False] == log.append([written])
+    assert {text} == log.known([text]) == log.pending([text])
+    assert [written] == log.of_person([f"u:{text}"]) == log.unapplied(1)
+    assert [decided] == log.decisions([text])
+    log.applied([text])
+    assert set() == log.pending([text])
+    assert 1 == log.erase([f"u:{text}"])
+
+
 def test_an_event_is_kept_once(events_stores: Stores) -> None:
     """An id that is known, also from the same call, is not new, and what is kept of it stays."""
     log = events_stores.events
