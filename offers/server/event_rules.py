@@ -48,8 +48,9 @@ def check_event(event: Event) -> list[FieldViolation]:
         check_instant("event_time", event.event_time, refuse)
     if event.HasField("user"):
         check_user("user", event.user, refuse)
-    for name, limit in _TEXTS:
-        if text := getattr(event, name):
+    texts = event.catalog, event.proposition_id, event.offer_id, event.placement, event.channel, event.session_id
+    if not _are_plain(texts):
+        for (name, limit), text in zip(_TEXTS, texts, strict=True):
             check_text(text, 0, limit, name, refuse)
     if event.HasField("location"):
         _check_degrees(event.location.latitude, 90, "location.latitude", refuse)
@@ -70,6 +71,11 @@ def check_user(field: str, user: User, refuse: _Refuse) -> None:
     """Note what is wrong with a person's ids."""
     name = user.WhichOneof("identity") or "user_id"
     check_text(user.user_id or user.anonymous_id, 1, MAX_PERSON_ID, f"{field}.{name}", refuse)
+
+
+def _are_plain(texts: tuple[str, ...]) -> bool:
+    """Whether there is nothing wrong with any of some texts, as nearly always: told at once."""
+    return max(map(len, texts)) <= MAX_NAME and "\0" not in "".join(texts)
 
 
 def check_text(text: str, least: int, most: int, field: str, refuse: _Refuse) -> None:
@@ -100,8 +106,9 @@ def _check_items(items: Sequence[Item], field: str, refuse: _Refuse) -> None:
 
 
 def _check_item(item: Item, field: str, refuse: _Refuse) -> None:
-    for name, limit in _ITEM_TEXTS:
-        if text := getattr(item, name):
+    texts = item.product_id, item.category, item.brand, item.venue_id, item.cuisine, item.price_band
+    if not _are_plain(texts):
+        for (name, limit), text in zip(_ITEM_TEXTS, texts, strict=True):
             check_text(text, 0, limit, f"{field}.{name}", refuse)
     if item.HasField("quantity"):
         _check_quantity(item.quantity, f"{field}.quantity", refuse)

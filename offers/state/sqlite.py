@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _FORMAT = 1
 _WAIT_S = 10.0
 """How long a writer waits for other writers, and who erases for readers."""
 _SECRET_BYTES = 32
+_HASHES_KEPT = 4096
+"""What is taken in is asked for several times within a moment."""
 _MAPPED, _CACHED_KIB = 2**30, 16_384
 """A point read takes half the time from memory that is mapped and cached. The cache is of each thread."""
 _SCHEMA = """
@@ -75,9 +78,10 @@ class Database:
             self._create()
             (secret,) = self.connection().execute("SELECT secret FROM store").fetchone()
         self._keyed = blake2b(key=secret, digest_size=16)
+        self.hash = lru_cache(_HASHES_KEPT)(self._hash)
+        """A one-way hash of 16 bytes of a text, with a secret of the file."""
 
-    def hash(self, text: str) -> bytes:
-        """A one-way hash of 16 bytes, with a secret of the file."""
+    def _hash(self, text: str) -> bytes:
         keyed = self._keyed.copy()
         keyed.update(text.encode())
         return keyed.digest()

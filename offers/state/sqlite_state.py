@@ -14,6 +14,9 @@ _OVERFLOW = PAGE_SIZE - 4
 """What it puts into each page of the row's own. If these are full, it keeps the least in the tree."""
 _READ = "SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
 _FIND = "SELECT number, content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
+_FIND_WITH_TOMBSTONE = """
+    SELECT number, content, (SELECT second FROM tombstone WHERE hash = ?1)
+    FROM (SELECT 1) LEFT JOIN record ON number = (SELECT record FROM name WHERE hash = ?1)"""
 _LOOK = """
     SELECT (SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?1)),
     (SELECT second FROM tombstone WHERE hash = ?1)"""
@@ -51,13 +54,12 @@ class SqliteState:
         with self._database.writing() as connection:
             for person, change in changes:
                 name = self._database.hash(person)
-                found = connection.execute(_FIND, (name,)).fetchone()
-                erased = connection.execute("SELECT second FROM tombstone WHERE hash = ?", (name,)).fetchone()
-                state = change(state_of(found[1], _LEAD) if found else b"", erased[0] if erased else -1)
+                number, content, erased = connection.execute(_FIND_WITH_TOMBSTONE, (name,)).fetchone()
+                state = change(state_of(content, _LEAD) if content else b"", -1 if erased is None else erased)
                 if state is None:
                     continue
-                if found:
-                    _update(connection, found[0], now, ids_of(found[1], _LEAD), state)
+                if content:
+                    _update(connection, number, now, ids_of(content, _LEAD), state)
                 else:
                     _lead(connection, name, _insert(connection, now, [person], state))
 

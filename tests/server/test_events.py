@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from offers.errors import StoreUnavailableError
 from offers.model.keys import key_of
 from offers.server.intake import Intake
 from offers.server.live_offers import LiveOffers
-from offers.state.stores import LoggedDecision, StateStore
+from offers.state.stores import LoggedDecision, LoggedEvent, StateStore
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, EventKind, Order, RedemptionEvent
 from offers.v1.event_service_pb2 import EventResult, EventWarning, ReportEventsRequest, StreamEventsRequest
@@ -337,6 +337,61 @@ def test_an_erased_person_stays_erased(at: Server) -> None:
     assert [[EventWarning.CODE_ERASED], []] == [warnings(result) for result in results]
     assert ["e3"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
     assert NOW + 5 == at.state("u:alice").profile.first_seen_time.seconds
+
+
+class Overtaken:
+    """A log that a person's erasure comes just before."""
+
+    def __init__(self, at: Server) -> None:
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._at.served.stores.events, name)
+
+    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+        """Keep events of somebody who has just been erased."""
+        self._at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
+        return self._at.served.stores.events.append(events)
+
+
+def test_an_erasure_overtakes_what_is_on_its_way(at: Server) -> None:
+    """What is logged of a person who is erased at that moment leaves the log again, and no state."""
+    stores = at.served.stores
+    overtaken = Intake(
+        stores.state, Overtaken(at), stores.ledger, LiveOffers(at.served.worker.live),
+        clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
+    )  # fmt: skip
+    overtaken.take(ReportEventsRequest(events=[event("e1", order={}), event("e2", "bob", order={})]).events)
+    assert ["e2"] == [event.event_id for _, event in stores.events.read(0, 9)]
+    assert (b"", 1) == (stores.state.read("u:alice"), at.state("u:bob").profile.order_count)
+    assert [] == stores.events.unapplied(9)
+
+
+def test_a_stream_that_is_given_up_frees_its_place(at: Server) -> None:
+    """Streams whose callers go away make room, and what they sent before is kept."""
+    for number in range(4):
+        going = threading.Event()
+
+        def until_told(number: int = number, going: threading.Event = going) -> Iterator[StreamEventsRequest]:
+            yield StreamEventsRequest(events=[event(f"s{number}", order={})])
+            going.wait(10)
+
+        stream = at.events.StreamEvents.future(until_told(), timeout=20)
+        while at.state("u:alice").profile.order_count <= number:
+            time.sleep(0.01)
+        stream.cancel()
+        going.set()
+    whole = StreamEventsRequest(events=[event("whole", order={})])
+    while True:
+        try:
+            assert 1 == at.events.StreamEvents(iter([whole]), timeout=10).accepted_count
+        except grpc.RpcError as error:
+            call: Any = error
+            assert grpc.StatusCode.RESOURCE_EXHAUSTED == call.code()
+            time.sleep(0.01)
+        else:
+            break
+    assert 5 == at.state("u:alice").profile.order_count
 
 
 def test_a_request_that_is_none_is_refused(at: Server) -> None:

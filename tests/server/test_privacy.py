@@ -2,13 +2,16 @@
 
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
+from offers.server.worker import raw_handlers
 from offers.v1.context_pb2 import Context, Location, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import EventWarning, ReportEventsRequest
@@ -158,6 +161,26 @@ def test_no_word_of_a_person_in_logs_or_metrics(tmp_path: Path) -> None:
     assert b"worker_serving" in written
     degrees = [str(LATITUDE)[:6].encode(), str(LONGITUDE)[:6].encode(), b"123.714"]
     assert [] == [needle for needle in [*PERSONAL, *degrees, GEOHASH.encode()] if needle in written]
+
+
+def test_a_fault_is_logged_without_its_message() -> None:
+    """A fault of ours ends a call with INTERNAL; it is logged where, and not what it says of a person."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([raw_handlers("test.Service", {"Fail": lambda data: bytes(int(data))})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, capture_logs() as logs:
+            call: Any = channel.unary_unary("/test.Service/Fail")
+            with pytest.raises(grpc.RpcError, match="INTERNAL") as caught:
+                call(USER.encode(), timeout=10)
+    finally:
+        server.stop(None).wait()
+    failed: Any = caught.value
+    assert USER not in failed.details()
+    assert [("call_failed", "ValueError")] == [(line["event"], line["error"]) for line in logs]
+    assert any("test_privacy.py" in frame for frame in logs[0]["frames"])
+    assert USER not in str(logs)
 
 
 def _use(channel: grpc.Channel) -> None:
