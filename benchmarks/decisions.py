@@ -23,7 +23,8 @@ from benchmarks import catalogues, synthetic
 from offers.catalogue.check import check
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
-from offers.decision.engine import Engine, decide
+from offers.decision.decide import choose, find
+from offers.decision.engine import Engine
 from offers.decision.records import Scratchpad
 from offers.demo import catalogue as demo_catalogue
 from offers.model.query import Query
@@ -62,13 +63,14 @@ def _take_times(
     tables: NDArray[np.int64], strategies: NDArray[np.int64], places: NDArray[np.float64], now: int,
     clock: NDArray[np.int64], address: int, taken: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    """Write the nanoseconds of each decision. Rows: columns, hours, standing, scratch, terms; and a query's place."""
+    """Write the nanoseconds of each decision. Rows: columns, hours, budgets, standing, scratch, terms; and a place."""
     for row in range(len(taken)):
-        columns, hours, standing, scratch, terms = tables[row]
+        columns, hours, budgets, standing, scratch, terms = tables[row]
         latitude, longitude, sigma, growth = places[row]
         _CLOCK(_MONOTONIC, address)
         begin = clock[0] * _GIGA + clock[1]
-        decide(columns, hours, standing, scratch, terms, strategies[row], latitude, longitude, sigma, growth, now, 0, 0)
+        find(columns, hours, standing, scratch, terms, latitude, longitude, sigma, growth, now)
+        choose(columns, hours, budgets, standing, scratch, terms, strategies[row], now, 0, 0)
         _CLOCK(_MONOTONIC, address)
         taken[row] = clock[0] * _GIGA + clock[1] - begin
 
@@ -85,7 +87,14 @@ class Clocked:
         self._alive = engine, pad, resolved, records
         self._tables = np.array(
             [
-                [engine.columns.table, hours.table, standing.table, pad.table, one.terms.table]
+                [
+                    engine.columns.table,
+                    hours.table,
+                    engine.budgets.record.table,
+                    standing.table,
+                    pad.table,
+                    one.terms.table,
+                ]
                 for one, (hours, standing) in zip(resolved, records, strict=True)
             ]
         )

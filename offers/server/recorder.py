@@ -72,6 +72,7 @@ class Recorder:
             try:
                 self._events.record([_logged(one) for one in batch])
                 self._assign([one for one in batch if one.new and one.person])
+                self._forget(batch)
             except StoreUnavailableError:
                 self._waiting.extendleft(reversed(batch[: MOST_WAITING - len(self._waiting)]))
                 raise
@@ -86,6 +87,14 @@ class Recorder:
             if self._given_up:
                 log.warning("decisions_given_up", count=self._given_up)
                 self._given_up = 0
+
+    def _forget(self, batch: Sequence[Decided]) -> None:
+        """Erase what was just written of persons who were erased while it waited; before that, it could come after."""
+        last = {one.person: one.second for one in batch if one.person}
+        looked = zip(last, self._state.look(list(last)), strict=True)
+        for person, (_, erased) in looked:
+            if last[person] <= erased:
+                self._events.erase([person])
 
     def _assign(self, decided: Sequence[Decided]) -> None:
         self._state.change([(one.person, _Assigning(one)) for one in decided])
