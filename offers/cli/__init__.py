@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from offers.cli import catalogues, events, query, segments, serve
+from offers.cli import catalogues, demo, events, query, segments, serve
 from offers.cli.output import fail
 from offers.errors import OffersError, SettingsError
 
@@ -56,6 +56,7 @@ app.command(rich_help_panel="Server")(query.query)
 app.command(rich_help_panel="Catalogue")(catalogues.validate)
 app.command("import", rich_help_panel="Catalogue")(catalogues.import_)
 app.command("compile", rich_help_panel="Catalogue")(catalogues.compile_)
+app.add_typer(demo.app, rich_help_panel="Server")
 app.add_typer(segments.app, rich_help_panel="Catalogue")
 app.add_typer(events.app, rich_help_panel="Server")
 

@@ -101,7 +101,7 @@ class Context(_message.Message):
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """Anything else the app knows about this moment (weather, party size, ...): at most 100 entries at the top level.
-        Checked and carried; no offer can refer to it in this version.
+        Segments can refer to them.
         """
 
     @_builtins.property
