@@ -127,6 +127,7 @@ class Engine:
         self.directory = Directory(self.catalog_id, snapshot.columns, meta)
         """What events ask about its offers."""
         self._segments = Segments([segment["expression"] for segment in meta["segments"]])
+        self._segment_numbers = {segment["id"]: number for number, segment in enumerate(meta["segments"])}
         self._calendar = Calendar(meta["periods"])
         self._placement_caps = {
             name: (meta["placement_keys"][name], caps) for name, caps in meta["placement_caps"].items()
@@ -227,10 +228,14 @@ class Engine:
         arrays = pad.arrays
         self._calendar.write(time, arrays["period"])
         key, caps = self._placement_caps.get(surface.placement, (0, NO_CAPS))
-        stopped = caps != NO_CAPS and is_at_cap(self.columns.table, pad.table, key, caps, time)
+        terms = self.resolve(surface).terms.table
+        stopped = caps != NO_CAPS and is_at_cap(self.columns.table, pad.table, terms, key, caps, time)
         held_out = person.draw != 0 and share_of(person.draw, self._holdout_key) < self._holdout
         arrays["person"][PersonFact.held_out], arrays["person"][PersonFact.stopped] = held_out, stopped
         self.experiments.draw(person.draw, person.assigned, surface.placement, time, arrays["variant"])
+        if arrays["mentioned"].any():
+            change = self.experiments.next_change(time)
+            arrays["outcome"][Outcome.refresh_after] = min(arrays["outcome"][Outcome.refresh_after], change)
         wanted = arrays["wanted"][: int(arrays["outcome"][Outcome.wanted])]
         if len(wanted):
             numbers = wanted.tolist()
@@ -243,6 +248,13 @@ class Engine:
         strategy = self.experiments.strategy(arrays["variant"])
         exposures = self.experiments.exposures(arrays["variant"], arrays["mentioned"])
         return self.resolve(surface).strategy if strategy == NO_NAME else strategy, exposures
+
+    def segments_of(self, names: Iterable[str], facts: Facts) -> frozenset[str]:
+        """Those of some segments that a person is in."""
+        numbers = {name: self._segment_numbers[name] for name in names}
+        holds = np.zeros(self.room.segments, np.uint8)
+        self._segments.evaluate(numbers.values(), facts, holds)
+        return frozenset(name for name, number in numbers.items() if holds[number])
 
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)
