@@ -23,6 +23,8 @@ from offers.v1.offer_service_pb2 import (
     DESCRIPTOR,
     BatchGetOffersRequest,
     BatchGetOffersResponse,
+    ExplainOffersRequest,
+    ExplainOffersResponse,
     GetOffersRequest,
     GetOffersResponse,
 )
@@ -32,6 +34,7 @@ from offers.v1.venue_pb2 import TravelMode
 SERVICE: Final = DESCRIPTOR.services_by_name["OfferService"].full_name
 DEFAULT_TIMEOUT_S: Final = 1.0
 """Far above what a decision takes, and no longer than a screen would wait for its offers."""
+EXPLAIN_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.05
 """Between two looks at a server that is up but not yet serving."""
 
@@ -196,6 +199,21 @@ class OffersClient:
             raise _call_error(error) from error
         return response
 
+    def explain(
+        self, request: ExplainOffersRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> ExplainOffersResponse:
+        """Tell why offers are in an answer, or why not. Raises OffersCallError.
+
+        Takes milliseconds for each offer: the deadline is EXPLAIN_TIMEOUT_S where none is given.
+        """
+        try:
+            response: ExplainOffersResponse = self._offers.ExplainOffers(
+                request, timeout=EXPLAIN_TIMEOUT_S if timeout_s is None else timeout_s, metadata=metadata
+            )
+        except grpc.RpcError as error:
+            raise _call_error(error) from error
+        return response
+
     def wait_until_serving(self, timeout_s: float) -> None:
         """Wait until the server's health says SERVING. Raises OffersCallError when it does not within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
@@ -270,6 +288,21 @@ class AsyncOffersClient:
         try:
             response: BatchGetOffersResponse = await self._offers.BatchGetOffers(
                 _all_identified(request), timeout=self._timeout(timeout_s), metadata=metadata
+            )
+        except grpc.RpcError as error:
+            raise _call_error(error) from error
+        return response
+
+    async def explain(
+        self, request: ExplainOffersRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+    ) -> ExplainOffersResponse:
+        """Tell why offers are in an answer, or why not. Raises OffersCallError.
+
+        Takes milliseconds for each offer: the deadline is EXPLAIN_TIMEOUT_S where none is given.
+        """
+        try:
+            response: ExplainOffersResponse = await self._offers.ExplainOffers(
+                request, timeout=EXPLAIN_TIMEOUT_S if timeout_s is None else timeout_s, metadata=metadata
             )
         except grpc.RpcError as error:
             raise _call_error(error) from error

@@ -39,14 +39,15 @@ class _Audience(NamedTuple):
     none: tuple[int, ...] = ()
     variants: tuple[tuple[int, int], ...] = ()
     wanted: tuple[int, ...] = ()
+    named: tuple[int, ...] = ()
     policies: tuple[int, ...] = ()
     campaign: int = NO_NAME
     category: int = NO_NAME
     budget: int = NO_BUDGET
 
 
-_Cap = tuple[int, int, int, int]
-"""Seconds, number of events, number of the period, kind: a record of snapshot.CAP."""
+_Cap = tuple[int, int, int, int, int]
+"""Seconds, number of events, number of the period, kind, terms of channels: a record of snapshot.CAP."""
 
 
 def span_of(window: Interval) -> Span:
@@ -120,29 +121,36 @@ class Audiences:
         `window` is when it is shown, for the plan of a budget without a period.
         """
         creatives = []
-        wanted: dict[int, None] = {}
+        own = self._read(offer.audience)
+        wanted, named = {*own.wanted}, {*own.named}
         for variant, wire in zip(offer.creative_variants, wires, strict=True):
             languages = tuple(sorted({tag.lower() for tag in variant.language_codes}))
             creatives.append((languages, tuple(sorted(set(variant.channels))), self._audience(variant.audience), wire))
-            wanted.update(dict.fromkeys(self._mentioned(variant.audience)))
+            whose = self._read(variant.audience)
+            wanted.update(whose.wanted)
+            named.update(whose.named)
         if creatives:
             self._creatives[number] = sorted(creatives, key=lambda one: (one[2] == NO_AUDIENCE, not one[0], not one[1]))
         if offer.campaign_id:
-            wanted.update(dict.fromkeys(self._mentioned(self._checked.campaigns[offer.campaign_id].audience)))
+            whose = self._read(self._checked.campaigns[offer.campaign_id].audience)
+            wanted.update(whose.wanted)
+            named.update(whose.named)
         policies = self._covering(offer.campaign_id, offer.category)
         budget = (
             self._budget(f"offer:{offer.offer_id}", offer.budget, window) if offer.HasField("budget") else NO_BUDGET
         )
-        own = self._read(offer.audience)
         row = own._replace(
-            wanted=tuple(sorted({*own.wanted, *wanted})),
+            wanted=tuple(sorted(wanted)),
+            named=tuple(sorted(named)),
             policies=policies,
             campaign=self._campaigns.get(offer.campaign_id, NO_NAME),
             category=self._categories.get(offer.category, NO_NAME),
             budget=budget,
         )
-        cool_downs = (self._policies[policy][-1] for policy in policies)
-        caps = [*map(self._cap, offer.frequency_caps), *(_dismissal(seconds) for seconds in cool_downs if seconds)]
+        caps = [*map(self._cap, offer.frequency_caps)]
+        for *_, channels, seconds in (self._policies[policy] for policy in policies):
+            if seconds:
+                caps.append(_dismissal(seconds, channels))
         audience = NO_AUDIENCE if row == _Audience() else self._audiences.setdefault(row, len(self._audiences))
         return audience, self._cap_list(caps)
 
@@ -158,14 +166,24 @@ class Audiences:
                 segments += part
             firsts.append((*first, len(segments)))
         variants, policies = csr([len(row.variants) for row in rows]), csr([len(row.policies) for row in rows])
+        named = csr([len(row.named) for row in rows])
         audiences = [
-            (*first, variants[i], variants[i + 1], policies[i], policies[i + 1], row.campaign, row.category, row.budget)
+            (
+                *first,
+                *variants[i : i + 2],
+                *named[i : i + 2],
+                *policies[i : i + 2],
+                row.campaign,
+                row.category,
+                row.budget,
+            )
             for i, (first, row) in enumerate(zip(firsts, rows, strict=True))
         ]
         return {
             "audience": np.array(audiences, snapshot.AUDIENCE),
             "audience_segment": np.array(segments, np.int64),
             "audience_variant": np.array([one for row in rows for one in row.variants], snapshot.VARIANT),
+            "audience_experiment": np.array([one for row in rows for one in row.named], np.int64),
             "audience_policy": np.array([one for row in rows for one in row.policies], np.int64),
             "campaign": np.array(self._campaign_rows, snapshot.CAMPAIGN),
             "category_limit": np.array(self._limits, snapshot.CATEGORY_LIMIT),
@@ -243,15 +261,19 @@ class Audiences:
             for ids in (audience.any_segment_ids, audience.all_segment_ids, audience.none_segment_ids)
         )
         variants = {self._variants[one.experiment_id, one.variant_id] for one in audience.variants}
-        return _Audience(any_of, all_of, none_of, tuple(sorted(variants)), tuple(sorted({*any_of, *all_of, *none_of})))
+        return _Audience(
+            any_of,
+            all_of,
+            none_of,
+            tuple(sorted(variants)),
+            tuple(sorted({*any_of, *all_of, *none_of})),
+            tuple(sorted({experiment for experiment, _ in variants})),
+        )
 
     def _audience(self, audience: Audience) -> int:
         """The number of a rule that stands alone, as campaigns and creatives have them."""
         row = self._read(audience)
         return NO_AUDIENCE if row == _Audience() else self._audiences.setdefault(row, len(self._audiences))
-
-    def _mentioned(self, audience: Audience) -> tuple[int, ...]:
-        return self._read(audience).wanted
 
     def _covering(self, campaign_id: str, category: str) -> tuple[int, ...]:
         """The contact policies that an offer of a campaign and a category is under."""
@@ -286,7 +308,7 @@ class Audiences:
         if cap.WhichOneof("window") == "calendar":
             named = cap.calendar, cap.time_zone or self._timetable.time_zone
             period = self._periods.setdefault(named, len(self._periods))
-        return seconds, cap.max_count, period, cap.kind or EVENT_KIND_IMPRESSION
+        return seconds, cap.max_count, period, cap.kind or EVENT_KIND_IMPRESSION, NO_NAME
 
     def _cap_list(self, caps: Iterable[_Cap]) -> int:
         distinct = tuple(dict.fromkeys(caps))
@@ -331,9 +353,9 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def _dismissal(seconds: int) -> _Cap:
+def _dismissal(seconds: int, channels: int = NO_NAME) -> _Cap:
     """One dismissal in so many seconds is the most."""
-    return seconds, 1, NO_NAME, EVENT_KIND_DISMISSAL
+    return seconds, 1, NO_NAME, EVENT_KIND_DISMISSAL, channels
 
 
 def _micros(money: Money) -> int:

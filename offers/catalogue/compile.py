@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import tempfile
 from array import array
 from collections.abc import Iterable
 from dataclasses import astuple
@@ -21,12 +22,13 @@ from offers.catalogue.definitions import Definitions, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
+from offers.catalogue.messages import FILE, MessageWriter
 from offers.catalogue.places import NO_PIECES, Places
 from offers.catalogue.propositions import static_wire, variant_wires
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
 from offers.catalogue.snapshot import LAST_TURN, NO_AUDIENCE, NO_CAPS, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
-from offers.catalogue.timetable import Hours, Timetable
+from offers.catalogue.timetable import Hours, Timetable, name_sun
 from offers.errors import CatalogError, Problem
 from offers.model.keys import keys_of
 from offers.v1.offer_pb2 import Availability, Benefit, Offer, Target
@@ -53,34 +55,46 @@ def compile_snapshot(source: Path, path: Path, version: str) -> Definitions:
 
     Raises CatalogError with every problem of the document; then nothing is written.
     """
-    checked: Definitions
-    if sum(file.stat().st_size for file in files(source, [])) < CONCURRENT_BYTES:
-        checked = check(source)
-        builder = _built(source, checked)
-        columns = builder.columns()
-    else:
-        checked, builder, columns = _checked_and_built(source)
-    snapshot.write(path, version, columns, builder.meta(columns))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-messages-") as folder:
+        messages = Path(folder, FILE)
+        checked, columns, meta = _compiled(source, messages)
+        snapshot.write(path, version, columns, meta, messages)
     return checked
 
 
-def _built(source: Path, checked: Definitions) -> "_Builder":
+def _compiled(source: Path, messages: Path) -> "tuple[Definitions, dict[str, NDArray[Any]], dict[str, Any]]":
+    """The definitions, arrays and meta of a document, whose messages are written to a file."""
+    checked: Definitions
+    if sum(file.stat().st_size for file in files(source, [])) < CONCURRENT_BYTES:
+        checked = check(source)
+        builder = _built(source, checked, messages)
+        columns = builder.columns()
+    else:
+        checked, builder, columns = _checked_and_built(source, messages)
+    return checked, columns, builder.meta(columns)
+
+
+def _built(source: Path, checked: Definitions, messages: Path) -> "_Builder":
     builder = _Builder(checked)
+    writer = MessageWriter(messages, checked)
     problems: list[Problem] = []
     for fragment in read(source, problems, unknown=False):
         for offer in fragment.catalog.offers:
             builder.add(offer)
+            writer.add(offer)
+    writer.close()
     if problems:  # the document changed after it was checked
         raise CatalogError(problems)
     return builder
 
 
-def _checked_and_built(source: Path) -> "tuple[Definitions, _Builder, dict[str, NDArray[Any]]]":
+def _checked_and_built(source: Path, messages: Path) -> "tuple[Definitions, _Builder, dict[str, NDArray[Any]]]":
     """Check on another core while the offers are taken in and laid out here: each takes about half of the time."""
     with subprocess.Popen([sys.executable, "-P", "-m", "offers.catalogue.check", str(source)]) as checking:  # noqa: S603
         try:
             checked = definitions(source)
-            builder = _built(source, checked)
+            builder = _built(source, checked, messages)
             columns = builder.columns()
         except Exception:
             check(source)  # tells what is wrong with the document, if that is the reason
@@ -152,7 +166,8 @@ class _Builder:
         """Add the places of the offer added last."""
         column, number = self._gathered.entry, len(self._gathered.ids) - 1
         rules = rules_of(target, availability)
-        for turn, place in enumerate(self._places.of(target)):
+        is_sunny = hours is not None and name_sun(hours)
+        for turn, place in enumerate(self._places.of(target, apart=is_sunny)):
             schedule = redeem_schedule = daypart_schedule = NO_SCHEDULE
             if hours:
                 schedule, redeem_schedule, daypart_schedule = self._timetable.at(hours, place)

@@ -97,17 +97,20 @@ class Places:
         self._selected = lru_cache(4096)(self._select)
         self._area = lru_cache(4096)(self._find_area)
 
-    def of(self, target: Target) -> Iterable[Place]:
-        """The places of a target: around venues first, then circles, areas and zones; or everywhere."""
+    def of(self, target: Target, *, apart: bool = False) -> Iterable[Place]:
+        """The places of a target: around venues first, then circles, areas and zones; or everywhere.
+
+        `apart`: no area is one with another.
+        """
         given = target.ListFields()
         if len(given) == 1 and given[0][0].number == Target.VENUE_IDS_FIELD_NUMBER:  # as most are
             around, numbers, venue_ids = self._around, self._numbers, target.venue_ids[:]
             if len(venue_ids) == 1:
                 return (around[numbers[venue_ids[0]]],)
             return [around[numbers[venue_id]] for venue_id in dict.fromkeys(venue_ids)]
-        return self._all(target, tuple(sorted(set(target.excluded_zone_ids[:]))))
+        return self._all(target, tuple(sorted(set(target.excluded_zone_ids[:]))), apart)
 
-    def _all(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
+    def _all(self, target: Target, excluded: tuple[str, ...], apart: bool) -> Iterator[Place]:  # noqa: FBT001
         cuts = self._cuts(excluded)
         numbers = [self._numbers[venue_id] for venue_id in target.venue_ids]
         for selector in target.venue_selectors:
@@ -115,7 +118,8 @@ class Places:
         for number in dict.fromkeys(numbers):
             place = self._around[number]._replace(cuts=cuts)
             yield place._replace(radius_m=target.radius_m) if target.HasField("radius_m") else place
-        yield from self._joined(list(self._others(target, excluded)))
+        others = self._others(target, excluded)
+        yield from others if apart else self._joined(list(others))
 
     def _others(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
         if target.everywhere:

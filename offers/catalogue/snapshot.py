@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 10
+FORMAT = 11
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -140,6 +140,8 @@ AUDIENCE = np.dtype(
         ("wanted_last", "i4"),  # exclusive
         ("variant_first", "i4"),  # variants of which the person must have one, in audience_variant; empty: no matter
         ("variant_last", "i4"),
+        ("named_first", "i4"),  # experiments that it, its campaign or a creative names, in audience_experiment
+        ("named_last", "i4"),
         ("policy_first", "i4"),  # contact policies it is under, in audience_policy
         ("policy_last", "i4"),
         ("campaign", "i4"),  # number, or NO_NAME
@@ -176,6 +178,7 @@ CAP = np.dtype(
         ("max_count", "i4"),
         ("period", "i4"),  # number of the calendar period (kind and time zone) in meta["periods"], or NO_NAME: ever
         ("kind", "i4"),  # as offers.v1.EventKind
+        ("channels", "i4"),  # number of the terms that say where it holds, or NO_NAME: everywhere
     ],
     align=True,
 )
@@ -260,6 +263,7 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "audience": AUDIENCE,
     "audience_segment": "i4",
     "audience_variant": VARIANT,
+    "audience_experiment": "i4",
     "audience_policy": "i4",
     "campaign": CAMPAIGN,
     "category_limit": CATEGORY_LIMIT,
@@ -295,8 +299,11 @@ class Snapshot:
     """Bytes on disk."""
 
 
-def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-    """Write a snapshot to the directory `path`: completely or, whatever happens, not at all."""
+def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], beside: Path) -> None:
+    """Write a snapshot to the directory `path`: completely or, whatever happens, not at all.
+
+    `beside` is a file that becomes part of it, and is read by those who ask for it alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
@@ -308,6 +315,9 @@ def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: M
                 file.flush()
                 os.fsync(file.fileno())
             files[f"{name}.npy"] = _digest(draft / f"{name}.npy")
+        beside.replace(draft / beside.name)
+        with (draft / beside.name).open("rb") as file:
+            os.fsync(file.fileno())
         body = {"format": FORMAT, "version": version, "meta": meta, "files": files}
         manifest = orjson.dumps({**body, "checksum": _checksum(body)}, option=orjson.OPT_INDENT_2)
         with (draft / "manifest.json").open("wb") as file:

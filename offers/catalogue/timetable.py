@@ -81,7 +81,8 @@ def _sunny(expression: str) -> bool:
 
 
 @lru_cache(maxsize=65_536)
-def _name_sun(hours: Hours) -> bool:
+def name_sun(hours: Hours) -> bool:
+    """Whether the sun, which rises at another time in every place, has a part in an offer's hours."""
     return any(map(_sunny, (hours.shown, hours.used, *hours.dayparts, *hours.preferred)))
 
 
@@ -156,7 +157,7 @@ class Timetable:
             hours,
             "" if hours.personal else hours.time_zone or time_zone,
             hours.country_code or place.country_code,
-            position if _name_sun(hours) else (),
+            position if name_sun(hours) else (),
             while_open,
         )
 

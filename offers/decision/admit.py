@@ -56,11 +56,11 @@ def survey(columns: Table, hours: Table, standing: Table, scratch: Table, terms:
     """
     outcome, offers, entries = f8(scratch, Scratch.outcome), offers_of(columns), entries_of(columns)
     outcome[Outcome.wanted] = 0
+    u1(scratch, Scratch.mentioned)[:] = 0
     matters = i4(terms, Terms.layout)[Layout.personal] != 0
     if len(audiences_of(columns)) + len(caps_of(columns)) == 0:
         return matters
     u1(scratch, Scratch.segment)[:] = UNASKED
-    u1(scratch, Scratch.mentioned)[:] = 0
     i8(scratch, Scratch.person)[PersonFact.number] += 1
     for index in range(kept):
         offer = offers[entries[candidates_of(scratch)[index].entry].offer]
@@ -93,11 +93,8 @@ def _meet(columns: Table, hours: Table, scratch: Table, number: int) -> None:
             wanted[count] = one
             count += 1
     outcome[Outcome.wanted] = count
-    _mention(columns, scratch, audience)
-    if audience.campaign != NO_NAME:
-        whose = campaigns_of(columns)[audience.campaign].audience
-        if whose != NO_AUDIENCE:
-            _mention(columns, scratch, audiences_of(columns)[whose])
+    for place in range(audience.named_first, audience.named_last):
+        u1(scratch, Scratch.mentioned)[i4(columns, Column.audience_experiment)[place]] = 1
     unknown = i4(scratch, Scratch.unknown)
     for place in range(audience.policy_first, audience.policy_last):
         quiet = policies_of(columns)[i4(columns, Column.audience_policy)[place]].quiet_schedule
@@ -105,12 +102,6 @@ def _meet(columns: Table, hours: Table, scratch: Table, number: int) -> None:
         if quiet != NO_SCHEDULE and u1(hours, Hours.state)[quiet] == UNKNOWN and listed < len(unknown):
             unknown[listed] = quiet
             outcome[Outcome.unknown] = listed + 1
-
-
-@njit(error_model="numpy")
-def _mention(columns: Table, scratch: Table, audience: np.void) -> None:
-    for place in range(audience.variant_first, audience.variant_last):
-        u1(scratch, Scratch.mentioned)[variants_of(columns)[place].experiment] = 1
 
 
 @njit(error_model="numpy")
@@ -191,7 +182,7 @@ def _count_standing(
         entry = entries_of(columns)[capped[place]]
         offer = offers_of(columns)[entry.offer]
         if _is_admitted(columns, hours, budgets, scratch, terms, offer.audience, time) and is_capped(
-            columns, scratch, key, offer.caps, time
+            columns, scratch, terms, key, offer.caps, time
         ):
             proper -= entry.fallback == 0
             fallback -= entry.fallback != 0
@@ -208,7 +199,7 @@ def may_meet(
     return (
         (entry.fallback != 0 or i8(scratch, Scratch.person)[PersonFact.held_out] == 0)
         and _is_admitted(columns, hours, budgets, scratch, terms, offer.audience, time)
-        and not is_capped(columns, scratch, offer.key, offer.caps, time)
+        and not is_capped(columns, scratch, terms, offer.key, offer.caps, time)
     )
 
 
@@ -237,13 +228,13 @@ def _judge(columns: Table, hours: Table, budgets: Table, scratch: Table, terms: 
         if (
             not is_in(columns, scratch, campaign.audience)
             or (person != 0 and share_of(person, campaign.key) < campaign.holdout)
-            or is_capped(columns, scratch, campaign.key, campaign.caps, time)
+            or is_capped(columns, scratch, terms, campaign.key, campaign.caps, time)
             or not _has_left(budgets, scratch, campaign.budget)
         ):
             return False
     if audience.category != NO_NAME:
         limit = category_limits_of(columns)[audience.category]
-        if is_capped(columns, scratch, limit.key, limit.caps, time):
+        if is_capped(columns, scratch, terms, limit.key, limit.caps, time):
             return False
     for place in range(audience.policy_first, audience.policy_last):
         policy = policies_of(columns)[i4(columns, Column.audience_policy)[place]]
@@ -251,7 +242,7 @@ def _judge(columns: Table, hours: Table, budgets: Table, scratch: Table, terms: 
             continue
         if policy.caps != NO_CAPS and i8(scratch, Scratch.person)[PersonFact.blind] != 0:
             return False
-        if is_capped(columns, scratch, policy.key, policy.caps, time):
+        if is_capped(columns, scratch, terms, policy.key, policy.caps, time):
             return False
         if policy.quiet_schedule != NO_SCHEDULE:
             hold(scratch, i8(hours, Hours.until)[policy.quiet_schedule])
@@ -294,17 +285,20 @@ def _has_left(budgets: Table, scratch: Table, number: int) -> bool:
 
 
 @njit(error_model="numpy")
-def is_capped(columns: Table, scratch: Table, key: int, caps: int, time: int) -> bool:
-    """Whether any cap of a list is reached by what is counted under a key."""
+def is_capped(columns: Table, scratch: Table, terms: Table, key: int, caps: int, time: int) -> bool:
+    """Whether any cap of a list that holds on the channel is reached by what is counted under a key."""
     if caps == NO_CAPS:
         return False
     first = i4(columns, Column.cap_list_first)
     for place in range(first[caps], first[caps + 1]):
         cap = caps_of(columns)[place]
+        if cap.channels != NO_NAME and u1(terms, Terms.admits)[cap.channels] == 0:
+            continue
         begin, end = _counted(scratch, key, cap.kind)
         times = u4(scratch, Scratch.times)
         while end > begin and np.int64(times[end - 1]) > time:  # what is asked for lies before
             end -= 1
+            hold(scratch, np.int64(times[end]))  # from then on it counts
         if end - begin < cap.max_count:
             continue
         decisive = np.int64(times[end - cap.max_count])
@@ -322,9 +316,9 @@ def is_capped(columns: Table, scratch: Table, key: int, caps: int, time: int) ->
 
 
 @njit(cache=True, error_model="numpy")
-def is_at_cap(columns: Table, scratch: Table, key: int, caps: int, time: int) -> bool:
+def is_at_cap(columns: Table, scratch: Table, terms: Table, key: int, caps: int, time: int) -> bool:
     """As `is_capped`, for callers from outside of compiled loops."""
-    return is_capped(columns, scratch, key, caps, time)
+    return is_capped(columns, scratch, terms, key, caps, time)
 
 
 @njit(error_model="numpy")

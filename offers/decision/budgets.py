@@ -14,6 +14,7 @@ from offers.state.stores import Demand, Usage
 from offers.v1.limits_pb2 import Pacing
 
 NO_LIMIT = -1
+_ROUNDING_S = 1e-6
 
 
 class Budget(NamedTuple):
@@ -52,6 +53,8 @@ class BudgetBook:
             {"left": np.ones(len(described), np.uint8), "until": np.full(len(described), NEVER, np.int64)},
         )
         """As decisions read it. Full until `update` was told what is used."""
+        self.used: Mapping[tuple[str, int], Usage] = {}
+        """What `update` was told, by the name of the budget and the period."""
 
     def name(self, budget: Budget) -> str:
         """How ledgers know a budget."""
@@ -60,6 +63,7 @@ class BudgetBook:
     def update(self, usages: Iterable[Usage], now: int) -> None:
         """Work out which budgets have something left at an instant, by what is used of them."""
         used = {(usage.budget, usage.period): usage for usage in usages}
+        self.used = used
         for number, budget in enumerate(self.budgets):
             begin, end = budget.span(now)
             in_all = used.get((self.name(budget), 0))
@@ -106,8 +110,8 @@ def _left(
 
 
 def _plan_reaches(budget: Budget, used: int, limit: int, begin: int, end: int) -> int:
-    """The second from which a budget's plan allows for more than what is used."""
+    """The first second at which a budget's plan allows for what is used."""
     share = used / limit
     if budget.pacing == Pacing.PACING_FRONT_LOADED:
         share = 1 - math.sqrt(max(1 - share, 0.0))
-    return begin + math.floor(share * (end - begin))
+    return begin + math.ceil(share * (end - begin) - _ROUNDING_S)

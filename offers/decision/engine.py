@@ -131,6 +131,7 @@ class Engine:
         self.directory = Directory(self.catalog_id, snapshot.columns, meta)
         """What events ask about its offers."""
         self.segments = Segments([segment["expression"] for segment in meta["segments"]])
+        self._segment_numbers = {segment["id"]: number for number, segment in enumerate(meta["segments"])}
         self._calendar = Calendar(meta["periods"])
         self._placement_caps = {
             name: (meta["placement_keys"][name], caps) for name, caps in meta["placement_caps"].items()
@@ -232,7 +233,9 @@ class Engine:
         outcome, facts, variants = arrays["outcome"], arrays["person"], arrays["variant"]
         self._calendar.write(time, arrays["period"])
         key, caps = self._placement_caps.get(surface.placement, (0, NO_CAPS))
-        facts[_STOPPED] = caps != NO_CAPS and is_at_cap(self.columns.table, pad.table, key, caps, time)
+        facts[_STOPPED] = caps != NO_CAPS and is_at_cap(
+            self.columns.table, pad.table, self.resolve(surface).terms.table, key, caps, time
+        )
         facts[_HELD_OUT] = (
             self._holdout > 0 and person.draw != 0 and share_of(person.draw, self._holdout_key) < self._holdout
         )
@@ -246,10 +249,19 @@ class Engine:
                 outcome[_REFRESH_DISTANCE] = 0.0
         if not len(self.experiments):
             return self.resolve(surface).strategy, []
+        if arrays["mentioned"].any():
+            outcome[_REFRESH_AFTER] = min(outcome[_REFRESH_AFTER], self.experiments.next_change(time))
         self.experiments.draw(person.draw, person.assigned, surface.placement, time, variants)
         strategy = self.experiments.strategy(variants)
         exposures = self.experiments.exposures(variants, arrays["mentioned"])
         return self.resolve(surface).strategy if strategy == NO_NAME else strategy, exposures
+
+    def segments_of(self, names: Iterable[str], facts: Facts) -> frozenset[str]:
+        """Those of some segments that a person is in."""
+        numbers = {name: self._segment_numbers[name] for name in names}
+        holds = np.zeros(self.room.segments, np.uint8)
+        self.segments.evaluate(numbers.values(), facts, holds)
+        return frozenset(name for name, number in numbers.items() if holds[number])
 
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)

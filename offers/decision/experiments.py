@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_NAME
 from offers.model.keys import key_of, share_of
 
@@ -90,6 +91,11 @@ class Experiments:
             return NO_NAME
         share = share_of(person, one.key)
         return next((number for number, bound in enumerate(one.bounds) if share < bound), len(one.bounds) - 1)
+
+    def next_change(self, time: int) -> int:
+        """The second at which an experiment begins or ends next; NEVER: none does."""
+        ends = (second for one in self._experiments for second in (one.start, one.end) if second > time)
+        return min(ends, default=NEVER)
 
     def strategy(self, variants: NDArray[np.int32]) -> int:
         """The ranking strategy that variants give instead of the placement's, or NO_NAME."""

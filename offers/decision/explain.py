@@ -16,9 +16,11 @@ from offers.catalogue.areas import Part, contains
 from offers.catalogue.schedules import HORIZON_DAYS, NEVER, zone_clock
 from offers.decision import reference
 from offers.decision.reference import Found, Ranked
+from offers.decision.reference_people import campaign_of
 from offers.decision.reference_places import Piece, Place, chance_inside, distance_m, pieces_of, places_of
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
+from offers.v1.limits_pb2 import Campaign
 from offers.v1.offer_pb2 import MissingLocation, Offer
 from offers.v1.venue_pb2 import Circle
 
@@ -118,7 +120,7 @@ def explain(catalog: Catalog, query: Query) -> list[Verdict]:
         found: list[Found] = []
         for place in places_of(catalog, offer):
             gap = _known_gap(place.piece, query, gaps)
-            reasons, one = _judged(catalog, offer, place, query, gap)
+            reasons, one = judged(catalog, offer, place, query, gap)
             if one is not None and not refused:
                 found.append(one)
             verdicts.append(Verdict(offer, place, gap, (*refused, *reasons)))
@@ -164,7 +166,7 @@ def _settled(verdict: Verdict, bests: dict[str, tuple[Offer, Found]], outcome: d
     return replace(verdict, reasons=(Reason(Why.OTHER_PLACE),) if became.rank is not None else became.reasons)
 
 
-def _judged(
+def judged(
     catalog: Catalog, offer: Offer, place: Place, query: Query, gap: float | None
 ) -> tuple[list[Reason], Found | None]:
     """What stands against an offer at a place, or how it qualifies there."""
@@ -227,6 +229,9 @@ def _against_time(catalog: Catalog, offer: Offer, place: Place, query: Query) ->
         match name:
             case "window":
                 yield _windowed(reference.spans_of(availability.windows), query.time)
+            case "campaign":
+                campaign = campaign_of(catalog, offer) or Campaign()
+                yield _windowed(reference.spans_of([campaign.window]), query.time)
             case "hours":
                 yield Reason(Why.CLOSED, until=opening([availability.opening_hours]))
             case "daypart":
@@ -276,6 +281,11 @@ def _known_gap(piece: Piece | None, query: Query, gaps: dict[int, tuple[Piece, f
     if id(piece) not in gaps:
         gaps[id(piece)] = piece, gap_m(piece, query.latitude, query.longitude)
     return gaps[id(piece)][1]
+
+
+def gap_of(place: Place, query: Query) -> float | None:
+    """Metres from the location to a place, 0 inside; None without a location, and for places everywhere."""
+    return _known_gap(place.piece, query, {})
 
 
 def gap_m(piece: Piece, latitude: float, longitude: float) -> float:

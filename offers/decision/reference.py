@@ -24,6 +24,8 @@ from offers.catalogue.compile import (
 )
 from offers.catalogue.extras import DEFAULT_MIN_INSIDE, pace
 from offers.catalogue.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
+from offers.decision import reference_people
+from offers.decision.reference_people import NOBODY, Known, campaign_of
 from offers.decision.reference_places import Place, chance_inside, distance_m, places_of
 from offers.model.query import MAX_OFFERS, Query
 from offers.v1.catalog_pb2 import Catalog, Placement
@@ -68,16 +70,27 @@ class Ranked:
     redeemable: bool
 
 
-def decide(catalog: Catalog, query: Query) -> tuple[list[Ranked], int]:
-    """The offers of a decision, best first, and how many qualify. The query's placement must be known."""
+def decide(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[Ranked], int]:
+    """The offers of a decision for a person, best first, and how many qualify. The query's placement must be known."""
     channel = channel_of(catalog, query)
     eligible = [
+        (offer, best)
+        for offer, best in shown_here(catalog, query)
+        if not reference_people.against(catalog, offer, query, channel, known)
+    ]
+    variants = reference_people.variants_of(catalog, query, known)
+    ranked = ranking(catalog, query, eligible, reference_people.strategy_of(catalog, variants))
+    return [one for one, limits in laid_out(catalog, query, ranked) if not limits], len(ranked)
+
+
+def shown_here(catalog: Catalog, query: Query) -> list[tuple[Offer, Found]]:
+    """The offers that may be shown here and now to some person, each at its best place."""
+    channel = channel_of(catalog, query)
+    return [
         (offer, best)
         for offer in catalog.offers
         if not refusals(offer, query, channel) and (best := _best_place(catalog, offer, query))
     ]
-    ranked = ranking(catalog, query, eligible)
-    return [one for one, limits in laid_out(catalog, query, ranked) if not limits], len(ranked)
 
 
 def placement_of(catalog: Catalog, query: Query) -> Placement | None:
@@ -91,10 +104,13 @@ def channel_of(catalog: Catalog, query: Query) -> str:
     return query.surface.channel or (placement.channel if placement else "")
 
 
-def ranking(catalog: Catalog, query: Query, eligible: list[tuple[Offer, Found]]) -> list[Ranked]:
-    """The offers that qualify, each at its best place, best first: fallbacks only where there is nothing else."""
+def ranking(catalog: Catalog, query: Query, eligible: list[tuple[Offer, Found]], instead: str = "") -> list[Ranked]:
+    """The offers that qualify, each at its best place, best first: fallbacks only where there is nothing else.
+
+    `instead` names a strategy that goes before the placement's.
+    """
     placement = placement_of(catalog, query)
-    named = (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
+    named = instead or (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
     strategy = next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
     if any(not offer.fallback for offer, _ in eligible):
         eligible = [found for found in eligible if not found[0].fallback]
@@ -205,9 +221,10 @@ def _shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> 
 
 def ends_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> dict[str, int | None]:
     """When each limit in time of an offer at a place ends: NEVER if it does not, None if it forbids the offer now."""
-    availability, redemption = offer.availability, offer.redemption
+    availability, redemption, campaign = offer.availability, offer.redemption, campaign_of(catalog, offer)
     ends = {
         "window": _in_windows(spans_of(availability.windows), query.time),
+        "campaign": NEVER if campaign is None else _in_windows(spans_of([campaign.window]), query.time),
         "hours": _hours_until(catalog, offer, place, [availability.opening_hours], query),
         "daypart": _hours_until(catalog, offer, place, dayparts_of(catalog, availability.daypart_ids), query),
         "venue": _venue_until(offer, place, query),

@@ -12,6 +12,7 @@ from tzfpy import get_tz
 
 from offers.catalogue.areas import Part, contain_each, parse
 from offers.catalogue.place_rules import selects
+from offers.catalogue.sun import names_sun
 from offers.decision.location import CERTAIN, point_around
 from offers.decision.records import POINTS
 from offers.model.query import Query
@@ -49,6 +50,9 @@ class Place:
 def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
     """Every place at which an offer may be shown, in the order in which its target names them."""
     places = list(_each_of(catalog, offer))
+    if _names_sun(catalog, offer):
+        yield from places
+        return
     alike: dict[tuple[str, str, frozenset[str]], list[Part]] = {}
     for place in places:
         if isinstance(place.piece, Part):
@@ -59,6 +63,13 @@ def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
             yield replace(place, joined=tuple(joined))
         else:
             yield place
+
+
+def _names_sun(catalog: Catalog, offer: Offer) -> bool:
+    """Whether the sun has a part in an offer's hours: then each place has hours of its own."""
+    dayparts = {*offer.availability.daypart_ids, *offer.preferred_daypart_ids}
+    hours = [one.opening_hours for one in catalog.dayparts if one.daypart_id in dayparts]
+    return any(map(names_sun, [*hours, offer.availability.opening_hours, offer.redemption.opening_hours]))
 
 
 def _each_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:

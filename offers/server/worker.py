@@ -23,6 +23,7 @@ from offers.decision.engine import Engine
 from offers.errors import OffersError
 from offers.server import convert
 from offers.server.event_service import EventService
+from offers.server.explain_service import ExplainService
 from offers.server.intake import Intake
 from offers.server.live import Live
 from offers.server.live_offers import LiveOffers
@@ -144,7 +145,14 @@ class Worker:
         )
         self._server.add_generic_rpc_handlers(
             (
-                raw_handlers(SERVICE, {"GetOffers": offers.get_offers, "BatchGetOffers": offers.batch_get_offers}),
+                raw_handlers(
+                    SERVICE,
+                    {
+                        "GetOffers": offers.get_offers,
+                        "BatchGetOffers": offers.batch_get_offers,
+                        "ExplainOffers": ExplainService(self.live, clock, people).explain_offers,
+                    },
+                ),
                 raw_handlers(
                     EVENT_SERVICE, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}
                 ),

@@ -493,7 +493,7 @@ class Target(_message.Message):
     min_inside_probability: _builtins.float
     """How likely the person must be inside, as far as the location's accuracy can tell: from 0.01 to 0.99. Absent: 0.5.
     Areas of a target, also by way of its zones, count as one if they have the same clock and country and the same cut
-    out of them. Circles count each for itself, around a venue, of the target or of a zone: near the border of several,
+    out of them, and the offer's hours and dayparts do not name the sun, which rises for each area by itself. Circles count each for itself, around a venue, of the target or of a zone: near the border of several,
     one is likely in either, but perhaps in neither likely enough.
     """
     missing_location: Global___MissingLocation.ValueType

@@ -16,6 +16,7 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision import reference, reference_places
 from offers.decision.engine import Engine
 from offers.decision.reference import Ranked
+from offers.decision.reference_people import NOBODY, Known
 from offers.model.query import Query
 from offers.server.convert import query_of
 from offers.server.live import Live
@@ -120,14 +121,16 @@ def check_order(wanted: list[Ranked], got: list[str]) -> None:
         start += len(run)
 
 
-def check(catalog: Catalog, service: OfferService, request: GetOffersRequest) -> None:
-    """Ask both for one answer, and hold them equal."""
+def check(
+    catalog: Catalog, service: OfferService, request: GetOffersRequest, known: Known = NOBODY
+) -> GetOffersResponse | None:
+    """Ask both for one answer, hold them equal, and return it; None where only rounding decides."""
     here, query = request.context.location.point, query_of(request, 0)
     if request.context.HasField("location") and undecided(catalog, query):
-        return
+        return None
     answer = GetOffersResponse.FromString(service.get_offers(request.SerializeToString()))
-    everything, eligible = all_of(catalog, request)
-    best, _ = reference.decide(catalog, query)
+    everything, eligible = all_of(catalog, request, known)
+    best, _ = reference.decide(catalog, query, known)
     assert eligible == answer.eligible_count
     assert len(best) == len(answer.offers)
     assert len({one.offer_id for one in answer.offers}) == len(answer.offers)
@@ -135,16 +138,17 @@ def check(catalog: Catalog, service: OfferService, request: GetOffersRequest) ->
     by_id = {one.offer_id: one for one in everything}
     for got in answer.offers:
         check_one(catalog, by_id[got.offer_id], got, here)
+    return answer
 
 
-def all_of(catalog: Catalog, request: GetOffersRequest) -> tuple[list[Ranked], int]:
+def all_of(catalog: Catalog, request: GetOffersRequest, known: Known = NOBODY) -> tuple[list[Ranked], int]:
     """All that qualify for a request, as many as they are: its placement holds no fewer, for once."""
     whole = Catalog()
     whole.CopyFrom(catalog)
     for placement in whole.placements:
         placement.ClearField("max_offers")
     query = query_of(request, 0)
-    return reference.decide(whole, query._replace(surface=query.surface._replace(max_offers=100)))
+    return reference.decide(whole, query._replace(surface=query.surface._replace(max_offers=100)), known)
 
 
 @settings(max_examples=40)
@@ -159,6 +163,12 @@ def test_engine_equals_reference(maker: strategies.Maker, size: int) -> None:
 def test_engine_equals_reference_for_usual_offers(maker: strategies.Maker, size: int) -> None:
     """So it is for offers as most are, of which a decision looks at their gates alone until they may be shown."""
     hold_equal(maker, maker.usual_catalog(size))
+
+
+def test_hours_by_the_sun_are_those_of_each_area() -> None:
+    """Areas side by side are not one where the offer's hours name the sun, which rises in each by itself."""
+    maker = strategies.Maker(29481268)
+    hold_equal(maker, maker.catalog(1))
 
 
 def hold_equal(maker: strategies.Maker, catalog: Catalog) -> None:

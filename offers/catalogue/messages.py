@@ -1,0 +1,129 @@
+"""The messages of a snapshot's document, beside its arrays: read by their ids, a few at a time, to tell why not.
+
+They stand in blocks, each a compressed Catalog of some messages, in a database with one row per block and per id. The
+first block has all but offers, venues and zones.
+"""
+
+import sqlite3
+import zlib
+from array import array
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import Message
+
+from offers.catalogue.definitions import ID_NAMES, Definitions
+from offers.errors import SnapshotError
+from offers.model.keys import key_of
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_pb2 import Offer
+
+FILE = "messages.sqlite"
+BLOCK = 64
+"""Messages of a block: one is read for about the price of one message, and compresses well."""
+_APART = ("venues", "zones")
+_ID_NAMES = {"offers": "offer_id", **ID_NAMES}
+
+
+class MessageWriter:
+    """Writes the messages of a document to a file, in any order."""
+
+    def __init__(self, path: Path, checked: Definitions) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode = OFF")  # a file that is not finished is thrown away
+        self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.execute("CREATE TABLE block (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)")
+        self._connection.execute("CREATE TABLE place (key INTEGER PRIMARY KEY, block INTEGER NOT NULL)")
+        self._connection.execute("BEGIN")
+        self._keys, self._blocks, self._count, self._number = array("q"), array("q"), 0, 0
+        self._pending = Catalog()
+        self._pending.CopyFrom(checked.catalog)
+        for name in ID_NAMES:
+            if name not in _APART:
+                getattr(self._pending, name).extend(getattr(checked, name).values())
+        self._flush()
+        for name in _APART:
+            for identity, message in getattr(checked, name).items():
+                self._add(name, identity, message)
+
+    def add(self, offer: Offer) -> None:
+        """Write an offer."""
+        self._add("offers", offer.offer_id, offer)
+
+    def _add(self, name: str, identity: str, message: Message) -> None:
+        getattr(self._pending, name).append(message)
+        self._keys.append(key_of(name, "", identity))
+        self._blocks.append(self._number)
+        self._count += 1
+        if self._count == BLOCK:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._flush()
+        keys, blocks = np.array(self._keys, np.int64), np.array(self._blocks, np.int64)
+        order = np.argsort(keys)
+        rows = zip(keys[order].tolist(), blocks[order].tolist(), strict=True)
+        self._connection.executemany("INSERT OR REPLACE INTO place VALUES (?, ?)", rows)
+        self._connection.execute("COMMIT")
+        self._connection.close()
+
+    def _flush(self) -> None:
+        packed = zlib.compress(self._pending.SerializeToString(), 1)
+        self._connection.execute("INSERT INTO block VALUES (?, ?)", (self._number, packed))
+        self._pending.Clear()
+        self._number, self._count = self._number + 1, 0
+
+
+def read_messages(snapshot: Path, offer_ids: Iterable[str], venue_ids: Iterable[str] = ()) -> Catalog:
+    """Some offers of a snapshot with all they refer to; offers that it does not have are left out.
+
+    `venue_ids` are more venues to have. Raises SnapshotError where the file cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{snapshot / FILE}?mode=ro&immutable=1", uri=True)) as connection:
+            return _Reader(connection).read(offer_ids, venue_ids)
+    except (sqlite3.Error, zlib.error) as error:
+        message = f"{snapshot / FILE} cannot be read ({error}): compile the catalogue again"
+        raise SnapshotError(message) from error
+
+
+class _Reader:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._known: dict[int, Catalog] = {}
+
+    def read(self, offer_ids: Iterable[str], venue_ids: Iterable[str]) -> Catalog:
+        found = Catalog()
+        found.CopyFrom(self._block(0))
+        self._copy("offers", offer_ids, found)
+        zone_ids: list[str] = []
+        more_venues = [*venue_ids]
+        for offer in found.offers:
+            more_venues += offer.target.venue_ids
+            zone_ids += [*offer.target.zone_ids, *offer.target.excluded_zone_ids]
+        self._copy("venues", more_venues, found)
+        seen: set[str] = set()
+        while zone_ids:
+            before = len(found.zones)
+            self._copy("zones", [one for one in zone_ids if one not in seen], found)
+            seen.update(zone_ids)
+            zone_ids = [one for zone in found.zones[before:] for one in (*zone.zone_ids, *zone.excluded_zone_ids)]
+        return found
+
+    def _copy(self, name: str, ids: Iterable[str], target: Catalog) -> None:
+        for identity in dict.fromkeys(ids):
+            row = self._connection.execute(
+                "SELECT block FROM place WHERE key = ?", (key_of(name, "", identity),)
+            ).fetchone()
+            for message in getattr(self._block(row[0]), name) if row else ():
+                if getattr(message, _ID_NAMES[name]) == identity:
+                    getattr(target, name).append(message)
+
+    def _block(self, number: int) -> Catalog:
+        if number not in self._known:
+            (packed,) = self._connection.execute("SELECT bytes FROM block WHERE number = ?", (number,)).fetchone()
+            self._known[number] = Catalog.FromString(zlib.decompress(packed))
+        return self._known[number]

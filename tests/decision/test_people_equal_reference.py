@@ -1,0 +1,86 @@
+"""What the compiled decision and its plain-Python reference say of persons is the same, on random catalogues."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from offers.decision import reference, reference_people
+from offers.decision.reference_people import Known
+from offers.model.query import Query
+from offers.server.convert import query_of
+from offers.server.live import Live
+from offers.server.offer_service import OfferService
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
+from tests.decision.test_kernels_equal_reference import check, engine_of, undecided
+from tests.people import PeopleMaker, Someone, people_makers, person_of, usages_of
+from tests.strategies import LAST
+
+
+def eligible_to(catalog: Catalog, query: Query, known: Known) -> set[str]:
+    """The offers that qualify for a person."""
+    channel = reference.channel_of(catalog, query)
+    shown = [offer for offer, _ in reference.shown_here(catalog, query)]
+    found = [one for one in shown if not reference_people.against(catalog, one, query, channel, known)]
+    has_proper = any(not one.fallback for one in found)
+    return {one.offer_id for one in found if not (has_proper and one.fallback)}
+
+
+def check_people(catalog: Catalog, query: Query, known: Known, answer: GetOffersResponse) -> None:
+    """Hold the content shown and the experiments told against the reference."""
+    variants = reference_people.variants_of(catalog, query, known)
+    shown = [offer for offer, _ in reference.shown_here(catalog, query)]
+    told = [(one.experiment_id, one.variant_id) for one in answer.exposures]
+    assert reference_people.exposures_of(catalog, shown, variants) == told
+    offers, channel = {offer.offer_id: offer for offer in catalog.offers}, reference.channel_of(catalog, query)
+    for got in answer.offers:
+        offer = offers[got.offer_id]
+        creative = reference_people.creative_of(catalog, offer, query, channel, known)
+        assert reference_people.creative_id_of(offer, creative) == got.creative_id
+        assert (creative.creative if creative else offer.creative).body == got.creative.body
+
+
+def check_promise(
+    maker: PeopleMaker, catalog: Catalog, request: GetOffersRequest, known: Known, answer: GetOffersResponse
+) -> None:
+    """Until `refresh_after` the same offers qualify for the same person."""
+    query, end = query_of(request, 0), min(answer.refresh_after.seconds, LAST)
+    now = eligible_to(catalog, query, known)
+    turns = {second for seconds in known.counted.values() for second in seconds}
+    turns |= {
+        second for one in catalog.experiments for second in (one.window.start_time.seconds, one.window.end_time.seconds)
+    }
+    for time in {end - 1, (query.time + end) // 2, *(turn for turn in turns if query.time < turn < end)}:
+        ask_later = GetOffersRequest()
+        ask_later.CopyFrom(request)
+        ask_later.context.time.seconds = time
+        later = query_of(ask_later, 0)
+        if query.time < time and not undecided(catalog, later):
+            still = sorted(known.segments - {"later"})
+            then = Known(
+                known.draw, maker.segments(still, time), known.counted, known.assigned, known.used, known.blind
+            )
+            assert now == eligible_to(catalog, later, then)
+
+
+@settings(max_examples=60)
+@given(people_makers, st.integers(1, 30))
+def test_engine_equals_reference_for_every_person(maker: PeopleMaker, size: int) -> None:
+    """The same offers, order, count, content and exposures for every person, for as long as the answer says."""
+    hold_equal(maker, size)
+
+
+def hold_equal(maker: PeopleMaker, size: int) -> None:
+    """Hold the engine's answers to some persons equal to the reference's."""
+    catalog = maker.catalog(size)
+    with engine_of(catalog) as engine:
+        live = Live([engine])
+        for _ in range(8):
+            request = maker.request(catalog)
+            time = request.context.time.seconds
+            known = maker.known(catalog, time)
+            engine.budgets.update(usages_of(known), time)
+            service = OfferService(live, lambda: 0.0, Someone(person_of(known, time)))
+            answer = check(catalog, service, request, known)
+            if answer is not None:
+                check_people(catalog, query_of(request, 0), known, answer)
+                check_promise(maker, catalog, request, known, answer)

@@ -1,0 +1,261 @@
+"""Random catalogues with audiences and limits of every kind, and random persons who meet them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.interval_pb2 import Interval
+from google.type.money_pb2 import Money
+from hypothesis import strategies as st
+
+from offers.decision.calendar import period_of
+from offers.decision.engine import Engine
+from offers.decision.person import Counted, Person, merged
+from offers.decision.reference_people import Known
+from offers.decision.segments import Facts
+from offers.model.keys import key_of
+from offers.server.people import Met, People
+from offers.state.stores import Usage
+from offers.v1.audience_pb2 import Audience, Segment
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.context_pb2 import Context, Session, User
+from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION
+from offers.v1.experiment_pb2 import Experiment, Variant
+from offers.v1.limits_pb2 import Budget, CalendarPeriod, Campaign, CategoryLimit, ContactPolicy, FrequencyCap, Pacing
+from offers.v1.offer_pb2 import Availability, Creative, CreativeVariant, Offer, Redemption, Target
+from offers.v1.offer_service_pb2 import GetOffersRequest
+from offers.v1.profile_pb2 import Profile
+from tests.strategies import ZONES, Maker
+
+SEGMENT_IDS = ("s1", "s2", "s3", "later")
+"""The last one is joined by everybody at an instant."""
+CAMPAIGN_IDS, POLICY_IDS = ("k1", "k2"), ("p1", "p2")
+EXPERIMENT_IDS = ("e1", "e2", "e3")
+KINDS = (EVENT_KIND_IMPRESSION, EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL)
+AGO = (-3_600, -1, 0, 1, 59, 60, 3_599, 3_600, 7_200, 86_399, 86_400, 604_800, 2_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Someone(People):
+    """Knows one person, whoever asks."""
+
+    person: Person
+
+    def meet(self, user: User, engine: Engine, request: bytes | GetOffersRequest, second: int) -> Met:  # noqa: ARG002
+        """See People."""
+        return Met(self.person, "", frozenset())
+
+
+class PeopleMaker(Maker):
+    """Makes catalogues as Maker does, mostly about one place, with much to say about people."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.turn = self.instant()
+
+    def audience(self, share: float) -> Audience | None:
+        """Segments and variants, or none of them."""
+        if not self.chance(share):
+            return None
+        few = [[], [], *([name] for name in SEGMENT_IDS), ["s1", "s2"]]
+        pick = self.random.choice
+        audience = Audience(any_segment_ids=pick(few), all_segment_ids=pick(few))
+        named = {*audience.any_segment_ids, *audience.all_segment_ids}
+        audience.none_segment_ids.extend(name for name in pick([[], *few]) if name not in named)
+        if self.chance(0.3):
+            for name in self.random.sample(EXPERIMENT_IDS, self.random.choice([1, 1, 2])):
+                audience.variants.add(experiment_id=name, variant_id=pick(["a", "b"]))
+        return audience
+
+    def caps(self, most: int = 2) -> list[FrequencyCap]:
+        """Rolling, calendar and eternal ones."""
+        found = []
+        for _ in range(self.random.randint(0, most)):
+            cap = FrequencyCap(max_count=self.random.choice([1, 1, 2, 3]), kind=self.random.choice(KINDS))
+            kind = self.random.random()
+            if kind < 0.4:
+                cap.rolling.seconds = self.random.choice([1, 60, 3_600, 86_400, 34_560_000])
+            elif kind < 0.8:
+                cap.calendar = self.random.choice(CalendarPeriod.values()[1:])
+                cap.time_zone = self.random.choice(["", *ZONES])
+            found.append(cap)
+        return found
+
+    def budget(self, *, may_pace: bool) -> Budget:
+        """Units, money, or both, in all or per period, perhaps with a plan."""
+        budget = Budget(units=self.random.choice([1, 10, 100]))
+        if self.chance(0.4):
+            budget.amount.CopyFrom(Money(currency_code="EUR", units=self.random.choice([1, 50]), nanos=10_000_001))
+        if self.chance(0.5):
+            budget.period = self.random.choice(CalendarPeriod.values()[1:])
+            budget.time_zone = self.random.choice(["", *ZONES])
+            budget.period_units = self.random.choice([1, 7])
+        if may_pace or budget.period:
+            budget.pacing = self.random.choice(Pacing.values())
+        return budget
+
+    def campaign(self, identity: str) -> Campaign:
+        """A campaign, perhaps with an end."""
+        campaign = Campaign(campaign_id=identity, frequency_caps=self.caps(), audience=self.audience(0.4))
+        if self.chance(0.4):
+            campaign.window.CopyFrom(self.window())
+        if self.chance(0.4):
+            campaign.budget.CopyFrom(self.budget(may_pace=_has_both_ends(campaign.window)))
+        campaign.holdout = self.random.choice([0.0, 0.0, 0.25, 0.5])
+        return campaign
+
+    def policy(self, identity: str) -> ContactPolicy:
+        """A contact policy over all offers, or some."""
+        policy = ContactPolicy(
+            contact_policy_id=identity, frequency_caps=self.caps(), channels=self.some(["app", "web"])
+        )
+        if self.chance(0.7):
+            policy.campaign_ids.extend(self.some(CAMPAIGN_IDS))
+            policy.categories.extend(self.some(["one", "two"]))
+        if self.chance(0.3):
+            policy.quiet_hours = self.weekly_hours()
+        for name in ("offer_cool_down", "cool_down"):
+            if self.chance(0.4):
+                getattr(policy, name).CopyFrom(Duration(seconds=self.random.choice([0, 1, 3_600, 86_400])))
+        return policy
+
+    def experiment(self, identity: str) -> Experiment:
+        """An experiment, two of them in one layer."""
+        pick = self.random.choice
+        experiment = Experiment(experiment_id=identity, layer=pick(["", "both"]), share=pick([0.2, 0.3]))
+        if identity == EXPERIMENT_IDS[0]:
+            experiment.layer, experiment.share = "", 1.0
+        if self.chance(0.4):
+            experiment.window.CopyFrom(Interval(end_time=Timestamp(seconds=self.instant() + 1)))
+        if self.chance(0.2):
+            experiment.placement_ids.append("home")
+        for variant_id in ("a", "b"):
+            one = Variant(variant_id=variant_id, ranking_strategy_id=pick(["", "", "", "first", "second"]))
+            if self.chance(0.5):
+                one.weight = pick([0.5, 3.0])
+            experiment.variants.append(one)
+        return experiment
+
+    def creative_variant(self, place: int) -> CreativeVariant:
+        """Content for some."""
+        one = CreativeVariant(creative=Creative(body=f"other {place}"), audience=self.audience(0.5))
+        one.language_codes.extend(self.some(["fr", "de", "pt-BR"]))
+        one.channels.extend(self.some(["app", "web"]))
+        one.creative_id = self.random.choice(["", f"named-{place}"])
+        return one
+
+    def offer(self, number: int) -> Offer:
+        """As Maker's, with what is said of people; most are everywhere or at one venue, at any time."""
+        offer = super().offer(number)
+        if self.chance(0.7):
+            offer.ClearField("availability")
+            offer.ClearField("redemption")
+            offer.target.CopyFrom(Target(everywhere=True) if self.chance(0.5) else Target(venue_ids=["v1"]))
+            for name in ("language_codes", "currency_codes", "preferred_daypart_ids"):
+                offer.ClearField(name)
+            offer.benefit.percent_off = 20
+            offer.benefit.ClearField("minimum_order")
+            if self.chance(0.3):
+                offer.availability.CopyFrom(Availability(windows=[self.window()]))
+                offer.redemption.CopyFrom(Redemption(window=self.window(), required_when_shown=self.chance(0.5)))
+        offer.campaign_id = self.random.choice(["", *CAMPAIGN_IDS])
+        if (audience := self.audience(0.35)) is not None:
+            offer.audience.CopyFrom(audience)
+        if self.chance(0.4):
+            offer.frequency_caps.extend(self.caps())
+        if self.chance(0.2):
+            windows = offer.availability.windows
+            offer.budget.CopyFrom(self.budget(may_pace=bool(windows) and all(map(_has_both_ends, windows))))
+        if self.chance(0.3):
+            offer.creative_variants.extend(self.creative_variant(place) for place in range(self.random.randint(1, 4)))
+        return offer
+
+    def catalog(self, size: int) -> Catalog:
+        """A catalogue of so many offers, with everything they name."""
+        catalog = super().catalog(0)
+        later = datetime.fromtimestamp(self.turn, UTC).isoformat().replace("+00:00", "Z")
+        rules = [f"profile.attributes.{name} == 'yes'" for name in SEGMENT_IDS[:-1]] + [f"now >= timestamp('{later}')"]
+        for name, rule in zip(SEGMENT_IDS, rules, strict=True):
+            catalog.segments.append(Segment(segment_id=name, expression=rule))
+        catalog.campaigns.extend(map(self.campaign, CAMPAIGN_IDS))
+        catalog.contact_policies.extend(map(self.policy, self.some(POLICY_IDS)))
+        catalog.experiments.extend(map(self.experiment, EXPERIMENT_IDS))
+        if self.chance(0.4) and (caps := self.caps()):
+            catalog.category_limits.append(CategoryLimit(category="one", frequency_caps=caps))
+        for placement in catalog.placements:
+            placement.frequency_caps.extend(self.caps(1))
+        catalog.holdout = self.random.choice([0.0, 0.0, 0.0, 0.5])
+        catalog.offers.extend(map(self.offer, range(size)))
+        return catalog
+
+    def known(self, catalog: Catalog, time: int) -> Known:
+        """A person who did things around an instant, and what was used of budgets by then."""
+        pick = self.random.choice
+        counted: dict[tuple[str, str, int], Sequence[int]] = {}
+        for what, names in (
+            ("offer", [offer.offer_id for offer in catalog.offers]),
+            ("campaign", CAMPAIGN_IDS),
+            ("category", ["one"]),
+            ("placement", ["home", "map"]),
+            ("contact_policy", POLICY_IDS),
+        ):
+            for name in names:
+                for kind in KINDS:
+                    if self.chance(0.15):
+                        seconds = (max(time - pick(AGO), 0) for _ in range(self.random.randint(1, 4)))
+                        counted[what, name, kind] = tuple(sorted(seconds))
+        used: dict[tuple[str, int], tuple[int, int]] = {}
+        for key, budget in budgets_of(catalog).items():
+            if self.chance(0.7):
+                used[key, 0] = pick([0, 1, 5, 9, 70]), pick([0, 900_000, 40_000_000])
+                if budget.period:
+                    begin, _ = period_of(budget.period, budget.time_zone or catalog.time_zone or "UTC", time)
+                    used[key, begin] = pick([0, 1, 3, 6]), 0
+        return Known(
+            draw=pick([0, self.random.getrandbits(63) - 2**62, self.random.getrandbits(63)]),
+            segments=self.segments([name for name in SEGMENT_IDS[:-1] if self.chance(0.5)], time),
+            counted=counted,
+            assigned=[(name, pick(["a", "b", "gone"])) for name in EXPERIMENT_IDS if self.chance(0.3)],
+            used=used,
+            blind=self.chance(0.1),
+        )
+
+    def segments(self, names: Sequence[str], time: int) -> frozenset[str]:
+        """Some segments, and at its time the one that everybody joins."""
+        return frozenset([*names, SEGMENT_IDS[-1]] if time >= self.turn else names)
+
+
+def person_of(known: Known, time: int, catalog_id: str = "random") -> Person:
+    """The same person as decisions meet them."""
+    counted = [
+        Counted(key_of(what, catalog_id, name), kind, tuple(seconds))
+        for (what, name, kind), seconds in known.counted.items()
+    ]
+    profile = Profile()
+    profile.attributes.update(dict.fromkeys(known.segments, "yes"))
+
+    def facts() -> Facts:
+        return Facts(User(), Session(), Context(), profile, time)
+
+    return Person(known.draw, *merged(b"", b"", counted), known.assigned, facts, known.blind)
+
+
+def usages_of(known: Known, catalog_id: str = "random") -> list[Usage]:
+    """What was used of budgets as ledgers tell it."""
+    return [Usage(f"{catalog_id}/{key}", period, *amounts) for (key, period), amounts in known.used.items()]
+
+
+def budgets_of(catalog: Catalog) -> dict[str, Budget]:
+    """All budgets, by their names."""
+    found = {f"offer:{one.offer_id}": one.budget for one in catalog.offers if one.HasField("budget")}
+    return found | {f"campaign:{one.campaign_id}": one.budget for one in catalog.campaigns if one.HasField("budget")}
+
+
+def _has_both_ends(window: Interval) -> bool:
+    return bool(window.HasField("start_time") and window.HasField("end_time"))
+
+
+people_makers = st.builds(PeopleMaker, st.integers(0, 2**32 - 1))
+"""Makers of every seed."""
