@@ -13,12 +13,12 @@ from offers.server.convert import may_use_context
 from offers.state.consent import Purposes, agrees
 from offers.state.person import draw_of, person_of
 from offers.state.stores import StateStore
-from offers.state.view import profile_of
+from offers.state.view import life_cycle, profile_of
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, User
 from offers.v1.event_pb2 import EVENT_KIND_IMPRESSION
 from offers.v1.offer_service_pb2 import Degradation, GetOffersRequest, GetOffersResponse, SeenOffer
 from offers.v1.profile_pb2 import Profile
-from offers.v1.state_pb2 import UserState
+from offers.v1.state_pb2 import UserState, UserStateHead
 
 BLIND = GetOffersResponse(
     degraded=[
@@ -32,7 +32,9 @@ BLIND = GetOffersResponse(
 """What an answer says when the state of the person could not be read."""
 
 
-_NOTHING_ASKED = GetOffersRequest()
+_NOTHING_ASKED, _NOTHING_KNOWN = GetOffersRequest(), UserStateHead()
+_OF_HISTORY = frozenset({"affinities", "basket", "journey_phase", "user"})
+"""What of a profile is worked out of the whole record."""
 
 
 class Met(NamedTuple):
@@ -56,18 +58,19 @@ class People:
     def meet(self, user: User, engine: Engine, request: bytes | GetOffersRequest, second: int) -> Met:
         """The person of a request, as an engine asks about them at an instant."""
         name = person_of(user)
-        state, blind = UserState(), False
+        record, state, blind = b"", _NOTHING_KNOWN, False
         may_keep = may_read = bool(name) and not (
             user.HasField("consent") and CONSENT_PURPOSE_PROFILING not in user.consent.purposes
         )
         if may_read and self._state is not None:
             try:
-                state = UserState.FromString(self._state.read(name))
+                record = self._state.read(name)
+                state = UserStateHead.FromString(record)
             except StoreUnavailableError:
                 blind = True
             may_keep = agrees(CONSENT_PURPOSE_PROFILING, user, state.profile.consents, self._default)
             if not may_keep:
-                state = UserState()
+                state = _NOTHING_KNOWN
         seen = request.seen if isinstance(request, GetOffersRequest) else ()
         counters, times = state.counters, state.times
         if seen:
@@ -82,7 +85,14 @@ class People:
             if not may_use_context(user):
                 context.ClearField("location")
                 context.ClearField("session")
-            known = profile_of(state, second, user, engine.segments.worked_out) if may_keep else Profile(user=user)
+            wanted = engine.segments.worked_out
+            if not may_keep:
+                known = Profile(user=user)
+            elif wanted.isdisjoint(_OF_HISTORY):
+                known = state.profile if record else Profile()
+                known.life_cycle = life_cycle(known, second)
+            else:
+                known = profile_of(UserState.FromString(record), second, user, wanted)
             return Facts(user, context.session, context, known, second)
 
         draw = state.draw or draw_of(name)

@@ -97,6 +97,48 @@ class UserState(_message.Message):
 Global___UserState: _TypeAlias = UserState  # noqa: Y015
 
 @_typing.final
+class UserStateHead(_message.Message):
+    """What most decisions need of a UserState: the same record, read without its history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    TIMES_FIELD_NUMBER: _builtins.int
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
+    counters: _builtins.bytes
+    """UserState.counters."""
+    times: _builtins.bytes
+    """UserState.times."""
+    draw: _builtins.int
+    """UserState.draw."""
+    @_builtins.property
+    def profile(self) -> _profile_pb2.Profile:
+        """UserState.profile."""
+
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[_profile_service_pb2.VariantAssignment]:
+        """UserState.assignments."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.Profile | None = ...,
+        counters: _builtins.bytes = ...,
+        times: _builtins.bytes = ...,
+        assignments: _abc.Iterable[_profile_service_pb2.VariantAssignment] | None = ...,
+        draw: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counters", b"counters", "draw", b"draw", "profile", b"profile", "times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserStateHead: _TypeAlias = UserStateHead  # noqa: Y015
+
+@_typing.final
 class BasketStep(_message.Message):
     """Something put into the basket or taken out."""
 
