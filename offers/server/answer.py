@@ -7,11 +7,13 @@ offer_service.py, which remembers the surface here for the next request. Tests h
 """
 
 from enum import IntEnum
+from inspect import signature
 
 import numpy as np
-from numba import carray, njit
+from numba import carray, njit, types
 from numpy.typing import NDArray
 
+from offers.decision.admit import is_at_cap
 from offers.decision.decide import choose, find
 from offers.decision.engine import Engine, StandingAt
 from offers.decision.location import spread
@@ -219,6 +221,12 @@ def finish(
     """
     time = i8(scanned, Scan.facts)[Fact.time]
     return _finish(known, scanned, scratch, output, time if time >= 0 else now, id_high, id_low, standing, strategy)
+
+
+def compile_for_persons() -> None:
+    """Have what only decisions about persons call compiled before the first of them."""
+    for loop in (finish, is_at_cap):
+        loop.compile((types.int64,) * len(signature(loop.py_func).parameters))
 
 
 @njit

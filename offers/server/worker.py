@@ -22,6 +22,7 @@ from offers.catalogue.value_rules import time_zones
 from offers.decision.engine import Engine
 from offers.errors import OffersError
 from offers.server import convert
+from offers.server.answer import compile_for_persons
 from offers.server.event_service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.intake import Intake
@@ -217,6 +218,7 @@ def warm_engine(path: Path) -> Engine:
     engine = Engine(open_snapshot(path))
     engine.roll(int(time.time()), WARM_S)
     OfferService(Live([engine]), time.time).get_offers(b"")
+    compile_for_persons()
     time_zones()
     return engine
 
