@@ -85,14 +85,14 @@ class Server:
         self.now = float(NOW)
         self.served: Served
 
-    def ask(self, user: User | None = None, entry: str = "push", **more: Any) -> GetOffersResponse:
+    def ask(self, user: User | None = None, entry: str = "push", **more: Any) -> GetOffersResponse:  # noqa: ANN401 - fields of the request
         """The offers for somebody on the first screen."""
         context = Context(user=user, session=Session(entry_channel=entry), **more.pop("context", {}))
         request = GetOffersRequest(context=context, placement="home", **more)
         answer: GetOffersResponse = OfferServiceStub(self.served.channel).GetOffers(request, timeout=20)
         return answer
 
-    def ids(self, user: User | None = None, entry: str = "push", **more: Any) -> set[str]:
+    def ids(self, user: User | None = None, entry: str = "push", **more: Any) -> set[str]:  # noqa: ANN401 - fields of the request
         """Which offers these are."""
         return {offer.offer_id for offer in self.ask(user, entry, **more).offers}
 
