@@ -109,7 +109,7 @@ def _checked(asked: ExplainOffersRequest) -> int:
             violations.append(
                 FieldViolation(f"offer_ids[{index}]", f"{len(offer_id):,} characters: send 1 to {MAX_ID}")
             )
-    most = asked.max_explanations if asked.HasField("max_explanations") else max(USUAL, len(asked.offer_ids))
+    most = asked.max_explanations if asked.HasField("max_explanations") else min(max(USUAL, len(asked.offer_ids)), MOST)
     if not 1 <= most <= MOST:
         reason = f"{most:,} is out of range: send 1 to {MOST:,}, or leave it out for {USUAL}"
         violations.append(FieldViolation("max_explanations", reason))

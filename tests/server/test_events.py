@@ -186,7 +186,9 @@ def test_orders_are_put_down_to_the_last_click(at: Server) -> None:
     assert {"c1": "", "o1": "p-2", "c2": "", "o2": "", "o3": "", "o4": ""} == put_down
 
 
-def redemption(event_id: str, phase: RedemptionEvent.Phase.ValueType, redemption_id: str = "r", euros: int = 0) -> Event:
+def redemption(
+    event_id: str, phase: RedemptionEvent.Phase.ValueType, redemption_id: str = "r", euros: int = 0
+) -> Event:
     """A step of a redemption of the offer "lunch"."""
     step: dict[str, Any] = {"phase": phase, "redemption_id": redemption_id}
     if euros:
