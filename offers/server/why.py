@@ -170,7 +170,7 @@ def _missed(catalog: Catalog, offer: Offer, place: Place, reason: Reason, query:
             detail = "ends before one can be there"
         case _:
             return _in_time(reason, query, zone)
-    missing = reason.metres if reason.why in {Why.OUTSIDE, Why.UNLIKELY} else None
+    missing = (reason.metres or None) if reason.why in {Why.OUTSIDE, Why.UNLIKELY} else None
     return Miss(code or REASON_CODE_CLOSED, detail, missing_m=missing)
 
 
@@ -178,7 +178,7 @@ def _in_time(reason: Reason, query: Query, zone: str) -> Miss:
     """What is a matter of windows and hours."""
     why, what = reason.why, ""
     if why == Why.NOT_REDEEMABLE:
-        why, what = Why(reason.detail), "may not be used yet: "
+        why, what = Why(reason.detail), "redemption "
     if why == Why.OVER:
         return Miss(REASON_CODE_OVER, f"{what}over since {_instant(reason.until or 0, query.time, zone)}")
     whose = {Why.DAYPART: "its daypart ", Why.VENUE_CLOSED: "the venue "}.get(why, "")

@@ -14,7 +14,7 @@ from offers.model.keys import key_of
 from offers.state.stores import Usage
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
-from offers.v1.event_pb2 import Event
+from offers.v1.event_pb2 import Dismissal, Event, Impression
 from offers.v1.event_service_pb2 import ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import ExplainOffersRequest, GetOffersRequest, OfferExplanation, ReasonCode
@@ -36,6 +36,7 @@ OFFERS = {
     "later": EVERYWHERE + "campaign_id: later",
     "closed": EVERYWHERE + "availability: {opening_hours: '12:27-14:00'}",
     "evening": EVERYWHERE + "availability: {daypart_ids: [evening]}",
+    "unused": EVERYWHERE + "redemption: {opening_hours: '12:27-14:00', required_when_shown: true}",
     "never": EVERYWHERE + "availability: {opening_hours: 'off'}",
     "far": "target: {circles: [{center: {latitude: " + FAR + "}]}",
     "zoned": "target: {zone_ids: [north]}",
@@ -106,10 +107,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server of the catalogue, to which the person's day so far was reported."""
     folder = tmp_path_factory.mktemp("explain")
     with serving(document(folder), clock=lambda: NOW, data_dir=folder / "data") as running:
-        happened = [Event(event_id=f"i{minute}", offer_id="capped", impression={}) for minute in (10, 9, 1)]
-        happened += [Event(event_id="p2", offer_id="pressed", impression={})]
-        happened += [Event(event_id="s3", offer_id="several", impression={})]
-        happened += [Event(event_id="d60", offer_id="dismissed", dismissal={})]
+        happened = [Event(event_id=f"i{minute}", offer_id="capped", impression=Impression()) for minute in (10, 9, 1)]
+        happened += [Event(event_id="p2", offer_id="pressed", impression=Impression())]
+        happened += [Event(event_id="s3", offer_id="several", impression=Impression())]
+        happened += [Event(event_id="d60", offer_id="dismissed", dismissal=Dismissal())]
         for event in happened:
             event.user.CopyFrom(USER)
             event.event_time.seconds = NOW - 60 * int(event.event_id[1:])
@@ -162,6 +163,7 @@ def told(one: OfferExplanation) -> list[str]:
         ("past", "OVER: over since 12:00"),
         ("closed", "CLOSED: opens in 12 min, at 12:27"),
         ("evening", "CLOSED: its daypart begins in 5 h 45 min, at 18:00"),
+        ("unused", "CLOSED: redemption opens in 12 min, at 12:27"),
         ("never", "CLOSED: never opens within 400 days"),
         ("far", "TOO_FAR: 2,413 m outside the circle"),
         ("zoned", "TOO_FAR: 401 m outside zone north"),
@@ -212,6 +214,7 @@ def test_location_that_is_missing_or_vague(client: OffersClient) -> None:
     assert ["TOO_UNCERTAIN"] == [text.split(":")[0] for text in told(one)]
     assert told(one)[0].startswith("TOO_UNCERTAIN: inside venue bar with probability 0.")
     assert told(one)[0].endswith(", 0.99 needed")
+    assert not one.failed_checks[0].HasField("missing_m")
 
 
 def test_offers_in_the_answer_and_outranked_ones(client: OffersClient) -> None:
@@ -256,6 +259,7 @@ def test_bad_requests_are_refused(client: OffersClient) -> None:
         (ExplainOffersRequest(offer_ids=["x" * 129]), "offer_ids[0]"),
         (ExplainOffersRequest(max_explanations=0), "max_explanations"),
         (ExplainOffersRequest(request=broken), "request.context.location.point.latitude"),
+        (ExplainOffersRequest(request=GetOffersRequest(placement="none")), "request.placement"),
     ):
         with pytest.raises(OffersCallError) as caught:
             client.explain(asked)
