@@ -207,6 +207,22 @@ def test_query_json_is_the_response(ask: Run) -> None:
     assert not response.offers[0].factors
 
 
+def test_query_explains_why_and_why_not(ask: Run) -> None:
+    """--explain tells of each offer named: its score, or every check that fails."""
+    session = ("--session", "s", "--session-start", "12:00", "--session-entry", "push")
+    shown = ask(*PARIS_NOON, *session, "--explain", "lunch", "--explain", "last", "--explain", "nothing")
+
+    assert 0 == shown.status
+    assert "lunch: number 1 of the answer at circle\n  score 0." in shown.out
+    assert "last: does not qualify: 1 check failed\n  - fallback not needed: a fallback, and other" in shown.out
+    assert (
+        "nothing: does not qualify: 1 check failed\n  - no such offer: the catalogue has no such offer\n" in shown.out
+    )
+    told = json.loads(ask(*PARIS_NOON, "--json", "--explain", "lunch").out)
+    assert [("lunch", 1)] == [(one["offer_id"], one["rank"]) for one in told["explanations"]]
+    assert 2 == ask("--session-start", "noon").status
+
+
 def test_query_carries_every_part_of_the_context(ask: Run) -> None:
     """Who, what and how many are said by options; the server understands them all."""
     who = ("--user", "u", "--language", "fr", "--currency", "EUR", "--seed", "7")

@@ -15,15 +15,18 @@ import numpy as np
 from google.protobuf.message import Message
 
 from offers.catalogue.definitions import ID_NAMES, Definitions
+from offers.catalogue.document import varint
 from offers.errors import SnapshotError
-from offers.model.keys import key_of
+from offers.model.keys import key_of, keys_of
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Offer
 
 FILE = "messages.sqlite"
 BLOCK = 64
-"""Messages of a block: one is read for about the price of one message, and compresses well."""
+"""Messages of a block: enough to compress well, and few enough to be read for one of them."""
 _APART = ("venues", "zones")
+_TAGS = {name: varint(Catalog.DESCRIPTOR.fields_by_name[name].number << 3 | 2) for name in ("offers", *_APART)}
+"""What stands before each message of a field in an encoded Catalog."""
 _ID_NAMES = {"offers": "offer_id", **ID_NAMES}
 
 
@@ -37,12 +40,14 @@ class MessageWriter:
         self._connection.execute("CREATE TABLE block (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)")
         self._connection.execute("CREATE TABLE place (key INTEGER PRIMARY KEY, block INTEGER NOT NULL)")
         self._connection.execute("BEGIN")
-        self._keys, self._blocks, self._count, self._number = array("q"), array("q"), 0, 0
-        self._pending = Catalog()
-        self._pending.CopyFrom(checked.catalog)
+        self._keys, self._blocks, self._number = array("q"), array("q"), 0
+        self._ids: dict[str, list[str]] = {name: [] for name in ("offers", *_APART)}
+        common = Catalog()
+        common.CopyFrom(checked.catalog)
         for name in ID_NAMES:
             if name not in _APART:
-                getattr(self._pending, name).extend(getattr(checked, name).values())
+                getattr(common, name).extend(getattr(checked, name).values())
+        self._pending = [common.SerializeToString()]
         self._flush()
         for name in _APART:
             for identity, message in getattr(checked, name).items():
@@ -53,11 +58,10 @@ class MessageWriter:
         self._add("offers", offer.offer_id, offer)
 
     def _add(self, name: str, identity: str, message: Message) -> None:
-        getattr(self._pending, name).append(message)
-        self._keys.append(key_of(name, "", identity))
-        self._blocks.append(self._number)
-        self._count += 1
-        if self._count == BLOCK:
+        encoded = message.SerializeToString()
+        self._pending += (_TAGS[name], varint(len(encoded)), encoded)
+        self._ids[name].append(identity)
+        if len(self._pending) == 3 * BLOCK:
             self._flush()
 
     def close(self) -> None:
@@ -71,10 +75,14 @@ class MessageWriter:
         self._connection.close()
 
     def _flush(self) -> None:
-        packed = zlib.compress(self._pending.SerializeToString(), 1)
+        packed = zlib.compress(b"".join(self._pending), 1)
         self._connection.execute("INSERT INTO block VALUES (?, ?)", (self._number, packed))
-        self._pending.Clear()
-        self._number, self._count = self._number + 1, 0
+        for name, ids in self._ids.items():
+            self._keys.extend(keys_of(name, "", ids))
+            self._blocks.extend([self._number] * len(ids))
+            ids.clear()
+        self._pending.clear()
+        self._number += 1
 
 
 def read_messages(snapshot: Path, offer_ids: Iterable[str], venue_ids: Iterable[str] = ()) -> Catalog:

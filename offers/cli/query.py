@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from offers.client import OffersCallError
     from offers.v1.catalog_pb2 import Catalog
+    from offers.v1.context_pb2 import Session
     from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
 
 ASKED_WRONGLY, NO_SERVER = 2, 3
@@ -78,6 +79,13 @@ def query(  # noqa: PLR0913 - what a context may say
     ] = "",
     user: Annotated[str, typer.Option(help="Id of a signed-in person.", rich_help_panel="Who")] = "",
     anonymous: Annotated[str, typer.Option(help="Id of a visitor not signed in.", rich_help_panel="Who")] = "",
+    session: Annotated[str, typer.Option(help="Id of the visit.", rich_help_panel="Who")] = "",
+    session_start: Annotated[
+        str, typer.Option(help="When the visit began, written as --at is.", rich_help_panel="Who")
+    ] = "",
+    session_entry: Annotated[
+        str, typer.Option(metavar="CHANNEL", help="How the person came, such as push.", rich_help_panel="Who")
+    ] = "",
     language: Annotated[str, typer.Option(help="Language, such as fr or pt-BR.", rich_help_panel="Who")] = "",
     currency: Annotated[str, typer.Option(help="Currency, such as EUR.", rich_help_panel="Who")] = "",
     channel: Annotated[str, typer.Option(help="Channel, such as app or email.", rich_help_panel="What")] = "",
@@ -109,6 +117,14 @@ def query(  # noqa: PLR0913 - what a context may say
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the response as JSON.", rich_help_panel="Answer")
     ] = False,
+    explain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OFFER_ID",
+            help="Tell why an offer is in the answer, or why not; may be repeated.",
+            rich_help_panel="Answer",
+        ),
+    ] = None,
     map_: Annotated[
         Path | None,
         typer.Option(
@@ -136,7 +152,13 @@ def query(  # noqa: PLR0913 - what a context may say
     from google.protobuf.json_format import MessageToJson
 
     from offers.client import OffersCallError, OffersClient, context
-    from offers.v1.offer_service_pb2 import VIEW_BASIC, VIEW_FULL, GetOffersRequest
+    from offers.v1.offer_service_pb2 import (
+        VIEW_BASIC,
+        VIEW_FULL,
+        ExplainOffersRequest,
+        ExplainOffersResponse,
+        GetOffersRequest,
+    )
     from offers.v1.venue_pb2 import TravelMode
 
     zone = _zone(time_zone)
@@ -154,8 +176,8 @@ def query(  # noqa: PLR0913 - what a context may say
             accuracy_m=accuracy,
             observed_at=observed,
             movement=TravelMode.Value(f"TRAVEL_MODE_{moving.name if moving else 'UNSPECIFIED'}"),
-            # A map is drawn for the instant of the answer, so that has to be known.
-            at=instant if instant or map_ is None else datetime.now(UTC),
+            # A map, or an explanation, is of the instant of the answer, so that has to be known.
+            at=instant if instant or not (map_ or explain) else datetime.now(UTC),
             time_zone=time_zone,
             user_id=user,
             anonymous_id=anonymous,
@@ -163,21 +185,34 @@ def query(  # noqa: PLR0913 - what a context may say
             currency=currency,
             channel=channel,
         )
+        begun = _instant("--session-start", session_start, zone, datetime.now(zone).date()) if session_start else None
+        if session or begun or session_entry:
+            moment.session.CopyFrom(_session(session, begun, session_entry))
         view = VIEW_FULL if full else VIEW_BASIC
         request = GetOffersRequest(
             context=moment, placement=placement, max_offers=max_offers, view=view, seed=seed, catalog=catalog
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    explained = ExplainOffersResponse()
     with OffersClient(target, timeout_s=timeout) as client:
         try:
-            response = client.get_offers(request)
+            if explain:
+                explained = client.explain(ExplainOffersRequest(request=request, offer_ids=explain), timeout_s=timeout)
+                response = explained.response
+            else:
+                response = client.get_offers(request)
         except OffersCallError as error:
             raise typer.Exit(_refused(error, target)) from None
     if as_json:
-        typer.echo(MessageToJson(response, preserving_proto_field_name=True, ensure_ascii=False))
+        told = explained if explain else response
+        typer.echo(MessageToJson(told, preserving_proto_field_name=True, ensure_ascii=False))
     else:
         _show(request, response, zone)
+        if explain:
+            from offers.cli.explanation import show
+
+            show(stdout(), explained.explanations)
     if map_ is not None and document is not None:
         _write_map(map_, document, request, response, map_radius)
 
@@ -251,6 +286,15 @@ def _observed(text: str, zone: tzinfo | None, asked: datetime | None) -> datetim
         message = f"--observed-at '{text}' is after the instant asked for, {asked.astimezone(zone):%Y-%m-%d %H:%M}: "
         raise typer.BadParameter(message + "give an earlier one, with its day")
     return observed
+
+
+def _session(session_id: str, begun: datetime | None, entry_channel: str) -> "Session":
+    from offers.v1.context_pb2 import Session
+
+    session = Session(session_id=session_id, entry_channel=entry_channel)
+    if begun is not None:
+        session.start_time.FromDatetime(begun.astimezone(UTC))
+    return session
 
 
 def _refused(error: "OffersCallError", target: str) -> int:

@@ -6,7 +6,8 @@ document's messages, at some milliseconds an offer. Nothing is kept of it.
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -65,9 +66,10 @@ class ExplainService:
         if not request.context.HasField("time"):  # one instant for the answer and for all that is told of it
             request.context.time.seconds = int(self._clock())
         most = _checked(asked)
-        query = _query(asked)
-        engine = self._live.engine(query.surface.catalog)
-        response = GetOffersResponse.FromString(self._offers.get_offers(request.SerializeToString()))
+        with _inside("request"):
+            query = convert.query_of(request, 0)
+            engine = self._live.engine(query.surface.catalog)
+            response = GetOffersResponse.FromString(self._offers.get_offers(request.SerializeToString()))
         ranks = {offer.offer_id: offer.rank for offer in response.offers}
         wanted = list(asked.offer_ids) or _nearest(engine, query, most, list(ranks))
         person = self._people.meet(request.context.user, engine, request, query.time).person
@@ -88,13 +90,14 @@ class ExplainService:
         return ExplainOffersResponse(explanations=explanations[:most], response=response).SerializeToString()
 
 
-def _query(asked: ExplainOffersRequest) -> Query:
-    """The query that is explained. Raises InvalidRequestError with paths from the outer request."""
+@contextmanager
+def _inside(field: str) -> Iterator[None]:
+    """Let what is refused be named by its path from the outer message."""
     try:
-        return convert.query_of(asked.request, 0)
+        yield
     except InvalidRequestError as error:
         raise InvalidRequestError(
-            [FieldViolation(f"request.{one.field}", one.reason) for one in error.violations]
+            [FieldViolation(f"{field}.{one.field}", one.reason) for one in error.violations]
         ) from None
 
 
@@ -109,7 +112,7 @@ def _checked(asked: ExplainOffersRequest) -> int:
             violations.append(
                 FieldViolation(f"offer_ids[{index}]", f"{len(offer_id):,} characters: send 1 to {MAX_ID}")
             )
-    most = asked.max_explanations if asked.HasField("max_explanations") else max(USUAL, len(asked.offer_ids))
+    most = asked.max_explanations if asked.HasField("max_explanations") else min(max(USUAL, len(asked.offer_ids)), MOST)
     if not 1 <= most <= MOST:
         reason = f"{most:,} is out of range: send 1 to {MOST:,}, or leave it out for {USUAL}"
         violations.append(FieldViolation("max_explanations", reason))
@@ -129,7 +132,9 @@ def _explained(
     has_proper = any(not offer.fallback for offer, _ in answered)
     told = {}
     for name, one in judged.items():
-        explanation = OfferExplanation(eligible=name in shown, rank=ranks.get(name, 0), place=one.place)
+        explanation = OfferExplanation(
+            eligible=name in shown or name in ranks, rank=ranks.get(name, 0), place=one.place
+        )
         misses = list(one.misses)
         if name in shown and one.found is not None:
             if one.offer.fallback and has_proper:

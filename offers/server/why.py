@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from offers.decision import reference
 from offers.decision.explain import Reason, Why, gap_of, judged
 from offers.decision.reference import Found, Ranked
-from offers.decision.reference_people import Failed, Known, against, lasting
+from offers.decision.reference_people import Failed, Known, against
 from offers.decision.reference_places import Place, pieces_of, places_of
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
@@ -170,7 +170,7 @@ def _missed(catalog: Catalog, offer: Offer, place: Place, reason: Reason, query:
             detail = "ends before one can be there"
         case _:
             return _in_time(reason, query, zone)
-    missing = reason.metres if reason.why in {Why.OUTSIDE, Why.UNLIKELY} else None
+    missing = (reason.metres or None) if reason.why in {Why.OUTSIDE, Why.UNLIKELY} else None
     return Miss(code or REASON_CODE_CLOSED, detail, missing_m=missing)
 
 
@@ -178,7 +178,7 @@ def _in_time(reason: Reason, query: Query, zone: str) -> Miss:
     """What is a matter of windows and hours."""
     why, what = reason.why, ""
     if why == Why.NOT_REDEEMABLE:
-        why, what = Why(reason.detail), "may not be used yet: "
+        why, what = Why(reason.detail), "redemption "
     if why == Why.OVER:
         return Miss(REASON_CODE_OVER, f"{what}over since {_instant(reason.until or 0, query.time, zone)}")
     whose = {Why.DAYPART: "its daypart ", Why.VENUE_CLOSED: "the venue "}.get(why, "")
@@ -186,7 +186,7 @@ def _in_time(reason: Reason, query: Query, zone: str) -> Miss:
     code = _CODES[why]
     if reason.until is None:
         return Miss(code, f"{what}{whose}never {verb} within 400 days")
-    wait = lasting(reason.until - query.time)
+    wait = _wait(reason.until - query.time)
     when = _instant(reason.until, query.time, zone)
     return Miss(code, f"{what}{whose}{verb} in {wait}, at {when}", passes=reason.until)
 
@@ -200,6 +200,15 @@ def _kind(place: Place, name: str) -> str:
     if place.venue is not None:
         return f"venue {name}"
     return f"the {name}" if name in {"circle", "area"} else f"zone {name}"
+
+
+def _wait(seconds: int) -> str:
+    """A length of time in words, to the minute below a day and to the hour above."""
+    if seconds < 60:
+        return f"{seconds} s"
+    days, hours, minutes = seconds // 86_400, seconds // 3_600 % 24, seconds // 60 % 60
+    parts = [(days, "d"), (hours, "h"), (0 if days else minutes, "min")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
 
 
 def _instant(second: int, now: int, zone: str) -> str:

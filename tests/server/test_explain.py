@@ -1,0 +1,278 @@
+"""ExplainOffers over a real server: every reason why an offer is not in an answer, with its values and nearest miss."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import grpc
+import pytest
+from geopy.distance import geodesic
+
+from offers.client import OffersCallError, OffersClient, context
+from offers.decision.reference_people import share_of
+from offers.model.keys import key_of
+from offers.state.stores import Usage
+from offers.testing import Served, serving
+from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
+from offers.v1.event_pb2 import Dismissal, Event, Impression
+from offers.v1.event_service_pb2 import ReportEventsRequest
+from offers.v1.event_service_pb2_grpc import EventServiceStub
+from offers.v1.offer_service_pb2 import ExplainOffersRequest, GetOffersRequest, OfferExplanation, ReasonCode
+
+NOON = datetime.fromisoformat("2026-11-24T12:15:00+01:00")
+NOW = int(NOON.timestamp())
+LATITUDE, LONGITUDE = 48.8674, 2.3636
+OFFER = "{{offer_id: {0}, title: Some, benefit: {{percent_off: 20}}, {1}}}"
+EVERYWHERE = "target: {everywhere: true}, "
+FAR = "48.89, longitude: 2.3636}, radius_m: 100"
+OFFERS = {
+    "shown": EVERYWHERE + "brand: one, exclusion_group: g, value: 1.0",
+    "elsewhere": EVERYWHERE + "placement_ids: [map]",
+    "german": EVERYWHERE + "language_codes: [de]",
+    "dollars": EVERYWHERE + "currency_codes: [USD]",
+    "email": EVERYWHERE + "channels: [email]",
+    "soon": EVERYWHERE + "availability: {windows: [{startTime: '2026-11-24T11:27:00Z'}]}",
+    "past": EVERYWHERE + "availability: {windows: [{endTime: '2026-11-24T11:00:00Z'}]}",
+    "later": EVERYWHERE + "campaign_id: later",
+    "closed": EVERYWHERE + "availability: {opening_hours: '12:27-14:00'}",
+    "evening": EVERYWHERE + "availability: {daypart_ids: [evening]}",
+    "unused": EVERYWHERE + "redemption: {opening_hours: '12:27-14:00', required_when_shown: true}",
+    "never": EVERYWHERE + "availability: {opening_hours: 'off'}",
+    "far": "target: {circles: [{center: {latitude: " + FAR + "}]}",
+    "zoned": "target: {zone_ids: [north]}",
+    "cut": EVERYWHERE.replace("true", "true, excluded_zone_ids: [here], missing_location: MISSING_LOCATION_DENY"),
+    "vague": "target: {venue_ids: [bar], min_inside_probability: 0.99}",
+    "rushed": "target: {venue_ids: [bar]}, availability: {windows: [{endTime: '2026-11-24T11:16:00Z'}], "
+    "reachable_before_end: REACHABLE_BEFORE_END_DROP}",
+    "segment": EVERYWHERE + "audience: {any_segment_ids: [pushed]}",
+    "left-out": EVERYWHERE + "audience: {none_segment_ids: [everyone]}",
+    "variant": EVERYWHERE + "audience: {variants: [{experiment_id: e, variant_id: b}]}",
+    "held-out": EVERYWHERE + "campaign_id: tested",
+    "capped": EVERYWHERE + "frequency_caps: [{max_count: 3, rolling: 21600s}]",
+    "pressed": EVERYWHERE + "category: promo",
+    "quiet": EVERYWHERE + "category: loud",
+    "dismissed": EVERYWHERE + "category: cool",
+    "used-up": EVERYWHERE + "budget: {units: 10}",
+    "paced": EVERYWHERE + "budget: {period: CALENDAR_PERIOD_DAY, period_units: 24, pacing: PACING_EVEN}",
+    "fallback": EVERYWHERE + "fallback: true",
+    "grouped": EVERYWHERE + "exclusion_group: g, value: 0.9",
+    "branded": EVERYWHERE + "brand: one, value: 0.9",
+    "outranked": EVERYWHERE + "value: 0.1",
+    "several": "target: {zone_ids: [north]}, language_codes: [de], frequency_caps: [{max_count: 1}], "
+    "availability: {opening_hours: '12:27-14:00'}",
+}
+CATALOG = """
+catalog_id: corner
+time_zone: Europe/Paris
+country_code: FR
+placements: [{placement_id: home, max_offers: 2, max_per_brand: 1}, {placement_id: map}]
+dayparts: [{daypart_id: evening, opening_hours: "18:00-22:00"}]
+venues:
+  - {venue_id: bar, point: {latitude: 48.87, longitude: 2.3636}, radius_m: 300, travel: {mode: TRAVEL_MODE_WALKING}}
+zones:
+  - {zone_id: north, circles: [{center: {latitude: 48.88, longitude: 2.3636}, radius_m: 1000}]}
+  - {zone_id: here, circles: [{center: {latitude: 48.8674, longitude: 2.3636}, radius_m: 50}]}
+segments:
+  - {segment_id: pushed, expression: "session.entry_channel == 'push'"}
+  - {segment_id: everyone, expression: "now > timestamp('2020-01-01T00:00:00Z')"}
+campaigns:
+  - {campaign_id: later, window: {startTime: '2026-11-25T11:15:00Z'}}
+  - {campaign_id: tested, holdout: 0.5}
+category_limits: []
+contact_policies:
+  - {contact_policy_id: few, categories: [promo], frequency_caps: [{max_count: 1, calendar: CALENDAR_PERIOD_DAY}]}
+  - {contact_policy_id: night, categories: [loud], quiet_hours: "12:00-13:00"}
+  - {contact_policy_id: calm, categories: [cool], offer_cool_down: 86400s}
+experiments: [{experiment_id: e, variants: [{variant_id: a, weight: 1000}, {variant_id: b, weight: 0.000001}]}]
+offers:
+"""
+AGREED = ConsentGrants(purposes=[CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING])
+HELD_OUT = next(
+    name
+    for name in map("ada{}".format, range(100))
+    if share_of(key_of("person", "", f"u:{name}"), key_of("campaign", "corner", "tested")) < 0.5
+)
+USER = User(user_id=HELD_OUT, consent=AGREED)
+
+
+def document(folder: Path) -> Path:
+    """Write the catalogue."""
+    source = folder / "catalog.yaml"
+    source.write_text(CATALOG + "".join(f"  - {OFFER.format(name, rest)}\n" for name, rest in OFFERS.items()))
+    return source
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of the catalogue, to which the person's day so far was reported."""
+    folder = tmp_path_factory.mktemp("explain")
+    with serving(document(folder), clock=lambda: NOW, data_dir=folder / "data") as running:
+        happened = [Event(event_id=f"i{minute}", offer_id="capped", impression=Impression()) for minute in (10, 9, 1)]
+        happened += [Event(event_id="p2", offer_id="pressed", impression=Impression())]
+        happened += [Event(event_id="s3", offer_id="several", impression=Impression())]
+        happened += [Event(event_id="d60", offer_id="dismissed", dismissal=Dismissal())]
+        for event in happened:
+            event.user.CopyFrom(USER)
+            event.event_time.seconds = NOW - 60 * int(event.event_id[1:])
+        results = EventServiceStub(running.channel).ReportEvents(ReportEventsRequest(events=happened), timeout=10)
+        assert len(happened) == len(results.results)
+        midnight = NOW - 12 * 3600 - 15 * 60
+        used = [Usage("corner/offer:used-up", 0, 10, 0), Usage("corner/offer:paced", midnight, 13, 0)]
+        running.worker.live.engine("").budgets.update(used, NOW)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[OffersClient]:
+    """A client of the server."""
+    with OffersClient(served.target, timeout_s=20) as made:
+        yield made
+
+
+def request(*, located: bool = True, accuracy_m: float | None = None) -> GetOffersRequest:
+    """A request of the person from the usual place."""
+    where = {"lat": LATITUDE, "lng": LONGITUDE, "accuracy_m": accuracy_m} if located else {}
+    moment = context(at=NOON, language="fr", currency="EUR", channel="app", **where)  # type: ignore[arg-type]
+    moment.user.CopyFrom(USER)
+    return GetOffersRequest(context=moment, placement="home")
+
+
+def explained(client: OffersClient, *offer_ids: str, asked: GetOffersRequest | None = None) -> list[OfferExplanation]:
+    """What is told of some offers."""
+    response = client.explain(ExplainOffersRequest(request=asked or request(), offer_ids=offer_ids))
+    return list(response.explanations)
+
+
+def told(one: OfferExplanation) -> list[str]:
+    """The checks that fail, in short."""
+    return [
+        f"{ReasonCode.Name(check.reason).removeprefix('REASON_CODE_')}: {check.detail}" for check in one.failed_checks
+    ]
+
+
+@pytest.mark.parametrize(
+    ("offer_id", "wanted"),
+    [
+        ("nothing", "NO_SUCH_OFFER: the catalogue has no such offer"),
+        ("elsewhere", "OTHER_PLACEMENT: asked for the placement home, and it is for map"),
+        ("german", "OTHER_LANGUAGE: asked for the language fr, and it is for de"),
+        ("dollars", "OTHER_CURRENCY: asked for the currency EUR, and it is for USD"),
+        ("email", "OTHER_CHANNEL: asked for the channel app, and it is for email"),
+        ("soon", "NOT_BEGUN: begins in 12 min, at 12:27"),
+        ("later", "NOT_BEGUN: begins in 1 d, at Wed 25 Nov 12:15"),
+        ("past", "OVER: over since 12:00"),
+        ("closed", "CLOSED: opens in 12 min, at 12:27"),
+        ("evening", "CLOSED: its daypart begins in 5 h 45 min, at 18:00"),
+        ("unused", "CLOSED: redemption opens in 12 min, at 12:27"),
+        ("never", "CLOSED: never opens within 400 days"),
+        ("far", "TOO_FAR: 2,413 m outside the circle"),
+        ("zoned", "TOO_FAR: 401 m outside zone north"),
+        ("cut", "IN_EXCLUDED_ZONE: in zone here, which is cut out"),
+        ("rushed", "ENDS_TOO_SOON: ends before one can be there"),
+        ("segment", "NOT_IN_SEGMENTS: in none of the segments: pushed"),
+        ("left-out", "IN_EXCLUDED_SEGMENT: in segments that are left out: everyone"),
+        ("variant", "OTHER_VARIANT: for the variants e/b, has e/a"),
+        ("held-out", "HOLDOUT: among the 0.5 of persons held out of campaign tested"),
+        ("capped", "CAPPED: cap 3/3 (impression) until 18:05"),
+        ("pressed", "PRESSURE: cap 1/1 (impression of policy few) until Wed 25 Nov 00:00"),
+        ("quiet", "QUIET_HOURS: quiet hours 12:00-13:00 of policy night by Europe/Paris until 13:00"),
+        ("dismissed", "COOLING_DOWN: it was put away 1 h ago, and cools down for 1 d until Wed 25 Nov 11:15"),
+        ("used-up", "BUDGET_EXHAUSTED: budget of offer used-up: 10 of 10 used"),
+        ("paced", "PACED: budget of offer paced: 13 of 24 used, ahead of plan until 13:00"),
+        ("fallback", "FALLBACK_NOT_NEEDED: a fallback, and other offers qualify"),
+        ("grouped", "EXCLUSION_GROUP: a better one of its exclusion group is in the answer"),
+        ("branded", "LAYOUT: the placement holds no more of its brand"),
+    ],
+)
+def test_reason_is_told(client: OffersClient, offer_id: str, wanted: str) -> None:
+    """Each check that fails is told with the values compared and the nearest miss."""
+    (one,) = explained(client, offer_id)
+    assert ([wanted], offer_id, 0) == (told(one), one.offer_id, one.rank)
+
+
+def test_every_check_that_fails_is_told_in_order(client: OffersClient) -> None:
+    """An offer that fails several checks tells all of them, with metres and instants."""
+    (one,) = explained(client, "several")
+    wanted = [
+        "OTHER_LANGUAGE: asked for the language fr, and it is for de",
+        "CLOSED: opens in 12 min, at 12:27",
+        "TOO_FAR: 401 m outside zone north",
+        "CAPPED: cap 1/1 (impression)",
+    ]
+    assert wanted == told(one)
+    assert [0, NOW + 12 * 60, 0, 0] == [check.passes_time.seconds for check in one.failed_checks]
+    away = geodesic((LATITUDE, LONGITUDE), (48.88, LONGITUDE)).m - 1000
+    assert one.failed_checks[2].missing_m == pytest.approx(away, abs=0.1)
+    assert (not one.eligible, one.place) == (True, "north")
+
+
+def test_location_that_is_missing_or_vague(client: OffersClient) -> None:
+    """Without a location, and with one that is not known well enough, that is the reason."""
+    (one,) = explained(client, "far", asked=request(located=False))
+    assert ["NEEDS_LOCATION: there is no location, and it does not allow that"] == told(one)
+    (one,) = explained(client, "vague", asked=request(accuracy_m=50))
+    assert ["TOO_UNCERTAIN"] == [text.split(":")[0] for text in told(one)]
+    assert told(one)[0].startswith("TOO_UNCERTAIN: inside venue bar with probability 0.")
+    assert told(one)[0].endswith(", 0.99 needed")
+    assert not one.failed_checks[0].HasField("missing_m")
+
+
+def test_offers_in_the_answer_and_outranked_ones(client: OffersClient) -> None:
+    """What qualifies tells its rank, score and factors as the answer does, and what is better."""
+    asked = request()
+    answer = client.get_offers(asked)
+    best, worst = explained(client, "shown", "outranked", asked=asked)
+    assert (1, True, []) == (best.rank, best.eligible, told(best))
+    assert best.score == pytest.approx(answer.offers[0].score, rel=1e-9)
+    assert (0, True, ["OUTRANKED"]) == (worst.rank, worst.eligible, [text.split(":")[0] for text in told(worst)])
+    assert 6 == len(worst.factors)
+
+
+def test_whole_catalogue_is_told_nearest_first(client: OffersClient) -> None:
+    """Without ids all offers are told of: those in the answer first, then by how many checks they fail."""
+    response = client.explain(ExplainOffersRequest(request=request(), max_explanations=1000))
+    found = list(response.explanations)
+    assert sorted(OFFERS) == sorted(one.offer_id for one in found)
+    assert [offer.offer_id for offer in response.response.offers] == [one.offer_id for one in found if one.rank]
+    keys = [(one.rank or 1000, not one.eligible, len(one.failed_checks)) for one in found]
+    assert sorted(keys) == keys
+    assert "several" == found[-1].offer_id
+
+
+def test_nothing_is_kept(served: Served, client: OffersClient) -> None:
+    """An explanation is no decision: neither the person's state nor the decisions change."""
+    served.worker.recorder.flush()
+    before = served.stores.state.read(f"u:{HELD_OUT}")
+    decisions = served.stores.events.decisions_after(0, 1000)
+    explained(client, *OFFERS)
+    served.worker.recorder.flush()
+    assert before == served.stores.state.read(f"u:{HELD_OUT}")
+    assert decisions == served.stores.events.decisions_after(0, 1000)
+
+
+def test_bad_requests_are_refused(client: OffersClient) -> None:
+    """What is beyond the limits is refused by the name of the field."""
+    broken = request()
+    broken.context.location.point.latitude = 100
+    for asked, field in (
+        (ExplainOffersRequest(offer_ids=["x"] * 1001), "offer_ids"),
+        (ExplainOffersRequest(offer_ids=["x" * 129]), "offer_ids[0]"),
+        (ExplainOffersRequest(max_explanations=0), "max_explanations"),
+        (ExplainOffersRequest(request=broken), "request.context.location.point.latitude"),
+        (ExplainOffersRequest(request=GetOffersRequest(placement="none")), "request.placement"),
+    ):
+        with pytest.raises(OffersCallError) as caught:
+            client.explain(asked)
+        assert grpc.StatusCode.INVALID_ARGUMENT == caught.value.code
+        assert [field] == [violation.field for violation in caught.value.violations]
+
+
+def test_limits_that_cannot_be_checked(tmp_path: Path) -> None:
+    """Where the state cannot be read, offers under a policy with caps say that, and the answer is degraded."""
+    with (
+        serving(document(tmp_path), clock=lambda: NOW, state_url="redis://127.0.0.1:1/0") as running,
+        OffersClient(running.target, timeout_s=20) as client,
+    ):
+        response = client.explain(ExplainOffersRequest(request=request(), offer_ids=["pressed"]))
+        assert ["DEGRADED: what counts for policy few cannot be read"] == told(response.explanations[0])
+        assert ["state"] == [one.dependency for one in response.response.degraded]
