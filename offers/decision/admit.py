@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE
+from offers.catalogue.snapshot import ENTRY, NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE, OFFER
 from offers.decision.records import (
     ADMITTED,
     IN,
@@ -36,6 +36,7 @@ from offers.decision.records import (
     counters_of,
     entries_of,
     f8,
+    fetch_ahead,
     i4,
     i8,
     offers_of,
@@ -45,6 +46,7 @@ from offers.decision.records import (
     variants_of,
 )
 
+ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
@@ -62,8 +64,13 @@ def survey(columns: Table, hours: Table, standing: Table, scratch: Table, terms:
         return matters
     u1(scratch, Scratch.segment)[:] = UNASKED
     i8(scratch, Scratch.person)[PersonFact.number] += 1
+    candidates = candidates_of(scratch)
+    for index in range(kept):  # one after the other from memory would cost more than all the rest
+        fetch_ahead(columns, Column.entry, candidates[index].entry * ENTRY_BYTES)
     for index in range(kept):
-        offer = offers[entries[candidates_of(scratch)[index].entry].offer]
+        fetch_ahead(columns, Column.offer, np.int64(entries[candidates[index].entry].offer) * OFFER_BYTES)
+    for index in range(kept):
+        offer = offers[entries[candidates[index].entry].offer]
         matters |= offer.caps != NO_CAPS
         if offer.audience != NO_AUDIENCE:
             matters = True

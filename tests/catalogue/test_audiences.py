@@ -242,14 +242,15 @@ def test_windows_of_campaigns_cut_those_of_their_offers(tmp_path: Path) -> None:
     day = 1_767_225_600 - 86_400
 
     def spans(name: str) -> tuple[int, int, list[tuple[int, int]]]:
-        entry = entries[entries["offer"] == number_of(snapshot, name)][0]
+        (number,) = (entries["offer"] == number_of(snapshot, name)).nonzero()[0]
+        entry, gate = entries[number], snapshot.columns["gate"][number]
         several = []
         if (place := int(entry["windows"])) >= 0:
             while snapshot.columns["window_end"][place]:
                 one = int(snapshot.columns["window_start"][place]), int(snapshot.columns["window_end"][place])
                 several.append(((one[0] - day) // 86_400, (one[1] - day) // 86_400))
                 place += 1
-        return int(entry["window_start"]), int(entry["window_end"]), several
+        return int(gate["window_start"]), int(gate["window_end"]), several
 
     assert (day + 10 * 86_400, day + 20 * 86_400, []) == spans("none")
     assert (day + 12 * 86_400, day + 14 * 86_400, []) == spans("inside")
