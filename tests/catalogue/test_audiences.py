@@ -164,7 +164,7 @@ campaigns:
         two="frequency_caps: [{max_count: 6, calendar: CALENDAR_PERIOD_DAY, time_zone: Europe/Paris}], campaign_id: c",
     )
     offers, meta = snapshot.columns["offer"]["caps"], snapshot.meta
-    wanted = [(60, 2, NO_NAME, EVENT_KIND_IMPRESSION), (0, 3, NO_NAME, EVENT_KIND_CLICK)]
+    wanted = [(60, 2, NO_NAME, EVENT_KIND_IMPRESSION, NO_NAME), (0, 3, NO_NAME, EVENT_KIND_CLICK, NO_NAME)]
     assert wanted == caps_of(snapshot, offers[number_of(snapshot, "one")])
     assert {"home": int(offers[number_of(snapshot, "one")])} == meta["placement_caps"]
     assert {"home": key_of("placement", "shop", "home")} == meta["placement_keys"]
@@ -172,9 +172,11 @@ campaigns:
     assert sorted([paris, tokyo]) == sorted(meta["periods"])
     ((key, category_caps),) = snapshot.columns["category_limit"].tolist()
     assert key_of("category", "shop", "soup") == key
-    assert [(0, 4, meta["periods"].index(paris), EVENT_KIND_IMPRESSION)] == caps_of(snapshot, category_caps)
-    assert [(0, 6, meta["periods"].index(paris), 1)] == caps_of(snapshot, offers[number_of(snapshot, "two")])
-    assert [(0, 5, meta["periods"].index(tokyo), 1)] == caps_of(snapshot, snapshot.columns["campaign"]["caps"][0])
+    assert [(0, 4, meta["periods"].index(paris), EVENT_KIND_IMPRESSION, NO_NAME)] == caps_of(snapshot, category_caps)
+    assert [(0, 6, meta["periods"].index(paris), 1, NO_NAME)] == caps_of(snapshot, offers[number_of(snapshot, "two")])
+    assert [(0, 5, meta["periods"].index(tokyo), 1, NO_NAME)] == caps_of(
+        snapshot, snapshot.columns["campaign"]["caps"][0]
+    )
     soup = audience_of(snapshot, "one")
     assert soup is not None
     assert (0, ["soup"]) == (soup["category"], meta["category_limits"])
@@ -210,10 +212,12 @@ contact_policies:
         audience = audience_of(snapshot, name)
         assert (["calm"] if name in covered else []) == (audience or {"policies": []})["policies"]
         caps = caps_of(snapshot, snapshot.columns["offer"]["caps"][number_of(snapshot, name)])
-        assert ([(100, 1, NO_NAME, EVENT_KIND_DISMISSAL)] if name in covered else None) == caps
+        cool_down = [(100, 1, NO_NAME, EVENT_KIND_DISMISSAL, int(snapshot.columns["policy"]["channels"][0]))]
+        assert (cool_down if name in covered else None) == caps
     ((key, caps, quiet, terms),) = snapshot.columns["policy"].tolist()
     assert key_of("contact_policy", "shop", "calm") == key
-    assert [(86_400, 9, NO_NAME, 1), (10, 1, NO_NAME, EVENT_KIND_DISMISSAL)] == caps_of(snapshot, caps)
+    own = [(86_400, 9, NO_NAME, 1, NO_NAME), (10, 1, NO_NAME, EVENT_KIND_DISMISSAL, NO_NAME)]
+    assert own == caps_of(snapshot, caps)
     assert [[["22:00-08:00; PH off"], "", "FR", [], 0]] == snapshot.meta["schedules"][quiet]
     assert [[], [], [], ["app", "web"]] == snapshot.meta["terms"][terms]
     assert [{"id": "calm", "channels": ["app", "web"]}] == snapshot.meta["policies"]
