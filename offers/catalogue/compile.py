@@ -22,7 +22,7 @@ from offers.catalogue.definitions import Definitions, definitions
 from offers.catalogue.document import files, read
 from offers.catalogue.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.layout import Gathered, calendar, lay_out
-from offers.catalogue.messages import FILE, MessageWriter
+from offers.catalogue.messages import FILE, writing
 from offers.catalogue.places import NO_PIECES, Places
 from offers.catalogue.propositions import static_wire, variant_wires
 from offers.catalogue.schedules import NEVER
@@ -77,13 +77,12 @@ def _compiled(source: Path, messages: Path) -> "tuple[Definitions, dict[str, NDA
 
 def _built(source: Path, checked: Definitions, messages: Path) -> "_Builder":
     builder = _Builder(checked)
-    writer = MessageWriter(messages, checked)
     problems: list[Problem] = []
-    for fragment in read(source, problems, unknown=False):
-        for offer in fragment.catalog.offers:
-            builder.add(offer)
-            writer.add(offer)
-    writer.close()
+    with writing(messages, checked) as writer:
+        for fragment in read(source, problems, unknown=False):
+            for offer in fragment.catalog.offers:
+                builder.add(offer)
+                writer.add(offer)
     if problems:  # the document changed after it was checked
         raise CatalogError(problems)
     return builder

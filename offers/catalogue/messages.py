@@ -7,8 +7,8 @@ first block has all but offers, venues and zones.
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,24 @@ _TAGS = {name: varint(Catalog.DESCRIPTOR.fields_by_name[name].number << 3 | 2) f
 _ID_NAMES = {"offers": "offer_id", **ID_NAMES}
 
 
-class MessageWriter:
-    """Writes the messages of a document to a file, in any order."""
+@contextmanager
+def writing(path: Path, checked: Definitions) -> "Iterator[MessageWriter]":
+    """Write a file of the messages of a document while the block runs. Raises OSError where it cannot be written."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            writer = MessageWriter(connection, checked)
+            yield writer
+            writer.finish()
+    except sqlite3.Error as error:
+        message = f"cannot write {path}: {error}"
+        raise OSError(message) from error
 
-    def __init__(self, path: Path, checked: Definitions) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
+
+class MessageWriter:
+    """Takes the offers of a document, in any order."""
+
+    def __init__(self, connection: sqlite3.Connection, checked: Definitions) -> None:
+        self._connection = connection
         self._connection.execute("PRAGMA journal_mode = OFF")  # a file that is not finished is thrown away
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute("CREATE TABLE block (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)")
@@ -64,15 +77,14 @@ class MessageWriter:
         if len(self._pending) == 3 * BLOCK:
             self._flush()
 
-    def close(self) -> None:
-        """Finish the file."""
+    def finish(self) -> None:
+        """Write what is pending, and where all is."""
         self._flush()
         keys, blocks = np.array(self._keys, np.int64), np.array(self._blocks, np.int64)
         order = np.argsort(keys)
         rows = zip(keys[order].tolist(), blocks[order].tolist(), strict=True)
         self._connection.executemany("INSERT OR REPLACE INTO place VALUES (?, ?)", rows)
         self._connection.execute("COMMIT")
-        self._connection.close()
 
     def _flush(self) -> None:
         packed = zlib.compress(b"".join(self._pending), 1)
