@@ -48,6 +48,8 @@ class BudgetBook:
     def __init__(self, catalog_id: str, described: Sequence[Mapping[str, Any]]) -> None:
         self.budgets = [Budget(**one) for one in described]
         self._catalog_id = catalog_id
+        self._spans = [(0, 0)] * len(described)
+        """Over which seconds each is spread, when last asked."""
         self.record = Record(
             Budgets,
             {"left": np.ones(len(described), np.uint8), "until": np.full(len(described), NEVER, np.int64)},
@@ -65,7 +67,9 @@ class BudgetBook:
         used = {(usage.budget, usage.period): usage for usage in usages}
         self.used = used
         for number, budget in enumerate(self.budgets):
-            begin, end = budget.span(now)
+            begin, end = self._spans[number]
+            if not begin <= now < end:
+                begin, end = self._spans[number] = budget.span(now)
             in_all = used.get((self.name(budget), 0))
             in_period = used.get((self.name(budget), begin)) if budget.period else None
             left, until = _left(budget, in_all, in_period, begin, end, now)

@@ -6,8 +6,9 @@ cost is its own; those that a decision does not need are passed over in it. What
 first: where an attribute is not there, its segments are false or evaluated by themselves.
 """
 
+import contextlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,8 +38,8 @@ from offers.v1.profile_pb2 import Profile
 
 BLOCK = 32
 """Segments of a program: all of a block are evaluated by one call, those that are not needed being passed over."""
-MOST_KNOWN = 65_536
-"""Results that are remembered."""
+MOST_KNOWN = 4096
+"""Results that are remembered of each segment."""
 MOST_NEEDS = 4096
 """Sets of segments that are remembered; decisions of one city need some hundreds."""
 
@@ -100,9 +101,9 @@ class _Part(NamedTuple):
 class _Need:
     """What has to be read and evaluated for segments that are needed together."""
 
-    __slots__ = ("is_told_by_values", "keyed", "named", "numbers", "parts", "reads")
+    __slots__ = ("keyed", "named", "numbers", "parts", "reads", "told")
 
-    def __init__(self, parts: list[_Part], reader: Callable[[str], Read]) -> None:
+    def __init__(self, parts: list[_Part], reader: Callable[[str], Read], known: list[dict[Any, int]]) -> None:
         self.parts = parts
         segments = [segment for part in parts for *_, segment in part.members]
         self.reads = [(name, reader(name)) for name in dict.fromkeys(name for one in segments for name in one.reads)]
@@ -113,8 +114,11 @@ class _Need:
         self.keyed = [(path, _finder(path)) for path in keyed if ".".join(path) not in variables]
         """What else may be absent."""
         self.numbers = np.array([number for part in parts for _, number, _ in part.members], np.int64)
-        self.is_told_by_values = not self.keyed and all(name not in ROOTS and name != "now" for name in variables)
-        """Whether what is read are all plain values, none of which is another each second."""
+        places = {name: place for place, name in enumerate(variables)}
+        self.told = [
+            (number, _key(segment, places), known[number]) for part in parts for _, number, segment in part.members
+        ]
+        """Of each segment what makes a key of the values that tell it, and what it came to by such keys."""
 
 
 class Segments:
@@ -155,28 +159,40 @@ class Segments:
         starts = range(0, len(self._segments), BLOCK)
         self._programs = [self._program(self._segments[start : start + BLOCK]) for start in starts]
         self._needs: dict[tuple[int, ...], _Need] = {}
-        self._known: dict[tuple[Any, ...], NDArray[np.uint8]] = {}
-        """What segments came to, by the values they were told: many people share these, and so do many visits."""
+        self._known: list[dict[Any, int]] = [{} for _ in self._segments]
+        """What each segment came to, by the values it read: many people share these, and so do many visits."""
 
     def evaluate(self, needed: Iterable[int], facts: Facts, holds: NDArray[np.uint8]) -> None:
         """Write 1 or 0 for each segment needed; give them in a fixed order. An error of evaluation is 0."""
         numbers = tuple(needed)
         need = self._needs.get(numbers) or self._needed(numbers)
         read = [read(facts) for _, read in need.reads]
-        key = numbers, tuple([(value,) if value.__class__ is bool else value for value in read])  # True is 1, else
-        try:
-            known = self._known.get(key) if need.is_told_by_values else None
-        except TypeError:  # a list or map cannot be looked up
-            self._evaluate_all(need, read, facts, holds)
-            return
-        if known is not None:
-            holds[need.numbers] = known
-            return
-        self._evaluate_all(need, read, facts, holds)
-        if need.is_told_by_values:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            self._known[key] = holds[need.numbers]
+        plain = [(value,) if value.__class__ is bool else value for value in read]  # as True is 1, else
+        found, missing = [], []
+        for number, key_of, known in need.told:
+            try:
+                held = known.get(key_of(plain)) if key_of else None
+            except TypeError:  # a list or map cannot be looked up
+                held = None
+            found.append(held or 0)
+            if held is None:
+                missing.append(number)
+        holds[need.numbers] = found
+        if missing:
+            self._find_out(tuple(missing), need, plain, facts, holds)
+
+    def _find_out(
+        self, missing: tuple[int, ...], need: _Need, plain: list[Any], facts: Facts, holds: NDArray[np.uint8]
+    ) -> None:
+        """Evaluate what was not known by its values, and remember it."""
+        part = self._needs.get(missing) or self._needed(missing)
+        self._evaluate_all(part, [read(facts) for _, read in part.reads], facts, holds)
+        for number, key_of, known in need.told:
+            if key_of and number in missing:
+                with contextlib.suppress(TypeError):
+                    if len(known) >= MOST_KNOWN:
+                        known.clear()
+                    known[key_of(plain)] = int(holds[number])
 
     def _evaluate_all(self, need: _Need, read: list[Any], facts: Facts, holds: NDArray[np.uint8]) -> None:
         values = {name: value for (name, _), value in zip(need.reads, read, strict=True) if value is not _ABSENT}
@@ -220,7 +236,7 @@ class Segments:
             if members:
                 guards = [place in places for place in range(BLOCK)]
                 parts.append(_Part(program if len(members) > 1 else None, guards, members))
-        need = self._needs[numbers] = _Need(parts, self._reader)
+        need = self._needs[numbers] = _Need(parts, self._reader, self._known)
         return need
 
     def _program(self, segments: Sequence[_Segment]) -> cel.Expression | None:
@@ -230,6 +246,15 @@ class Segments:
             return self._env.compile(f"[{','.join(texts)}]")
         except RuntimeError:  # longer or deeper than CEL takes
             return None
+
+
+def _key(segment: _Segment, places: dict[str, int]) -> Callable[[list[Any]], Any] | None:
+    """Makes a key of all values that tell a segment; None where it reads a whole message, the instant, or by keys."""
+    is_plain = all(name not in ROOTS and name != "now" for name in segment.reads)
+    is_looked_for = any(".".join(path) not in places for path in segment.keyed)
+    if not is_plain or is_looked_for or not segment.reads:
+        return None
+    return itemgetter(*(places[name] for name in segment.reads))
 
 
 def _those(found: list[list[Mention]], paths: set[Path]) -> frozenset[int]:
