@@ -1,5 +1,8 @@
 """What the compiled decision and its plain-Python reference say of persons is the same, on random catalogues."""
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.interval_pb2 import Interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +12,13 @@ from offers.model.query import Query
 from offers.server.convert import query_of
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
+from offers.v1.audience_pb2 import Audience, VariantRef
 from offers.v1.catalog_pb2 import Catalog
+from offers.v1.context_pb2 import Context
+from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION
+from offers.v1.experiment_pb2 import Experiment, Variant
+from offers.v1.limits_pb2 import ContactPolicy, FrequencyCap
+from offers.v1.offer_pb2 import Benefit, Creative, CreativeVariant, Offer, Target
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from tests.decision.test_kernels_equal_reference import check, engine_of, undecided
 from tests.people import PeopleMaker, Someone, people_makers, person_of, usages_of
@@ -84,3 +93,64 @@ def hold_equal(maker: PeopleMaker, size: int) -> None:
             if answer is not None:
                 check_people(catalog, query_of(request, 0), known, answer)
                 check_promise(maker, catalog, request, known, answer)
+
+
+NOW = 1_795_000_000
+SOME = Catalog(
+    catalog_id="random",
+    experiments=[
+        Experiment(
+            experiment_id=name,
+            window=Interval(end_time=Timestamp(seconds=NOW + end)),
+            variants=[Variant(variant_id="a"), Variant(variant_id="b")],
+        )
+        for name, end in (("e1", 100), ("e2", 100_000))
+    ],
+    contact_policies=[ContactPolicy(contact_policy_id="p", channels=["app"], offer_cool_down=Duration(seconds=3600))],
+)
+
+
+def answer_of(offer: Offer, known: Known, channel: str = "") -> GetOffersResponse:
+    """The answer to a person where there is one offer, for everywhere."""
+    catalog = Catalog()
+    catalog.CopyFrom(SOME)
+    offer.MergeFrom(Offer(offer_id="o", title="o", benefit=Benefit(percent_off=5), target=Target(everywhere=True)))
+    catalog.offers.append(offer)
+    request = GetOffersRequest(context=Context(channel=channel, time=Timestamp(seconds=NOW)))
+    with engine_of(catalog) as engine:
+        service = OfferService(Live([engine]), lambda: 0.0, Someone(person_of(known, NOW)))
+        return GetOffersResponse.FromString(service.get_offers(request.SerializeToString()))
+
+
+def of(experiment_id: str) -> Audience:
+    """Those in an experiment."""
+    return Audience(variants=[VariantRef(experiment_id=experiment_id, variant_id=one) for one in "ab"])
+
+
+def test_answer_holds_until_an_experiment_it_depends_on_ends() -> None:
+    """An offer for the variants of an experiment is promised for no longer than the experiment runs."""
+    answer = answer_of(Offer(audience=of("e1")), Known(draw=5))
+    assert (1, NOW + 100) == (len(answer.offers), answer.refresh_after.seconds)
+
+
+def test_answer_holds_until_an_event_to_come_counts() -> None:
+    """Asked for an instant before an event, an offer is promised until the event reaches its cap."""
+    known = Known(counted={("offer", "o", EVENT_KIND_IMPRESSION): (NOW + 7,)})
+    answer = answer_of(Offer(frequency_caps=[FrequencyCap(max_count=1)]), known)
+    assert (1, NOW + 7) == (len(answer.offers), answer.refresh_after.seconds)
+
+
+def test_experiment_that_content_alone_names_is_told() -> None:
+    """Who is shown the content of a variant is exposed to its experiment."""
+    creative = CreativeVariant(creative=Creative(body="b"), audience=of("e2"), creative_id="c")
+    answer = answer_of(Offer(creative_variants=[creative]), Known(draw=5))
+    assert (["c"], ["e2"]) == (
+        [one.creative_id for one in answer.offers],
+        [one.experiment_id for one in answer.exposures],
+    )
+
+
+def test_offer_cools_down_on_the_channels_of_its_policy() -> None:
+    """An offer that was put away is still shown on a channel that the policy does not hold on."""
+    known = Known(counted={("offer", "o", EVENT_KIND_DISMISSAL): (NOW - 60,)})
+    assert [0, 1] == [len(answer_of(Offer(), known, channel).offers) for channel in ("app", "web")]

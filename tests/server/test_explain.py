@@ -1,5 +1,6 @@
 """ExplainOffers over a real server: every reason why an offer is not in an answer, with its values and nearest miss."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ import grpc
 import pytest
 from geopy.distance import geodesic
 
-from offers.client import OffersCallError, OffersClient, context
+from offers.client import AsyncOffersClient, OffersCallError, OffersClient, context
 from offers.decision.reference_people import share_of
 from offers.model.keys import key_of
 from offers.state.stores import Usage
@@ -276,3 +277,14 @@ def test_limits_that_cannot_be_checked(tmp_path: Path) -> None:
         response = client.explain(ExplainOffersRequest(request=request(), offer_ids=["pressed"]))
         assert ["DEGRADED: what counts for policy few cannot be read"] == told(response.explanations[0])
         assert ["state"] == [one.dependency for one in response.response.degraded]
+
+
+def test_asyncio_client_asks_the_same(served: Served, client: OffersClient) -> None:
+    """Both clients get the same explanation."""
+    asked = ExplainOffersRequest(request=request(), offer_ids=["soon"])
+
+    async def ask() -> list[OfferExplanation]:
+        async with AsyncOffersClient(served.target) as asking:
+            return list((await asking.explain(asked)).explanations)
+
+    assert explained(client, "soon") == asyncio.run(ask())
