@@ -24,8 +24,8 @@ BLIND = GetOffersResponse(
     degraded=[
         Degradation(
             dependency="state",
-            rule="frequency caps are not checked, contact policies with caps and cool-downs are taken to be at them, "
-            "profiles are taken to be empty, variants are drawn anew",
+            rule="frequency caps and cool-downs of single offers are not checked, contact policies with caps or a "
+            "cool-down are taken to be at them, profiles are taken to be empty, variants are drawn anew",
         )
     ]
 ).SerializeToString()
