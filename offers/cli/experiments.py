@@ -13,7 +13,7 @@ from offers.cli.output import fail, stdout
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
-    from offers.state.reporting import ExperimentReport, Rate, VariantReport
+    from offers.state.reporting import ExperimentReport
     from offers.state.statistics import Estimate
 
 app = typer.Typer(name="experiments", no_args_is_help=True, help="Tell what the variants of experiments brought.")
@@ -58,6 +58,7 @@ def report(
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
     from offers.state.reporting import reports
+    from offers.state.statistics import Estimate
 
     checked = check(catalog)
     for name in experiment or ():
@@ -89,7 +90,7 @@ def report(
         )
     for one in found:
         if as_json:
-            typer.echo(orjson.dumps(one))
+            typer.echo(orjson.dumps(one, default=Estimate._asdict))
         else:
             _show(one, days)
 
@@ -104,31 +105,34 @@ def _all(read: Callable[[int, int], Sequence[tuple[int, Logged]]]) -> Iterator[L
 
 
 def _show(one: "ExperimentReport", days: int) -> None:
-    """An experiment as a table, with what is to be known of it below."""
+    """An experiment as tables, with what is to be known of it below."""
     from rich.table import Table
     from rich.text import Text
 
     from offers.state.reporting import MISMATCH_P
 
-    names = list(one.variants[0].rates)
-    heads = ("variant", "weight", "persons", "crossed", "decisions", "of nobody", *names, "order value")
-    table = Table(*heads, title=Text(f"experiment {one.experiment}"), title_justify="left", show_lines=True)
+    base = one.variants[0]
+    counts = Table("variant", "weight", "persons", "crossed", "decisions", "of nobody")
     for variant in one.variants:
-        counts = (variant.persons, variant.crossed, variant.decisions, variant.nameless)
-        table.add_row(
-            Text(variant.variant),
-            f"{variant.weight:g}",
-            *(f"{count:,}" for count in counts),
-            *(_rate(variant.rates[name]) for name in names),
-            _values(variant),
-        )
+        numbers = (variant.persons, variant.crossed, variant.decisions, variant.nameless)
+        counts.add_row(Text(variant.variant), f"{variant.weight:g}", *(f"{number:,}" for number in numbers))
+    outcomes = Table("outcome", "variant", "persons", "per person, 95 % interval", "points over the first")
+    for name in base.rates:
+        for variant in one.variants:
+            rate = variant.rates[name]
+            told = (f"{rate.persons:,}", _estimate(rate.share, 100, ".1f", " %"), _estimate(rate.uplift, 100, "+.1f"))
+            outcomes.add_row(name, Text(variant.variant), *told, end_section=variant is one.variants[-1])
+    for currency in base.order_value:
+        for variant in one.variants:
+            mean = _estimate(variant.order_value[currency], 1, ",.2f")
+            outcomes.add_row(Text(f"spent {currency}"), Text(variant.variant), "", mean, "")
     console = stdout()
-    console.print(table)
-    base = one.variants[0].variant
-    shares = f"Shares of persons within {days} days of their first exposure, with intervals of 95 %"
+    console.print(Text(f"experiment {one.experiment}"))
+    console.print(counts)
+    console.print(outcomes)
     said = [
-        f"{shares}; below them, percentage points over '{base}'.",
-        "Persons 'crossed' were exposed to another variant as well, later.",
+        f"Outcomes are those within {days} days of a person's first exposure, or until now where that is sooner.",
+        "Persons who crossed were exposed to another variant as well.",
     ]
     if one.unknown:
         said.append(f"Left out: {one.unknown:,} decisions of variants that the catalogue does not have.")
@@ -145,19 +149,8 @@ def _show(one: "ExperimentReport", days: int) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def _rate(rate: "Rate") -> str:
-    if rate.share is None:
+def _estimate(one: "Estimate | None", times: int, form: str, unit: str = "") -> str:
+    if one is None:
         return "-"
-    lines = [f"{rate.share.value:.1%} ({rate.share.low:.1%} to {rate.share.high:.1%})"]
-    if rate.uplift:
-        value, low, high = (100 * part for part in rate.uplift)
-        lines.append(f"{value:+.1f} ({low:+.1f} to {high:+.1f})")
-    return "\n".join(lines)
-
-
-def _values(variant: "VariantReport") -> str:
-    return "\n".join(f"{currency} {_mean(value)}" for currency, value in variant.order_value.items()) or "-"
-
-
-def _mean(value: "Estimate | None") -> str:
-    return f"{value.value:,.2f} ({value.low:,.2f} to {value.high:,.2f})" if value else "-"
+    value, low, high = (format(times * part, form) for part in one)
+    return f"{value}{unit} ({low} to {high})"
