@@ -1,6 +1,7 @@
 """`offers experiments report` over the log of a real server: what is shown, clicked, bought, and told of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ offers:
 class Trial:
     """People who were asked for, what they were shown, and what they did."""
 
-    def __init__(self, served: Served, folder: Path, clock: list[float]) -> None:
-        self.served, self.folder, self.clock = served, folder, clock
+    def __init__(self, served: Served, folder: Path, clock: list[float], stop: Callable[[], None]) -> None:
+        self.served, self.folder, self.clock, self._stop = served, folder, clock, stop
         self.groups: dict[str, list[User]] = {"without": [], "with": []}
         for number in range(PEOPLE):
             user = User(user_id=f"person-{number}", consent=AGREED)
@@ -84,7 +85,8 @@ class Trial:
         wait_for(lambda: decisions == len(log.decisions_after(0, 1_000)), "the decisions are logged")
 
     def run(self, *options: str, document: Path | None = None) -> Result:
-        """Report on the experiment."""
+        """Report on the experiment, once the server has stopped: its threads may log to this process's stdout."""
+        self._stop()
         data = ("--data-dir", str(self.folder / "data"))
         path = str(document or self.folder / "catalog.yaml")
         return CliRunner().invoke(app, ["experiments", "report", path, *data, "--experiment", "dessert", *options])
@@ -96,8 +98,9 @@ def trial(tmp_path: Path) -> Iterator[Trial]:
     source = tmp_path / "catalog.yaml"
     source.write_text(CATALOG)
     clock = [float(NOW)]
-    with serving(source, clock=lambda: clock[0], data_dir=tmp_path / "data") as served:
-        yield Trial(served, tmp_path, clock)
+    with ExitStack() as stack:
+        served = stack.enter_context(serving(source, clock=lambda: clock[0], data_dir=tmp_path / "data"))
+        yield Trial(served, tmp_path, clock, stack.close)
 
 
 def test_what_people_did_is_told_by_variant(trial: Trial) -> None:
