@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from offers.cli import catalogues, demo, events, query, segments, serve
+from offers.cli import catalogues, demo, events, experiments, query, segments, serve
 from offers.cli.output import fail
 from offers.errors import OffersError, SettingsError
 
@@ -59,6 +59,7 @@ app.command("compile", rich_help_panel="Catalogue")(catalogues.compile_)
 app.add_typer(demo.app, rich_help_panel="Server")
 app.add_typer(segments.app, rich_help_panel="Catalogue")
 app.add_typer(events.app, rich_help_panel="Server")
+app.add_typer(experiments.app, rich_help_panel="Server")
 
 
 def main() -> None:

@@ -1,0 +1,89 @@
+"""What the counts of a comparison say, and how surely: shares, differences, means, and how it was shared out."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_Z = 1.959963984540054
+"""The normal distribution's quantile for an interval of 95 %."""
+MIN_EXPECTED = 5
+"""Expected counts below this are too few for the chi-square distribution: Cochran, "Some methods for strengthening the
+common chi-square tests", Biometrics 10 (1954)."""
+
+
+class Estimate(NamedTuple):
+    """A value and its interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+def share(successes: int, persons: int) -> Estimate:
+    """The share of successes, 0 to 1, with Wilson's score interval; `persons` must be over 0.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927); method 3 of
+    Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998), 857-872.
+    """
+    p, z2 = successes / persons, _Z * _Z
+    centre = (successes + z2 / 2) / (persons + z2)
+    half = _Z * math.sqrt(persons * p * (1 - p) + z2 / 4) / (persons + z2)
+    # At the ends the bound is the share itself, which rounding would miss.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == persons else centre + half
+    return Estimate(p, low, high)
+
+
+def difference(one: Estimate, base: Estimate) -> Estimate:
+    """By how much a share is over another one, -1 to 1, with Newcombe's interval out of both of theirs.
+
+    Source: method 10 of Newcombe, "Interval estimation for the difference between independent proportions: comparison
+    of eleven methods", Statistics in Medicine 17 (1998), 873-890.
+    """
+    value = one.value - base.value
+    low = value - math.hypot(one.value - one.low, base.high - base.value)
+    high = value + math.hypot(one.high - one.value, base.value - base.low)
+    return Estimate(value, low, high)
+
+
+def mean(values: Sequence[float], persons: int) -> Estimate | None:
+    """The mean over so many persons, of whom those without a value have 0, with its normal interval; None: of fewer
+    than 2 persons there is none.
+
+    Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2, with the normal quantile in place of Student's.
+    """  # noqa: D205
+    if persons < 2:
+        return None
+    average = math.fsum(values) / persons
+    squares = math.fsum((value - average) ** 2 for value in values) + (persons - len(values)) * average**2
+    half = _Z * math.sqrt(squares / (persons - 1) / persons)
+    return Estimate(average, average - half, average + half)
+
+
+def mismatch(counts: Sequence[int], weights: Sequence[float]) -> float | None:
+    """How probable counts at least as far from their weights (each over 0) are by chance, 0 to 1: Pearson's chi-square
+    test. None: there are too few to tell.
+
+    Source: Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
+    """  # noqa: D205
+    expected = [sum(counts) * weight / math.fsum(weights) for weight in weights]
+    if min(expected) < MIN_EXPECTED:
+        return None
+    statistic = math.fsum((count - meant) ** 2 / meant for count, meant in zip(counts, expected, strict=True))
+    return chi_square_tail(statistic, len(counts) - 1)
+
+
+def chi_square_tail(statistic: float, degrees: int) -> float:
+    """How probable a value of at least `statistic` (0 or more) is in the chi-square distribution, of 1 degree or more.
+
+    Source: NIST Digital Library of Mathematical Functions, 8.4.6 for one degree and 8.8.6 for two more each, which end
+    because degrees are whole.
+    """
+    half = statistic / 2
+    if half == 0:
+        return 1.0
+    order, tail = (0.5, math.erfc(math.sqrt(half))) if degrees % 2 else (0.0, 0.0)
+    while order < degrees / 2:
+        tail += math.exp(order * math.log(half) - half - math.lgamma(order + 1))
+        order += 1
+    return min(tail, 1.0)
