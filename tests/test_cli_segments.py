@@ -29,6 +29,7 @@ def run(
     """Run the command over a document; its exit status and what it printed."""
     (tmp_path / "catalog.yaml").write_text(text)
     monkeypatch.setattr(sys, "argv", ["offers", "segments", "test", str(tmp_path / "catalog.yaml"), *arguments])
+    monkeypatch.setenv("COLUMNS", "200")  # no line is broken
     status = 0
     try:
         main()

@@ -12,7 +12,7 @@ from geopy.distance import geodesic
 from offers.client import AsyncOffersClient, OffersCallError, OffersClient, context
 from offers.decision.reference_people import share_of
 from offers.model.keys import key_of
-from offers.state.stores import Usage
+from offers.state.stores import Demand
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
 from offers.v1.event_pb2 import Dismissal, Event, Impression
@@ -118,8 +118,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         results = EventServiceStub(running.channel).ReportEvents(ReportEventsRequest(events=happened), timeout=10)
         assert len(happened) == len(results.results)
         midnight = NOW - 12 * 3600 - 15 * 60
-        used = [Usage("corner/offer:used-up", 0, 10, 0), Usage("corner/offer:paced", midnight, 13, 0)]
-        running.worker.live.engine("").budgets.update(used, NOW)
+        for number, (budget, period, units) in enumerate((("used-up", 0, 10), ("paced", midnight, 13))):
+            demand = Demand(f"corner/offer:{budget}", period, units, 0, -1, -1, -1, -1)
+            assert running.stores.ledger.confirm(f"r{number}", [demand], NOW).done
+        running.worker.upkeep.follow_budgets()
         yield running
 
 
