@@ -28,10 +28,8 @@ def share(successes: int, persons: int) -> Estimate:
     p, z2 = successes / persons, _Z * _Z
     centre = (successes + z2 / 2) / (persons + z2)
     half = _Z * math.sqrt(persons * p * (1 - p) + z2 / 4) / (persons + z2)
-    # At the ends the bound is the share itself, which rounding would miss.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == persons else centre + half
-    return Estimate(p, low, high)
+    high = 1.0 if successes == persons else centre + half  # which rounding would miss
+    return Estimate(p, centre - half, high)
 
 
 def difference(one: Estimate, base: Estimate) -> Estimate:
@@ -86,4 +84,4 @@ def chi_square_tail(statistic: float, degrees: int) -> float:
     while order < degrees / 2:
         tail += math.exp(order * math.log(half) - half - math.lgamma(order + 1))
         order += 1
-    return min(tail, 1.0)
+    return tail

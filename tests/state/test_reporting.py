@@ -115,14 +115,12 @@ def test_a_visitor_who_signs_in_is_one_person() -> None:
     """Exposures and events under any of a person's ids are the person's."""
     user = {"a:visitor": "u:alice"}
 
-    report = made(
-        [shown("a:visitor", "b"), shown("u:alice", "b", 1_050)],
-        [click("u:alice", 1_060), click("a:visitor", 1_010)],
-        same=lambda person: user.get(person, person),
-    )
+    decisions = [shown("a:visitor", "b"), shown("u:alice", "b", 1_050)]
+    for event in (click("u:alice", 1_060), click("a:visitor", 1_010)):
+        report = made(decisions, [event], same=lambda person: user.get(person, person))
 
-    assert (1, 2) == (report.variants[1].persons, report.variants[1].decisions)
-    assert [0, 1] == clicked(report)
+        assert (1, 2) == (report.variants[1].persons, report.variants[1].decisions)
+        assert [0, 1] == clicked(report)
 
 
 def test_only_confirmed_redemptions_count() -> None:
@@ -152,6 +150,18 @@ def test_order_values_add_up_by_person_and_currency() -> None:
     assert (7.5, 7.5 - 9.3826, 7.5 + 9.3826) == pytest.approx(a.order_value["EUR"], abs=5e-5)
     assert (2.0, -1.92, 5.92) == pytest.approx(a.order_value["CHF"], abs=5e-4)
     assert {"CHF": None, "EUR": None} == b.order_value
+
+
+def test_every_variant_is_compared_with_the_first() -> None:
+    """Of 0, 1 and 2 in 2 who click, the third is 100 points over the first, not 50 over the second."""
+    trial = Experiment(experiment_id="trial", variants=[Variant(variant_id=name) for name in "abc"])
+    decisions = [shown(f"u:{name}{number}", name) for name in "abc" for number in range(2)]
+
+    rates = [
+        one.rates["clicked"] for one in made(decisions, [click(f"u:{n}") for n in ("b0", "c0", "c1")], trial).variants
+    ]
+
+    assert [None, 0.5, 1.0] == [rate.uplift and rate.uplift.value for rate in rates]
 
 
 def test_decisions_of_nobody_are_counted_apart() -> None:

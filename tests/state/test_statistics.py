@@ -92,5 +92,6 @@ def test_a_mean_counts_those_without_a_value() -> None:
 
 
 def test_one_person_has_no_mean() -> None:
-    """An interval needs two."""
+    """An interval needs two: of 10 and 20 the error is 5."""
     assert mean([10.0], 1) is None
+    assert (15.0, 15.0 - 9.79982, 15.0 + 9.79982) == pytest.approx(mean([10.0, 20.0], 2))
