@@ -221,7 +221,9 @@ class Segments:
                 for place, *_ in doubtful:
                     guards[place] = False
             values[_GUARDS] = guards
-            found = part.program.eval(data=values).plain_value()
+            found = None
+            with contextlib.suppress(RuntimeError):  # a list that is longer than CEL goes through
+                found = part.program.eval(data=values).plain_value()
             if isinstance(found, list):
                 for place, number, _ in part.members:
                     holds[number] = found[place] is True
@@ -230,8 +232,7 @@ class Segments:
         if doubtful:
             activation = self._env.Activation(values)
             for _, number, segment in doubtful:
-                true = absent.isdisjoint(segment.required) and segment.program.eval(activation).value()
-                holds[number] = true is True
+                holds[number] = absent.isdisjoint(segment.required) and _is_true(segment.program, activation)
 
     def _needed(self, numbers: tuple[int, ...]) -> _Need:
         if len(self._needs) >= MOST_NEEDS or self._held + len(numbers) > MOST_HELD:
@@ -257,6 +258,13 @@ class Segments:
             return self._env.compile(f"[{','.join(texts)}]")
         except RuntimeError:  # longer or deeper than CEL takes
             return None
+
+
+def _is_true(program: cel.Expression, activation: cel.Activation) -> bool:
+    try:
+        return program.eval(activation).value() is True
+    except RuntimeError:  # a list that is longer than CEL goes through
+        return False
 
 
 def _key(segment: _Segment, places: dict[str, int]) -> Callable[[list[Any]], Any] | None:

@@ -250,3 +250,17 @@ def test_long_texts_are_not_remembered() -> None:
         segments.evaluate([0], Facts(User(), Session(), Context(), profile, NOON), holds)
         assert 1 == holds[0]
     assert ["Paris"] == list(segments._known[0])  # noqa: SLF001 - what it holds on to is all there is to see
+
+
+def test_lists_that_are_too_long_are_errors_like_others() -> None:
+    """A person with a list longer than CEL goes through is not in the segment that does, and in others as ever."""
+    long = "context.attributes.tags.exists(tag, tag == 'x')"
+    segments, holds = Segments([long, "context.channel == 'app'", f"!({long})"]), np.full(3, 7, np.uint8)
+    context = Context(channel="app")
+    context.attributes.update({"tags": ["a"] * 100_000})
+    known = Facts(User(), Session(), context, Profile(), NOON)
+    segments.evaluate([0, 1, 2], known, holds)
+    assert [0, 1, 0] == holds.tolist()
+    found = membership(long, known)
+    assert (False, 1) == (found.held, len(found.terms))
+    assert "budget" in found.terms[0].error
