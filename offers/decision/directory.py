@@ -16,6 +16,8 @@ from offers.v1.offer_service_pb2 import Proposition
 MAX_ID = 128
 IDS_KEPT = 16_384
 """Ids of offers that are shown often."""
+FACTS_KEPT = 10_000
+"""Offers whose facts are kept at hand, by placement: here, so that they go when the snapshot does."""
 _DAY_S = 86_400
 _LONGEST_S = {
     CalendarPeriod.CALENDAR_PERIOD_DAY: 2 * _DAY_S,
@@ -33,6 +35,8 @@ class Directory:
         self._columns = columns
         self.offer_id = lru_cache(IDS_KEPT)(self._offer_id)
         """The id of an offer, by its number."""
+        self.of = lru_cache(FACTS_KEPT)(self._of)
+        """What counts events of an offer in a placement ("": in none that is known); None: there is no such offer."""
         self._periods: list[int] = [kind for kind, _ in meta["periods"]]
         self._placement_caps: dict[str, int] = meta["placement_caps"]
         self._placement_keys: dict[str, int] = meta["placement_keys"]
@@ -58,8 +62,7 @@ class Directory:
         begin = int(offer["wire_first"])
         return Proposition.FromString(self._columns["wire"][begin : begin + int(offer["wire_size"])].tobytes())
 
-    def of(self, offer_id: str, placement: str) -> OfferFacts | None:
-        """What counts events of an offer in a placement ("": in none that is known); None: there is no such offer."""
+    def _of(self, offer_id: str, placement: str) -> OfferFacts | None:
         number = self.number_of(offer_id)
         if number is None:
             return None

@@ -81,7 +81,10 @@ def terms_of(expression: str) -> list[str]:
 
 def _evaluated(program: cel.Expression, activation: cel.Activation) -> tuple[bool, str]:
     """Whether an expression is true, and the error in place of that."""
-    value = program.eval(activation)
+    try:
+        value = program.eval(activation)
+    except RuntimeError as error:  # a list that is longer than CEL goes through
+        return False, str(error)
     if value.type() == cel.Type.ERROR:
         return False, str(value.value())
     return value.value() is True, ""

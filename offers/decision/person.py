@@ -8,6 +8,9 @@ import numpy as np
 from offers.decision.records import COUNTER, PersonFact, Scratchpad
 from offers.decision.segments import Facts
 
+MOST_COUNTED = 0xFFFF
+"""Instants that a counter has room for."""
+
 
 class Counted(NamedTuple):
     """Instants of one kind that caps count."""
@@ -50,8 +53,9 @@ def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[byte
         instants.setdefault((counted.key, counted.kind), []).extend(counted.seconds)
     rows, all_seconds = [], list[int]()
     for (key, kind), found in sorted(instants.items()):
-        rows.append((key, kind, 0, len(found), len(all_seconds)))
-        all_seconds += sorted(found)
+        last = sorted(found)[-MOST_COUNTED:]
+        rows.append((key, kind, 0, len(last), len(all_seconds)))
+        all_seconds += last
     return np.array(rows, COUNTER).tobytes(), np.array(all_seconds, "<u4").tobytes()
 
 

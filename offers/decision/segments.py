@@ -40,8 +40,13 @@ BLOCK = 32
 """Segments of a program: all of a block are evaluated by one call, those that are not needed being passed over."""
 MOST_KNOWN = 4096
 """Results that are remembered of each segment."""
+LONG = 64
+"""Characters of texts that results are remembered by: longer ones few share, and thousands fill memory."""
 MOST_NEEDS = 4096
 """Sets of segments that are remembered; decisions of one city need some hundreds."""
+MOST_HELD = 200_000
+"""Segments that these sets may have together, at some 200 bytes each: persons decide which are not known, and so which
+sets there are."""
 
 Path = tuple[str, ...]
 Names = frozenset[Path]
@@ -159,6 +164,8 @@ class Segments:
         starts = range(0, len(self._segments), BLOCK)
         self._programs = [self._program(self._segments[start : start + BLOCK]) for start in starts]
         self._needs: dict[tuple[int, ...], _Need] = {}
+        self._held = 0
+        """Segments of all sets of `_needs` together."""
         self._known: list[dict[Any, int]] = [{} for _ in self._segments]
         """What each segment came to, by the values it read: many people share these, and so do many visits."""
 
@@ -187,6 +194,8 @@ class Segments:
         """Evaluate what was not known by its values, and remember it."""
         part = self._needs.get(missing) or self._needed(missing)
         self._evaluate_all(part, [read(facts) for _, read in part.reads], facts, holds)
+        if any(value.__class__ is str and len(value) > LONG for value in plain):
+            return
         for number, key_of, known in need.told:
             if key_of and number in missing:
                 with contextlib.suppress(TypeError):
@@ -212,7 +221,9 @@ class Segments:
                 for place, *_ in doubtful:
                     guards[place] = False
             values[_GUARDS] = guards
-            found = part.program.eval(data=values).plain_value()
+            found = None
+            with contextlib.suppress(RuntimeError):  # a list that is longer than CEL goes through
+                found = part.program.eval(data=values).plain_value()
             if isinstance(found, list):
                 for place, number, _ in part.members:
                     holds[number] = found[place] is True
@@ -221,12 +232,13 @@ class Segments:
         if doubtful:
             activation = self._env.Activation(values)
             for _, number, segment in doubtful:
-                true = absent.isdisjoint(segment.required) and segment.program.eval(activation).value()
-                holds[number] = true is True
+                holds[number] = absent.isdisjoint(segment.required) and _is_true(segment.program, activation)
 
     def _needed(self, numbers: tuple[int, ...]) -> _Need:
-        if len(self._needs) >= MOST_NEEDS:
+        if len(self._needs) >= MOST_NEEDS or self._held + len(numbers) > MOST_HELD:
             self._needs.clear()
+            self._held = 0
+        self._held += len(numbers)
         parts = []
         for block, program in enumerate(self._programs):
             members = [
@@ -246,6 +258,13 @@ class Segments:
             return self._env.compile(f"[{','.join(texts)}]")
         except RuntimeError:  # longer or deeper than CEL takes
             return None
+
+
+def _is_true(program: cel.Expression, activation: cel.Activation) -> bool:
+    try:
+        return program.eval(activation).value() is True
+    except RuntimeError:  # a list that is longer than CEL goes through
+        return False
 
 
 def _key(segment: _Segment, places: dict[str, int]) -> Callable[[list[Any]], Any] | None:

@@ -217,10 +217,16 @@ def finish(
 ) -> int:  # fmt: skip
     """Write the response where PERSON_WANTED was said, once the person is known; its length, or LONG_WAY.
 
-    `standing` is what is shown everywhere, in the order of the strategy.
+    `standing` is what is shown everywhere, in the order of the strategy. Meanwhile another thread may have remembered
+    the surface for another time: then the long way has to answer.
     """
-    time = i8(scanned, Scan.facts)[Fact.time]
-    return _finish(known, scanned, scratch, output, time if time >= 0 else now, id_high, id_low, standing, strategy)
+    facts = i8(scanned, Scan.facts)
+    time = facts[Fact.time] if facts[Fact.time] >= 0 else now
+    surface = _surfaces_of(known)[facts[Fact.surface]]
+    clock = _clocks_of(known)[surface.clock]
+    if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
+        return LONG_WAY
+    return _finish(known, scanned, scratch, output, time, id_high, id_low, standing, strategy)
 
 
 def compile_for_persons() -> None:

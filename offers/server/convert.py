@@ -4,7 +4,7 @@ import math
 import random
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeVar
@@ -34,9 +34,10 @@ from offers.server.limits import (
     MAX_ID,
     MAX_NAME,
     MAX_PERSON_ID,
+    MAX_SEEN,
 )
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Location, Session, User
-from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
+from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest, SeenOffer
 from offers.v1.venue_pb2 import TravelMode
 
 ERROR_DOMAIN = "offers"
@@ -121,6 +122,8 @@ def query_of(request: GetOffersRequest, now: int) -> Query:  # noqa: C901, PLR09
         refuse("placement", f"{len(placement):,} characters: send at most {MAX_ID}")
     if len(request_id) > MAX_ID:
         refuse("request_id", f"{len(request_id):,} characters: send at most {MAX_ID}")
+    if request.seen:
+        _check_seen(request.seen, refuse)
     if violations:
         raise InvalidRequestError(violations)
     if context.HasField("user") and not may_use_context(context.user):
@@ -180,6 +183,23 @@ def _check_session(session: Session, refuse: Refuse) -> None:
             refuse(f"context.session.{name}", f"{len(getattr(session, name)):,} characters: send at most {limit}")
     if session.HasField("start_time"):
         check_instant("context.session.start_time", session.start_time, refuse)
+
+
+def _check_seen(seen: Sequence[SeenOffer], refuse: Refuse) -> None:
+    if len(seen) > MAX_SEEN:
+        refuse("seen", f"{len(seen):,} offers: send at most {MAX_SEEN:,}")
+        return
+    for number, one in enumerate(seen):
+        if not 1 <= len(one.times) <= MAX_SEEN:
+            refuse(f"seen[{number}].times", f"{len(one.times):,} instants: send 1 to {MAX_SEEN:,}")
+            continue
+        # The first and the last stand for all: a thousand faults of a thousand help nobody.
+        for when in (min(one.times, key=_seconds), max(one.times, key=_seconds)):
+            check_instant(f"seen[{number}].times", when, refuse)
+
+
+def _seconds(instant: Timestamp) -> int:
+    return instant.seconds
 
 
 def _short(text: str) -> str:

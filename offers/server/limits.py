@@ -8,6 +8,8 @@ MAX_BATCH_RESPONSE_BYTES = 32 << 20
 """A thousand usual answers are 3 MB; a request of 4 kB must not be able to ask for a gigabyte."""
 MAX_ACCURACY_M = 1_000_000
 MAX_ATTRIBUTES = 100
+MAX_SEEN = 1000
+"""Offers that a caller says a person has met, and instants of each."""
 MAX_ID = 128
 MAX_PERSON_ID = 256
 MAX_NAME = 64

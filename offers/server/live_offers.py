@@ -1,15 +1,10 @@
 """What the catalogues that are served know of an offer: what counts its events, and which budgets it draws on."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
-from offers.decision.engine import Engine
 from offers.model.facts import OfferFacts
 from offers.server.live import Live
 from offers.state.stores import Demand
-
-FACTS_KEPT = 10_000
-"""Offers whose facts are kept at hand, by placement."""
 
 
 class LiveOffers:
@@ -17,7 +12,6 @@ class LiveOffers:
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._facts = lru_cache(FACTS_KEPT)(_facts)
 
     def catalog(self, name: str) -> str:
         """See intake.Offers."""
@@ -25,7 +19,7 @@ class LiveOffers:
 
     def facts(self, catalog: str, offer_id: str, placement: str) -> OfferFacts | None:
         """See intake.Offers."""
-        return self._facts(self._live.engine(catalog), offer_id, placement)
+        return self._live.engine(catalog).directory.of(offer_id, placement)
 
     def demands(
         self, catalog: str, offer_id: str, units: int, micros: int, currency: str, now: int
@@ -33,7 +27,3 @@ class LiveOffers:
         """See intake.Offers."""
         engine = self._live.engine(catalog)
         return engine.budgets.demands(engine.directory.budgets(offer_id), units, micros, currency, now)
-
-
-def _facts(engine: Engine, offer_id: str, placement: str) -> OfferFacts | None:
-    return engine.directory.of(offer_id, placement)

@@ -114,7 +114,7 @@ class OfferService:
         length = finish(*tables, now, high, low, standing.table, strategy)
         if length < 0:
             return length, b""
-        self._keep(high, low, met, second, engine, surface, tuple(exposures), room.pad)
+        self._keep(high, low, met, now, engine, surface, tuple(exposures), room.pad)
         return length, _tail(tuple(exposures), blind=met.person.blind)
 
     def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, room: _Room) -> bytes:
@@ -131,7 +131,7 @@ class OfferService:
         else:
             high, low = convert.new_decision_id()
         if decision.personal:
-            self._keep(high, low, met, query.time, engine, query.surface, decision.exposures, room.pad)
+            self._keep(high, low, met, now, engine, query.surface, decision.exposures, room.pad)
         while True:
             length = write_response(
                 engine.columns.table, room.pad.table, room.output.table, high, low, engine.version, decision.count,
@@ -144,7 +144,7 @@ class OfferService:
             room.grow(-length)
 
     def _keep(
-        self, high: int, low: int, met: Met, second: int, engine: Engine, surface: Surface,
+        self, high: int, low: int, met: Met, now: int, engine: Engine, surface: Surface,
         exposures: tuple[tuple[str, str], ...], pad: Scratchpad,
     ) -> None:  # fmt: skip
         """Hand a decision to the recorder."""
@@ -152,7 +152,7 @@ class OfferService:
             chosen = pad.arrays["chosen"][: int(pad.arrays["outcome"][Outcome.chosen])]
             entries = chosen["entry"].tobytes(), chosen["log_score"].tobytes()
             new = not met.known.issuperset(exposures)
-            self._recorder.keep(Decided(high, low, met.name, second, engine, surface, exposures, new, *entries))
+            self._recorder.keep(Decided(high, low, met.name, now, engine, surface, exposures, new, *entries))
 
 
 def _user(data: bytes, facts: list[int]) -> User:

@@ -30,6 +30,7 @@ class Decided(NamedTuple):
     person: str
     """As the stores know the person; "" where nothing may be kept of them."""
     second: int
+    """When it was made, whatever instant it was made for: that may be years away."""
     engine: Engine
     surface: Surface
     exposures: tuple[tuple[str, str], ...]
@@ -84,16 +85,22 @@ class Recorder:
                 self.flush()
             except StoreUnavailableError as error:
                 log.warning("decisions_wait", waiting=len(self._waiting), error=str(error))
+            except Exception as error:  # noqa: BLE001 - a fault in one batch must not end all recording
+                # Without its message, which may tell of a person.
+                log.error("decisions_lost", error=type(error).__qualname__)  # noqa: TRY400 - see above
             if self._given_up:
                 log.warning("decisions_given_up", count=self._given_up)
                 self._given_up = 0
 
     def _forget(self, batch: Sequence[Decided]) -> None:
         """Erase what was just written of persons who were erased while it waited; before that, it could come after."""
-        last = {one.person: one.second for one in batch if one.person}
-        looked = zip(last, self._state.look(list(last)), strict=True)
+        first: dict[str, int] = {}
+        for one in batch:
+            if one.person:
+                first[one.person] = min(one.second, first.get(one.person, one.second))
+        looked = zip(first, self._state.look(list(first)), strict=True)
         for person, (_, erased) in looked:
-            if last[person] <= erased:
+            if first[person] <= erased:
                 self._events.erase([person])
 
     def _assign(self, decided: Sequence[Decided]) -> None:

@@ -76,3 +76,6 @@ class Upkeep:
                     chore()
                 except StoreUnavailableError as error:
                     log.warning("upkeep_put_off", chore=chore.__name__, error=str(error))
+                except Exception as error:  # noqa: BLE001 - a fault in one chore must not end the others
+                    # Without its message, which may tell of a person.
+                    log.error("upkeep_failed", chore=chore.__name__, error=type(error).__qualname__)  # noqa: TRY400

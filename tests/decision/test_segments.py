@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from offers.catalogue.expressions import ExpressionError, compiled, environment
 from offers.decision.membership import membership, terms_of
-from offers.decision.segments import MOST_NEEDS, Facts, Segments
-from offers.v1.context_pb2 import Context
+from offers.decision.segments import LONG, MOST_NEEDS, Facts, Segments
+from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import LifeCycle, Profile
 
 NOON = 1_781_524_800
@@ -152,6 +152,16 @@ def test_sets_that_are_remembered_are_bounded() -> None:
     assert len(segments._needs) <= MOST_NEEDS  # noqa: SLF001 - nothing else shows it
 
 
+def test_large_sets_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of many segments take the memory of few small ones."""
+    monkeypatch.setattr("offers.decision.segments.MOST_HELD", 100)
+    segments, holds = Segments(["true"] * 13), np.zeros(13, np.uint8)
+    known = Facts(User(), Session(), Context(), Profile(), NOON)
+    for mask in range(1, 200):
+        segments.evaluate([n for n in range(13) if mask >> n & 1], known, holds)
+    assert sum(map(len, segments._needs)) <= 100  # noqa: SLF001 - nothing else shows it
+
+
 @pytest.mark.parametrize(
     ("expression", "timed", "placed"),
     [
@@ -229,3 +239,28 @@ def test_a_term_tells_what_it_saw() -> None:
         (False, [("profile.attributes.age", "17.0")]),
     ] == seen
     assert "No matching overloads" in found.terms[-1].error
+
+
+def test_long_texts_are_not_remembered() -> None:
+    """Thousands of persons with attributes of kilobytes leave nothing behind; what is short is known the next time."""
+    segments, holds = Segments(["profile.attributes.city != 'Lyon'"]), np.zeros(1, np.uint8)
+    for city in ("Paris", "x" * (LONG + 1), "y" * 16_000):
+        profile = Profile()
+        profile.attributes.update({"city": city})
+        segments.evaluate([0], Facts(User(), Session(), Context(), profile, NOON), holds)
+        assert 1 == holds[0]
+    assert ["Paris"] == list(segments._known[0])  # noqa: SLF001 - what it holds on to is all there is to see
+
+
+def test_lists_that_are_too_long_are_errors_like_others() -> None:
+    """A person with a list longer than CEL goes through is not in the segment that does, and in others as ever."""
+    long = "context.attributes.tags.exists(tag, tag == 'x')"
+    segments, holds = Segments([long, "context.channel == 'app'", f"!({long})"]), np.full(3, 7, np.uint8)
+    context = Context(channel="app")
+    context.attributes.update({"tags": ["a"] * 100_000})
+    known = Facts(User(), Session(), context, Profile(), NOON)
+    segments.evaluate([0, 1, 2], known, holds)
+    assert [0, 1, 0] == holds.tolist()
+    found = membership(long, known)
+    assert (False, 1) == (found.held, len(found.terms))
+    assert "budget" in found.terms[0].error
