@@ -18,7 +18,7 @@ from offers.server.offer_service import OfferService
 from offers.server.people import People
 from offers.state.stores import StateStore
 from offers.testing import serving
-from offers.v1.context_pb2 import Context
+from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context
 from offers.v1.event_pb2 import EventKind
 from offers.v1.offer_service_pb2 import (
     BatchGetOffersRequest,
@@ -158,6 +158,7 @@ def test_a_question_about_the_night_leaves_those_about_noon_alone(tmp_path: Path
         people = People(slow, frozenset())
         service = OfferService(Live(engines), lambda: NOON, people)
         request = GetOffersRequest(context=Context(user=known("alice")))
+        request.context.user.consent.purposes.append(CONSENT_PURPOSE_CONTEXTUAL)  # else it goes the long way anyhow
         noon = request.SerializeToString()
         request.context.time.seconds = NIGHT
         night = request.SerializeToString()
