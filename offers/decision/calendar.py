@@ -37,19 +37,15 @@ class Calendar:
     def __init__(self, periods: Sequence[tuple[int, str]]) -> None:
         """`periods` are kinds and time zones."""
         self._periods = [(int(kind), zone) for kind, zone in periods]
-        self._known = np.zeros(2 * len(periods), np.int64)
-        """Their first and last seconds (exclusive), when last asked."""
-        self._begin = self._end = 0
-        """Between which seconds that holds."""
+        self._known = 0, 0, np.zeros(2 * len(periods), np.int64)
+        """Between which seconds what holds: their first and last seconds (exclusive)."""
 
     def write(self, second: int, spans: NDArray[np.int64]) -> None:
         """Write the first and last second (exclusive) of each period around an instant."""
-        known, begin, end = self._known, self._begin, self._end
+        begin, end, known = self._known
         if not self._periods:
             return
         if not begin <= second < end:
             known = np.array([period_of(kind, zone, second) for kind, zone in self._periods], np.int64).reshape(-1)
-            self._begin = self._end = 0  # so that no thread takes the new span for the old periods
-            self._known = known
-            self._begin, self._end = int(known[::2].max()), int(known[1::2].min())
+            self._known = int(known[::2].max()), int(known[1::2].min()), known
         spans[: len(known)] = known

@@ -216,7 +216,7 @@ class Intake:
             if CONSENT_PURPOSE_PROFILING in purposes:
                 item.person = person
             else:
-                event.session_id = ""
+                event.session_id = event.proposition_id = ""  # these would lead to the person's other records
                 _warn(item, EventWarning.CODE_NO_CONSENT, "no consent to profiling: it was kept without the person")
         event.ClearField("user")
         return True

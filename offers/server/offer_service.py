@@ -27,6 +27,8 @@ _RESPONSE_TAG, _STATUS_TAG = b"\x0a", b"\x12"
 _RESULT_TAG = b"\x0a"
 _ROOM = 1 << 16
 """Bytes a thread has for a response at first; grown to need."""
+WHAT_IF_S = 300
+"""A decision for an instant farther from the clock than clocks differ asks what if: nobody was exposed to anything."""
 _PURPOSES = tuple(purpose for purpose in ConsentPurpose.values() if purpose)
 
 
@@ -114,7 +116,8 @@ class OfferService:
         length = finish(*tables, now, high, low, standing.table, strategy)
         if length < 0:
             return length, b""
-        self._keep(high, low, met, now, engine, surface, tuple(exposures), room.pad)
+        if abs(second - now) <= WHAT_IF_S:
+            self._keep(high, low, met, now, engine, surface, tuple(exposures), room.pad)
         return length, _tail(tuple(exposures), blind=met.person.blind)
 
     def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, room: _Room) -> bytes:
@@ -130,7 +133,7 @@ class OfferService:
             high, low = convert.decision_id_of(query.request_id, engine.catalog_id)
         else:
             high, low = convert.new_decision_id()
-        if decision.personal:
+        if decision.personal and abs(query.time - now) <= WHAT_IF_S:
             self._keep(high, low, met, now, engine, query.surface, decision.exposures, room.pad)
         while True:
             length = write_response(
