@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers import demo
 from offers.client import OffersClient, context
-from offers.testing import serving
+from offers.testing import Served, serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
 from offers.v1.event_pb2 import BasketChange, Event, Item, RedemptionEvent
 from offers.v1.event_service_pb2 import EventResult, ReportEventsRequest
@@ -39,9 +39,10 @@ Say = Callable[[str], None]
 class _Story:
     """A server, its clock, and who talks to it."""
 
-    def __init__(self, target: str, channel: grpc.Channel, clock: "_Clock", say: Say) -> None:
-        self._client = OffersClient(target)
-        self._events, self._profiles = EventServiceStub(channel), ProfileServiceStub(channel)
+    def __init__(self, served: Served, clock: "_Clock", say: Say) -> None:
+        self._client = OffersClient(served.target)
+        self._events, self._profiles = EventServiceStub(served.channel), ProfileServiceStub(served.channel)
+        self._upkeep = served.worker.upkeep
         self._clock, self._say = clock, say
         self._count = 0
 
@@ -75,6 +76,7 @@ class _Story:
         """Take a step of a redemption of the last bowl; what came of it."""
         step = RedemptionEvent(phase=phase, redemption_id=redemption_id)
         status = self.report(user, offer_id="last-bowl", redemption=step).status
+        self._upkeep.follow_budgets()  # as every worker does four times a second
         return status.message or "done"
 
     def link(self) -> None:
@@ -114,7 +116,7 @@ def tell(say: Say) -> None:
     clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="offers-story-") as folder:
         with serving(CATALOGUE, clock=clock, data_dir=Path(folder)) as served:
-            story = _Story(served.target, served.channel, clock, say)
+            story = _Story(served, clock, say)
             try:
                 _tell(story, say)
             finally:
