@@ -107,6 +107,8 @@ class Scratch(IntEnum):
     """i8: first and last second (exclusive) of the calendar periods around the instant."""
     person = 19
     """i8: see PersonFact."""
+    stack = 20
+    """u1: what steps of segments have come to; see judge.py."""
 
 
 COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
@@ -131,6 +133,14 @@ class PersonFact(IntEnum):
     """Whether nothing is shown: the placement is at a cap."""
     blind = 5
     """Whether the state could not be read: contact policies with caps are taken to be at them."""
+    profile_begin = 6
+    """Where the profile stands in the record; -1: there is none."""
+    profile_end = 7
+    context_begin = 8
+    """Where the context stands in the request; -1: there is none."""
+    context_end = 9
+    hidden = 10
+    """Whether the location and the session are not to be used."""
 
 
 CANDIDATE = np.dtype(
@@ -158,6 +168,8 @@ POINTS = RINGS * RINGS
 """Points that stand for a distribution: as many to a ring as there are rings."""
 MOST_ROWS = 8
 """Rows of a level, and so spans, that are kept."""
+MOST_DEPTH = 32
+"""Results of steps that wait for each other."""
 NOT_FOUND = -1
 LINE_BYTES = 64
 """A line of the processor's cache."""
@@ -285,7 +297,7 @@ SCRATCH = {
     "candidate": CANDIDATE, "reached": REACHED, "heap": "i4", "chain_best": "u4", "chosen": CHOSEN, "outcome": "f8",
     "window": WINDOW, "unknown": "i4", "span": SPAN, "point": POINT, "near": "i4", "segment": "u1", "wanted": "i4",
     "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4", "mentioned": "u1", "period": "i8",
-    "person": "i8",
+    "person": "i8", "stack": "u1",
 }  # fmt: skip
 """The types of the arrays of Scratch."""
 
@@ -349,6 +361,7 @@ class Scratchpad:
             "unknown": LOOKED_UP, "span": MOST_LEVELS * MOST_ROWS, "point": POINTS, "segment": segments,
             "wanted": segments, "asked": audiences, "counter": counters, "times": times, "variant": experiments,
             "mentioned": experiments, "period": 2 * periods, "person": len(PersonFact),
+            "stack": MOST_DEPTH,
         }  # fmt: skip
         before = self.arrays
         kept = {name: array for name, array in before.items() if len(array) == sizes[name]}
@@ -435,7 +448,7 @@ def f8(table: Table, place: int) -> NDArray[np.float64]:
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.float64)
 
 
-def _array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
+def array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
     """Gives the loop that reads an array of records."""
 
     @njit
@@ -445,29 +458,29 @@ def _array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.v
     return read
 
 
-strategies_of = _array_of(Column.strategies, STRATEGY)
-rows_of = _array_of(Column.row, ROW)
-cells_of = _array_of(Column.cell, CELL)
-centres_of = _array_of(Column.centre, CENTRE)
-gates_of = _array_of(Column.gate, GATE)
-worths_of = _array_of(Column.worth, WORTH)
-entries_of = _array_of(Column.entry, ENTRY)
-extras_of = _array_of(Column.extra, EXTRA)
-pieces_of = _array_of(Column.piece, PIECE)
-shapes_of = _array_of(Column.shape, SHAPE)
-vertices_of = _array_of(Column.shape_vertex, VERTEX)
-offers_of = _array_of(Column.offer, OFFER)
-windows_of = _array_of(Scratch.window, WINDOW)
-spans_of = _array_of(Scratch.span, SPAN)
-candidates_of = _array_of(Scratch.candidate, CANDIDATE)
-reached_of = _array_of(Scratch.reached, REACHED)
-points_of = _array_of(Scratch.point, POINT)
-chosen_of = _array_of(Scratch.chosen, CHOSEN)
-audiences_of = _array_of(Column.audience, AUDIENCE)
-variants_of = _array_of(Column.audience_variant, VARIANT)
-campaigns_of = _array_of(Column.campaign, CAMPAIGN)
-category_limits_of = _array_of(Column.category_limit, CATEGORY_LIMIT)
-policies_of = _array_of(Column.policy, POLICY)
-caps_of = _array_of(Column.cap, CAP)
-creatives_of = _array_of(Column.creative, CREATIVE)
-counters_of = _array_of(Scratch.counter, COUNTER)
+strategies_of = array_of(Column.strategies, STRATEGY)
+rows_of = array_of(Column.row, ROW)
+cells_of = array_of(Column.cell, CELL)
+centres_of = array_of(Column.centre, CENTRE)
+gates_of = array_of(Column.gate, GATE)
+worths_of = array_of(Column.worth, WORTH)
+entries_of = array_of(Column.entry, ENTRY)
+extras_of = array_of(Column.extra, EXTRA)
+pieces_of = array_of(Column.piece, PIECE)
+shapes_of = array_of(Column.shape, SHAPE)
+vertices_of = array_of(Column.shape_vertex, VERTEX)
+offers_of = array_of(Column.offer, OFFER)
+windows_of = array_of(Scratch.window, WINDOW)
+spans_of = array_of(Scratch.span, SPAN)
+candidates_of = array_of(Scratch.candidate, CANDIDATE)
+reached_of = array_of(Scratch.reached, REACHED)
+points_of = array_of(Scratch.point, POINT)
+chosen_of = array_of(Scratch.chosen, CHOSEN)
+audiences_of = array_of(Column.audience, AUDIENCE)
+variants_of = array_of(Column.audience_variant, VARIANT)
+campaigns_of = array_of(Column.campaign, CAMPAIGN)
+category_limits_of = array_of(Column.category_limit, CATEGORY_LIMIT)
+policies_of = array_of(Column.policy, POLICY)
+caps_of = array_of(Column.cap, CAP)
+creatives_of = array_of(Column.creative, CREATIVE)
+counters_of = array_of(Scratch.counter, COUNTER)
