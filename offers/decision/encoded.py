@@ -1,4 +1,4 @@
-"""Reads encoded messages where they stand, in compiled loops: building a message takes longer than deciding."""
+"""Reads and writes encoded messages where they stand, in compiled loops: building one takes longer than deciding."""
 
 from typing import Any
 
@@ -99,3 +99,31 @@ def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, las
     for place in range(end - begin):
         same &= data[begin + place] == text[first + place]
     return same
+
+
+@njit
+def varint_into(out: np.ndarray, at: int, number: int) -> int:
+    """Write a number; where it ends."""
+    while number >= 128:
+        out[at] = (number & 127) | 128
+        number >>= 7
+        at += 1
+    out[at] = number
+    return at + 1
+
+
+@njit
+def varint_size(number: int) -> int:
+    """Bytes that a number takes."""
+    size = 1
+    while number >= 128:
+        number >>= 7
+        size += 1
+    return size
+
+
+@njit
+def double_into(out: np.ndarray, at: int, number: float) -> int:
+    """Write 8 bytes of a floating-point number; where they end."""
+    out[at : at + 8].view(np.float64)[0] = number
+    return at + 8

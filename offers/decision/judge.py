@@ -30,9 +30,9 @@ from offers.decision.predicates import (
     Rules,
     paths_of,
     steps_of,
-    values_of,
 )
-from offers.decision.records import PersonFact, Scratch, Table, i4, i8, u1
+from offers.decision.records import Table, i4, i8, u1
+from offers.decision.scratch import PersonFact, Scratch, values_of
 
 LEFT_TO_CEL = -1
 _EQUAL, _UNEQUAL, _LESS, _LESS_OR_EQUAL, _GREATER = range(5)
@@ -65,9 +65,9 @@ def judged(rules: Table, scratch: Table, number: int, record: bytes, request: by
             path = steps[place].path
             of_profile = paths_of(rules)[path].of_profile != 0
             data = record if of_profile else request
-            if values_of(rules)[path].stamp != i8(scratch, Scratch.person)[PersonFact.number]:
-                _read(rules, path, data, i8(scratch, Scratch.person))
-            stack[top] = _taken(rules, place, data)
+            if values_of(scratch)[path].stamp != i8(scratch, Scratch.person)[PersonFact.number]:
+                _read(rules, scratch, path, data)
+            stack[top] = _taken(rules, scratch, place, data)
             top += 1
     return np.int64(stack[0])
 
@@ -81,9 +81,10 @@ def _joined(one: int, other: int, decisive: int) -> int:
 
 
 @njit(error_model="numpy")
-def _read(rules: Table, number: int, data: bytes, facts: np.ndarray) -> None:
+def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
     """Read a value into its place."""
-    path, value, tags = paths_of(rules)[number], values_of(rules)[number], i4(rules, Rules.tag)
+    facts = i8(scratch, Scratch.person)
+    path, value, tags = paths_of(rules)[number], values_of(scratch)[number], i4(rules, Rules.tag)
     if path.of_profile:
         begin, end = facts[PersonFact.profile_begin], facts[PersonFact.profile_end]
     else:
@@ -97,7 +98,7 @@ def _read(rules: Table, number: int, data: bytes, facts: np.ndarray) -> None:
             begin, end = last_of(data, begin, end, tags[place])
     if is_keyed:
         if begin >= 0:
-            _read_keyed(rules, number, data, begin, end)
+            _read_keyed(rules, scratch, number, data, begin, end)
     elif path.encoding == OF_TEXT:
         value.kind, value.begin, value.end = TEXT, max(begin, 0), max(end, 0)
     elif path.encoding == OF_DOUBLE:
@@ -108,7 +109,7 @@ def _read(rules: Table, number: int, data: bytes, facts: np.ndarray) -> None:
 
 
 @njit(error_model="numpy")
-def _read_keyed(rules: Table, number: int, data: bytes, begin: int, end: int) -> None:
+def _read_keyed(rules: Table, scratch: Table, number: int, data: bytes, begin: int, end: int) -> None:
     """Read a value that stands under a key, of the message between two places."""
     path, text, tag = (
         paths_of(rules)[number],
@@ -125,13 +126,13 @@ def _read_keyed(rules: Table, number: int, data: bytes, begin: int, end: int) ->
             continue
         key_begin, key_end = last_of(data, entry, at, _KEY)
         if is_same(data, max(key_begin, 0), max(key_end, 0), text, path.key_first, path.key_last):
-            _take(rules, number, data, entry, at)
+            _take(rules, scratch, number, data, entry, at)
 
 
 @njit(error_model="numpy")
-def _take(rules: Table, number: int, data: bytes, entry: int, end: int) -> None:
+def _take(rules: Table, scratch: Table, number: int, data: bytes, entry: int, end: int) -> None:
     """Read the value of a map's entry."""
-    encoding, value = paths_of(rules)[number].encoding, values_of(rules)[number]
+    encoding, value = paths_of(rules)[number].encoding, values_of(scratch)[number]
     if encoding == OF_DOUBLES:
         begin, _ = last_of(data, entry, end, _VALUE_NUMBER)
         value.kind, value.number = NUMBER, (double(data, begin) if begin >= 0 else 0.0)
@@ -168,10 +169,10 @@ def _kind_of(data: bytes, at: int, end: int) -> tuple[int, float, int, int]:
 
 
 @njit(error_model="numpy")
-def _taken(rules: Table, place: int, data: bytes) -> int:
+def _taken(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """What a step about a value comes to."""
     step = steps_of(rules)[place]
-    value = values_of(rules)[step.path]
+    value = values_of(scratch)[step.path]
     if step.does == IS_THERE:
         return TRUE if value.kind != ABSENT else FALSE
     if value.kind == ABSENT:
@@ -179,15 +180,15 @@ def _taken(rules: Table, place: int, data: bytes) -> int:
     if step.does == IS_TRUE:
         return (TRUE if value.number != 0.0 else FALSE) if value.kind == TRUTH else ERROR
     if step.does == CONTAINS:
-        return _contains(rules, place, data)
-    return _equal(rules, place, data) if step.compare <= _UNEQUAL else _ordered(rules, place, data)
+        return _contains(rules, scratch, place, data)
+    return _equal(rules, scratch, place, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, place, data)
 
 
 @njit(error_model="numpy")
-def _equal(rules: Table, place: int, data: bytes) -> int:
+def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """Whether a value is, or is not, a constant; what is of another type is not."""
     step = steps_of(rules)[place]
-    value = values_of(rules)[step.path]
+    value = values_of(scratch)[step.path]
     same = value.kind == step.kind
     if same and step.kind == TEXT:
         same = is_same(data, value.begin, value.end, u1(rules, Rules.text), step.first, step.last)
@@ -197,10 +198,10 @@ def _equal(rules: Table, place: int, data: bytes) -> int:
 
 
 @njit(error_model="numpy")
-def _ordered(rules: Table, place: int, data: bytes) -> int:
+def _ordered(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """Whether a value comes before a constant, and so on; what is of another type cannot be compared."""
     step = steps_of(rules)[place]
-    value = values_of(rules)[step.path]
+    value = values_of(scratch)[step.path]
     if value.kind != step.kind:
         return ERROR
     if step.kind == TEXT:
@@ -226,10 +227,10 @@ def _order(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last
 
 
 @njit(error_model="numpy")
-def _contains(rules: Table, place: int, data: bytes) -> int:
+def _contains(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """Whether a list has a text among its values, or a struct among its keys."""
     step, text = steps_of(rules)[place], u1(rules, Rules.text)
-    value = values_of(rules)[step.path]
+    value = values_of(scratch)[step.path]
     kind, at, end = value.kind, value.begin, value.end
     if kind not in (LIST, STRUCT):
         return ERROR

@@ -14,7 +14,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from offers.catalogue.expressions import AND, EQUAL, IN, NOT, OR, ORDERS, UNEQUAL, Node, field_of, is_keyed, path_of
 from offers.decision.encoded import BYTES, FIXED64, VARINT
-from offers.decision.records import MOST_DEPTH, Record, array_of
+from offers.decision.records import Record, array_of
+from offers.decision.scratch import MOST_DEPTH
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.profile_pb2 import Profile
@@ -58,11 +59,6 @@ PATH = np.dtype(
     ],
     align=True,
 )
-VALUE = np.dtype(
-    [("stamp", "i8"), ("number", "f8"), ("begin", "i8"), ("end", "i8"), ("kind", "u1"), ("of_profile", "u1")],
-    align=True,
-)
-"""A value that was read: the decision it was read for, and where a text, list or struct stands."""
 
 
 class Rules(IntEnum):
@@ -78,13 +74,10 @@ class Rules(IntEnum):
     """i4."""
     text = 4
     """u1."""
-    value = 5
-    """VALUE per path. Decisions of one engine write here one after the other: loops keep Python's lock."""
 
 
 steps_of = array_of(Rules.step, STEP)
 paths_of = array_of(Rules.path, PATH)
-values_of = array_of(Rules.value, VALUE)
 
 PROFILE = UserState.PROFILE_FIELD_NUMBER << 3 | BYTES
 CONTEXT = GetOffersRequest.CONTEXT_FIELD_NUMBER << 3 | BYTES
@@ -165,7 +158,6 @@ def rules_of(nodes: Sequence[Node]) -> Record:
             "path": places,
             "tag": np.array(tags, np.int32),
             "text": np.frombuffer(bytes(text), np.uint8),
-            "value": np.zeros(len(paths), VALUE),
         },
     )
 

@@ -206,6 +206,9 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
 
 
+_ALL = 2**64 - 1
+
+
 def decision_id_of(request_id: str, catalog_id: str) -> tuple[int, int]:
     """128 bits as two signed numbers, for retries of a request to get the same."""
     high, low = _TWO_NUMBERS.unpack(blake2b(f"{catalog_id}\0{request_id}".encode(), digest_size=16).digest())
@@ -215,6 +218,11 @@ def decision_id_of(request_id: str, catalog_id: str) -> tuple[int, int]:
 def new_decision_id() -> tuple[int, int]:
     """128 bits as two signed numbers that no other decision has."""
     return _random.getrandbits(64) - 2**63, _random.getrandbits(64) - 2**63
+
+
+def told_id(high: int, low: int) -> str:
+    """An id as callers see it."""
+    return f"{high & _ALL:016x}{low & _ALL:016x}"
 
 
 def may_use_context(user: User) -> bool:

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from offers.state.decisions import body_of, decision_of
 from offers.state.sqlite import Database, blank, translated
 from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position
 from offers.v1.event_pb2 import EventKind
@@ -109,7 +108,7 @@ class SqliteEvents:
                         numbers[one.person],
                         one.second,
                         one.decision_id,
-                        body_of(one),
+                        one.record,
                     )
                     for one in decisions
                 ],
@@ -161,7 +160,7 @@ class SqliteEvents:
     def _decisions(self, condition: str, parameters: tuple[Any, ...]) -> list[tuple[int, LoggedDecision]]:
         with translated(self._database.path):
             rows = self._database.connection().execute(f"{_DECISIONS} {condition}", parameters).fetchall()
-        return [(number, decision_of(*rest)) for number, *rest in rows]
+        return [(number, LoggedDecision(*rest)) for number, *rest in rows]
 
     def _sweep(self, table: str, change: str, condition: str) -> int:
         swept = last = 0

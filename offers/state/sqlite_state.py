@@ -48,6 +48,13 @@ class SqliteState:
                 looked.append((state_of(content, _LEAD) if content else b"", -1 if erased is None else erased))
         return looked
 
+    def erasures(self, persons: Sequence[Person]) -> list[int]:
+        """See StateStore."""
+        query = "SELECT second FROM tombstone WHERE hash = ?"
+        with self._database.reading() as connection:
+            found = [connection.execute(query, (self._database.hash(person),)).fetchone() for person in persons]
+        return [row[0] if row else -1 for row in found]
+
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """See StateStore. All of them are one transaction."""
         now = int(time.time())

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import money_pb2 as _money_pb2
 from offers.v1 import event_pb2 as _event_pb2
+from offers.v1 import offer_service_pb2 as _offer_service_pb2
 from offers.v1 import profile_pb2 as _profile_pb2
 from offers.v1 import profile_service_pb2 as _profile_service_pb2
 import builtins as _builtins
@@ -300,3 +301,55 @@ class RecentEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecentEvent: _TypeAlias = RecentEvent  # noqa: Y015
+
+@_typing.final
+class DecisionRecord(_message.Message):
+    """What the log keeps of a decision beside its id, its person and its instant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    CATALOG_VERSION_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    OFFER_IDS_FIELD_NUMBER: _builtins.int
+    LOG_SCORES_FIELD_NUMBER: _builtins.int
+    EXPOSURES_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    catalog_version: _builtins.str
+    """Its version, as GetOffersResponse.catalog_version."""
+    placement: _builtins.str
+    """The placement asked for."""
+    channel: _builtins.str
+    """The channel asked for."""
+    @_builtins.property
+    def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The offers, best first."""
+
+    @_builtins.property
+    def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The natural logarithms of their scores."""
+
+    @_builtins.property
+    def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:
+        """The experiments that had a part in it: the same field as in GetOffersResponse, so that the same bytes are in both."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        catalog_version: _builtins.str = ...,
+        placement: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        offer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        log_scores: _abc.Iterable[_builtins.float] | None = ...,
+        exposures: _abc.Iterable[_offer_service_pb2.Exposure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "exposures", b"exposures", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionRecord: _TypeAlias = DecisionRecord  # noqa: Y015

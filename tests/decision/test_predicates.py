@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from offers.catalogue.expressions import compiled, environment, tree
 from offers.decision.judge import LEFT_TO_CEL, judged
 from offers.decision.predicates import ERROR, Rules, rules_of
-from offers.decision.records import PersonFact, Scratchpad
+from offers.decision.scratch import PersonFact, Room, Scratchpad
 from offers.decision.segments import Facts
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import GetOffersRequest
@@ -64,6 +64,7 @@ def by_steps(expression: str, known: Facts) -> int:
     """What an expression comes to in the compiled loop."""
     record, request = UserState(profile=known.profile), GetOffersRequest(context=known.context)
     pad, rules = Scratchpad(), rules_of([tree(compiled(expression))])
+    pad.fit(Room(values=len(rules.arrays[Rules.path.name])))
     encoded = record.SerializeToString(), request.SerializeToString()
     where = pad.arrays["person"]
     where[PersonFact.number] = 1
