@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from offers.state.records import ids_of, is_user, pack, state_of
-from offers.state.sqlite import PAGE_SIZE, Database, translated
+from offers.state.sqlite import PAGE_SIZE, Database, found, translated
 from offers.state.stores import Change, Person
 
 _LEAD = (PAGE_SIZE - 12) * 32 // 255 - 23
@@ -50,10 +50,10 @@ class SqliteState:
 
     def erasures(self, persons: Sequence[Person]) -> list[int]:
         """See StateStore."""
-        query = "SELECT second FROM tombstone WHERE hash = ?"
+        hashes = [self._database.hash(person) for person in persons]
         with self._database.reading() as connection:
-            found = [connection.execute(query, (self._database.hash(person),)).fetchone() for person in persons]
-        return [row[0] if row else -1 for row in found]
+            seconds = dict(found(connection, "SELECT hash, second FROM tombstone WHERE hash IN", hashes))
+        return [seconds.get(one, -1) for one in hashes]
 
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """See StateStore. All of them are one transaction."""
