@@ -138,14 +138,9 @@ class KnownSurfaces:
         del before  # only now may it go
         return True
 
-    def catalog_id(self, place: int) -> str:
-        """The catalogue of a surface."""
-        return self._surfaces[place][0].catalog_id
-
-    def met(self, place: int) -> tuple[Engine, Surface]:
-        """What answers for a surface, and what the surface is."""
-        engine, _, _, surface = self._surfaces[place]
-        return engine, surface
+    def engine(self, place: int) -> Engine:
+        """What answers for a surface."""
+        return self._surfaces[place][0]
 
     def stand(self, place: int, strategy: int, second: int) -> bool:
         """Keep what is shown everywhere on a surface in the order of another strategy. False: there is no room."""

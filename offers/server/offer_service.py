@@ -103,7 +103,7 @@ class OfferService:
         if length == ID_WANTED:
             facts = room.scan.arrays["facts"]
             request_id = data[facts[Fact.id_begin] : facts[Fact.id_end]].decode()
-            high, low = convert.decision_id_of(request_id, known.catalog_id(int(facts[Fact.surface])))
+            high, low = convert.decision_id_of(request_id, known.engine(int(facts[Fact.surface])).catalog_id)
             length = answer(data, *tables, now, high, low, has_id=True)
         if length >= 0:
             return room.bytes[:length].tobytes()
@@ -114,7 +114,7 @@ class OfferService:
         """The response to a usual request that the person matters to; None: the long way has to find it."""
         facts = room.scan.arrays["facts"].tolist()
         place, grants = facts[Fact.surface], facts[Fact.consent]
-        engine, _ = known.met(place)
+        engine = known.engine(place)
         met = self._people.read(_name(data, facts), grants)
         is_met, second = False, facts[Fact.time] if facts[Fact.time] >= 0 else now
         tables = known.table, room.scan.table, room.pad.table, room.output.table
