@@ -5,7 +5,7 @@ import random
 import re
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TypeVar
@@ -14,6 +14,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.type.money_pb2 import Money
 
 from offers.catalogue.creative_rules import is_language_tag
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
@@ -33,11 +34,25 @@ from offers.server.limits import (
     MAX_ACCURACY_M,
     MAX_ATTRIBUTES,
     MAX_ID,
+    MAX_ITEMS,
     MAX_NAME,
     MAX_PERSON_ID,
+    MAX_QUANTITY,
+    MAX_SEARCHES,
     MAX_SEEN,
+    MAX_UNITS,
+    MAX_VIEWED,
+    MAX_WORDS,
 )
-from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Location, Session, User
+from offers.v1.context_pb2 import (
+    CONSENT_PURPOSE_CONTEXTUAL,
+    Location,
+    Search,
+    Session,
+    SessionBasket,
+    SessionItem,
+    User,
+)
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest, SeenOffer
 from offers.v1.venue_pb2 import TravelMode
 
@@ -60,6 +75,7 @@ _random = random.Random()  # noqa: S311 - ids must differ, not be secret
 Refuse = Callable[[str, str], None]
 """Notes a field, by its path, and what is wrong with it."""
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
 def parse(kind: type[M], data: bytes, limit: int) -> M:
@@ -181,12 +197,90 @@ def _check_user(user: User, refuse: Refuse) -> None:
         refuse(f"context.user.{user.WhichOneof('identity') or 'user_id'}", reason)
 
 
+def check_money(money: Money, field: str, refuse: Refuse) -> None:
+    """Note what is wrong with a sum of 0 or more."""
+    if not CURRENCY.fullmatch(money.currency_code):
+        refuse(f"{field}.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
+    if not 0 <= money.units <= MAX_UNITS:
+        refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 or more, less than a trillion")
+    if not 0 <= money.nanos < 1_000_000_000:
+        refuse(f"{field}.nanos", f"{money.nanos:,} is out of range: send 0 to 999,999,999")
+
+
+def check_quantity(quantity: int, field: str, refuse: Refuse) -> None:
+    """Note what is wrong with a number of pieces."""
+    if not 1 <= quantity <= MAX_QUANTITY:
+        refuse(field, f"{quantity:,} is out of range: send 1 to {MAX_QUANTITY:,}, or leave it out for 1")
+
+
 def _check_session(session: Session, refuse: Refuse) -> None:
-    for name, limit in (("session_id", MAX_PERSON_ID), ("entry_channel", MAX_NAME)):
+    field = "context.session"
+    for name, limit in (("session_id", MAX_PERSON_ID), ("entry_channel", MAX_NAME), ("entry_campaign", MAX_ID)):
         if len(getattr(session, name)) > limit:
-            refuse(f"context.session.{name}", f"{len(getattr(session, name)):,} characters: send at most {limit}")
+            refuse(f"{field}.{name}", f"{len(getattr(session, name)):,} characters: send at most {limit}")
     if session.HasField("start_time"):
-        check_instant("context.session.start_time", session.start_time, refuse)
+        check_instant(f"{field}.start_time", session.start_time, refuse)
+    for name, limit in (("viewed_categories", MAX_ID), ("viewed_products", MAX_ID), ("micro_conversions", MAX_NAME)):
+        _check_moments(getattr(session, name), limit, f"{field}.{name}", refuse)
+    if len(session.searches) > MAX_SEARCHES:
+        refuse(f"{field}.searches", f"{len(session.searches):,} searches: send at most {MAX_SEARCHES}, the last ones")
+    else:
+        _check_each(session.searches, f"{field}.searches", _check_search, refuse)
+    if session.HasField("basket"):
+        _check_basket(session.basket, f"{field}.basket", refuse)
+
+
+def _check_each(things: Iterable[T], field: str, check: Callable[[T, str, Refuse], None], refuse: Refuse) -> None:
+    """Note what is wrong with the first of some things that is not right: a hundred faults of a hundred help nobody."""
+    found: list[tuple[str, str]] = []
+    for number, one in enumerate(things):
+        check(one, f"{field}[{number}]", lambda path, reason: found.append((path, reason)))
+        if found:
+            break
+    for path, reason in found:
+        refuse(path, reason)
+
+
+def _check_search(search: Search, field: str, refuse: Refuse) -> None:
+    if not 1 <= len(search.query) <= MAX_WORDS:
+        refuse(f"{field}.query", f"{len(search.query):,} characters: send 1 to {MAX_WORDS}")
+    if search.HasField("search_time"):
+        check_instant(f"{field}.search_time", search.search_time, refuse)
+
+
+def _check_item(item: SessionItem, field: str, refuse: Refuse) -> None:
+    for name in ("product_id", "category", "venue_id"):
+        if len(getattr(item, name)) > MAX_ID:
+            refuse(f"{field}.{name}", f"{len(getattr(item, name)):,} characters: send at most {MAX_ID}")
+    if item.HasField("quantity"):
+        check_quantity(item.quantity, f"{field}.quantity", refuse)
+
+
+def _check_moments(moments: Mapping[str, Timestamp], limit: int, field: str, refuse: Refuse) -> None:
+    """Note what is wrong with names and when each was met last."""
+    if len(moments) > MAX_VIEWED:
+        refuse(field, f"{len(moments):,} entries: send at most {MAX_VIEWED}, the last ones")
+        return
+
+    def check(moment: tuple[str, Timestamp], _: str, refuse: Refuse) -> None:
+        name, when = moment
+        if not 1 <= len(name) <= limit:
+            refuse(field, f"a key of {len(name):,} characters: send 1 to {limit}")
+        check_instant(f"{field}[{_short(name)}]", when, refuse)
+
+    _check_each(sorted(moments.items()), field, check, refuse)
+
+
+def _check_basket(basket: SessionBasket, field: str, refuse: Refuse) -> None:
+    if not 1 <= len(basket.items) <= MAX_ITEMS:
+        reason = f"{len(basket.items):,} items: send 1 to {MAX_ITEMS}, or leave the basket out"
+        refuse(f"{field}.items", reason)
+    else:
+        _check_each(basket.items, f"{field}.items", _check_item, refuse)
+    if basket.HasField("value"):
+        check_money(basket.value, f"{field}.value", refuse)
+    if basket.HasField("update_time"):
+        check_instant(f"{field}.update_time", basket.update_time, refuse)
 
 
 def _check_seen(seen: Sequence[SeenOffer], refuse: Refuse) -> None:

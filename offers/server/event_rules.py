@@ -2,16 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from google.type.money_pb2 import Money
-
 from offers.errors import FieldViolation
-from offers.server.convert import CURRENCY, check_instant
-from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_NAME, MAX_PERSON_ID
+from offers.server.convert import check_instant, check_money, check_quantity
+from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_ITEMS, MAX_NAME, MAX_PERSON_ID
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, Item, RedemptionEvent
 
-MAX_ITEMS = 100
-MAX_QUANTITY = 1_000_000
 MAX_HOLD_S = 86_400
 
 _Refuse = Callable[[str, str], None]
@@ -91,15 +87,6 @@ def _check_degrees(degrees: float, limit: int, field: str, refuse: _Refuse) -> N
         refuse(field, f"{degrees} is out of range: send degrees from -{limit} to {limit}")
 
 
-def _check_money(money: Money, field: str, refuse: _Refuse) -> None:
-    if not CURRENCY.fullmatch(money.currency_code):
-        refuse(f"{field}.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
-    if not (0 <= money.units < 2**40):
-        refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 or more, less than a trillion")
-    if not 0 <= money.nanos < 1_000_000_000:
-        refuse(f"{field}.nanos", f"{money.nanos:,} is out of range: send 0 to 999,999,999")
-
-
 def _check_items(items: Sequence[Item], field: str, refuse: _Refuse) -> None:
     for number, item in enumerate(items):
         _check_item(item, f"{field}[{number}]", refuse)
@@ -111,14 +98,9 @@ def _check_item(item: Item, field: str, refuse: _Refuse) -> None:
         for (name, limit), text in zip(_ITEM_TEXTS, texts, strict=True):
             check_text(text, 0, limit, f"{field}.{name}", refuse)
     if item.HasField("quantity"):
-        _check_quantity(item.quantity, f"{field}.quantity", refuse)
+        check_quantity(item.quantity, f"{field}.quantity", refuse)
     if item.HasField("price"):
-        _check_money(item.price, f"{field}.price", refuse)
-
-
-def _check_quantity(quantity: int, field: str, refuse: _Refuse) -> None:
-    if not 1 <= quantity <= MAX_QUANTITY:
-        refuse(field, f"{quantity:,} is out of range: send 1 to {MAX_QUANTITY:,}, or leave it out for 1")
+        check_money(item.price, f"{field}.price", refuse)
 
 
 def _check_impression(event: Event, refuse: _Refuse) -> None:
@@ -147,7 +129,7 @@ def _check_basket(event: Event, refuse: _Refuse) -> None:
 
 def _check_checkout(event: Event, refuse: _Refuse) -> None:
     if event.checkout_started.HasField("value"):
-        _check_money(event.checkout_started.value, "checkout_started.value", refuse)
+        check_money(event.checkout_started.value, "checkout_started.value", refuse)
 
 
 def _check_order(event: Event, refuse: _Refuse) -> None:
@@ -158,7 +140,7 @@ def _check_order(event: Event, refuse: _Refuse) -> None:
     else:
         _check_items(order.items, "order.items", refuse)
     if order.HasField("total"):
-        _check_money(order.total, "order.total", refuse)
+        check_money(order.total, "order.total", refuse)
 
 
 def _check_redemption(event: Event, refuse: _Refuse) -> None:
@@ -170,9 +152,9 @@ def _check_redemption(event: Event, refuse: _Refuse) -> None:
         )
     check_text(redemption.redemption_id, 1, MAX_ID, "redemption.redemption_id", refuse)
     if redemption.HasField("units"):
-        _check_quantity(redemption.units, "redemption.units", refuse)
+        check_quantity(redemption.units, "redemption.units", refuse)
     if redemption.HasField("amount"):
-        _check_money(redemption.amount, "redemption.amount", refuse)
+        check_money(redemption.amount, "redemption.amount", refuse)
     if redemption.HasField("hold") and not 1 <= redemption.hold.seconds <= MAX_HOLD_S:
         reason = f"{redemption.hold.seconds:,} s is out of range: send 1 second to 24 hours"
         refuse("redemption.hold", reason)

@@ -13,3 +13,13 @@ MAX_SEEN = 1000
 MAX_ID = 128
 MAX_PERSON_ID = 256
 MAX_NAME = 64
+MAX_VIEWED = 50
+"""Categories, products and micro conversions of a session, of each."""
+MAX_SEARCHES = 20
+MAX_WORDS = 200
+"""Characters of a search."""
+MAX_ITEMS = 100
+"""Things in a basket, or in an order."""
+MAX_QUANTITY = 1_000_000
+MAX_UNITS = 2**40 - 1
+"""Of a sum of money."""

@@ -11,21 +11,19 @@ from enum import IntEnum
 import numpy as np
 from numba import njit
 
-from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double, span, varint
 from offers.decision.location import MOVEMENT_MPS
 from offers.decision.records import Record, Table, f8, i8, u1
-from offers.server.limits import MAX_ACCURACY_M, MAX_ID, MAX_NAME, MAX_PERSON_ID
+from offers.server.limits import MAX_ACCURACY_M, MAX_ID, MAX_PERSON_ID
+from offers.server.scan_session import is_plain, second_of, usual_session
 from offers.v1 import context_pb2, offer_service_pb2
 
 KEY_BYTES = 512
 """The longest key kept: a few short names; longer requests are not usual."""
-_FIRST_SECOND, _LAST_SECOND = FIRST_SECOND, LAST_SECOND
 
 _REQUEST = offer_service_pb2.GetOffersRequest.DESCRIPTOR.fields_by_name
 _CONTEXT = context_pb2.Context.DESCRIPTOR.fields_by_name
 _LOCATION = context_pb2.Location.DESCRIPTOR.fields_by_name
-_SESSION = context_pb2.Session.DESCRIPTOR.fields_by_name
 _USER = context_pb2.User.DESCRIPTOR.fields_by_name
 CONTEXT = _REQUEST["context"].number << 3 | BYTES
 PLACEMENT = _REQUEST["placement"].number << 3 | BYTES
@@ -46,8 +44,6 @@ POINT = _LOCATION["point"].number << 3 | BYTES
 ACCURACY = _LOCATION["accuracy_m"].number << 3 | FIXED64
 OBSERVED = _LOCATION["observed_time"].number << 3 | BYTES
 MOVEMENT = _LOCATION["movement"].number << 3 | VARINT
-SESSION_ID = _SESSION["session_id"].number << 3 | BYTES
-ENTRY_CHANNEL = _SESSION["entry_channel"].number << 3 | BYTES
 USER_ID = _USER["user_id"].number << 3 | BYTES
 ANONYMOUS_ID = _USER["anonymous_id"].number << 3 | BYTES
 CONSENT = _USER["consent"].number << 3 | BYTES
@@ -55,7 +51,6 @@ PURPOSES = 1 << 3 | BYTES  # of ConsentGrants
 MOST_PURPOSES = len(context_pb2.ConsentPurpose.values())
 """One more than there are: their numbers are without gaps."""
 LATITUDE, LONGITUDE = 1 << 3 | FIXED64, 2 << 3 | FIXED64  # google.type.LatLng
-SECONDS, NANOS = 1 << 3 | VARINT, 2 << 3 | VARINT  # google.protobuf.Timestamp
 
 
 class Scan(IntEnum):
@@ -132,7 +127,7 @@ def scan(data: bytes, scanned: Table) -> int:
                 return -1
         elif tag == REQUEST_ID:
             low, at = span(data, at + 1, size)
-            if at < 0 or seen & 2 or at - low > MAX_ID or not _plain(data, low, at):
+            if at < 0 or seen & 2 or at - low > MAX_ID or not is_plain(data, low, at):
                 return -1
             seen |= 2
             facts[Fact.id_begin], facts[Fact.id_end] = low, at
@@ -180,12 +175,12 @@ def _context(data: bytes, at: int, end: int, scanned: Table, length: int) -> int
         if tag == LOCATION:
             usual = _location(data, low, at, scanned)
         elif tag == TIME:
-            facts[Fact.time] = _second(data, low, at)
+            facts[Fact.time] = second_of(data, low, at)
             usual = facts[Fact.time] >= 0
         elif tag == USER:
             usual = _user(data, low, at, facts)
         else:
-            usual = _session(data, low, at)
+            usual = usual_session(data, low, at)
         if not usual:
             return -1
     return length
@@ -216,7 +211,7 @@ def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
             low, at = span(data, at + 1, end)
             if at < 0 or facts[Fact.observed] >= 0:
                 return False
-            facts[Fact.observed] = _second(data, low, at)
+            facts[Fact.observed] = second_of(data, low, at)
             if facts[Fact.observed] < 0:
                 return False
         elif data[at] == MOVEMENT:
@@ -226,22 +221,6 @@ def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
         else:
             return False
     return has_point and -90.0 <= numbers[0] <= 90.0 and -180.0 <= numbers[1] <= 180.0
-
-
-@njit
-def _second(data: bytes, at: int, end: int) -> int:
-    """The second of a Timestamp that requests may name, or -1."""
-    second = 0
-    while at < end:
-        tag = data[at]
-        number, at = varint(data, at + 1, end)
-        if at < 0:
-            return -1
-        if tag == SECONDS:
-            second = number
-        elif tag != NANOS or not 0 <= number < 1_000_000_000:
-            return -1
-    return second if _FIRST_SECOND <= second < _LAST_SECOND else -1
 
 
 @njit
@@ -260,7 +239,7 @@ def _user(data: bytes, at: int, end: int, facts: np.ndarray) -> bool:
         else:
             if tag not in (USER_ID, ANONYMOUS_ID) or facts[Fact.person_field] > 0:
                 return False
-            if not (1 <= at - low <= MAX_PERSON_ID and _plain(data, low, at)):
+            if not (1 <= at - low <= MAX_PERSON_ID and is_plain(data, low, at)):
                 return False
             facts[Fact.person_begin], facts[Fact.person_end], facts[Fact.person_field] = low, at, tag >> 3
     return facts[Fact.person_field] > 0
@@ -281,27 +260,6 @@ def _purposes(data: bytes, at: int, end: int) -> int:
             return -1
         bits |= 1 << purpose
     return bits if stop == end else -1
-
-
-@njit
-def _session(data: bytes, at: int, end: int) -> bool:
-    while at < end:
-        tag = data[at]
-        if tag not in (SESSION_ID, ENTRY_CHANNEL):
-            return False
-        low, at = span(data, at + 1, end)
-        if at < 0 or at - low > (MAX_PERSON_ID if tag == SESSION_ID else MAX_NAME) or not _plain(data, low, at):
-            return False
-    return True
-
-
-@njit
-def _plain(data: bytes, at: int, end: int) -> bool:
-    """Whether a text is ASCII: then it has as many characters as bytes, and is good UTF-8."""
-    for place in range(at, end):
-        if data[place] > 127:
-            return False
-    return True
 
 
 @njit

@@ -26,10 +26,11 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import latlng_pb2 as google_dot_type_dot_latlng__pb2
+from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from offers.v1 import venue_pb2 as offers_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/context.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18google/type/latlng.proto\x1a\x15offers/v1/venue.proto\"\xd3\x02\n\x07\x43ontext\x12+\n\x08location\x18\x01 \x01(\x0b\x32\x13.offers.v1.LocationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x04user\x18\x04 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x01\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07session\x18\x06 \x01(\x0b\x32\x12.offers.v1.SessionB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rcurrency_code\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\xca\x01\n\x08Location\x12(\n\x05point\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1d\n\naccuracy_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x37\n\robserved_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12-\n\x08movement\x18\x04 \x01(\x0e\x32\x15.offers.v1.TravelModeB\x04\xe2\x41\x01\x01\x42\r\n\x0b_accuracy_m\"n\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61nonymous_id\x18\x02 \x01(\tH\x00\x12/\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x18.offers.v1.ConsentGrantsB\x04\xe2\x41\x01\x01\x42\n\n\x08identity\"B\n\rConsentGrants\x12\x31\n\x08purposes\x18\x01 \x03(\x0e\x32\x19.offers.v1.ConsentPurposeB\x04\xe2\x41\x01\x01\"v\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rentry_channel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01*\xad\x01\n\x0e\x43onsentPurpose\x12\x1f\n\x1b\x43ONSENT_PURPOSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43ONSENT_PURPOSE_CONTEXTUAL\x10\x01\x12\x1d\n\x19\x43ONSENT_PURPOSE_PROFILING\x10\x02\x12\x1c\n\x18\x43ONSENT_PURPOSE_LEARNING\x10\x03\x12\x1d\n\x19\x43ONSENT_PURPOSE_MESSAGING\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/context.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18google/type/latlng.proto\x1a\x17google/type/money.proto\x1a\x15offers/v1/venue.proto\"\xd3\x02\n\x07\x43ontext\x12+\n\x08location\x18\x01 \x01(\x0b\x32\x13.offers.v1.LocationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x04user\x18\x04 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x01\x12\x31\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12)\n\x07session\x18\x06 \x01(\x0b\x32\x12.offers.v1.SessionB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlanguage_code\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rcurrency_code\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\xca\x01\n\x08Location\x12(\n\x05point\x18\x01 \x01(\x0b\x32\x13.google.type.LatLngB\x04\xe2\x41\x01\x02\x12\x1d\n\naccuracy_m\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x37\n\robserved_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12-\n\x08movement\x18\x04 \x01(\x0e\x32\x15.offers.v1.TravelModeB\x04\xe2\x41\x01\x01\x42\r\n\x0b_accuracy_m\"n\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12\x16\n\x0c\x61nonymous_id\x18\x02 \x01(\tH\x00\x12/\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x18.offers.v1.ConsentGrantsB\x04\xe2\x41\x01\x01\x42\n\n\x08identity\"B\n\rConsentGrants\x12\x31\n\x08purposes\x18\x01 \x03(\x0e\x32\x19.offers.v1.ConsentPurposeB\x04\xe2\x41\x01\x01\"\xc9\x05\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1b\n\rentry_channel\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x65ntry_campaign\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12I\n\x11viewed_categories\x18\x05 \x03(\x0b\x32(.offers.v1.Session.ViewedCategoriesEntryB\x04\xe2\x41\x01\x01\x12\x45\n\x0fviewed_products\x18\x06 \x03(\x0b\x32&.offers.v1.Session.ViewedProductsEntryB\x04\xe2\x41\x01\x01\x12)\n\x08searches\x18\x07 \x03(\x0b\x32\x11.offers.v1.SearchB\x04\xe2\x41\x01\x01\x12.\n\x06\x62\x61sket\x18\x08 \x01(\x0b\x32\x18.offers.v1.SessionBasketB\x04\xe2\x41\x01\x01\x12I\n\x11micro_conversions\x18\t \x03(\x0b\x32(.offers.v1.Session.MicroConversionsEntryB\x04\xe2\x41\x01\x01\x1aS\n\x15ViewedCategoriesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x02\x38\x01\x1aQ\n\x13ViewedProductsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x02\x38\x01\x1aS\n\x15MicroConversionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x02\x38\x01\"T\n\x06Search\x12\x13\n\x05query\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0bsearch_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x9c\x01\n\rSessionBasket\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x16.offers.v1.SessionItemB\x04\xe2\x41\x01\x02\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\x12\x35\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\"\x81\x01\n\x0bSessionItem\x12\x18\n\nproduct_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\x08quantity\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0b\n\t_quantity*\xad\x01\n\x0e\x43onsentPurpose\x12\x1f\n\x1b\x43ONSENT_PURPOSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43ONSENT_PURPOSE_CONTEXTUAL\x10\x01\x12\x1d\n\x19\x43ONSENT_PURPOSE_PROFILING\x10\x02\x12\x1c\n\x18\x43ONSENT_PURPOSE_LEARNING\x10\x03\x12\x1d\n\x19\x43ONSENT_PURPOSE_MESSAGING\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,22 +67,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER'].fields_by_name['consent']._serialized_options = b'\342A\001\001'
   _globals['_CONSENTGRANTS'].fields_by_name['purposes']._loaded_options = None
   _globals['_CONSENTGRANTS'].fields_by_name['purposes']._serialized_options = b'\342A\001\001'
+  _globals['_SESSION_VIEWEDCATEGORIESENTRY']._loaded_options = None
+  _globals['_SESSION_VIEWEDCATEGORIESENTRY']._serialized_options = b'8\001'
+  _globals['_SESSION_VIEWEDPRODUCTSENTRY']._loaded_options = None
+  _globals['_SESSION_VIEWEDPRODUCTSENTRY']._serialized_options = b'8\001'
+  _globals['_SESSION_MICROCONVERSIONSENTRY']._loaded_options = None
+  _globals['_SESSION_MICROCONVERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_SESSION'].fields_by_name['session_id']._loaded_options = None
   _globals['_SESSION'].fields_by_name['session_id']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['start_time']._loaded_options = None
   _globals['_SESSION'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
   _globals['_SESSION'].fields_by_name['entry_channel']._loaded_options = None
   _globals['_SESSION'].fields_by_name['entry_channel']._serialized_options = b'\342A\001\001'
-  _globals['_CONSENTPURPOSE']._serialized_start=1031
-  _globals['_CONSENTPURPOSE']._serialized_end=1204
-  _globals['_CONTEXT']._serialized_start=184
-  _globals['_CONTEXT']._serialized_end=523
-  _globals['_LOCATION']._serialized_start=526
-  _globals['_LOCATION']._serialized_end=728
-  _globals['_USER']._serialized_start=730
-  _globals['_USER']._serialized_end=840
-  _globals['_CONSENTGRANTS']._serialized_start=842
-  _globals['_CONSENTGRANTS']._serialized_end=908
-  _globals['_SESSION']._serialized_start=910
-  _globals['_SESSION']._serialized_end=1028
+  _globals['_SESSION'].fields_by_name['entry_campaign']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['entry_campaign']._serialized_options = b'\342A\001\001'
+  _globals['_SESSION'].fields_by_name['viewed_categories']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['viewed_categories']._serialized_options = b'\342A\001\001'
+  _globals['_SESSION'].fields_by_name['viewed_products']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['viewed_products']._serialized_options = b'\342A\001\001'
+  _globals['_SESSION'].fields_by_name['searches']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['searches']._serialized_options = b'\342A\001\001'
+  _globals['_SESSION'].fields_by_name['basket']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['basket']._serialized_options = b'\342A\001\001'
+  _globals['_SESSION'].fields_by_name['micro_conversions']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['micro_conversions']._serialized_options = b'\342A\001\001'
+  _globals['_SEARCH'].fields_by_name['query']._loaded_options = None
+  _globals['_SEARCH'].fields_by_name['query']._serialized_options = b'\342A\001\002'
+  _globals['_SEARCH'].fields_by_name['search_time']._loaded_options = None
+  _globals['_SEARCH'].fields_by_name['search_time']._serialized_options = b'\342A\001\001'
+  _globals['_SESSIONBASKET'].fields_by_name['items']._loaded_options = None
+  _globals['_SESSIONBASKET'].fields_by_name['items']._serialized_options = b'\342A\001\002'
+  _globals['_SESSIONBASKET'].fields_by_name['value']._loaded_options = None
+  _globals['_SESSIONBASKET'].fields_by_name['value']._serialized_options = b'\342A\001\001'
+  _globals['_SESSIONBASKET'].fields_by_name['update_time']._loaded_options = None
+  _globals['_SESSIONBASKET'].fields_by_name['update_time']._serialized_options = b'\342A\001\001'
+  _globals['_SESSIONITEM'].fields_by_name['product_id']._loaded_options = None
+  _globals['_SESSIONITEM'].fields_by_name['product_id']._serialized_options = b'\342A\001\001'
+  _globals['_SESSIONITEM'].fields_by_name['category']._loaded_options = None
+  _globals['_SESSIONITEM'].fields_by_name['category']._serialized_options = b'\342A\001\001'
+  _globals['_SESSIONITEM'].fields_by_name['venue_id']._loaded_options = None
+  _globals['_SESSIONITEM'].fields_by_name['venue_id']._serialized_options = b'\342A\001\001'
+  _globals['_SESSIONITEM'].fields_by_name['quantity']._loaded_options = None
+  _globals['_SESSIONITEM'].fields_by_name['quantity']._serialized_options = b'\342A\001\001'
+  _globals['_CONSENTPURPOSE']._serialized_start=2029
+  _globals['_CONSENTPURPOSE']._serialized_end=2202
+  _globals['_CONTEXT']._serialized_start=209
+  _globals['_CONTEXT']._serialized_end=548
+  _globals['_LOCATION']._serialized_start=551
+  _globals['_LOCATION']._serialized_end=753
+  _globals['_USER']._serialized_start=755
+  _globals['_USER']._serialized_end=865
+  _globals['_CONSENTGRANTS']._serialized_start=867
+  _globals['_CONSENTGRANTS']._serialized_end=933
+  _globals['_SESSION']._serialized_start=936
+  _globals['_SESSION']._serialized_end=1649
+  _globals['_SESSION_VIEWEDCATEGORIESENTRY']._serialized_start=1398
+  _globals['_SESSION_VIEWEDCATEGORIESENTRY']._serialized_end=1481
+  _globals['_SESSION_VIEWEDPRODUCTSENTRY']._serialized_start=1483
+  _globals['_SESSION_VIEWEDPRODUCTSENTRY']._serialized_end=1564
+  _globals['_SESSION_MICROCONVERSIONSENTRY']._serialized_start=1566
+  _globals['_SESSION_MICROCONVERSIONSENTRY']._serialized_end=1649
+  _globals['_SEARCH']._serialized_start=1651
+  _globals['_SEARCH']._serialized_end=1735
+  _globals['_SESSIONBASKET']._serialized_start=1738
+  _globals['_SESSIONBASKET']._serialized_end=1894
+  _globals['_SESSIONITEM']._serialized_start=1897
+  _globals['_SESSIONITEM']._serialized_end=2026
 # @@protoc_insertion_point(module_scope)

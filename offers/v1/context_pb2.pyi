@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import latlng_pb2 as _latlng_pb2
+from google.type import money_pb2 as _money_pb2
 from offers.v1 import venue_pb2 as _venue_pb2
 import builtins as _builtins
 import sys
@@ -235,20 +236,117 @@ Global___ConsentGrants: _TypeAlias = ConsentGrants  # noqa: Y015
 
 @_typing.final
 class Session(_message.Message):
-    """One visit of a person."""
+    """One visit of a person, and what happened in it so far, as the app knows it. It is used for this answer and not kept;
+    what is to be remembered is reported as events.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ViewedCategoriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ViewedProductsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class MicroConversionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
+    ENTRY_CAMPAIGN_FIELD_NUMBER: _builtins.int
+    VIEWED_CATEGORIES_FIELD_NUMBER: _builtins.int
+    VIEWED_PRODUCTS_FIELD_NUMBER: _builtins.int
+    SEARCHES_FIELD_NUMBER: _builtins.int
+    BASKET_FIELD_NUMBER: _builtins.int
+    MICRO_CONVERSIONS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The caller's id of the visit: at most 256 characters."""
     entry_channel: _builtins.str
     """How the person came, such as "push", "search" or "direct": at most 64 characters."""
+    entry_campaign: _builtins.str
+    """The campaign that brought the person, in the words of whoever ran it: at most 128 characters."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the visit began."""
+
+    @_builtins.property
+    def viewed_categories(self) -> _containers.MessageMap[_builtins.str, _timestamp_pb2.Timestamp]:
+        """The categories looked at, in the words of `Offer.category`, and when each was looked at last: at most 50, of 1 to 128
+        characters.
+        """
+
+    @_builtins.property
+    def viewed_products(self) -> _containers.MessageMap[_builtins.str, _timestamp_pb2.Timestamp]:
+        """The products looked at, and when each was looked at last: at most 50, of 1 to 128 characters."""
+
+    @_builtins.property
+    def searches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Search]:
+        """What was searched for, the oldest first: at most 20."""
+
+    @_builtins.property
+    def basket(self) -> Global___SessionBasket:
+        """The open basket. Absent: it is empty, or the app does not know it; then the one that events have filled counts."""
+
+    @_builtins.property
+    def micro_conversions(self) -> _containers.MessageMap[_builtins.str, _timestamp_pb2.Timestamp]:
+        """Small steps towards an order, such as "reviews_read" or "checkout_started", and when each was taken last: at most 50,
+        of 1 to 64 characters.
+        """
 
     def __init__(
         self,
@@ -256,11 +354,117 @@ class Session(_message.Message):
         session_id: _builtins.str = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         entry_channel: _builtins.str = ...,
+        entry_campaign: _builtins.str = ...,
+        viewed_categories: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
+        viewed_products: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
+        searches: _abc.Iterable[Global___Search] | None = ...,
+        basket: Global___SessionBasket | None = ...,
+        micro_conversions: _abc.Mapping[_builtins.str, _timestamp_pb2.Timestamp] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["basket", b"basket", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_channel", b"entry_channel", "session_id", b"session_id", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basket", b"basket", "entry_campaign", b"entry_campaign", "entry_channel", b"entry_channel", "micro_conversions", b"micro_conversions", "searches", b"searches", "session_id", b"session_id", "start_time", b"start_time", "viewed_categories", b"viewed_categories", "viewed_products", b"viewed_products"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class Search(_message.Message):
+    """Something that was searched for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    SEARCH_TIME_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """The words: 1 to 200 characters."""
+    @_builtins.property
+    def search_time(self) -> _timestamp_pb2.Timestamp:
+        """When. Absent: it is not known."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        search_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search_time", b"search_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["query", b"query", "search_time", b"search_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Search: _TypeAlias = Search  # noqa: Y015
+
+@_typing.final
+class SessionBasket(_message.Message):
+    """What a person is about to buy, as the app knows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionItem]:
+        """What is in it: 1 to 100."""
+
+    @_builtins.property
+    def value(self) -> _money_pb2.Money:
+        """What it is worth: 0 or more."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was changed last. Absent: just now."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___SessionItem] | None = ...,
+        value: _money_pb2.Money | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "update_time", b"update_time", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionBasket: _TypeAlias = SessionBasket  # noqa: Y015
+
+@_typing.final
+class SessionItem(_message.Message):
+    """Something in a basket."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    VENUE_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    product_id: _builtins.str
+    """The product: at most 128 characters."""
+    category: _builtins.str
+    """What it is about, in the words of `Offer.category`: at most 128 characters."""
+    venue_id: _builtins.str
+    """Where it is sold: at most 128 characters."""
+    quantity: _builtins.int
+    """Pieces: 1 to 1,000,000. Absent: 1."""
+    def __init__(
+        self,
+        *,
+        product_id: _builtins.str = ...,
+        category: _builtins.str = ...,
+        venue_id: _builtins.str = ...,
+        quantity: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quantity", b"_quantity", "quantity", b"quantity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quantity", b"_quantity", "category", b"category", "product_id", b"product_id", "quantity", b"quantity", "venue_id", b"venue_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__quantity: _TypeAlias = _typing.Literal["quantity"]  # noqa: Y015
+    _WhichOneofArgType__quantity: _TypeAlias = _typing.Literal["_quantity", b"_quantity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quantity) -> _WhichOneofReturnType__quantity | None: ...
+
+Global___SessionItem: _TypeAlias = SessionItem  # noqa: Y015

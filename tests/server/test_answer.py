@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.scan import scan, scan_record
 from offers.v1.catalog_pb2 import Catalog
+from offers.v1.context_pb2 import Session
 from offers.v1.offer_pb2 import Benefit, Offer
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, GetOffersResponse
 from tests.decision.test_kernels_equal_reference import engine_of
@@ -58,9 +60,36 @@ def requests(draw: st.DrawFn) -> bytes:  # noqa: C901, PLR0912 - a choice per fi
         setattr(context.user, draw(st.sampled_from(["user_id", "anonymous_id"])), draw(texts))
     if draw(st.booleans()):
         context.session.session_id, context.session.entry_channel = draw(texts), draw(texts)
+        if draw(st.booleans()):
+            context.session.MergeFrom(draw(sessions()))
     if draw(st.integers(0, 4)) == 0:
         context.attributes.update({"weather": "rain"})
     return request.SerializeToString()
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> Session:
+    """What happened in a visit, usual or not."""
+    session = Session(entry_campaign=draw(texts))
+    if draw(st.booleans()):
+        session.start_time.seconds = draw(seconds)
+    for name in ("viewed_categories", "viewed_products", "micro_conversions"):
+        for key in draw(st.lists(st.sampled_from(["sushi", "b", "", "é", "x" * 65, "x" * 129]), max_size=3)):
+            getattr(session, name)[key].seconds = draw(seconds)
+    for words in draw(st.lists(texts, max_size=3)):
+        session.searches.add(query=words, search_time=draw(st.sampled_from([None, Timestamp(seconds=NOW)])))
+    if draw(st.booleans()):
+        for _ in range(draw(st.integers(0, 3))):
+            item = session.basket.items.add(product_id=draw(texts), category=draw(texts), venue_id=draw(texts))
+            if draw(st.booleans()):
+                item.quantity = draw(st.sampled_from([0, 1, 1_000_000, 1_000_001, -1]))
+        if draw(st.booleans()):
+            session.basket.value.currency_code = draw(st.sampled_from(["EUR", "eur", "", "EU"]))
+            session.basket.value.units = draw(st.sampled_from([0, 20, -1, 2**40]))
+            session.basket.value.nanos = draw(st.sampled_from([0, 1, -1, 1_000_000_000]))
+        if draw(st.booleans()):
+            session.basket.update_time.seconds = draw(seconds)
+    return session
 
 
 def catalog() -> Catalog:
@@ -155,7 +184,15 @@ def usual() -> GetOffersRequest:
     context.location.accuracy_m = 12.5
     context.time.seconds = NOW
     context.user.user_id = "u-1"
-    context.session.session_id = "s-1"
+    session = context.session
+    session.session_id, session.entry_campaign = "s-1", "summer"
+    for name in ("sushi", "pizza"):
+        session.viewed_categories[name].seconds = session.viewed_products[name].seconds = NOW - 60
+    session.micro_conversions["reviews_read"].seconds = session.start_time.seconds = NOW - 90
+    session.searches.add(query="sushi box", search_time=Timestamp(seconds=NOW - 80))
+    session.basket.items.add(product_id="p", category="sushi", quantity=2)
+    session.basket.value.currency_code, session.basket.value.units = "EUR", 24
+    session.basket.update_time.seconds = NOW - 30
     context.channel, context.language_code, context.currency_code = "app", "fr-FR", "EUR"
     return request
 

@@ -97,6 +97,39 @@ BAD: list[tuple[pb.GetOffersRequest, list[str]]] = [
     (with_context(session={"session_id": "x" * 257}), ["context.session.session_id"]),
     (with_context(session={"entry_channel": "x" * 65}), ["context.session.entry_channel"]),
     (with_context(session={"start_time": {"seconds": -(2**62)}}), ["context.session.start_time"]),
+    (with_context(session={"entry_campaign": "x" * 129}), ["context.session.entry_campaign"]),
+    (
+        with_context(session={"viewed_categories": {str(number): {} for number in range(51)}}),
+        ["context.session.viewed_categories"],
+    ),
+    (with_context(session={"viewed_products": {"": {}, "x": {}}}), ["context.session.viewed_products"]),
+    (
+        with_context(session={"micro_conversions": {"x" * 65: {}, "y": {"seconds": -1}}}),
+        ["context.session.micro_conversions"],
+    ),
+    (
+        with_context(session={"micro_conversions": {"x": {"seconds": -1}, "y": {"seconds": -1}}}),
+        ["context.session.micro_conversions[x]"],
+    ),
+    (with_context(session={"searches": [{"query": "x"}] * 21}), ["context.session.searches"]),
+    (
+        with_context(session={"searches": [{"query": "x"}, {"search_time": {"nanos": -1}}, {}]}),
+        ["context.session.searches[1].query", "context.session.searches[1].search_time"],
+    ),
+    (with_context(session={"basket": {}}), ["context.session.basket.items"]),
+    (with_context(session={"basket": {"items": [{}] * 101}}), ["context.session.basket.items"]),
+    (
+        with_context(session={"basket": {"items": [{}, {"category": "x" * 129, "quantity": 0}]}}),
+        ["context.session.basket.items[1].category", "context.session.basket.items[1].quantity"],
+    ),
+    (
+        with_context(session={"basket": {"items": [{}], "value": {"units": -1}, "update_time": {"seconds": -1}}}),
+        [
+            "context.session.basket.value.currency_code",
+            "context.session.basket.value.units",
+            "context.session.basket.update_time",
+        ],
+    ),
     (
         with_context(attributes={"fields": {str(number): struct_pb2.Value(bool_value=True) for number in range(101)}}),
         ["context.attributes"],
