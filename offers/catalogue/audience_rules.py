@@ -5,6 +5,7 @@ from offers.catalogue.expressions import MAX_CHARACTERS, ExpressionError, compil
 from offers.catalogue.faults import Fault, Faults
 from offers.catalogue.value_rules import check_id, check_length, check_share, check_text, check_window
 from offers.v1.audience_pb2 import Audience, Segment
+from offers.v1.behaviour_pb2 import Intent
 from offers.v1.experiment_pb2 import Experiment
 
 MAX_WEIGHT = 1_000
@@ -14,9 +15,13 @@ def check_segment(segment: Segment, faults: Faults) -> None:
     """Check a segment, but for the attributes it uses, which the catalogue may mark as sensitive."""
     check_id(segment.segment_id, ("segment_id",), faults)
     check_length(segment.title, 200, ("title",), faults)
-    expression = segment.expression
+    check_expression(segment, "write who belongs to it, such as session.entry_channel == 'push'", faults)
+
+
+def check_expression(named: Segment | Intent, fix: str, faults: Faults) -> None:
+    """Check an expression and the leave it has; `fix` says what to write where there is none."""
+    expression = named.expression
     if not expression.strip():
-        fix = "write who belongs to it, such as session.entry_channel == 'push'"
         faults.append(Fault(("expression",), "is blank" if expression else "missing", fix))
     elif len(expression) > MAX_CHARACTERS:
         reason = f"has {len(expression):,} characters"
@@ -27,8 +32,8 @@ def check_segment(segment: Segment, faults: Faults) -> None:
         except ExpressionError as error:
             fix = "write it in CEL over user, session, context, profile and now (github.com/google/cel-spec)"
             faults.append(Fault(("expression",), str(error), fix))
-    if segment.HasField("sensitive_use"):
-        use = segment.sensitive_use
+    if named.HasField("sensitive_use"):
+        use = named.sensitive_use
         if not use.attributes:
             faults.append(Fault(("sensitive_use", "attributes"), "missing", "write which attributes it may use"))
         check_text(use.reason, 500, ("sensitive_use", "reason"), faults)

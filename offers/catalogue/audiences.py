@@ -9,6 +9,7 @@ from google.type.money_pb2 import Money
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
+from offers.catalogue.behaviour import conditions
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.grid import csr
 from offers.catalogue.rules import concerns_people
@@ -202,8 +203,8 @@ class Audiences:
         checked, strategies = self._checked, {name: i for i, name in enumerate(self._checked.ranking_strategies, 1)}
         return {
             "segments": [
-                {"id": name, "expression": segment.expression, "sensitive": list(segment.sensitive_use.attributes)}
-                for name, segment in checked.segments.items()
+                {"id": name, "expression": one.expression, "sensitive": list(one.sensitive_use.attributes)}
+                for name, one in conditions(checked).items()
             ],
             "sensitive_uses": sensitive_uses(checked),
             "experiments": [
@@ -344,7 +345,7 @@ def sensitive_uses(checked: Definitions) -> list[dict[str, Any]]:
             "reason": segment.sensitive_use.reason,
             "approved_by": segment.sensitive_use.approved_by,
         }
-        for name, segment in checked.segments.items()
+        for name, segment in conditions(checked).items()
         if segment.HasField("sensitive_use")
     ]
 

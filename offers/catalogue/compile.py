@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
 from offers.catalogue.audiences import ALWAYS, Audiences, Span, Terms, span_of
+from offers.catalogue.behaviour import behaviour_columns
 from offers.catalogue.check import check
 from offers.catalogue.definitions import Definitions, definitions
 from offers.catalogue.document import files, read
@@ -42,7 +43,7 @@ DEFAULT_SHARES: Final = {
     "nearness_without_distance": 0.5, "outside_daypart": 0.5, "missing_location": 0.5, "unreachable": 0.1,
 }  # fmt: skip
 """What strategies leave out, in the order of snapshot.STRATEGY."""
-FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability")
+FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability", "behaviour")
 DEFAULT_DECAY: Final = 0.5
 DEFAULT_MINIMUM: Final = 1e-6
 
@@ -109,6 +110,7 @@ class _Builder:
     def __init__(self, checked: Definitions) -> None:
         catalog = checked.catalog
         self._catalog = catalog
+        self._checked = checked
         self._placements = checked.placements
         self._strategies = checked.ranking_strategies
         venues = checked.venues.values()
@@ -200,6 +202,7 @@ class _Builder:
             **calendar(list(self._timetable.schedules), self._timetable.time_zones()),
             **pack(self._places.shapes),
             "strategies": np.array(strategies, snapshot.STRATEGY),
+            **behaviour_columns(self._checked, self._names, self._gathered.offer["category"]),
         }
 
     def meta(self, columns: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from offers.catalogue import document
 from offers.v1.audience_pb2 import Segment
+from offers.v1.behaviour_pb2 import Intent
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.experiment_pb2 import Experiment
 from offers.v1.limits_pb2 import Campaign, CategoryLimit, ContactPolicy
@@ -23,6 +24,7 @@ ID_NAMES = {
     "category_limits": "category",
     "contact_policies": "contact_policy_id",
     "experiments": "experiment_id",
+    "intents": "intent_id",
 }
 """Per list of definitions the field that names one."""
 
@@ -43,6 +45,7 @@ class Definitions:
     category_limits: dict[str, CategoryLimit]
     contact_policies: dict[str, ContactPolicy]
     experiments: dict[str, Experiment]
+    intents: dict[str, Intent]
 
 
 def definitions(source: Path) -> Definitions:

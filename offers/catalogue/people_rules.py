@@ -8,14 +8,17 @@ from offers.catalogue.document.nodes import Path
 from offers.catalogue.expressions import ExpressionError, attributes_of, compiled, tree
 from offers.catalogue.faults import Fault
 from offers.catalogue.grammar import refusal
+from offers.catalogue.intents import intents_of
 from offers.catalogue.limit_rules import has_both_ends, is_unpaced, lacking_window
 from offers.catalogue.sun import names_sun
 from offers.catalogue.survey import Survey
 from offers.catalogue.value_rules import cut
 from offers.v1.audience_pb2 import Audience, Segment
+from offers.v1.behaviour_pb2 import Intent
 from offers.v1.experiment_pb2 import Experiment
 from offers.v1.limits_pb2 import Campaign, ContactPolicy
 from offers.v1.offer_pb2 import Offer
+from offers.v1.ranking_pb2 import RankingStrategy
 
 _ROOM = 1e-9
 """By which shares of a layer may be over 1: thirds do not add up exactly."""
@@ -56,6 +59,8 @@ class PeopleRules:
         known = self._known
         parts: tuple[tuple[str, Callable[[Any], Iterable[Fault]]], ...] = (
             ("segments", self.segment_faults),
+            ("intents", self.segment_faults),
+            ("ranking_strategies", self.strategy_faults),
             ("contact_policies", self.policy_faults),
             ("experiments", self.experiment_faults),
         )
@@ -65,8 +70,8 @@ class PeopleRules:
             or any(not self._has_window(campaign_id) for campaign_id in self._survey.unpaced)
         )
 
-    def segment_faults(self, segment: Segment) -> Iterator[Fault]:
-        """Find the sensitive attributes that a segment uses without leave."""
+    def segment_faults(self, segment: Segment | Intent) -> Iterator[Fault]:
+        """Find the sensitive attributes that a segment or an intent uses without leave."""
         sensitive, use = self._survey.head.sensitive_attributes, segment.sensitive_use
         for index, name in enumerate(use.attributes):
             if name not in sensitive:
@@ -81,6 +86,18 @@ class PeopleRules:
             named = f"the sensitive attribute{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
             reason = f"uses {named}" if used is not None else f"does not name the attribute it uses: it may be {named}"
             yield Fault(("expression",), reason, fix)
+
+    def strategy_faults(self, strategy: RankingStrategy) -> Iterator[Fault]:
+        """Find what a strategy's behaviour rules name and the catalogue does not have."""
+        intents = intents_of(self._known["intents"].values())
+        for index, rule in enumerate(strategy.behaviour_rules):
+            path = ("behaviour_rules", index)
+            yield from self._unknown("segments", filter(None, (rule.segment_id,)), path, ("segment_id",))
+            yield from self._unknown("campaigns", filter(None, (rule.campaign_id,)), path, ("campaign_id",))
+            if rule.intent_id and rule.intent_id not in intents:
+                close = self._names.close("intents", rule.intent_id, intents)
+                fix = f"did you mean '{close}'?" if close else f"write one of {cut(', '.join(intents))}"
+                yield Fault((*path, "intent_id"), f"there is no intent '{cut(rule.intent_id)}'", fix)
 
     def campaign_faults(self, campaign: Campaign) -> Iterator[Fault]:
         """Find what a campaign's audience names and the catalogue does not have."""

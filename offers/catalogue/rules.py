@@ -11,6 +11,7 @@ from math import inf
 from google.type.money_pb2 import Money
 
 from offers.catalogue.audience_rules import check_audience
+from offers.catalogue.behaviour_rules import check_behaviour
 from offers.catalogue.creative_rules import check_channels, check_creative, check_languages, check_variants
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault, Faults
@@ -104,6 +105,7 @@ def check_strategy(strategy: RankingStrategy, faults: Faults) -> None:
     for name in ("nearness_without_distance", "outside_daypart", "missing_location", "unreachable"):
         if strategy.HasField(name):
             check_share(getattr(strategy, name), (name,), faults)
+    check_behaviour(strategy, faults)
 
 
 def _check_decay(decay: Decay, path: Path, faults: Faults) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from offers.errors import SnapshotError
 
-FORMAT = 11
+FORMAT = 12
 """Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -33,6 +33,7 @@ NO_CHAIN = -1
 NO_WINDOWS = -1
 NO_SHAPE = -1
 NO_NAME = -1
+UNKNOWN_NAME = -2
 NO_AUDIENCE = -1
 NO_CAPS = -1
 NO_BUDGET = -1
@@ -44,7 +45,7 @@ DECAY = [
 ]  # fmt: skip
 STRATEGY = np.dtype(
     [
-        ("weights", "f8", (6,)),  # of nearness, timeliness, value, lever, location, reachability
+        ("weights", "f8", (7,)),  # of nearness, timeliness, value, lever, location, reachability, behaviour
         ("log_without_distance", "f8"),
         ("log_outside_daypart", "f8"),
         ("log_missing_location", "f8"),
@@ -54,6 +55,20 @@ STRATEGY = np.dtype(
     ]
 )
 """One ranking strategy, every default filled in. Shapes as in offers.v1.Decay.Shape."""
+
+RULE = np.dtype(
+    [
+        ("log_lift", "f8"),
+        ("idle", "i8"),  # seconds for which a basket has not been changed, at least
+        ("within", "i8"),  # seconds since a basket was changed or a category looked at, at most; NEVER: no limit
+        ("segment", "i4"),  # whose members it is for; NO_NAME: it names none
+        ("intent", "i4"),  # place of the intent it is for in intent_segment; NO_NAME: it names none
+        ("number", "i4"),  # of the category, brand or campaign; UNKNOWN_NAME: no offer has it
+        ("kind", "u1"),  # of its subject: see behaviour.py
+    ],
+    align=True,
+)
+"""A behaviour rule."""
 
 CENTRE = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("reach", "f8")])
 """A site's centre on WGS 84 in earth-centred metres, and the straight-line metres (through the earth) up to which its
@@ -259,6 +274,11 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "zone_start": "i8",  # UTC second from which the offset holds
     "zone_offset": "i4",  # seconds to add to UTC
     "strategies": STRATEGY,
+    "rule": RULE,
+    "rule_first": "i4",  # CSR over rule, per strategy
+    "intent_segment": "i4",  # the intents in the order they are tried, by their numbers among segments
+    "category_hash": "i8",  # keys.text_hash of the categories of offers, rising, where rules look for categories
+    "category_number": "i4",
     "offer_by_key": "i4",  # the offers, by their keys
     "audience": AUDIENCE,
     "audience_segment": "i4",

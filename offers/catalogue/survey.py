@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from offers.catalogue import audience_rules, limit_rules, rules
+from offers.catalogue import audience_rules, behaviour_rules, limit_rules, rules
 from offers.catalogue.definitions import HEAD_FIELDS, ID_NAMES
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path
@@ -30,6 +30,7 @@ _CHECKS: dict[str, Callable[[Any, list[Fault]], None]] = {
     "category_limits": limit_rules.check_category_limit,
     "contact_policies": limit_rules.check_policy,
     "experiments": audience_rules.check_experiment,
+    "intents": behaviour_rules.check_intent,
 }
 """Per list of definitions what checks one by itself."""
 

@@ -62,9 +62,14 @@ def survey(columns: Table, hours: Table, standing: Table, scratch: Table, terms:
     outcome[Outcome.wanted] = 0
     u1(scratch, Scratch.mentioned)[:] = 0
     matters = i4(terms, Terms.layout)[Layout.personal] != 0
-    if len(audiences_of(columns)) + len(caps_of(columns)) == 0:
+    if len(audiences_of(columns)) + len(caps_of(columns)) + i4(terms, Terms.layout)[Layout.behaves] == 0:
         return matters
     u1(scratch, Scratch.segment)[:] = UNASKED
+    conditions = i4(terms, Terms.conditions)
+    for place in range(len(conditions)):
+        u1(scratch, Scratch.segment)[conditions[place]] = IN  # for now: listed
+        i4(scratch, Scratch.wanted)[place] = conditions[place]
+    outcome[Outcome.wanted] = len(conditions)
     i8(scratch, Scratch.person)[PersonFact.number] += 1
     candidates = candidates_of(scratch)
     for index in range(kept):  # one after the other from memory would cost more than all the rest

@@ -7,6 +7,7 @@ from numba import njit
 
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENUE
 from offers.decision.admit import is_in, may_meet
+from offers.decision.behave import log_behaviour
 from offers.decision.order import is_better, rise, sink
 from offers.decision.records import (
     LINE_BYTES,
@@ -33,13 +34,14 @@ from offers.decision.records import (
 )
 from offers.decision.score import (
     ground_distance,
+    lift_one,
     log_location,
     log_nearness,
     log_reachability,
     log_timeliness,
     score_one,
 )
-from offers.decision.scratch import IN_AUDIENCE, NO_ROOM, Outcome, Scratch, candidates_of, chosen_of
+from offers.decision.scratch import IN_AUDIENCE, LIFTED, NO_ROOM, Outcome, Scratch, candidates_of, chosen_of
 
 ROUNDING = 1e-9
 """A bound and a score that differ by less may be in either order."""
@@ -60,7 +62,7 @@ def arrange(
     candidates, heap, chosen = candidates_of(scratch), i4(scratch, Scratch.heap), chosen_of(scratch)
     entries, layout, outcome = entries_of(columns), i4(terms, Terms.layout), f8(scratch, Scratch.outcome)
     coming, last = int(outcome[Outcome.standing_begin]), int(outcome[Outcome.standing_end])
-    personal = outcome[Outcome.personal] != 0
+    personal, held = outcome[Outcome.personal] != 0, np.int64(outcome[Outcome.held])
     own, last_listed = kept, heap[listed - 1]
     count, size, left = 0, listed, listed
     while count < layout[Layout.most]:
@@ -78,6 +80,8 @@ def arrange(
                 return NO_ROOM
             _call_up(standing, scratch, coming, kept)
             score_one(columns, scratch, strategy_number, kept, time)
+            if held:
+                lift_one(columns, terms, scratch, strategy_number, kept, held)
             heap[size] = kept
             rise(columns, scratch, seed, seeded, size)
             kept, size, coming = kept + 1, size + 1, coming + 1
@@ -96,8 +100,12 @@ def arrange(
     for place in range(count):
         unknowns = _tell(columns, hours, scratch, place, time, unknowns)
         _tell_audience(columns, scratch, terms, place)
+        log, applies = log_behaviour(columns, terms, scratch, chosen[place].entry, held) if held else (0.0, False)
+        if applies:
+            chosen[place].flags |= LIFTED
         if layout[Layout.full]:
             _tell_factors(columns, scratch, strategy_number, place, time)
+            chosen[place].logs[6] = log
     outcome[Outcome.unknown] = unknowns
     return count
 

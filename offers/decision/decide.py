@@ -4,6 +4,7 @@ from numba import njit
 
 from offers.decision.admit import admit, survey
 from offers.decision.arrange import arrange
+from offers.decision.behave import weigh
 from offers.decision.records import Column, Table, f8
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
@@ -46,7 +47,9 @@ def choose(
     """Write the offers of a decision into the scratch, of what was found; returns how many, or LOOK_UP or NO_ROOM."""
     outcome = f8(scratch, Scratch.outcome)
     kept = admit(columns, hours, budgets, standing, scratch, terms, int(outcome[Outcome.kept]), time)
-    listed = score(columns, scratch, strategy, seed, seeded, kept, time)
+    held = weigh(columns, terms, scratch) if outcome[Outcome.personal] != 0 else 0
+    outcome[Outcome.held] = held
+    listed = score(columns, terms, scratch, strategy, seed, seeded, kept, time)
     count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
     outcome[Outcome.chosen] = count
     return LOOK_UP if outcome[Outcome.unknown] else count

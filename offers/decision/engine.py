@@ -121,6 +121,7 @@ class Engine:
             experiments=len(meta["experiments"]),
             periods=len(meta["periods"]),
             values=self.meeting.segments.values,
+            names=int(snapshot.columns["category_number"].max(initial=-1)) + 1,
         )
         """What a pad needs for its decisions."""
         self._everywhere = len(snapshot.columns["entry"]) - int(snapshot.columns["standing_first"][0])
@@ -206,13 +207,16 @@ class Engine:
         placing = self._placing(surface)
         channel = surface.channel or placing.channel
         admits = self._admitting(surface.placement, surface.language, surface.currency, channel)
+        asked = self.meeting.experiments.asked(surface.placement)
+        behaves, conditions = self._conditions([placing.strategy, *self.meeting.experiments.strategies(asked)])
         personal = (
             self.snapshot.meta["holdout"] > 0
             or len(self.meeting.experiments) > 0
             or surface.placement in self._placement_caps
+            or behaves
         )
         most = min(surface.max_offers, placing.max_offers)
-        layout = np.array([most, *placing.limits, surface.full, personal], np.int32)
+        layout = np.array([most, *placing.limits, surface.full, personal, placing.strategy, behaves], np.int32)
         stem = DecisionRecord(
             catalog=self.catalog_id, catalog_version=self.snapshot.version,
             placement=surface.placement, channel=surface.channel,
@@ -221,11 +225,22 @@ class Engine:
             "admits": admits,
             "layout": layout,
             "creative": self._creative_terms(surface.language, channel),
-            "asked": self.meeting.experiments.asked(surface.placement),
+            "asked": asked,
+            "conditions": conditions,
             "caps": np.array(self._placement_caps.get(surface.placement, (0, NO_CAPS)), np.int64),
             "stem": np.frombuffer(stem.SerializeToString(), np.uint8),
         }
         return Resolved(placing.strategy, Record(Terms, terms))
+
+    def _conditions(self, strategies: Iterable[int]) -> tuple[bool, NDArray[np.int32]]:
+        """Whether any of some strategies has behaviour rules, and the segments that must be known for these."""
+        columns = self.snapshot.columns
+        firsts = columns["rule_first"]
+        numbers = {place for one in strategies for place in range(firsts[one], firsts[one + 1])}
+        rules = columns["rule"][sorted(numbers)]
+        intents = columns["intent_segment"][: int(rules["intent"].max(initial=NO_NAME)) + 1]
+        segments = {*rules["segment"].tolist(), *intents.tolist()} - {NO_NAME}
+        return len(rules) > 0, np.array(sorted(segments), np.int32)
 
     def _placing(self, surface: Surface) -> Placing:
         if not surface.placement:

@@ -89,6 +89,12 @@ class Experiments:
         """Of each experiment, whether it is one of a placement's."""
         return np.array([not names or placement in names for names in self._placements], np.uint8)
 
+    def strategies(self, asked: NDArray[np.uint8]) -> list[int]:
+        """The ranking strategies that variants of the experiments asked for may give."""
+        rows = self.experiments[asked != 0]
+        arms = (self.arms["strategy"][row["first"] : row["last"]].tolist() for row in rows)
+        return sorted({number for of_one in arms for number in of_one} - {NO_NAME})
+
     def named(self, exposed: Sequence[int], variants: Sequence[int]) -> list[tuple[str, str]]:
         """The names of experiments by their numbers, and of the variants that a person has of all."""
         return [self._arms[int(self.experiments["first"][number]) + variants[number]] for number in exposed]

@@ -16,13 +16,17 @@ from offers.decision.predicates import (
     NEGATES,
     NULL,
     NUMBER,
+    OF_COUNT,
     OF_DOUBLE,
     OF_DOUBLES,
     OF_INTEGER,
+    OF_MESSAGE,
+    OF_MESSAGES,
     OF_STRUCT,
     OF_TEXT,
     OF_TEXTS,
     PARTS,
+    SAYS,
     STRUCT,
     TEXT,
     TRUE,
@@ -61,6 +65,9 @@ def judged(rules: Table, scratch: Table, number: int, record: bytes, request: by
         elif does in (JOINS, PARTS):
             top -= 1
             stack[top - 1] = _joined(stack[top - 1], stack[top], FALSE if does == JOINS else TRUE)
+        elif does == SAYS:
+            stack[top] = TRUE if steps[place].number != 0.0 else FALSE
+            top += 1
         else:
             path = steps[place].path
             of_profile = paths_of(rules)[path].of_profile != 0
@@ -93,10 +100,14 @@ def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
     if path.hidden and facts[PersonFact.hidden]:
         begin = -1
     is_keyed = path.encoding >= OF_STRUCT
-    for place in range(path.first, path.last - is_keyed):
+    for place in range(path.first, path.last - (is_keyed or path.encoding == OF_COUNT)):
         if begin >= 0:
             begin, end = last_of(data, begin, end, tags[place])
-    if is_keyed:
+    if path.encoding == OF_COUNT:
+        value.kind, value.number = NUMBER, (float(_count(data, begin, end, tags[path.last - 1])) if begin >= 0 else 0.0)
+    elif path.encoding == OF_MESSAGE:
+        value.kind = NULL if begin >= 0 else ABSENT
+    elif is_keyed:
         if begin >= 0:
             _read_keyed(rules, scratch, number, data, begin, end)
     elif path.encoding == OF_TEXT:
@@ -106,6 +117,16 @@ def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
     else:
         value.kind = NUMBER if path.encoding == OF_INTEGER else TRUTH
         value.number = float(varint(data, begin, end)[0]) if begin >= 0 else 0.0
+
+
+@njit(error_model="numpy")
+def _count(data: bytes, at: int, end: int, wanted: int) -> int:
+    """How many fields of a tag a message between two places has."""
+    count = 0
+    while 0 <= at < end:
+        tag, _, at = following(data, at, end)
+        count += at >= 0 and tag == wanted
+    return count
 
 
 @njit(error_model="numpy")
@@ -133,6 +154,9 @@ def _read_keyed(rules: Table, scratch: Table, number: int, data: bytes, begin: i
 def _take(rules: Table, scratch: Table, number: int, data: bytes, entry: int, end: int) -> None:
     """Read the value of a map's entry."""
     encoding, value = paths_of(rules)[number].encoding, values_of(scratch)[number]
+    if encoding == OF_MESSAGES:
+        value.kind = NULL
+        return
     if encoding == OF_DOUBLES:
         begin, _ = last_of(data, entry, end, _VALUE_NUMBER)
         value.kind, value.number = NUMBER, (double(data, begin) if begin >= 0 else 0.0)

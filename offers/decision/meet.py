@@ -12,6 +12,7 @@ from numba import carray, njit
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_NAME
 from offers.decision.admit import is_capped, share_of
+from offers.decision.behave import notice
 from offers.decision.encoded import BYTES, FIXED64, VARINT, fixed64, following, is_same, last_of, varint
 from offers.decision.experiments import ARM, EXPERIMENT
 from offers.decision.judge import LEFT_TO_CEL, judged
@@ -101,6 +102,7 @@ def meet(
     drawn_by = person[PersonFact.draw]
     person[PersonFact.held_out] = share > 0 and drawn_by != 0 and share_of(drawn_by, facts[Fact.holdout_key]) < share
     _draw(people, terms, scratch, record, time)
+    notice(columns, terms, scratch, record, request, time)
     return _judge(people, scratch, record, request, time)
 
 

@@ -22,14 +22,15 @@ from offers.v1.profile_pb2 import Profile
 from offers.v1.state_pb2 import UserState
 
 FALSE, TRUE, ERROR = 0, 1, 2
-COMPARES, IS_TRUE, IS_THERE, CONTAINS, NEGATES, JOINS, PARTS = range(7)
+COMPARES, IS_TRUE, IS_THERE, CONTAINS, NEGATES, JOINS, PARTS, SAYS = range(8)
 """What a step does: compare a value, take one that is true or false, ask whether one is there, or whether it contains a
-constant; and not, and, or of what came before."""
+constant; not, and, or of what came before; or say true or false."""
 _COMPARISONS = (EQUAL, UNEQUAL, *ORDERS)
 ABSENT, NULL, TRUTH, NUMBER, TEXT, LIST, STRUCT = range(7)
 """Kinds of values."""
-OF_INTEGER, OF_TRUTH, OF_DOUBLE, OF_TEXT, OF_STRUCT, OF_DOUBLES, OF_TEXTS = range(7)
-"""How a value is encoded: in a field, or by a key in a google.protobuf.Struct or a map."""
+OF_INTEGER, OF_TRUTH, OF_DOUBLE, OF_TEXT, OF_COUNT, OF_MESSAGE, OF_STRUCT, OF_DOUBLES, OF_TEXTS, OF_MESSAGES = range(10)
+"""How a value is encoded: in a field, as how often there is a field, as a message of which only its presence matters,
+or by a key in a google.protobuf.Struct or a map."""
 _HIDDEN = "session", "location"
 """What of a context is used with consent alone."""
 _EXACT = 2**53
@@ -95,6 +96,11 @@ _SCALARS = {
     FieldDescriptor.CPPTYPE_DOUBLE: (OF_DOUBLE, FIXED64),
     FieldDescriptor.CPPTYPE_STRING: (OF_TEXT, BYTES),
 }
+
+
+_IN_BYTES = FieldDescriptor.CPPTYPE_MESSAGE, FieldDescriptor.CPPTYPE_STRING
+"""Types that are never packed: there are as many fields as values."""
+_SIZE = "size"
 
 
 class _LeftToCelError(Exception):
@@ -184,16 +190,19 @@ def _steps(node: Node) -> Iterator[_Step]:
         if left.kind == "constant":
             raise _LeftToCelError
         is_equal = node.name in {EQUAL, UNEQUAL}
-        yield _Step(COMPARES, _COMPARISONS.index(node.name), _path(path_of(left)), _constant(right, is_equal=is_equal))
+        path = _count(left.parts[0]) if left.kind == "call" and left.name == _SIZE else _compared(left)
+        yield _Step(COMPARES, _COMPARISONS.index(node.name), path, _constant(right, is_equal=is_equal))
     elif node.kind == "call" and node.name == IN:
         yield from _membership(*node.parts)
     elif node.kind == "has":
         path = _path(path_of(node))
-        if path.encoding < OF_STRUCT:
+        if path.encoding < OF_MESSAGE:
             raise _LeftToCelError
         yield _Step(IS_THERE, path=path)
+    elif node.kind == "constant" and isinstance(node.value, bool):
+        yield _Step(SAYS, constant=node.value)
     else:
-        yield _Step(IS_TRUE, path=_path(path_of(node)))
+        yield _Step(IS_TRUE, path=_compared(node))
 
 
 def _membership(one: Node, whole: Node) -> Iterator[_Step]:
@@ -202,12 +211,12 @@ def _membership(one: Node, whole: Node) -> Iterator[_Step]:
         if path and is_keyed((*path, name)) and not is_keyed(path):
             yield _Step(IS_THERE, path=_path((*path, name)))
         else:
-            yield _Step(CONTAINS, path=_path(path), constant=name)
+            yield _Step(CONTAINS, path=_compared(whole), constant=name)
         return
     if whole.kind != "call" or whole.name or not whole.parts:  # no list
         raise _LeftToCelError
     for number, part in enumerate(whole.parts):
-        yield _Step(COMPARES, _COMPARISONS.index(EQUAL), _path(path_of(one)), _constant(part, is_equal=True))
+        yield _Step(COMPARES, _COMPARISONS.index(EQUAL), _compared(one), _constant(part, is_equal=True))
         if number:
             yield _Step(PARTS)
 
@@ -226,6 +235,23 @@ def _text(node: Node) -> str:
     if not isinstance(node.value, str):
         raise _LeftToCelError
     return node.value
+
+
+def _compared(node: Node) -> _Path:
+    """How a value is reached that is to be compared. Raises _LeftToCelError."""
+    path = _path(path_of(node))
+    if path.encoding in {OF_COUNT, OF_MESSAGE, OF_MESSAGES}:
+        raise _LeftToCelError
+    return path
+
+
+def _count(node: Node) -> _Path:
+    """How it is found out how often there is a field. Raises _LeftToCelError."""
+    path = path_of(node)
+    field, depth = field_of(path) if path else (None, 0)
+    if field is None or depth < len(path) or not field.is_repeated or field.cpp_type not in _IN_BYTES:
+        raise _LeftToCelError
+    return _path(path)
 
 
 def _path(path: tuple[str, ...]) -> _Path:
@@ -247,11 +273,15 @@ def _path(path: tuple[str, ...]) -> _Path:
         raise _LeftToCelError
     hidden = not of_profile and names[0] in _HIDDEN
     keys = path[depth:]
-    if message is None:
+    if field.is_repeated and not keys and field.cpp_type in _IN_BYTES:
+        encoding = OF_COUNT
+    elif message is None:
         if keys or field.is_repeated or field.cpp_type not in _SCALARS:
             raise _LeftToCelError
         encoding, kind = _SCALARS[field.cpp_type]
         tags[-1] = field.number << 3 | kind
+    elif not keys:
+        encoding = OF_MESSAGE
     else:
         encoding = _keyed_encoding(message)
         if len(keys) != 1:
@@ -269,4 +299,6 @@ def _keyed_encoding(message: object) -> int:
             return OF_DOUBLES
         if fields["value"].cpp_type == FieldDescriptor.CPPTYPE_STRING:
             return OF_TEXTS
+        if fields["value"].message_type is not None:
+            return OF_MESSAGES
     raise _LeftToCelError

@@ -32,6 +32,7 @@ from offers.catalogue.snapshot import (
     PIECE,
     POLICY,
     ROW,
+    RULE,
     SHAPE,
     STRATEGY,
     VARIANT,
@@ -74,6 +75,8 @@ class Terms(IntEnum):
     """i8: the key of the placement and its list of caps, or NO_CAPS."""
     stem = 5
     """u1: what the records of all decisions for the surface begin with."""
+    conditions = 6
+    """i4: the segments that behaviour rules ask about, each once."""
 
 
 class Layout(IntEnum):
@@ -88,7 +91,11 @@ class Layout(IntEnum):
     full = 4
     """Whether factors are told."""
     personal = 5
-    """Whether the person matters whatever is near: caps of the placement, persons held out, experiments."""
+    """Whether the person matters whatever is near: caps of the placement, persons held out, experiments, behaviour."""
+    strategy = 6
+    """By which persons are answered whose variants give no other."""
+    behaves = 7
+    """Whether any strategy by which persons may be answered has behaviour rules."""
 
 
 class Standing(IntEnum):
@@ -258,3 +265,4 @@ category_limits_of = array_of(Column.category_limit, CATEGORY_LIMIT)
 policies_of = array_of(Column.policy, POLICY)
 caps_of = array_of(Column.cap, CAP)
 creatives_of = array_of(Column.creative, CREATIVE)
+rules_of = array_of(Column.rule, RULE)

@@ -8,9 +8,10 @@ from numba import njit
 from offers.catalogue.geometry import MEAN_RADIUS_M
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, OFFER
+from offers.decision.behave import log_behaviour
 from offers.decision.order import is_better
-from offers.decision.records import Column, Table, entries_of, fetch_ahead, i4, strategies_of, worths_of
-from offers.decision.scratch import OUTSIDE_DAYPART, PENALISED, UNREACHABLE, Scratch, candidates_of
+from offers.decision.records import Column, Table, entries_of, f8, fetch_ahead, i4, strategies_of, worths_of
+from offers.decision.scratch import OUTSIDE_DAYPART, PENALISED, UNREACHABLE, Outcome, Scratch, candidates_of
 from offers.v1.ranking_pb2 import Decay
 
 GAUSS, LINEAR = int(Decay.SHAPE_GAUSS), int(Decay.SHAPE_LINEAR)
@@ -95,7 +96,7 @@ def log_reachability(strategy: np.void, flags: int) -> float:
 
 @njit(error_model="numpy")
 def score(
-    columns: Table, scratch: Table, strategy_number: int, seed: int, seeded: int, kept: int, time: int
+    columns: Table, terms: Table, scratch: Table, strategy_number: int, seed: int, seeded: int, kept: int, time: int
 ) -> int:  # fmt: skip
     """Write the logarithm of each candidate's score, and put the best SHORTLIST first in the heap, in order.
 
@@ -104,6 +105,10 @@ def score(
     candidates, heap, entries = candidates_of(scratch), i4(scratch, Scratch.heap), entries_of(columns)
     for index in range(kept):  # by themselves, so that nothing has to be guessed between them
         score_one(columns, scratch, strategy_number, index, time)
+    held = np.int64(f8(scratch, Scratch.outcome)[Outcome.held])
+    if held:
+        for index in range(kept):
+            lift_one(columns, terms, scratch, strategy_number, index, held)
     listed, least = 0, -math.inf
     for index in range(kept):
         if listed == SHORTLIST:
@@ -139,3 +144,11 @@ def score_one(columns: Table, scratch: Table, strategy_number: int, index: int, 
         + weights[4] * log_location(strategy, one.chance, one.flags)
         + weights[5] * log_reachability(strategy, one.flags)
     )
+
+
+@njit(error_model="numpy")
+def lift_one(columns: Table, terms: Table, scratch: Table, strategy_number: int, index: int, held: int) -> None:
+    """Add to the logarithm of a candidate's score what some behaviour rules make of it."""
+    one = candidates_of(scratch)[index]
+    log, _ = log_behaviour(columns, terms, scratch, one.entry, held)
+    one.log_score += strategies_of(columns)[strategy_number].weights[6] * log

@@ -71,10 +71,24 @@ class Scratch(IntEnum):
     """VALUE per value that segments read."""
     logged = 24
     """u1: the offers.v1.DecisionRecord of the decision."""
+    lifted = 25
+    """i8 per name, of which categories are some: the number of the decision that marked it last, in the upper half, and
+    a bit per behaviour rule that applies to it."""
+    turn = 26
+    """i8 per behaviour rule of the strategy: the second at which its subject changes; NEVER: with time alone it does
+    not."""
+    held = 27
+    """i4: the behaviour rules that hold, as many as Outcome.held says."""
+    step = 28
+    """STEP: what events have put into the basket."""
 
 
 COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
 """As in offers.v1.UserState: instants of one kind, from `first` in times on."""
+MOST_RULES, MOST_STEPS = 32, 200
+"""Behaviour rules of a strategy, and steps that are kept of a basket."""
+STEP = np.dtype([("what", "i8"), ("quantity", "i8"), ("begin", "i8"), ("end", "i8")])
+"""A product of a venue and a category, by a hash; how many there are in the basket; where its category stands."""
 OUT, IN, UNASKED = 0, 1, 2
 MET, REFUSED, ADMITTED = 0, 1, 2
 """What became of an audience in a decision."""
@@ -113,6 +127,8 @@ class PersonFact(IntEnum):
     """How many of the wanted segments are left to CEL: they are listed first."""
     logged = 15
     """Bytes of Scratch.logged; 0: there was no room for it."""
+    subjects = 16
+    """A bit per behaviour rule of the strategy whose subject is there."""
 
 
 CANDIDATE = np.dtype(
@@ -187,6 +203,8 @@ class Outcome(IntEnum):
     """Candidates that may be shown here and now."""
     chosen = 12
     """Offers of the decision."""
+    held = 13
+    """Behaviour rules that hold."""
 
 
 CHOSEN = np.dtype(
@@ -196,7 +214,7 @@ CHOSEN = np.dtype(
         ("log_score", "f8"),
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
-        ("logs", "f8", (6,)),  # of nearness, timeliness, value, lever, location, reachability
+        ("logs", "f8", (7,)),  # of nearness, timeliness, value, lever, location, reachability, behaviour
         ("creative", "i4"),  # number of the creative variant, or NO_NAME
         ("flags", "u1"),
         ("redeemable", "u1"),
@@ -209,15 +227,16 @@ SCRATCH = {
     "window": WINDOW, "unknown": "i4", "span": SPAN, "point": POINT, "near": "i4", "segment": "u1", "wanted": "i4",
     "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4", "mentioned": "u1", "period": "i8",
     "person": "i8", "stack": "u1", "exposed": "u1", "layer": "i4", "value": VALUE, "logged": "u1",
+    "lifted": "i8", "turn": "i8", "held": "i4", "step": STEP,
 }  # fmt: skip
 """The types of the arrays of Scratch."""
 
 NO_ROOM = -2
 """In place of a count: more candidates than the scratch has room for."""
 
-UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE, IN_AUDIENCE = 1, 2, 4, 8, 16, 32
+UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE, IN_AUDIENCE, LIFTED = 1, 2, 4, 8, 16, 32, 64
 """What screening tells of a candidate: shown without a location, and with less score for it; inside, or outside, its
-preferred dayparts; over before one can be there; for the person's segments."""
+preferred dayparts; over before one can be there; for the person's segments; lifted by the person's behaviour."""
 
 
 class Room(NamedTuple):
@@ -230,6 +249,7 @@ class Room(NamedTuple):
     experiments: int = 0
     periods: int = 0
     values: int = 0
+    names: int = 0
     counters: int = 64
     times: int = 1024
 
@@ -245,7 +265,7 @@ class Scratchpad:
     def fit(self, room: Room) -> None:
         """Have room for as many at least, and for no less than before. What need not grow stays as it is."""
         self.room = Room(*map(max, room, self.room))
-        candidates, chains, segments, audiences, experiments, periods, values, counters, times = self.room
+        candidates, chains, segments, audiences, experiments, periods, values, names, counters, times = self.room
         sizes = {
             "candidate": candidates, "reached": candidates, "heap": candidates, "near": SITES_AT_A_TIME,
             "chain_best": chains, "chosen": MAX_OFFERS + 1, "outcome": len(Outcome), "window": MOST_LEVELS,
@@ -253,6 +273,7 @@ class Scratchpad:
             "wanted": segments, "asked": audiences, "counter": counters, "times": times, "variant": experiments,
             "mentioned": experiments, "period": 2 * periods, "person": len(PersonFact),
             "stack": MOST_DEPTH, "exposed": experiments, "layer": experiments, "value": values,
+            "lifted": names, "turn": MOST_RULES, "held": MOST_RULES, "step": MOST_STEPS,
             "logged": _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * experiments),
         }  # fmt: skip
         before = self.arrays
@@ -271,3 +292,4 @@ points_of = array_of(Scratch.point, POINT)
 chosen_of = array_of(Scratch.chosen, CHOSEN)
 counters_of = array_of(Scratch.counter, COUNTER)
 values_of = array_of(Scratch.value, VALUE)
+steps_of = array_of(Scratch.step, STEP)

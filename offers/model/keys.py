@@ -1,4 +1,4 @@
-"""The numbers by which the state of persons knows what caps are on, whatever numbers a snapshot gives."""
+"""The numbers by which things are known whatever numbers a snapshot gives them: what caps are on, and names."""
 
 import struct
 from collections.abc import Iterable
@@ -19,3 +19,11 @@ def keys_of(kind: str, catalog_id: str, names: Iterable[str]) -> tuple[int, ...]
         hashed.update(name.encode())
         digests += hashed.digest()
     return struct.unpack(f"<{len(digests) // 8}q", digests)
+
+
+def text_hash(text: str) -> int:
+    """A signed 64-bit number for a text, as compiled loops work it out (FNV-1a of its UTF-8)."""
+    hashed = 0xCBF29CE484222325
+    for byte in text.encode():
+        hashed = (hashed ^ byte) * 0x100000001B3 % 2**64
+    return hashed if hashed < 2**63 else hashed - 2**64

@@ -61,6 +61,7 @@ SURFACE = np.dtype(
         ("experiments", "i4"),
         ("periods", "i4"),
         ("values", "i4"),
+        ("names", "i4"),
         ("key_size", "i4"),
         ("full", "u1"),
         ("used", "u1"),
@@ -132,7 +133,7 @@ class KnownSurfaces:
         self._record.arrays["surface"][place] = (
             hashed, engine.columns.table, resolved.terms.table, engine.meeting.record.table, engine.version,
             standing.record.table, standing.begin, standing.end, clock, resolved.strategy, engine.budgets.record.table,
-            *engine.room[1:7], len(key),
+            *engine.room[1:8], len(key),
             query.surface.full, 1,
         )  # fmt: skip
         del before  # only now may it go
@@ -320,4 +321,5 @@ def _has_room(surface: np.void, scratch: Table) -> bool:
         and surface.experiments <= len(i4(scratch, Scratch.variant))
         and 2 * surface.periods <= len(i8(scratch, Scratch.period))
         and surface.values <= len(values_of(scratch))
+        and surface.names <= len(i8(scratch, Scratch.lifted))
     )

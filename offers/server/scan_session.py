@@ -201,7 +201,7 @@ def _is_text(data: bytes, begin: int, end: int, least: int, most: int) -> bool:
 @njit
 def is_plain(data: bytes, at: int, end: int) -> bool:
     """Whether a text is ASCII: then it has as many characters as bytes, and is good UTF-8."""
-    for place in range(at, end):  # noqa: SIM110 - compiled: generators are not
+    for place in range(at, end):
         if data[place] > 127:
             return False
     return True

@@ -17,7 +17,7 @@ from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_NAME, NO_SCHEDULE, NO_VENUE
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, varint_into, varint_size
 from offers.decision.records import Column, Table, creatives_of, entries_of, gates_of, i4, offers_of, strategies_of, u1
-from offers.decision.scratch import IN_AUDIENCE, IN_DAYPART, UNPLACED, UNREACHABLE, chosen_of
+from offers.decision.scratch import IN_AUDIENCE, IN_DAYPART, LIFTED, UNPLACED, UNREACHABLE, chosen_of
 from offers.v1 import offer_service_pb2 as pb
 
 
@@ -50,7 +50,7 @@ SECONDS = 1 << 3 | VARINT
 NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASON_CODE_EVERYWHERE
 OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
 MISSING, DAYPART = pb.REASON_CODE_LOCATION_MISSING, pb.REASON_CODE_PREFERRED_DAYPART
-TOO_FAR, AUDIENCE = pb.REASON_CODE_UNREACHABLE, pb.REASON_CODE_AUDIENCE
+TOO_FAR, AUDIENCE, BEHAVIOUR = pb.REASON_CODE_UNREACHABLE, pb.REASON_CODE_AUDIENCE, pb.REASON_CODE_BEHAVIOUR
 SOON_S = 3600
 """An offer ends soon when it ends within an hour: one can still act on it, if now."""
 
@@ -62,7 +62,7 @@ class Output(IntEnum):
 
 
 PER_PROPOSITION = 512
-"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 6 x 32."""
+"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 7 x 32."""
 PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
 FACTORS_TOLD = len(pb.FactorName.values()) - 1
@@ -178,6 +178,9 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
     if flags & IN_AUDIENCE:
         out[end] = AUDIENCE
         end += 1
+    if flags & LIFTED:
+        out[end] = BEHAVIOUR
+        end += 1
     out[at + 1] = end - first
     return end
 
@@ -227,6 +230,7 @@ def write_response(
         has_hours, ends_soon = gates[one.entry].schedule != NO_SCHEDULE, one.until - time <= SOON_S
         is_fallback, in_daypart = entry.fallback != 0, one.flags & IN_DAYPART != 0
         too_far, in_audience = one.flags & UNREACHABLE != 0, one.flags & IN_AUDIENCE != 0
+        is_lifted = one.flags & LIFTED != 0
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
@@ -241,7 +245,7 @@ def write_response(
             + venue_size
             + ((3 + varint_size(one.until)) if has_end else 0)
             + 2 * redeemable
-            + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience)  # reasons
+            + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience + is_lifted)  # reasons
             + (FACTORS_TOLD * FACTOR_SIZE if full else 0)
         )
         out[at] = OFFERS

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from offers.v1 import audience_pb2 as _audience_pb2
+from offers.v1 import behaviour_pb2 as _behaviour_pb2
 from offers.v1 import experiment_pb2 as _experiment_pb2
 from offers.v1 import limits_pb2 as _limits_pb2
 from offers.v1 import offer_pb2 as _offer_pb2
@@ -50,6 +51,7 @@ class Catalog(_message.Message):
     EXPERIMENTS_FIELD_NUMBER: _builtins.int
     SENSITIVE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     HOLDOUT_FIELD_NUMBER: _builtins.int
+    INTENTS_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The name requests use: 1 to 64 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -114,6 +116,10 @@ class Catalog(_message.Message):
         leave (`Segment.sensitive_use`), such as "religion": at most 100.
         """
 
+    @_builtins.property
+    def intents(self) -> _containers.RepeatedCompositeFieldContainer[_behaviour_pb2.Intent]:
+        """What persons may be up to; the first that is true counts. Empty: the built-in ones (docs/behaviour.md)."""
+
     def __init__(
         self,
         *,
@@ -135,10 +141,11 @@ class Catalog(_message.Message):
         experiments: _abc.Iterable[_experiment_pb2.Experiment] | None = ...,
         sensitive_attributes: _abc.Iterable[_builtins.str] | None = ...,
         holdout: _builtins.float = ...,
+        intents: _abc.Iterable[_behaviour_pb2.Intent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "intents", b"intents", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

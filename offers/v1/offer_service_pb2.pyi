@@ -76,6 +76,8 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     """The offer ends before one can be there."""
     REASON_CODE_AUDIENCE: _ReasonCode.ValueType  # 10
     """The person is in the audience the offer is for."""
+    REASON_CODE_BEHAVIOUR: _ReasonCode.ValueType  # 11
+    """The person's behaviour speaks for it: a behaviour rule that holds applies to it."""
     REASON_CODE_NO_SUCH_OFFER: _ReasonCode.ValueType  # 32
     """From here on: why an offer is not in the answer.
 
@@ -161,6 +163,8 @@ REASON_CODE_UNREACHABLE: ReasonCode.ValueType  # 9
 """The offer ends before one can be there."""
 REASON_CODE_AUDIENCE: ReasonCode.ValueType  # 10
 """The person is in the audience the offer is for."""
+REASON_CODE_BEHAVIOUR: ReasonCode.ValueType  # 11
+"""The person's behaviour speaks for it: a behaviour rule that holds applies to it."""
 REASON_CODE_NO_SUCH_OFFER: ReasonCode.ValueType  # 32
 """From here on: why an offer is not in the answer.
 
@@ -242,6 +246,8 @@ class _FactorNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactorName
     """How likely the person is inside, or the penalty for a location that is missing."""
     FACTOR_NAME_REACHABILITY: _FactorName.ValueType  # 6
     """Whether one can be there before it ends."""
+    FACTOR_NAME_BEHAVIOUR: _FactorName.ValueType  # 7
+    """What the person's behaviour speaks for: 1 where no behaviour rule holds."""
 
 class FactorName(_FactorName, metaclass=_FactorNameEnumTypeWrapper):
     """A factor of a score."""
@@ -260,6 +266,8 @@ FACTOR_NAME_LOCATION: FactorName.ValueType  # 5
 """How likely the person is inside, or the penalty for a location that is missing."""
 FACTOR_NAME_REACHABILITY: FactorName.ValueType  # 6
 """Whether one can be there before it ends."""
+FACTOR_NAME_BEHAVIOUR: FactorName.ValueType  # 7
+"""What the person's behaviour speaks for: 1 where no behaviour rule holds."""
 Global___FactorName: _TypeAlias = FactorName  # noqa: Y015
 
 @_typing.final

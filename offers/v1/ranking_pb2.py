@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from offers.v1 import behaviour_pb2 as offers_dot_v1_dot_behaviour__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/ranking.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xa9\x03\n\x0fRankingStrategy\x12!\n\x13ranking_strategy_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x07weights\x18\x02 \x01(\x0b\x32\x18.offers.v1.FactorWeightsB\x04\xe2\x41\x01\x01\x12(\n\x08nearness\x18\x03 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12,\n\x19nearness_without_distance\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12*\n\ntimeliness\x18\x05 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12\"\n\x0foutside_daypart\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x10missing_location\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1e\n\x0bunreachable\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x42\x1c\n\x1a_nearness_without_distanceB\x12\n\x10_outside_daypartB\x13\n\x11_missing_locationB\x0e\n\x0c_unreachable\"\x8b\x02\n\rFactorWeights\x12\x1b\n\x08nearness\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1d\n\ntimeliness\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05value\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x18\n\x05lever\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1b\n\x08location\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x1f\n\x0creachability\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x42\x0b\n\t_nearnessB\r\n\x0b_timelinessB\x08\n\x06_valueB\x08\n\x06_leverB\x0b\n\t_locationB\x0f\n\r_reachability\"\x93\x02\n\x05\x44\x65\x63\x61y\x12+\n\x05shape\x18\x01 \x01(\x0e\x32\x16.offers.v1.Decay.ShapeB\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05scale\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x18\n\x05\x64\x65\x63\x61y\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x07minimum\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x14\n\x06origin\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01\"P\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSHAPE_GAUSS\x10\x01\x12\r\n\tSHAPE_EXP\x10\x02\x12\x10\n\x0cSHAPE_LINEAR\x10\x03\x42\x08\n\x06_decayB\n\n\x08_minimumb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/ranking.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19offers/v1/behaviour.proto\"\xe2\x03\n\x0fRankingStrategy\x12!\n\x13ranking_strategy_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x07weights\x18\x02 \x01(\x0b\x32\x18.offers.v1.FactorWeightsB\x04\xe2\x41\x01\x01\x12(\n\x08nearness\x18\x03 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12,\n\x19nearness_without_distance\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12*\n\ntimeliness\x18\x05 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12\"\n\x0foutside_daypart\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x10missing_location\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1e\n\x0bunreachable\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x37\n\x0f\x62\x65haviour_rules\x18\t \x03(\x0b\x32\x18.offers.v1.BehaviourRuleB\x04\xe2\x41\x01\x01\x42\x1c\n\x1a_nearness_without_distanceB\x12\n\x10_outside_daypartB\x13\n\x11_missing_locationB\x0e\n\x0c_unreachable\"\xb7\x02\n\rFactorWeights\x12\x1b\n\x08nearness\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1d\n\ntimeliness\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05value\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x18\n\x05lever\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1b\n\x08location\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x1f\n\x0creachability\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x1c\n\tbehaviour\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x42\x0b\n\t_nearnessB\r\n\x0b_timelinessB\x08\n\x06_valueB\x08\n\x06_leverB\x0b\n\t_locationB\x0f\n\r_reachabilityB\x0c\n\n_behaviour\"\x93\x02\n\x05\x44\x65\x63\x61y\x12+\n\x05shape\x18\x01 \x01(\x0e\x32\x16.offers.v1.Decay.ShapeB\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05scale\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x18\n\x05\x64\x65\x63\x61y\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x07minimum\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x14\n\x06origin\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01\"P\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSHAPE_GAUSS\x10\x01\x12\r\n\tSHAPE_EXP\x10\x02\x12\x10\n\x0cSHAPE_LINEAR\x10\x03\x42\x08\n\x06_decayB\n\n\x08_minimumb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANKINGSTRATEGY'].fields_by_name['missing_location']._serialized_options = b'\342A\001\001'
   _globals['_RANKINGSTRATEGY'].fields_by_name['unreachable']._loaded_options = None
   _globals['_RANKINGSTRATEGY'].fields_by_name['unreachable']._serialized_options = b'\342A\001\001'
+  _globals['_RANKINGSTRATEGY'].fields_by_name['behaviour_rules']._loaded_options = None
+  _globals['_RANKINGSTRATEGY'].fields_by_name['behaviour_rules']._serialized_options = b'\342A\001\001'
   _globals['_FACTORWEIGHTS'].fields_by_name['nearness']._loaded_options = None
   _globals['_FACTORWEIGHTS'].fields_by_name['nearness']._serialized_options = b'\342A\001\001'
   _globals['_FACTORWEIGHTS'].fields_by_name['timeliness']._loaded_options = None
@@ -60,6 +63,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FACTORWEIGHTS'].fields_by_name['location']._serialized_options = b'\342A\001\001'
   _globals['_FACTORWEIGHTS'].fields_by_name['reachability']._loaded_options = None
   _globals['_FACTORWEIGHTS'].fields_by_name['reachability']._serialized_options = b'\342A\001\001'
+  _globals['_FACTORWEIGHTS'].fields_by_name['behaviour']._loaded_options = None
+  _globals['_FACTORWEIGHTS'].fields_by_name['behaviour']._serialized_options = b'\342A\001\001'
   _globals['_DECAY'].fields_by_name['shape']._loaded_options = None
   _globals['_DECAY'].fields_by_name['shape']._serialized_options = b'\342A\001\001'
   _globals['_DECAY'].fields_by_name['offset']._loaded_options = None
@@ -72,12 +77,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECAY'].fields_by_name['minimum']._serialized_options = b'\342A\001\001'
   _globals['_DECAY'].fields_by_name['origin']._loaded_options = None
   _globals['_DECAY'].fields_by_name['origin']._serialized_options = b'\342A\001\001'
-  _globals['_RANKINGSTRATEGY']._serialized_start=72
-  _globals['_RANKINGSTRATEGY']._serialized_end=497
-  _globals['_FACTORWEIGHTS']._serialized_start=500
-  _globals['_FACTORWEIGHTS']._serialized_end=767
-  _globals['_DECAY']._serialized_start=770
-  _globals['_DECAY']._serialized_end=1045
-  _globals['_DECAY_SHAPE']._serialized_start=943
-  _globals['_DECAY_SHAPE']._serialized_end=1023
+  _globals['_RANKINGSTRATEGY']._serialized_start=99
+  _globals['_RANKINGSTRATEGY']._serialized_end=581
+  _globals['_FACTORWEIGHTS']._serialized_start=584
+  _globals['_FACTORWEIGHTS']._serialized_end=895
+  _globals['_DECAY']._serialized_start=898
+  _globals['_DECAY']._serialized_end=1173
+  _globals['_DECAY_SHAPE']._serialized_start=1071
+  _globals['_DECAY_SHAPE']._serialized_end=1151
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,12 @@
 isort:skip_file
 How offers that qualify are put in order."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from offers.v1 import behaviour_pb2 as _behaviour_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,9 +23,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class RankingStrategy(_message.Message):
     """A way to rank. An offer's score is the product of its factors, each in (0, 1] and raised to its weight: score =
-    nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w. The logarithms add up, so each factor's
-    share in a rank is exact. Offers of equal score are ordered by a hash of the request's seed where it has one, then by
-    `offer_id`.
+    nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w * behaviour^w. The logarithms add up, so
+    each factor's share in a rank is exact. Offers of equal score are ordered by a hash of the request's seed where it has
+    one, then by `offer_id`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -35,6 +38,7 @@ class RankingStrategy(_message.Message):
     OUTSIDE_DAYPART_FIELD_NUMBER: _builtins.int
     MISSING_LOCATION_FIELD_NUMBER: _builtins.int
     UNREACHABLE_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_RULES_FIELD_NUMBER: _builtins.int
     ranking_strategy_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     nearness_without_distance: _builtins.float
@@ -66,6 +70,10 @@ class RankingStrategy(_message.Message):
         decay 0.5, minimum 0.25. An offer without an end has the minimum.
         """
 
+    @_builtins.property
+    def behaviour_rules(self) -> _containers.RepeatedCompositeFieldContainer[_behaviour_pb2.BehaviourRule]:
+        """What a person's behaviour does to the order: at most 32 rules."""
+
     def __init__(
         self,
         *,
@@ -77,10 +85,11 @@ class RankingStrategy(_message.Message):
         outside_daypart: _builtins.float | None = ...,
         missing_location: _builtins.float | None = ...,
         unreachable: _builtins.float | None = ...,
+        behaviour_rules: _abc.Iterable[_behaviour_pb2.BehaviourRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "ranking_strategy_id", b"ranking_strategy_id", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "behaviour_rules", b"behaviour_rules", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "ranking_strategy_id", b"ranking_strategy_id", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__missing_location: _TypeAlias = _typing.Literal["missing_location"]  # noqa: Y015
     _WhichOneofArgType__missing_location: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location"]  # noqa: Y015
@@ -113,6 +122,7 @@ class FactorWeights(_message.Message):
     LEVER_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     REACHABILITY_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_FIELD_NUMBER: _builtins.int
     nearness: _builtins.float
     """Weight of nearness. Absent: 1."""
     timeliness: _builtins.float
@@ -125,6 +135,8 @@ class FactorWeights(_message.Message):
     """Weight of how likely the person is inside. Absent: 1."""
     reachability: _builtins.float
     """Weight of whether one can be there in time. Absent: 1."""
+    behaviour: _builtins.float
+    """Weight of what the person's behaviour speaks for. Absent: 1."""
     def __init__(
         self,
         *,
@@ -134,11 +146,14 @@ class FactorWeights(_message.Message):
         lever: _builtins.float | None = ...,
         location: _builtins.float | None = ...,
         reachability: _builtins.float | None = ...,
+        behaviour: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "behaviour", b"behaviour", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "behaviour", b"behaviour", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__behaviour: _TypeAlias = _typing.Literal["behaviour"]  # noqa: Y015
+    _WhichOneofArgType__behaviour: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour"]  # noqa: Y015
     _WhichOneofReturnType__lever: _TypeAlias = _typing.Literal["lever"]  # noqa: Y015
     _WhichOneofArgType__lever: _TypeAlias = _typing.Literal["_lever", b"_lever"]  # noqa: Y015
     _WhichOneofReturnType__location: _TypeAlias = _typing.Literal["location"]  # noqa: Y015
@@ -151,6 +166,8 @@ class FactorWeights(_message.Message):
     _WhichOneofArgType__timeliness: _TypeAlias = _typing.Literal["_timeliness", b"_timeliness"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__behaviour) -> _WhichOneofReturnType__behaviour | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lever) -> _WhichOneofReturnType__lever | None: ...
     @_typing.overload

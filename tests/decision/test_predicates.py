@@ -20,23 +20,28 @@ COMPARED = (
     "profile.attributes.city", "profile.attributes['age']", "profile.attributes.vip", "profile.spent.EUR",
     "profile.order_count", "context.channel", "context.attributes.weather", "context.attributes.party",
     "context.location.point.latitude", "context.location.accuracy_m", "session.entry_channel", "user.user_id",
-    "context.session.entry_channel", "context.user.user_id",
+    "context.session.entry_channel", "context.user.user_id", "session.entry_campaign", "size(session.searches)",
+    "session.basket.items.size()", "size(session.viewed_categories)", "session.basket.value.units",
+    "size(profile.spent)",
 )  # fmt: skip
 CONSTANTS = ("'Lyon'", "'Lyo'", "''", "'é'", "'app'", "'push'", "2", "2.0", "20.0", "-1", "true", "false")
 ASKED = (
     "has(profile.attributes.city)", "'city' in profile.attributes", "'eco' in profile.attributes.values",
     "'street' in profile.attributes.address", "profile.attributes.vip", "context.attributes.party",
     "profile.attributes.city in ['Lyon', 'Paris']", "context.attributes.party in [2.0, 3.0]", "'EUR' in profile.spent",
-    "has(profile.spent.EUR)", "'EUR' in profile.spent && 'USD' in profile.attributes",
+    "has(profile.spent.EUR)", "'EUR' in profile.spent && 'USD' in profile.attributes", "has(context.location)",
+    "has(session.basket)", "has(profile.last_order_time)", "'sushi' in session.viewed_categories",
+    "has(session.micro_conversions.help_opened)", "true", "false",
 )  # fmt: skip
 LEFT = (
-    "true", "now > timestamp('2026-01-01T00:00:00Z')", "profile.affinities.categories.sushi > 0.2",
+    "now > timestamp('2026-01-01T00:00:00Z')", "profile.affinities.categories.sushi > 0.2",
     "profile.life_cycle == LifeCycle.LIFE_CYCLE_NEW", "profile.attributes.address.city == 'Lyon'",
     "profile.attributes.city == context.channel", "profile.attributes.size() > 2",
     "profile.attributes.city.startsWith('L')", "profile.attributes.age + 1.0 > 3.0",
     "'Lyon' == profile.attributes.city",
-    "profile.attributes.city in []", "has(context.location)", "profile.order_count > 9007199254740993",
-    "profile.user.user_id == 'u'", "profile.attributes.values[0] == 'eco'",
+    "profile.attributes.city in []", "has(session.searches)", "profile.order_count > 9007199254740993",
+    "profile.user.user_id == 'u'", "profile.attributes.values[0] == 'eco'", "size(context.user.consent.purposes) > 0",
+    "session.viewed_categories.sushi == now", "size(context.channel) > 2", "session.basket == session.basket",
 )  # fmt: skip
 
 

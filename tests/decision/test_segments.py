@@ -51,12 +51,37 @@ EXPRESSIONS = (
     "context.attributes.weather == 'rain' && context.attributes.party > 2.0",
     "context.attributes.party == 2",
     "true",
+    "'sushi' in session.viewed_categories",
+    "now - session.viewed_categories.sushi < duration('600s')",
+    "now - session.viewed_categories['pizza'] < duration('600s') || has(session.basket)",
+    "size(session.searches) > 1 && session.basket.value.units > 2",
+    "session.basket.items.exists(item, item.category == 'sushi')",
+    "session.searches.exists(one, one.query.contains('pizza')) && session.entry_campaign == 'a'",
 )
 
 values = st.sampled_from([None, True, False, 2.0, 20.0, "Lyon", "Paris", "eco", "", ["eco", "bio"], ["eco"], []])
 attributes = st.dictionaries(st.sampled_from(["city", "age", "vip", "values", "weather", "party"]), values)
 addresses = st.none() | st.dictionaries(st.sampled_from(["city", "street"]), st.sampled_from(["Lyon", "Paris"]))
 shares = st.dictionaries(st.sampled_from(["sushi", "pizza", "EUR", "USD"]), st.sampled_from([0.0, 0.3, 20.0]))
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> Session:
+    """What may be known of a visit."""
+    session = Session(
+        entry_channel=draw(st.sampled_from(["", "push"])), entry_campaign=draw(st.sampled_from(["", "a"]))
+    )
+    for name in draw(st.sets(st.sampled_from(["sushi", "pizza"]))):
+        session.viewed_categories[name].seconds = NOON - draw(st.sampled_from([0, 599, 600]))
+    if draw(st.booleans()):
+        session.micro_conversions["help_opened"].seconds = NOON
+    for words in draw(st.lists(st.sampled_from(["sushi", "pizza"]), max_size=3)):
+        session.searches.add(query=words)
+    if draw(st.booleans()):
+        session.basket.items.add(category=draw(st.sampled_from(["", "sushi"])))
+        if draw(st.booleans()):
+            session.basket.value.units = draw(st.sampled_from([1, 2, 20]))
+    return session
 
 
 @st.composite
@@ -68,7 +93,7 @@ def facts(draw: st.DrawFn) -> Facts:
     if draw(st.booleans()):
         context.user.user_id = "somebody"
         profile.consents.add(granted=draw(st.booleans()))
-    context.session.entry_channel = draw(st.sampled_from(["", "push"]))
+    context.session.CopyFrom(draw(sessions()))
     context.attributes.update(draw(attributes))
     profile.attributes.update(draw(attributes))
     address = draw(addresses | st.just("Lyon"))
