@@ -1,8 +1,9 @@
 """Random catalogues with audiences and limits of every kind, and random persons who meet them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,28 +11,36 @@ from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
+from offers.catalogue.behaviour import intent_name
+from offers.catalogue.expressions import compiled, environment
+from offers.catalogue.intents import intents_of
 from offers.decision.calendar import period_of
 from offers.decision.engine import Engine
 from offers.decision.meet import AGREED, BLIND, NAMED
 from offers.decision.person import Counted, Person, merged
+from offers.decision.reference_behaviour import behaved
 from offers.decision.reference_people import Known
 from offers.decision.segments import Facts
 from offers.model.keys import key_of
 from offers.server.people import Met, People
+from offers.state.basket import fill_in
 from offers.state.stores import Usage
 from offers.v1.audience_pb2 import Audience, Segment
+from offers.v1.behaviour_pb2 import BehaviourRule, Intent
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.context_pb2 import Context, Session, User
-from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION
+from offers.v1.context_pb2 import Context, Session, SessionItem, User
+from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION, EVENT_KIND_VIEW
 from offers.v1.experiment_pb2 import Experiment, Variant
 from offers.v1.limits_pb2 import Budget, CalendarPeriod, Campaign, CategoryLimit, ContactPolicy, FrequencyCap, Pacing
 from offers.v1.offer_pb2 import Availability, Creative, CreativeVariant, Offer, Redemption, Target
 from offers.v1.offer_service_pb2 import GetOffersRequest
+from offers.v1.profile_pb2 import Basket, Profile
 from offers.v1.state_pb2 import UserState
-from tests.strategies import ZONES, Maker
+from tests.strategies import LAST, ZONES, Maker
 
 SEGMENT_IDS = ("s1", "s2", "s3", "later")
 """The last one is joined by everybody at an instant."""
+CATEGORIES = ("one", "two", "nowhere")
 CAMPAIGN_IDS, POLICY_IDS = ("k1", "k2"), ("p1", "p2")
 EXPERIMENT_IDS = ("e1", "e2", "e3")
 KINDS = (EVENT_KIND_IMPRESSION, EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL)
@@ -48,14 +57,15 @@ class Someone(People):
         """See People."""
         return Met("", self.person.draw, self.person.record, self.person.flags)
 
-    def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:  # noqa: ARG002
+    def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:
         """See People."""
-        return self.read("", -1), self.person
+        facts, encoded = partial(self.facts, engine, self.read("", -1), request, second), request.SerializeToString()
+        return self.read("", -1), self.person._replace(request=encoded, facts=facts)
 
     def facts(self, engine: Engine, met: Met, request: GetOffersRequest, second: int) -> Facts:  # noqa: ARG002
         """See People."""
         assert self.person.facts is not None
-        return self.person.facts()
+        return self.person.facts()._replace(session=request.context.session, context=request.context)
 
 
 class PeopleMaker(Maker):
@@ -189,6 +199,13 @@ class PeopleMaker(Maker):
         rules = [f"profile.attributes.{name} == 'yes'" for name in SEGMENT_IDS[:-1]] + [f"now >= timestamp('{later}')"]
         for name, rule in zip(SEGMENT_IDS, rules, strict=True):
             catalog.segments.append(Segment(segment_id=name, expression=rule))
+        if self.chance(0.5):
+            expressions = ["has(session.basket)", "profile.attributes.s1 == 'yes'", "session.searches.all(one, true)"]
+            for name, expression in zip(("buy", "compare", "inspire"), expressions, strict=True):
+                catalog.intents.append(Intent(intent_id=name, expression=expression))
+        for strategy in catalog.ranking_strategies:
+            if self.chance(0.6):
+                strategy.behaviour_rules.extend(map(self.rule, range(self.random.randint(1, 4))))
         catalog.campaigns.extend(map(self.campaign, CAMPAIGN_IDS))
         catalog.contact_policies.extend(map(self.policy, self.some(POLICY_IDS)))
         catalog.experiments.extend(map(self.experiment, EXPERIMENT_IDS))
@@ -199,6 +216,61 @@ class PeopleMaker(Maker):
         catalog.holdout = self.random.choice([0.0, 0.0, 0.0, 0.5])
         catalog.offers.extend(map(self.offer, range(size)))
         return catalog
+
+    def rule(self, number: int) -> BehaviourRule:
+        """A behaviour rule of any kind."""
+        pick = self.random.choice
+        rule = BehaviourRule(rule_id=f"r{number}", lift=pick([1.5, 2.0, 100.0]))
+        match self.random.randrange(5):
+            case 0:
+                rule.segment_id = pick(SEGMENT_IDS)
+            case 1:
+                rule.intent_id = pick(["buy", "compare", "inspire"])
+        match pick(["basket", "basket", "viewed", "viewed", "category", "brand", "campaign_id"]):
+            case "basket":
+                rule.basket.idle.seconds = pick([0, 0, 60, 3_600])
+                if self.chance(0.5):
+                    rule.basket.within.seconds = pick([3_601, 7_200, 86_400])
+            case "viewed":
+                rule.viewed.SetInParent()
+                if self.chance(0.5):
+                    rule.viewed.within.seconds = pick([1, 3_600, 86_400])
+            case "category":
+                rule.category = pick(CATEGORIES)
+            case "brand":
+                rule.brand = pick(["acme", "one", "nobody"])
+            case _:
+                rule.campaign_id = pick(CAMPAIGN_IDS)
+        return rule
+
+    def session(self, time: int) -> Session:
+        """What a person did in a visit by an instant, as far as the app knows."""
+        session, ago = Session(), (-3_600, 0, 1, 59, 60, 1_799, 1_800, 3_599, 3_600, 7_200)
+        for name in self.some(CATEGORIES):
+            session.viewed_categories[name].seconds = min(max(time - self.random.choice(ago), 0), LAST)
+        for name in self.some(["checkout_started", "help_opened"]):
+            session.micro_conversions[name].seconds = time
+        if self.chance(0.4):
+            session.basket.items.extend(SessionItem(category=name) for name in ["", *self.some(CATEGORIES)])
+            if self.chance(0.7):
+                session.basket.update_time.seconds = min(max(time - self.random.choice(ago), 0), LAST)
+        return session
+
+    def history(self, time: int) -> UserState:
+        """What events of a person have left behind of a basket and of views."""
+        state, pick = UserState(), self.random.choice
+        seconds = sorted(max(time - pick(AGO), 0) for _ in range(self.random.choice([0, 0, 1, 3, 8])))
+        for second in seconds:
+            step = state.basket_steps.add(event_time=Timestamp(seconds=second), product_id=pick(["p", "q"]))
+            step.category, step.venue_id, step.quantity = (
+                pick(["", *CATEGORIES]),
+                pick(["", "v1"]),
+                pick([-2, -1, 1, 2]),
+            )
+        for second in seconds:
+            kind = pick([*KINDS, EVENT_KIND_VIEW])
+            state.recent.add(kind=kind, event_time=Timestamp(seconds=second), category=pick(["", *CATEGORIES]))
+        return state
 
     def known(self, catalog: Catalog, time: int) -> Known:
         """A person who did things around an instant, and what was used of budgets by then."""
@@ -238,13 +310,32 @@ class PeopleMaker(Maker):
         return frozenset([*names, SEGMENT_IDS[-1]] if time >= self.turn else names)
 
 
-def person_of(known: Known, time: int, catalog_id: str = "random") -> Person:
-    """The same person as decisions meet them."""
+def behaving(catalog: Catalog, known: Known, session: Session, state: UserState, time: int) -> Known:
+    """A person with what they did in a visit and, unless that cannot be read, what their events have left behind."""
+    basket, profile = Basket(), Profile()
+    if not known.blind:
+        fill_in(basket, state.basket_steps)
+        profile.attributes.update(dict.fromkeys(known.segments, "yes"))
+    did = behaved(session, basket, [] if known.blind else state.recent, time)
+    values = {"session": session, "user": User(), "profile": profile, "context": Context(session=session)}
+    activation = environment().Activation({**values, "now": Timestamp(seconds=time)})
+    intents = {
+        intent_name(name)
+        for name, intent in intents_of(catalog.intents).items()
+        if compiled(intent.expression).eval(activation).value() is True
+    }
+    return replace(known, did=did, segments=known.segments | intents)
+
+
+def person_of(known: Known, time: int, catalog_id: str = "random", did: UserState | None = None) -> Person:
+    """The same person as decisions meet them; `did` is what their events have left behind."""
     counted = [
         Counted(key_of(what, catalog_id, name), kind, tuple(seconds))
         for (what, name, kind), seconds in known.counted.items()
     ]
     state = UserState(draw=known.draw)
+    if did is not None:
+        state.MergeFrom(did)
     state.counters, state.times = merged(b"", b"", counted)
     state.profile.attributes.update(dict.fromkeys(known.segments, "yes"))
     for experiment, variant in known.assigned:

@@ -205,6 +205,7 @@ class Maker:
                 FactorWeights(nearness=pick(weights), timeliness=pick(weights), value=pick(weights))
             )
             strategy.weights.location, strategy.weights.reachability = pick(weights), pick(weights)
+            strategy.weights.behaviour = pick(weights)
         for name in ("missing_location", "unreachable", "outside_daypart"):
             if self.chance(0.3):
                 setattr(strategy, name, pick([0.01, 0.7, 1.0]))

@@ -21,6 +21,8 @@ def show(console: Console, explanations: Iterable[OfferExplanation]) -> None:
                 for factor in one.factors
             )
             console.print(Text(f"  score {one.score:#.3g} = {' x '.join(factors)}"))
+        if one.behaviour_rule_ids:
+            console.print(Text(f"  lifted by {', '.join(one.behaviour_rule_ids)}"))
 
 
 def _verdict(one: OfferExplanation) -> str:

@@ -41,19 +41,20 @@ def which(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each segment as a line of JSON.")] = False,
 ) -> None:
-    """Tell which segments of a catalogue a person would be in.
+    """Tell which segments and intents of a catalogue a person would be in.
 
     For each other one: the terms of its expression that are false, and
-    the values they saw.
+    the values they saw. Of the intents the first that holds counts.
     """
     import orjson
     from rich.table import Table
     from rich.text import Text
 
+    from offers.catalogue.behaviour import conditions
     from offers.catalogue.check import check
     from offers.decision.membership import membership
 
-    found = check(catalog).segments
+    found = conditions(check(catalog))
     if not found:
         raise typer.Exit(fail(f"{catalog} has no segments"))
     facts = _facts(user, anonymous, attribute or (), context, profile)

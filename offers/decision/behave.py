@@ -26,14 +26,14 @@ from offers.decision.records import (
     rules_of,
     u1,
 )
-from offers.decision.scratch import IN, MOST_STEPS, PersonFact, Scratch, steps_of
-from offers.state.basket import MAX_ITEMS
+from offers.decision.scratch import IN, PersonFact, Scratch, marks_of, steps_of
+from offers.state.basket import MAX_ITEMS, MAX_STEPS
 from offers.v1.context_pb2 import Context, Session, SessionBasket, SessionItem
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_VIEW
 from offers.v1.state_pb2 import BasketStep, RecentEvent, UserState
 
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
-_MOST_ITEMS = MAX_ITEMS
+_MOST_ITEMS, _MOST_STEPS = MAX_ITEMS, MAX_STEPS
 VIEW, CLICK = int(EVENT_KIND_VIEW), int(EVENT_KIND_CLICK)
 SESSION = Context.SESSION_FIELD_NUMBER << 3 | BYTES
 VIEWED, BASKET = Session.VIEWED_CATEGORIES_FIELD_NUMBER << 3 | BYTES, Session.BASKET_FIELD_NUMBER << 3 | BYTES
@@ -126,7 +126,7 @@ def _notice_steps(columns: Table, scratch: Table, record: bytes, first: int, las
         place = 0
         while place < count and steps[place].what != np.int64(what):
             place += 1
-        if place == MOST_STEPS:
+        if place == _MOST_STEPS:
             continue
         if place == count:
             steps[place].what, steps[place].quantity = np.int64(what), 0
@@ -223,15 +223,15 @@ def _mark(columns: Table, scratch: Table, data: bytes, begin: int, end: int, bit
     """Note that some rules apply to the category that stands between two places, if it is one."""
     if bits == 0 or end <= begin:
         return
-    person, lifted = i8(scratch, Scratch.person), i8(scratch, Scratch.lifted)
+    person = i8(scratch, Scratch.person)
     person[PersonFact.subjects] |= bits
     hashes = i8(columns, Column.category_hash)
     hashed = np.int64(hash_of(data, begin, end, np.uint64(0)))
     place = np.searchsorted(hashes, hashed)
     if place < len(hashes) and hashes[place] == hashed:
-        number, stamp = i4(columns, Column.category_number)[place], person[PersonFact.number] << 32
-        before = lifted[number] & 0xFFFFFFFF if lifted[number] >> 32 == person[PersonFact.number] else 0
-        lifted[number] = stamp | before | bits
+        mark = marks_of(scratch)[i4(columns, Column.category_number)[place]]
+        before = mark.bits if mark.number == person[PersonFact.number] else 0
+        mark.number, mark.bits = person[PersonFact.number], before | bits
 
 
 @njit(error_model="numpy")
@@ -265,10 +265,10 @@ def log_behaviour(columns: Table, terms: Table, scratch: Table, entry: int, coun
     offer, first = offers_of(columns)[entries_of(columns)[entry].offer], _span(columns, terms, scratch)[0]
     held, log, applies = i4(scratch, Scratch.held), 0.0, False
     bits, campaign = np.int64(0), np.int64(NO_NAME)
-    if offer.category != NO_NAME and offer.category < len(i8(scratch, Scratch.lifted)):
-        marked = i8(scratch, Scratch.lifted)[offer.category]
-        if marked >> 32 == i8(scratch, Scratch.person)[PersonFact.number]:
-            bits = marked & 0xFFFFFFFF
+    if offer.category != NO_NAME and offer.category < len(marks_of(scratch)):
+        mark = marks_of(scratch)[offer.category]
+        if mark.number == i8(scratch, Scratch.person)[PersonFact.number]:
+            bits = mark.bits
     if offer.audience != NO_AUDIENCE:
         campaign = np.int64(audiences_of(columns)[offer.audience].campaign)
     for place in range(count):

@@ -25,6 +25,7 @@ from offers.catalogue.compile import (
 from offers.catalogue.extras import DEFAULT_MIN_INSIDE, pace
 from offers.catalogue.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
 from offers.decision import reference_people
+from offers.decision.reference_behaviour import behaviour, held
 from offers.decision.reference_people import NOBODY, Known, campaign_of
 from offers.decision.reference_places import Place, chance_inside, distance_m, places_of
 from offers.model.query import MAX_OFFERS, Query
@@ -79,7 +80,7 @@ def decide(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[
         if not reference_people.against(catalog, offer, query, channel, known)
     ]
     variants = reference_people.variants_of(catalog, query, known)
-    ranked = ranking(catalog, query, eligible, reference_people.strategy_of(catalog, variants))
+    ranked = ranking(catalog, query, eligible, reference_people.strategy_of(catalog, variants), known)
     return [one for one, limits in laid_out(catalog, query, ranked) if not limits], len(ranked)
 
 
@@ -104,19 +105,27 @@ def channel_of(catalog: Catalog, query: Query) -> str:
     return query.surface.channel or (placement.channel if placement else "")
 
 
-def ranking(catalog: Catalog, query: Query, eligible: list[tuple[Offer, Found]], instead: str = "") -> list[Ranked]:
+def ranking(
+    catalog: Catalog, query: Query, eligible: list[tuple[Offer, Found]], instead: str = "", known: Known = NOBODY
+) -> list[Ranked]:
     """The offers that qualify, each at its best place, best first: fallbacks only where there is nothing else.
 
     `instead` names a strategy that goes before the placement's.
     """
-    placement = placement_of(catalog, query)
-    named = instead or (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
-    strategy = next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
+    strategy = strategy_of(catalog, query, instead)
+    rules = held(catalog, strategy, query.time, known.segments, known.did)
     if any(not offer.fallback for offer, _ in eligible):
         eligible = [found for found in eligible if not found[0].fallback]
-    ranked = [_ranked(catalog, strategy, query, *found) for found in eligible]
+    ranked = [_ranked(catalog, strategy, query, *found, behaviour(found[0], rules)) for found in eligible]
     order = {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
     return sorted(ranked, key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
+
+
+def strategy_of(catalog: Catalog, query: Query, instead: str = "") -> RankingStrategy:
+    """The strategy by which a query is answered; `instead` names one that goes before the placement's."""
+    placement = placement_of(catalog, query)
+    named = instead or (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
+    return next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
 
 
 def laid_out(catalog: Catalog, query: Query, ranked: list[Ranked]) -> list[tuple[Ranked, list[str]]]:
@@ -309,7 +318,9 @@ def _open_until(hours: list[str], zone: str, country: str, position: tuple[float
     return NEVER
 
 
-def _ranked(catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: Found) -> Ranked:
+def _ranked(
+    catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: Found, lifted: float
+) -> Ranked:
     def share(name: str) -> float:
         return getattr(strategy, name) if strategy.HasField(name) else DEFAULT_SHARES[name]
 
@@ -330,6 +341,7 @@ def _ranked(catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Of
         offer.lever if offer.HasField("lever") else DEFAULT_LEVER,
         location,
         1.0 if found.is_reachable else share("unreachable"),
+        lifted,
     )
     weights = [getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0 for name in FACTORS]
     window = offer.redemption.window

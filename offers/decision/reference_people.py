@@ -11,6 +11,7 @@ from google.type.money_pb2 import Money
 
 from offers.catalogue.schedules import NEVER, Part, zone_clock
 from offers.decision.calendar import period_of
+from offers.decision.reference_behaviour import Behaved
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.v1.audience_pb2 import Audience
@@ -45,7 +46,7 @@ class Known:
     draw: int = 0
     """The signed 64-bit number by which variants and holdouts are drawn; 0: nobody in particular."""
     segments: frozenset[str] = frozenset()
-    """Those the person is in."""
+    """Those the person is in, and the intents that hold among them: see catalogue.behaviour.intent_name."""
     counted: Mapping[tuple[str, str, int], Sequence[int]] = field(default_factory=dict)
     """Instants of events, in seconds, by what they count for ("offer", "campaign", "category", "placement" or
     "contact_policy"), its id, and the event's kind."""
@@ -56,6 +57,8 @@ class Known:
     0: in all."""
     blind: bool = False
     """Whether the state of the person could not be read."""
+    did: Behaved = field(default_factory=Behaved)
+    """What the person did of late."""
 
 
 NOBODY = Known()

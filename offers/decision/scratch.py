@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from offers.catalogue.behaviour_rules import MAX_RULES
 from offers.catalogue.geometry import RINGS
 from offers.decision.records import Record, array_of
 from offers.model.query import MAX_OFFERS
+from offers.state.basket import MAX_STEPS
 
 CANDIDATES = 16_384
 """Candidates a thread has room for at first; grown to need. Most decisions have some hundreds."""
@@ -72,8 +74,7 @@ class Scratch(IntEnum):
     logged = 24
     """u1: the offers.v1.DecisionRecord of the decision."""
     lifted = 25
-    """i8 per name, of which categories are some: the number of the decision that marked it last, in the upper half, and
-    a bit per behaviour rule that applies to it."""
+    """MARK per name, of which categories are some."""
     turn = 26
     """i8 per behaviour rule of the strategy: the second at which its subject changes; NEVER: with time alone it does
     not."""
@@ -85,8 +86,8 @@ class Scratch(IntEnum):
 
 COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
 """As in offers.v1.UserState: instants of one kind, from `first` in times on."""
-MOST_RULES, MOST_STEPS = 32, 200
-"""Behaviour rules of a strategy, and steps that are kept of a basket."""
+MARK = np.dtype([("number", "i8"), ("bits", "i8")])
+"""The number of the decision that marked a category last, and a bit per behaviour rule that applies to it."""
 STEP = np.dtype([("what", "i8"), ("quantity", "i8"), ("begin", "i8"), ("end", "i8")])
 """A product of a venue and a category, by a hash; how many there are in the basket; where its category stands."""
 OUT, IN, UNASKED = 0, 1, 2
@@ -227,7 +228,7 @@ SCRATCH = {
     "window": WINDOW, "unknown": "i4", "span": SPAN, "point": POINT, "near": "i4", "segment": "u1", "wanted": "i4",
     "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4", "mentioned": "u1", "period": "i8",
     "person": "i8", "stack": "u1", "exposed": "u1", "layer": "i4", "value": VALUE, "logged": "u1",
-    "lifted": "i8", "turn": "i8", "held": "i4", "step": STEP,
+    "lifted": MARK, "turn": "i8", "held": "i4", "step": STEP,
 }  # fmt: skip
 """The types of the arrays of Scratch."""
 
@@ -273,7 +274,7 @@ class Scratchpad:
             "wanted": segments, "asked": audiences, "counter": counters, "times": times, "variant": experiments,
             "mentioned": experiments, "period": 2 * periods, "person": len(PersonFact),
             "stack": MOST_DEPTH, "exposed": experiments, "layer": experiments, "value": values,
-            "lifted": names, "turn": MOST_RULES, "held": MOST_RULES, "step": MOST_STEPS,
+            "lifted": names, "turn": MAX_RULES, "held": MAX_RULES, "step": MAX_STEPS,
             "logged": _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * experiments),
         }  # fmt: skip
         before = self.arrays
@@ -292,4 +293,5 @@ points_of = array_of(Scratch.point, POINT)
 chosen_of = array_of(Scratch.chosen, CHOSEN)
 counters_of = array_of(Scratch.counter, COUNTER)
 values_of = array_of(Scratch.value, VALUE)
+marks_of = array_of(Scratch.lifted, MARK)
 steps_of = array_of(Scratch.step, STEP)

@@ -19,7 +19,7 @@ from offers.decision.location import spread
 from offers.decision.log import write_record
 from offers.decision.meet import exposures_size, meet, write_exposures
 from offers.decision.records import Record, Table, address_of, f8, i4, i8, u1
-from offers.decision.scratch import Outcome, PersonFact, Scratch, values_of
+from offers.decision.scratch import Outcome, PersonFact, Scratch, marks_of, values_of
 from offers.model.query import Query, Surface
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.server.scan import KEY_BYTES, Fact, Scan, scan
@@ -321,5 +321,5 @@ def _has_room(surface: np.void, scratch: Table) -> bool:
         and surface.experiments <= len(i4(scratch, Scratch.variant))
         and 2 * surface.periods <= len(i8(scratch, Scratch.period))
         and surface.values <= len(values_of(scratch))
-        and surface.names <= len(i8(scratch, Scratch.lifted))
+        and surface.names <= len(marks_of(scratch))
     )

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from offers.catalogue.behaviour import intent_name
 from offers.catalogue.geometry import earth_centred
+from offers.catalogue.intents import intents_of
 from offers.catalogue.messages import read_messages
 from offers.catalogue.snapshot import EVERYWHERE, NO_VENUE
 from offers.decision import reference
@@ -19,6 +21,7 @@ from offers.decision.engine import Engine
 from offers.decision.meet import BLIND
 from offers.decision.person import Person
 from offers.decision.reference import Ranked
+from offers.decision.reference_behaviour import behaved, held
 from offers.decision.reference_people import Known, strategy_of, variants_of
 from offers.decision.segments import Facts
 from offers.errors import FieldViolation, InvalidRequestError
@@ -30,6 +33,7 @@ from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People
 from offers.server.why import Miss, judge
+from offers.state.basket import fill_in
 from offers.state.counters import Counters
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, Session, User
@@ -44,8 +48,8 @@ from offers.v1.offer_service_pb2 import (
     GetOffersResponse,
     OfferExplanation,
 )
-from offers.v1.profile_pb2 import Profile
-from offers.v1.state_pb2 import UserStateHead
+from offers.v1.profile_pb2 import Basket, Profile
+from offers.v1.state_pb2 import UserState
 
 MOST = 1_000
 """Offers asked for, and explanations; catalogues of more offers are not looked through as a whole."""
@@ -133,6 +137,8 @@ def _explained(
     shown = {name: one for name, one in judged.items() if one.found is not None and not one.misses}
     answered = [(one.offer, one.found) for name, one in shown.items() if name in ranks and one.found]
     has_proper = any(not offer.fallback for offer, _ in answered)
+    ranked_by = reference.strategy_of(catalog, query, strategy)
+    rules = held(catalog, ranked_by, query.time, known.segments, known.did)
     told = {}
     for name, one in judged.items():
         explanation = OfferExplanation(
@@ -144,10 +150,11 @@ def _explained(
                 misses, explanation.eligible = [Miss.needless()], False
             else:
                 beside = [(offer, found) for offer, found in answered if offer.offer_id != name]
-                ranked = reference.ranking(catalog, query, [*beside, (one.offer, one.found)], strategy)
+                ranked = reference.ranking(catalog, query, [*beside, (one.offer, one.found)], strategy, known)
                 laid_out = reference.laid_out(catalog, query, ranked)
                 own, limits = next((ours, limits) for ours, limits in laid_out if ours.offer_id == name)
                 _score(explanation, own)
+                explanation.behaviour_rule_ids.extend(rule.rule.rule_id for rule in rules if rule.applies(one.offer))
                 if name not in ranks:
                     misses = Miss.outdone(own, limits, ranked, ranks)
         explanation.failed_checks.extend(_check(miss) for miss in misses)
@@ -205,7 +212,7 @@ def _selected(engine: Engine, offer_ids: Iterable[str]) -> list[str]:
     return [text[first[one] : first[one + 1]].tobytes().decode() for one in venues.tolist() if one != NO_VENUE]
 
 
-def _known(engine: Engine, catalog: Catalog, person: Person, state: UserStateHead, time: int) -> Known:
+def _known(engine: Engine, catalog: Catalog, person: Person, state: UserState, time: int) -> Known:
     """What is known of a person, as far as it matters to some offers."""
     facts = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
     named = [one.audience for one in catalog.offers] + [one.audience for one in catalog.campaigns]
@@ -227,6 +234,13 @@ def _known(engine: Engine, catalog: Catalog, person: Person, state: UserStateHea
         (name.removeprefix(f"{catalog.catalog_id}/"), period): (usage.units, usage.micros)
         for (name, period), usage in engine.budgets.used.items()
     }
+    rules = [rule for strategy in catalog.ranking_strategies for rule in strategy.behaviour_rules]
+    names |= {rule.segment_id for rule in rules if rule.segment_id}
+    if any(rule.intent_id for rule in rules):
+        names |= {intent_name(name) for name in intents_of(catalog.intents)}
     segments = engine.meeting.segments_of(sorted(names), facts)
     assigned = [(one.experiment_id, one.variant_id) for one in state.assignments]
-    return Known(state.draw or person.draw, segments, counted, assigned, used, bool(person.flags & BLIND))
+    basket = Basket()
+    fill_in(basket, state.basket_steps)
+    did = behaved(facts.session, basket, state.recent, time)
+    return Known(state.draw or person.draw, segments, counted, assigned, used, bool(person.flags & BLIND), did)

@@ -101,14 +101,14 @@ class People:
             known = profile_of(UserState.FromString(met.record), second, context.user, wanted)
         return Facts(context.user, context.session, context, known, second)
 
-    def known(self, met: Met, user: User) -> UserStateHead:
+    def known(self, met: Met, user: User) -> UserState:
         """What of a record may be used for a person."""
-        state = UserStateHead.FromString(met.record)
+        state = UserState.FromString(met.record)
         if self._may_keep(met, user):
             return state
         if met.flags & COUNTED:
-            return UserStateHead(counters=state.counters, times=state.times)
-        return UserStateHead()
+            return UserState(counters=state.counters, times=state.times)
+        return UserState()
 
     def _may_keep(self, met: Met, user: User) -> bool:
         """As meet.py has it."""

@@ -796,6 +796,7 @@ class OfferExplanation(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_RULE_IDS_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     """The offer."""
     eligible: _builtins.bool
@@ -814,6 +815,10 @@ class OfferExplanation(_message.Message):
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
         """How its score comes about, where it is eligible."""
 
+    @_builtins.property
+    def behaviour_rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The behaviour rules that hold and apply to it, as `BehaviourRule.rule_id`."""
+
     def __init__(
         self,
         *,
@@ -824,10 +829,11 @@ class OfferExplanation(_message.Message):
         score: _builtins.float = ...,
         factors: _abc.Iterable[Global___Factor] | None = ...,
         place: _builtins.str = ...,
+        behaviour_rule_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "factors", b"factors", "failed_checks", b"failed_checks", "offer_id", b"offer_id", "place", b"place", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behaviour_rule_ids", b"behaviour_rule_ids", "eligible", b"eligible", "factors", b"factors", "failed_checks", b"failed_checks", "offer_id", b"offer_id", "place", b"place", "rank", b"rank", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

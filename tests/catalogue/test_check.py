@@ -38,6 +38,10 @@ segments:
 - segment_id: fasting
   expression: "profile.attributes.religion == 'any' && now > timestamp('2026-01-01T00:00:00Z')"
   sensitive_use: {attributes: [religion], reason: No lunch while fasting, approved_by: The board}
+intents:
+- {intent_id: buy, title: Buys, expression: "has(session.basket) || profile.attributes.religion == 'shopping'",
+   sensitive_use: {attributes: [religion], reason: Shopping is one, approved_by: The board}}
+- {intent_id: look, expression: "true"}
 campaigns:
 - campaign_id: spring
   window: {start_time: 2026-03-01T00:00:00Z, end_time: 2026-06-01T00:00:00Z}
@@ -145,6 +149,10 @@ ranking_strategies:
   timeliness: {shape: SHAPE_LINEAR, offset: 5, scale: 1}
   nearness_without_distance: 1
   unreachable: 0.001
+  behaviour_rules:
+  - {rule_id: left, intent_id: buy, basket: {idle: 604800s, within: 34560000s}, lift: 100}
+  - {rule_id: soup, segment_id: lapsing, viewed: {within: 1s}, lift: 1.001}
+  - {rule_id: most, campaign_id: spring, lift: 2}
 """
 
 

@@ -6,7 +6,8 @@ from google.type.interval_pb2 import Interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from offers.decision import reference, reference_people
+from offers.decision import reference, reference_behaviour, reference_people
+from offers.decision.reference_behaviour import Behaved, Held
 from offers.decision.reference_people import Known
 from offers.model.query import Query
 from offers.server.convert import query_of
@@ -19,9 +20,9 @@ from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION
 from offers.v1.experiment_pb2 import Experiment, Variant
 from offers.v1.limits_pb2 import ContactPolicy, FrequencyCap
 from offers.v1.offer_pb2 import Benefit, Creative, CreativeVariant, Offer, Target
-from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
+from offers.v1.offer_service_pb2 import REASON_CODE_BEHAVIOUR, GetOffersRequest, GetOffersResponse
 from tests.decision.test_kernels_equal_reference import check, engine_of, undecided
-from tests.people import PeopleMaker, Someone, people_makers, person_of, usages_of
+from tests.people import PeopleMaker, Someone, behaving, people_makers, person_of, usages_of
 from tests.strategies import LAST
 
 
@@ -48,6 +49,29 @@ def check_people(catalog: Catalog, query: Query, known: Known, answer: GetOffers
         assert (creative.creative if creative else offer.creative).body == got.creative.body
 
 
+def rules_held(catalog: Catalog, query: Query, known: Known) -> list[Held]:
+    """The behaviour rules that hold for a person."""
+    strategy = reference_people.strategy_of(catalog, reference_people.variants_of(catalog, query, known))
+    ranked_by = reference.strategy_of(catalog, query, strategy)
+    return reference_behaviour.held(catalog, ranked_by, query.time, known.segments, known.did)
+
+
+def check_behaviour(
+    catalog: Catalog, request: GetOffersRequest, known: Known, answer: GetOffersResponse
+) -> None:  # fmt: skip
+    """Offers are told to be lifted where a rule applies, and the same rules apply until `refresh_after`."""
+    query, end = query_of(request, 0), min(answer.refresh_after.seconds, LAST)
+    rules, offers = rules_held(catalog, query, known), {offer.offer_id: offer for offer in catalog.offers}
+    for got in answer.offers:
+        is_lifted = any(one.applies(offers[got.offer_id]) for one in rules)
+        assert is_lifted == (REASON_CODE_BEHAVIOUR in got.reasons)
+    basket = request.context.session.basket
+    if known.did != Behaved() and (basket.HasField("update_time") or not basket.items):
+        for time in {end - 1, (query.time + end) // 2}:
+            if query.time < time:
+                assert rules == rules_held(catalog, query._replace(time=time), known)
+
+
 def check_promise(
     maker: PeopleMaker, catalog: Catalog, request: GetOffersRequest, known: Known, answer: GetOffersResponse
 ) -> None:
@@ -66,7 +90,13 @@ def check_promise(
         if query.time < time and not undecided(catalog, later):
             still = sorted(known.segments - {"later"})
             then = Known(
-                known.draw, maker.segments(still, time), known.counted, known.assigned, known.used, known.blind
+                known.draw,
+                maker.segments(still, time),
+                known.counted,
+                known.assigned,
+                known.used,
+                known.blind,
+                known.did,
             )
             assert now == eligible_to(catalog, later, then)
 
@@ -86,12 +116,16 @@ def hold_equal(maker: PeopleMaker, size: int) -> None:
         for _ in range(8):
             request = maker.request(catalog)
             time = request.context.time.seconds
-            known = maker.known(catalog, time)
+            if maker.chance(0.7):
+                request.context.session.CopyFrom(maker.session(time))
+            state = maker.history(time)
+            known = behaving(catalog, maker.known(catalog, time), request.context.session, state, time)
             engine.budgets.update(usages_of(known), time)
-            service = OfferService(live, lambda: 0.0, Someone(person_of(known, time)))
+            service = OfferService(live, lambda: 0.0, Someone(person_of(known, time, did=state)))
             answer = check(catalog, service, request, known)
             if answer is not None:
                 check_people(catalog, query_of(request, 0), known, answer)
+                check_behaviour(catalog, request, known, answer)
                 check_promise(maker, catalog, request, known, answer)
 
 
