@@ -82,6 +82,21 @@ def test_json_is_a_line_per_segment(
     assert {"segment": "regulars", "in": False, "terms": terms} == first
 
 
+def test_intents_are_told_beside_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The built-in intents are told where rules name one; a visit decides which hold."""
+    (tmp_path / "context.json").write_text('{"session": {"basket": {"items": [{"category": "sushi"}]}}}')
+    rule = "behaviour_rules: [{rule_id: r, intent_id: buy, basket: {}, lift: 2}]"
+    text = CATALOGUE + f"ranking_strategies: [{{ranking_strategy_id: s, {rule}}}]\n"
+    arguments = ("--json", "--context", str(tmp_path / "context.json"))
+    status, out, _ = run(tmp_path, monkeypatch, capsys, *arguments, text=text)
+    assert 0 == status
+    held = {one["segment"]: one["in"] for one in map(json.loads, out.splitlines()) if "/" in one["segment"]}
+    names = ("reassure", "buy", "compare", "inspire")
+    assert {f"intent/{name}": name in {"buy", "inspire"} for name in names} == held
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [

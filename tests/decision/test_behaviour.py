@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.decision.encoded import hash_of
 from offers.model.keys import text_hash
+from offers.server.explain_service import ExplainService
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People
@@ -33,8 +34,11 @@ from offers.v1.offer_service_pb2 import (
     FACTOR_NAME_BEHAVIOUR,
     REASON_CODE_BEHAVIOUR,
     VIEW_FULL,
+    ExplainOffersRequest,
+    ExplainOffersResponse,
     GetOffersRequest,
     GetOffersResponse,
+    OfferExplanation,
     Proposition,
 )
 from tests.decision.test_kernels_equal_reference import engine_of
@@ -47,8 +51,11 @@ LEFT = {"rule_id": "left", "basket": {"idle": "1800s", "within": "7200s"}, "lift
 class Shop:
     """A service over offers of three categories, for everywhere, and one person."""
 
-    def __init__(self, service: OfferService, state: SqliteState) -> None:
-        self._service, self._state, self._events = service, state, 0
+    def __init__(self, live: Live, state: SqliteState) -> None:
+        people = People(state, frozenset())
+        self._service = OfferService(live, lambda: NOW, people)
+        self._explaining = ExplainService(live, lambda: NOW, people)
+        self._state, self._events = state, 0
 
     def happened(self, *events: Mapping[str, Any]) -> None:
         """Let events have their effect on what is kept of the person."""
@@ -70,6 +77,13 @@ class Shop:
         step_by_step = self._service.get_offers(request.SerializeToString())
         assert step_by_step == self._service.get_offers(data) == self._service.get_offers(data)
         return GetOffersResponse.FromString(step_by_step)
+
+    def explain(self, session: Session) -> dict[str, OfferExplanation]:
+        """Why each offer is where it is in the answer."""
+        context = Context(time=Timestamp(seconds=NOW), user=User(user_id="ann", consent=BOTH), session=session)
+        asked = ExplainOffersRequest(request=GetOffersRequest(context=context))
+        told = self._explaining.explain_offers(asked.SerializeToString())
+        return {one.offer_id: one for one in ExplainOffersResponse.FromString(told).explanations}
 
     def factors(self, time: int = NOW, session: Session | None = None, **more: Any) -> dict[str, float]:  # noqa: ANN401
         """Each offer's behaviour factor."""
@@ -103,7 +117,7 @@ def shop(*rules: Mapping[str, Any], **more: Any) -> Iterator[Shop]:  # noqa: ANN
     with TemporaryDirectory() as folder, engine_of(ParseDict(document | more, Catalog())) as engine:
         database = Database(Path(folder, "state.db"))
         state = SqliteState(database)
-        yield Shop(OfferService(Live([engine]), lambda: NOW, People(state, frozenset())), state)
+        yield Shop(Live([engine]), state)
         database.close()
 
 
@@ -324,6 +338,30 @@ def test_a_person_who_did_much_is_read_to_the_end() -> None:
         assert {"sushi": 1.0, "pizza": 1.0, "plain": 0.25} == one.factors()
         one.happened(added("pizza", NOW, "one more"))
         assert PIZZA == one.factors()
+
+
+def test_explanations_name_the_rules_and_tell_the_factor() -> None:
+    """ExplainOffers tells which rules lift an offer, by intents, events and session, and the factor they make."""
+    rules = [LEFT, RULE_OF | {"intent_id": "buy"}, RULE_OF | {"rule_id": "other", "intent_id": "compare"}]
+    with shop(*rules, {"rule_id": "seen", "viewed": {}, "lift": 2}) as one:
+        one.happened({**seconds(NOW - 60), "view": {"item": {"category": "pizza"}}})
+        told = one.explain(in_basket("sushi", NOW - 1800))
+    assert {"sushi": ["left", "i"], "pizza": ["seen"], "plain": []} == {
+        name: list(explanation.behaviour_rule_ids) for name, explanation in told.items()
+    }
+    factors = {
+        name: next(factor.value for factor in explanation.factors if factor.name == FACTOR_NAME_BEHAVIOUR)
+        for name, explanation in told.items()
+    }
+    assert {"sushi": 1 / 2, "pizza": 1 / 16, "plain": 1 / 32} == pytest.approx(factors)
+    assert {"sushi": 1, "pizza": 2, "plain": 3} == {name: explanation.rank for name, explanation in told.items()}
+
+
+def test_an_expression_about_now_is_promised_for_a_second() -> None:
+    """An intent that the clock alone may change makes an answer hold for no longer than it does for sure."""
+    intents = [{"intent_id": "late", "expression": "now >= timestamp('2026-01-01T00:00:00Z')"}]
+    with shop(RULE_OF | {"intent_id": "late"}, intents=intents) as one:
+        assert (SUSHI, NOW + 1) == (one.factors(), one.ask().refresh_after.seconds)
 
 
 @pytest.mark.parametrize("text", ["", "sushi", "déjà vu", "寿司"])
