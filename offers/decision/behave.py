@@ -190,13 +190,18 @@ def _notice_recent(columns: Table, scratch: Table, record: bytes, first: int, la
         tag, begin, at = following(record, at, end)
         if at < 0 or tag != RECENT:
             continue
-        low, high = last_of(record, begin, at, RECENT_CATEGORY)
-        kind, _ = last_of(record, begin, at, RECENT_KIND)
-        if high <= low or kind < 0 or varint(record, kind, at)[0] not in (VIEW, CLICK):
-            continue
-        one, other = last_of(record, begin, at, RECENT_TIME)
-        bits = _looked_at(columns, scratch, first, last, _second(record, one, other), time)
-        _mark(columns, scratch, record, low, high, bits)
+        kind, low, high, one, other = np.int64(0), np.int64(0), np.int64(0), np.int64(-1), np.int64(-1)
+        while 0 <= begin < at:  # once over its fields: there may be fifty events
+            field, value, begin = following(record, begin, at)
+            if field == RECENT_KIND:
+                kind = varint(record, value, begin)[0]
+            elif field == RECENT_TIME:
+                one, other = value, begin
+            elif field == RECENT_CATEGORY:
+                low, high = value, begin
+        if high > low and kind in (VIEW, CLICK):
+            bits = _looked_at(columns, scratch, first, last, _second(record, one, other), time)
+            _mark(columns, scratch, record, low, high, bits)
 
 
 @njit(error_model="numpy")
