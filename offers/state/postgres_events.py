@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from psycopg.types.string import StrDumper, TextLoader
 from offers.errors import SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
 from offers.state.decisions import body_of, decision_of
-from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position
+from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _LOCK = 7_163_354_087_201_526_401
@@ -94,15 +94,19 @@ class PostgresEvents:
         self._all: list[_Connection] = []
         self._lock = threading.Lock()
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+    def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - never in PostgreSQL
+        """See EventLog."""
+        return nullcontext(enter_result=False)
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
         """See EventLog."""
         with self._writing() as connection:
             rows = connection.execute(
                 "INSERT INTO offers_event"
-                " (event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body)"
-                " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::int[], %s::text[],"
+                " (applied, event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body)"
+                " SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::int[], %s::text[],"
                 " %s::text[], %s::text[], %s::bool[], %s::bytea[]) ON CONFLICT DO NOTHING RETURNING event_id",
-                [list(column) for column in zip(*events, strict=True)] or [[]] * len(LoggedEvent._fields),
+                [applied, *([list(column) for column in zip(*events, strict=True)] or [[]] * len(LoggedEvent._fields))],
             ).fetchall()
         new = {event_id for (event_id,) in rows}
         return [_taken(new, event.event_id) for event in events]

@@ -1,12 +1,14 @@
 """The log of events and decisions in SQLite. Its rows stay where they are, and are blanked when they are to go."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from offers.state.decisions import body_of, decision_of
 from offers.state.sqlite import Database, blank, translated
-from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position
+from offers.state.sqlite_state import SqliteState
+from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _EVENTS = """
@@ -31,11 +33,20 @@ class SqliteEvents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+    @contextmanager
+    def together(self, state: StateStore) -> Iterator[bool]:
+        """See EventLog."""
+        if isinstance(state, SqliteState) and state.is_in(self._database):
+            with self._database.writing():
+                yield True
+        else:
+            yield False
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
         """See EventLog."""
         with self._database.writing() as connection:
             numbers = self._numbers(connection, {event.person for event in events})
-            return [self._insert(connection, event, numbers[event.person]) for event in events]
+            return [self._insert(connection, event, numbers[event.person], applied) for event in events]
 
     def known(self, event_ids: Sequence[str]) -> set[str]:
         """See EventLog."""
@@ -141,14 +152,14 @@ class SqliteEvents:
                 numbers[person] = row[0]
         return numbers
 
-    def _insert(self, connection: sqlite3.Connection, event: LoggedEvent, person: int) -> bool:
+    def _insert(self, connection: sqlite3.Connection, event: LoggedEvent, person: int, applied: bool) -> bool:  # noqa: FBT001 - its own
         event_id, _, second, received, kind, catalog, offer_id, geohash, learn, body = event
         cursor = connection.execute(
             "INSERT INTO event (hash, gone, applied, person, second, received, kind, learn, event_id, catalog,"
-            " offer_id, geohash, body) VALUES (?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+            " offer_id, geohash, body) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
             (
-                self._database.hash(event_id), person, second, received, int(kind), int(learn), event_id, catalog,
-                offer_id, geohash, body,
+                self._database.hash(event_id), int(applied), person, second, received, int(kind), int(learn), event_id,
+                catalog, offer_id, geohash, body,
             ),
         )  # fmt: skip
         return cursor.rowcount == 1

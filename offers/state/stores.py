@@ -1,6 +1,7 @@
 """What the stores of state, events and budgets must do. One contract suite runs over all that do it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from offers.v1.event_pb2 import EventKind
@@ -86,8 +87,17 @@ class Position(NamedTuple):
 class EventLog(Protocol):
     """All events, each once. Every method raises StoreUnavailableError when the log cannot be reached in time."""
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
-        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was."""
+    def together(self, state: StateStore) -> AbstractContextManager[bool]:
+        """Where a state store shares a file with the log: True, and all that is done within is done wholly or not at
+        all, with no other writer in between; nothing may be erased or swept within. Elsewhere False: nothing is tied.
+        """  # noqa: D205
+        ...
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
+        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was.
+
+        `applied`: their effect on the state belongs to the same transaction, and needs no confirmation.
+        """
         ...
 
     def known(self, event_ids: Sequence[str]) -> set[str]:

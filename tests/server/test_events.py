@@ -224,6 +224,16 @@ def test_redemptions_take_from_the_budgets(at: Server) -> None:
     assert ["e1", "e2", "e4", "e5", "e7"] == logged
 
 
+def test_a_step_that_is_refused_undoes_itself_alone(at: Server) -> None:
+    """A reservation that only one of two budgets has room for takes from neither; what came with it is taken in."""
+    reserve = redemption("r", RESERVE, euros=11)
+    results = at.report(event("o1", order={}), reserve, event("o2", order={}))
+    assert [0, code_pb2.RESOURCE_EXHAUSTED, 0] == [result.status.code for result in results]
+    assert [] == [usage for usage in at.served.stores.ledger.usage() if usage.units or usage.micros]
+    assert ["o1", "o2"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
+    assert 2 == at.state("u:alice").profile.order_count
+
+
 def test_a_step_sent_again_has_the_status_of_the_first_time(at: Server) -> None:
     """A reservation reported again after it was released is known, and takes nothing."""
     at.report(redemption("e1", RESERVE))
@@ -348,23 +358,26 @@ class Overtaken:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._at.served.stores.events, name)
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
         """Keep events of somebody who has just been erased."""
         self._at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
-        return self._at.served.stores.events.append(events)
+        return self._at.served.stores.events.append(events, applied=applied)
 
 
-def test_an_erasure_overtakes_what_is_on_its_way(at: Server) -> None:
-    """What is logged of a person who is erased at that moment leaves the log again, and no state."""
-    stores = at.served.stores
-    overtaken = Intake(
-        stores.state, Overtaken(at), stores.ledger, LiveOffers(at.served.worker.live),
-        clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
-    )  # fmt: skip
-    overtaken.take(ReportEventsRequest(events=[event("e1", order={}), event("e2", "bob", order={})]).events)
-    assert ["e2"] == [event.event_id for _, event in stores.events.read(0, 9)]
-    assert (b"", 1) == (stores.state.read("u:alice"), at.state("u:bob").profile.order_count)
-    assert [] == stores.events.unapplied(9)
+def test_an_erasure_overtakes_what_is_on_its_way(tmp_path: Path) -> None:
+    """What is logged, in another file than the state's, of a person who is erased at that moment leaves the log again,
+    and no state.
+    """  # noqa: D205
+    with server(tmp_path, events_url=str(tmp_path / "events.db")) as at:
+        stores = at.served.stores
+        overtaken = Intake(
+            stores.state, Overtaken(at), stores.ledger, LiveOffers(at.served.worker.live),
+            clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
+        )  # fmt: skip
+        overtaken.take(ReportEventsRequest(events=[event("e1", order={}), event("e2", "bob", order={})]).events)
+        assert ["e2"] == [event.event_id for _, event in stores.events.read(0, 9)]
+        assert (b"", 1) == (stores.state.read("u:alice"), at.state("u:bob").profile.order_count)
+        assert [] == stores.events.unapplied(9)
 
 
 def test_a_stream_that_is_given_up_frees_its_place(at: Server) -> None:
