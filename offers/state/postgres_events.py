@@ -8,11 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import structlog
 from psycopg.abc import RV, Buffer, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper, TextLoader
 
-from offers.errors import SettingsError, StoreUnavailableError
+from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
 from offers.state.decisions import body_of, decision_of
 from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position, StateStore
@@ -43,6 +44,12 @@ _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decis
 _SWEPT_AT_ONCE = 1000
 _CONNECT_S = 2
 """The least that libpq takes."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class _UnstorableError(OffersError):
+    """A value that no column can take: not to be tried again."""
 
 
 class _Escaped(StrDumper):
@@ -160,7 +167,17 @@ class PostgresEvents:
         return swept
 
     def record(self, decisions: Sequence[LoggedDecision]) -> None:
-        """See EventLog."""
+        """See EventLog. One that can never be kept is left out, and the log of the process tells of it."""
+        try:
+            self._record(decisions)
+        except _UnstorableError as error:
+            if len(decisions) == 1:
+                log.error("decision_dropped", error=str(error))  # noqa: TRY400 - it may tell of a person
+                return
+            for one in decisions:
+                self.record([one])
+
+    def _record(self, decisions: Sequence[LoggedDecision]) -> None:
         with self._writing() as connection:
             connection.execute(
                 "INSERT INTO offers_decision (decision_id, person, second, body)"
@@ -222,6 +239,9 @@ class PostgresEvents:
         self._circuit.enter()
         try:
             yield self._connection()
+        except psycopg.DataError as error:
+            kind = type(error).__qualname__  # not its message: that may tell of a person
+            raise _UnstorableError(f"{self.name} cannot keep this, now or later: {kind}") from error
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                 self._circuit.failed()
@@ -231,7 +251,10 @@ class PostgresEvents:
     def _connection(self) -> _Connection:
         own: _Connection | None = getattr(self._own, "connection", None)
         if own is None or own.closed:
-            own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
+            own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S, client_encoding="UTF8")
+            if (encoding := own.info.parameter_status("server_encoding")) != "UTF8":
+                own.close()
+                raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
             own.limit_s = self._timeout_s
             own.adapters.register_dumper(str, _Escaped)
             own.adapters.register_loader("text", _Unescaped)

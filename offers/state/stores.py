@@ -94,10 +94,11 @@ class EventLog(Protocol):
         ...
 
     def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
-        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was.
+        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was. Raises another
+        OffersError where one of them can never be kept: then none is.
 
         `applied`: their effect on the state belongs to the same transaction, and needs no confirmation.
-        """
+        """  # noqa: D205
         ...
 
     def known(self, event_ids: Sequence[str]) -> set[str]:

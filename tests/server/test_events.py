@@ -107,6 +107,7 @@ def test_a_bad_event_fails_alone(at: Server) -> None:
         (event("t", at=-1, click={}, offer_id="lunch"), ["event_time"]),
         (Event(event_id="u", user=User(), order=Order()), ["user.user_id"]),
         (Event(event_id="a", user=User(anonymous_id="x" * 257), order=Order()), ["user.anonymous_id"]),
+        (Event(event_id="0", user=User(user_id="a\0"), session_id="\0", order=Order()), ["user.user_id", "session_id"]),
         (event("k", catalog="nowhere", click={}, offer_id="lunch"), ["catalog"]),
         (event("o", click={}), ["offer_id"]),
         (event("l", location={"latitude": 91, "longitude": -181}, checkout_started={}),
