@@ -90,8 +90,8 @@ class ProfileService:
         person = _person(parse(ExportProfileRequest, data, MAX_REQUEST_BYTES).user)
         ids = self._state.ids(person) or [person]
         record = self._state.read(person)
-        logged = self._log.of_person(ids)
-        if not (record or logged):
+        logged, decisions = self._log.of_person(ids), self._log.decisions_of(ids)
+        if not (record or logged or decisions):
             raise NotFoundError(_UNKNOWN)
         state = UserState.FromString(record)
         response = ExportProfileResponse(assignments=state.assignments)
@@ -105,6 +105,20 @@ class ProfileService:
             count = response.counts.add(key=key & _UNSIGNED, kind=kind)
             for second in times:
                 count.times.add(seconds=second)
+        for decision in decisions:
+            kept = response.decisions.add(
+                decision_id=decision.decision_id,
+                user=user_of(decision.person),
+                catalog=decision.catalog,
+                catalog_version=decision.catalog_version,
+                placement=decision.placement,
+                channel=decision.channel,
+                offer_ids=decision.offer_ids,
+                log_scores=decision.scores,
+            )
+            kept.decision_time.seconds = decision.second
+            for experiment_id, variant_id in decision.exposures:
+                kept.variants.add(experiment_id=experiment_id, variant_id=variant_id)
         response.profile.CopyFrom(self._told(state, ids))
         return response.SerializeToString()
 

@@ -200,6 +200,11 @@ class PostgresEvents:
         rows = self._rows(f"{_DECISIONS} number > %s ORDER BY number LIMIT %s", number, limit)
         return [(found, decision_of(*rest)) for found, *rest in rows]
 
+    def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
+        """See EventLog."""
+        rows = self._rows(f"{_DECISIONS} person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
+        return [decision_of(*rest) for _, *rest in rows]
+
     def close(self) -> None:
         """See EventLog."""
         with self._lock:

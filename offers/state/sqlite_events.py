@@ -135,6 +135,12 @@ class SqliteEvents:
         """See EventLog."""
         return self._decisions("decision.number > ? ORDER BY decision.number LIMIT ?", (number, limit))
 
+    def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
+        """See EventLog."""
+        condition = "person > 0 AND person = (SELECT number FROM who WHERE hash = ?)"
+        found = [row for one in persons for row in self._decisions(condition, (self._database.hash(one),))]
+        return [decision for _, decision in sorted(found, key=lambda row: (row[1].second, row[0]))]
+
     def close(self) -> None:
         """See EventLog."""
         self._database.close()

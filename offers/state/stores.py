@@ -145,6 +145,10 @@ class EventLog(Protocol):
         """Decisions behind a place in their log, with their places."""
         ...
 
+    def decisions_of(self, persons: Sequence[Person]) -> "list[LoggedDecision]":
+        """The decisions of a person's ids, by time."""
+        ...
+
     def close(self) -> None:
         """Let go of files and connections."""
         ...

@@ -220,6 +220,7 @@ class ExportProfileResponse(_message.Message):
     GEOHASHES_FIELD_NUMBER: _builtins.int
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile."""
@@ -240,6 +241,10 @@ class ExportProfileResponse(_message.Message):
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CapCount]:
         """Counts for caps."""
 
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptDecision]:
+        """The decisions that are kept, by time."""
+
     def __init__(
         self,
         *,
@@ -248,14 +253,83 @@ class ExportProfileResponse(_message.Message):
         geohashes: _abc.Iterable[_builtins.str] | None = ...,
         assignments: _abc.Iterable[Global___VariantAssignment] | None = ...,
         counts: _abc.Iterable[Global___CapCount] | None = ...,
+        decisions: _abc.Iterable[Global___KeptDecision] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "events", b"events", "geohashes", b"geohashes", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015
+
+@_typing.final
+class KeptDecision(_message.Message):
+    """What a person was shown, as it is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    DECISION_TIME_FIELD_NUMBER: _builtins.int
+    CATALOG_FIELD_NUMBER: _builtins.int
+    CATALOG_VERSION_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    VARIANTS_FIELD_NUMBER: _builtins.int
+    OFFER_IDS_FIELD_NUMBER: _builtins.int
+    LOG_SCORES_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """As the answer named it."""
+    catalog: _builtins.str
+    """The `catalog_id` it was made from."""
+    catalog_version: _builtins.str
+    """The state of the catalogue it was made from."""
+    placement: _builtins.str
+    """The placement it was made for."""
+    channel: _builtins.str
+    """The channel it was made for."""
+    @_builtins.property
+    def user(self) -> _context_pb2.User:
+        """The id the person had in the request."""
+
+    @_builtins.property
+    def decision_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantAssignment]:
+        """The variants of experiments that had a part in it, without `exposure_time`."""
+
+    @_builtins.property
+    def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The offers, best first."""
+
+    @_builtins.property
+    def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The natural logarithms of their scores, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        user: _context_pb2.User | None = ...,
+        decision_time: _timestamp_pb2.Timestamp | None = ...,
+        catalog: _builtins.str = ...,
+        catalog_version: _builtins.str = ...,
+        placement: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        variants: _abc.Iterable[Global___VariantAssignment] | None = ...,
+        offer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        log_scores: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision_time", b"decision_time", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "decision_id", b"decision_id", "decision_time", b"decision_time", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement", "user", b"user", "variants", b"variants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptDecision: _TypeAlias = KeptDecision  # noqa: Y015
 
 @_typing.final
 class VariantAssignment(_message.Message):

@@ -1,5 +1,6 @@
 """Profiles are read, changed, given out, joined and erased over a real server and SQLite."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_MESSAGING,
     CONSENT_PURPOSE_PROFILING,
     ConsentGrants,
+    Context,
     User,
 )
 from offers.v1.event_pb2 import CustomEvent, EventKind
 from offers.v1.event_service_pb2 import EventWarning
+from offers.v1.offer_service_pb2 import GetOffersRequest
+from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 from offers.v1.profile_pb2 import LIFE_CYCLE_NEW, Consent, Profile
 from offers.v1.profile_service_pb2 import (
     DeleteProfileRequest,
@@ -304,8 +308,11 @@ def test_a_link_needs_consent_and_ids(at: Server) -> None:
 
 
 def test_an_export_gives_everything(at: Server) -> None:
-    """Profile, events of all ids with their persons and geohashes, variants and counts."""
+    """Profile, events of all ids with their persons and geohashes, decisions, and counts."""
     update(at, city="Lyon")
+    asked = GetOffersRequest(context=Context(user=known("alice"), channel="app"))
+    shown = OfferServiceStub(at.served.channel).GetOffers(asked, timeout=10)
+    at.served.worker.recorder.flush()
     survey = CustomEvent(name="survey")
     survey.attributes["mood"] = "fine"
     sent = visitor_event("e1", "v1", NOW - 9)
@@ -332,6 +339,13 @@ def test_an_export_gives_everything(at: Server) -> None:
     assert ["u09wjb", ""] == list(told.geohashes)
     (count,) = [count for count in told.counts if count.key == SPRING % 2**64]
     assert (CLICK, [NOW - 9]) == (count.kind, [time.seconds for time in count.times])
+    (decision,) = told.decisions
+    assert (shown.decision_id, ALICE, "corner", shown.catalog_version, "", "app") == (
+        decision.decision_id, decision.user, decision.catalog, decision.catalog_version, decision.placement,
+        decision.channel,
+    )  # fmt: skip
+    assert [offer.offer_id for offer in shown.offers] == list(decision.offer_ids)
+    assert [offer.score for offer in shown.offers] == pytest.approx([math.exp(one) for one in decision.log_scores])
 
 
 def test_erasing_counts_the_events(at: Server) -> None:

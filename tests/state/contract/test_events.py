@@ -219,6 +219,18 @@ def test_old_events_are_swept_by_kind(events_stores: Stores, count: int) -> None
     assert [decision("d2", second=50)] == [found for _, found in log.decisions_after(0, 10)]
 
 
+def test_a_person_s_decisions_come_by_time(events_stores: Stores) -> None:
+    """The decisions of all ids of a person, and no other's nor the erased, in the order in which they were made."""
+    log = events_stores.events
+    log.record([decision("d1", "u:1", 30), decision("d2", "a:1", 20), decision("d3", "u:2", 10), decision("d4", "", 5)])
+    log.record([decision("d5", "u:1", 10)])
+
+    assert ["d5", "d2", "d1"] == [one.decision_id for one in log.decisions_of(["u:1", "a:1", "u:3"])]
+    assert [] == log.decisions_of([""])
+    log.erase(["u:1"])
+    assert [decision("d2", "a:1", 20)] == log.decisions_of(["u:1", "a:1"])
+
+
 def test_decisions_are_read_as_they_were_written(events_stores: Stores) -> None:
     """Every field comes back; one that is known by its id stays as it was; places rise."""
     log = events_stores.events
