@@ -208,6 +208,19 @@ def test_withdrawing_consent_leaves_the_decisions_alone(at: Server) -> None:
     assert [False] == [one.granted for one in state.profile.consents]
 
 
+def test_withdrawing_consent_forgets_how_variants_were_drawn(at: Server) -> None:
+    """Nothing that follows from the visitor's id is left of it, by either id, also once consent is given again."""
+    at.report(visitor_event("e1", "v1", NOW - 9))
+    link(at, "v1")
+    assert draw_of("a:v1") == at.state("u:alice").draw
+    update(at, consents=[consent(CONSENT_PURPOSE_PROFILING, granted=False, at=NOW - 1)])
+    assert 0 == at.state("u:alice").draw
+    told = at.profiles.GetProfile(GetProfileRequest(user=VISITOR), timeout=10).profile
+    assert [False] == [one.granted for one in told.consents]
+    update(at, consents=[consent(CONSENT_PURPOSE_PROFILING, granted=True)], city="Lyon")
+    assert 0 == at.state("a:v1").draw
+
+
 def test_a_profile_tells_what_a_person_did(at: Server) -> None:
     """Totals, basket, affinities and where the person stands follow the events."""
     food = {"category": "food", "product_id": "soup", "price": {"currency_code": "EUR", "units": 4}}
