@@ -306,7 +306,7 @@ class Intake:
             of.setdefault(item.person, []).append(item)
         if not of:
             return
-        erased: set[Person] = set()
+        erased: dict[Person, int] = {}
         nobodys = [item.event.event_id for item in of.pop(NOBODY, ())]
         if nobodys and not of and not is_confirmed:
             self._log.applied(nobodys)
@@ -316,18 +316,18 @@ class Intake:
             if not is_confirmed:
                 self._log.applied(nobodys + [item.event.event_id for part in parts.values() for item in part])
                 nobodys = []
-        if erased:  # between the look at the person and now: what was logged meanwhile goes too
-            self._log.erase(sorted(erased))
+        for person, second in erased.items():  # since the look at the person: what was logged of before goes, too
+            self._log.erase([person], second)
 
 
-def _change(person: Person, items: Sequence[_Item], erased: set[Person]) -> Callable[[bytes, int], bytes | None]:
+def _change(person: Person, items: Sequence[_Item], erased: dict[Person, int]) -> Callable[[bytes, int], bytes | None]:
     happened = [Happened(item.event, item.facts) for item in items]
 
     oldest = min(event.event_time.seconds for event, _ in happened)
 
     def change(record: bytes, second: int) -> bytes | None:
         if oldest <= second:
-            erased.add(person)
+            erased[person] = second
         return apply(record, happened, second)
 
     return change

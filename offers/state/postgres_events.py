@@ -16,7 +16,7 @@ from psycopg.types.string import StrDumper, TextLoader
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
 from offers.state.decisions import body_of, decision_of
-from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position, StateStore
+from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _LOCK = 7_163_354_087_201_526_401
@@ -151,12 +151,12 @@ class PostgresEvents:
         found = self._events("person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
         return [event for _, event in found]
 
-    def erase(self, persons: Sequence[Person]) -> int:
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
         with self._writing() as connection:
-            condition = "WHERE person <> '' AND person = ANY(%s)"
-            connection.execute(f"DELETE FROM offers_decision {condition}", [list(persons)])
-            return connection.execute(f"DELETE FROM offers_event {condition}", [list(persons)]).rowcount
+            condition = "WHERE person <> '' AND person = ANY(%s) AND second <= %s"
+            connection.execute(f"DELETE FROM offers_decision {condition}", [list(persons), until])
+            return connection.execute(f"DELETE FROM offers_event {condition}", [list(persons), until]).rowcount
 
     def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
         """See EventLog."""

@@ -8,7 +8,7 @@ from typing import Any
 from offers.state.decisions import body_of, decision_of
 from offers.state.sqlite import Database, blank, translated
 from offers.state.sqlite_state import SqliteState
-from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position, StateStore
+from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _EVENTS = """
@@ -82,7 +82,7 @@ class SqliteEvents:
             events += self._events(condition, (self._database.hash(person),))
         return [event for _, event in sorted(events, key=lambda found: (found.event.second, found.number))]
 
-    def erase(self, persons: Sequence[Person]) -> int:
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
         erased = 0
         with self._database.writing() as connection:
@@ -91,9 +91,10 @@ class SqliteEvents:
                     "SELECT number FROM who WHERE hash = ?", (self._database.hash(person),)
                 ).fetchone()
                 if row:
-                    erased += connection.execute(f"{_NO_EVENT} person > 0 AND person = ? AND gone = 0", row).rowcount
-                    connection.execute(f"{_NO_DECISION} person > 0 AND person = ? AND gone = 0", row)
-                    connection.execute(f"{_NOBODY} number = ?", row)
+                    theirs = "person > 0 AND person = ? AND gone = 0 AND second <= ?"
+                    erased += connection.execute(f"{_NO_EVENT} {theirs}", (*row, until)).rowcount
+                    connection.execute(f"{_NO_DECISION} {theirs}", (*row, until))
+                    connection.execute(f"{_NOBODY} number = ? AND {_UNSEEN}", row)
         self._database.forget()
         return erased
 

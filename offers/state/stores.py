@@ -13,6 +13,10 @@ Change = Callable[[bytes, int], bytes | None]
 erased (-1: never) to the new record, or None to leave it. May be called again when another writer came between."""
 
 
+EVER = 2**63 - 1
+"""A second that nothing is after."""
+
+
 class StateStore(Protocol):
     """One record per person. Ids of one person lead to one record. Every method raises StoreUnavailableError when the
     store cannot be reached in time.
@@ -125,8 +129,10 @@ class EventLog(Protocol):
         """The events of a person's ids, by time."""
         ...
 
-    def erase(self, persons: Sequence[Person]) -> int:
-        """Remove the events and decisions of a person's ids from the store's files. Returns how many events."""
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
+        """Remove the events that happened up to a second, and the decisions made up to it, of a person's ids from the
+        store's files. Returns how many events.
+        """  # noqa: D205
         ...
 
     def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:

@@ -381,6 +381,22 @@ def test_an_erasure_overtakes_what_is_on_its_way(tmp_path: Path) -> None:
         assert [] == stores.events.unapplied(9)
 
 
+def test_what_came_after_an_erasure_stays_when_a_late_event_is_found(at: Server) -> None:
+    """An event of before that a dead worker left in the log goes when it is found; what the person did since stays."""
+    at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
+    at.report(event("e2", at=NOW + 5, order={}))
+    stores = at.served.stores
+    late = event("e1", at=NOW - 5, order={})
+    left = LoggedEvent(
+        "e1", "u:alice", NOW - 5, NOW, EventKind.EVENT_KIND_ORDER, "", "", "", learn=True, body=late.SerializeToString()
+    )
+    assert [True] == stores.events.append([left])
+    assert 1 == at.served.worker.intake.recover(grace_s=0)
+    assert ["e2"] == [event.event_id for _, event in stores.events.read(0, 9)]
+    assert 1 == at.state("u:alice").profile.order_count
+    assert [] == stores.events.unapplied(9)
+
+
 def test_a_stream_that_is_given_up_frees_its_place(at: Server) -> None:
     """Streams whose callers go away make room, and what they sent before is kept."""
     for number in range(4):

@@ -189,6 +189,21 @@ def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores)
     assert [decision("d2", "u:2"), decision("d3", "")] == log.decisions(["d1", "d2", "d3"])
 
 
+def test_what_came_after_a_second_is_not_erased(events_stores: Stores) -> None:
+    """Events that happened and decisions that were made up to the second go, later ones stay the person's."""
+    log = events_stores.events
+    log.append([event("e1", second=10), event("e2", second=11), event("e3", "u:2", second=10)])
+    log.record([decision("d1", second=10), decision("d2", second=11)])
+
+    assert 1 == log.erase(["u:1"], 10)
+    assert ["e2"] == [one.event_id for one in log.of_person(["u:1"])]
+    assert ["d2"] == [one.decision_id for one in log.decisions_of(["u:1"])]
+    assert ["e2", "e3"] == ids(log)
+    assert 1 == log.erase(["u:1"], 11)
+    assert ["e3"] == ids(log)
+    assert [] == log.decisions_of(["u:1"])
+
+
 def test_a_person_can_come_back_after_erasure(events_stores: Stores) -> None:
     """New events of an erased person are kept as anybody's."""
     log = events_stores.events
