@@ -20,7 +20,8 @@ from offers.state.stores import Demand, EventLog, Ledger, LoggedEvent, Outcome, 
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
 from offers.v1.event_pb2 import Event, RedemptionEvent
 from offers.v1.event_service_pb2 import EventResult, EventWarning, ReportEventsResponse
-from offers.v1.state_pb2 import UserState
+from offers.v1.profile_pb2 import Consent
+from offers.v1.state_pb2 import RecentEvent, UserState, UserStateHead
 
 AHEAD_S = 300
 """Clocks of callers may be ahead by so much."""
@@ -86,9 +87,14 @@ class _Known:
         self._record, self.erased = record, erased
 
     @cached_property
-    def state(self) -> UserState:
+    def consents(self) -> Sequence[Consent]:
+        """Read where they are asked for alone, without the history."""
+        return UserStateHead.FromString(self._record).profile.consents
+
+    @cached_property
+    def recent(self) -> Sequence[RecentEvent]:
         """Read where it is asked for alone."""
-        return UserState.FromString(self._record)
+        return UserState.FromString(self._record).recent
 
 
 class Intake:
@@ -214,7 +220,7 @@ class Intake:
             if event.event_time.seconds <= known[person].erased:
                 _warn(item, EventWarning.CODE_ERASED, "the person was erased after it happened: it was dropped")
                 return False
-            stored = () if event.user.HasField("consent") else known[person].state.profile.consents
+            stored = () if event.user.HasField("consent") else known[person].consents
             item.learn = agrees(CONSENT_PURPOSE_LEARNING, event.user, stored, self._default)
             if agrees(CONSENT_PURPOSE_PROFILING, event.user, stored, self._default):
                 item.person = person
@@ -262,7 +268,7 @@ class Intake:
     def _attribute(self, items: Sequence[_Item], known: dict[Person, _Known]) -> None:
         """Put orders and redemptions down to what their persons did before, in this batch as well."""
         wanting = [item for item in items if item.person and wants_attribution(item.event)]
-        causes = {item.person: causes_among(known[item.person].state.recent) for item in wanting}
+        causes = {item.person: causes_among(known[item.person].recent) for item in wanting}
         for item in items if wanting else ():
             if item.person in causes and item.event.proposition_id:
                 causes[item.person] += causes_among([recent_of(item.event, item.facts)])

@@ -125,21 +125,22 @@ def _see(state: UserState, time: Timestamp) -> None:
 
 def _remember(state: UserState, recent: RecentEvent) -> None:
     events = state.recent
-    place = len(events)
-    if events and recent_order(events[-1]) > (order := recent_order(recent)):
-        place = bisect_right(events, order, key=recent_order)
-    if place == len(events):
+    if not events or _time(events[-1]) < _time(recent):
         events.append(recent)
     else:
-        events.insert(place, recent)
+        events.insert(bisect_right(events, recent_order(recent), key=recent_order), recent)
     if len(events) > MAX_RECENT:
         del events[0]
 
 
 def recent_order(recent: RecentEvent) -> tuple[object, ...]:
     """By time; of the same instant, by all else."""
+    return *_time(recent), recent.SerializeToString()
+
+
+def _time(recent: RecentEvent) -> tuple[int, int]:
     time = recent.event_time
-    return time.seconds, time.nanos, recent.SerializeToString()
+    return time.seconds, time.nanos
 
 
 def _buy(state: UserState, kind: str, event: Event) -> None:
