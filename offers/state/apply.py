@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.model.facts import OfferFacts
 from offers.state.basket import settle, take_steps
-from offers.state.counters import Counters, find_aligned
+from offers.state.counters import Counters, find_aligned, hour_of
 from offers.state.leanings import Leanings, leans_of
 from offers.v1.event_pb2 import Event, EventKind, Item, RedemptionEvent
 from offers.v1.state_pb2 import RecentEvent, UserState
@@ -45,7 +45,7 @@ def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> byte
     state = UserState.FromString(record)
     counters: Counters | None = None
     leanings: Leanings | None = None
-    applied = bytearray(state.applied)
+    applied = state.applied
     before = state.profile.last_seen_time.seconds
     changed = False
     for event, facts in happened:
@@ -72,10 +72,18 @@ def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> byte
             leanings.add(leans, seconds)
     if not changed:
         return None
-    if counters is not None:
-        state.counters, state.times = counters.packed(state.profile.last_seen_time.seconds, before)
-    state.applied = bytes(applied[-MAX_APPLIED * _HASH_BYTES :])
+    _pack(state, counters, before)
+    state.applied = applied[-MAX_APPLIED * _HASH_BYTES :]
     return state.SerializeToString()
+
+
+def _pack(state: UserState, counters: Counters | None, before: int) -> None:
+    """Keep counters that have changed, or of which some may be over in the hour the person was last seen."""
+    last = state.profile.last_seen_time.seconds
+    if counters is None and hour_of(last) > before:
+        counters = Counters(state.counters, state.times)
+    if counters is not None:
+        state.counters, state.times = counters.packed(last, before)
 
 
 def hash_of(event_id: str) -> bytes:

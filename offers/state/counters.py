@@ -67,9 +67,9 @@ class Counters:
 
     def packed(self, last_second: int, before: int = -1) -> tuple[bytes, bytes]:
         """UserState.counters and UserState.times, without what no window reaches from the hour of the person's last
-        event. `before`: which that was when they were packed the last time.
+        event. `before`: which that was when they were packed the last time; they must be whenever the hour is another.
         """  # noqa: D205
-        hour = last_second - last_second % _SLACK_S
+        hour = hour_of(last_second)
         kept = self
         if hour > before or self._oldest_added < hour - _REACH_S:
             kept = Counters()
@@ -108,6 +108,11 @@ class Counters:
 def _one_each(records: int) -> int:
     """What adds 1 to `first` of so many records, taken as one number."""
     return int.from_bytes(_RECORD.pack(0, 0, 0, 0, 1) * records, "little")
+
+
+def hour_of(second: int) -> int:
+    """The second with which an hour begins."""
+    return second - second % _SLACK_S
 
 
 def find_aligned(content: bytes | bytearray, wanted: bytes, size: int) -> int:
