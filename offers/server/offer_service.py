@@ -117,8 +117,8 @@ class OfferService:
         engine = known.engine(place)
         met = self._people.read(_name(data, facts), grants)
         is_met, second = False, facts[Fact.time] if facts[Fact.time] >= 0 else now
-        tables = known.table, room.scan.table, room.pad.table, room.output.table
         while True:
+            tables = known.table, room.scan.table, room.pad.table, room.output.table  # the pad's may have grown
             length = finish(data, *tables, now, *ids, met.record, met.draw, met.flags, is_met)
             if length >= LONG_WAY:
                 break
