@@ -1,0 +1,138 @@
+"""Published models: what was written is what is opened, whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from offers.errors import SnapshotError
+from offers.learning.features import CATEGORY, PERSON, Features, default_features
+from offers.learning.model import open_model, write_model
+from offers.learning.propensity import WEIGHT, Propensity
+from tests.learning.test_propensity import FEATURES, drawn
+
+META = {"features": FEATURES.as_json(), "position": 17}
+ARRAYS = {
+    "click.weight": np.array([(1.5, 2.5), (0, 0)], WEIGHT),
+    "click.seen": np.array([3.0, 4.0, 20_000.0]),
+    "level_key": np.empty(0, np.uint64),
+}
+
+
+def test_what_was_written_is_opened(tmp_path: Path) -> None:
+    """Arrays of records, of numbers and of nothing, and all that is no array, come back, and cannot be changed."""
+    path = write_model(tmp_path, ARRAYS, META)
+    model = open_model(path)
+    assert (path, path.name, META) == (model.path, model.version, model.meta)
+    assert ARRAYS.keys() == model.arrays.keys()
+    for name, array in ARRAYS.items():
+        assert array.dtype == model.arrays[name].dtype
+        np.testing.assert_array_equal(array, model.arrays[name])
+        assert not model.arrays[name].flags.writeable
+    assert sum(file.stat().st_size for file in path.iterdir()) == model.size
+
+
+def test_opened_model_foresees_as_the_one_that_learned(tmp_path: Path) -> None:
+    """A model that was written and mapped says of every offer what the learner's says, and a copy learns on."""
+    learned, examples = Propensity.untaught(FEATURES), drawn(1, 300)
+    learned.update(examples)
+    opened = open_model(write_model(tmp_path, learned.arrays(), META))
+    mapped = Propensity.of_arrays(Features.of_json(opened.meta["features"]), opened.arrays, learned.half_life_days)
+    size = FEATURES.request_size
+    request, offers = examples.keys[0, :size], examples.keys[:, size:]
+    for expected, found in zip(learned.predict(request, offers), mapped.predict(request, offers), strict=True):
+        np.testing.assert_array_equal(expected, found)
+    more = drawn(2, 50)
+    np.testing.assert_array_equal(learned.update(more), mapped.copy().update(more))
+
+
+def test_same_content_is_the_same_version(tmp_path: Path) -> None:
+    """What was learned twice is published once; anything else gets another version."""
+    path = write_model(tmp_path, ARRAYS, META)
+    before = (path / "manifest.json").stat().st_ino
+    assert path == write_model(tmp_path, dict(reversed(ARRAYS.items())), META)
+    assert before == (path / "manifest.json").stat().st_ino
+    others = {
+        write_model(tmp_path, ARRAYS, {**META, "position": 18}),
+        write_model(tmp_path, {**ARRAYS, "click.seen": np.array([3.0, 4.0, 20_001.0])}, META),
+        write_model(tmp_path, {**ARRAYS, "level_key": np.empty(0, np.int64)}, META),
+    }
+    assert 3 == len(others - {path})
+    assert {path, *others} == set(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["manifest.json", *(f"{name}.npy" for name in ARRAYS)])
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_damage_is_found_and_mended(tmp_path: Path, name: str, harm: str) -> None:
+    """A file that lost a bit, its end or itself is named, and writing the model again puts a good one in its place."""
+    path = write_model(tmp_path, ARRAYS, META)
+    file, content = path / name, bytearray((path / name).read_bytes())
+    if harm == "remove":
+        file.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content if harm == "flip" else content[:-1])
+    with pytest.raises(SnapshotError, match=name):
+        open_model(path)
+    assert path == write_model(tmp_path, ARRAYS, META)
+    assert META == open_model(path).meta
+
+
+def test_other_formats_are_refused(tmp_path: Path) -> None:
+    """What another build wrote in its own way is not read."""
+    path = write_model(tmp_path, ARRAYS, META)
+    manifest = orjson.loads((path / "manifest.json").read_bytes())
+    (path / "manifest.json").write_bytes(orjson.dumps({**manifest, "format": 0}))
+    with pytest.raises(SnapshotError, match="another format than 1"):
+        open_model(path)
+
+
+@pytest.mark.parametrize("name", ["", "../weight", "Weight", "a/b", ".hidden"])
+def test_names_are_file_names(tmp_path: Path, name: str) -> None:
+    """An array whose name could lead elsewhere is refused, and nothing is left of the attempt."""
+    with pytest.raises(ValueError, match="cannot be the name of an array"):
+        write_model(tmp_path, {**ARRAYS, name: np.zeros(1)}, META)
+    assert [] == list(tmp_path.iterdir())
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from offers.learning.model import write_model
+print(flush=True)
+for number in range(1_000_000):
+    write_model(Path(sys.argv[1]), {"weight": np.full(100_000, number)}, {"number": number})
+"""
+
+
+def test_killed_writer_leaves_whole_models(tmp_path: Path) -> None:
+    """Whenever a writer is killed, every model that has its place is whole; drafts have no version's name."""
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            seen = {path.name for path in tmp_path.iterdir()}
+            while len({path.name for path in tmp_path.iterdir()} - seen) < 4:
+                assert process.poll() is None
+            os.kill(process.pid, signal.SIGKILL)
+    published = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert len(published) >= 3
+    for path in published:
+        model = open_model(path)
+        assert {model.meta["number"]} == set(model.arrays["weight"])
+
+
+def test_definition_travels_with_the_model(tmp_path: Path) -> None:
+    """Who opens a model finds the weights of an interaction without having been told of it."""
+    features = default_features(["context.hour", CATEGORY, PERSON], bits=9)
+    opened = open_model(write_model(tmp_path, {}, {"features": features.as_json()}))
+    found = Features.of_json(opened.meta["features"])
+    values: dict[str, object] = {"context.hour": 12, CATEGORY: "sushi", PERSON: "u-1"}
+    assert list(features.keys(values)) == list(found.keys(values))
+    assert list(features.plan.interaction) == list(found.plan.interaction)
