@@ -108,7 +108,7 @@ def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees
         message = "growing trees needs LightGBM: pip install 'offers[gbdt]'"
         raise SettingsError(message) from error
     levels = [
-        np.unique(examples.keys[_is_level(examples, column), column], return_counts=True)
+        np.unique(examples.keys[np.isnan(examples.numbers[:, column]), column], return_counts=True)
         if name != PERSON
         else (np.empty(0, np.uint64), np.empty(0, np.int64))
         for column, name in enumerate(features.attributes)
@@ -140,10 +140,6 @@ def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees
 
 def _firsts(lists: Iterable[Sized]) -> NDArray[np.int32]:
     return np.cumsum([0, *map(len, lists)]).astype(np.int32)
-
-
-def _is_level(examples: Examples, column: int) -> NDArray[np.bool_]:
-    return np.isnan(examples.numbers[:, column]) & (examples.keys[:, column] != MISSING)
 
 
 def _flatten(

@@ -73,16 +73,22 @@ def answers(trees: Trees, examples: Examples) -> list[float]:
 
 @pytest.mark.parametrize(("lacking", "lacking_later"), [(0, 0), (0.2, 0.2), (0, 0.3), (0.2, 0)])
 def test_answers_are_those_of_lightgbm(lightgbm: Any, lacking: float, lacking_later: float) -> None:  # noqa: ANN401
-    """To the last bit, for values met, never met and missing, whether or not any were missing in training."""
+    """To the last bit, for values met, never met, missing, and on the edge, whether or not any were missing before."""
     values, examples = drawn(1, 1_500, lacking)
     later, asked_later = drawn(2, 300, lacking_later)
+    trees = train(FEATURES, examples, ROUNDS)
     later[0]["context.weather"] = "hail"
-    asked_later.keys[0], asked_later.numbers[0] = FEATURES.keys(later[0]), FEATURES.numbers(later[0])
+    column = FEATURES.attributes.index("offer.price")
+    prices = trees.test["threshold"][trees.test_first[column] : trees.test_first[column + 1]]
+    for row, price in enumerate(prices[:100], 1):
+        later[row]["offer.price"] = float(price)
+    for row in range(101):
+        asked_later.keys[row], asked_later.numbers[row] = FEATURES.keys(later[row]), FEATURES.numbers(later[row])
     data = lightgbm.Dataset(asked(values, values), examples.reward, weight=examples.importance)
     booster = lightgbm.train(dict(PARAMETERS), data, ROUNDS)
     expected = booster.predict(asked(later, values), raw_score=True)
     assert len(set(expected)) > 200
-    assert list(expected) == answers(train(FEATURES, examples, ROUNDS), asked_later)
+    assert list(expected) == answers(trees, asked_later)
 
 
 @pytest.mark.usefixtures("lightgbm")
