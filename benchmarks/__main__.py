@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catalogues, decisions, measure
+from benchmarks import catalogues, decisions, measure, personal
 from benchmarks.catalogues import Compiled
 from benchmarks.load import OUTSTANDING, ROOT, Slice
 from benchmarks.measure import BATCH, Plan, Series
@@ -26,7 +26,9 @@ from benchmarks.measure import BATCH, Plan, Series
 OUTPUT = ROOT / "build" / "bench.json"
 SMALLEST, LARGEST = 1_000, 1_000_000
 SIZES = (SMALLEST, 100_000, LARGEST)
+PERSONS_OFFERS = 10_000
 ROUNDS = 40
+QUICK_PERSON_ROUNDS = 5
 QUICK_S = 24.0
 """Seconds into a quick run after which it begins no more rounds: what follows takes 10 to 20."""
 MEMORY_CALLS, QUICK_MEMORY_CALLS = 4_000, 1_000
@@ -34,8 +36,11 @@ _WIDTH = 120
 """Columns of the tables where there is no terminal to ask."""
 
 
-def run(sizes: tuple[int, ...], *, quick: bool, console: Console) -> dict[str, Any]:
-    """Measure catalogues of these sizes, print tables, and give what bench.json holds: only what was measured."""
+def run(sizes: tuple[int, ...], *, quick: bool, console: Console, persons: int = 0) -> dict[str, Any]:
+    """Measure catalogues of these sizes, print tables, and give what bench.json holds: only what was measured.
+
+    `persons` is the size of the catalogue over which decisions about persons are measured; 0: none is.
+    """
     begin, load_average = time.monotonic(), os.getloadavg()[0]
     console.print(f"Writing and compiling synthetic catalogues of {_listed(sizes)} offers", style="dim")
     made = {size: catalogues.compiled(size, fresh=not quick) for size in sizes}
@@ -49,11 +54,15 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console) -> dict[str, A
     console.print("Reading the memory of two workers", style="dim")
     count = QUICK_MEMORY_CALLS if quick else MEMORY_CALLS
     memory = {size: measure.memory(plans[size], count) for size in sizes if size in (SMALLEST, LARGEST)}
+    stores = personal.by_store(persons, QUICK_PERSON_ROUNDS if quick else personal.ROUNDS) if persons else {}
     _print_calls(console, plans, series)
     decisions.print_figures(console, alone)
     _print_catalogues(console, made, seconds_to_open, memory)
+    if stores:
+        personal.print_figures(console, stores)
     return {
         **_summary(series, made, seconds_to_open, memory),
+        **({"persons": {name: asdict(one) for name, one in stores.items()}} if stores else {}),
         "quick": quick,
         "rounds": len(series[SMALLEST].noop),
         "calls": {str(size): _figures(one) for size, one in series.items()},
@@ -199,7 +208,7 @@ def main() -> None:
     if not console.is_terminal:
         console = Console(width=_WIDTH)
     sizes = tuple(size for size in SIZES if not quick or size < LARGEST or catalogues.is_cached(size))
-    result = run(sizes, quick=quick, console=console)
+    result = run(sizes, quick=quick, console=console, persons=PERSONS_OFFERS)
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
     if LARGEST not in sizes:

@@ -25,7 +25,7 @@ from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.decide import choose, find
 from offers.decision.engine import Engine
-from offers.decision.records import Scratchpad
+from offers.decision.scratch import Scratchpad
 from offers.demo import catalogue as demo_catalogue
 from offers.model.query import Query
 from offers.server.convert import query_of

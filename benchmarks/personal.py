@@ -3,18 +3,23 @@
 import statistics
 import sys
 import tempfile
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import cycle
 
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import catalogues, persons
 from benchmarks.load import CLIENT_CORE, WORKER_CORE, Slice, Target, on_core
+from benchmarks.peers.ranking import MissingError
+from benchmarks.peers.servers import HOST, START_S, redis
 from offers.server.worker import warm_engine
 
-ROUNDS, SLICE_CALLS, REPORTS, WARM_CALLS, REQUESTS = 15, 400, 20, 600, 4_096
+ROUNDS, SLICE_CALLS, REPORTS, WARM_CALLS, REQUESTS = 15, 400, 20, 4_096, 4_096
 _NOOP_BYTES = 3_000
 
 
@@ -34,14 +39,14 @@ class Personal:
     """As the client saw it."""
 
 
-def run(offers: int, *, rounds: int = ROUNDS, redis: str = "") -> Personal:
+def run(offers: int, *, rounds: int = ROUNDS, url: str = "") -> Personal:
     """Measure the catalogue of so many offers; state in SQLite, or in the Redis at a URL, which is filled."""
     made = catalogues.compiled_for_some(offers)
     engine = warm_engine(made.path)
     offer_ids = [engine.directory.offer_id(number) for number in range(0, offers, max(1, offers // 5_000))]
     with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder, ExitStack() as stack:
-        persons.fill(redis or folder, engine, offer_ids)
-        target = stack.enter_context(Target(made.path, WORKER_CORE, _NOOP_BYTES, redis or folder))
+        persons.fill(url or folder, engine, offer_ids)
+        target = stack.enter_context(Target(made.path, WORKER_CORE, _NOOP_BYTES, url or folder))
         stack.enter_context(on_core(CLIENT_CORE))
         target.connect()
         requests, reports = cycle(persons.requests(offers, REQUESTS)), persons.reports(offer_ids)
@@ -66,10 +71,33 @@ def run(offers: int, *, rounds: int = ROUNDS, redis: str = "") -> Personal:
     )
 
 
+def by_store(offers: int, rounds: int) -> dict[str, Personal]:
+    """Measure with each store of persons that there is: SQLite, and Redis if it is installed."""
+    measured = {"SQLite": run(offers, rounds=rounds)}
+    with suppress(MissingError), redis(CLIENT_CORE) as server:
+        url = f"redis://:{server.password}@{HOST}:{server.port}/0"
+        _wait_for(url)
+        measured["Redis"] = run(offers, rounds=rounds, url=url)
+    return measured
+
+
+def _wait_for(url: str) -> None:
+    """Wait until a Redis that was just started answers. Raises ConnectionError if it does not."""
+    end = time.monotonic() + START_S
+    with Redis.from_url(url) as client:
+        while time.monotonic() < end:
+            with suppress(RedisConnectionError):
+                client.ping()
+                return
+            time.sleep(0.05)
+    message = "Redis did not come up"
+    raise ConnectionError(message)
+
+
 def print_figures(console: Console, figures: dict[str, Personal]) -> None:
-    """Print a table, a row per catalogue."""
+    """Print a table, a row per store."""
     table = Table(title=f"Persons: {persons.COUNTERS} counters and more, {persons.SEGMENTS} segments, one experiment")
-    table.add_column("offers", justify="right")
+    table.add_column("state in")
     for name in ("no-op µs", "GetOffers µs", "CPU ratio", "p99 ratio", "µs/event", "events/s"):
         table.add_column(name, justify="right")
     for name, one in figures.items():
@@ -86,4 +114,4 @@ def print_figures(console: Console, figures: dict[str, Personal]) -> None:
 
 
 if __name__ == "__main__":
-    print_figures(Console(width=120), {f"{int(size):,}": run(int(size)) for size in sys.argv[1:] or ["10000"]})
+    print_figures(Console(width=120), by_store(int(sys.argv[1]) if sys.argv[1:] else 10_000, ROUNDS))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from offers.decision.calendar import period_of
 from offers.decision.engine import Engine
+from offers.decision.meet import AGREED, BLIND, NAMED
 from offers.decision.person import Counted, Person, merged
 from offers.decision.reference_people import Known
 from offers.decision.segments import Facts
@@ -26,7 +27,7 @@ from offers.v1.experiment_pb2 import Experiment, Variant
 from offers.v1.limits_pb2 import Budget, CalendarPeriod, Campaign, CategoryLimit, ContactPolicy, FrequencyCap, Pacing
 from offers.v1.offer_pb2 import Availability, Creative, CreativeVariant, Offer, Redemption, Target
 from offers.v1.offer_service_pb2 import GetOffersRequest
-from offers.v1.profile_pb2 import Profile
+from offers.v1.state_pb2 import UserState
 from tests.strategies import ZONES, Maker
 
 SEGMENT_IDS = ("s1", "s2", "s3", "later")
@@ -43,9 +44,18 @@ class Someone(People):
 
     person: Person
 
-    def meet(self, user: User, engine: Engine, request: bytes | GetOffersRequest, second: int) -> Met:  # noqa: ARG002
+    def read(self, name: str, grants: int) -> Met:  # noqa: ARG002
         """See People."""
-        return Met(self.person, "", frozenset())
+        return Met("", self.person.draw, self.person.record, self.person.flags)
+
+    def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:  # noqa: ARG002
+        """See People."""
+        return self.read("", -1), self.person
+
+    def facts(self, engine: Engine, met: Met, request: GetOffersRequest, second: int) -> Facts:  # noqa: ARG002
+        """See People."""
+        assert self.person.facts is not None
+        return self.person.facts()
 
 
 class PeopleMaker(Maker):
@@ -192,7 +202,7 @@ class PeopleMaker(Maker):
 
     def known(self, catalog: Catalog, time: int) -> Known:
         """A person who did things around an instant, and what was used of budgets by then."""
-        pick = self.random.choice
+        pick, blind = self.random.choice, self.chance(0.1)
         counted: dict[tuple[str, str, int], Sequence[int]] = {}
         for what, names in (
             ("offer", [offer.offer_id for offer in catalog.offers]),
@@ -213,13 +223,14 @@ class PeopleMaker(Maker):
                 if budget.period:
                     begin, _ = period_of(budget.period, budget.time_zone or catalog.time_zone or "UTC", time)
                     used[key, begin] = pick([0, 1, 3, 6]), 0
+        if blind:
+            return Known(draw=self.random.getrandbits(63), segments=self.segments([], time), used=used, blind=True)
         return Known(
             draw=pick([0, self.random.getrandbits(63) - 2**62, self.random.getrandbits(63)]),
             segments=self.segments([name for name in SEGMENT_IDS[:-1] if self.chance(0.5)], time),
             counted=counted,
             assigned=[(name, pick(["a", "b", "gone"])) for name in EXPERIMENT_IDS if self.chance(0.3)],
             used=used,
-            blind=self.chance(0.1),
         )
 
     def segments(self, names: Sequence[str], time: int) -> frozenset[str]:
@@ -233,13 +244,17 @@ def person_of(known: Known, time: int, catalog_id: str = "random") -> Person:
         Counted(key_of(what, catalog_id, name), kind, tuple(seconds))
         for (what, name, kind), seconds in known.counted.items()
     ]
-    profile = Profile()
-    profile.attributes.update(dict.fromkeys(known.segments, "yes"))
+    state = UserState(draw=known.draw)
+    state.counters, state.times = merged(b"", b"", counted)
+    state.profile.attributes.update(dict.fromkeys(known.segments, "yes"))
+    for experiment, variant in known.assigned:
+        state.assignments.add(experiment_id=experiment, variant_id=variant)
 
     def facts() -> Facts:
-        return Facts(User(), Session(), Context(), profile, time)
+        return Facts(User(), Session(), Context(), state.profile, time)
 
-    return Person(known.draw, *merged(b"", b"", counted), known.assigned, facts, known.blind)
+    flags = NAMED | AGREED | (BLIND if known.blind else 0)
+    return Person(known.draw, state.SerializeToString(), b"", -1, flags, facts)
 
 
 def usages_of(known: Known, catalog_id: str = "random") -> list[Usage]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from benchmarks import synthetic
 from benchmarks.__main__ import run
 from benchmarks.measure import plan
+from benchmarks.personal import by_store
 from offers.catalogue.check import check
 from offers.catalogue.publish import publish
 
@@ -45,3 +46,13 @@ def test_figures_leave_out_what_was_not_measured() -> None:
         assert 0 < figures["holds_m"]
         assert 0 < figures["holds_s"] <= 86_400
     assert {"open_seconds", "compile_seconds", "private_growth_ratio"}.isdisjoint(result)
+
+
+def test_decisions_about_persons_are_measured_by_store() -> None:
+    """Every store that is installed has a row of figures, each of what was measured beside its own no-op."""
+    measured = by_store(1_000, 1)
+    assert "SQLite" in measured
+    for one in measured.values():
+        assert 0 < one.noop_us < one.decision_us
+        assert 0 < one.event_us
+        assert 0 < one.events_per_second

@@ -43,14 +43,14 @@ class Server:
 
 
 @contextmanager
-def redis() -> Iterator[Server]:
+def redis(core: int = WORKER_CORE) -> Iterator[Server]:
     """A Redis server that keeps nothing on disk. Raises MissingError."""
     program = shutil.which("redis-server")
     if program is None:
         raise MissingError("apt-get install redis-server")
     server = Server(free_port(), secrets.token_hex())
     settings = {"bind": HOST, "port": server.port, "requirepass": server.password, "save": '""', "loglevel": "warning"}
-    with on_core(WORKER_CORE):
+    with on_core(core):
         process = subprocess.Popen([program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     with _ending(process):
         assert process.stdin is not None

@@ -1,6 +1,7 @@
 """What segments' expressions may say: compiled by the Common Expression Language, and what they mention of a person."""
 
 import re
+import struct
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ _ERROR = re.compile(r"ERROR: [^:]*:(?P<line>\d+):(?P<column>\d+): (?P<what>.*)")
 _NOISE = re.compile(r" \(in container '[^']*'\)| expecting \{.*\}")
 _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
 
-AND, OR, IF, INDEX, IN = "_&&_", "_||_", "_?_:_", "_[_]", "@in"
+AND, OR, NOT, IF, INDEX, IN = "_&&_", "_||_", "!_", "_?_:_", "_[_]", "@in"
+EQUAL, UNEQUAL, ORDERS = "_==_", "_!=_", ("_<_", "_<=_", "_>_", "_>=_")
 """Names of operators in the compiled form."""
 
 
@@ -40,6 +42,8 @@ class Node(NamedTuple):
     parts: tuple["Node", ...] = ()
     binds: tuple[str, ...] = ()
     """The names that a macro gives to what it goes through."""
+    value: str | float | bool | None = None
+    """Of a constant that is a text, a number or a truth."""
 
 
 class Mention(NamedTuple):
@@ -181,7 +185,7 @@ def _node(data: bytes) -> Node:
     fields = list(_fields(body)) if isinstance(body, bytes) else []
     parts = dict(fields)
     if kind == 3:
-        return Node("constant", _text(parts.get(6)))
+        return Node("constant", _text(parts.get(6)), value=_constant(parts))
     if kind == 4:
         return Node("name", _text(parts.get(1)))
     if kind == 5:
@@ -196,6 +200,19 @@ def _node(data: bytes) -> Node:
         return Node("call", "", tuple(_node(_bytes(entry[at])) for entry in entries for at in (3, 4) if at in entry))
     inside = tuple(_node(_bytes(parts[number])) for number in (2, 4, 5, 6, 7) if number in parts)
     return Node("macro", "", inside, (_text(parts.get(1)), _text(parts.get(8))))
+
+
+def _constant(parts: dict[int, int | bytes]) -> str | float | bool | None:
+    """The value of a cel.expr.Constant; None where it is of no simple type."""
+    if 6 in parts:
+        return _text(parts[6])
+    if 2 in parts:
+        return bool(parts[2])
+    if isinstance(number := parts.get(3), int):
+        return number - 2**64 if number >= 2**63 else number
+    if isinstance(bits := parts.get(5), bytes):
+        return float(struct.unpack("<d", bits)[0])
+    return None
 
 
 def _bytes(value: int | bytes) -> bytes:

@@ -7,7 +7,9 @@ first block has all but offers, venues and zones.
 import sqlite3
 import zlib
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from offers.v1.offer_pb2 import Offer
 FILE = "messages.sqlite"
 BLOCK = 64
 """Messages of a block: enough to compress well, and few enough to be read for one of them."""
+MOST_PACKED = 64
+"""Blocks that another thread compresses meanwhile."""
 _APART = ("venues", "zones")
 _TAGS = {name: varint(Catalog.DESCRIPTOR.fields_by_name[name].number << 3 | 2) for name in ("offers", *_APART)}
 """What stands before each message of a field in an encoded Catalog."""
@@ -34,8 +38,8 @@ _ID_NAMES = {"offers": "offer_id", **ID_NAMES}
 def writing(path: Path, checked: Definitions) -> "Iterator[MessageWriter]":
     """Write a file of the messages of a document while the block runs. Raises OSError where it cannot be written."""
     try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            writer = MessageWriter(connection, checked)
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection, ThreadPoolExecutor(1) as packer:
+            writer = MessageWriter(connection, packer, checked)
             yield writer
             writer.finish()
     except sqlite3.Error as error:
@@ -46,14 +50,16 @@ def writing(path: Path, checked: Definitions) -> "Iterator[MessageWriter]":
 class MessageWriter:
     """Takes the offers of a document, in any order."""
 
-    def __init__(self, connection: sqlite3.Connection, checked: Definitions) -> None:
+    def __init__(self, connection: sqlite3.Connection, packer: ThreadPoolExecutor, checked: Definitions) -> None:
         self._connection = connection
+        self._packer = packer
+        self._packed: deque[Future[bytes]] = deque()
         self._connection.execute("PRAGMA journal_mode = OFF")  # a file that is not finished is thrown away
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute("CREATE TABLE block (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)")
         self._connection.execute("CREATE TABLE place (key INTEGER PRIMARY KEY, block INTEGER NOT NULL)")
         self._connection.execute("BEGIN")
-        self._keys, self._blocks, self._number = array("q"), array("q"), 0
+        self._keys, self._blocks, self._number, self._written = array("q"), array("q"), 0, 0
         self._ids: dict[str, list[str]] = {name: [] for name in ("offers", *_APART)}
         common = Catalog()
         common.CopyFrom(checked.catalog)
@@ -80,6 +86,7 @@ class MessageWriter:
     def finish(self) -> None:
         """Write what is pending, and where all is."""
         self._flush()
+        self._write(0)
         keys, blocks = np.array(self._keys, np.int64), np.array(self._blocks, np.int64)
         order = np.argsort(keys)
         rows = zip(keys[order].tolist(), blocks[order].tolist(), strict=True)
@@ -87,14 +94,21 @@ class MessageWriter:
         self._connection.execute("COMMIT")
 
     def _flush(self) -> None:
-        packed = zlib.compress(b"".join(self._pending), 1)
-        self._connection.execute("INSERT INTO block VALUES (?, ?)", (self._number, packed))
+        self._packed.append(self._packer.submit(zlib.compress, b"".join(self._pending), 1))  # half of all the work
+        self._write(MOST_PACKED)
         for name, ids in self._ids.items():
             self._keys.extend(keys_of(name, "", ids))
             self._blocks.extend([self._number] * len(ids))
             ids.clear()
         self._pending.clear()
         self._number += 1
+
+    def _write(self, most: int) -> None:
+        """Write blocks until no more than so many wait."""
+        while len(self._packed) > most:
+            packed = self._packed.popleft().result()
+            self._connection.execute("INSERT INTO block VALUES (?, ?)", (self._written, packed))
+            self._written += 1
 
 
 def read_messages(snapshot: Path, offer_ids: Iterable[str], venue_ids: Iterable[str] = ()) -> Catalog:

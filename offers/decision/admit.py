@@ -10,30 +10,20 @@ from numba import njit
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE, OFFER
 from offers.decision.records import (
-    ADMITTED,
-    IN,
-    MET,
     OPEN,
-    REFUSED,
-    UNASKED,
     UNKNOWN,
     Budgets,
     Column,
     Hours,
     Layout,
-    Outcome,
-    PersonFact,
-    Scratch,
     Standing,
     StandingFact,
     Table,
     Terms,
     audiences_of,
     campaigns_of,
-    candidates_of,
     caps_of,
     category_limits_of,
-    counters_of,
     entries_of,
     f8,
     fetch_ahead,
@@ -44,6 +34,18 @@ from offers.decision.records import (
     u1,
     u4,
     variants_of,
+)
+from offers.decision.scratch import (
+    ADMITTED,
+    IN,
+    MET,
+    REFUSED,
+    UNASKED,
+    Outcome,
+    PersonFact,
+    Scratch,
+    candidates_of,
+    counters_of,
 )
 
 ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
@@ -320,12 +322,6 @@ def is_capped(columns: Table, scratch: Table, terms: Table, key: int, caps: int,
             hold(scratch, passes)
             return True
     return False
-
-
-@njit(cache=True, error_model="numpy")
-def is_at_cap(columns: Table, scratch: Table, terms: Table, key: int, caps: int, time: int) -> bool:
-    """As `is_capped`, for callers from outside of compiled loops."""
-    return is_capped(columns, scratch, terms, key, caps, time)
 
 
 @njit(error_model="numpy")

@@ -9,23 +9,17 @@ from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENU
 from offers.decision.admit import is_in, may_meet
 from offers.decision.order import is_better, rise, sink
 from offers.decision.records import (
-    IN_AUDIENCE,
     LINE_BYTES,
-    NO_ROOM,
     OPEN,
     UNKNOWN,
     Column,
     Hours,
     Layout,
-    Outcome,
-    Scratch,
     Standing,
     Table,
     Terms,
     audiences_of,
     campaigns_of,
-    candidates_of,
-    chosen_of,
     creatives_of,
     entries_of,
     f8,
@@ -45,6 +39,7 @@ from offers.decision.score import (
     log_timeliness,
     score_one,
 )
+from offers.decision.scratch import IN_AUDIENCE, NO_ROOM, Outcome, Scratch, candidates_of, chosen_of
 
 ROUNDING = 1e-9
 """A bound and a score that differ by less may be in either order."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offers.catalogue.schedules import NEVER
 from offers.v1.limits_pb2 import CalendarPeriod
 
 _DAY = timedelta(days=1)
@@ -32,20 +34,23 @@ def period_of(kind: int, time_zone: str, second: int) -> tuple[int, int]:
 
 
 class Calendar:
-    """The periods that the caps of a catalogue name."""
+    """The periods that the caps of a catalogue name, around an instant."""
 
     def __init__(self, periods: Sequence[tuple[int, str]]) -> None:
         """`periods` are kinds and time zones."""
         self._periods = [(int(kind), zone) for kind, zone in periods]
-        self._known = 0, 0, np.zeros(2 * len(periods), np.int64)
-        """Between which seconds what holds: their first and last seconds (exclusive)."""
+        self._lock = Lock()
+        self.spans = np.zeros(2 * len(periods), np.int64)
+        """Their first and last seconds (exclusive)."""
 
-    def write(self, second: int, spans: NDArray[np.int64]) -> None:
-        """Write the first and last second (exclusive) of each period around an instant."""
-        begin, end, known = self._known
-        if not self._periods:
-            return
-        if not begin <= second < end:
-            known = np.array([period_of(kind, zone, second) for kind, zone in self._periods], np.int64).reshape(-1)
-            self._known = int(known[::2].max()), int(known[1::2].min()), known
-        spans[: len(known)] = known
+    def roll(self, second: int, holds: NDArray[np.int64]) -> None:
+        """Let `spans` be those around an instant, and write between which seconds they are.
+
+        Meanwhile they are of no instant: compiled loops may run between any two lines of this.
+        """
+        spans = [period_of(kind, zone, second) for kind, zone in self._periods]
+        with self._lock:
+            holds[:] = 0
+            self.spans[:] = np.array(spans, np.int64).reshape(-1)
+            begin, end = max((one for one, _ in spans), default=-NEVER), min((one for _, one in spans), default=NEVER)
+            holds[:] = begin, end

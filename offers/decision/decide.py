@@ -4,9 +4,10 @@ from numba import njit
 
 from offers.decision.admit import admit, survey
 from offers.decision.arrange import arrange
-from offers.decision.records import NO_ROOM, Column, Outcome, Scratch, Table, f8, reached_of
+from offers.decision.records import Column, Table, f8
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
+from offers.decision.scratch import NO_ROOM, Outcome, Scratch, reached_of
 from offers.decision.screen import screen
 
 LOOK_UP = -1

@@ -23,42 +23,23 @@ from numpy.typing import NDArray
 
 from offers.catalogue.schedules import Part, Schedule
 from offers.catalogue.snapshot import NO_CAPS, NO_NAME, Snapshot
-from offers.decision.admit import is_at_cap
 from offers.decision.budgets import BudgetBook
-from offers.decision.calendar import Calendar
 from offers.decision.decide import LOOK_UP, choose, find
 from offers.decision.directory import Directory
-from offers.decision.experiments import Experiments
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
-from offers.decision.person import NOBODY, Person, seat
-from offers.decision.records import (
-    NO_ROOM,
-    Column,
-    Outcome,
-    PersonFact,
-    Record,
-    Room,
-    Scratchpad,
-    StandingFact,
-    Terms,
-)
-from offers.decision.segments import Facts, Segments
+from offers.decision.meeting import Meeting
+from offers.decision.person import NOBODY, Person
+from offers.decision.records import Column, Record, StandingFact, Terms
+from offers.decision.scratch import NO_ROOM, Outcome, PersonFact, Room, Scratchpad
 from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.decision import Decision
-from offers.model.keys import key_of, share_of
 from offers.model.query import MAX_OFFERS, Query, Surface
-from offers.v1.context_pb2 import Context, Session, User
-from offers.v1.profile_pb2 import Profile
+from offers.v1.state_pb2 import DecisionRecord
 
 SURFACES_KEPT = 4096
 """Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
 _HALF = 2**63
-_WANTED, _REFRESH_AFTER, _REFRESH_DISTANCE = (
-    int(Outcome.wanted), int(Outcome.refresh_after), int(Outcome.refresh_distance),
-)  # fmt: skip
-_HELD_OUT, _STOPPED = int(PersonFact.held_out), int(PersonFact.stopped)
-
 STANDING_BYTES = 32 << 20
 """Memory for the offers shown everywhere, as worked out for surfaces and minutes; some of them at least."""
 
@@ -126,24 +107,20 @@ class Engine:
         self._creatives = [tuple(frozenset(names) for names in terms) for terms in meta["creative_terms"]]
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
-        self.experiments = Experiments(self.catalog_id, meta["experiments"])
+        self.meeting = Meeting(self.catalog_id, meta)
         self.budgets = BudgetBook(self.catalog_id, meta["budgets"])
         self.directory = Directory(self.catalog_id, snapshot.columns, meta)
         """What events ask about its offers."""
-        self.segments = Segments([segment["expression"] for segment in meta["segments"]])
-        self._segment_numbers = {segment["id"]: number for number, segment in enumerate(meta["segments"])}
-        self._calendar = Calendar(meta["periods"])
         self._placement_caps = {
             name: (meta["placement_keys"][name], caps) for name, caps in meta["placement_caps"].items()
         }
-        self._holdout: float = meta["holdout"]
-        self._holdout_key = key_of("holdout", self.catalog_id, "")
         self.room = Room(
             chains=int(meta["chains"]),
             segments=len(meta["segments"]),
             audiences=len(snapshot.columns["audience"]),
-            experiments=len(self.experiments),
+            experiments=len(meta["experiments"]),
             periods=len(meta["periods"]),
+            values=self.meeting.segments.values,
         )
         """What a pad needs for its decisions."""
         self._everywhere = len(snapshot.columns["entry"]) - int(snapshot.columns["standing_first"][0])
@@ -198,10 +175,11 @@ class Engine:
                 latitude, longitude, sigma, growth, time,
             )  # fmt: skip
             outcome = pad.arrays["outcome"]
-            exposures: list[tuple[str, str]] = []
             if found >= 0:
                 if outcome[Outcome.personal]:
-                    strategy, exposures = self.meet(surface, time, pad, person)
+                    self.meeting.meet(self.columns.table, terms.table, pad, person, time)
+                    drawn = int(pad.arrays["person"][PersonFact.strategy])
+                    strategy = usual if drawn == NO_NAME else drawn
                     standing = self.standing(query, strategy).record if strategy != usual else standing
                 count = choose(
                     self.columns.table, hours.table, self.budgets.record.table, standing.table, pad.table,
@@ -209,69 +187,45 @@ class Engine:
                 )  # fmt: skip
             refresh_after, refresh_distance_m, unknown, found, eligible = pad.arrays["outcome"].tolist()[:5]
             if count == NO_ROOM:
-                pad.fit(candidates=2 * int(found))
+                pad.fit(Room(candidates=2 * int(found)))
             elif count == LOOK_UP:
                 numbers = pad.arrays["unknown"][: int(unknown)].tolist()
                 self._hours.look_up(hours, numbers, time, surface.time_zone)
             else:
                 held = int(refresh_after), refresh_distance_m
                 personal = bool(pad.arrays["outcome"][Outcome.personal])
-                return Decision(count, int(eligible), *held, strategy, tuple(exposures), personal)
+                exposures = tuple(self.meeting.exposures(pad))
+                return Decision(count, int(eligible), *held, strategy, exposures, personal)
 
     def make_room(self, pad: Scratchpad) -> None:
         """Let a pad have room for decisions of this engine."""
         if any(map(int.__gt__, self.room, pad.room)):
-            pad.fit(**self.room._asdict())
-
-    def meet(self, surface: Surface, time: int, pad: Scratchpad, person: Person) -> tuple[int, list[tuple[str, str]]]:
-        """Bring what is known of a person into a pad that holds what was found.
-
-        Returns the strategy that ranks for the person, and the experiments that have a part in the decision.
-        """
-        seat(pad, person)
-        arrays = pad.arrays
-        outcome, facts, variants = arrays["outcome"], arrays["person"], arrays["variant"]
-        self._calendar.write(time, arrays["period"])
-        key, caps = self._placement_caps.get(surface.placement, (0, NO_CAPS))
-        facts[_STOPPED] = caps != NO_CAPS and is_at_cap(
-            self.columns.table, pad.table, self.resolve(surface).terms.table, key, caps, time
-        )
-        facts[_HELD_OUT] = (
-            self._holdout > 0 and person.draw != 0 and share_of(person.draw, self._holdout_key) < self._holdout
-        )
-        if wanted := int(outcome[_WANTED]):
-            numbers = sorted(arrays["wanted"][:wanted].tolist())
-            asked = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
-            self.segments.evaluate(numbers, asked, arrays["segment"])
-            if not self.segments.timed.isdisjoint(numbers):
-                outcome[_REFRESH_AFTER] = min(outcome[_REFRESH_AFTER], time + 1)
-            if not self.segments.placed.isdisjoint(numbers):
-                outcome[_REFRESH_DISTANCE] = 0.0
-        if not len(self.experiments):
-            return self.resolve(surface).strategy, []
-        if arrays["mentioned"].any():
-            outcome[_REFRESH_AFTER] = min(outcome[_REFRESH_AFTER], self.experiments.next_change(time))
-        self.experiments.draw(person.draw, person.assigned, surface.placement, time, variants)
-        strategy = self.experiments.strategy(variants)
-        exposures = self.experiments.exposures(variants, arrays["mentioned"])
-        return self.resolve(surface).strategy if strategy == NO_NAME else strategy, exposures
-
-    def segments_of(self, names: Iterable[str], facts: Facts) -> frozenset[str]:
-        """Those of some segments that a person is in."""
-        numbers = {name: self._segment_numbers[name] for name in names}
-        holds = np.zeros(self.room.segments, np.uint8)
-        self.segments.evaluate(numbers.values(), facts, holds)
-        return frozenset(name for name, number in numbers.items() if holds[number])
+            pad.fit(self.room)
 
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)
         channel = surface.channel or placing.channel
         admits = self._admitting(surface.placement, surface.language, surface.currency, channel)
-        personal = self._holdout > 0 or len(self.experiments) > 0 or surface.placement in self._placement_caps
+        personal = (
+            self.snapshot.meta["holdout"] > 0
+            or len(self.meeting.experiments) > 0
+            or surface.placement in self._placement_caps
+        )
         most = min(surface.max_offers, placing.max_offers)
         layout = np.array([most, *placing.limits, surface.full, personal], np.int32)
-        creative = self._creative_terms(surface.language, channel)
-        return Resolved(placing.strategy, Record(Terms, {"admits": admits, "layout": layout, "creative": creative}))
+        stem = DecisionRecord(
+            catalog=self.catalog_id, catalog_version=self.snapshot.version,
+            placement=surface.placement, channel=surface.channel,
+        )  # fmt: skip
+        terms = {
+            "admits": admits,
+            "layout": layout,
+            "creative": self._creative_terms(surface.language, channel),
+            "asked": self.meeting.experiments.asked(surface.placement),
+            "caps": np.array(self._placement_caps.get(surface.placement, (0, NO_CAPS)), np.int64),
+            "stem": np.frombuffer(stem.SerializeToString(), np.uint8),
+        }
+        return Resolved(placing.strategy, Record(Terms, terms))
 
     def _placing(self, surface: Surface) -> Placing:
         if not surface.placement:

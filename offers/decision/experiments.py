@@ -2,31 +2,44 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_NAME
-from offers.model.keys import key_of, share_of
+from offers.model.keys import key_of
+from offers.v1.offer_service_pb2 import Exposure, GetOffersResponse
 
-
-class _Experiment(NamedTuple):
-    name: str
-    start: int
-    end: int
-    placements: frozenset[str]
-    layer_key: int
-    low: float
-    """It takes the persons of its layer from here on, by their share."""
-    high: float
-    key: int
-    variants: tuple[str, ...]
-    bounds: tuple[float, ...]
-    """Where each variant's persons end."""
-    strategies: tuple[int, ...]
-    """The ranking strategy of each variant; NO_NAME: that of the placement."""
+EXPERIMENT = np.dtype(
+    [
+        ("start", "i8"),  # seconds between which it is on
+        ("end", "i8"),
+        ("key", "i8"),
+        ("layer_key", "i8"),
+        ("low", "f8"),  # it takes the persons of its layer whose share is from here
+        ("high", "f8"),  # to here, exclusive
+        ("layer", "i4"),
+        ("first", "i4"),  # variants
+        ("last", "i4"),
+        ("id_first", "i4"),  # in text
+        ("id_last", "i4"),
+        ("ranks", "u1"),  # whether any variant has a ranking strategy
+    ],
+    align=True,
+)
+ARM = np.dtype(
+    [
+        ("bound", "f8"),  # it takes the persons whose share is under this, and not under that before
+        ("strategy", "i4"),  # NO_NAME: that of the placement
+        ("id_first", "i4"),
+        ("id_last", "i4"),
+        ("told_first", "i4"),  # how a response, and the record of a decision, tell of the exposure
+        ("told_last", "i4"),
+    ],
+    align=True,
+)
+"""A variant."""
 
 
 class Experiments:
@@ -34,83 +47,48 @@ class Experiments:
 
     def __init__(self, catalog_id: str, described: Sequence[Mapping[str, Any]]) -> None:
         """`described` is a snapshot's meta["experiments"]."""
-        self._experiments: list[_Experiment] = []
+        text = bytearray()
         taken: dict[str, float] = {}
-        for one in described:
-            layer = one["layer"] or f"experiment\0{one['id']}"
+        layers: dict[str, int] = {}
+        self._arms: list[tuple[str, str]] = []
+        self._placements = [frozenset(one["placements"]) for one in described]
+        self.experiments = np.zeros(len(described), EXPERIMENT)
+        self.arms = np.zeros(sum(len(one["variants"]) for one in described), ARM)
+
+        def written(told: bytes) -> tuple[int, int]:
+            first = len(text)
+            text.extend(told)
+            return first, len(text)
+
+        for row, one in zip(self.experiments, described, strict=True):
+            layer, variants = one["layer"] or f"experiment\0{one['id']}", one["variants"]
             low = taken.get(layer, 0.0)
             taken[layer] = low + one["share"]
-            weights = [variant["weight"] for variant in one["variants"]]
-            self._experiments.append(
-                _Experiment(
-                    one["id"],
-                    one["start"],
-                    one["end"],
-                    frozenset(one["placements"]),
-                    key_of("layer", catalog_id, layer),
-                    low,
-                    taken[layer],
-                    key_of("experiment", catalog_id, one["id"]),
-                    tuple(variant["id"] for variant in one["variants"]),
-                    tuple(bound / sum(weights) for bound in accumulate(weights)),
-                    tuple(variant["strategy"] for variant in one["variants"]),
+            weights = [variant["weight"] for variant in variants]
+            row["start"], row["end"], row["low"], row["high"] = one["start"], one["end"], low, taken[layer]
+            row["key"] = key_of("experiment", catalog_id, one["id"])
+            row["layer_key"], row["layer"] = key_of("layer", catalog_id, layer), layers.setdefault(layer, len(layers))
+            row["first"], row["last"] = len(self._arms), len(self._arms) + len(variants)
+            row["ranks"] = any(variant["strategy"] != NO_NAME for variant in variants)
+            row["id_first"], row["id_last"] = written(one["id"].encode())
+            for variant, bound in zip(variants, accumulate(weights), strict=True):
+                arm = self.arms[len(self._arms)]
+                exposure = Exposure(experiment_id=one["id"], variant_id=variant["id"])
+                arm["bound"], arm["strategy"] = bound / sum(weights), variant["strategy"]
+                arm["id_first"], arm["id_last"] = written(variant["id"].encode())
+                arm["told_first"], arm["told_last"] = written(
+                    GetOffersResponse(exposures=[exposure]).SerializeToString()
                 )
-            )
+                self._arms.append((one["id"], variant["id"]))
+        self.text = np.frombuffer(bytes(text), np.uint8)
 
     def __len__(self) -> int:
-        return len(self._experiments)
+        return len(self.experiments)
 
-    def draw(
-        self, person: int, assigned: Sequence[tuple[str, str]], placement: str, time: int, variants: NDArray[np.int32]
-    ) -> None:
-        """Write the number of the variant that a person (by hash; 0: nobody) has of each experiment, or NO_NAME.
+    def asked(self, placement: str) -> NDArray[np.uint8]:
+        """Of each experiment, whether it is one of a placement's."""
+        return np.array([not names or placement in names for names in self._placements], np.uint8)
 
-        `assigned` are the variants the person was exposed to, the earliest first: of a layer's experiments that are on,
-        the person stays in the first one.
-        """
-        known = dict(assigned)
-        on = [one for one in self._experiments if one.start <= time < one.end]
-        kept: dict[int, str] = {}
-        for name, variant in known.items():
-            for one in on:
-                if one.name == name and variant in one.variants:
-                    kept.setdefault(one.layer_key, name)
-        for number, one in enumerate(self._experiments):
-            is_asked = one in on and (not one.placements or placement in one.placements)
-            if person == 0 or not is_asked:
-                variants[number] = NO_NAME
-            elif one.layer_key in kept:
-                is_kept = kept[one.layer_key] == one.name
-                variants[number] = one.variants.index(known[one.name]) if is_kept else NO_NAME
-            else:
-                variants[number] = self._draw(one, person)
-
-    @staticmethod
-    def _draw(one: _Experiment, person: int) -> int:
-        if not one.low <= share_of(person, one.layer_key) < one.high:
-            return NO_NAME
-        share = share_of(person, one.key)
-        return next((number for number, bound in enumerate(one.bounds) if share < bound), len(one.bounds) - 1)
-
-    def next_change(self, time: int) -> int:
-        """The second at which an experiment begins or ends next; NEVER: none does."""
-        ends = (second for one in self._experiments for second in (one.start, one.end) if second > time)
-        return min(ends, default=NEVER)
-
-    def strategy(self, variants: NDArray[np.int32]) -> int:
-        """The ranking strategy that variants give instead of the placement's, or NO_NAME."""
-        for one, variant in zip(self._experiments, variants.tolist(), strict=False):
-            if variant != NO_NAME and one.strategies[variant] != NO_NAME:
-                return one.strategies[variant]
-        return NO_NAME
-
-    def exposures(self, variants: NDArray[np.int32], mentioned: NDArray[np.uint8]) -> list[tuple[str, str]]:
-        """The experiments that have a part in a decision, and the person's variants.
-
-        `mentioned` says whether the offers at hand name variants of each.
-        """
-        return [
-            (one.name, one.variants[variant])
-            for one, variant, named in zip(self._experiments, variants.tolist(), mentioned.tolist(), strict=False)
-            if variant != NO_NAME and (named or max(one.strategies) != NO_NAME)
-        ]
+    def named(self, exposed: Sequence[int], variants: Sequence[int]) -> list[tuple[str, str]]:
+        """The names of experiments by their numbers, and of the variants that a person has of all."""
+        return [self._arms[int(self.experiments["first"][number]) + variants[number]] for number in exposed]

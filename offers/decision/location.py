@@ -9,7 +9,8 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RING_ROOM, RINGS, ring_radius
-from offers.decision.records import POINTS, Outcome, Scratch, Table, f8, points_of
+from offers.decision.records import Table, f8
+from offers.decision.scratch import POINTS, Outcome, Scratch, points_of
 
 MOVEMENT_MPS = np.array([1.4, 1.4, 4.2, 8.3, 13.9])
 """Metres per second by which a position grows older, per offers.v1.TravelMode: not said (as on foot), walking, cycling,

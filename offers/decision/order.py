@@ -3,7 +3,8 @@
 import numpy as np
 from numba import njit
 
-from offers.decision.records import Scratch, Table, candidates_of, entries_of, i4
+from offers.decision.records import Table, entries_of, i4
+from offers.decision.scratch import Scratch, candidates_of
 
 
 @njit(error_model="numpy")

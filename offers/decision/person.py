@@ -1,11 +1,11 @@
-"""Who a decision is for: what is known of the person, brought into the form the compiled loops read."""
+"""Who a decision is for: what is known of the person, as meet.py brings it into a decision."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from offers.decision.records import COUNTER, PersonFact, Scratchpad
+from offers.decision.scratch import COUNTER
 from offers.decision.segments import Facts
 
 MOST_COUNTED = 0xFFFF
@@ -25,20 +25,20 @@ class Person(NamedTuple):
     """What a decision asks of the person. The default is nobody in particular."""
 
     draw: int = 0
-    """The signed 64-bit number by which variants and holdouts are drawn; 0: nobody in particular."""
-    counters: bytes = b""
-    """As in offers.v1.UserState."""
-    times: bytes = b""
-    assigned: Sequence[tuple[str, str]] = ()
-    """Experiments and variants the person has been exposed to."""
+    """The signed 64-bit number by which variants and holdouts are drawn, unless the record has another; 0: nobody."""
+    record: bytes = b""
+    """An offers.v1.UserState."""
+    request: bytes = b""
+    """The offers.v1.GetOffersRequest whose context segments are asked about."""
+    grants: int = -1
+    """A bit per offers.v1.ConsentPurpose that the request agrees to; -1: it does not say."""
+    flags: int = 0
+    """NAMED and so on: see meet.py."""
     facts: Callable[[], Facts] | None = None
-    """What segments are asked about; None: nothing is known but the instant."""
-    blind: bool = False
-    """Whether the state could not be read."""
+    """What segments are asked about that are left to CEL; None: nothing is known but the instant."""
 
 
 NOBODY = Person()
-_DRAW, _COUNTERS, _BLIND = int(PersonFact.draw), int(PersonFact.counters), int(PersonFact.blind)
 
 
 def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[bytes, bytes]:
@@ -57,14 +57,3 @@ def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[byte
         rows.append((key, kind, 0, len(last), len(all_seconds)))
         all_seconds += last
     return np.array(rows, COUNTER).tobytes(), np.array(all_seconds, "<u4").tobytes()
-
-
-def seat(pad: Scratchpad, person: Person) -> None:
-    """Write what is counted of a person into a scratchpad; the other verdicts are to follow."""
-    size, instants = len(person.counters), len(person.times)
-    if size > len(pad.counter_bytes) or instants > len(pad.times_bytes):
-        pad.fit(counters=size // COUNTER.itemsize, times=instants // 4)
-    pad.counter_bytes[:size] = person.counters
-    pad.times_bytes[:instants] = person.times
-    facts = pad.arrays["person"]
-    facts[_DRAW], facts[_COUNTERS], facts[_BLIND] = person.draw, size // COUNTER.itemsize, person.blind

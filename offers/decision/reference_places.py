@@ -14,7 +14,7 @@ from offers.catalogue.areas import Part, contain_each, parse
 from offers.catalogue.place_rules import selects
 from offers.catalogue.sun import names_sun
 from offers.decision.location import CERTAIN, point_around
-from offers.decision.records import POINTS
+from offers.decision.scratch import POINTS
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Offer

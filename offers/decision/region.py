@@ -14,7 +14,8 @@ from offers.catalogue.snapshot import NO_SHAPE
 from offers.decision.areas import clearance
 from offers.decision.areas import inside as in_area
 from offers.decision.location import CERTAIN, lay_points, points_within, probability_in_circle
-from offers.decision.records import POINTS, Table, centres_of, extras_of, pieces_of, points_of
+from offers.decision.records import Table, centres_of, extras_of, pieces_of
+from offers.decision.scratch import POINTS, points_of
 
 NOWHERE = -1
 """In place of a site: the entry is shown everywhere."""

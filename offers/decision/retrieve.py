@@ -13,12 +13,7 @@ from offers.catalogue.geometry import LEAST_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import CELL, CENTRE, GATE, ROW
 from offers.decision.records import (
     LINE_BYTES,
-    MOST_ROWS,
-    NOT_FOUND,
-    SITES_AT_A_TIME,
     Column,
-    Outcome,
-    Scratch,
     Table,
     cells_of,
     centres_of,
@@ -26,12 +21,19 @@ from offers.decision.records import (
     fetch_ahead,
     gates_of,
     i4,
-    reached_of,
     rows_of,
+)
+from offers.decision.region import NOWHERE
+from offers.decision.scratch import (
+    MOST_ROWS,
+    NOT_FOUND,
+    SITES_AT_A_TIME,
+    Outcome,
+    Scratch,
+    reached_of,
     spans_of,
     windows_of,
 )
-from offers.decision.region import NOWHERE
 from offers.decision.showing import may_ever
 
 BEYOND_M = 64.0

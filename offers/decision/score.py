@@ -9,20 +9,8 @@ from offers.catalogue.geometry import MEAN_RADIUS_M
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, OFFER
 from offers.decision.order import is_better
-from offers.decision.records import (
-    OUTSIDE_DAYPART,
-    PENALISED,
-    UNREACHABLE,
-    Column,
-    Scratch,
-    Table,
-    candidates_of,
-    entries_of,
-    fetch_ahead,
-    i4,
-    strategies_of,
-    worths_of,
-)
+from offers.decision.records import Column, Table, entries_of, fetch_ahead, i4, strategies_of, worths_of
+from offers.decision.scratch import OUTSIDE_DAYPART, PENALISED, UNREACHABLE, Scratch, candidates_of
 from offers.v1.ranking_pb2 import Decay
 
 GAUSS, LINEAR = int(Decay.SHAPE_GAUSS), int(Decay.SHAPE_LINEAR)

@@ -12,22 +12,12 @@ from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, NO_CHAIN, NO_SCHEDULE, ODD, WORTH
 from offers.decision.records import (
     CLOSED,
-    IN_DAYPART,
-    NO_ROOM,
     OPEN,
-    OUTSIDE_DAYPART,
-    PENALISED,
-    POINTS,
     UNKNOWN,
-    UNPLACED,
-    UNREACHABLE,
     Column,
     Hours,
-    Outcome,
-    Scratch,
     Table,
     Terms,
-    candidates_of,
     centres_of,
     entries_of,
     extras_of,
@@ -36,12 +26,24 @@ from offers.decision.records import (
     gates_of,
     i4,
     i8,
-    reached_of,
     u1,
     u4,
 )
 from offers.decision.region import NOWHERE, in_circle, located
 from offers.decision.score import ground_distance
+from offers.decision.scratch import (
+    IN_DAYPART,
+    NO_ROOM,
+    OUTSIDE_DAYPART,
+    PENALISED,
+    POINTS,
+    UNPLACED,
+    UNREACHABLE,
+    Outcome,
+    Scratch,
+    candidates_of,
+    reached_of,
+)
 from offers.decision.showing import may_ever, showing
 from offers.v1.offer_pb2 import MissingLocation, ReachableBeforeEnd
 

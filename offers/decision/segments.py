@@ -8,7 +8,7 @@ first: where an attribute is not there, its segments are false or evaluated by t
 
 import contextlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,15 +33,12 @@ from offers.catalogue.expressions import (
     path_of,
     tree,
 )
+from offers.decision.predicates import Rules, rules_of
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile
 
 BLOCK = 32
 """Segments of a program: all of a block are evaluated by one call, those that are not needed being passed over."""
-MOST_KNOWN = 4096
-"""Results that are remembered of each segment."""
-LONG = 64
-"""Characters of texts that results are remembered by: longer ones few share, and thousands fill memory."""
 MOST_NEEDS = 4096
 """Sets of segments that are remembered; decisions of one city need some hundreds."""
 MOST_HELD = 200_000
@@ -106,9 +103,9 @@ class _Part(NamedTuple):
 class _Need:
     """What has to be read and evaluated for segments that are needed together."""
 
-    __slots__ = ("keyed", "named", "numbers", "parts", "reads", "told")
+    __slots__ = ("keyed", "named", "parts", "reads")
 
-    def __init__(self, parts: list[_Part], reader: Callable[[str], Read], known: list[dict[Any, int]]) -> None:
+    def __init__(self, parts: list[_Part], reader: Callable[[str], Read]) -> None:
         self.parts = parts
         segments = [segment for part in parts for *_, segment in part.members]
         self.reads = [(name, reader(name)) for name in dict.fromkeys(name for one in segments for name in one.reads)]
@@ -118,12 +115,6 @@ class _Need:
         """What may be absent and is a variable."""
         self.keyed = [(path, _finder(path)) for path in keyed if ".".join(path) not in variables]
         """What else may be absent."""
-        self.numbers = np.array([number for part in parts for _, number, _ in part.members], np.int64)
-        places = {name: place for place, name in enumerate(variables)}
-        self.told = [
-            (number, _key(segment, places), known[number]) for part in parts for _, number, segment in part.members
-        ]
-        """Of each segment what makes a key of the values that tell it, and what it came to by such keys."""
 
 
 class Segments:
@@ -132,6 +123,9 @@ class Segments:
     def __init__(self, expressions: Sequence[str]) -> None:
         """Compile expressions that were checked; a segment's number is its place."""
         nodes = [tree(compiled(expression)) for expression in expressions]
+        self.rules = rules_of(nodes)
+        self.values = len(self.rules.arrays[Rules.path.name])
+        """Those that are steps of a compiled loop; these are evaluated here only where somebody asks why."""
         found = [list(mentions(node)) for node in nodes]
         self.paths = frozenset(mention.path for of_one in found for mention in of_one)
         """All that any of them reads, such as ("profile", "affinities", "categories", "sushi")."""
@@ -166,49 +160,14 @@ class Segments:
         self._needs: dict[tuple[int, ...], _Need] = {}
         self._held = 0
         """Segments of all sets of `_needs` together."""
-        self._known: list[dict[Any, int]] = [{} for _ in self._segments]
-        """What each segment came to, by the values it read: many people share these, and so do many visits."""
 
     def evaluate(self, needed: Iterable[int], facts: Facts, holds: NDArray[np.uint8]) -> None:
         """Write 1 or 0 for each segment needed; give them in a fixed order. An error of evaluation is 0."""
         numbers = tuple(needed)
         need = self._needs.get(numbers) or self._needed(numbers)
-        read = [read(facts) for _, read in need.reads]
-        plain = [(value,) if value.__class__ is bool else value for value in read]  # as True is 1, else
-        found, missing = [], []
-        for number, key_of, known in need.told:
-            try:
-                held = known.get(key_of(plain)) if key_of else None
-            except TypeError:  # a list or map cannot be looked up
-                held = None
-            found.append(held or 0)
-            if held is None:
-                missing.append(number)
-        holds[need.numbers] = found
-        if missing:
-            self._find_out(tuple(missing), need, plain, facts, holds)
-
-    def _find_out(
-        self, missing: tuple[int, ...], need: _Need, plain: list[Any], facts: Facts, holds: NDArray[np.uint8]
-    ) -> None:
-        """Evaluate what was not known by its values, and remember it."""
-        part = self._needs.get(missing) or self._needed(missing)
-        self._evaluate_all(part, [read(facts) for _, read in part.reads], facts, holds)
-        if any(value.__class__ is str and len(value) > LONG for value in plain):
-            return
-        for number, key_of, known in need.told:
-            if key_of and number in missing:
-                with contextlib.suppress(TypeError):
-                    if len(known) >= MOST_KNOWN:
-                        known.clear()
-                    known[key_of(plain)] = int(holds[number])
-
-    def _evaluate_all(self, need: _Need, read: list[Any], facts: Facts, holds: NDArray[np.uint8]) -> None:
-        values = {name: value for (name, _), value in zip(need.reads, read, strict=True) if value is not _ABSENT}
+        values = {name: value for name, read in need.reads if (value := read(facts)) is not _ABSENT}
         absent = {path for path, name in need.named if name not in values}
-        for path, find in need.keyed:
-            if not find(facts):
-                absent.add(path)
+        absent.update(path for path, find in need.keyed if not find(facts))
         for part in need.parts:
             self._evaluate(part, values, absent, holds)
 
@@ -248,7 +207,7 @@ class Segments:
             if members:
                 guards = [place in places for place in range(BLOCK)]
                 parts.append(_Part(program if len(members) > 1 else None, guards, members))
-        need = self._needs[numbers] = _Need(parts, self._reader, self._known)
+        need = self._needs[numbers] = _Need(parts, self._reader)
         return need
 
     def _program(self, segments: Sequence[_Segment]) -> cel.Expression | None:
@@ -265,15 +224,6 @@ def _is_true(program: cel.Expression, activation: cel.Activation) -> bool:
         return program.eval(activation).value() is True
     except RuntimeError:  # a list that is longer than CEL goes through
         return False
-
-
-def _key(segment: _Segment, places: dict[str, int]) -> Callable[[list[Any]], Any] | None:
-    """Makes a key of all values that tell a segment; None where it reads a whole message, the instant, or by keys."""
-    is_plain = all(name not in ROOTS and name != "now" for name in segment.reads)
-    is_looked_for = any(".".join(path) not in places for path in segment.keyed)
-    if not is_plain or is_looked_for or not segment.reads:
-        return None
-    return itemgetter(*(places[name] for name in segment.reads))
 
 
 def _those(found: list[list[Mention]], paths: set[Path]) -> frozenset[int]:

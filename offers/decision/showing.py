@@ -4,20 +4,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_WINDOWS, ODD
-from offers.decision.records import (
-    CLOSED,
-    OPEN,
-    UNKNOWN,
-    Column,
-    Hours,
-    Table,
-    Terms,
-    entries_of,
-    gates_of,
-    i8,
-    u1,
-    u4,
-)
+from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Table, Terms, entries_of, gates_of, i8, u1, u4
 
 WHICH_TERMS = ODD - 1
 

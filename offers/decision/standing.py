@@ -12,9 +12,7 @@ from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_CAPS, NO_SCHEDULE
 from offers.decision.records import (
     CLOSED,
-    IN_DAYPART,
     OPEN,
-    OUTSIDE_DAYPART,
     UNKNOWN,
     Column,
     Hours,
@@ -33,6 +31,7 @@ from offers.decision.records import (
     worths_of,
 )
 from offers.decision.score import log_timeliness
+from offers.decision.scratch import IN_DAYPART, OUTSIDE_DAYPART
 from offers.decision.showing import may_ever, showing
 
 _NEVER = NEVER  # numba reads globals of this module only once, as constants

@@ -7,21 +7,23 @@ offer_service.py, which remembers the surface here for the next request. Tests h
 """
 
 from enum import IntEnum
-from inspect import signature
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, njit, typeof, types
 from numpy.typing import NDArray
 
-from offers.decision.admit import is_at_cap
+from offers.catalogue.snapshot import NO_NAME
 from offers.decision.decide import choose, find
-from offers.decision.engine import Engine, StandingAt
+from offers.decision.engine import Engine
 from offers.decision.location import spread
-from offers.decision.records import Outcome, Record, Scratch, Table, address_of, f8, i4, i8, u1
+from offers.decision.log import write_record
+from offers.decision.meet import exposures_size, meet, write_exposures
+from offers.decision.records import Record, Table, address_of, f8, i4, i8, u1
+from offers.decision.scratch import Outcome, PersonFact, Scratch, values_of
 from offers.model.query import Query, Surface
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.server.scan import KEY_BYTES, Fact, Scan, scan
-from offers.server.wire import write_response
+from offers.server.wire import Output, write_response
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL
 
 KEPT = 4096
@@ -34,16 +36,18 @@ _PLACES = 2 * KEPT
 """Half of them stay empty, so that a search ends soon."""
 
 CONTEXTUAL = int(CONSENT_PURPOSE_CONTEXTUAL)
-LONG_WAY, ID_WANTED, PERSON_WANTED = -1, -2, -3
+LONG_WAY, ID_WANTED, PERSON_WANTED, STANDING_WANTED, SEGMENTS_WANTED, HELP_WANTED = -1, -2, -3, -4, -5, -6
 """In place of a length: nothing is decided here; or the request has an id of its own, at `Fact.id_begin`, in the
 catalogue of the surface at `Fact.surface`: call again with the decision id that follows from it; or the person matters:
-bring in what is known, and call `finish`."""
+call `finish`; or the person's strategy puts what is shown everywhere in another order than is known here; or segments
+are left to CEL, as many as PersonFact.left says: call again then; or, with what lies under it, what `meet` wants."""
 
 SURFACE = np.dtype(
     [
         ("hash", "i8"),
         ("columns", "i8"),  # tables of the engine's columns and of the terms
         ("terms", "i8"),
+        ("people", "i8"),  # what persons are met by
         ("version", "i8"),
         ("standing", "i8"),  # the table of what is shown everywhere, and the seconds between which it holds
         ("begin", "i8"),
@@ -56,6 +60,7 @@ SURFACE = np.dtype(
         ("audiences", "i4"),
         ("experiments", "i4"),
         ("periods", "i4"),
+        ("values", "i4"),
         ("key_size", "i4"),
         ("full", "u1"),
         ("used", "u1"),
@@ -64,6 +69,11 @@ SURFACE = np.dtype(
 )
 CLOCK = np.dtype([("hours", "i8"), ("begin", "i8"), ("end", "i8")])
 """A table of hours, and the seconds between which they hold."""
+OTHER = np.dtype(
+    [("standing", "i8"), ("begin", "i8"), ("end", "i8"), ("surface", "i4"), ("strategy", "i4"), ("used", "u1")],
+    align=True,
+)
+"""What is shown everywhere on a surface, in the order of another strategy than its own, as in SURFACE."""
 
 
 class _Known(IntEnum):
@@ -75,6 +85,8 @@ class _Known(IntEnum):
     """u1: KEY_BYTES per place."""
     clock = 2
     """CLOCK."""
+    other = 3
+    """OTHER per place of a hash table."""
 
 
 class KnownSurfaces:
@@ -91,11 +103,12 @@ class KnownSurfaces:
                 "surface": np.zeros(_PLACES, SURFACE),
                 "key": np.empty(_PLACES * KEY_BYTES, np.uint8),
                 "clock": np.zeros(CLOCKS_KEPT, CLOCK),
+                "other": np.zeros(_PLACES, OTHER),
             },
         )
         self.table = self._record.table
         self._surfaces: dict[int, tuple[Engine, Record, Record, Surface]] = {}
-        self._others: dict[tuple[int, int], StandingAt] = {}
+        self._others: dict[int, Record] = {}
         self._bytes = 0
         self._clocks: dict[tuple[Engine, str], tuple[int, Record]] = {}
 
@@ -117,34 +130,44 @@ class KnownSurfaces:
         if before is None:
             self._record.arrays["key"][place * KEY_BYTES :][: len(key)] = key
         self._record.arrays["surface"][place] = (
-            hashed, engine.columns.table, resolved.terms.table, engine.version, standing.record.table, standing.begin,
-            standing.end, clock, resolved.strategy, engine.budgets.record.table, *engine.room[1:6], len(key),
+            hashed, engine.columns.table, resolved.terms.table, engine.meeting.record.table, engine.version,
+            standing.record.table, standing.begin, standing.end, clock, resolved.strategy, engine.budgets.record.table,
+            *engine.room[1:7], len(key),
             query.surface.full, 1,
         )  # fmt: skip
         del before  # only now may it go
         return True
 
-    def catalog_id(self, place: int) -> str:
-        """The catalogue of a surface."""
-        return self._surfaces[place][0].catalog_id
+    def engine(self, place: int) -> Engine:
+        """What answers for a surface."""
+        return self._surfaces[place][0]
 
-    def met(self, place: int) -> tuple[Engine, Record, Surface, int]:
-        """What answers for a surface, what is shown everywhere there, what the surface is, and its strategy."""
-        engine, _, standing, surface = self._surfaces[place]
-        return engine, standing, surface, int(self._record.arrays["surface"][place]["strategy"])
-
-    def standing(self, place: int, strategy: int, second: int) -> Record:
-        """What is shown everywhere on a surface, in the order of another strategy than its own."""
-        known = self._others.get((place, strategy))
-        if known is None or not known.begin <= second < known.end:
-            engine, _, _, surface = self._surfaces[place]
-            known = self._others[place, strategy] = engine.standing(Query(surface, second), strategy)
-        return known.record
+    def stand(self, place: int, strategy: int, second: int) -> bool:
+        """Keep what is shown everywhere on a surface in the order of another strategy. False: there is no room."""
+        engine, _, _, surface = self._surfaces[place]
+        standing = engine.standing(Query(surface, second), strategy)
+        other = locate_other(self.table, place, strategy)
+        before = self._others.get(other)
+        size = standing.record.size - (before.size if before else 0)
+        if self._bytes + size > BYTES_KEPT or (before is None and len(self._others) == KEPT):
+            return False
+        self._bytes += size
+        self._others[other] = standing.record
+        self._record.arrays["other"][other] = (
+            standing.record.table, standing.begin, standing.end, place, strategy, 1,
+        )  # fmt: skip
+        del before  # only now may it go
+        return True
 
 
 @njit
 def _surfaces_of(known: Table) -> NDArray[np.void]:
     return carray(address_of(known, _Known.surface), (_PLACES,), SURFACE)
+
+
+@njit
+def _others_of(known: Table) -> NDArray[np.void]:
+    return carray(address_of(known, _Known.other), (_PLACES,), OTHER)
 
 
 @njit
@@ -169,6 +192,16 @@ def locate(known: Table, key: np.ndarray) -> tuple[int, int]:
                 break
         place = (place + 1) % _PLACES
     return place, np.int64(hashed)
+
+
+@njit(cache=True)
+def locate_other(known: Table, surface: int, strategy: int) -> int:
+    """The place of what is shown everywhere on a surface by a strategy, or that where it would stand."""
+    others = _others_of(known)
+    place = (surface * 31 + strategy) % _PLACES
+    while others[place].used and (others[place].surface != surface or others[place].strategy != strategy):
+        place = (place + 1) % _PLACES
+    return place
 
 
 @njit(cache=True)
@@ -212,27 +245,48 @@ def answer(
 
 @njit(cache=True)
 def finish(
-    known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int, standing: Table,
-    strategy: int,
+    data: bytes, known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int,
+    record: bytes, draw: int, flags: int, is_met: bool,
 ) -> int:  # fmt: skip
-    """Write the response where PERSON_WANTED was said, once the person is known; its length, or LONG_WAY.
+    """Write the response where PERSON_WANTED was said, and the decision's record; its length, or what is wanted.
 
-    `standing` is what is shown everywhere, in the order of the strategy. Meanwhile another thread may have remembered
-    the surface for another time: then the long way has to answer.
+    The record is the person's UserState; `draw` and `flags` are as `meet` takes them. Meanwhile another thread may have
+    remembered the surface for another time: then the long way has to answer.
     """
-    facts = i8(scanned, Scan.facts)
+    facts, person = i8(scanned, Scan.facts), i8(scratch, Scratch.person)
     time = facts[Fact.time] if facts[Fact.time] >= 0 else now
     surface = _surfaces_of(known)[facts[Fact.surface]]
     clock = _clocks_of(known)[surface.clock]
     if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
         return LONG_WAY
-    return _finish(known, scanned, scratch, output, time, id_high, id_low, standing, strategy)
+    if not is_met:
+        left = meet(
+            surface.columns, surface.people, surface.terms, scratch, record, data, draw, facts[Fact.consent], flags,
+            time,
+        )  # fmt: skip
+        if left:
+            return SEGMENTS_WANTED if left > 0 else HELP_WANTED + left
+    strategy, standing = np.int64(surface.strategy), surface.standing
+    drawn = person[PersonFact.strategy]
+    if drawn != NO_NAME and drawn != strategy:
+        other = _others_of(known)[locate_other(known, facts[Fact.surface], drawn)]
+        if not (other.used and other.begin <= time < other.end):
+            return STANDING_WANTED
+        strategy, standing = drawn, other.standing
+    length = _finish(known, scanned, scratch, output, time, id_high, id_low, standing, strategy)
+    if length < 0 or length + exposures_size(surface.people, scratch) > len(u1(output, Output.bytes)):
+        return LONG_WAY
+    count = np.int64(f8(scratch, Scratch.outcome)[Outcome.chosen])
+    person[PersonFact.logged] = write_record(surface.columns, surface.terms, surface.people, scratch, count)
+    return write_exposures(surface.people, scratch, u1(output, Output.bytes), length)
 
 
 def compile_for_persons() -> None:
     """Have what only decisions about persons call compiled before the first of them."""
-    for loop in (finish, is_at_cap):
-        loop.compile((types.int64,) * len(signature(loop.py_func).parameters))
+    number, text = types.int64, typeof(b"")
+    finish.compile((text, *(number,) * 7, text, number, number, types.boolean))
+    meet.compile((*(number,) * 4, text, text, *(number,) * 4))
+    write_record.compile((number,) * 5)
 
 
 @njit
@@ -265,4 +319,5 @@ def _has_room(surface: np.void, scratch: Table) -> bool:
         and surface.audiences <= len(i8(scratch, Scratch.asked))
         and surface.experiments <= len(i4(scratch, Scratch.variant))
         and 2 * surface.periods <= len(i8(scratch, Scratch.period))
+        and surface.values <= len(values_of(scratch))
     )

@@ -16,6 +16,7 @@ from offers.catalogue.messages import read_messages
 from offers.catalogue.snapshot import EVERYWHERE, NO_VENUE
 from offers.decision import reference
 from offers.decision.engine import Engine
+from offers.decision.meet import BLIND
 from offers.decision.person import Person
 from offers.decision.reference import Ranked
 from offers.decision.reference_people import Known, strategy_of, variants_of
@@ -44,6 +45,7 @@ from offers.v1.offer_service_pb2 import (
     OfferExplanation,
 )
 from offers.v1.profile_pb2 import Profile
+from offers.v1.state_pb2 import UserStateHead
 
 MOST = 1_000
 """Offers asked for, and explanations; catalogues of more offers are not looked through as a whole."""
@@ -72,9 +74,10 @@ class ExplainService:
             response = GetOffersResponse.FromString(self._offers.get_offers(request.SerializeToString()))
         ranks = {offer.offer_id: offer.rank for offer in response.offers}
         wanted = list(asked.offer_ids) or _nearest(engine, query, most, list(ranks))
-        person = self._people.meet(request.context.user, engine, request, query.time).person
+        met, person = self._people.meet(engine, request, query.time)
+        state = self._people.known(met, request.context.user)
         catalog = read_messages(engine.snapshot.path, dict.fromkeys([*ranks, *wanted]), _selected(engine, wanted))
-        known = _known(engine, catalog, person, query.time)
+        known = _known(engine, catalog, person, state, query.time)
         told = _explained(catalog, query, known, ranks)
         nothing = OfferExplanation(
             failed_checks=[FailedCheck(reason=REASON_CODE_NO_SUCH_OFFER, detail="the catalogue has no such offer")]
@@ -202,13 +205,13 @@ def _selected(engine: Engine, offer_ids: Iterable[str]) -> list[str]:
     return [text[first[one] : first[one + 1]].tobytes().decode() for one in venues.tolist() if one != NO_VENUE]
 
 
-def _known(engine: Engine, catalog: Catalog, person: Person, time: int) -> Known:
+def _known(engine: Engine, catalog: Catalog, person: Person, state: UserStateHead, time: int) -> Known:
     """What is known of a person, as far as it matters to some offers."""
     facts = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
     named = [one.audience for one in catalog.offers] + [one.audience for one in catalog.campaigns]
     named += [variant.audience for one in catalog.offers for variant in one.creative_variants]
     names = {name for one in named for name in (*one.any_segment_ids, *one.all_segment_ids, *one.none_segment_ids)}
-    instants = {(key, kind): seconds for key, kind, seconds in Counters(person.counters, person.times)}
+    instants = {(key, kind): seconds for key, kind, seconds in Counters(state.counters, state.times)}
     limited = [("offer", one.offer_id) for one in catalog.offers]
     limited += [("campaign", one.campaign_id) for one in catalog.campaigns]
     limited += [("category", one.category) for one in catalog.category_limits]
@@ -224,5 +227,6 @@ def _known(engine: Engine, catalog: Catalog, person: Person, time: int) -> Known
         (name.removeprefix(f"{catalog.catalog_id}/"), period): (usage.units, usage.micros)
         for (name, period), usage in engine.budgets.used.items()
     }
-    segments = engine.segments_of(sorted(names), facts)
-    return Known(person.draw, segments, counted, person.assigned, used, person.blind)
+    segments = engine.meeting.segments_of(sorted(names), facts)
+    assigned = [(one.experiment_id, one.variant_id) for one in state.assignments]
+    return Known(state.draw or person.draw, segments, counted, assigned, used, bool(person.flags & BLIND))

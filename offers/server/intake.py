@@ -168,7 +168,7 @@ class Intake:
         if not wanting:
             return
         ids = {event.proposition_id.rpartition("-")[0] for event in wanting} - {""}
-        decisions = {decision.decision_id: decision for decision in self._log.decisions(list(ids))}
+        decisions = {decision.decision_id: decision.told() for decision in self._log.decisions(list(ids))}
         for event in wanting:
             decision_id, _, rank = event.proposition_id.rpartition("-")
             decision = decisions.get(decision_id)

@@ -38,6 +38,13 @@ class Live:
                 self.known = KnownSurfaces()
                 self.known.remember(key, query, engine)
 
+    def stand(self, known: KnownSurfaces, place: int, strategy: int, second: int) -> bool:
+        """Keep what is shown everywhere on a surface by another strategy than its own. False: not there, or no room."""
+        with self._lock:
+            if self.known is known and not known.stand(place, strategy, second):
+                self.known = KnownSurfaces()
+            return self.known is known
+
     def engines(self) -> list[Engine]:
         """All of them, each once."""
         return list(dict.fromkeys(self._engines.values()))

@@ -2,25 +2,37 @@
 
 import threading
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 
 from offers.catalogue.document import varint
 from offers.decision.engine import Engine
-from offers.decision.records import Outcome, Record, Scratchpad
+from offers.decision.log import write_record
+from offers.decision.meet import BLIND
+from offers.decision.records import Record
+from offers.decision.scratch import PersonFact, Scratchpad
 from offers.errors import InvalidRequestError
-from offers.model.query import Surface
 from offers.server import convert
-from offers.server.answer import ID_WANTED, LONG_WAY, PERSON_WANTED, KnownSurfaces, answer, finish
+from offers.server.answer import (
+    HELP_WANTED,
+    ID_WANTED,
+    LONG_WAY,
+    PERSON_WANTED,
+    SEGMENTS_WANTED,
+    STANDING_WANTED,
+    KnownSurfaces,
+    answer,
+    finish,
+)
 from offers.server.batch import requests_of
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
-from offers.server.people import BLIND, Met, People
+from offers.server.people import TOLD_BLIND, Met, People
 from offers.server.recorder import Decided, Recorder
 from offers.server.scan import Fact, scan_record
 from offers.server.wire import Output, write_response
-from offers.v1.context_pb2 import ConsentPurpose, User
+from offers.state.person import NOBODY
+from offers.v1.context_pb2 import User
 from offers.v1.offer_service_pb2 import Exposure, GetOffersRequest, GetOffersResponse
 
 _RESPONSE_TAG, _STATUS_TAG = b"\x0a", b"\x12"
@@ -29,7 +41,6 @@ _ROOM = 1 << 16
 """Bytes a thread has for a response at first; grown to need."""
 WHAT_IF_S = 300
 """A decision for an instant farther from the clock than clocks differ asks what if: nobody was exposed to anything."""
-_PURPOSES = tuple(purpose for purpose in ConsentPurpose.values() if purpose)
 
 
 class _Room(threading.local):
@@ -92,90 +103,89 @@ class OfferService:
         if length == ID_WANTED:
             facts = room.scan.arrays["facts"]
             request_id = data[facts[Fact.id_begin] : facts[Fact.id_end]].decode()
-            high, low = convert.decision_id_of(request_id, known.catalog_id(int(facts[Fact.surface])))
+            high, low = convert.decision_id_of(request_id, known.engine(int(facts[Fact.surface])).catalog_id)
             length = answer(data, *tables, now, high, low, has_id=True)
-        tail = b""
-        if length == PERSON_WANTED:
-            length, tail = self._finish(data, now, known, room, high, low)
-        if length == LONG_WAY:
-            return self._answer_step_by_step(data, now, known, room)
-        return room.bytes[:length].tobytes() + tail
+        if length >= 0:
+            return room.bytes[:length].tobytes()
+        response = self._finish(data, now, known, room, (high, low)) if length == PERSON_WANTED else None
+        return self._answer_step_by_step(data, now, known, room) if response is None else response
 
-    def _finish(
-        self, data: bytes, now: int, known: KnownSurfaces, room: _Room, high: int, low: int
-    ) -> tuple[int, bytes]:
-        """Bring in the person of a usual request: the length of the response, and what is to stand behind it."""
+    def _finish(self, data: bytes, now: int, known: KnownSurfaces, room: _Room, ids: tuple[int, int]) -> bytes | None:
+        """The response to a usual request that the person matters to; None: the long way has to find it."""
         facts = room.scan.arrays["facts"].tolist()
-        engine, standing, surface, usual = known.met(facts[Fact.surface])
-        second = facts[Fact.time] if facts[Fact.time] >= 0 else now
-        met = self._people.meet(_user(data, facts), engine, data, second)
-        strategy, exposures = engine.meet(surface, second, room.pad, met.person)
-        if strategy != usual:
-            standing = known.standing(facts[Fact.surface], strategy, second)
-        tables = known.table, room.scan.table, room.pad.table, room.output.table
-        length = finish(*tables, now, high, low, standing.table, strategy)
+        place, grants = facts[Fact.surface], facts[Fact.consent]
+        engine = known.engine(place)
+        met = self._people.read(_name(data, facts), grants)
+        is_met, second = False, facts[Fact.time] if facts[Fact.time] >= 0 else now
+        while True:
+            tables = known.table, room.scan.table, room.pad.table, room.output.table  # the pad's may have grown
+            length = finish(data, *tables, now, *ids, met.record, met.draw, met.flags, is_met)
+            if length >= LONG_WAY:
+                break
+            if length == SEGMENTS_WANTED:
+                told = self._people.facts(engine, met, _asked(engine, data), second)
+                engine.meeting.ask(room.pad, int(room.pad.arrays["person"][PersonFact.left]), told)
+                is_met = True
+            elif length == STANDING_WANTED:
+                strategy = int(room.pad.arrays["person"][PersonFact.strategy])
+                if not self._live.stand(known, place, strategy, second):
+                    return None
+                is_met = True
+            else:
+                engine.meeting.help(length - HELP_WANTED, room.pad, len(met.record), second)
         if length < 0:
-            return length, b""
-        if abs(second - now) <= WHAT_IF_S:
-            self._keep(high, low, met, now, engine, surface, tuple(exposures), room.pad)
-        return length, _tail(tuple(exposures), blind=met.person.blind)
+            return None
+        self._keep(ids, met, now, second, room.pad)
+        response = room.bytes[:length].tobytes()
+        return response + TOLD_BLIND if met.flags & BLIND else response
 
     def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, room: _Room) -> bytes:
         request = convert.parse(GetOffersRequest, data, MAX_REQUEST_BYTES)
         query = convert.query_of(request, now)
         engine = self._live.engine(query.surface.catalog)
         key_size = int(room.scan.arrays["facts"][Fact.key_size])
-        met = self._people.meet(request.context.user, engine, request, query.time)
-        decision = engine.decide(query, room.pad, met.person)
+        met, person = self._people.meet(engine, request, query.time)
+        decision = engine.decide(query, room.pad, person)
         if key_size >= 0:
             self._live.remember(known, room.scan.arrays["key"][:key_size], query, engine)
+        ids = convert.new_decision_id()
         if query.request_id:
-            high, low = convert.decision_id_of(query.request_id, engine.catalog_id)
-        else:
-            high, low = convert.new_decision_id()
-        if decision.personal and abs(query.time - now) <= WHAT_IF_S:
-            self._keep(high, low, met, now, engine, query.surface, decision.exposures, room.pad)
+            ids = convert.decision_id_of(query.request_id, engine.catalog_id)
+        tail = b""
+        if decision.personal:
+            terms = engine.resolve(query.surface).terms.table
+            room.pad.arrays["person"][PersonFact.logged] = write_record(
+                engine.columns.table, terms, engine.meeting.record.table, room.pad.table, decision.count
+            )
+            self._keep(ids, met, now, query.time, room.pad)
+            told = [Exposure(experiment_id=one, variant_id=variant) for one, variant in decision.exposures]
+            tail = GetOffersResponse(exposures=told).SerializeToString()
+            tail += TOLD_BLIND if met.flags & BLIND else b""
         while True:
             length = write_response(
-                engine.columns.table, room.pad.table, room.output.table, high, low, engine.version, decision.count,
+                engine.columns.table, room.pad.table, room.output.table, *ids, engine.version, decision.count,
                 decision.strategy, query.time, query.surface.full, decision.refresh_after, decision.refresh_distance_m,
                 decision.eligible,
             )  # fmt: skip
             if length >= 0:
-                tail = _tail(decision.exposures, blind=decision.personal and met.person.blind)
                 return room.bytes[:length].tobytes() + tail
             room.grow(-length)
 
-    def _keep(
-        self, high: int, low: int, met: Met, now: int, engine: Engine, surface: Surface,
-        exposures: tuple[tuple[str, str], ...], pad: Scratchpad,
-    ) -> None:  # fmt: skip
+    def _keep(self, ids: tuple[int, int], met: Met, now: int, second: int, pad: Scratchpad) -> None:
         """Hand a decision to the recorder."""
-        if self._recorder is not None:
-            chosen = pad.arrays["chosen"][: int(pad.arrays["outcome"][Outcome.chosen])]
-            entries = chosen["entry"].tobytes(), chosen["log_score"].tobytes()
-            new = not met.known.issuperset(exposures)
-            self._recorder.keep(Decided(high, low, met.name, now, engine, surface, exposures, new, *entries))
+        if self._recorder is not None and abs(second - now) <= WHAT_IF_S:
+            facts = pad.arrays["person"].tolist()
+            name = met.name if facts[PersonFact.known] else ""
+            record = pad.arrays["logged"][: facts[PersonFact.logged]].tobytes()
+            self._recorder.keep(Decided(ids, name, now, record, bool(facts[PersonFact.new])))
 
 
-def _user(data: bytes, facts: list[int]) -> User:
-    """The person of a usual request."""
-    field = facts[Fact.person_field]
-    if field == 0:
-        return User()
-    name = data[facts[Fact.person_begin] : facts[Fact.person_end]].decode()
-    user = User(user_id=name) if field == User.USER_ID_FIELD_NUMBER else User(anonymous_id=name)
-    if facts[Fact.consent] >= 0:
-        user.consent.SetInParent()
-        user.consent.purposes.extend(purpose for purpose in _PURPOSES if facts[Fact.consent] >> purpose & 1)
-    return user
+def _name(data: bytes, facts: list[int]) -> str:
+    """The person of a usual request, as stores know them: see offers.state.person.person_of."""
+    field, name = facts[Fact.person_field], data[facts[Fact.person_begin] : facts[Fact.person_end]].decode()
+    return f"{'u' if field == User.USER_ID_FIELD_NUMBER else 'a'}:{name}" if field else NOBODY
 
 
-@lru_cache(4096)
-def _tail(exposures: tuple[tuple[str, str], ...], *, blind: bool) -> bytes:
-    """The fields of a response that few have; fields may stand in any order."""
-    tail = BLIND if blind else b""
-    if exposures:
-        told = [Exposure(experiment_id=experiment, variant_id=variant) for experiment, variant in exposures]
-        tail += GetOffersResponse(exposures=told).SerializeToString()
-    return tail
+def _asked(engine: Engine, data: bytes) -> GetOffersRequest:
+    """What segments see of a usual request."""
+    return GetOffersRequest.FromString(data) if engine.meeting.segments.asks_request else GetOffersRequest()

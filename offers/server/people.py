@@ -6,6 +6,7 @@ from typing import NamedTuple
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.decision.engine import Engine
+from offers.decision.meet import AGREED, BLIND, COUNTED, HIDDEN, NAMED
 from offers.decision.person import Counted, Person, merged
 from offers.decision.segments import Facts
 from offers.errors import StoreUnavailableError
@@ -18,9 +19,9 @@ from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, User
 from offers.v1.event_pb2 import EVENT_KIND_IMPRESSION
 from offers.v1.offer_service_pb2 import Degradation, GetOffersRequest, GetOffersResponse, SeenOffer
 from offers.v1.profile_pb2 import Profile
-from offers.v1.state_pb2 import UserState, UserStateHead
+from offers.v1.state_pb2 import DecisionRecord, UserState, UserStateHead
 
-BLIND = GetOffersResponse(
+TOLD_BLIND = GetOffersResponse(
     degraded=[
         Degradation(
             dependency="state",
@@ -32,19 +33,21 @@ BLIND = GetOffersResponse(
 """What an answer says when the state of the person could not be read."""
 
 
-_NOTHING_ASKED, _NOTHING_KNOWN = GetOffersRequest(), UserStateHead()
 _OF_HISTORY = frozenset({"affinities", "basket", "journey_phase", "user"})
 """What of a profile is worked out of the whole record."""
 
 
 class Met(NamedTuple):
-    """A person as a decision meets them."""
+    """What is known of a person, as stores know them."""
 
-    person: Person
     name: str
-    """As the stores know the person; "" where nothing may be kept of what is decided."""
-    known: frozenset[tuple[str, str]]
-    """The experiments and variants that are kept already."""
+    """"" for nobody in particular."""
+    draw: int
+    """The number by which variants are drawn, unless the record has another."""
+    record: bytes
+    """The UserState, whether or not it may be used."""
+    flags: int
+    """NAMED and so on: see meet.py."""
 
 
 class People:
@@ -54,50 +57,73 @@ class People:
         """Without a store, nothing is known of anybody."""
         self._state = state
         self._default = default_consent
+        self._flags = AGREED if CONSENT_PURPOSE_PROFILING in default_consent else 0
 
-    def meet(self, user: User, engine: Engine, request: bytes | GetOffersRequest, second: int) -> Met:
-        """The person of a request, as an engine asks about them at an instant."""
-        name = person_of(user)
-        record, state, blind = b"", _NOTHING_KNOWN, False
-        may_keep = may_read = bool(name) and not (
-            user.HasField("consent") and CONSENT_PURPOSE_PROFILING not in user.consent.purposes
-        )
-        if may_read and self._state is not None:
+    def read(self, name: str, grants: int) -> Met:
+        """What is known of a person, who agrees to purposes, a bit each (-1: it is not said)."""
+        flags, record = self._flags | (NAMED if name else 0), b""
+        if name and self._state is not None and (grants < 0 or grants >> CONSENT_PURPOSE_PROFILING & 1):
             try:
                 record = self._state.read(name)
-                state = UserStateHead.FromString(record)
             except StoreUnavailableError:
-                blind = True
-            may_keep = agrees(CONSENT_PURPOSE_PROFILING, user, state.profile.consents, self._default)
-            if not may_keep:
-                state = _NOTHING_KNOWN
-        seen = request.seen if isinstance(request, GetOffersRequest) else ()
-        counters, times = state.counters, state.times
-        if seen:
-            counters, times = merged(counters, times, _counted(engine, seen))
-        shown = tuple((one.experiment_id, one.variant_id) for one in state.assignments)
+                flags |= BLIND
+        return Met(name, draw_of(name), record, flags)
+
+    def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:
+        """The person of any request, as an engine asks about them at an instant."""
+        user = request.context.user
+        grants = sum(1 << purpose for purpose in set(user.consent.purposes)) if user.HasField("consent") else -1
+        met = self.read(person_of(user), grants)
+        if request.seen:
+            met = self._with_seen(met, engine, user, request.seen)
+        if not may_use_context(user):
+            met = met._replace(flags=met.flags | HIDDEN)
+        encoded = request.SerializeToString()
 
         def facts() -> Facts:
-            told = request
-            if isinstance(told, bytes):
-                told = GetOffersRequest.FromString(told) if engine.segments.asks_request else _NOTHING_ASKED
-            context = told.context
-            if not may_use_context(user):
-                context.ClearField("location")
-                context.ClearField("session")
-            wanted = engine.segments.worked_out
-            if not may_keep:
-                known = Profile(user=user)
-            elif wanted.isdisjoint(_OF_HISTORY):
-                known = state.profile if record else Profile()
-                known.life_cycle = life_cycle(known, second)
-            else:
-                known = profile_of(UserState.FromString(record), second, user, wanted)
-            return Facts(user, context.session, context, known, second)
+            return self.facts(engine, met, request, second)
 
-        draw = state.draw or draw_of(name)
-        person = Person(draw, counters, times, shown, facts, blind)
-        return Met(person, name if may_keep and not blind else "", frozenset(shown))
+        return met, Person(met.draw, met.record, encoded, grants, met.flags, facts)
+
+    def facts(self, engine: Engine, met: Met, request: GetOffersRequest, second: int) -> Facts:
+        """What the segments are asked about that are left to CEL. Changes the request where consent asks for it."""
+        context = request.context
+        if met.flags & HIDDEN:
+            context.ClearField("location")
+            context.ClearField("session")
+        wanted = engine.meeting.segments.worked_out
+        if not self._may_keep(met, context.user):
+            known = Profile(user=context.user)
+        elif wanted.isdisjoint(_OF_HISTORY):
+            known = UserStateHead.FromString(met.record).profile
+            known.life_cycle = life_cycle(known, second)
+        else:
+            known = profile_of(UserState.FromString(met.record), second, context.user, wanted)
+        return Facts(context.user, context.session, context, known, second)
+
+    def known(self, met: Met, user: User) -> UserStateHead:
+        """What of a record may be used for a person."""
+        state = UserStateHead.FromString(met.record)
+        if self._may_keep(met, user):
+            return state
+        if met.flags & COUNTED:
+            return UserStateHead(counters=state.counters, times=state.times)
+        return UserStateHead()
+
+    def _may_keep(self, met: Met, user: User) -> bool:
+        """As meet.py has it."""
+        if not met.flags & NAMED or met.flags & BLIND:
+            return False
+        consents = UserStateHead.FromString(met.record).profile.consents
+        return agrees(CONSENT_PURPOSE_PROFILING, user, consents, self._default)
+
+    def _with_seen(self, met: Met, engine: Engine, user: User, seen: Sequence[SeenOffer]) -> Met:
+        """A person with what the caller says they have met, which caps count with or without consent."""
+        state = UserState.FromString(met.record)
+        if not self._may_keep(met, user):
+            state = UserState(profile=Profile(consents=state.profile.consents))
+        state.counters, state.times = merged(state.counters, state.times, _counted(engine, seen))
+        return met._replace(record=state.SerializeToString(), flags=met.flags | COUNTED)
 
 
 def _counted(engine: Engine, seen: Sequence[SeenOffer]) -> list[Counted]:
@@ -111,10 +137,12 @@ def _counted(engine: Engine, seen: Sequence[SeenOffer]) -> list[Counted]:
     return counted
 
 
-def assign(state: UserState, exposures: Sequence[tuple[str, str]], second: int) -> bool:
+def assign(state: UserState, decided: DecisionRecord, second: int) -> bool:
     """Keep the variants that a person was first exposed to. False: all were kept before."""
     known = {one.experiment_id for one in state.assignments}
-    new = [(experiment, variant) for experiment, variant in exposures if experiment not in known]
-    for experiment, variant in new:
-        state.assignments.add(experiment_id=experiment, variant_id=variant, exposure_time=Timestamp(seconds=second))
+    new = [one for one in decided.exposures if one.experiment_id not in known]
+    for one in new:
+        state.assignments.add(
+            experiment_id=one.experiment_id, variant_id=one.variant_id, exposure_time=Timestamp(seconds=second)
+        )
     return bool(new)

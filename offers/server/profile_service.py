@@ -106,19 +106,9 @@ class ProfileService:
             for second in times:
                 count.times.add(seconds=second)
         for decision in decisions:
-            kept = response.decisions.add(
-                decision_id=decision.decision_id,
-                user=user_of(decision.person),
-                catalog=decision.catalog,
-                catalog_version=decision.catalog_version,
-                placement=decision.placement,
-                channel=decision.channel,
-                offer_ids=decision.offer_ids,
-                log_scores=decision.scores,
-            )
+            kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
+            kept.MergeFromString(decision.record)  # the same fields by the same numbers
             kept.decision_time.seconds = decision.second
-            for experiment_id, variant_id in decision.exposures:
-                kept.variants.add(experiment_id=experiment_id, variant_id=variant_id)
         response.profile.CopyFrom(self._told(state, ids))
         return response.SerializeToString()
 

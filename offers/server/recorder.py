@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import structlog
 
-from offers.decision.engine import Engine
 from offers.errors import StoreUnavailableError
-from offers.model.query import Surface
+from offers.server import convert
 from offers.server.people import assign
 from offers.state.stores import EventLog, LoggedDecision, StateStore
-from offers.v1.state_pb2 import UserState
+from offers.v1.state_pb2 import DecisionRecord, UserState
 
 MOST_WAITING = 20_000
 """Decisions that wait to be kept; beyond that the oldest are given up, and counted."""
@@ -25,21 +24,16 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class Decided(NamedTuple):
     """A decision, as it is handed over."""
 
-    id_high: int
-    id_low: int
+    ids: tuple[int, int]
+    """The decision's id: its upper and lower 64 bits, signed."""
     person: str
     """As the stores know the person; "" where nothing may be kept of them."""
     second: int
     """When it was made, whatever instant it was made for: that may be years away."""
-    engine: Engine
-    surface: Surface
-    exposures: tuple[tuple[str, str], ...]
+    record: bytes
+    """An offers.v1.DecisionRecord."""
     new: bool
-    """Whether the person was not exposed to all of these before."""
-    entries: bytes
-    """Numbers of the entries of the offers, best first: i8."""
-    scores: bytes
-    """Logarithms: f8."""
+    """Whether the person was not exposed to all of its experiments before."""
 
 
 class Recorder:
@@ -98,8 +92,7 @@ class Recorder:
         for one in batch:
             if one.person:
                 first[one.person] = min(one.second, first.get(one.person, one.second))
-        looked = zip(first, self._state.look(list(first)), strict=True)
-        for person, (_, erased) in looked:
+        for person, erased in zip(first, self._state.erasures(list(first)), strict=True):
             if first[person] <= erased:
                 self._events.erase([person])
 
@@ -116,23 +109,9 @@ class _Assigning:
     def __call__(self, record: bytes, erased: int) -> bytes | None:
         if self._decided.second <= erased:
             return None
-        state = UserState.FromString(record)
-        return state.SerializeToString() if assign(state, self._decided.exposures, self._decided.second) else None
+        state, told = UserState.FromString(record), DecisionRecord.FromString(self._decided.record)
+        return state.SerializeToString() if assign(state, told, self._decided.second) else None
 
 
 def _logged(one: Decided) -> LoggedDecision:
-    mask = 2**64 - 1
-    entries, scores = memoryview(one.entries).cast("q"), memoryview(one.scores).cast("d")
-    offers = one.engine.columns.arrays["entry"]["offer"]
-    return LoggedDecision(
-        f"{one.id_high & mask:016x}{one.id_low & mask:016x}",
-        one.person,
-        one.second,
-        one.engine.catalog_id,
-        one.engine.snapshot.version,
-        one.surface.placement,
-        one.surface.channel,
-        one.exposures,
-        tuple(one.engine.directory.offer_id(int(offers[entry])) for entry in entries),
-        tuple(scores),
-    )
+    return LoggedDecision(convert.told_id(*one.ids), one.person, one.second, one.record)

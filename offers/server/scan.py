@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
+from offers.decision.encoded import BYTES, FIXED64, VARINT, double, span, varint
 from offers.decision.location import MOVEMENT_MPS
 from offers.decision.records import Record, Table, f8, i8, u1
 from offers.server.limits import MAX_ACCURACY_M, MAX_ID, MAX_NAME, MAX_PERSON_ID
@@ -20,42 +21,41 @@ from offers.v1 import context_pb2, offer_service_pb2
 KEY_BYTES = 512
 """The longest key kept: a few short names; longer requests are not usual."""
 _FIRST_SECOND, _LAST_SECOND = FIRST_SECOND, LAST_SECOND
-_VARINT, _FIXED64, _BYTES = 0, 1, 2
 
 _REQUEST = offer_service_pb2.GetOffersRequest.DESCRIPTOR.fields_by_name
 _CONTEXT = context_pb2.Context.DESCRIPTOR.fields_by_name
 _LOCATION = context_pb2.Location.DESCRIPTOR.fields_by_name
 _SESSION = context_pb2.Session.DESCRIPTOR.fields_by_name
 _USER = context_pb2.User.DESCRIPTOR.fields_by_name
-CONTEXT = _REQUEST["context"].number << 3 | _BYTES
-PLACEMENT = _REQUEST["placement"].number << 3 | _BYTES
-MAX_OFFERS = _REQUEST["max_offers"].number << 3 | _VARINT
-VIEW = _REQUEST["view"].number << 3 | _VARINT
-SEED = _REQUEST["seed"].number << 3 | _VARINT
-REQUEST_ID = _REQUEST["request_id"].number << 3 | _BYTES
-CATALOG = _REQUEST["catalog"].number << 3 | _BYTES
-LOCATION = _CONTEXT["location"].number << 3 | _BYTES
-TIME = _CONTEXT["time"].number << 3 | _BYTES
-TIME_ZONE = _CONTEXT["time_zone"].number << 3 | _BYTES
-USER = _CONTEXT["user"].number << 3 | _BYTES
-SESSION = _CONTEXT["session"].number << 3 | _BYTES
-CHANNEL = _CONTEXT["channel"].number << 3 | _BYTES
-LANGUAGE = _CONTEXT["language_code"].number << 3 | _BYTES
-CURRENCY = _CONTEXT["currency_code"].number << 3 | _BYTES
-POINT = _LOCATION["point"].number << 3 | _BYTES
-ACCURACY = _LOCATION["accuracy_m"].number << 3 | _FIXED64
-OBSERVED = _LOCATION["observed_time"].number << 3 | _BYTES
-MOVEMENT = _LOCATION["movement"].number << 3 | _VARINT
-SESSION_ID = _SESSION["session_id"].number << 3 | _BYTES
-ENTRY_CHANNEL = _SESSION["entry_channel"].number << 3 | _BYTES
-USER_ID = _USER["user_id"].number << 3 | _BYTES
-ANONYMOUS_ID = _USER["anonymous_id"].number << 3 | _BYTES
-CONSENT = _USER["consent"].number << 3 | _BYTES
-PURPOSES = 1 << 3 | _BYTES  # of ConsentGrants
+CONTEXT = _REQUEST["context"].number << 3 | BYTES
+PLACEMENT = _REQUEST["placement"].number << 3 | BYTES
+MAX_OFFERS = _REQUEST["max_offers"].number << 3 | VARINT
+VIEW = _REQUEST["view"].number << 3 | VARINT
+SEED = _REQUEST["seed"].number << 3 | VARINT
+REQUEST_ID = _REQUEST["request_id"].number << 3 | BYTES
+CATALOG = _REQUEST["catalog"].number << 3 | BYTES
+LOCATION = _CONTEXT["location"].number << 3 | BYTES
+TIME = _CONTEXT["time"].number << 3 | BYTES
+TIME_ZONE = _CONTEXT["time_zone"].number << 3 | BYTES
+USER = _CONTEXT["user"].number << 3 | BYTES
+SESSION = _CONTEXT["session"].number << 3 | BYTES
+CHANNEL = _CONTEXT["channel"].number << 3 | BYTES
+LANGUAGE = _CONTEXT["language_code"].number << 3 | BYTES
+CURRENCY = _CONTEXT["currency_code"].number << 3 | BYTES
+POINT = _LOCATION["point"].number << 3 | BYTES
+ACCURACY = _LOCATION["accuracy_m"].number << 3 | FIXED64
+OBSERVED = _LOCATION["observed_time"].number << 3 | BYTES
+MOVEMENT = _LOCATION["movement"].number << 3 | VARINT
+SESSION_ID = _SESSION["session_id"].number << 3 | BYTES
+ENTRY_CHANNEL = _SESSION["entry_channel"].number << 3 | BYTES
+USER_ID = _USER["user_id"].number << 3 | BYTES
+ANONYMOUS_ID = _USER["anonymous_id"].number << 3 | BYTES
+CONSENT = _USER["consent"].number << 3 | BYTES
+PURPOSES = 1 << 3 | BYTES  # of ConsentGrants
 MOST_PURPOSES = len(context_pb2.ConsentPurpose.values())
 """One more than there are: their numbers are without gaps."""
-LATITUDE, LONGITUDE = 1 << 3 | _FIXED64, 2 << 3 | _FIXED64  # google.type.LatLng
-SECONDS, NANOS = 1 << 3 | _VARINT, 2 << 3 | _VARINT  # google.protobuf.Timestamp
+LATITUDE, LONGITUDE = 1 << 3 | FIXED64, 2 << 3 | FIXED64  # google.type.LatLng
+SECONDS, NANOS = 1 << 3 | VARINT, 2 << 3 | VARINT  # google.protobuf.Timestamp
 
 
 class Scan(IntEnum):
@@ -67,8 +67,6 @@ class Scan(IntEnum):
     """i8: see Fact."""
     key = 2
     """u1: the bytes of what usually stays the same."""
-    eight = 3
-    """f8: one number, to read 8 bytes as."""
 
 
 class Fact(IntEnum):
@@ -105,7 +103,6 @@ def scan_record() -> Record:
             "numbers": np.empty(3, np.float64),
             "facts": np.empty(len(Fact), np.int64),
             "key": np.empty(KEY_BYTES, np.uint8),
-            "eight": np.empty(1, np.float64),
         },
     )
 
@@ -126,7 +123,7 @@ def scan(data: bytes, scanned: Table) -> int:
         tag = data[at]
         begin = at
         if tag == CONTEXT:
-            low, at = _span(data, at + 1, size)
+            low, at = span(data, at + 1, size)
             if at < 0 or seen & 1:
                 return -1
             seen |= 1
@@ -134,24 +131,24 @@ def scan(data: bytes, scanned: Table) -> int:
             if length < 0:
                 return -1
         elif tag == REQUEST_ID:
-            low, at = _span(data, at + 1, size)
+            low, at = span(data, at + 1, size)
             if at < 0 or seen & 2 or at - low > MAX_ID or not _plain(data, low, at):
                 return -1
             seen |= 2
             facts[Fact.id_begin], facts[Fact.id_end] = low, at
         elif tag == SEED:
-            facts[Fact.seed], at = _varint(data, at + 1, size)
+            facts[Fact.seed], at = varint(data, at + 1, size)
             if at < 0 or seen & 4:
                 return -1
             seen |= 4
             facts[Fact.seeded] = 1
         elif tag in (MAX_OFFERS, VIEW):
-            _, at = _varint(data, at + 1, size)
+            _, at = varint(data, at + 1, size)
             if at < 0:
                 return -1
             length = _keep(data, begin, at, key, length, 1)
         elif tag in (PLACEMENT, CATALOG):
-            _, at = _span(data, at + 1, size)
+            _, at = span(data, at + 1, size)
             if at < 0:
                 return -1
             length = _keep(data, begin, at, key, length, 1)
@@ -169,7 +166,7 @@ def _context(data: bytes, at: int, end: int, scanned: Table, length: int) -> int
     seen = 0
     while at < end:
         tag, begin = data[at], at
-        low, at = _span(data, at + 1, end)
+        low, at = span(data, at + 1, end)
         if at < 0:
             return -1
         if tag in (TIME_ZONE, CHANNEL, LANGUAGE, CURRENCY):
@@ -200,7 +197,7 @@ def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
     has_point = False
     while at < end:
         if data[at] == POINT:
-            at, stop = _span(data, at + 1, end)
+            at, stop = span(data, at + 1, end)
             if stop < 0 or has_point:
                 return False
             has_point = True
@@ -208,22 +205,22 @@ def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
             while at < stop:
                 if data[at] not in (LATITUDE, LONGITUDE) or at + 9 > stop:
                     return False
-                numbers[(data[at] >> 3) - 1] = _double(data, at + 1, scanned)
+                numbers[(data[at] >> 3) - 1] = double(data, at + 1)
                 at += 9
         elif data[at] == ACCURACY and at + 9 <= end:
-            numbers[2] = _double(data, at + 1, scanned)
+            numbers[2] = double(data, at + 1)
             if not 0.0 <= numbers[2] <= MAX_ACCURACY_M:
                 return False
             at += 9
         elif data[at] == OBSERVED:
-            low, at = _span(data, at + 1, end)
+            low, at = span(data, at + 1, end)
             if at < 0 or facts[Fact.observed] >= 0:
                 return False
             facts[Fact.observed] = _second(data, low, at)
             if facts[Fact.observed] < 0:
                 return False
         elif data[at] == MOVEMENT:
-            facts[Fact.movement], at = _varint(data, at + 1, end)
+            facts[Fact.movement], at = varint(data, at + 1, end)
             if at < 0 or not 0 <= facts[Fact.movement] < len(MOVEMENT_MPS):
                 return False
         else:
@@ -237,7 +234,7 @@ def _second(data: bytes, at: int, end: int) -> int:
     second = 0
     while at < end:
         tag = data[at]
-        number, at = _varint(data, at + 1, end)
+        number, at = varint(data, at + 1, end)
         if at < 0:
             return -1
         if tag == SECONDS:
@@ -251,7 +248,7 @@ def _second(data: bytes, at: int, end: int) -> int:
 def _user(data: bytes, at: int, end: int, facts: np.ndarray) -> bool:
     while at < end:
         tag = data[at]
-        low, at = _span(data, at + 1, end)
+        low, at = span(data, at + 1, end)
         if at < 0:
             return False
         if tag == CONSENT:
@@ -276,10 +273,10 @@ def _purposes(data: bytes, at: int, end: int) -> int:
         return 0
     if data[at] != PURPOSES:
         return -1
-    at, stop = _span(data, at + 1, end)
+    at, stop = span(data, at + 1, end)
     bits = 0
     while stop == end and at < end:
-        purpose, at = _varint(data, at, end)
+        purpose, at = varint(data, at, end)
         if at < 0 or not 0 < purpose < MOST_PURPOSES:
             return -1
         bits |= 1 << purpose
@@ -292,42 +289,10 @@ def _session(data: bytes, at: int, end: int) -> bool:
         tag = data[at]
         if tag not in (SESSION_ID, ENTRY_CHANNEL):
             return False
-        low, at = _span(data, at + 1, end)
+        low, at = span(data, at + 1, end)
         if at < 0 or at - low > (MAX_PERSON_ID if tag == SESSION_ID else MAX_NAME) or not _plain(data, low, at):
             return False
     return True
-
-
-@njit
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number and where it ends; -1 for the end if it does not end in time."""
-    number = shift = 0
-    while at < end and shift < 70:
-        byte = np.int64(data[at])
-        number |= (byte & 127) << shift
-        at += 1
-        if byte < 128:
-            return (number, at) if shift < 63 or byte <= 1 else (0, -1)
-        shift += 7
-    return 0, -1
-
-
-@njit
-def _span(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
-    size, begin = _varint(data, at, end)
-    if begin < 0 or begin - at > 5 or size > end - begin:  # protobuf refuses longer lengths
-        return 0, -1
-    return begin, begin + size
-
-
-@njit
-def _double(data: bytes, at: int, scanned: Table) -> float:
-    eight = f8(scanned, Scan.eight)
-    one = eight.view(np.uint8)
-    for byte in range(8):
-        one[byte] = data[at + byte]
-    return eight[0]
 
 
 @njit

@@ -15,25 +15,10 @@ from numba.extending import intrinsic
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_NAME, NO_SCHEDULE, NO_VENUE
-from offers.decision.records import (
-    IN_AUDIENCE,
-    IN_DAYPART,
-    UNPLACED,
-    UNREACHABLE,
-    Column,
-    Table,
-    chosen_of,
-    creatives_of,
-    entries_of,
-    gates_of,
-    i4,
-    offers_of,
-    strategies_of,
-    u1,
-)
+from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, varint_into, varint_size
+from offers.decision.records import Column, Table, creatives_of, entries_of, gates_of, i4, offers_of, strategies_of, u1
+from offers.decision.scratch import IN_AUDIENCE, IN_DAYPART, UNPLACED, UNREACHABLE, chosen_of
 from offers.v1 import offer_service_pb2 as pb
-
-_VARINT, _FIXED64, _BYTES = 0, 1, 2
 
 
 def _tag(message: str, field: str, kind: int) -> int:
@@ -41,26 +26,26 @@ def _tag(message: str, field: str, kind: int) -> int:
     return pb.DESCRIPTOR.message_types_by_name[message].fields_by_name[field].number << 3 | kind
 
 
-DECISION_ID = _tag("GetOffersResponse", "decision_id", _BYTES)
-OFFERS = _tag("GetOffersResponse", "offers", _BYTES)
-CATALOG_VERSION = _tag("GetOffersResponse", "catalog_version", _BYTES)
-REFRESH_AFTER = _tag("GetOffersResponse", "refresh_after", _BYTES)
-REFRESH_DISTANCE = _tag("GetOffersResponse", "refresh_distance_m", _FIXED64)
-ELIGIBLE_COUNT = _tag("GetOffersResponse", "eligible_count", _VARINT)
-RANK = _tag("Proposition", "rank", _VARINT)
-PROPOSITION_ID = _tag("Proposition", "proposition_id", _BYTES)
-SCORE = _tag("Proposition", "score", _FIXED64)
-DISTANCE = _tag("Proposition", "distance_m", _FIXED64)
-VENUE_ID = _tag("Proposition", "venue_id", _BYTES)
-VALID_UNTIL = _tag("Proposition", "valid_until", _BYTES)
-REDEEMABLE_NOW = _tag("Proposition", "redeemable_now", _VARINT)
-REASONS = _tag("Proposition", "reasons", _BYTES)
-FACTORS = _tag("Proposition", "factors", _BYTES)
-FACTOR_NAME = _tag("Factor", "name", _VARINT)
-FACTOR_VALUE = _tag("Factor", "value", _FIXED64)
-FACTOR_WEIGHT = _tag("Factor", "weight", _FIXED64)
-FACTOR_LOG = _tag("Factor", "log_contribution", _FIXED64)
-SECONDS = 1 << 3 | _VARINT
+DECISION_ID = _tag("GetOffersResponse", "decision_id", BYTES)
+OFFERS = _tag("GetOffersResponse", "offers", BYTES)
+CATALOG_VERSION = _tag("GetOffersResponse", "catalog_version", BYTES)
+REFRESH_AFTER = _tag("GetOffersResponse", "refresh_after", BYTES)
+REFRESH_DISTANCE = _tag("GetOffersResponse", "refresh_distance_m", FIXED64)
+ELIGIBLE_COUNT = _tag("GetOffersResponse", "eligible_count", VARINT)
+RANK = _tag("Proposition", "rank", VARINT)
+PROPOSITION_ID = _tag("Proposition", "proposition_id", BYTES)
+SCORE = _tag("Proposition", "score", FIXED64)
+DISTANCE = _tag("Proposition", "distance_m", FIXED64)
+VENUE_ID = _tag("Proposition", "venue_id", BYTES)
+VALID_UNTIL = _tag("Proposition", "valid_until", BYTES)
+REDEEMABLE_NOW = _tag("Proposition", "redeemable_now", VARINT)
+REASONS = _tag("Proposition", "reasons", BYTES)
+FACTORS = _tag("Proposition", "factors", BYTES)
+FACTOR_NAME = _tag("Factor", "name", VARINT)
+FACTOR_VALUE = _tag("Factor", "value", FIXED64)
+FACTOR_WEIGHT = _tag("Factor", "weight", FIXED64)
+FACTOR_LOG = _tag("Factor", "log_contribution", FIXED64)
+SECONDS = 1 << 3 | VARINT
 
 NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASON_CODE_EVERYWHERE
 OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
@@ -90,38 +75,18 @@ _ID_LENGTH = 32
 
 
 @njit
-def _varint(out: np.ndarray, at: int, number: int) -> int:
-    while number >= 128:
-        out[at] = (number & 127) | 128
-        number >>= 7
-        at += 1
-    out[at] = number
-    return at + 1
-
-
-@njit
-def _varint_size(number: int) -> int:
-    size = 1
-    while number >= 128:
-        number >>= 7
-        size += 1
-    return size
-
-
-@njit
 def _double(out: np.ndarray, at: int, tag: int, number: float) -> int:
     out[at] = tag
-    out[at + 1 : at + 9].view(np.float64)[0] = number
-    return at + 9
+    return double_into(out, at + 1, number)
 
 
 @njit
 def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     """A google.protobuf.Timestamp."""
     out[at] = tag
-    out[at + 1] = 1 + _varint_size(second)
+    out[at + 1] = 1 + varint_size(second)
     out[at + 2] = SECONDS
-    return _varint(out, at + 3, second)
+    return varint_into(out, at + 3, second)
 
 
 @njit
@@ -266,7 +231,7 @@ def write_response(
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
             venue_begin, venue_end = venue_first[venue], venue_first[venue + 1]
-            venue_size = 1 + _varint_size(venue_end - venue_begin) + venue_end - venue_begin
+            venue_size = 1 + varint_size(venue_end - venue_begin) + venue_end - venue_begin
         size = (
             (last - first)
             + 2  # rank
@@ -274,13 +239,13 @@ def write_response(
             + 9  # score
             + 9 * has_distance
             + venue_size
-            + ((3 + _varint_size(one.until)) if has_end else 0)
+            + ((3 + varint_size(one.until)) if has_end else 0)
             + 2 * redeemable
             + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience)  # reasons
             + (FACTORS_TOLD * FACTOR_SIZE if full else 0)
         )
         out[at] = OFFERS
-        at = _varint(out, at + 1, size)
+        at = varint_into(out, at + 1, size)
         at = _copy(out, at, u1(columns, column), first, last)
         out[at], out[at + 1] = RANK, rank
         at = _proposition_id(out, at + 2, id_at, rank, digits)
@@ -289,7 +254,7 @@ def write_response(
             at = _double(out, at, DISTANCE, one.distance_m)
         if venue_size:
             out[at] = VENUE_ID
-            at = _copy(out, _varint(out, at + 1, venue_end - venue_begin), venue_ids, venue_begin, venue_end)
+            at = _copy(out, varint_into(out, at + 1, venue_end - venue_begin), venue_ids, venue_begin, venue_end)
         if has_end:
             at = _instant(out, at, VALID_UNTIL, one.until)
         if redeemable:
@@ -305,5 +270,5 @@ def write_response(
         at = _double(out, at, REFRESH_DISTANCE, refresh_distance)
     if eligible:
         out[at] = ELIGIBLE_COUNT
-        at = _varint(out, at + 1, eligible)
+        at = varint_into(out, at + 1, eligible)
     return at

@@ -1,5 +1,7 @@
 """A person's id as the stores know it, from and to the message User."""
 
+from functools import lru_cache
+
 from offers.model.keys import key_of
 from offers.state.stores import Person
 from offers.v1.context_pb2 import User
@@ -14,6 +16,7 @@ def person_of(user: User) -> Person:
     return f"a:{user.anonymous_id}" if user.anonymous_id else NOBODY
 
 
+@lru_cache(4096)
 def draw_of(person: Person) -> int:
     """The number by which the variants of somebody known by an id alone are drawn; 0 for nobody."""
     return key_of("person", "", person) if person else 0

@@ -15,7 +15,6 @@ from psycopg.types.string import StrDumper, TextLoader
 
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
-from offers.state.decisions import body_of, decision_of
 from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
 from offers.v1.event_pb2 import EventKind
 
@@ -186,24 +185,24 @@ class PostgresEvents:
                     [one.decision_id for one in decisions],
                     [one.person for one in decisions],
                     [one.second for one in decisions],
-                    [body_of(one) for one in decisions],
+                    [one.record for one in decisions],
                 ],
             )
 
     def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
         """See EventLog."""
         rows = self._rows(f"{_DECISIONS} decision_id = ANY(%s) ORDER BY number", list(decision_ids))
-        return [decision_of(*rest) for _, *rest in rows]
+        return [LoggedDecision(*rest) for _, *rest in rows]
 
     def decisions_after(self, number: int, limit: int) -> list[tuple[int, LoggedDecision]]:
         """See EventLog."""
         rows = self._rows(f"{_DECISIONS} number > %s ORDER BY number LIMIT %s", number, limit)
-        return [(found, decision_of(*rest)) for found, *rest in rows]
+        return [(found, LoggedDecision(*rest)) for found, *rest in rows]
 
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """See EventLog."""
         rows = self._rows(f"{_DECISIONS} person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
-        return [decision_of(*rest) for _, *rest in rows]
+        return [LoggedDecision(*rest) for _, *rest in rows]
 
     def close(self) -> None:
         """See EventLog."""

@@ -99,6 +99,10 @@ class RedisState:
         """See StateStore."""
         return [(found.state, found.erased) for found in self._load(persons)]
 
+    def erasures(self, persons: Sequence[Person]) -> list[int]:
+        """See StateStore."""
+        return [found.erased for found in self._load(persons)]
+
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """See StateStore. Two round trips, and two more for those that another writer came between."""
         for _ in _tries(self._server.name):

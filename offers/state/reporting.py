@@ -80,10 +80,10 @@ def reports(
     """
     tallies = {one.experiment_id: _Tally(one) for one in experiments}
     for decision in decisions:
-        if decision.catalog == catalog:
-            for name, variant in decision.exposures:
-                if name in tallies:
-                    tallies[name].expose(same(decision.person), variant, decision.second)
+        told = decision.told()
+        for one in told.exposures if told.catalog == catalog else ():
+            if one.experiment_id in tallies:
+                tallies[one.experiment_id].expose(same(decision.person), one.variant_id, decision.second)
     for logged in events:
         if logged.person and logged.catalog in {"", catalog} and (outcome := _outcome_of(logged, same)):
             for tally in tallies.values():

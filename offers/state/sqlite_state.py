@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from offers.state.records import ids_of, is_user, pack, state_of, with_state
-from offers.state.sqlite import PAGE_SIZE, Database, translated
+from offers.state.sqlite import PAGE_SIZE, Database, found, translated
 from offers.state.stores import Change, Person
 
 _LEAD = (PAGE_SIZE - 12) * 32 // 255 - 23
@@ -54,6 +54,13 @@ class SqliteState:
         if transaction := self._database.transaction:
             self._looked = transaction, rows
         return [_known(rows[person]) for person in persons]
+
+    def erasures(self, persons: Sequence[Person]) -> list[int]:
+        """See StateStore."""
+        hashes = [self._database.hash(person) for person in persons]
+        with self._database.reading() as connection:
+            seconds = dict(found(connection, "SELECT hash, second FROM tombstone WHERE hash IN", hashes))
+        return [seconds.get(one, -1) for one in hashes]
 
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """See StateStore. All of them are one transaction."""

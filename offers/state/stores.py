@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from offers.v1.event_pb2 import EventKind
+from offers.v1.state_pb2 import DecisionRecord
 
 Person = str
 """A person's id as the stores know it: "u:" and the user id, or "a:" and the anonymous id; "" for nobody."""
@@ -28,6 +29,10 @@ class StateStore(Protocol):
 
     def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
         """Of each person the record, and the second up to which the person was erased (-1: never). One round trip."""
+        ...
+
+    def erasures(self, persons: Sequence[Person]) -> list[int]:
+        """Of each person the second up to which they were erased (-1: never). One round trip."""
         ...
 
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
@@ -166,15 +171,12 @@ class LoggedDecision(NamedTuple):
     decision_id: str
     person: Person
     second: int
-    catalog: str
-    catalog_version: str
-    placement: str
-    channel: str
-    exposures: tuple[tuple[str, str], ...]
-    """Experiments and variants."""
-    offer_ids: tuple[str, ...]
-    """Best first."""
-    scores: tuple[float, ...]
+    record: bytes
+    """An offers.v1.DecisionRecord."""
+
+    def told(self) -> DecisionRecord:
+        """The record, read."""
+        return DecisionRecord.FromString(self.record)
 
 
 class Demand(NamedTuple):

@@ -382,7 +382,7 @@ class GetOffersResponse(_message.Message):
     ELIGIBLE_COUNT_FIELD_NUMBER: _builtins.int
     EXPOSURES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
-    """Names this decision: 32 hexadecimal digits."""
+    """Names this decision: the 32 hexadecimal digits of a UUID."""
     catalog_version: _builtins.str
     """The published state of the catalogue that was asked: 16 hexadecimal digits."""
     refresh_distance_m: _builtins.float

@@ -23,14 +23,16 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from offers.v1 import event_pb2 as offers_dot_v1_dot_event__pb2
+from offers.v1 import offer_service_pb2 as offers_dot_v1_dot_offer__service__pb2
 from offers.v1 import profile_pb2 as offers_dot_v1_dot_profile__pb2
 from offers.v1 import profile_service_pb2 as offers_dot_v1_dot_profile__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/state.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x15offers/v1/event.proto\x1a\x17offers/v1/profile.proto\x1a\x1foffers/v1/profile_service.proto\"\xd4\x02\n\tUserState\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63ounters\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05times\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x01\x12*\n\x08leanings\x18\x05 \x03(\x0b\x32\x12.offers.v1.LeaningB\x04\xe2\x41\x01\x01\x12,\n\x06recent\x18\x06 \x03(\x0b\x32\x16.offers.v1.RecentEventB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61pplied\x18\x07 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x31\n\x0c\x62\x61sket_steps\x18\x08 \x03(\x0b\x32\x15.offers.v1.BasketStepB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x64raw\x18\t \x01(\x10\x42\x04\xe2\x41\x01\x01\"\xb4\x01\n\rUserStateHead\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63ounters\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05times\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x64raw\x18\t \x01(\x10\x42\x04\xe2\x41\x01\x01\"\xcd\x01\n\nBasketStep\x12\x34\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x18\n\nproduct_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08quantity\x18\x05 \x01(\x11\x42\x04\xe2\x41\x01\x01\x12\'\n\x05price\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\"\x9c\x02\n\x07Leaning\x12\x35\n\tdimension\x18\x01 \x01(\x0e\x32\x1c.offers.v1.Leaning.DimensionB\x04\xe2\x41\x01\x01\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06second\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\x99\x01\n\tDimension\x12\x19\n\x15\x44IMENSION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IMENSION_CATEGORY\x10\x01\x12\x13\n\x0f\x44IMENSION_VENUE\x10\x02\x12\x15\n\x11\x44IMENSION_CUISINE\x10\x03\x12\x18\n\x14\x44IMENSION_PRICE_BAND\x10\x04\x12\x13\n\x0f\x44IMENSION_BRAND\x10\x05\"\xed\x01\n\x0bRecentEvent\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x01\x12\x34\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x16\n\x08offer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0eproposition_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsession_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15offers/v1/state.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x15offers/v1/event.proto\x1a\x1doffers/v1/offer_service.proto\x1a\x17offers/v1/profile.proto\x1a\x1foffers/v1/profile_service.proto\"\xd4\x02\n\tUserState\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63ounters\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05times\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x01\x12*\n\x08leanings\x18\x05 \x03(\x0b\x32\x12.offers.v1.LeaningB\x04\xe2\x41\x01\x01\x12,\n\x06recent\x18\x06 \x03(\x0b\x32\x16.offers.v1.RecentEventB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x61pplied\x18\x07 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x31\n\x0c\x62\x61sket_steps\x18\x08 \x03(\x0b\x32\x15.offers.v1.BasketStepB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x64raw\x18\t \x01(\x10\x42\x04\xe2\x41\x01\x01\"\xb4\x01\n\rUserStateHead\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63ounters\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05times\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x64raw\x18\t \x01(\x10\x42\x04\xe2\x41\x01\x01\"\xcd\x01\n\nBasketStep\x12\x34\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x18\n\nproduct_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08quantity\x18\x05 \x01(\x11\x42\x04\xe2\x41\x01\x01\x12\'\n\x05price\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x01\"\x9c\x02\n\x07Leaning\x12\x35\n\tdimension\x18\x01 \x01(\x0e\x32\x1c.offers.v1.Leaning.DimensionB\x04\xe2\x41\x01\x01\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06second\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"\x99\x01\n\tDimension\x12\x19\n\x15\x44IMENSION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IMENSION_CATEGORY\x10\x01\x12\x13\n\x0f\x44IMENSION_VENUE\x10\x02\x12\x15\n\x11\x44IMENSION_CUISINE\x10\x03\x12\x18\n\x14\x44IMENSION_PRICE_BAND\x10\x04\x12\x13\n\x0f\x44IMENSION_BRAND\x10\x05\"\xed\x01\n\x0bRecentEvent\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x01\x12\x34\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x16\n\x08offer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0eproposition_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08venue_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nsession_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\xc3\x03\n\x0e\x44\x65\x63isionRecord\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0f\x63\x61talog_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tplacement\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\toffer_ids\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nlog_scores\x18\x06 \x03(\x01\x42\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\texposures\x18\x08 \x03(\x0b\x32\x13.offers.v1.ExposureB\x04\xe2\x41\x01\x01\x12\x13\n\x05learn\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x39\n\x12\x63ontext_attributes\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x39\n\x12profile_attributes\x18\x0b \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x1b\n\rentry_channel\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07geohash\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04time\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -99,16 +101,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECENTEVENT'].fields_by_name['venue_id']._serialized_options = b'\342A\001\001'
   _globals['_RECENTEVENT'].fields_by_name['session_id']._loaded_options = None
   _globals['_RECENTEVENT'].fields_by_name['session_id']._serialized_options = b'\342A\001\001'
-  _globals['_USERSTATE']._serialized_start=209
-  _globals['_USERSTATE']._serialized_end=549
-  _globals['_USERSTATEHEAD']._serialized_start=552
-  _globals['_USERSTATEHEAD']._serialized_end=732
-  _globals['_BASKETSTEP']._serialized_start=735
-  _globals['_BASKETSTEP']._serialized_end=940
-  _globals['_LEANING']._serialized_start=943
-  _globals['_LEANING']._serialized_end=1227
-  _globals['_LEANING_DIMENSION']._serialized_start=1074
-  _globals['_LEANING_DIMENSION']._serialized_end=1227
-  _globals['_RECENTEVENT']._serialized_start=1230
-  _globals['_RECENTEVENT']._serialized_end=1467
+  _globals['_DECISIONRECORD'].fields_by_name['catalog']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['catalog']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['catalog_version']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['catalog_version']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['placement']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['placement']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['channel']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['channel']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['offer_ids']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['offer_ids']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['log_scores']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['log_scores']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['time_zone']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['time_zone']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['exposures']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['exposures']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['learn']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['learn']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['context_attributes']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['context_attributes']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['profile_attributes']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['profile_attributes']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['entry_channel']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['entry_channel']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['geohash']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['geohash']._serialized_options = b'\342A\001\001'
+  _globals['_DECISIONRECORD'].fields_by_name['time']._loaded_options = None
+  _globals['_DECISIONRECORD'].fields_by_name['time']._serialized_options = b'\342A\001\001'
+  _globals['_USERSTATE']._serialized_start=270
+  _globals['_USERSTATE']._serialized_end=610
+  _globals['_USERSTATEHEAD']._serialized_start=613
+  _globals['_USERSTATEHEAD']._serialized_end=793
+  _globals['_BASKETSTEP']._serialized_start=796
+  _globals['_BASKETSTEP']._serialized_end=1001
+  _globals['_LEANING']._serialized_start=1004
+  _globals['_LEANING']._serialized_end=1288
+  _globals['_LEANING_DIMENSION']._serialized_start=1135
+  _globals['_LEANING_DIMENSION']._serialized_end=1288
+  _globals['_RECENTEVENT']._serialized_start=1291
+  _globals['_RECENTEVENT']._serialized_end=1528
+  _globals['_DECISIONRECORD']._serialized_start=1531
+  _globals['_DECISIONRECORD']._serialized_end=1982
 # @@protoc_insertion_point(module_scope)

@@ -6,11 +6,13 @@ What the stores keep. Callers do not see these messages; ProfileService shows wh
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import money_pb2 as _money_pb2
 from offers.v1 import event_pb2 as _event_pb2
+from offers.v1 import offer_service_pb2 as _offer_service_pb2
 from offers.v1 import profile_pb2 as _profile_pb2
 from offers.v1 import profile_service_pb2 as _profile_service_pb2
 import builtins as _builtins
@@ -300,3 +302,89 @@ class RecentEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecentEvent: _TypeAlias = RecentEvent  # noqa: Y015
+
+@_typing.final
+class DecisionRecord(_message.Message):
+    """What the log keeps of a decision beside its id, its person and its instant. What says something of the person beyond
+    the offers shown (9 to 13) is there only where the person agreed to learning.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    CATALOG_VERSION_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    OFFER_IDS_FIELD_NUMBER: _builtins.int
+    LOG_SCORES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    EXPOSURES_FIELD_NUMBER: _builtins.int
+    LEARN_FIELD_NUMBER: _builtins.int
+    CONTEXT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PROFILE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
+    GEOHASH_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    catalog_version: _builtins.str
+    """Its version, as GetOffersResponse.catalog_version."""
+    placement: _builtins.str
+    """The placement asked for."""
+    channel: _builtins.str
+    """The channel asked for."""
+    time_zone: _builtins.str
+    """The person's time zone, where the request names one."""
+    learn: _builtins.bool
+    """Whether models may learn from it."""
+    entry_channel: _builtins.str
+    """Session.entry_channel of the request."""
+    geohash: _builtins.str
+    """Where the person was, coarsened as the server is set to."""
+    time: _builtins.int
+    """The instant decided for, in seconds since 1970."""
+    @_builtins.property
+    def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The offers, best first."""
+
+    @_builtins.property
+    def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The natural logarithms of their scores."""
+
+    @_builtins.property
+    def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:
+        """The experiments that had a part in it: the same field as in GetOffersResponse, so that the same bytes are in both."""
+
+    @_builtins.property
+    def context_attributes(self) -> _struct_pb2.Struct:
+        """Context.attributes of the request."""
+
+    @_builtins.property
+    def profile_attributes(self) -> _struct_pb2.Struct:
+        """Profile.attributes of the person, as they were."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        catalog_version: _builtins.str = ...,
+        placement: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        offer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        log_scores: _abc.Iterable[_builtins.float] | None = ...,
+        time_zone: _builtins.str = ...,
+        exposures: _abc.Iterable[_offer_service_pb2.Exposure] | None = ...,
+        learn: _builtins.bool = ...,
+        context_attributes: _struct_pb2.Struct | None = ...,
+        profile_attributes: _struct_pb2.Struct | None = ...,
+        entry_channel: _builtins.str = ...,
+        geohash: _builtins.str = ...,
+        time: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "profile_attributes", b"profile_attributes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "learn", b"learn", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionRecord: _TypeAlias = DecisionRecord  # noqa: Y015

@@ -12,8 +12,8 @@ from offers.catalogue.areas import Part, contains, parse
 from offers.decision import reference
 from offers.decision.explain import Why, explain, gap_m
 from offers.decision.location import point_around
-from offers.decision.records import POINTS
 from offers.decision.reference_places import Piece, Place, chance_inside, distance_m, places_of
+from offers.decision.scratch import POINTS
 from offers.model.query import Query
 from offers.server.convert import query_of
 from tests import strategies

@@ -10,7 +10,7 @@ from geopy.distance import geodesic
 from offers.catalogue.areas import contains, parse
 from offers.catalogue.geometry import earth_centred
 from offers.decision.location import SIGMA, point_around
-from offers.decision.records import POINTS
+from offers.decision.scratch import POINTS
 from offers.server.offer_service import OfferService
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from offers.catalogue.expressions import ExpressionError, compiled, environment
 from offers.decision.membership import membership, terms_of
-from offers.decision.segments import LONG, MOST_NEEDS, Facts, Segments
+from offers.decision.segments import MOST_NEEDS, Facts, Segments
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import LifeCycle, Profile
 
@@ -239,17 +239,6 @@ def test_a_term_tells_what_it_saw() -> None:
         (False, [("profile.attributes.age", "17.0")]),
     ] == seen
     assert "No matching overloads" in found.terms[-1].error
-
-
-def test_long_texts_are_not_remembered() -> None:
-    """Thousands of persons with attributes of kilobytes leave nothing behind; what is short is known the next time."""
-    segments, holds = Segments(["profile.attributes.city != 'Lyon'"]), np.zeros(1, np.uint8)
-    for city in ("Paris", "x" * (LONG + 1), "y" * 16_000):
-        profile = Profile()
-        profile.attributes.update({"city": city})
-        segments.evaluate([0], Facts(User(), Session(), Context(), profile, NOON), holds)
-        assert 1 == holds[0]
-    assert ["Paris"] == list(segments._known[0])  # noqa: SLF001 - what it holds on to is all there is to see
 
 
 def test_lists_that_are_too_long_are_errors_like_others() -> None:

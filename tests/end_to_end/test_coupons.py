@@ -11,7 +11,7 @@ from geopy.distance import geodesic
 
 from offers.catalogue.document import write_document
 from offers.catalogue.importing import import_table
-from offers.decision.records import Scratchpad
+from offers.decision.scratch import Scratchpad
 from offers.model.query import Query, Surface
 from offers.testing import Served, serving
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, Proposition

@@ -20,6 +20,7 @@ from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, EventKind, Order, RedemptionEvent
 from offers.v1.event_service_pb2 import EventResult, EventWarning, ReportEventsRequest, StreamEventsRequest
 from offers.v1.profile_service_pb2 import DeleteProfileRequest
+from offers.v1.state_pb2 import DecisionRecord
 from tests.server.persons import NOW, Server, event, server
 
 LUNCH = key_of("offer", "corner", "lunch")
@@ -160,8 +161,8 @@ def test_unknown_offers_are_kept_and_count_for_nothing(at: Server) -> None:
 
 def test_a_proposition_names_its_offer(at: Server) -> None:
     """An event with a proposition alone is one of the offer at its rank, in the decision's placement and channel."""
-    decision = LoggedDecision("d" * 32, "", NOW, "corner", "v", "home", "app", (), ("ride", "lunch"), (0.5, 0.4))
-    at.served.stores.events.record([decision])
+    record = DecisionRecord(catalog="corner", placement="home", channel="app", offer_ids=["ride", "lunch"])
+    at.served.stores.events.record([LoggedDecision("d" * 32, "", NOW, record.SerializeToString())])
     results = at.report(
         event("e1", proposition_id=f"{'d' * 32}-2", click={}),
         event("e2", proposition_id=f"{'d' * 32}-3", click={}),

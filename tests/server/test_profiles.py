@@ -34,11 +34,12 @@ from offers.v1.profile_service_pb2 import (
     ExportProfileRequest,
     ExportProfileResponse,
     GetProfileRequest,
+    KeptDecision,
     LinkIdentitiesRequest,
     UpdateProfileRequest,
     VariantAssignment,
 )
-from offers.v1.state_pb2 import UserState
+from offers.v1.state_pb2 import DecisionRecord, UserState
 from tests.server.persons import AGREED, NOW, Server, event, known, server
 
 ALICE, VISITOR = User(user_id="alice"), User(anonymous_id="v1")
@@ -359,6 +360,14 @@ def test_an_export_gives_everything(at: Server) -> None:
     )  # fmt: skip
     assert [offer.offer_id for offer in shown.offers] == list(decision.offer_ids)
     assert [offer.score for offer in shown.offers] == pytest.approx([math.exp(one) for one in decision.log_scores])
+
+
+def test_an_export_has_every_field_of_a_decision() -> None:
+    """What is kept of a decision is told by fields of the same numbers, names and types."""
+    told = KeptDecision.DESCRIPTOR.fields_by_number
+    for field in DecisionRecord.DESCRIPTOR.fields:
+        same = told[field.number]
+        assert (field.name, field.type, field.message_type) == (same.name, same.type, same.message_type)
 
 
 def test_erasing_counts_the_events(at: Server) -> None:

@@ -13,7 +13,7 @@ from offers.catalogue.publish import publish
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, open_snapshot
 from offers.decision.engine import Engine
-from offers.decision.records import IN_DAYPART, UNPLACED, UNREACHABLE, Scratchpad
+from offers.decision.scratch import IN_DAYPART, UNPLACED, UNREACHABLE, Scratchpad
 from offers.server.convert import query_of
 from offers.server.live import Live
 from offers.server.offer_service import OfferService

@@ -20,6 +20,8 @@ from offers.v1.event_pb2 import (
     RedemptionEvent,
 )
 from offers.v1.experiment_pb2 import Experiment, Variant
+from offers.v1.offer_service_pb2 import Exposure
+from offers.v1.state_pb2 import DecisionRecord
 
 WINDOW_S = 100
 TRIAL = Experiment(experiment_id="trial", variants=[Variant(variant_id="a"), Variant(variant_id="b")])
@@ -29,7 +31,8 @@ def shown(
     person: str, variant: str, second: int = 1_000, catalog: str = "shop", trial: str = "trial"
 ) -> LoggedDecision:
     """A decision in which a variant had a part."""
-    return LoggedDecision("", person, second, catalog, "v", "home", "", ((trial, variant),), (), ())
+    record = DecisionRecord(catalog=catalog, exposures=[Exposure(experiment_id=trial, variant_id=variant)])
+    return LoggedDecision("", person, second, record.SerializeToString())
 
 
 def did(

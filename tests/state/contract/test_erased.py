@@ -57,7 +57,7 @@ def decision(number: int, repeat: int) -> LoggedDecision:
     """A decision that tells of a person."""
     person, shown = f"u:{mark(number, 'user')}", mark(number, "shown")
     decision_id = f"{mark(number, 'decision')}{repeat}"
-    return LoggedDecision(decision_id, person, int(time.time()), "c", "v", "", "", (), (shown,), (0.5,))
+    return LoggedDecision(decision_id, person, int(time.time()), shown.encode())
 
 
 def found(content: bytes, what: str = "[a-z]+") -> set[int]:

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 from offers.cli import app
 from offers.settings import Settings
 from offers.state.opening import Stores
-from offers.state.stores import LoggedEvent
+from offers.state.stores import LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_ORDER, Click, Event, EventKind, Order
-from tests.state.contract.test_events import decision
+from offers.v1.offer_service_pb2 import Exposure
+from offers.v1.state_pb2 import DecisionRecord
 from tests.state.contract.test_state import joined
 
 PERSONS, SHOWN = 30, 1_795_000_000
@@ -46,12 +47,12 @@ def test_a_report_is_the_same_out_of_every_store(
     """  # noqa: D205
     people = [f"u:{number}" for number in range(PERSONS)]
     shown = [(person, ("without", "with")[number % 2]) for number, person in enumerate(people)] + [("a:v", "with")]
-    stores.events.record(
-        [
-            decision(f"d{number}", person, SHOWN)._replace(catalog="corner", exposures=(("dessert", variant),))
-            for number, (person, variant) in enumerate(shown)
-        ]
-    )
+    decisions = []
+    for number, (person, variant) in enumerate(shown):
+        exposure = Exposure(experiment_id="dessert", variant_id=variant)
+        record = DecisionRecord(catalog="corner", exposures=[exposure]).SerializeToString()
+        decisions.append(LoggedDecision(f"d{number}", person, SHOWN, record))
+    stores.events.record(decisions)
     stores.state.link("u:ada", "a:v", joined)
     stores.events.append([happened(person, EVENT_KIND_CLICK, SHOWN + 10) for person in people[:5]])
     stores.events.append([happened(people[6], EVENT_KIND_CLICK, SHOWN - 10)])

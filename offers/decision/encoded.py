@@ -1,0 +1,129 @@
+"""Reads and writes encoded messages where they stand, in compiled loops: building one takes longer than deciding."""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
+from numba import njit, types
+from numba.extending import intrinsic
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types. Source: https://protobuf.dev/programming-guides/encoding"""
+
+
+@njit
+def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """A number and where it ends; -1 for the end if it does not end in time."""
+    number = shift = 0
+    while at < end and shift < 70:
+        byte = np.int64(data[at])
+        number |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return (number, at) if shift < 63 or byte <= 1 else (0, -1)
+        shift += 7
+    return 0, -1
+
+
+@njit
+def span(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
+    size, begin = varint(data, at, end)
+    if begin < 0 or begin - at > 5 or size > end - begin:  # protobuf refuses longer lengths
+        return 0, -1
+    return begin, begin + size
+
+
+@intrinsic
+def _as_double(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """64 bits as a floating-point number."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.uint64), generate
+
+
+@njit
+def fixed64(data: bytes, at: int) -> int:
+    """The 8 bytes that stand at a place."""
+    bits = np.uint64(0)
+    for byte in range(8):
+        bits |= np.uint64(data[at + byte]) << np.uint64(8 * byte)
+    return bits
+
+
+@njit
+def double(data: bytes, at: int) -> float:
+    """The 8 bytes that stand at a place, as a floating-point number."""
+    return _as_double(fixed64(data, at))
+
+
+@njit
+def following(data: bytes, at: int, end: int) -> tuple[int, int, int]:
+    """The tag of the field at a place, and where what it holds begins and ends; -1 for the end: it is broken.
+
+    What is of varying length is without its length.
+    """
+    tag, at = varint(data, at, end)
+    kind = tag & 7
+    if at < 0 or kind not in (VARINT, FIXED64, BYTES, FIXED32):
+        return 0, 0, -1
+    if kind == BYTES:
+        begin, stop = span(data, at, end)
+        return tag, begin, stop
+    if kind == VARINT:
+        _, stop = varint(data, at, end)
+    else:
+        stop = at + (8 if kind == FIXED64 else 4)
+    return tag, at, (stop if stop <= end else -1)
+
+
+@njit
+def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
+    """Where what the last field of a tag holds begins and ends, in a message between two places; -1, -1: none."""
+    found = -1, -1
+    while 0 <= at < end:
+        tag, begin, at = following(data, at, end)
+        if at >= 0 and tag == wanted:
+            found = begin, at
+    return found
+
+
+@njit
+def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last: int) -> bool:
+    """Whether what stands between two places is some text."""
+    if end - begin != last - first:
+        return False
+    same = True
+    for place in range(end - begin):
+        same &= data[begin + place] == text[first + place]
+    return same
+
+
+@njit
+def varint_into(out: np.ndarray, at: int, number: int) -> int:
+    """Write a number; where it ends."""
+    while number >= 128:
+        out[at] = (number & 127) | 128
+        number >>= 7
+        at += 1
+    out[at] = number
+    return at + 1
+
+
+@njit
+def varint_size(number: int) -> int:
+    """Bytes that a number takes."""
+    size = 1
+    while number >= 128:
+        number >>= 7
+        size += 1
+    return size
+
+
+@njit
+def double_into(out: np.ndarray, at: int, number: float) -> int:
+    """Write 8 bytes of a floating-point number; where they end."""
+    out[at : at + 8].view(np.float64)[0] = number
+    return at + 8
