@@ -15,6 +15,7 @@ from offers.model.keys import key_of
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_CONTEXTUAL,
+    CONSENT_PURPOSE_LEARNING,
     CONSENT_PURPOSE_PROFILING,
     ConsentGrants,
     Context,
@@ -279,6 +280,31 @@ def test_a_long_history_is_met_in_full(at: Server) -> None:
     at.served.stores.state.change([("u:long-standing", lambda _record, _erased: state.SerializeToString())])
     for _ in range(3):
         assert {"once"} == set(EVERYWHERE) - at.ids(user)
+
+
+def test_the_log_keeps_of_the_moment_what_the_person_lets_models_learn_from(at: Server) -> None:
+    """With consent to learning, attributes, place and time are kept with a decision, in both ways; without, none is."""
+    taught = ConsentGrants(purposes=[*AGREED.purposes, CONSENT_PURPOSE_LEARNING])
+    zone = {"location": HERE, "time_zone": "Europe/Paris"}
+    for number, (consent, more) in enumerate([(AGREED, {}), (taught, {}), (taught, {}), (taught, {"rain": True})]):
+        user = User(user_id=f"taught-{number}", consent=consent)
+        state = UserState()
+        state.profile.attributes.update({"city": "Lyon"})
+        at.served.stores.state.change([(f"u:{user.user_id}", lambda _r, _e, state=state: state.SerializeToString())])  # type: ignore[misc]
+        answer = at.ask(user, context={**zone, **({"attributes": more} if more else {})})
+        assert at.served.worker.recorder is not None
+        at.served.worker.recorder.flush()
+        told = at.served.stores.events.decisions([answer.decision_id])[0].told()
+        assert (NOW, "home", "people") == (told.time, told.placement, told.catalog)
+        assert len(told.offer_ids) == len(told.log_scores) == 7
+        if consent is AGREED:
+            assert not told.learn
+            assert ("", "", "", {}) == (told.geohash, told.time_zone, told.entry_channel, dict(told.profile_attributes))
+        else:
+            assert told.learn
+            assert ("u09ts7", "Europe/Paris", "push") == (told.geohash, told.time_zone, told.entry_channel)
+            assert {"city": "Lyon"} == dict(told.profile_attributes)
+            assert more == dict(told.context_attributes)
 
 
 def test_without_its_state_the_server_answers_and_says_what_it_did(mortal: RedisProcess, tmp_path: Path) -> None:
