@@ -1,0 +1,1 @@
+"""What is learned from events: models, recommendation, evaluation."""
