@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.learning.slots import KNOWN, REBASED, claim, find, keys_for
+from offers.learning.slots import KNOWN, LOOP, REBASED, claim, find, keys_for
 
 HALF_LIFE_S = 30 * 86_400.0
 """Of what was seen long ago, and of what the same person did long apart."""
@@ -75,7 +75,7 @@ def _count(known: Cooccurrence, source: int, partner: int, worth: float) -> None
     weights[lightest] = worth
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def partners(known: Cooccurrence, source: int, second: int) -> tuple[int, float, float]:
     """The row of an item (-1: none), what its weights have to be multiplied by, and what any item has beside them.
 
@@ -87,8 +87,8 @@ def partners(known: Cooccurrence, source: int, second: int) -> tuple[int, float,
         return -1, 0.0, 1.0
     scale = 2.0 ** ((known.epoch[0] - second) / HALF_LIFE_S)
     remembered = 0.0
-    for weight in known.partner_weights[at]:
-        remembered += weight
+    for column in range(known.partner_weights.shape[1]):
+        remembered += known.partner_weights[at, column]
     forgotten = max(known.source_weights[at] - remembered, 0.0) * scale
     whole = known.source_weights[at] * scale + ALONE
     return at, scale / whole, (forgotten + ALONE) / whole

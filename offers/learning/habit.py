@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.learning.slots import NOTHING, mixed
+from offers.learning.slots import LOOP, NOTHING, mixed
 
 VISIT = np.dtype(
     [
@@ -212,7 +212,7 @@ class Now(NamedTuple):
     """Hours since then."""
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def now_of(history: NDArray[np.void], second: int, place: int) -> Now:
     """The moment as seen from a person's history; what was not yet known then is left out."""
     until = history.size
@@ -231,7 +231,7 @@ def alike(one_h: float, other_h: float) -> float:
     return min(one_h, other_h) / max(one_h, other_h)
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def answers(history: NDArray[np.void], at: int, now: Now, into: NDArray[np.float64]) -> None:
     """The answers to the questions asked of a visit: 0, no, to 1, yes; AGE in months and TIME_OF_DAY as `opposite`."""
     visit = history[at]
@@ -248,10 +248,11 @@ def answers(history: NDArray[np.void], at: int, now: Now, into: NDArray[np.float
     into[SAME_PLACE] = 1.0 if visit.place == now.place and now.place != 0 else 0.0
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def weigh(history: NDArray[np.void], now: Now, parameters: Parameters, into: NDArray[np.float64]) -> float:
     """How much each visit before now counts; all together."""
     weights, most = parameters.weights, parameters.unknown[0]
+    by_bin, by_day = parameters.by_bin, parameters.by_day
     same_kind = math.exp(weights[SAME_KIND_OF_DAY])
     same_place = math.exp(weights[SAME_PLACE])
     just_been = math.exp(weights[JUST_BEEN] * math.exp(-now.gap_h / _JUST_H))
@@ -261,11 +262,7 @@ def weigh(history: NDArray[np.void], now: Now, parameters: Parameters, into: NDA
     for at in range(now.known):
         visit = history[at]
         ago = now.second - visit.second
-        worth = (
-            parameters.by_bin[(ago % 86_400 + 300) // 600]
-            * parameters.by_day[min(ago // 86_400, DAYS - 1)]
-            * (visit.weight / 255.0)
-        )
+        worth = by_bin[(ago % 86_400 + 300) // 600] * by_day[min(ago // 86_400, DAYS - 1)] * (visit.weight / 255.0)
         if _weekend(visit.second) == weekend:
             worth *= same_kind
         if at > 0 and before_item == now.last_item:

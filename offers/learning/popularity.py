@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.learning.slots import ADDED, KNOWN, NOTHING, REBASED, claim, find, keys_for, paired
+from offers.learning.slots import ADDED, KNOWN, LOOP, NOTHING, REBASED, claim, find, keys_for, paired
 
 HALF_LIFE_S = 30 * 86_400.0
 TRAITS = ("category", "cuisine", "brand", "price_band")
@@ -73,23 +73,26 @@ class Here(NamedTuple):
     """The weight of everything, everywhere."""
     place_total: float
     """The weight of everything at this place."""
+    hour: int
+    before: int
+    """The hour before it, on the same kind of day."""
+    after: int
     usual: float
     """The share of this hour in what is taken up at this place."""
     uniform: float
-    """The share of an item nobody has taken up yet, among all."""
+    """The weight of trust in an item before anybody has taken it up."""
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def hour_of(second: int) -> int:
     """The hour of a second by the wall clock, 0 to 47: those of the weekend from 24 on."""
     return (second % 86_400) // 3_600 + (24 if (second // 86_400 + 3) % 7 >= 5 else 0)
 
 
-@njit(error_model="numpy")
-def around(hours: NDArray[np.float32], hour: int) -> float:
+@njit(forceinline=True, **LOOP)
+def around(hours: NDArray[np.float32], row: int, hour: int, before: int, after: int) -> float:
     """The weight of an hour: one half its own, a quarter each of the hours beside it, on the same kind of day."""
-    day, of_day = hour // 24 * 24, hour % 24
-    return 0.5 * hours[hour] + 0.25 * (hours[day + (of_day + 1) % 24] + hours[day + (of_day + 23) % 24])
+    return 0.5 * hours[row, hour] + 0.25 * (hours[row, before] + hours[row, after])
 
 
 @njit(error_model="numpy")
@@ -136,34 +139,46 @@ def count(known: Popularity, visit: np.void, place: int, weight: float) -> None:
     known.pair_weights[at] += worth
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def here(known: Popularity, place: int, second: int) -> Here:
     """What is the same for all items, at a place (NOTHING: unknown) and a second of the wall clock."""
     scale = 2.0 ** ((known.epoch[0] - second) / HALF_LIFE_S)
     hour = hour_of(second)
+    day = hour // 24 * 24
+    before, after = day + (hour + 23) % 24, day + (hour + 1) % 24
     total = known.place_weights[-1] * scale
-    usual = (around(known.place_hours[-1], hour) * scale + 1.0 / HOURS) / (total + 1.0)
+    usual = (around(known.place_hours, -1, hour, before, after) * scale + 1.0 / HOURS) / (total + 1.0)
     place_total = 0.0
     at = find(known.place_keys, place)
     if at >= 0:
         place_total = known.place_weights[at] * scale
-        usual = (around(known.place_hours[at], hour) * scale + EVERYWHERE * usual) / (place_total + EVERYWHERE)
-    return Here(scale, total, place_total, max(usual, _LEAST), UNIFORM / max(known.epoch[1], 1))
+        usual = (around(known.place_hours, at, hour, before, after) * scale + EVERYWHERE * usual) / (
+            place_total + EVERYWHERE
+        )
+    uniform = UNIFORM / max(known.epoch[1], 1)
+    return Here(scale, total, place_total, hour, before, after, max(usual, _LEAST), uniform)
 
 
-@njit(error_model="numpy")
-def popularity(known: Popularity, around_here: Here, item: int, place: int, hour: int) -> tuple[float, float]:
-    """The share of an item in what is taken up at a place, and how many times as much that is at this hour."""
+@njit(forceinline=True, **LOOP)
+def popularity(
+    item_keys: NDArray[np.int64], item_weights: NDArray[np.float64], item_hours: NDArray[np.float32],
+    pair_keys: NDArray[np.int64], pair_weights: NDArray[np.float64],
+    around_here: Here, item: int, place: int,
+) -> tuple[float, float]:  # fmt: skip
+    """The share of an item in what is taken up at a place, and how many times as much that is at this hour.
+
+    It takes arrays of Popularity one by one: loops take them out of the tuple once, which is not free.
+    """
     scale = around_here.scale
     weight, lift = 0.0, 1.0
-    at = find(known.item_keys, item)
+    at = find(item_keys, item)
     if at >= 0:
-        weight = known.item_weights[at] * scale
-        then = around(known.item_hours[at], hour) * scale
-        lift = (then / around_here.usual + ANY_HOUR) / (weight + ANY_HOUR)
-    share = (weight + around_here.uniform) / (around_here.total + UNIFORM)
+        weight = item_weights[at] * scale
+        then = around(item_hours, at, around_here.hour, around_here.before, around_here.after) * scale
+        lift = (then * (1.0 / around_here.usual) + ANY_HOUR) / (weight + ANY_HOUR)
+    share = (weight + around_here.uniform) * (1.0 / (around_here.total + UNIFORM))
     if around_here.place_total > 0.0:
-        at = find(known.pair_keys, paired(place, item))
-        weight = known.pair_weights[at] * scale if at >= 0 else 0.0
-        share = (weight + EVERYWHERE * share) / (around_here.place_total + EVERYWHERE)
+        at = find(pair_keys, paired(place, item))
+        weight = pair_weights[at] * scale if at >= 0 else 0.0
+        share = (weight + EVERYWHERE * share) * (1.0 / (around_here.place_total + EVERYWHERE))
     return min(share, 1.0), lift  # pairs may remember more than a place that was forgotten and came back

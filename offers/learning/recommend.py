@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from offers.learning.cooccurrence import Cooccurrence, partners
 from offers.learning.habit import MAX_VISITS, Parameters, now_of, short, weigh
-from offers.learning.popularity import TRAITS, Here, Popularity, here, hour_of, popularity
-from offers.learning.slots import NOTHING, mixed
+from offers.learning.popularity import TRAITS, Here, Popularity, here, popularity
+from offers.learning.slots import LOOP, NOTHING, mixed
 
 SOURCES = 10
 """Items a person took last that speak for others."""
@@ -76,6 +76,8 @@ class Scratch(NamedTuple):
     """The places taken."""
     traits: NDArray[np.float64]
     """What own visits count for, by kind of trait and value; the first: of all values."""
+    per_kind: NDArray[np.float64]
+    """By kind of trait: one over all people's weight, and over the own with its prior."""
     counts: NDArray[np.float64]
     """What each visit counts for."""
 
@@ -88,6 +90,7 @@ class Scratch(NamedTuple):
             np.zeros((room, 2)),
             np.zeros(room, np.int32),
             np.zeros((len(TRAITS), 1 << 16)),
+            np.zeros((len(TRAITS), 2)),
             np.zeros(MAX_VISITS),
         )
 
@@ -97,7 +100,6 @@ class Gathered(NamedTuple):
 
     here: Here
     place: int
-    hour: int
     known: int
     """Visits that count."""
     own: float
@@ -110,7 +112,7 @@ class Gathered(NamedTuple):
     """What they say of items that are not among their partners, together."""
 
 
-@njit(error_model="numpy", forceinline=True)
+@njit(forceinline=True, **LOOP)
 def _place_of(keys: NDArray[np.int64], key: int) -> int:
     at = np.int64(mixed(key)) & (keys.size - 1)
     while keys[at] != NOTHING and keys[at] != key:
@@ -118,20 +120,22 @@ def _place_of(keys: NDArray[np.int64], key: int) -> int:
     return at
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def gather(model: Model, history: NDArray[np.void], place: int, second: int, scratch: Scratch) -> Gathered:
     """Weigh the person's visits, and put down in the scratch what they and their partners say of items."""
     now = now_of(history, second, short(place))
     own = weigh(history, now, model.habit, scratch.counts)
     keys, sums, used_places = scratch.keys, scratch.sums, scratch.used
+    own_traits, worth = scratch.traits, scratch.counts
+    partner_keys, partner_weights = model.cooccurrence.partner_keys, model.cooccurrence.partner_weights
     used, sources, rest = 0, 0, 0.0
     for index in range(now.known - 1, -1, -1):
         visit = history[index]
-        counts = scratch.counts[index]
+        counts = worth[index]
         for kind, value in enumerate((visit.category, visit.cuisine, visit.brand, visit.price_band)):
             if value != 0:
-                scratch.traits[kind, 0] += counts
-                scratch.traits[kind, value] += counts
+                own_traits[kind, 0] += counts
+                own_traits[kind, value] += counts
         at = _place_of(keys, visit.item)
         is_new = keys[at] == NOTHING
         if is_new:
@@ -146,80 +150,86 @@ def gather(model: Model, history: NDArray[np.void], place: int, second: int, scr
             row, scale, left = partners(model.cooccurrence, visit.item, second)
             rest += left
             if row >= 0:
-                for column in range(model.cooccurrence.partner_keys.shape[1]):
-                    key = model.cooccurrence.partner_keys[row, column]
+                for column in range(partner_keys.shape[1]):
+                    key = partner_keys[row, column]
                     if key != NOTHING:
                         at = _place_of(keys, key)
                         if keys[at] == NOTHING:
                             keys[at] = key
                             used_places[used] = at
                             used += 1
-                        sums[at, _PARTNER] += model.cooccurrence.partner_weights[row, column] * scale
-    return Gathered(
-        here(model.popularity, place, second), place, hour_of(second), now.known, own, used, sources, rest
-    )  # fmt: skip
+                        sums[at, _PARTNER] += partner_weights[row, column] * scale
+    return Gathered(here(model.popularity, place, second), place, now.known, own, used, sources, rest)
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def clean(history: NDArray[np.void], gathered: Gathered, scratch: Scratch) -> None:
     """Take away what `gather` has put down."""
+    keys, sums, used, traits = scratch.keys, scratch.sums, scratch.used, scratch.traits
     for index in range(gathered.used):
-        at = scratch.used[index]
-        scratch.keys[at] = NOTHING
-        scratch.sums[at, _OWN] = 0.0
-        scratch.sums[at, _PARTNER] = 0.0
+        at = used[index]
+        keys[at] = NOTHING
+        sums[at, _OWN] = 0.0
+        sums[at, _PARTNER] = 0.0
     for index in range(gathered.known):
         visit = history[index]
         for kind, value in enumerate((visit.category, visit.cuisine, visit.brand, visit.price_band)):
-            scratch.traits[kind, value] = 0.0
-            scratch.traits[kind, 0] = 0.0
+            traits[kind, value] = 0.0
+            traits[kind, 0] = 0.0
 
 
-@njit(error_model="numpy")
+@njit(**LOOP)
 def judge(
-    model: Model, gathered: Gathered, item: int, traits: NDArray[np.uint16], scratch: Scratch
-) -> tuple[float, float]:
-    """What own visits of an item count for, and its share in the background."""
-    share, lift = popularity(model.popularity, gathered.here, item, gathered.place, gathered.hour)
-    background = share * lift
-    at = _place_of(scratch.keys, item)
-    own, partner = scratch.sums[at, _OWN], scratch.sums[at, _PARTNER]
-    if gathered.sources > 0:
-        background *= (partner / share + gathered.rest) / gathered.sources
-    if gathered.own > 0.0:
-        prior = CONTENT * model.habit.unknown[0]
-        lifts, named = 0.0, 0
-        for kind in range(traits.size):
-            value = traits[kind]
-            everyone = model.popularity.trait_weights[kind, 0]
-            if value != 0 and everyone > 0.0:
-                usual = max(model.popularity.trait_weights[kind, value] / everyone, RAREST)
-                lifts += (scratch.traits[kind, value] / usual + prior) / (scratch.traits[kind, 0] + prior)
-                named += 1
-        if named > 0:
-            background *= lifts / named
-    return own, background
+    model: Model, gathered: Gathered, items: NDArray[np.int64], traits: NDArray[np.uint16], scratch: Scratch,
+    own: NDArray[np.float64], background: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """What own visits of each item count for, and its share in the background."""
+    known = model.popularity  # arrays are taken out of tuples once: it costs more than what is done with them
+    item_keys, item_weights, item_hours = known.item_keys, known.item_weights, known.item_hours
+    pair_keys, pair_weights, trait_weights = known.pair_keys, known.pair_weights, known.trait_weights
+    keys, sums, own_traits, per_kind = scratch.keys, scratch.sums, scratch.traits, scratch.per_kind
+    around_here, place = gathered.here, gathered.place
+    prior = CONTENT * model.habit.unknown[0]
+    for kind in range(traits.shape[1]):
+        per_kind[kind, 0] = 1.0 / max(trait_weights[kind, 0], LEAST)
+        per_kind[kind, 1] = 1.0 / (own_traits[kind, 0] + prior)
+    for index in range(items.size):
+        share, lift = popularity(
+            item_keys, item_weights, item_hours, pair_keys, pair_weights, around_here, items[index], place
+        )
+        found = share * lift
+        at = _place_of(keys, items[index])
+        own[index] = sums[at, _OWN]
+        if gathered.sources > 0:
+            found *= (sums[at, _PARTNER] / share + gathered.rest) / gathered.sources
+        if gathered.own > 0.0:
+            lifts, named = 0.0, 0
+            for kind in range(traits.shape[1]):
+                value = traits[index, kind]
+                if value != 0:
+                    usual = max(trait_weights[kind, value] * per_kind[kind, 0], RAREST)
+                    lifts += (own_traits[kind, value] / usual + prior) * per_kind[kind, 1]
+                    named += 1
+            if named > 0:
+                found *= lifts / named
+        background[index] = found
 
 
 @njit(cache=True, error_model="numpy")
 def recommend(
-    model: Model,
-    history: NDArray[np.void],
-    place: int,
-    second: int,
-    items: NDArray[np.int64],
-    traits: NDArray[np.uint16],
-    scratch: Scratch,
-    into: NDArray[np.float64],
-) -> None:
+    model: Model, history: NDArray[np.void], place: int, second: int, items: NDArray[np.int64],
+    traits: NDArray[np.uint16], scratch: Scratch, into: NDArray[np.float64],
+) -> None:  # fmt: skip
     """How probable each item is to be what the person takes up next, LEAST to 1.
 
     `second` is by the wall clock of the place; `place` a key, NOTHING if unknown; `traits` has a row per item, a
     column per kind of trait, as `habit.short` makes them, 0 if unknown. Items share a key if they are one to a person.
     """
     gathered = gather(model, history, place, second, scratch)
+    own = np.empty(items.size)
+    judge(model, gathered, items, traits, scratch, own, into)
     unknown = model.habit.unknown[0]
     for index in range(items.size):
-        own, background = judge(model, gathered, items[index], traits[index], scratch)
-        into[index] = min(max((own + unknown * background) / (gathered.own + unknown), LEAST), 1.0)
+        found = (own[index] + unknown * into[index]) / (gathered.own + unknown)
+        into[index] = min(max(found, LEAST), 1.0)
     clean(history, gathered, scratch)

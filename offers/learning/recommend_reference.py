@@ -128,8 +128,8 @@ class Reference:
         times = []
         for kind, (name, value) in enumerate(zip(popularity.TRAITS, traits, strict=True)):
             everyone = self._traits[kind, 0]
-            if value and everyone and visits:
-                usual = max(self._traits[kind, value] / everyone, recommend.RAREST)
+            if value and visits:
+                usual = max(self._traits[kind, value] / everyone if everyone else 0.0, recommend.RAREST)
                 told = [(visit[name], count) for visit, count in zip(visits, counts, strict=True) if visit[name]]
                 alike = sum(count for has, count in told if has == value)
                 times.append((alike / usual + prior) / (sum(count for _, count in told) + prior))

@@ -58,7 +58,9 @@ def slopes(
     """The derivatives of the logarithm of P(item of the visit), by the weights and by the logarithm of `unknown`."""
     second = np.int64(visit.second)
     gathered = gather(model, history, place, second, scratch)
-    own, background = judge(model, gathered, visit.item, traits, scratch)
+    items, owns, backgrounds = np.full(1, visit.item), np.empty(1), np.empty(1)
+    judge(model, gathered, items, traits, scratch, owns, backgrounds)
+    own, background = owns[0], backgrounds[0]
     now = now_of(history, second, visit.place)
     unknown = model.habit.unknown[0]
     here, everything = own + unknown * background, gathered.own + unknown
@@ -104,7 +106,7 @@ def learn(
     The same events in the same order give the same model, in however many calls.
     """
     slope = np.empty(QUESTIONS + 1)
-    traits = np.empty(4, np.uint16)
+    traits = np.empty((1, 4), np.uint16)
     for index in range(visits.size):
         visit, place = visits[index], places[index]
         second = np.int64(visit.second)
@@ -120,7 +122,8 @@ def learn(
                 strongest = max(strongest, known.weight / 255.0)
                 is_new = is_new and known.second // VISIT_S != visit.second // VISIT_S
         if is_new and history.size > 0:
-            traits[0], traits[1], traits[2], traits[3] = visit.category, visit.cuisine, visit.brand, visit.price_band
+            for kind, value in enumerate((visit.category, visit.cuisine, visit.brand, visit.price_band)):
+                traits[0, kind] = value
             slopes(model, history, visit, place, traits, scratch, slope)
             _adjust(model, people, slope, visit.weight / 255.0)
         more = visit.weight / 255.0 - strongest

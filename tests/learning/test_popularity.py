@@ -14,8 +14,21 @@ def _count(known: Popularity, item: int, place: int, second: int, times: int = 1
 
 
 def _share(known: Popularity, item: int, place: int, second: int) -> float:
-    share, _ = popularity(known, here(known, place, second), item, place, hour_of(second))
-    return float(share)
+    return _found(known, item, place, second)[0]
+
+
+def _found(known: Popularity, item: int, place: int, second: int) -> tuple[float, float]:
+    share, lift = popularity(
+        known.item_keys,
+        known.item_weights,
+        known.item_hours,
+        known.pair_keys,
+        known.pair_weights,
+        here(known, place, second),
+        item,
+        place,
+    )
+    return float(share), float(lift)
 
 
 def test_shares_are_those_of_people_shrunk_to_those_of_everywhere() -> None:
@@ -77,10 +90,10 @@ def test_an_hour_lifts_what_is_taken_in_it() -> None:
     _count(known, 1, 0, MONDAY + 12 * HOUR, 30)
     _count(known, 2, 0, MONDAY + 20 * HOUR, 30)
     noon = MONDAY + 12 * HOUR
-    _, lift = popularity(known, here(known, 0, noon), 1, 0, hour_of(noon))
+    _, lift = _found(known, 1, 0, noon)
     usual = (15 + 1 / 48) / (60 + 1)
     assert (15 / usual + ANY_HOUR) / (30 + ANY_HOUR) == pytest.approx(lift, rel=0.01)  # hours of decay
-    _, other = popularity(known, here(known, 0, noon), 2, 0, hour_of(noon))
+    _, other = _found(known, 2, 0, noon)
     assert ANY_HOUR / (30 + ANY_HOUR) == pytest.approx(other, rel=0.01)
 
 

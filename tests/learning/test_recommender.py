@@ -52,7 +52,7 @@ def test_slopes_are_those_of_the_specification(
     found = np.empty(QUESTIONS + 1)
     taken = unpacked(visit(item, second, 1.0, place=place))[0]
     slopes(
-        model, unpacked(history), taken, place, np.zeros(4, np.uint16), Scratch.empty(partners=PARTNERS), found
+        model, unpacked(history), taken, place, np.zeros((1, 4), np.uint16), Scratch.empty(partners=PARTNERS), found
     )  # fmt: skip
     assume(_log_probability(model, history, place, item, second) < -1e-3)  # at 1 there is no slope
     step = 1e-5
