@@ -91,6 +91,16 @@ def test_a_person_counts_once_by_the_most_they_did() -> None:
     assert 1.0 == pytest.approx(model.popularity.place_weights[-1], rel=0.11)  # the later ones would count for 100
 
 
+@given(st.lists(EVENTS, min_size=1, max_size=12))
+def test_an_event_that_comes_again_changes_nothing(events: list[Event]) -> None:
+    """What is delivered twice in a row is learned once."""
+    model, people = small_model(), People.empty(people=8, visits=16)
+    teach(model, people, events)
+    before = {name: array.tobytes() for name, array in (model.arrays() | people._asdict()).items()}
+    teach(model, people, events[-1:])
+    assert before == {name: array.tobytes() for name, array in (model.arrays() | people._asdict()).items()}
+
+
 def test_two_items_of_one_person_are_joined() -> None:
     """Each new item of a person is joined to the others they took of late, and not to itself."""
     model, people = small_model(), People.empty(people=8, visits=16)
@@ -98,6 +108,8 @@ def test_two_items_of_one_person_are_joined() -> None:
     together = model.cooccurrence
     rows = {int(key): set(together.partner_keys[at]) - {0} for at, key in enumerate(together.source_keys) if key}
     assert {11: {12, 13}, 12: {11, 13}, 13: {11, 12}} == rows
+    last = list(together.source_keys).index(13)
+    assert 2.0 == pytest.approx(together.source_weights[last], rel=0.05)  # though 11 was visited twice
 
 
 def test_habits_of_the_hour_are_found_in_what_people_do() -> None:
