@@ -13,7 +13,9 @@ from offers.learning.habit import (
     SAME_HOUR,
     SAME_KIND_OF_DAY,
     SAME_PLACE,
+    VISIT,
     Parameters,
+    add,
     merged,
     now_of,
     short,
@@ -21,7 +23,7 @@ from offers.learning.habit import (
     visit,
     weigh,
 )
-from tests.learning.visits import DAY, HOUR, MONDAY, VISITS, unpacked
+from tests.learning.visits import CLOSE_VISITS, DAY, HOUR, MONDAY, VISITS, unpacked
 
 
 def _history(*visits: bytes) -> bytes:
@@ -41,7 +43,7 @@ def _counts(history: bytes, second: int, place: int = 0, weights: dict[int, floa
     return list(into[: now.known])
 
 
-@given(st.lists(VISITS, max_size=12), st.randoms())
+@given(st.lists(CLOSE_VISITS, max_size=12), st.randoms())
 def test_order_and_repetition_change_nothing(visits: list[bytes], random: np.random.Generator) -> None:
     """A history is the same whatever the order of its events, and however often each comes."""
     shuffled = visits + visits[::2]
@@ -49,7 +51,7 @@ def test_order_and_repetition_change_nothing(visits: list[bytes], random: np.ran
     assert _history(*visits) == _history(*shuffled)
 
 
-@given(st.lists(VISITS, max_size=8), st.lists(VISITS, max_size=8))
+@given(st.lists(VISITS | CLOSE_VISITS, max_size=8), st.lists(VISITS | CLOSE_VISITS, max_size=8))
 def test_two_histories_become_one(ones: list[bytes], others: list[bytes]) -> None:
     """Two histories make the one of all their events, either way round, and also when they are merged again."""
     one, other = _history(*ones), _history(*others)
@@ -57,6 +59,21 @@ def test_two_histories_become_one(ones: list[bytes], others: list[bytes]) -> Non
     assert whole == merged(one, other)
     assert whole == merged(other, one)
     assert whole == merged(merged(one, other), other)
+
+
+@given(st.lists(CLOSE_VISITS, max_size=12), st.randoms())
+def test_what_a_full_history_forgets_does_not_depend_on_order(visits: list[bytes], random: np.random.Generator) -> None:
+    """Where there is room for three visits, the same three are kept whatever the order they come in."""
+    shuffled = list(visits)
+    random.shuffle(shuffled)
+    kept = []
+    for order in (visits, shuffled):
+        history, count = np.zeros(3, VISIT), 0
+        for event in order:
+            count = add(history, count, unpacked(event)[0])
+        kept.append(history[:count].tobytes())
+    assert kept[0] == kept[1]
+    assert len(kept[0]) // VISIT.itemsize == min(3, unpacked(_history(*visits)).size)
 
 
 @given(st.randoms())

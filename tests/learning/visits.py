@@ -23,6 +23,15 @@ VISITS = st.builds(
     lambda item, second, weight, place, traits: visit(item, second, weight, place=place, traits=traits),
     ITEMS, SECONDS, st.sampled_from([0.2, 0.3, 1.0]), PLACES, TRAITS,
 )  # fmt: skip
+CLOSE_VISITS = st.builds(
+    lambda item, second, weight, place, category: visit(item, MONDAY + second, weight, place=place, traits=(category,)),
+    st.integers(1, 3),
+    st.sampled_from([0, 1, 1_799, 1_800, 1_801, 3_600]),
+    st.sampled_from([0.2, 1.0]),
+    st.sampled_from([0, 5]),
+    st.sampled_from([0, 21]),
+)
+"""Many of the same item in the same half hour."""
 Event = tuple[int, int, bytes]
 """Who, where, and what."""
 EVENTS = st.builds(
