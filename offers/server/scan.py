@@ -297,9 +297,9 @@ def _session(data: bytes, at: int, end: int) -> bool:
 
 @njit
 def _plain(data: bytes, at: int, end: int) -> bool:
-    """Whether a text is ASCII: then it has as many characters as bytes, and is good UTF-8."""
+    """Whether a text is ASCII without NUL: then it has as many characters as bytes, and every store can keep it."""
     for place in range(at, end):
-        if data[place] > 127:
+        if data[place] > 127 or data[place] == 0:
             return False
     return True
 
