@@ -5,6 +5,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from offers.cli import app
@@ -18,8 +19,11 @@ FILES = Path(__file__).parent / "events"
 
 @pytest.fixture
 def at(tmp_path: Path) -> Iterator[Server]:
-    """A server with nothing known yet, on the day after the files."""
-    with server(tmp_path) as running:
+    """A server with nothing known yet, on the day after the files.
+
+    What its threads log goes elsewhere: it would stand in what commands print, who share a stdout with them.
+    """
+    with capture_logs(), server(tmp_path) as running:
         running.clock[0] = 1_795_100_000.0
         yield running
 

@@ -1,42 +1,112 @@
 """Writes the offers.v1.DecisionRecord of a decision: what the log keeps of it."""
 
+import math
+
+import numpy as np
 from numba import njit
 
-from offers.decision.encoded import BYTES, double_into, varint, varint_into
+from offers.decision.encoded import BYTES, VARINT, double_into, last_of, varint, varint_into
 from offers.decision.meet import exposures_size, write_exposures
-from offers.decision.records import Column, Table, Terms, entries_of, offers_of, u1
-from offers.decision.scratch import Scratch, chosen_of
+from offers.decision.records import Column, Table, Terms, entries_of, i8, offers_of, u1
+from offers.decision.scratch import LOGGED_ATTRIBUTES, PersonFact, Scratch, chosen_of
+from offers.v1.context_pb2 import Context, Session
+from offers.v1.profile_pb2 import Profile
 from offers.v1.state_pb2 import DecisionRecord
 
-OFFER_IDS = DecisionRecord.OFFER_IDS_FIELD_NUMBER << 3 | BYTES
-LOG_SCORES = DecisionRecord.LOG_SCORES_FIELD_NUMBER << 3 | BYTES
-_MOST_ID = 131
-"""Bytes of an offer's id, with its tag and length."""
+_FIELDS = DecisionRecord.DESCRIPTOR.fields_by_name
+OFFER_IDS, LOG_SCORES = _FIELDS["offer_ids"].number << 3 | BYTES, _FIELDS["log_scores"].number << 3 | BYTES
+TIME, LEARN = _FIELDS["time"].number << 3 | VARINT, _FIELDS["learn"].number << 3 | VARINT
+TIME_ZONE, ENTRY_CHANNEL = _FIELDS["time_zone"].number << 3 | BYTES, _FIELDS["entry_channel"].number << 3 | BYTES
+CONTEXT_ATTRIBUTES = _FIELDS["context_attributes"].number << 3 | BYTES
+PROFILE_ATTRIBUTES = _FIELDS["profile_attributes"].number << 3 | BYTES
+GEOHASH = _FIELDS["geohash"].number << 3 | BYTES
+ASKED_ATTRIBUTES, ASKED_ZONE = Context.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES, Context.TIME_ZONE_FIELD_NUMBER << 3 | BYTES
+SESSION, ENTRY = Context.SESSION_FIELD_NUMBER << 3 | BYTES, Session.ENTRY_CHANNEL_FIELD_NUMBER << 3 | BYTES
+KNOWN_ATTRIBUTES = Profile.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES
+_DIGITS = np.frombuffer(b"0123456789bcdefghjkmnpqrstuvwxyz", np.uint8)
+"""Of geohashes."""
+_MOST_ID, _MOST_NAME = 131, 68
+"""Bytes of an offer's id, and of a name in a request, with its tag and length."""
 
 
 @njit(cache=True, error_model="numpy")
-def write_record(columns: Table, terms: Table, people: Table, scratch: Table, count: int) -> int:
-    """Write the record of a decision of so many offers into Scratch.logged; its length, or 0 if there is no room."""
+def write_record(
+    columns: Table, terms: Table, people: Table, scratch: Table, record: bytes, request: bytes, latitude: float,
+    longitude: float, characters: int, time: int, count: int,
+) -> int:  # fmt: skip
+    """Write the record of a decision of so many offers into Scratch.logged; its length, or 0 if there is no room.
+
+    `record` and `request` are as `meet` had them; of a location (NaN: none) so many characters of a geohash are kept.
+    """
     out, stem, wire = u1(scratch, Scratch.logged), u1(terms, Terms.stem), u1(columns, Column.wire)
     chosen, entries, offers = chosen_of(scratch), entries_of(columns), offers_of(columns)
-    if len(stem) + count * (_MOST_ID + 8) + 16 + exposures_size(people, scratch) > len(out):
+    most = len(stem) + count * (_MOST_ID + 8) + 64 + 2 * _MOST_NAME + exposures_size(people, scratch)
+    if most + 2 * LOGGED_ATTRIBUTES > len(out):
         return 0
-    at = 0
-    for place in range(len(stem)):
-        out[at] = stem[place]
-        at += 1
+    at = _copied(out, 0, stem, 0, len(stem))
     for place in range(count):
         # An offer's bytes begin with its id.
         first = offers[entries[chosen[place].entry].offer].wire_first + 1
         size, begin = varint(wire, first, first + 3)
         out[at] = OFFER_IDS
-        at += 1
-        for source in range(first, begin + size):
-            out[at] = wire[source]
-            at += 1
+        at = _copied(out, at + 1, wire, first, begin + size)
     if count:
         out[at] = LOG_SCORES
         at = varint_into(out, at + 1, 8 * count)
         for place in range(count):
             at = double_into(out, at, chosen[place].log_score)
-    return write_exposures(people, scratch, out, at)
+    at = write_exposures(people, scratch, out, at)
+    out[at] = TIME
+    at = varint_into(out, at + 1, time)
+    if i8(scratch, Scratch.person)[PersonFact.learn]:
+        at = _write_moment(scratch, out, at, record, request)
+        if characters > 0 and not math.isnan(latitude):
+            out[at], out[at + 1] = GEOHASH, characters
+            at = write_geohash(out, at + 2, latitude, longitude, characters)
+    return at
+
+
+@njit(error_model="numpy")
+def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, request: bytes) -> int:
+    """Write what a model may be told of the moment and the person; where it ends."""
+    person = i8(scratch, Scratch.person)
+    out[at], out[at + 1] = LEARN, 1
+    begin, end = person[PersonFact.context_begin], person[PersonFact.context_end]
+    at = _field(out, at + 2, TIME_ZONE, request, begin, end, ASKED_ZONE, _MOST_NAME)
+    at = _field(out, at, CONTEXT_ATTRIBUTES, request, begin, end, ASKED_ATTRIBUTES, LOGGED_ATTRIBUTES)
+    begin, end = last_of(request, begin, end, SESSION)
+    at = _field(out, at, ENTRY_CHANNEL, request, begin, end, ENTRY, _MOST_NAME)
+    begin, end = person[PersonFact.profile_begin], person[PersonFact.profile_end]
+    return _field(out, at, PROFILE_ATTRIBUTES, record, begin, end, KNOWN_ATTRIBUTES, LOGGED_ATTRIBUTES)
+
+
+@njit(error_model="numpy")
+def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int, wanted: int, most: int) -> int:
+    """Write a field of a message that stands between two places, unless it takes more than so many bytes."""
+    begin, end = last_of(data, begin, end, wanted)
+    if begin < 0 or end - begin > most - 4:
+        return at
+    out[at] = tag
+    return _copied(out, varint_into(out, at + 1, end - begin), data, begin, end)
+
+
+@njit(error_model="numpy")
+def _copied(out: np.ndarray, at: int, data: bytes, begin: int, end: int) -> int:
+    for place in range(begin, end):
+        out[at + place - begin] = data[place]
+    return at + end - begin
+
+
+@njit(error_model="numpy")
+def write_geohash(out: np.ndarray, at: int, latitude: float, longitude: float, characters: int) -> int:
+    """Write the geohash of a position in degrees, as offers.state.geohash gives it; where it ends."""
+    of_y = 5 * characters // 2
+    of_x = 5 * characters - of_y
+    x: int = min(np.int64((longitude + 180.0) / 360.0 * (1 << of_x)), (1 << of_x) - 1)
+    y: int = min(np.int64((latitude + 90.0) / 180.0 * (1 << of_y)), (1 << of_y) - 1)
+    for place in range(characters):
+        digit = 0
+        for bit in range(5 * place, 5 * place + 5):  # they take turns
+            digit = digit << 1 | (x >> (of_x - 1 - bit // 2) if bit % 2 == 0 else y >> (of_y - 1 - bit // 2)) & 1
+        out[at + place] = _DIGITS[digit]
+    return at + characters

@@ -19,7 +19,7 @@ from offers.decision.judge import LEFT_TO_CEL, judged
 from offers.decision.predicates import CONTEXT, PROFILE, TRUE
 from offers.decision.records import Table, Terms, address_of, array_of, f8, i4, i8, u1, u4
 from offers.decision.scratch import COUNTER, IN, OUT, Outcome, PersonFact, Scratch, counters_of
-from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING
+from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
 from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
@@ -27,11 +27,12 @@ from offers.v1.state_pb2 import UserState
 NO_ROOM, OTHER_PERIODS = -1, -2
 """In place of a count: the scratchpad needs room for what the record counts; the calendar's periods are not those of
 the instant."""
-NAMED, BLIND, AGREED, HIDDEN, COUNTED = 1, 2, 4, 8, 16
+NAMED, BLIND, AGREED, HIDDEN, COUNTED, TAUGHT = 1, 2, 4, 8, 16, 32
 """Flags: somebody in particular; whose state could not be read; profiling is agreed to where nobody said; without
-consent to it, the location and the session are not to be used; what the record counts holds without consent too."""
+consent to it, the location and the session are not to be used; what the record counts holds without consent too;
+learning is agreed to where nobody said."""
 
-PROFILING = int(CONSENT_PURPOSE_PROFILING)
+PROFILING, LEARNING = int(CONSENT_PURPOSE_PROFILING), int(CONSENT_PURPOSE_LEARNING)
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 _COUNTER_BYTES, _TIME_BYTES = COUNTER.itemsize, 4
 COUNTERS, TIMES = UserState.COUNTERS_FIELD_NUMBER << 3 | BYTES, UserState.TIMES_FIELD_NUMBER << 3 | BYTES
@@ -111,8 +112,10 @@ def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> 
     """Note what is known of the person, as far as they agreed to its being kept. False: there is no room for it."""
     person, end = i8(scratch, Scratch.person), len(record)
     profile_begin, profile_end = last_of(record, 0, end, PROFILE)
-    agreed = grants >> PROFILING & 1 if grants >= 0 else _agrees(record, profile_begin, profile_end, flags)
+    agreed = _agrees(record, profile_begin, profile_end, PROFILING, grants, flags & AGREED)
     known = flags & NAMED and agreed and not flags & BLIND
+    agreed = _agrees(record, profile_begin, profile_end, LEARNING, grants, flags & TAUGHT)
+    person[PersonFact.learn] = agreed and not flags & (BLIND | HIDDEN)
     if not known:
         profile_begin, end = -1, 0
     counted = len(record) if flags & COUNTED else end
@@ -134,15 +137,17 @@ def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> 
 
 
 @njit(error_model="numpy")
-def _agrees(record: bytes, at: int, end: int, flags: int) -> bool:
-    """Whether profiling is agreed to: see offers.state.consent.agrees."""
-    agreed = flags & AGREED != 0
+def _agrees(record: bytes, at: int, end: int, wanted: int, grants: int, unsaid: int) -> bool:
+    """Whether a purpose is agreed to, by a profile that stands in the record: see offers.state.consent.agrees."""
+    if grants >= 0:
+        return grants >> wanted & 1 != 0
+    agreed = unsaid != 0
     while 0 <= at < end:
         tag, begin, at = following(record, at, end)
         if at < 0 or tag != CONSENT:
             continue
         purpose, _ = last_of(record, begin, at, PURPOSE)
-        if purpose >= 0 and varint(record, purpose, at)[0] == PROFILING:
+        if purpose >= 0 and varint(record, purpose, at)[0] == wanted:
             granted, _ = last_of(record, begin, at, GRANTED)
             agreed = granted >= 0 and varint(record, granted, at)[0] != 0
     return agreed

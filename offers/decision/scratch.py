@@ -126,7 +126,9 @@ class PersonFact(IntEnum):
     """Whether the person was not exposed before to all that the decision exposes them to."""
     left = 14
     """How many of the wanted segments are left to CEL: they are listed first."""
-    logged = 15
+    learn = 15
+    """Whether models may learn from the decision."""
+    logged = 16
     """Bytes of Scratch.logged; 0: there was no room for it."""
     subjects = 16
     """A bit per behaviour rule of the strategy whose subject is there."""
@@ -167,8 +169,10 @@ POINTS = RINGS * RINGS
 """Points that stand for a distribution: as many to a ring as there are rings."""
 MOST_ROWS = 8
 """Rows of a level, and so spans, that are kept."""
-_LOGGED, _LOGGED_EACH = 1024, 160
-"""Bytes of the record of a decision: the names of a surface, and an offer's or experiment's and variant's names."""
+LOGGED_ATTRIBUTES = 2048
+"""Bytes of attributes that the record of a decision has of the request, and of the person; of more it has none."""
+_LOGGED, _LOGGED_EACH = 1024 + 2 * LOGGED_ATTRIBUTES, 160
+"""Bytes of the record of a decision: of a surface and attributes, and of an offer, or an experiment and its variant."""
 MOST_DEPTH = 32
 """Results of steps that wait for each other."""
 NOT_FOUND = -1

@@ -247,11 +247,12 @@ def answer(
 @njit(cache=True)
 def finish(
     data: bytes, known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int,
-    record: bytes, draw: int, flags: int, is_met: bool,
+    record: bytes, draw: int, flags: int, characters: int, is_met: bool,
 ) -> int:  # fmt: skip
     """Write the response where PERSON_WANTED was said, and the decision's record; its length, or what is wanted.
 
-    The record is the person's UserState; `draw` and `flags` are as `meet` takes them. Meanwhile another thread may have
+    The record is the person's UserState; `draw` and `flags` are as `meet` takes them, `characters` as `write_record`
+    does. Meanwhile another thread may have
     remembered the surface for another time: then the long way has to answer.
     """
     facts, person = i8(scanned, Scan.facts), i8(scratch, Scratch.person)
@@ -278,16 +279,20 @@ def finish(
     if length < 0 or length + exposures_size(surface.people, scratch) > len(u1(output, Output.bytes)):
         return LONG_WAY
     count = np.int64(f8(scratch, Scratch.outcome)[Outcome.chosen])
-    person[PersonFact.logged] = write_record(surface.columns, surface.terms, surface.people, scratch, count)
+    numbers = f8(scanned, Scan.numbers)
+    person[PersonFact.logged] = write_record(
+        surface.columns, surface.terms, surface.people, scratch, record, data, numbers[0], numbers[1], characters, time,
+        count,
+    )  # fmt: skip
     return write_exposures(surface.people, scratch, u1(output, Output.bytes), length)
 
 
 def compile_for_persons() -> None:
     """Have what only decisions about persons call compiled before the first of them."""
     number, text = types.int64, typeof(b"")
-    finish.compile((text, *(number,) * 7, text, number, number, types.boolean))
+    finish.compile((text, *(number,) * 7, text, number, number, number, types.boolean))
     meet.compile((*(number,) * 4, text, text, *(number,) * 4))
-    write_record.compile((number,) * 5)
+    write_record.compile((*(number,) * 4, text, text, types.float64, types.float64, *(number,) * 3))
 
 
 @njit

@@ -195,6 +195,8 @@ def _check_user(user: User, refuse: Refuse) -> None:
     if not 1 <= length <= MAX_PERSON_ID:
         reason = f"{length:,} characters: send 1 to {MAX_PERSON_ID} of user_id or anonymous_id, or leave the user out"
         refuse(f"context.user.{user.WhichOneof('identity') or 'user_id'}", reason)
+    elif "\0" in user.user_id or "\0" in user.anonymous_id:
+        refuse(f"context.user.{user.WhichOneof('identity')}", "has a NUL character, which not every store can keep")
 
 
 def check_money(money: Money, field: str, refuse: Refuse) -> None:

@@ -9,7 +9,6 @@ from offers.server.intake import Intake
 from offers.server.limits import MAX_BATCH, MAX_BATCH_BYTES
 from offers.v1.event_service_pb2 import (
     ReportEventsRequest,
-    ReportEventsResponse,
     StreamEventsRequest,
     StreamEventsResponse,
 )
@@ -28,7 +27,7 @@ class EventService:
         """ReportEvents, both sides encoded. Raises InvalidRequestError, StoreUnavailableError."""
         request = parse(ReportEventsRequest, data, MAX_BATCH_BYTES)
         _check_size(len(request.events))
-        return ReportEventsResponse(results=self._intake.take(request.events)).SerializeToString()
+        return self._intake.take(request.events).SerializeToString()
 
     def stream_events(self, messages: Iterator[bytes]) -> bytes:
         """StreamEvents, both sides encoded. Each message's events are durable before the next message is read.
@@ -50,7 +49,7 @@ class EventService:
         for data in messages:
             request = parse(StreamEventsRequest, data, MAX_BATCH_BYTES)
             _check_size(len(request.events))
-            for event, result in zip(request.events, self._intake.take(request.events), strict=True):
+            for event, result in zip(request.events, self._intake.take(request.events).results, strict=True):
                 if result.HasField("status"):
                     response.refused_count += 1
                     if len(response.refused) < REFUSED_TOLD:

@@ -13,14 +13,15 @@ from offers.server.convert import status_of
 from offers.server.event_rules import check_event
 from offers.state.apply import KINDS, MAX_APPLIED, Happened, apply, recent_of
 from offers.state.attribution import attributed, causes_among, wants_attribution
-from offers.state.consent import Purposes, agreed
+from offers.state.consent import Purposes, agrees
 from offers.state.geohash import geohash
 from offers.state.person import NOBODY, person_of
 from offers.state.stores import Demand, EventLog, Ledger, LoggedEvent, Outcome, Person, StateStore
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
 from offers.v1.event_pb2 import Event, RedemptionEvent
-from offers.v1.event_service_pb2 import EventResult, EventWarning
-from offers.v1.state_pb2 import UserState
+from offers.v1.event_service_pb2 import EventResult, EventWarning, ReportEventsResponse
+from offers.v1.profile_pb2 import Consent
+from offers.v1.state_pb2 import RecentEvent, UserState, UserStateHead
 
 AHEAD_S = 300
 """Clocks of callers may be ahead by so much."""
@@ -68,9 +69,11 @@ class _Item:
     event: Event
     kind: str
     result: EventResult
-    path: str = ""
-    """Of its fields, from the request's top."""
+    number: int = 0
+    """Its place in the request."""
+    whose: Person = NOBODY
     person: Person = NOBODY
+    """Whose it is kept as."""
     facts: OfferFacts | None = None
     catalog: str = ""
     geohash: str = ""
@@ -84,9 +87,14 @@ class _Known:
         self._record, self.erased = record, erased
 
     @cached_property
-    def state(self) -> UserState:
+    def consents(self) -> Sequence[Consent]:
+        """Read where they are asked for alone, without the history."""
+        return UserStateHead.FromString(self._record).profile.consents
+
+    @cached_property
+    def recent(self) -> Sequence[RecentEvent]:
         """Read where it is asked for alone."""
-        return UserState.FromString(self._record)
+        return UserState.FromString(self._record).recent
 
 
 class Intake:
@@ -106,14 +114,15 @@ class Intake:
         self._state, self._log, self._ledger, self._offers = state, log, ledger, offers
         self._clock, self._default, self._length = clock, default_consent, geohash_length
 
-    def take(self, events: Sequence[Event]) -> list[EventResult]:
+    def take(self, events: Sequence[Event]) -> ReportEventsResponse:
         """What came of each event, once all is durable. Changes the events. Raises StoreUnavailableError."""
         now = self._clock()
-        results = [EventResult() for _ in events]
+        response = ReportEventsResponse()
+        results = [response.results.add() for _ in events]
         first: dict[str, _Item] = {}
         again: list[tuple[EventResult, _Item]] = []
         for number, (event, result) in enumerate(zip(events, results, strict=True)):
-            item = _Item(event, event.WhichOneof("kind") or "", result, f"events[{number}].")
+            item = _Item(event, event.WhichOneof("kind") or "", result, number, person_of(event.user))
             if violations := check_event(event):
                 _refuse(item, violations)
             elif first.setdefault(event.event_id, item) is not item:
@@ -122,15 +131,17 @@ class Intake:
                 _set_time(item, now)
         self._resolve(first.values())
         usable = [item for item in first.values() if self._find_offer(item)]
-        known = self._look(usable)
-        usable = [item for item in usable if self._settle_person(item, known)]
-        usable = self._redeem(usable, int(now))
-        self._attribute(usable, known)
-        self._keep(usable, int(now))
+        if usable:
+            with self._log.together(self._state) as is_whole:
+                known = self._look(usable)
+                usable = [item for item in usable if self._settle_person(item, known)]
+                usable = self._redeem(usable, int(now))
+                self._attribute(usable, known)
+                self._keep(usable, int(now), is_whole=is_whole)
         for result, item in again:
             result.CopyFrom(item.result)
             result.duplicate = not result.HasField("status")
-        return results
+        return response
 
     def recover(self, grace_s: int = GRACE_S) -> int:
         """Let events that a crash left without effect have it. Returns how many. Raises StoreUnavailableError."""
@@ -193,7 +204,7 @@ class Intake:
 
     def _look(self, items: Iterable[_Item]) -> dict[Person, _Known]:
         """What is known of the persons of some events, and until when they were erased; changes nothing."""
-        persons = list({person for item in items if (person := person_of(item.event.user))})
+        persons = list({item.whose for item in items if item.whose})
         if not persons:
             return {}
         looked = self._state.look(persons)
@@ -201,8 +212,7 @@ class Intake:
 
     def _settle_person(self, item: _Item, known: dict[Person, _Known]) -> bool:
         """Whether the event is to be kept; and whether with its person, to learn from it, and with which geohash."""
-        event = item.event
-        person = person_of(event.user)
+        event, person = item.event, item.whose
         if event.HasField("location"):
             item.geohash = geohash(event.location.latitude, event.location.longitude, self._length)
             event.ClearField("location")
@@ -210,10 +220,9 @@ class Intake:
             if event.event_time.seconds <= known[person].erased:
                 _warn(item, EventWarning.CODE_ERASED, "the person was erased after it happened: it was dropped")
                 return False
-            stored = () if event.user.HasField("consent") else known[person].state.profile.consents
-            purposes = agreed(event.user, stored, self._default)
-            item.learn = CONSENT_PURPOSE_LEARNING in purposes
-            if CONSENT_PURPOSE_PROFILING in purposes:
+            stored = () if event.user.HasField("consent") else known[person].consents
+            item.learn = agrees(CONSENT_PURPOSE_LEARNING, event.user, stored, self._default)
+            if agrees(CONSENT_PURPOSE_PROFILING, event.user, stored, self._default):
                 item.person = person
             else:
                 event.session_id = event.proposition_id = ""  # these would lead to the person's other records
@@ -259,15 +268,17 @@ class Intake:
     def _attribute(self, items: Sequence[_Item], known: dict[Person, _Known]) -> None:
         """Put orders and redemptions down to what their persons did before, in this batch as well."""
         wanting = [item for item in items if item.person and wants_attribution(item.event)]
-        causes = {item.person: causes_among(known[item.person].state.recent) for item in wanting}
+        causes = {item.person: causes_among(known[item.person].recent) for item in wanting}
         for item in items if wanting else ():
             if item.person in causes and item.event.proposition_id:
                 causes[item.person] += causes_among([recent_of(item.event, item.facts)])
         for item in wanting:
             item.event.attributed_proposition_id = attributed(item.event, causes[item.person])
 
-    def _keep(self, items: Sequence[_Item], now: int) -> None:
-        """Bring events into the log, and those that are new, or have not had their effect, into the state."""
+    def _keep(self, items: Sequence[_Item], now: int, *, is_whole: bool) -> None:
+        """Bring events into the log, and those that are new, or have not had their effect, into the state; in a whole
+        transaction, all have it that come into the log.
+        """  # noqa: D205
         if not items:
             return
         logged = [
@@ -286,40 +297,43 @@ class Intake:
             for item in items
         ]
         old = []
-        for item, is_new in zip(items, self._log.append(logged), strict=True):
+        for item, is_new in zip(items, self._log.append(logged, applied=is_whole), strict=True):
             if not is_new:
                 item.result.duplicate = True
                 old.append(item.event.event_id)
         waiting = self._log.pending(old) if old else set()
-        self._apply([item for item in items if not item.result.duplicate or item.event.event_id in waiting])
+        self._apply([item for item in items if not item.result.duplicate], is_confirmed=is_whole)
+        self._apply([item for item in items if item.event.event_id in waiting])
 
-    def _apply(self, items: Sequence[_Item]) -> None:
-        """Let logged events have their effect on the state, and confirm it."""
+    def _apply(self, items: Sequence[_Item], *, is_confirmed: bool = False) -> None:
+        """Let logged events have their effect on the state, and confirm it where it is not."""
         of: dict[Person, list[_Item]] = {}
         for item in items:
             of.setdefault(item.person, []).append(item)
         if not of:
             return
-        erased: set[Person] = set()
+        erased: dict[Person, int] = {}
         nobodys = [item.event.event_id for item in of.pop(NOBODY, ())]
-        if nobodys and not of:
+        if nobodys and not of and not is_confirmed:
             self._log.applied(nobodys)
         for first in range(0, max(map(len, of.values()), default=0), ROUND):
             parts = {person: theirs[first : first + ROUND] for person, theirs in of.items() if len(theirs) > first}
             self._state.change([(person, _change(person, part, erased)) for person, part in parts.items()])
-            done = [item.event.event_id for part in parts.values() for item in part]
-            self._log.applied(done + nobodys)
-            nobodys = []
-        if erased:  # between the look at the person and now: what was logged meanwhile goes too
-            self._log.erase(sorted(erased))
+            if not is_confirmed:
+                self._log.applied(nobodys + [item.event.event_id for part in parts.values() for item in part])
+                nobodys = []
+        for person, second in erased.items():  # since the look at the person: what was logged of before goes, too
+            self._log.erase([person], second)
 
 
-def _change(person: Person, items: Sequence[_Item], erased: set[Person]) -> Callable[[bytes, int], bytes | None]:
+def _change(person: Person, items: Sequence[_Item], erased: dict[Person, int]) -> Callable[[bytes, int], bytes | None]:
     happened = [Happened(item.event, item.facts) for item in items]
 
+    oldest = min(event.event_time.seconds for event, _ in happened)
+
     def change(record: bytes, second: int) -> bytes | None:
-        if any(event.event_time.seconds <= second for event, _ in happened):
-            erased.add(person)
+        if oldest <= second:
+            erased[person] = second
         return apply(record, happened, second)
 
     return change
@@ -338,7 +352,7 @@ def _warn(item: _Item, code: EventWarning.Code.ValueType, message: str) -> None:
 
 
 def _refuse(item: _Item, violations: Iterable[FieldViolation]) -> None:
-    named = [FieldViolation(item.path + violation.field, violation.reason) for violation in violations]
+    named = [FieldViolation(f"events[{item.number}].{violation.field}", violation.reason) for violation in violations]
     item.result.status.CopyFrom(status_of(InvalidRequestError(named)))
 
 

@@ -65,12 +65,17 @@ class OfferService:
         clock: Callable[[], float],
         people: People | None = None,
         recorder: Recorder | None = None,
+        geohash_length: int = 0,
     ) -> None:
-        """Without `people`, nothing is known of anybody; without a recorder, no decision is kept."""
+        """Without `people`, nothing is known of anybody; without a recorder, no decision is kept.
+
+        Where the person agreed to learning, so many characters of the location's geohash are kept of it.
+        """
         self._live = live
         self._clock = clock
         self._people = people or People(None, frozenset())
         self._recorder = recorder
+        self._geohash_length = geohash_length
         self._room = _Room()
 
     def get_offers(self, data: bytes) -> bytes:
@@ -117,9 +122,9 @@ class OfferService:
         engine = known.engine(place)
         met = self._people.read(_name(data, facts), grants)
         is_met, second = False, facts[Fact.time] if facts[Fact.time] >= 0 else now
-        tables = known.table, room.scan.table, room.pad.table, room.output.table
         while True:
-            length = finish(data, *tables, now, *ids, met.record, met.draw, met.flags, is_met)
+            tables = known.table, room.scan.table, room.pad.table, room.output.table  # the pad's may have grown
+            length = finish(data, *tables, now, *ids, met.record, met.draw, met.flags, self._geohash_length, is_met)
             if length >= LONG_WAY:
                 break
             if length == SEGMENTS_WANTED:
@@ -155,8 +160,9 @@ class OfferService:
         if decision.personal:
             terms = engine.resolve(query.surface).terms.table
             room.pad.arrays["person"][PersonFact.logged] = write_record(
-                engine.columns.table, terms, engine.meeting.record.table, room.pad.table, decision.count
-            )
+                engine.columns.table, terms, engine.meeting.record.table, room.pad.table, person.record, person.request,
+                query.latitude, query.longitude, self._geohash_length, query.time, decision.count,
+            )  # fmt: skip
             self._keep(ids, met, now, query.time, room.pad)
             told = [Exposure(experiment_id=one, variant_id=variant) for one, variant in decision.exposures]
             tail = GetOffersResponse(exposures=told).SerializeToString()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.decision.engine import Engine
-from offers.decision.meet import AGREED, BLIND, COUNTED, HIDDEN, NAMED
+from offers.decision.meet import AGREED, BLIND, COUNTED, HIDDEN, NAMED, TAUGHT
 from offers.decision.person import Counted, Person, merged
 from offers.decision.segments import Facts
 from offers.errors import StoreUnavailableError
@@ -15,7 +15,7 @@ from offers.state.consent import Purposes, agrees
 from offers.state.person import draw_of, person_of
 from offers.state.stores import StateStore
 from offers.state.view import life_cycle, profile_of
-from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, User
+from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, User
 from offers.v1.event_pb2 import EVENT_KIND_IMPRESSION
 from offers.v1.offer_service_pb2 import Degradation, GetOffersRequest, GetOffersResponse, SeenOffer
 from offers.v1.profile_pb2 import Profile
@@ -58,6 +58,7 @@ class People:
         self._state = state
         self._default = default_consent
         self._flags = AGREED if CONSENT_PURPOSE_PROFILING in default_consent else 0
+        self._flags |= TAUGHT if CONSENT_PURPOSE_LEARNING in default_consent else 0
 
     def read(self, name: str, grants: int) -> Met:
         """What is known of a person, who agrees to purposes, a bit each (-1: it is not said)."""

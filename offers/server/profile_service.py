@@ -90,8 +90,8 @@ class ProfileService:
         person = _person(parse(ExportProfileRequest, data, MAX_REQUEST_BYTES).user)
         ids = self._state.ids(person) or [person]
         record = self._state.read(person)
-        logged = self._log.of_person(ids)
-        if not (record or logged):
+        logged, decisions = self._log.of_person(ids), self._log.decisions_of(ids)
+        if not (record or logged or decisions):
             raise NotFoundError(_UNKNOWN)
         state = UserState.FromString(record)
         response = ExportProfileResponse(assignments=state.assignments)
@@ -105,6 +105,10 @@ class ProfileService:
             count = response.counts.add(key=key & _UNSIGNED, kind=kind)
             for second in times:
                 count.times.add(seconds=second)
+        for decision in decisions:
+            kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
+            kept.MergeFromString(decision.record)  # the same fields by the same numbers
+            kept.decision_time.seconds = decision.second
         response.profile.CopyFrom(self._told(state, ids))
         return response.SerializeToString()
 

@@ -94,7 +94,7 @@ class Recorder:
                 first[one.person] = min(one.second, first.get(one.person, one.second))
         for person, erased in zip(first, self._state.erasures(list(first)), strict=True):
             if first[person] <= erased:
-                self._events.erase([person])
+                self._events.erase([person], erased)
 
     def _assign(self, decided: Sequence[Decided]) -> None:
         self._state.change([(one.person, _Assigning(one)) for one in decided])

@@ -200,8 +200,8 @@ def _is_text(data: bytes, begin: int, end: int, least: int, most: int) -> bool:
 
 @njit
 def is_plain(data: bytes, at: int, end: int) -> bool:
-    """Whether a text is ASCII: then it has as many characters as bytes, and is good UTF-8."""
+    """Whether a text is ASCII without NUL: then it has as many characters as bytes, and every store can keep it."""
     for place in range(at, end):
-        if data[place] > 127:
+        if data[place] > 127 or data[place] == 0:
             return False
     return True

@@ -134,7 +134,7 @@ class Worker:
         )
         self.upkeep = Upkeep(self.live, stores, self.intake, settings, clock)
         people = People(stores.state, default_consent)
-        offers = OfferService(self.live, clock, people, self.recorder)
+        offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
         profiles = ProfileService(

@@ -1,5 +1,6 @@
 """What events do to the state of the person whose they are."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.model.facts import OfferFacts
 from offers.state.basket import settle, take_steps
-from offers.state.counters import Counters
+from offers.state.counters import Counters, find_aligned, hour_of
 from offers.state.leanings import Leanings, leans_of
 from offers.v1.event_pb2 import Event, EventKind, Item, RedemptionEvent
 from offers.v1.state_pb2 import RecentEvent, UserState
@@ -44,12 +45,13 @@ def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> byte
     state = UserState.FromString(record)
     counters: Counters | None = None
     leanings: Leanings | None = None
-    applied = bytearray(state.applied)
+    applied = state.applied
+    before = state.profile.last_seen_time.seconds
     changed = False
     for event, facts in happened:
         seconds = event.event_time.seconds
         digest = hash_of(event.event_id)
-        if seconds <= erased or _holds(applied, digest):
+        if seconds <= erased or find_aligned(applied, digest, _HASH_BYTES) >= 0:
             continue
         changed = True
         applied += digest
@@ -70,24 +72,23 @@ def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> byte
             leanings.add(leans, seconds)
     if not changed:
         return None
-    if counters is not None:
-        state.counters, state.times = counters.packed(state.profile.last_seen_time.seconds)
-    state.applied = bytes(applied[-MAX_APPLIED * _HASH_BYTES :])
+    _pack(state, counters, before)
+    state.applied = applied[-MAX_APPLIED * _HASH_BYTES :]
     return state.SerializeToString()
+
+
+def _pack(state: UserState, counters: Counters | None, before: int) -> None:
+    """Keep counters that have changed, or of which some may be over in the hour the person was last seen."""
+    last = state.profile.last_seen_time.seconds
+    if counters is None and hour_of(last) > before:
+        counters = Counters(state.counters, state.times)
+    if counters is not None:
+        state.counters, state.times = counters.packed(last, before)
 
 
 def hash_of(event_id: str) -> bytes:
     """By which an event that has taken effect is known."""
     return blake2b(event_id.encode(), digest_size=_HASH_BYTES).digest()
-
-
-def _holds(applied: bytearray, digest: bytes) -> bool:
-    at = applied.find(digest)
-    while at % _HASH_BYTES > 0:  # across two hashes; -1 is not found, and has a remainder too
-        if at < 0:
-            return False
-        at = applied.find(digest, at + 1)
-    return at >= 0
 
 
 def recent_of(event: Event, facts: OfferFacts | None) -> RecentEvent:
@@ -132,18 +133,22 @@ def _see(state: UserState, time: Timestamp) -> None:
 
 def _remember(state: UserState, recent: RecentEvent) -> None:
     events = state.recent
-    in_order = not events or recent_order(events[-1]) <= recent_order(recent)
-    events.append(recent)
-    if not in_order:
-        events.sort(key=recent_order)
-    del events[:-MAX_RECENT]
+    if not events or _time(events[-1]) < _time(recent):
+        events.append(recent)
+    else:
+        events.insert(bisect_right(events, recent_order(recent), key=recent_order), recent)
+    if len(events) > MAX_RECENT:
+        del events[0]
 
 
 def recent_order(recent: RecentEvent) -> tuple[object, ...]:
     """By time; of the same instant, by all else."""
+    return *_time(recent), recent.SerializeToString()
+
+
+def _time(recent: RecentEvent) -> tuple[int, int]:
     time = recent.event_time
-    what = recent.kind, recent.offer_id, recent.proposition_id
-    return time.seconds, time.nanos, *what, recent.category, recent.venue_id, recent.session_id
+    return time.seconds, time.nanos
 
 
 def _buy(state: UserState, kind: str, event: Event) -> None:

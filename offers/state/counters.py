@@ -1,47 +1,48 @@
-"""What caps count of a person: the last instants of each kind of event, packed."""
+"""What caps count of a person: the last instants of each kind of event, packed, and changed where they lie."""
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import lru_cache
 
 from offers.model.facts import CounterSpec
 
 _RECORD = struct.Struct("<qBBHI")
+_PLACE = struct.Struct("<qB")
+_LAST = struct.Struct("<I")
+_SIZE = _RECORD.size
+_MOST = 0xFFFF
+_NEVER = 1 << 62
 _REACH_S = 2 * 86_400
 """The unit of how long a counter's times matter."""
 _SLACK_S = 3_600
-"""Times are kept this much longer: clocks may be 5 minutes ahead, and a question be about some minutes ago."""
-
-
-class _Counter(NamedTuple):
-    times: list[int]
-    """Seconds since 1970, the oldest first."""
-    reach: int
-    """How long they matter, in units of two days; 0: for ever."""
+"""Times are kept this much longer: clocks may be 5 minutes ahead, and a question be about some minutes ago. Once in as
+long, what is over is looked for.
+"""
 
 
 class Counters:
-    """The counters of one person, unpacked: instants by key and kind."""
+    """The counters of one person: instants by key and kind, in that order."""
 
     def __init__(self, counters: bytes = b"", times: bytes = b"") -> None:
-        instants = struct.unpack(f"<{len(times) // 4}I", times)
-        self._counters = {
-            (key, kind): _Counter(list(instants[first : first + count]), reach)
-            for key, kind, reach, count, first in _RECORD.iter_unpack(counters)
-        }
+        self._records, self._times = bytearray(counters), bytearray(times)
+        self._oldest_added = _NEVER
 
     def __iter__(self) -> Iterator[tuple[int, int, list[int]]]:
-        """Key, kind and instants of each, in their order."""
-        return ((key, kind, self._counters[key, kind].times) for key, kind in sorted(self._counters))
+        """Key, kind and instants of each, in their order; instants in seconds since 1970, the oldest first."""
+        for key, kind, _, count, first in _RECORD.iter_unpack(self._records):
+            yield key, kind, self._instants(first, count)
 
     def add(self, spec: CounterSpec, second: int) -> None:
         """Count an event, in whatever order they come. The result is that of all events ever added with this spec."""
         reach = _reach(spec.span_s)
-        known = self._counters.get((spec.key, spec.kind))
-        if known is None:
-            self._counters[spec.key, spec.kind] = _Counter([second], reach)
+        self._oldest_added = min(self._oldest_added, second)
+        at = find_aligned(self._records, _PLACE.pack(spec.key, spec.kind), _SIZE)
+        if at < 0:
+            self._insert(spec.key, spec.kind, reach, [second])
             return
-        times = known.times
+        *_, count, first = _RECORD.unpack_from(self._records, at)
+        times = self._instants(first, count)
         in_order = second >= times[-1]
         times.append(second)
         if not in_order:
@@ -50,29 +51,78 @@ class Counters:
             horizon = times[-1] - spec.span_s - _SLACK_S
             while times[0] < horizon:
                 del times[0]
-        del times[: -spec.keep]
-        if reach != known.reach:
-            self._counters[spec.key, spec.kind] = _Counter(times, reach)
+        self._replace(at, reach, times[-spec.keep :])
 
     def merge(self, other: "Counters") -> None:
         """Count another person's events as this one's."""
-        for place, theirs in other._counters.items():  # noqa: SLF001 - one of its own
-            ours = self._counters.get(place, _Counter([], theirs.reach))
-            times = sorted(ours.times + theirs.times)[-0xFFFF:]
-            reach = max(ours.reach, theirs.reach) if ours.reach and theirs.reach else 0
-            self._counters[place] = _Counter(times, reach)
+        for key, kind, reach, count, first in _RECORD.iter_unpack(other._records):  # noqa: SLF001 - one of its own
+            theirs = other._instants(first, count)  # noqa: SLF001
+            at = find_aligned(self._records, _PLACE.pack(key, kind), _SIZE)
+            if at < 0:
+                self._insert(key, kind, reach, theirs)
+            else:
+                *_, known, ours, start = _RECORD.unpack_from(self._records, at)
+                times = sorted(self._instants(start, ours) + theirs)[-_MOST:]
+                self._replace(at, max(known, reach) if known and reach else 0, times)
 
-    def packed(self, last_second: int) -> tuple[bytes, bytes]:
-        """UserState.counters and UserState.times, without what no window reaches from the person's last event."""
-        records = bytearray()
-        instants: list[int] = []
-        for place in sorted(self._counters):
-            times, reach = self._counters[place]
-            if reach and times[-1] < last_second - reach * _REACH_S - _SLACK_S:
-                continue
-            records += _RECORD.pack(*place, reach, len(times), len(instants))
-            instants += times
-        return bytes(records), struct.pack(f"<{len(instants)}I", *instants)
+    def packed(self, last_second: int, before: int = -1) -> tuple[bytes, bytes]:
+        """UserState.counters and UserState.times, without what no window reaches from the hour of the person's last
+        event. `before`: which that was when they were packed the last time; they must be whenever the hour is another.
+        """  # noqa: D205
+        hour = hour_of(last_second)
+        kept = self
+        if hour > before or self._oldest_added < hour - _REACH_S:
+            kept = Counters()
+            for key, kind, reach, count, first in _RECORD.iter_unpack(self._records):
+                times = self._times[4 * first : 4 * (first + count)]
+                if not reach or _LAST.unpack(times[-4:])[0] >= hour - reach * _REACH_S - _SLACK_S:
+                    kept._records += _RECORD.pack(key, kind, reach, count, len(kept._times) // 4)
+                    kept._times += times
+        return bytes(kept._records), bytes(kept._times)
+
+    def _instants(self, first: int, count: int) -> list[int]:
+        return list(struct.unpack_from(f"<{count}I", self._times, 4 * first))
+
+    def _insert(self, key: int, kind: int, reach: int, times: list[int]) -> None:
+        starts = range(0, len(self._records), _SIZE)
+        place = bisect_left(starts, (key, kind), key=lambda at: _PLACE.unpack_from(self._records, at))
+        first = len(self._times) // 4
+        if place < len(starts):
+            first = _RECORD.unpack_from(self._records, starts[place])[-1]
+        at = place * _SIZE
+        self._records[at:at] = _RECORD.pack(key, kind, reach, 0, first)
+        self._replace(at, reach, times)
+
+    def _replace(self, at: int, reach: int, times: list[int]) -> None:
+        """Give the counter whose record begins at a byte other times; those of the counters behind it move."""
+        key, kind, _, count, first = _RECORD.unpack_from(self._records, at)
+        self._times[4 * first : 4 * (first + count)] = struct.pack(f"<{len(times)}I", *times)
+        _RECORD.pack_into(self._records, at, key, kind, reach, len(times), first)
+        behind = self._records[at + _SIZE :]
+        if len(times) != count and behind:  # all at once, as one number
+            moved = int.from_bytes(behind, "little") + (len(times) - count) * _one_each(len(behind) // _SIZE)
+            self._records[at + _SIZE :] = moved.to_bytes(len(behind), "little")
+
+
+@lru_cache
+def _one_each(records: int) -> int:
+    """What adds 1 to `first` of so many records, taken as one number."""
+    return int.from_bytes(_RECORD.pack(0, 0, 0, 0, 1) * records, "little")
+
+
+def hour_of(second: int) -> int:
+    """The second with which an hour begins."""
+    return second - second % _SLACK_S
+
+
+def find_aligned(content: bytes | bytearray, wanted: bytes, size: int) -> int:
+    """The byte at which the first of some records of `size` bytes begins that begins with `wanted`; -1: none does."""
+    at = content.find(wanted)
+    while at % size > 0:  # across two records; -1 is not found, and has a remainder too
+        if at < 0:
+            return -1
+        at = content.find(wanted, at + 1)
+    return at
 
 
 def _reach(span_s: int) -> int:

@@ -3,18 +3,19 @@
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import structlog
 from psycopg.abc import RV, Buffer, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper, TextLoader
 
-from offers.errors import SettingsError, StoreUnavailableError
+from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit
-from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position
+from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _LOCK = 7_163_354_087_201_526_401
@@ -42,6 +43,12 @@ _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decis
 _SWEPT_AT_ONCE = 1000
 _CONNECT_S = 2
 """The least that libpq takes."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class _UnstorableError(OffersError):
+    """A value that no column can take: not to be tried again."""
 
 
 class _Escaped(StrDumper):
@@ -93,15 +100,19 @@ class PostgresEvents:
         self._all: list[_Connection] = []
         self._lock = threading.Lock()
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+    def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - never in PostgreSQL
+        """See EventLog."""
+        return nullcontext(enter_result=False)
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
         """See EventLog."""
         with self._writing() as connection:
             rows = connection.execute(
                 "INSERT INTO offers_event"
-                " (event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body)"
-                " SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::int[], %s::text[],"
+                " (applied, event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body)"
+                " SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::int[], %s::text[],"
                 " %s::text[], %s::text[], %s::bool[], %s::bytea[]) ON CONFLICT DO NOTHING RETURNING event_id",
-                [list(column) for column in zip(*events, strict=True)] or [[]] * len(LoggedEvent._fields),
+                [applied, *([list(column) for column in zip(*events, strict=True)] or [[]] * len(LoggedEvent._fields))],
             ).fetchall()
         new = {event_id for (event_id,) in rows}
         return [_taken(new, event.event_id) for event in events]
@@ -139,12 +150,12 @@ class PostgresEvents:
         found = self._events("person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
         return [event for _, event in found]
 
-    def erase(self, persons: Sequence[Person]) -> int:
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
         with self._writing() as connection:
-            condition = "WHERE person <> '' AND person = ANY(%s)"
-            connection.execute(f"DELETE FROM offers_decision {condition}", [list(persons)])
-            return connection.execute(f"DELETE FROM offers_event {condition}", [list(persons)]).rowcount
+            condition = "WHERE person <> '' AND person = ANY(%s) AND second <= %s"
+            connection.execute(f"DELETE FROM offers_decision {condition}", [list(persons), until])
+            return connection.execute(f"DELETE FROM offers_event {condition}", [list(persons), until]).rowcount
 
     def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
         """See EventLog."""
@@ -155,7 +166,17 @@ class PostgresEvents:
         return swept
 
     def record(self, decisions: Sequence[LoggedDecision]) -> None:
-        """See EventLog."""
+        """See EventLog. One that can never be kept is left out, and the log of the process tells of it."""
+        try:
+            self._record(decisions)
+        except _UnstorableError as error:
+            if len(decisions) == 1:
+                log.error("decision_dropped", error=str(error))  # noqa: TRY400 - it may tell of a person
+                return
+            for one in decisions:
+                self.record([one])
+
+    def _record(self, decisions: Sequence[LoggedDecision]) -> None:
         with self._writing() as connection:
             connection.execute(
                 "INSERT INTO offers_decision (decision_id, person, second, body)"
@@ -177,6 +198,11 @@ class PostgresEvents:
         """See EventLog."""
         rows = self._rows(f"{_DECISIONS} number > %s ORDER BY number LIMIT %s", number, limit)
         return [(found, LoggedDecision(*rest)) for found, *rest in rows]
+
+    def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
+        """See EventLog."""
+        rows = self._rows(f"{_DECISIONS} person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
+        return [LoggedDecision(*rest) for _, *rest in rows]
 
     def close(self) -> None:
         """See EventLog."""
@@ -217,6 +243,9 @@ class PostgresEvents:
         self._circuit.enter()
         try:
             yield self._connection()
+        except psycopg.DataError as error:
+            kind = type(error).__qualname__  # not its message: that may tell of a person
+            raise _UnstorableError(f"{self.name} cannot keep this, now or later: {kind}") from error
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                 self._circuit.failed()
@@ -226,7 +255,10 @@ class PostgresEvents:
     def _connection(self) -> _Connection:
         own: _Connection | None = getattr(self._own, "connection", None)
         if own is None or own.closed:
-            own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
+            own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S, client_encoding="UTF8")
+            if (encoding := own.info.parameter_status("server_encoding")) != "UTF8":
+                own.close()
+                raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
             own.limit_s = self._timeout_s
             own.adapters.register_dumper(str, _Escaped)
             own.adapters.register_loader("text", _Unescaped)

@@ -17,6 +17,13 @@ def pack(ids: Sequence[Person], state: bytes) -> bytes:
     return _SIZES.pack(len(names), len(state)) + names + state
 
 
+def with_state(record: bytes, begin: int, state: bytes) -> bytes:
+    """A record that begins at an offset, with another state."""
+    names, _ = _SIZES.unpack_from(record, begin)
+    begin += _SIZES.size
+    return _SIZES.pack(names, len(state)) + record[begin : begin + names] + state
+
+
 def state_of(record: bytes, begin: int = 0) -> bytes:
     """The state in a record that begins at an offset."""
     names, state = _SIZES.unpack_from(record, begin)

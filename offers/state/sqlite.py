@@ -30,6 +30,11 @@ _HASHES_KEPT = 4096
 _ASKED_AT_ONCE = 500
 _MAPPED, _CACHED_KIB = 2**30, 16_384
 """A point read takes half the time from memory that is mapped and cached. The cache is of each thread."""
+_WHOLE = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+_PART = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
+"""How transactions, and parts of them, begin, end, and are undone."""
+_LOG_PAGES = 4096
+"""From how many pages on the log is brought into the file: with two waits for the disk, and writers have to wait."""
 _SCHEMA = """
 CREATE TABLE store (one INTEGER PRIMARY KEY CHECK (one = 1), secret BLOB NOT NULL, rewrite INTEGER NOT NULL);
 
@@ -68,13 +73,19 @@ CREATE INDEX redemption_second ON redemption (phase, second);
 
 
 class Database:
-    """The file. Each thread has a connection of its own; all methods raise StoreUnavailableError."""
+    """The file. Each thread reads by a connection of its own, and all write by one, whose cache so stays true.
+
+    All methods raise StoreUnavailableError.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._own = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._turn = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._transactions = 0
         with translated(path):
             self._create()
             (secret,) = self.connection().execute("SELECT secret FROM store").fetchone()
@@ -89,32 +100,48 @@ class Database:
         return keyed.digest()
 
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, in autocommit mode."""
+        """The connection for this thread: the writer's where it is writing, else one of its own in autocommit mode."""
         try:
             own: sqlite3.Connection = self._own.connection
         except AttributeError:
             own = self._own.connection = self._connect()
         return own
 
+    @property
+    def transaction(self) -> int:
+        """The number of the transaction in which this thread is writing; 0: it is in none."""
+        return self._transactions if self.connection() is self._writer else 0
+
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that no other writer comes between. Rolled back on any exception."""
-        with translated(self.path):
-            connection = self.connection()
-            connection.execute("BEGIN IMMEDIATE")
+        """A transaction that no other writer comes between, or a part of this thread's. Undone on any exception."""
+        # Threads of this process queue up: SQLite itself lets them sleep and try again, the unlucky ones for seconds.
+        with translated(self.path), self._turn:
+            connection = self._writer = self._writer or self._connect()
+            outer = self.connection()
+            begin, end, undo = _WHOLE if outer is not connection else _PART
+            connection.execute(begin)
+            self._own.connection = connection
+            self._transactions += outer is not connection
             try:
                 yield connection
-                connection.execute("COMMIT")
+                connection.execute(end)
             except BaseException:
                 if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                    for statement in undo:
+                        connection.execute(statement)
                 raise
+            finally:
+                self._own.connection = outer
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One state of the file for several reads."""
+        """One state of the file for several reads; where this thread is writing, with what it has written."""
         with translated(self.path):
             connection = self.connection()
+            if connection.in_transaction:
+                yield connection
+                return
             connection.execute("BEGIN")
             try:
                 yield connection
@@ -123,7 +150,7 @@ class Database:
 
     def forget(self) -> None:
         """Make sure that nothing that is deleted or overwritten can be read from any of the files."""
-        with translated(self.path):
+        with translated(self.path), self._turn:
             connection = self.connection()
             (rewrite,) = connection.execute("SELECT rewrite FROM store").fetchone()
             if rewrite:  # rows were moved
@@ -137,6 +164,7 @@ class Database:
             for connection in self._all:
                 connection.close()
             self._all.clear()
+            self._writer = None
         self._own = threading.local()
 
     def _create(self) -> None:
@@ -164,6 +192,7 @@ class Database:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
         connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         with self._lock:
             self._all.append(connection)
         return connection

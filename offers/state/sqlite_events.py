@@ -1,12 +1,13 @@
 """The log of events and decisions in SQLite. Its rows stay where they are, and are blanked when they are to go."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from offers.state.sqlite import Database, blank, found, translated
-from offers.state.stores import LoggedDecision, LoggedEvent, Person, Position
+from offers.state.sqlite_state import SqliteState
+from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _EVENTS = """
@@ -33,11 +34,20 @@ class SqliteEvents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+    @contextmanager
+    def together(self, state: StateStore) -> Iterator[bool]:
+        """See EventLog."""
+        if isinstance(state, SqliteState) and state.is_in(self._database):
+            with self._database.writing():
+                yield True
+        else:
+            yield False
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
         """See EventLog."""
         with self._database.writing() as connection:
             numbers = self._numbers(connection, {event.person for event in events})
-            return [self._insert(connection, event, numbers[event.person]) for event in events]
+            return [self._insert(connection, event, numbers[event.person], applied) for event in events]
 
     def known(self, event_ids: Sequence[str]) -> set[str]:
         """See EventLog."""
@@ -73,7 +83,7 @@ class SqliteEvents:
             events += self._events(condition, (self._database.hash(person),))
         return [event for _, event in sorted(events, key=lambda found: (found.event.second, found.number))]
 
-    def erase(self, persons: Sequence[Person]) -> int:
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
         erased = 0
         with self._database.writing() as connection:
@@ -82,9 +92,10 @@ class SqliteEvents:
                     "SELECT number FROM who WHERE hash = ?", (self._database.hash(person),)
                 ).fetchone()
                 if row:
-                    erased += connection.execute(f"{_NO_EVENT} person > 0 AND person = ? AND gone = 0", row).rowcount
-                    connection.execute(f"{_NO_DECISION} person > 0 AND person = ? AND gone = 0", row)
-                    connection.execute(f"{_NOBODY} number = ?", row)
+                    theirs = "person > 0 AND person = ? AND gone = 0 AND second <= ?"
+                    erased += connection.execute(f"{_NO_EVENT} {theirs}", (*row, until)).rowcount
+                    connection.execute(f"{_NO_DECISION} {theirs}", (*row, until))
+                    connection.execute(f"{_NOBODY} number = ? AND {_UNSEEN}", row)
         self._database.forget()
         return erased
 
@@ -126,6 +137,12 @@ class SqliteEvents:
         """See EventLog."""
         return self._decisions("decision.number > ? ORDER BY decision.number LIMIT ?", (number, limit))
 
+    def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
+        """See EventLog."""
+        condition = "person > 0 AND person = (SELECT number FROM who WHERE hash = ?)"
+        theirs = [row for one in persons for row in self._decisions(condition, (self._database.hash(one),))]
+        return [decision for _, decision in sorted(theirs, key=lambda row: (row[1].second, row[0]))]
+
     def close(self) -> None:
         """See EventLog."""
         self._database.close()
@@ -152,14 +169,14 @@ class SqliteEvents:
                 (numbers[person],) = connection.execute(query, (name, person)).fetchone()
         return numbers
 
-    def _insert(self, connection: sqlite3.Connection, event: LoggedEvent, person: int) -> bool:
+    def _insert(self, connection: sqlite3.Connection, event: LoggedEvent, person: int, applied: bool) -> bool:  # noqa: FBT001 - its own
         event_id, _, second, received, kind, catalog, offer_id, geohash, learn, body = event
         cursor = connection.execute(
             "INSERT INTO event (hash, gone, applied, person, second, received, kind, learn, event_id, catalog,"
-            " offer_id, geohash, body) VALUES (?, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+            " offer_id, geohash, body) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
             (
-                self._database.hash(event_id), person, second, received, int(kind), int(learn), event_id, catalog,
-                offer_id, geohash, body,
+                self._database.hash(event_id), int(applied), person, second, received, int(kind), int(learn), event_id,
+                catalog, offer_id, geohash, body,
             ),
         )  # fmt: skip
         return cursor.rowcount == 1

@@ -4,12 +4,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 
-from offers.state.records import ids_of, is_user, pack, state_of
+from offers.state.records import ids_of, is_user, pack, state_of, with_state
 from offers.state.sqlite import PAGE_SIZE, Database, found, translated
 from offers.state.stores import Change, Person
 
 _LEAD = (PAGE_SIZE - 12) * 32 // 255 - 23
 """The least that SQLite keeps of a large row in the tree, where rows are moved. What is personal begins behind it."""
+_BEFORE = bytes(_LEAD)
 _OVERFLOW = PAGE_SIZE - 4
 """What it puts into each page of the row's own. If these are full, it keeps the least in the tree."""
 _READ = "SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
@@ -17,10 +18,11 @@ _FIND = "SELECT number, content FROM record WHERE number = (SELECT record FROM n
 _FIND_WITH_TOMBSTONE = """
     SELECT number, content, (SELECT second FROM tombstone WHERE hash = ?1)
     FROM (SELECT 1) LEFT JOIN record ON number = (SELECT record FROM name WHERE hash = ?1)"""
-_LOOK = """
-    SELECT (SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?1)),
-    (SELECT second FROM tombstone WHERE hash = ?1)"""
 _SWEPT_AT_ONCE = 500
+
+
+_Row = tuple[int | None, bytes | None, int | None]
+"""Number and content of a record, and second of a tombstone; None: there is none."""
 
 
 class SqliteState:
@@ -28,6 +30,12 @@ class SqliteState:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._looked: tuple[int, dict[Person, _Row]] = (0, {})
+        """What was found in a transaction that is to change it."""
+
+    def is_in(self, database: Database) -> bool:
+        """Whether the records are in a file."""
+        return self._database is database
 
     def read(self, person: Person) -> bytes:
         """See StateStore."""
@@ -41,12 +49,11 @@ class SqliteState:
 
     def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
         """See StateStore."""
-        looked = []
         with self._database.reading() as connection:
-            for person in persons:
-                content, erased = connection.execute(_LOOK, (self._database.hash(person),)).fetchone()
-                looked.append((state_of(content, _LEAD) if content else b"", -1 if erased is None else erased))
-        return looked
+            rows = {person: self._find(connection, person) for person in persons}
+        if transaction := self._database.transaction:
+            self._looked = transaction, rows
+        return [_known(rows[person]) for person in persons]
 
     def erasures(self, persons: Sequence[Person]) -> list[int]:
         """See StateStore."""
@@ -58,17 +65,26 @@ class SqliteState:
     def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
         """See StateStore. All of them are one transaction."""
         now = int(time.time())
+        changed = set[int | None]()
         with self._database.writing() as connection:
+            transaction, looked = self._looked
+            self._looked = 0, {}  # what is changed is to be looked up again
+            if transaction != self._database.transaction:
+                looked = {}
             for person, change in changes:
-                name = self._database.hash(person)
-                number, content, erased = connection.execute(_FIND_WITH_TOMBSTONE, (name,)).fetchone()
-                state = change(state_of(content, _LEAD) if content else b"", -1 if erased is None else erased)
+                row = looked.pop(person, None)
+                if row is None or row[0] in changed:
+                    row = self._find(connection, person)
+                number, content, _ = row
+                state = change(*_known(row))
                 if state is None:
                     continue
-                if content:
-                    _update(connection, number, now, ids_of(content, _LEAD), state)
+                if number is not None and content:
+                    _put(connection, number, now, with_state(content, _LEAD, state))
                 else:
-                    _lead(connection, name, _insert(connection, now, [person], state))
+                    number = _insert(connection, now, [person], state)
+                    _lead(connection, self._database.hash(person), number)
+                changed.add(number)
 
     def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
         """See StateStore."""
@@ -142,27 +158,38 @@ class SqliteState:
         """See StateStore."""
         self._database.close()
 
+    def _find(self, connection: sqlite3.Connection, person: Person) -> _Row:
+        row: _Row = connection.execute(_FIND_WITH_TOMBSTONE, (self._database.hash(person),)).fetchone()
+        return row
+
     def _remove(self, connection: sqlite3.Connection, number: int, ids: Sequence[Person]) -> None:
         connection.execute("DELETE FROM record WHERE number = ?", (number,))
         connection.executemany("DELETE FROM name WHERE hash = ?", [(self._database.hash(one),) for one in ids])
 
 
-def _content(ids: Sequence[Person], state: bytes) -> bytes:
+def _known(row: _Row) -> tuple[bytes, int]:
+    """State and erasure, as changes are told them."""
+    _, content, erased = row
+    return state_of(content, _LEAD) if content else b"", -1 if erased is None else erased
+
+
+def _content(record: bytes) -> bytes:
     """A row's content: as much behind the lead as fills whole pages."""
-    record = pack(ids, state)
-    return b"".join((bytes(_LEAD), record, bytes(-len(record) % _OVERFLOW)))
+    return b"".join((_BEFORE, record, bytes(-len(record) % _OVERFLOW)))
 
 
 def _insert(connection: sqlite3.Connection, now: int, ids: Sequence[Person], state: bytes) -> int:
     query = "INSERT INTO record (changed, content) VALUES (?, ?) RETURNING number"
-    (number,) = connection.execute(query, (now, _content(ids, state))).fetchone()
+    (number,) = connection.execute(query, (now, _content(pack(ids, state)))).fetchone()
     return int(number)
 
 
 def _update(connection: sqlite3.Connection, number: int, now: int, ids: Sequence[Person], state: bytes) -> None:
-    connection.execute(
-        "UPDATE record SET changed = ?, content = ? WHERE number = ?", (now, _content(ids, state), number)
-    )
+    _put(connection, number, now, pack(ids, state))
+
+
+def _put(connection: sqlite3.Connection, number: int, now: int, record: bytes) -> None:
+    connection.execute("UPDATE record SET changed = ?, content = ? WHERE number = ?", (now, _content(record), number))
 
 
 def _lead(connection: sqlite3.Connection, name: bytes, number: int) -> None:

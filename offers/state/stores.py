@@ -1,6 +1,7 @@
 """What the stores of state, events and budgets must do. One contract suite runs over all that do it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from offers.v1.event_pb2 import EventKind
@@ -11,6 +12,10 @@ Person = str
 Change = Callable[[bytes, int], bytes | None]
 """From a person's record (a UserState, encoded; b"" where there is none) and the second up to which the person was
 erased (-1: never) to the new record, or None to leave it. May be called again when another writer came between."""
+
+
+EVER = 2**63 - 1
+"""A second that nothing is after."""
 
 
 class StateStore(Protocol):
@@ -91,8 +96,18 @@ class Position(NamedTuple):
 class EventLog(Protocol):
     """All events, each once. Every method raises StoreUnavailableError when the log cannot be reached in time."""
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
-        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was."""
+    def together(self, state: StateStore) -> AbstractContextManager[bool]:
+        """Where a state store shares a file with the log: True, and all that is done within is done wholly or not at
+        all, with no other writer in between; nothing may be erased or swept within. Elsewhere False: nothing is tied.
+        """  # noqa: D205
+        ...
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
+        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was. Raises another
+        OffersError where one of them can never be kept: then none is.
+
+        `applied`: their effect on the state belongs to the same transaction, and needs no confirmation.
+        """  # noqa: D205
         ...
 
     def known(self, event_ids: Sequence[str]) -> set[str]:
@@ -119,8 +134,10 @@ class EventLog(Protocol):
         """The events of a person's ids, by time."""
         ...
 
-    def erase(self, persons: Sequence[Person]) -> int:
-        """Remove the events and decisions of a person's ids from the store's files. Returns how many events."""
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
+        """Remove the events that happened up to a second, and the decisions made up to it, of a person's ids from the
+        store's files. Returns how many events.
+        """  # noqa: D205
         ...
 
     def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
@@ -137,6 +154,10 @@ class EventLog(Protocol):
 
     def decisions_after(self, number: int, limit: int) -> "list[tuple[int, LoggedDecision]]":
         """Decisions behind a place in their log, with their places."""
+        ...
+
+    def decisions_of(self, persons: Sequence[Person]) -> "list[LoggedDecision]":
+        """The decisions of a person's ids, by time."""
         ...
 
     def close(self) -> None:

@@ -7,10 +7,12 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from offers.v1 import context_pb2 as _context_pb2
 from offers.v1 import event_pb2 as _event_pb2
+from offers.v1 import offer_service_pb2 as _offer_service_pb2
 from offers.v1 import profile_pb2 as _profile_pb2
 import builtins as _builtins
 import sys
@@ -220,6 +222,7 @@ class ExportProfileResponse(_message.Message):
     GEOHASHES_FIELD_NUMBER: _builtins.int
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile."""
@@ -240,6 +243,10 @@ class ExportProfileResponse(_message.Message):
     def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CapCount]:
         """Counts for caps."""
 
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptDecision]:
+        """The decisions that are kept, by time."""
+
     def __init__(
         self,
         *,
@@ -248,14 +255,117 @@ class ExportProfileResponse(_message.Message):
         geohashes: _abc.Iterable[_builtins.str] | None = ...,
         assignments: _abc.Iterable[Global___VariantAssignment] | None = ...,
         counts: _abc.Iterable[Global___CapCount] | None = ...,
+        decisions: _abc.Iterable[Global___KeptDecision] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "events", b"events", "geohashes", b"geohashes", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015
+
+@_typing.final
+class KeptDecision(_message.Message):
+    """A decision about a person, as it is kept. What `state.proto` says of DecisionRecord, by the same numbers, and whose and
+    when it was.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    CATALOG_VERSION_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    OFFER_IDS_FIELD_NUMBER: _builtins.int
+    LOG_SCORES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    EXPOSURES_FIELD_NUMBER: _builtins.int
+    LEARN_FIELD_NUMBER: _builtins.int
+    CONTEXT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PROFILE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
+    GEOHASH_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    DECISION_TIME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    catalog_version: _builtins.str
+    """Its version, as GetOffersResponse.catalog_version."""
+    placement: _builtins.str
+    """The placement asked for."""
+    channel: _builtins.str
+    """The channel asked for."""
+    time_zone: _builtins.str
+    """The person's time zone, where the request named one."""
+    learn: _builtins.bool
+    """Whether models may learn from it."""
+    entry_channel: _builtins.str
+    """Session.entry_channel of the request."""
+    geohash: _builtins.str
+    """Where the person was, coarsened as the server is set to."""
+    time: _builtins.int
+    """The instant decided for, in seconds since 1970."""
+    decision_id: _builtins.str
+    """As the answer named it."""
+    @_builtins.property
+    def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The offers, best first."""
+
+    @_builtins.property
+    def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The natural logarithms of their scores."""
+
+    @_builtins.property
+    def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:
+        """The experiments that had a part in it."""
+
+    @_builtins.property
+    def context_attributes(self) -> _struct_pb2.Struct:
+        """Context.attributes of the request."""
+
+    @_builtins.property
+    def profile_attributes(self) -> _struct_pb2.Struct:
+        """Profile.attributes of the person, as they were."""
+
+    @_builtins.property
+    def user(self) -> _context_pb2.User:
+        """The id the person had in the request."""
+
+    @_builtins.property
+    def decision_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        catalog_version: _builtins.str = ...,
+        placement: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        offer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        log_scores: _abc.Iterable[_builtins.float] | None = ...,
+        time_zone: _builtins.str = ...,
+        exposures: _abc.Iterable[_offer_service_pb2.Exposure] | None = ...,
+        learn: _builtins.bool = ...,
+        context_attributes: _struct_pb2.Struct | None = ...,
+        profile_attributes: _struct_pb2.Struct | None = ...,
+        entry_channel: _builtins.str = ...,
+        geohash: _builtins.str = ...,
+        time: _builtins.int = ...,
+        decision_id: _builtins.str = ...,
+        user: _context_pb2.User | None = ...,
+        decision_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "decision_time", b"decision_time", "profile_attributes", b"profile_attributes", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "decision_id", b"decision_id", "decision_time", b"decision_time", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "learn", b"learn", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptDecision: _TypeAlias = KeptDecision  # noqa: Y015
 
 @_typing.final
 class VariantAssignment(_message.Message):

@@ -6,6 +6,7 @@ What the stores keep. Callers do not see these messages; ProfileService shows wh
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -304,7 +305,9 @@ Global___RecentEvent: _TypeAlias = RecentEvent  # noqa: Y015
 
 @_typing.final
 class DecisionRecord(_message.Message):
-    """What the log keeps of a decision beside its id, its person and its instant."""
+    """What the log keeps of a decision beside its id, its person and its instant. What says something of the person beyond
+    the offers shown (9 to 13) is there only where the person agreed to learning.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -314,7 +317,14 @@ class DecisionRecord(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     OFFER_IDS_FIELD_NUMBER: _builtins.int
     LOG_SCORES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     EXPOSURES_FIELD_NUMBER: _builtins.int
+    LEARN_FIELD_NUMBER: _builtins.int
+    CONTEXT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PROFILE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
+    GEOHASH_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue."""
     catalog_version: _builtins.str
@@ -323,6 +333,16 @@ class DecisionRecord(_message.Message):
     """The placement asked for."""
     channel: _builtins.str
     """The channel asked for."""
+    time_zone: _builtins.str
+    """The person's time zone, where the request names one."""
+    learn: _builtins.bool
+    """Whether models may learn from it."""
+    entry_channel: _builtins.str
+    """Session.entry_channel of the request."""
+    geohash: _builtins.str
+    """Where the person was, coarsened as the server is set to."""
+    time: _builtins.int
+    """The instant decided for, in seconds since 1970."""
     @_builtins.property
     def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The offers, best first."""
@@ -335,6 +355,14 @@ class DecisionRecord(_message.Message):
     def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:
         """The experiments that had a part in it: the same field as in GetOffersResponse, so that the same bytes are in both."""
 
+    @_builtins.property
+    def context_attributes(self) -> _struct_pb2.Struct:
+        """Context.attributes of the request."""
+
+    @_builtins.property
+    def profile_attributes(self) -> _struct_pb2.Struct:
+        """Profile.attributes of the person, as they were."""
+
     def __init__(
         self,
         *,
@@ -344,11 +372,18 @@ class DecisionRecord(_message.Message):
         channel: _builtins.str = ...,
         offer_ids: _abc.Iterable[_builtins.str] | None = ...,
         log_scores: _abc.Iterable[_builtins.float] | None = ...,
+        time_zone: _builtins.str = ...,
         exposures: _abc.Iterable[_offer_service_pb2.Exposure] | None = ...,
+        learn: _builtins.bool = ...,
+        context_attributes: _struct_pb2.Struct | None = ...,
+        profile_attributes: _struct_pb2.Struct | None = ...,
+        entry_channel: _builtins.str = ...,
+        geohash: _builtins.str = ...,
+        time: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "profile_attributes", b"profile_attributes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "exposures", b"exposures", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "learn", b"learn", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

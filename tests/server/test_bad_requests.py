@@ -93,6 +93,7 @@ BAD: list[tuple[pb.GetOffersRequest, list[str]]] = [
     (with_context(currency_code="€€€"), ["context.currency_code"]),
     (with_context(user={}), ["context.user.user_id"]),
     (with_context(user={"user_id": ""}), ["context.user.user_id"]),
+    (with_context(user={"user_id": "a\0b"}), ["context.user.user_id"]),
     (with_context(user={"anonymous_id": "x" * 257}), ["context.user.anonymous_id"]),
     (with_context(session={"session_id": "x" * 257}), ["context.session.session_id"]),
     (with_context(session={"entry_channel": "x" * 65}), ["context.session.entry_channel"]),

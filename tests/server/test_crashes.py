@@ -99,10 +99,13 @@ def test_events_have_one_effect_though_workers_are_killed(tmp_path: Path, catalo
 
 
 def test_what_a_killed_worker_left_is_recovered(tmp_path: Path, catalog: Path) -> None:
-    """Events that a worker logged before it was killed have their effect without being sent again."""
-    with started(tmp_path, workers=1, catalogs=(catalog,)) as running:
+    """Events that a worker logged, in another file than the state's, before it was killed have their effect without
+    being sent again.
+    """  # noqa: D205
+    events_url = str(tmp_path / "data" / "events.db")
+    with started(tmp_path, workers=1, catalogs=(catalog,), events_url=events_url) as running:
         running.wait_until_ready()
-        stores = open_stores(Settings(data_dir=tmp_path / "data"))
+        stores = open_stores(Settings(data_dir=tmp_path / "data", events_url=events_url))
         try:
             for attempt in range(1, 11):  # until a kill has come between a batch's first and last effect
                 batch = ReportEventsRequest(events=orders(1000, f"left-{attempt}"))

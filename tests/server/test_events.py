@@ -108,6 +108,7 @@ def test_a_bad_event_fails_alone(at: Server) -> None:
         (event("t", at=-1, click={}, offer_id="lunch"), ["event_time"]),
         (Event(event_id="u", user=User(), order=Order()), ["user.user_id"]),
         (Event(event_id="a", user=User(anonymous_id="x" * 257), order=Order()), ["user.anonymous_id"]),
+        (Event(event_id="0", user=User(user_id="a\0"), session_id="\0", order=Order()), ["user.user_id", "session_id"]),
         (event("k", catalog="nowhere", click={}, offer_id="lunch"), ["catalog"]),
         (event("o", click={}), ["offer_id"]),
         (event("l", location={"latitude": 91, "longitude": -181}, checkout_started={}),
@@ -223,6 +224,16 @@ def test_redemptions_take_from_the_budgets(at: Server) -> None:
     assert {"corner/offer:lunch": (2, 0), "corner/campaign:spring": (2, 10_000_000)} == used
     logged = [event.event_id for _, event in at.served.stores.events.read(0, 99)]
     assert ["e1", "e2", "e4", "e5", "e7"] == logged
+
+
+def test_a_step_that_is_refused_undoes_itself_alone(at: Server) -> None:
+    """A reservation that only one of two budgets has room for takes from neither; what came with it is taken in."""
+    reserve = redemption("r", RESERVE, euros=11)
+    results = at.report(event("o1", order={}), reserve, event("o2", order={}))
+    assert [0, code_pb2.RESOURCE_EXHAUSTED, 0] == [result.status.code for result in results]
+    assert [] == [usage for usage in at.served.stores.ledger.usage() if usage.units or usage.micros]
+    assert ["o1", "o2"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
+    assert 2 == at.state("u:alice").profile.order_count
 
 
 def test_a_step_sent_again_has_the_status_of_the_first_time(at: Server) -> None:
@@ -349,22 +360,41 @@ class Overtaken:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._at.served.stores.events, name)
 
-    def append(self, events: Sequence[LoggedEvent]) -> list[bool]:
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
         """Keep events of somebody who has just been erased."""
         self._at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
-        return self._at.served.stores.events.append(events)
+        return self._at.served.stores.events.append(events, applied=applied)
 
 
-def test_an_erasure_overtakes_what_is_on_its_way(at: Server) -> None:
-    """What is logged of a person who is erased at that moment leaves the log again, and no state."""
+def test_an_erasure_overtakes_what_is_on_its_way(tmp_path: Path) -> None:
+    """What is logged, in another file than the state's, of a person who is erased at that moment leaves the log again,
+    and no state.
+    """  # noqa: D205
+    with server(tmp_path, events_url=str(tmp_path / "events.db")) as at:
+        stores = at.served.stores
+        overtaken = Intake(
+            stores.state, Overtaken(at), stores.ledger, LiveOffers(at.served.worker.live),
+            clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
+        )  # fmt: skip
+        overtaken.take(ReportEventsRequest(events=[event("e1", order={}), event("e2", "bob", order={})]).events)
+        assert ["e2"] == [event.event_id for _, event in stores.events.read(0, 9)]
+        assert (b"", 1) == (stores.state.read("u:alice"), at.state("u:bob").profile.order_count)
+        assert [] == stores.events.unapplied(9)
+
+
+def test_what_came_after_an_erasure_stays_when_a_late_event_is_found(at: Server) -> None:
+    """An event of before that a dead worker left in the log goes when it is found; what the person did since stays."""
+    at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
+    at.report(event("e2", at=NOW + 5, order={}))
     stores = at.served.stores
-    overtaken = Intake(
-        stores.state, Overtaken(at), stores.ledger, LiveOffers(at.served.worker.live),
-        clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
-    )  # fmt: skip
-    overtaken.take(ReportEventsRequest(events=[event("e1", order={}), event("e2", "bob", order={})]).events)
+    late = event("e1", at=NOW - 5, order={})
+    left = LoggedEvent(
+        "e1", "u:alice", NOW - 5, NOW, EventKind.EVENT_KIND_ORDER, "", "", "", learn=True, body=late.SerializeToString()
+    )
+    assert [True] == stores.events.append([left])
+    assert 1 == at.served.worker.intake.recover(grace_s=0)
     assert ["e2"] == [event.event_id for _, event in stores.events.read(0, 9)]
-    assert (b"", 1) == (stores.state.read("u:alice"), at.state("u:bob").profile.order_count)
+    assert 1 == at.state("u:alice").profile.order_count
     assert [] == stores.events.unapplied(9)
 
 

@@ -10,9 +10,12 @@ import yaml
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.latlng_pb2 import LatLng
 
+from offers.decision.person import Counted, merged
+from offers.model.keys import key_of
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_CONTEXTUAL,
+    CONSENT_PURPOSE_LEARNING,
     CONSENT_PURPOSE_PROFILING,
     ConsentGrants,
     Context,
@@ -20,13 +23,14 @@ from offers.v1.context_pb2 import (
     Session,
     User,
 )
-from offers.v1.event_pb2 import Dismissal, Event, Impression, Order, RedemptionEvent
+from offers.v1.event_pb2 import EVENT_KIND_IMPRESSION, Dismissal, Event, Impression, Order, RedemptionEvent
 from offers.v1.event_service_pb2 import EventResult, ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, SeenOffer
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 from offers.v1.profile_service_pb2 import LinkIdentitiesRequest
 from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
+from offers.v1.state_pb2 import UserState
 from tests.server.running import wait_for
 from tests.state.contract.backends import RedisProcess, redis
 
@@ -263,6 +267,44 @@ def mortal(tmp_path: Path) -> Iterator[RedisProcess]:
     """A Redis of the test's own."""
     with redis(tmp_path) as process:
         yield process
+
+
+def test_a_long_history_is_met_in_full(at: Server) -> None:
+    """Caps hold however much is counted of a person, the first time and once the surface is known."""
+    user, once = User(user_id="long-standing"), key_of("offer", "people", "once")
+    keys = sorted([once, *range(-9_000_000, 0, 10_000), *range(0, 9_000_000, 10_000)])
+    state = UserState()
+    state.profile.consents.add(purpose=CONSENT_PURPOSE_PROFILING, granted=True)
+    counted = [Counted(key, EVENT_KIND_IMPRESSION, (NOW - 3, NOW - 2, NOW - 1)) for key in keys]
+    state.counters, state.times = merged(b"", b"", counted)
+    at.served.stores.state.change([("u:long-standing", lambda _record, _erased: state.SerializeToString())])
+    for _ in range(3):
+        assert {"once"} == set(EVERYWHERE) - at.ids(user)
+
+
+def test_the_log_keeps_of_the_moment_what_the_person_lets_models_learn_from(at: Server) -> None:
+    """With consent to learning, attributes, place and time are kept with a decision, in both ways; without, none is."""
+    taught = ConsentGrants(purposes=[*AGREED.purposes, CONSENT_PURPOSE_LEARNING])
+    zone = {"location": HERE, "time_zone": "Europe/Paris"}
+    for number, (consent, more) in enumerate([(AGREED, {}), (taught, {}), (taught, {}), (taught, {"rain": True})]):
+        user = User(user_id=f"taught-{number}", consent=consent)
+        state = UserState()
+        state.profile.attributes.update({"city": "Lyon"})
+        at.served.stores.state.change([(f"u:{user.user_id}", lambda _r, _e, state=state: state.SerializeToString())])  # type: ignore[misc]
+        answer = at.ask(user, context={**zone, **({"attributes": more} if more else {})})
+        assert at.served.worker.recorder is not None
+        at.served.worker.recorder.flush()
+        told = at.served.stores.events.decisions([answer.decision_id])[0].told()
+        assert (NOW, "home", "people") == (told.time, told.placement, told.catalog)
+        assert len(told.offer_ids) == len(told.log_scores) == 7
+        if consent is AGREED:
+            assert not told.learn
+            assert ("", "", "", {}) == (told.geohash, told.time_zone, told.entry_channel, dict(told.profile_attributes))
+        else:
+            assert told.learn
+            assert ("u09ts7", "Europe/Paris", "push") == (told.geohash, told.time_zone, told.entry_channel)
+            assert {"city": "Lyon"} == dict(told.profile_attributes)
+            assert more == dict(told.context_attributes)
 
 
 def test_without_its_state_the_server_answers_and_says_what_it_did(mortal: RedisProcess, tmp_path: Path) -> None:

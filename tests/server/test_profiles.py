@@ -1,5 +1,6 @@
 """Profiles are read, changed, given out, joined and erased over a real server and SQLite."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_MESSAGING,
     CONSENT_PURPOSE_PROFILING,
     ConsentGrants,
+    Context,
     User,
 )
 from offers.v1.event_pb2 import CustomEvent, EventKind
 from offers.v1.event_service_pb2 import EventWarning
+from offers.v1.offer_service_pb2 import GetOffersRequest
+from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 from offers.v1.profile_pb2 import LIFE_CYCLE_NEW, Consent, Profile
 from offers.v1.profile_service_pb2 import (
     DeleteProfileRequest,
@@ -30,11 +34,12 @@ from offers.v1.profile_service_pb2 import (
     ExportProfileRequest,
     ExportProfileResponse,
     GetProfileRequest,
+    KeptDecision,
     LinkIdentitiesRequest,
     UpdateProfileRequest,
     VariantAssignment,
 )
-from offers.v1.state_pb2 import UserState
+from offers.v1.state_pb2 import DecisionRecord, UserState
 from tests.server.persons import AGREED, NOW, Server, event, known, server
 
 ALICE, VISITOR = User(user_id="alice"), User(anonymous_id="v1")
@@ -204,6 +209,19 @@ def test_withdrawing_consent_leaves_the_decisions_alone(at: Server) -> None:
     assert [False] == [one.granted for one in state.profile.consents]
 
 
+def test_withdrawing_consent_forgets_how_variants_were_drawn(at: Server) -> None:
+    """Nothing that follows from the visitor's id is left of it, by either id, also once consent is given again."""
+    at.report(visitor_event("e1", "v1", NOW - 9))
+    link(at, "v1")
+    assert draw_of("a:v1") == at.state("u:alice").draw
+    update(at, consents=[consent(CONSENT_PURPOSE_PROFILING, granted=False, at=NOW - 1)])
+    assert 0 == at.state("u:alice").draw
+    told = at.profiles.GetProfile(GetProfileRequest(user=VISITOR), timeout=10).profile
+    assert [False] == [one.granted for one in told.consents]
+    update(at, consents=[consent(CONSENT_PURPOSE_PROFILING, granted=True)], city="Lyon")
+    assert 0 == at.state("a:v1").draw
+
+
 def test_a_profile_tells_what_a_person_did(at: Server) -> None:
     """Totals, basket, affinities and where the person stands follow the events."""
     food = {"category": "food", "product_id": "soup", "price": {"currency_code": "EUR", "units": 4}}
@@ -304,8 +322,11 @@ def test_a_link_needs_consent_and_ids(at: Server) -> None:
 
 
 def test_an_export_gives_everything(at: Server) -> None:
-    """Profile, events of all ids with their persons and geohashes, variants and counts."""
+    """Profile, events of all ids with their persons and geohashes, decisions, and counts."""
     update(at, city="Lyon")
+    asked = GetOffersRequest(context=Context(user=known("alice"), channel="app"))
+    shown = OfferServiceStub(at.served.channel).GetOffers(asked, timeout=10)
+    at.served.worker.recorder.flush()
     survey = CustomEvent(name="survey")
     survey.attributes["mood"] = "fine"
     sent = visitor_event("e1", "v1", NOW - 9)
@@ -332,6 +353,21 @@ def test_an_export_gives_everything(at: Server) -> None:
     assert ["u09wjb", ""] == list(told.geohashes)
     (count,) = [count for count in told.counts if count.key == SPRING % 2**64]
     assert (CLICK, [NOW - 9]) == (count.kind, [time.seconds for time in count.times])
+    (decision,) = told.decisions
+    assert (shown.decision_id, ALICE, "corner", shown.catalog_version, "", "app") == (
+        decision.decision_id, decision.user, decision.catalog, decision.catalog_version, decision.placement,
+        decision.channel,
+    )  # fmt: skip
+    assert [offer.offer_id for offer in shown.offers] == list(decision.offer_ids)
+    assert [offer.score for offer in shown.offers] == pytest.approx([math.exp(one) for one in decision.log_scores])
+
+
+def test_an_export_has_every_field_of_a_decision() -> None:
+    """What is kept of a decision is told by fields of the same numbers, names and types."""
+    told = KeptDecision.DESCRIPTOR.fields_by_number
+    for field in DecisionRecord.DESCRIPTOR.fields:
+        same = told[field.number]
+        assert (field.name, field.type, field.message_type) == (same.name, same.type, same.message_type)
 
 
 def test_erasing_counts_the_events(at: Server) -> None:

@@ -147,13 +147,22 @@ def test_caps_count_the_last_events_of_their_kind() -> None:
 
 
 def test_counters_out_of_reach_are_forgotten() -> None:
-    """A counter that no window reaches any more is dropped with the next count; one without a window stays."""
-    record = after(b"", [one("i", impression={}), one("c", click={})])
-    record = after(record, [Happened(one("r", NOON + 30 * DAY, click={}).event, OFFERS["ride"])])
-    state = UserState.FromString(record)
-    assert [(EVER.key, EventKind.EVENT_KIND_CLICK)] == [
-        (key, kind) for key, kind, _ in Counters(state.counters, state.times)
-    ]
+    """A counter that no window reaches any more is dropped with the next event, whether that counts or not, and however
+    they come; one without a window stays.
+    """  # noqa: D205
+    first = [one("i", impression={}), one("c", click={})]
+    for later in (
+        Happened(one("r", NOON + 30 * DAY, click={}).event, OFFERS["ride"]),
+        one("o", NOON + 30 * DAY, order={}),
+    ):
+        for arrived in ([*first, later], [later, *first], [first[0], later, first[1]]):
+            record = b""
+            for what in arrived:
+                record = after(record, [what])
+            state = UserState.FromString(record)
+            assert [(EVER.key, EventKind.EVENT_KIND_CLICK)] == [
+                (key, kind) for key, kind, _ in Counters(state.counters, state.times)
+            ]
 
 
 def test_rings_are_bounded() -> None:

@@ -186,6 +186,21 @@ def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores)
     assert [decision("d2", "u:2"), decision("d3", "")] == log.decisions(["d1", "d2", "d3"])
 
 
+def test_what_came_after_a_second_is_not_erased(events_stores: Stores) -> None:
+    """Events that happened and decisions that were made up to the second go, later ones stay the person's."""
+    log = events_stores.events
+    log.append([event("e1", second=10), event("e2", second=11), event("e3", "u:2", second=10)])
+    log.record([decision("d1", second=10), decision("d2", second=11)])
+
+    assert 1 == log.erase(["u:1"], 10)
+    assert ["e2"] == [one.event_id for one in log.of_person(["u:1"])]
+    assert ["d2"] == [one.decision_id for one in log.decisions_of(["u:1"])]
+    assert ["e2", "e3"] == ids(log)
+    assert 1 == log.erase(["u:1"], 11)
+    assert ["e3"] == ids(log)
+    assert [] == log.decisions_of(["u:1"])
+
+
 def test_a_person_can_come_back_after_erasure(events_stores: Stores) -> None:
     """New events of an erased person are kept as anybody's."""
     log = events_stores.events
@@ -214,6 +229,18 @@ def test_old_events_are_swept_by_kind(events_stores: Stores, count: int) -> None
     assert kept == [position.event for position in log.read(0, 10)]
     assert kept == log.of_person(["u:1", "u:old"])
     assert [decision("d2", second=50)] == [found for _, found in log.decisions_after(0, 10)]
+
+
+def test_a_person_s_decisions_come_by_time(events_stores: Stores) -> None:
+    """The decisions of all ids of a person, and no other's nor the erased, in the order in which they were made."""
+    log = events_stores.events
+    log.record([decision("d1", "u:1", 30), decision("d2", "a:1", 20), decision("d3", "u:2", 10), decision("d4", "", 5)])
+    log.record([decision("d5", "u:1", 10)])
+
+    assert ["d5", "d2", "d1"] == [one.decision_id for one in log.decisions_of(["u:1", "a:1", "u:3"])]
+    assert [] == log.decisions_of([""])
+    log.erase(["u:1"])
+    assert [decision("d2", "a:1", 20)] == log.decisions_of(["u:1", "a:1"])
 
 
 def test_decisions_are_read_as_they_were_written(events_stores: Stores) -> None:

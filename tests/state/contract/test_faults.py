@@ -9,15 +9,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
-from offers.errors import SettingsError, StoreUnavailableError
+from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
 from offers.state.stores import DONE, Demand
 from tests.server.running import wait_for
 from tests.state.contract import backends
 from tests.state.contract.backends import RedisProcess
-from tests.state.contract.test_events import event
+from tests.state.contract.test_events import decision, event
 
 LONG_S = 20.0
 """As long as nothing may take, however busy the machine is."""
@@ -190,6 +191,41 @@ def test_a_paused_postgresql_is_given_up(postgres_url: str, tmp_path: Path) -> N
 
     assert ["e1", "e2"] == [position.event.event_id for position in stores.events.read(0, 10)]
     stores.close()
+
+
+def test_what_postgresql_can_never_keep_is_not_tried_again(postgres_url: str, tmp_path: Path) -> None:
+    """A decision that fits no column is left out and told of, without the person, and its neighbours are kept; a batch
+    of events with such a one is refused for good, and leaves nothing.
+    """  # noqa: D205
+    backends.empty_postgres(postgres_url)
+    stores = open_stores(Settings(data_dir=tmp_path, events_url=postgres_url, store_timeout_ms=5000))
+    with capture_logs() as logs:
+        stores.events.record([decision("d1"), decision("d2", second=2**70), decision("d3")])
+    with pytest.raises(OffersError) as raised:
+        stores.events.append([event("e1"), event("e2", second=2**70)])
+
+    assert [("decision_dropped", "error")] == [(one["event"], one["log_level"]) for one in logs]
+    assert "u:1" not in str(logs) + str(raised.value)
+    assert not isinstance(raised.value, StoreUnavailableError)
+    assert ["d1", "d3"] == [one.decision_id for _, one in stores.events.decisions_after(0, 9)]
+    assert [] == stores.events.read(0, 9)
+    assert [True] == stores.events.append([event("e1")])
+    stores.close()
+
+
+def test_a_postgresql_that_does_not_know_all_letters_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    """A database of another encoding than UTF-8 could not keep all ids: that is said at once."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        url = postgres_url.removesuffix("/postgres") + "/narrow"
+        stores = open_stores(Settings(data_dir=tmp_path, events_url=url, store_timeout_ms=5000))
+        with pytest.raises(StoreUnavailableError, match="its encoding is LATIN1"):
+            stores.events.append([event("e1")])
+        stores.close()
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute("DROP DATABASE narrow")
 
 
 @pytest.mark.parametrize(

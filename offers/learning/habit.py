@@ -1,0 +1,277 @@
+"""A person's history in packed form, and how much each of its visits says of now.
+
+A visit is what a person did with one item within half an hour by the clock: of several events the one of most weight
+counts, whatever their order and however often they come. So a history is a set; the union of two is the history of
+one person who was taken for two.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from offers.learning.slots import LOOP, NOTHING, mixed
+
+VISIT = np.dtype(
+    [
+        ("item", "<i8"),
+        ("second", "<u4"),  # since 1970, by the wall clock of the place
+        ("place", "<u2"),  # these five as `short` makes them; 0: unknown
+        ("category", "<u2"),
+        ("cuisine", "<u2"),
+        ("brand", "<u2"),
+        ("price_band", "<u2"),
+        ("weight", "u1"),  # of 255: how much the strongest event weighs
+        ("unused", "u1"),
+    ]
+)
+"""24 bytes. A history is an array of them, the oldest first, then by item."""
+MAX_VISITS = 256
+VISIT_S = 1_800
+
+# What is asked of a visit, and weighed: Parameters.weights.
+AGE, TIME_OF_DAY, SAME_HOUR, SAME_KIND_OF_DAY, AFTER_THE_SAME, JUST_BEEN, SAME_PLACE = range(7)
+QUESTIONS = 7
+BINS = 145
+"""Differences of times of day: ten minutes each."""
+DAYS = 731
+"""Ages in days; what is older counts as two years."""
+_MONTH = 30.0
+_JUST_H = 3.0
+"""Hours after which "just been" has lost 63 % of its meaning."""
+_INSTANT_H = 0.1
+_TAU = 2 * math.pi
+
+
+_PACK = struct.Struct("<qI5HBx")
+
+
+def visit(item: int, second: int, weight: float, *, place: int = NOTHING, traits: Sequence[int] = ()) -> bytes:
+    """The history of somebody who has done one thing.
+
+    `second` is by the wall clock of the place; `weight` above 0, to 1: what was done (an order 1, a view less); place
+    and traits (category, cuisine, brand, price band) are keys, NOTHING if unknown. ValueError: no item, or no weight.
+    """
+    if item == NOTHING or not 0.0 < weight <= 1.0:
+        raise ValueError(f"a visit needs an item (not {item}) and a weight above 0, to 1 (not {weight})")
+    named = [int(short(key)) for key in (place, *traits)]
+    return _PACK.pack(item, second, *named, *[0] * (5 - len(named)), max(round(255 * weight), 1))
+
+
+class Parameters(NamedTuple):
+    """What is learned of people in general: what makes a visit of the past say something of now."""
+
+    weights: NDArray[np.float64]
+    """Of each question: a visit counts by the exponential of their sum."""
+    unknown: NDArray[np.float64]
+    """One number: how much stands for what a person has not done yet. No visit counts for more."""
+    by_bin: NDArray[np.float64]
+    """What TIME_OF_DAY and SAME_HOUR make of a visit, by difference of time of day."""
+    by_day: NDArray[np.float64]
+    """What AGE makes of a visit, by age in days."""
+
+    @classmethod
+    def neutral(cls) -> Self:
+        """All visits count the same."""
+        return cls(np.zeros(QUESTIONS), np.full(1, 5.0), np.ones(BINS), np.ones(DAYS))
+
+
+@njit(error_model="numpy")
+def tabulate(parameters: Parameters) -> None:
+    """Work out the tables from the weights."""
+    weights = parameters.weights
+    for place in range(BINS):
+        hours = hours_apart(place)
+        parameters.by_bin[place] = math.exp(weights[TIME_OF_DAY] * opposite(hours) + weights[SAME_HOUR] * close(hours))
+    for days in range(DAYS):
+        parameters.by_day[days] = math.exp(weights[AGE] * days / _MONTH)
+
+
+@njit(error_model="numpy")
+def short(key: int) -> int:
+    """16 bits of a key that tell it from the others of one person; 0 for NOTHING only."""
+    return 0 if key == NOTHING else 1 + np.int64(mixed(key) % np.uint64(0xFFFF))
+
+
+@njit(error_model="numpy")
+def hours_apart(place: int) -> float:
+    """The difference of two times of day, in hours (0 to 12), of a bin."""
+    return min(place, BINS - 1 - place) / 6.0
+
+
+@njit(error_model="numpy")
+def opposite(hours: float) -> float:
+    """How far two times of day lie apart: 0, the same, to 2, twelve hours."""
+    return 1.0 - math.cos(hours * _TAU / 24.0)
+
+
+@njit(error_model="numpy")
+def close(hours: float) -> float:
+    """How close two times of day are: 1, the same; 0.37, an hour apart."""
+    return math.exp(-hours)
+
+
+@njit(error_model="numpy")
+def _weekend(second: int) -> bool:
+    return (second // 86_400 + 3) % 7 >= 5
+
+
+@njit(error_model="numpy")
+def _beats(one: np.void, other: np.void) -> bool:
+    """Whether one of two records of a visit is to be kept rather than the other: an order of all that differ."""
+    if one.weight != other.weight:
+        return one.weight > other.weight
+    if one.second != other.second:
+        return one.second < other.second
+    if one.place != other.place:
+        return one.place > other.place
+    if one.category != other.category:
+        return one.category > other.category
+    if one.cuisine != other.cuisine:
+        return one.cuisine > other.cuisine
+    if one.brand != other.brand:
+        return one.brand > other.brand
+    return one.price_band > other.price_band
+
+
+@njit(error_model="numpy")
+def add(history: NDArray[np.void], count: int, visit: np.void) -> int:
+    """Add a visit to the first `count` of a history, in whatever order they come and however often; the new count.
+
+    A full history forgets its oldest half hour's item of the lowest key.
+    """
+    half_hour = visit.second // VISIT_S
+    at = count - 1
+    while at >= 0 and history[at].second // VISIT_S >= half_hour:
+        if history[at].item == visit.item and history[at].second // VISIT_S == half_hour:
+            if not _beats(visit, history[at]):
+                return count
+            count = _remove(history, count, at)
+            break
+        at -= 1
+    if count == history.size:
+        oldest = 0
+        first = history[0].second // VISIT_S
+        for other in range(count):
+            if history[other].second // VISIT_S != first:
+                break
+            if history[other].item < history[oldest].item:
+                oldest = other
+        if half_hour < first or (half_hour == first and visit.item < history[oldest].item):
+            return count
+        count = _remove(history, count, oldest)
+    at = count
+    while at > 0 and (
+        history[at - 1].second > visit.second
+        or (history[at - 1].second == visit.second and history[at - 1].item > visit.item)
+    ):
+        history[at] = history[at - 1]
+        at -= 1
+    history[at] = visit
+    return count + 1
+
+
+@njit(error_model="numpy")
+def _remove(history: NDArray[np.void], count: int, at: int) -> int:
+    for other in range(at, count - 1):
+        history[other] = history[other + 1]
+    return count - 1
+
+
+@njit(cache=True, error_model="numpy")
+def _unite(history: NDArray[np.void], count: int, others: NDArray[np.void]) -> int:
+    for visit in others:
+        count = add(history, count, visit)
+    return count
+
+
+def merged(one: bytes, other: bytes) -> bytes:
+    """The history of a person who was taken for two, either way round and however often; or of one with new visits."""
+    visits = np.frombuffer(one, VISIT)
+    history = np.zeros(MAX_VISITS, VISIT)
+    history[: visits.size] = visits
+    return history[: _unite(history, visits.size, np.frombuffer(other, VISIT))].tobytes()
+
+
+class Now(NamedTuple):
+    """The moment that visits of the past are compared with."""
+
+    second: int
+    """Since 1970, by the wall clock of the place."""
+    place: int
+    """As `short` makes it."""
+    known: int
+    """How many of the person's visits are before that second, or at it."""
+    last_item: int
+    """What the person visited last; NOTHING: nothing."""
+    gap_h: float
+    """Hours since then."""
+
+
+@njit(**LOOP)
+def now_of(history: NDArray[np.void], second: int, place: int) -> Now:
+    """The moment as seen from a person's history; what was not yet known then is left out."""
+    until = history.size
+    while until > 0 and history[until - 1].second > second:
+        until -= 1
+    if until == 0:
+        return Now(second, place, 0, NOTHING, 0.0)
+    last = history[until - 1]
+    return Now(second, place, until, last.item, (second - last.second) / 3_600.0)
+
+
+@njit(error_model="numpy", forceinline=True)
+def alike(one_h: float, other_h: float) -> float:
+    """How alike two times since the visit before are, 0 to 1: the shorter as a share of the longer."""
+    one_h, other_h = one_h + _INSTANT_H, other_h + _INSTANT_H
+    return min(one_h, other_h) / max(one_h, other_h)
+
+
+@njit(**LOOP)
+def answers(history: NDArray[np.void], at: int, now: Now, into: NDArray[np.float64]) -> None:
+    """The answers to the questions asked of a visit: 0, no, to 1, yes; AGE in months and TIME_OF_DAY as `opposite`."""
+    visit = history[at]
+    ago = now.second - visit.second
+    hours = hours_apart((ago % 86_400 + 300) // 600)
+    into[AGE] = min(ago // 86_400, DAYS - 1) / _MONTH
+    into[TIME_OF_DAY] = opposite(hours)
+    into[SAME_HOUR] = close(hours)
+    into[SAME_KIND_OF_DAY] = 1.0 if _weekend(visit.second) == _weekend(now.second) else 0.0
+    into[AFTER_THE_SAME] = 0.0
+    if at > 0 and history[at - 1].item == now.last_item:
+        into[AFTER_THE_SAME] = alike((visit.second - history[at - 1].second) / 3_600.0, now.gap_h)
+    into[JUST_BEEN] = math.exp(-now.gap_h / _JUST_H) if visit.item == now.last_item else 0.0
+    into[SAME_PLACE] = 1.0 if visit.place == now.place and now.place != 0 else 0.0
+
+
+@njit(**LOOP)
+def weigh(history: NDArray[np.void], now: Now, parameters: Parameters, into: NDArray[np.float64]) -> float:
+    """How much each visit before now counts; all together."""
+    weights, most = parameters.weights, parameters.unknown[0]
+    by_bin, by_day = parameters.by_bin, parameters.by_day
+    same_kind = math.exp(weights[SAME_KIND_OF_DAY])
+    same_place = math.exp(weights[SAME_PLACE])
+    just_been = math.exp(weights[JUST_BEEN] * math.exp(-now.gap_h / _JUST_H))
+    weekend = _weekend(now.second)
+    total = 0.0
+    before_item, before_second = NOTHING, np.uint32(0)
+    for at in range(now.known):
+        visit = history[at]
+        ago = now.second - visit.second
+        worth = by_bin[(ago % 86_400 + 300) // 600] * by_day[min(ago // 86_400, DAYS - 1)] * (visit.weight / 255.0)
+        if _weekend(visit.second) == weekend:
+            worth *= same_kind
+        if at > 0 and before_item == now.last_item:
+            worth *= math.exp(weights[AFTER_THE_SAME] * alike((visit.second - before_second) / 3_600.0, now.gap_h))
+        if visit.item == now.last_item:
+            worth *= just_been
+        if visit.place == now.place and now.place != 0:
+            worth *= same_place
+        into[at] = min(worth, most)
+        total += into[at]
+        before_item, before_second = visit.item, visit.second
+    return total

@@ -1,0 +1,70 @@
+"""Bounded tables by 64-bit keys: where a key stands, and which key makes room for a new one."""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+WAYS = 8
+"""Places a key may stand at: keys that lie beside each other, in one cache line."""
+NOTHING = 0
+"""The key of no thing: it is never kept and never found."""
+LOOP = {"error_model": "numpy", "_nrt": False}
+"""How loops that allocate nothing are compiled: without counting references to arrays, which took most of the time."""
+KNOWN, ADDED, REPLACED = 0, 1, 2
+REBASED = 64.0
+"""Half-lives after which decayed weights are written anew, before they grow too large for 32-bit floats."""
+
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+@njit(error_model="numpy", forceinline=True)
+def mixed(key: int) -> np.uint64:
+    """Well-spread bits of a signed 64-bit key (splitmix64)."""
+    bits = np.uint64(key) + _GOLDEN
+    bits = (bits ^ (bits >> _30)) * _FIRST
+    bits = (bits ^ (bits >> _27)) * _SECOND
+    return bits ^ (bits >> _31)
+
+
+@njit(error_model="numpy", forceinline=True)
+def paired(one: int, other: int) -> int:
+    """The key of two keys in this order."""
+    return np.int64(mixed(one) + np.uint64(other))
+
+
+@njit(forceinline=True, **LOOP)
+def find(keys: NDArray[np.int64], key: int) -> int:
+    """Where a key stands; -1: nowhere."""
+    first = (mixed(key) & np.uint64(keys.size // WAYS - 1)) * np.uint64(WAYS)
+    found = -1
+    for way in range(WAYS):  # all of them: cheaper than to foretell where to stop
+        if keys[first + np.uint64(way)] == key:
+            found = np.int64(first) + way
+    return found if key != NOTHING else -1
+
+
+@njit(error_model="numpy", forceinline=True)
+def claim(keys: NDArray[np.int64], weights: NDArray[np.float64], key: int) -> tuple[int, int]:
+    """Where a key stands, and whether it stood there (KNOWN), took an empty place or that of the lightest key.
+
+    The weight of a new key is 0; what else is kept of the place is the caller's to clear.
+    """
+    first = np.int64(mixed(key) & np.uint64(keys.size // WAYS - 1)) * WAYS
+    free = first
+    for slot in range(first, first + WAYS):
+        if keys[slot] == key:
+            return slot, KNOWN
+        if keys[free] != NOTHING and (keys[slot] == NOTHING or weights[slot] < weights[free]):
+            free = slot
+    before = keys[free]
+    keys[free] = key
+    weights[free] = 0.0
+    return free, ADDED if before == NOTHING else REPLACED
+
+
+def keys_for(at_least: int) -> NDArray[np.int64]:
+    """Room for this many keys or more: a power of two, at least `WAYS`."""
+    return np.zeros(max(WAYS, 1 << (at_least - 1).bit_length()), np.int64)
