@@ -111,7 +111,9 @@ def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
         if begin >= 0:
             _read_keyed(rules, scratch, number, data, begin, end)
     elif path.encoding == OF_TEXT:
-        value.kind, value.begin, value.end = TEXT, max(begin, 0), max(end, 0)
+        value.kind = TEXT
+        if begin >= 0:
+            value.begin, value.end = begin, end
     elif path.encoding == OF_DOUBLE:
         value.kind, value.number = NUMBER, (double(data, begin) if begin >= 0 else 0.0)
     else:

@@ -124,8 +124,12 @@ def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> 
     counters, times = (counters_end - counters_begin) // _COUNTER_BYTES, (times_end - times_begin) // _TIME_BYTES
     if counters > len(counters_of(scratch)) or times > len(u4(scratch, Scratch.times)):
         return False
-    _copy(scratch, Scratch.counter, record, counters_begin, counters_end)
-    _copy(scratch, Scratch.times, record, times_begin, times_end)
+    _copy(scratch, Scratch.counter, record, counters_begin, counters * _COUNTER_BYTES)
+    _copy(scratch, Scratch.times, record, times_begin, times * _TIME_BYTES)
+    for place in range(counters):  # of a record that is broken
+        one = counters_of(scratch)[place]
+        if np.int64(one.first) + np.int64(one.count) > times:
+            one.count = 0
     draw_begin, _ = last_of(record, 0, end, DRAW)
     if draw_begin >= 0 and fixed64(record, draw_begin) != 0:
         draw = np.int64(fixed64(record, draw_begin))
@@ -154,9 +158,8 @@ def _agrees(record: bytes, at: int, end: int, wanted: int, grants: int, unsaid: 
 
 
 @njit(error_model="numpy")
-def _copy(scratch: Table, place: int, record: bytes, begin: int, end: int) -> None:
-    """Copy bytes of a record to the beginning of an array that has room for them."""
-    size = end - begin
+def _copy(scratch: Table, place: int, record: bytes, begin: int, size: int) -> None:
+    """Copy so many bytes of a record to the beginning of an array that has room for them."""
     into = carray(address_of(scratch, place), (size,), np.uint8)
     for byte in range(size):
         into[byte] = record[begin + byte]

@@ -129,8 +129,6 @@ class Segments:
         found = [list(mentions(node)) for node in nodes]
         self.paths = frozenset(mention.path for of_one in found for mention in of_one)
         """All that any of them reads, such as ("profile", "affinities", "categories", "sushi")."""
-        self.asks_request = any(path[0] in {"context", "session"} for path in self.paths)
-        """Whether any reads the request."""
         self.worked_out = frozenset(path[1] for path in self.paths if path[0] == "profile" and len(path) > 1)
         """What any reads of the profile."""
         if ("profile",) in self.paths:

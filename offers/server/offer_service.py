@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 
 from offers.catalogue.document import varint
-from offers.decision.engine import Engine
 from offers.decision.log import write_record
 from offers.decision.meet import BLIND
 from offers.decision.records import Record
@@ -128,7 +127,7 @@ class OfferService:
             if length >= LONG_WAY:
                 break
             if length == SEGMENTS_WANTED:
-                told = self._people.facts(engine, met, _asked(engine, data), second)
+                told = self._people.facts(engine, met, GetOffersRequest.FromString(data), second)
                 engine.meeting.ask(room.pad, int(room.pad.arrays["person"][PersonFact.left]), told)
                 is_met = True
             elif length == STANDING_WANTED:
@@ -188,10 +187,8 @@ class OfferService:
 
 def _name(data: bytes, facts: list[int]) -> str:
     """The person of a usual request, as stores know them: see offers.state.person.person_of."""
-    field, name = facts[Fact.person_field], data[facts[Fact.person_begin] : facts[Fact.person_end]].decode()
-    return f"{'u' if field == User.USER_ID_FIELD_NUMBER else 'a'}:{name}" if field else NOBODY
-
-
-def _asked(engine: Engine, data: bytes) -> GetOffersRequest:
-    """What segments see of a usual request."""
-    return GetOffersRequest.FromString(data) if engine.meeting.segments.asks_request else GetOffersRequest()
+    field = facts[Fact.person_field]
+    if not field:  # where the id stands is of an earlier request
+        return NOBODY
+    name = data[facts[Fact.person_begin] : facts[Fact.person_end]].decode()
+    return f"{'u' if field == User.USER_ID_FIELD_NUMBER else 'a'}:{name}"

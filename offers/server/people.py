@@ -15,7 +15,7 @@ from offers.state.consent import Purposes, agrees
 from offers.state.person import draw_of, person_of
 from offers.state.stores import StateStore
 from offers.state.view import life_cycle, profile_of
-from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, User
+from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
 from offers.v1.event_pb2 import EVENT_KIND_IMPRESSION
 from offers.v1.offer_service_pb2 import Degradation, GetOffersRequest, GetOffersResponse, SeenOffer
 from offers.v1.profile_pb2 import Profile
@@ -33,6 +33,8 @@ TOLD_BLIND = GetOffersResponse(
 """What an answer says when the state of the person could not be read."""
 
 
+_PURPOSES = frozenset(ConsentPurpose.values())
+"""Those that are known: a caller may name any number."""
 _OF_HISTORY = frozenset({"affinities", "basket", "journey_phase", "user"})
 """What of a profile is worked out of the whole record."""
 
@@ -73,7 +75,11 @@ class People:
     def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:
         """The person of any request, as an engine asks about them at an instant."""
         user = request.context.user
-        grants = sum(1 << purpose for purpose in set(user.consent.purposes)) if user.HasField("consent") else -1
+        grants = (
+            sum(1 << purpose for purpose in _PURPOSES.intersection(user.consent.purposes))
+            if user.HasField("consent")
+            else -1
+        )
         met = self.read(person_of(user), grants)
         if request.seen:
             met = self._with_seen(met, engine, user, request.seen)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from offers.catalogue.expressions import compiled, environment, tree
 from offers.decision.judge import LEFT_TO_CEL, judged
-from offers.decision.predicates import ERROR, Rules, rules_of
+from offers.decision.predicates import ERROR, TRUE, Rules, rules_of
 from offers.decision.scratch import PersonFact, Room, Scratchpad
 from offers.decision.segments import Facts
 from offers.v1.context_pb2 import Context
@@ -65,14 +65,14 @@ def expressions(draw: st.DrawFn) -> str:
     )  # fmt: skip
 
 
-def by_steps(expression: str, known: Facts) -> int:
-    """What an expression comes to in the compiled loop."""
+def by_steps(expression: str, known: Facts, *, hidden: bool = False) -> int:
+    """What an expression comes to in the compiled loop, the session and the location being hidden or not."""
     record, request = UserState(profile=known.profile), GetOffersRequest(context=known.context)
     pad, rules = Scratchpad(), rules_of([tree(compiled(expression))])
     pad.fit(Room(values=len(rules.arrays[Rules.path.name])))
     encoded = record.SerializeToString(), request.SerializeToString()
     where = pad.arrays["person"]
-    where[PersonFact.number] = 1
+    where[PersonFact.number], where[PersonFact.hidden] = 1, hidden
     where[PersonFact.profile_begin : PersonFact.context_end + 1] = -1
     for name, message, inner in (("profile", encoded[0], known.profile), ("context", encoded[1], known.context)):
         size = len(inner.SerializeToString())
@@ -95,6 +95,19 @@ def test_steps_come_to_what_cel_comes_to(known: Facts, expression: str) -> None:
         told = None
     wanted = int(told) if isinstance(told, bool) else ERROR
     assert by_steps(expression, known) in {wanted, LEFT_TO_CEL}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["session.entry_channel == ''", "!(session.entry_channel > '')", "context.location.point.latitude == 0.0"],
+)
+def test_what_is_hidden_reads_as_if_it_was_not_said(expression: str) -> None:
+    """Of a hidden session a text is empty, not what else stands in the request."""
+    context = Context(channel="app")
+    context.session.entry_channel, context.location.point.latitude = "push", 48.0
+    known = Facts(context.user, context.session, context, Profile(), 0)
+    assert TRUE != by_steps(expression, known)
+    assert TRUE == by_steps(expression, known, hidden=True)
 
 
 @pytest.mark.parametrize("expression", [*ASKED, *(f"{path} != 'Lyon'" for path in COMPARED[:3])])

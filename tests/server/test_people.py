@@ -282,6 +282,32 @@ def test_a_long_history_is_met_in_full(at: Server) -> None:
         assert {"once"} == set(EVERYWHERE) - at.ids(user)
 
 
+@pytest.mark.parametrize("cut", ["times", "counters"])
+def test_a_broken_history_counts_for_nobody(at: Server, cut: str) -> None:
+    """Of a record that was cut off, nothing is counted that it does not have, such as what another person met."""
+    counted = [Counted(key_of("offer", "people", "once"), EVENT_KIND_IMPRESSION, (NOW - 3, NOW - 2, NOW - 1))]
+    whole, broken = UserState(), UserState()
+    whole.counters, whole.times = merged(b"", b"", counted)
+    broken.counters, broken.times = (whole.counters, b"") if cut == "times" else (whole.counters[:-1], whole.times)
+    for name, state, is_shown in (("whole", whole, False), ("broken", broken, True)):
+        user = person(f"{cut}-{name}")
+        kept = state.SerializeToString()
+        at.served.stores.state.change([(f"u:{user.user_id}", lambda _r, _e, kept=kept: kept)])  # type: ignore[misc]
+        for _ in range(2):
+            assert is_shown == ("once" in at.ids(user))
+
+
+def test_purposes_that_nobody_knows_are_passed_over(at: Server) -> None:
+    """A caller may name numbers that are no purposes of this version: those that are count."""
+    odd = [-1, 5, 64, 2**31 - 1]
+    users = [User(user_id="odd", consent=ConsentGrants(purposes=[*odd, *AGREED.purposes])), User(user_id="odd")]  # type: ignore[list-item]
+    for user in users:
+        at.ask(user, request_id="odd")
+    assert at.ask(users[0], request_id="odd").exposures
+    at.report(Event(user=users[0], offer_id="once", impression=Impression()))
+    assert "once" not in at.ids(users[0])
+
+
 def test_the_log_keeps_of_the_moment_what_the_person_lets_models_learn_from(at: Server) -> None:
     """With consent to learning, attributes, place and time are kept with a decision, in both ways; without, none is."""
     taught = ConsentGrants(purposes=[*AGREED.purposes, CONSENT_PURPOSE_LEARNING])

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from offers.server.worker import raw_handlers
-from offers.v1.context_pb2 import Context, Location, User
+from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context, Location, Session, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import EventWarning, ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
@@ -91,6 +91,28 @@ def test_erasure_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
         assert [] == found(at.folder, [*PERSONAL, GEOHASH.encode(), *PLACE])
         assert 1 == at.state("u:other").profile.order_count
     assert [] == found(at.folder, [*PERSONAL, GEOHASH.encode(), *PLACE])
+
+
+def test_erasure_takes_what_decisions_were_kept_with(tmp_path: Path) -> None:
+    """What the log keeps of a decision for models to learn from goes with the person, whichever way it was made."""
+    with server(tmp_path) as at:
+        at.profiles.UpdateProfile(attributes(known(USER)), timeout=10)
+        user = User(user_id=USER, consent=known(USER).consent)
+        user.consent.purposes.append(CONSENT_PURPOSE_CONTEXTUAL)
+        context = Context(user=user, session=Session(entry_channel=SESSION))
+        context.location.point.latitude, context.location.point.longitude = LATITUDE, LONGITUDE
+        usual, told_more = GetOffersRequest(context=context), GetOffersRequest(context=context)
+        told_more.context.attributes["mood"] = MOOD
+        ask = OfferServiceStub(at.served.channel).GetOffers
+        answers = [ask(request, timeout=60) for request in (usual, usual, told_more)]
+        assert at.served.worker.recorder is not None
+        at.served.worker.recorder.flush()
+        ids = [answer.decision_id.encode() for answer in answers]
+        needles = [USER.encode(), CITY.encode(), SESSION.encode(), MOOD.encode(), GEOHASH.encode(), *ids]
+        assert set(needles) == {needle for _, needle in found(at.folder, needles)}
+        at.profiles.DeleteProfile(DeleteProfileRequest(user=user), timeout=10)
+        assert [] == found(at.folder, [*needles, *PLACE])
+    assert [] == found(at.folder, [*needles, *PLACE])
 
 
 def test_without_consent_no_byte_of_a_person_is_kept(tmp_path: Path) -> None:

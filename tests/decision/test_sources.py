@@ -1,0 +1,30 @@
+"""The cache of compiled loops is named by all that they are made of."""
+
+import ast
+from pathlib import Path
+
+import offers
+from offers.compiled import SOURCES
+
+PACKAGE = Path(offers.__file__).parent
+PLAIN = {"errors.py"}
+"""What has no numbers in it that a loop could have."""
+
+
+def imported(file: Path) -> set[str]:
+    """The files of the package that a file has names from."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("offers."):
+            module = PACKAGE.parent / str(node.module).replace(".", "/")
+            names = [module / one.name for one in node.names] if module.is_dir() else [module]
+            found |= {str(one.with_suffix(".py").relative_to(PACKAGE)) for one in names}
+    return found
+
+
+def test_what_loops_are_made_of_names_their_cache() -> None:
+    """A change of any file with loops, or of one that they have names from, gives them another cache."""
+    named = {str(file.relative_to(PACKAGE)) for source in SOURCES for file in PACKAGE.glob(source)}
+    with_loops = {file for file in PACKAGE.rglob("*.py") if "njit" in file.read_text("utf-8")}
+    needed = {str(file.relative_to(PACKAGE)) for file in with_loops}.union(*map(imported, with_loops))
+    assert set() == needed - named - PLAIN
