@@ -10,7 +10,7 @@ import numba
 SOURCES = ("decision/*.py", "catalogue/areas.py", "catalogue/behaviour.py", "catalogue/geometry.py",
            "catalogue/schedules.py", "catalogue/shapes.py", "catalogue/snapshot.py", "learning/*.py", "model/query.py",
            "server/answer.py", "server/limits.py", "server/scan.py", "server/scan_session.py", "server/wire.py",
-           "state/basket.py")  # fmt: skip
+           "state/basket.py", "v1/*_pb2.py")  # fmt: skip
 """What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a
 change of the file a loop stands in, and run a stale loop when a constant elsewhere changes."""
 

@@ -22,7 +22,7 @@ from typing import Any
 from offers.errors import StoreUnavailableError
 
 PAGE_SIZE = 4096
-_FORMAT = 1
+_FORMAT = 2
 _WAIT_S = 10.0
 """How long a writer waits for other writers, and who erases for readers."""
 _SECRET_BYTES = 32
