@@ -152,7 +152,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path, published: Published, limit
     before = content(published.path)
     assert max(map(len, before.values())) > 4_000
     process = start(write_catalog(tmp_path, 300), tmp_path / "data", limit)
-    _, errors = process.communicate("\n", timeout=60)
+    _, errors = process.communicate("\n", timeout=240)
     assert 1 == process.returncode
     assert re.search(r"OSError: .*(File too large|requested and \d+ written|disk I/O error|disk is full)", errors)
     assert [published.version] == names_in(tmp_path / "data" / "snapshots")
@@ -173,7 +173,7 @@ def test_racing_writers_give_one_good_snapshot(tmp_path: Path, *, damaged: bool)
         process.stdin.flush()
     results = []
     for process in processes:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=240)
         assert 0 == process.returncode, errors
         results.append(json.loads(output))
     assert 1 == len({(path, version) for path, version, _ in results})
