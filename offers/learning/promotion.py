@@ -1,0 +1,108 @@
+"""Whether a model may take the place of another: by what both foresaw of the same examples before they learned them."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offers.learning.propensity import calibration_error
+
+RECENT, EVERY = 4_000, 4
+"""A model is judged by so many examples of a reward, and every which of them it is."""
+LEAST_RECENT = 100
+MARGIN_ERRORS, MARGIN_CALIBRATION = 2.0, 0.02
+"""Standard errors by which the log loss may be above the incumbent's, and by how much the calibration error may."""
+_TINY = 1e-12
+
+Foreseen = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Rewards of examples, and how likely they were foreseen."""
+
+
+def _nothing() -> NDArray[np.float64]:
+    return np.full(RECENT, np.nan)
+
+
+@dataclass(slots=True)
+class Recent:
+    """What was foreseen of the last examples of a reward: of every EVERYth, RECENT at most."""
+
+    reward: NDArray[np.float64] = field(default_factory=_nothing)
+    candidate: NDArray[np.float64] = field(default_factory=_nothing)
+    """By the model that goes on learning, just before it learned the example."""
+    incumbent: NDArray[np.float64] = field(default_factory=_nothing)
+    """By the model that was published last; NaN where there was none."""
+    examples: int = 0
+    rewards: float = 0.0
+
+    def sampled(self, count: int) -> slice:
+        """Those of the next examples that are to be kept."""
+        return slice(-self.examples % EVERY, count, EVERY)
+
+    def add(
+        self, reward: NDArray[np.float64], candidate: NDArray[np.float64], incumbent: NDArray[np.float64] | None
+    ) -> None:
+        """Take in examples, and what was foreseen: by the candidate of all, by the incumbent of the `sampled` ones."""
+        which = self.sampled(len(reward))
+        slots = ((self.examples + np.arange(len(reward))[which]) // EVERY) % RECENT
+        self.reward[slots], self.candidate[slots] = reward[which], candidate[which]
+        self.incumbent[slots] = np.nan if incumbent is None else incumbent
+        self.examples += len(reward)
+        self.rewards += float(reward.sum())
+
+    def of_candidate(self) -> Foreseen:
+        """What the model that goes on learning foresaw."""
+        return self.reward, self.candidate
+
+    def of_both(self) -> tuple[Foreseen, Foreseen]:
+        """What candidate and incumbent foresaw of the same examples."""
+        both = ~np.isnan(self.incumbent)
+        return (self.reward[both], self.candidate[both]), (self.reward[both], self.incumbent[both])
+
+    def figures(self) -> dict[str, float]:
+        """How many examples and rewards there were in all, and how good what was foreseen of the last ones is."""
+        known = ~np.isnan(self.reward)
+        reward, foreseen = self.reward[known], self.candidate[known]
+        told = {"examples": self.examples, "rewards": self.rewards, "judged": len(reward)}
+        if len(reward):
+            told["log_loss"] = float(_losses(reward, foreseen).mean())
+            told["calibration_error"] = calibration_error(reward, foreseen)
+        return told
+
+
+def worse(candidate: Foreseen, incumbent: Foreseen) -> str:
+    """Why a candidate is worse than an incumbent, in words; "": it is not, or there are too few examples to tell.
+
+    What is NaN is left out. Best of the same examples: then the difference is told much more exactly.
+    """
+    (reward, chance), (other_reward, other_chance) = (_known(*one) for one in (candidate, incumbent))
+    if min(len(reward), len(other_reward)) < LEAST_RECENT:
+        return ""
+    own, other = _losses(reward, chance), _losses(other_reward, other_chance)
+    excess = float(own.mean() - other.mean())
+    if np.array_equal(reward, other_reward):
+        error = float((own - other).std()) / math.sqrt(len(own))
+    else:
+        error = math.sqrt(own.var() / len(own) + other.var() / len(other))
+    if excess > MARGIN_ERRORS * error:
+        return (
+            f"its log loss on the last {len(own):,} examples is {own.mean():.4f}, the incumbent's {other.mean():.4f}"
+            f" (more by {excess:.4f} ± {error:.4f})"
+        )
+    gap, other_gap = calibration_error(reward, chance), calibration_error(other_reward, other_chance)
+    if gap > other_gap + MARGIN_CALIBRATION:
+        return (
+            f"its calibration error on the last {len(own):,} examples is {gap:.3f}, the incumbent's {other_gap:.3f}"
+            f" (more by over {MARGIN_CALIBRATION})"
+        )
+    return ""
+
+
+def _known(reward: NDArray[np.float64], chance: NDArray[np.float64]) -> Foreseen:
+    known = ~np.isnan(reward + chance)
+    return reward[known], chance[known]
+
+
+def _losses(reward: NDArray[np.float64], foreseen: NDArray[np.float64]) -> NDArray[np.float64]:
+    chance = np.clip(foreseen, _TINY, 1 - _TINY)
+    return np.asarray(-(reward * np.log(chance) + (1 - reward) * np.log1p(-chance)))
