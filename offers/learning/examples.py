@@ -32,8 +32,9 @@ from offers.v1.state_pb2 import DecisionRecord
 REWARDS = ("click", "redemption")
 """What is learned of apart: clicks; and redemptions that are confirmed and orders, as far as they are put down to an
 offer."""
-SETTLE_S = (300, 1_800)
-"""Of each reward, the seconds after which an offer that was shown counts as refused: most rewards have come by then."""
+SETTLE_S = (60, 300)
+"""Of each reward, the seconds after which an offer that was shown counts as refused. Few, so that refusals and rewards
+of the same moments are learned together: rewards that were waited for days would be learned alone at first."""
 HELD_S = 8 * 86_400
 """Seconds for which a reward may follow: a click within a day, and an order within seven days of the click."""
 MOST_HELD = 100_000
