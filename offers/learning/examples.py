@@ -6,7 +6,7 @@ where p was foreseen of the refusal: then what is foreseen in the long run is ri
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -134,11 +134,8 @@ class Held:
     """By reward and place."""
 
 
-class _Row(NamedTuple):
-    held: Held
-    place: int
-    reward: float
-    importance: float
+_Row = tuple[Held, int, float, float]
+"""An example to be: an offer by its place, the reward and the importance."""
 
 
 @dataclass(slots=True)
@@ -326,11 +323,11 @@ class Collector:
             self.counts.late += 1
             importance = min(1 / max(1 - states[place], 1e-9), MOST_IMPORTANCE)
         states[place] = _DONE
-        self._waiting[number].append(_Row(held, place, 1.0, importance))
+        self._waiting[number].append((held, place, 1.0, importance))
 
     def _refuse(self, number: int, held: Held, place: int, importance: float = 1.0) -> None:
         held.states[number][place] = _LEARNING
-        self._waiting[number].append(_Row(held, place, 0.0, importance))
+        self._waiting[number].append((held, place, 0.0, importance))
 
     def _pass(self, second: int) -> None:
         """Let time pass: settle what is due, and let go of what nothing can come of."""
@@ -338,33 +335,29 @@ class Collector:
         for number, queue in enumerate(self.due):
             while queue and queue[0][0] <= second:
                 _, held, place = queue.popleft()
-                self._settle(number, held, place)
+                if place == _ALL_PLACES:
+                    self._settle(number, held)
+                elif held.states[number][place] == _OPEN:
+                    self._refuse(number, held, place)
         for held in list(islice(self.held.values(), 0, 64)):
             if held.second >= second - HELD_S:
                 break
             self._let_go(held)
 
-    def _settle(self, number: int, held: Held, place: int) -> None:
-        states = held.states[number]
-        if place != _ALL_PLACES:
-            places: Iterable[int] = (place,)
-        elif held.surface in self.reporting:
-            return  # what was seen is settled by itself
-        else:
-            places = range(len(held.offers))
-        for one in places:
-            if states[one] == _OPEN:
-                self._refuse(number, held, one)
+    def _settle(self, number: int, held: Held) -> None:
+        """Refuse what nothing is known of, where impressions are not reported: else what was seen is due by itself."""
+        if held.surface not in self.reporting:
+            for place, state in enumerate(held.states[number]):
+                if state == _OPEN:
+                    self._refuse(number, held, place)
 
     def _drop(self, held: Held) -> None:
         """Settle a decision early."""
-        for number in range(len(REWARDS)):
-            if held.surface in self.reporting:
-                for place, seen in enumerate(held.seen):
-                    if seen:
-                        self._settle(number, held, place)
-            else:
-                self._settle(number, held, _ALL_PLACES)
+        for number, states in enumerate(held.states):
+            self._settle(number, held)
+            for place, seen in enumerate(held.seen):
+                if seen and states[place] == _OPEN:
+                    self._refuse(number, held, place)
         self.counts.early += 1
         self.dropped = max(self.dropped, held.second)
         self._let_go(held)
@@ -373,31 +366,27 @@ class Collector:
         del self.held[held.decision_id]
 
     def _flush(self, number: int) -> None:
-        rows = self._waiting[number]
-        if not rows:
+        waiting = self._waiting[number]
+        if not waiting:
             return
-        self._waiting[number][:], rows = [], list(rows)
+        held, places, rewards, importances = zip(*waiting, strict=True)
+        waiting.clear()
+        offers = [self._keys_of(one.catalog, one.offers[place]) for one, place in zip(held, places, strict=True)]
+        requests = [one.request for one in held]
         keys = np.concatenate(
-            (
-                self._table([row.held.request for row in rows], len(self._request_names)),
-                self._table(
-                    [self._keys_of(row.held.catalog, row.held.offers[row.place]) for row in rows],
-                    len(self._offer_names),
-                ),
-            ),
-            axis=1,
+            (self._table(requests, len(self._request_names)), self._table(offers, len(self._offer_names))), axis=1
         )
         examples = Examples(
             keys,
             np.broadcast_to(np.nan, keys.shape),  # which trees alone would read
-            np.array([row.reward for row in rows]),
-            np.array([row.importance for row in rows]),
-            np.array([row.held.second for row in rows], np.int64),
+            np.array(rewards),
+            np.array(importances),
+            np.array([one.second for one in held], np.int64),
         )
-        for row, chance in zip(rows, self.learn(number, examples).tolist(), strict=True):
-            states = row.held.states[number]
-            if states[row.place] == _LEARNING:
-                states[row.place] = chance
+        foreseen = self.learn(number, examples).tolist()
+        for one, place, reward, chance in zip(held, places, rewards, foreseen, strict=True):
+            if not reward and (states := one.states[number])[place] != _DONE:
+                states[place] = chance
 
     @staticmethod
     def _table(rows: Sequence[bytes], width: int) -> NDArray[np.uint64]:
@@ -497,7 +486,9 @@ def request_values(told: DecisionRecord, second: int, token: str, time_zone: str
         "place": told.geohash[:PLACE_DIGITS],
     }
     for prefix, struct in (("context.", told.context_attributes), ("profile.", told.profile_attributes)):
-        for name, value in struct.fields.items():
+        fields = struct.fields
+        for name in fields:  # `items` takes three times as long
+            value = fields[name]
             kind = value.WhichOneof("kind")
             if kind in {"string_value", "number_value", "bool_value"}:
                 values[prefix + name] = getattr(value, kind)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from offers.learning import examples
@@ -54,13 +55,17 @@ class Collected:
     def tell(self, *told: Told) -> "Collected":
         """Tell of decisions and events, in this order."""
         for one in told:
-            if isinstance(one, LoggedDecision):
-                self.kept[one.decision_id] = one
-                self.collector.decided(one.second, one)
-            else:
-                self.collector.happened(one.received, one)
+            self.collect(one)
         self.collector.flush()
         return self
+
+    def collect(self, one: Told) -> None:
+        """Tell of a decision or event, and leave the rest to later."""
+        if isinstance(one, LoggedDecision):
+            self.kept[one.decision_id] = one
+            self.collector.decided(one.second, one)
+        else:
+            self.collector.happened(one.received, one)
 
     def at(self, second: int) -> "Collected":
         """Let time pass until then."""
@@ -295,3 +300,41 @@ def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
         assert whole.rows[number] == first.rows[number] + second.rows[number]
         assert whole.keys[number] == first.keys[number] + second.keys[number]
         assert whole.models[number].weight.tobytes() == second.models[number].weight.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens in whatever order, learned one by one or all together, and read again anywhere: same models."""
+    monkeypatch.setattr(examples, "MOST_HELD", 30)
+    choose = random.Random(seed)
+    story: list[Told] = []
+    for number in range(150):
+        second = NOON + 7 * number
+        if number % 2 == 0:
+            story.append(
+                decision(f"d{number}", second, SHOWN, f"u:{number % 9}", channel=choose.choice(["app", "mail"]))
+            )
+        kind = choose.choice(["impression", "click", "dismissal", "order", "redemption"])
+        of, rank = f"d{choose.randint(max(0, number - 60), number + 2) // 2 * 2}", choose.randint(0, 4)
+        story.append(event(f"e{number}", kind, of, rank, second, learn=choose.random() < 0.95))
+    story = [one for one in story for _ in range(choose.choice([1, 1, 2]))]
+    whole = Collected([one for one in story if isinstance(one, LoggedDecision)])
+    for one in story:
+        whole.collect(one)
+    whole.tell()
+    pieces = Collected(list(whole.kept.values()))
+    for one in story:
+        pieces.tell(one)
+        if choose.random() < 0.1:
+            arrays, said = pieces.collector.kept()
+            again = Collected(list(whole.kept.values()))
+            again.collector.restore(arrays, orjson.loads(orjson.dumps(said)))
+            again.models, again.rows, again.keys = pieces.models, pieces.rows, pieces.keys
+            pieces = again
+    assert len(whole.rows[CLICK]) > 20
+    assert whole.collector.counts == pieces.collector.counts
+    assert whole.collector.counts.late > 0
+    for number in range(len(REWARDS)):
+        assert whole.rows[number] == pieces.rows[number]
+        assert whole.keys[number] == pieces.keys[number]
+        assert whole.models[number].weight.tobytes() == pieces.models[number].weight.tobytes()
