@@ -96,7 +96,7 @@ def _tell(learner: "Learner") -> None:
         line = f"{name}: {one['examples']:,} examples, {one['rewards']:,.0f} of them rewards"
         if one["judged"]:
             line += (
-                f"; of {one['judged']:,} of the last ones, log loss {one['log_loss']:.4f},"
+                f"; of the last {one['judged']:,} offers that were judged, log loss {one['log_loss']:.4f},"
                 f" calibration error {one['calibration_error']:.4f}"
             )
         typer.echo(line)

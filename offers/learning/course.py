@@ -97,7 +97,7 @@ class Course:
         self.features = features
         self.models = {name: Propensity.untaught(features) for name in REWARDS}
         self.recent = {name: Recent() for name in REWARDS}
-        self.collector = Collector(features, asked, self._learn)
+        self.collector = Collector(features, asked, self)
         self.review = FIRST_REVIEW
         """Decisions at which attributes are to be counted up."""
         self._merged = Merged(log, position)
@@ -135,6 +135,28 @@ class Course:
         collector.flush()
         return count
 
+    def learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
+        """See Pupil."""
+        recent = self.recent[REWARDS[number]]
+        recent.examples += len(examples.reward)
+        recent.rewards += float(examples.reward.sum())
+        return self.models[REWARDS[number]].update(examples)
+
+    def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
+        """See Pupil."""
+        first = 0
+        for name, recent in self.recent.items():
+            first, incumbent = recent.judged, self._incumbents.get(name) if self._is_compared else None
+            recent.foreseen(
+                self.models[name].predict(request, offers).probability(),
+                incumbent.predict(request, offers).probability() if incumbent else None,
+            )
+        return first
+
+    def settle(self, number: int, offer: int, reward: float) -> None:
+        """See Pupil."""
+        self.recent[REWARDS[number]].settle(offer, reward)
+
     def kept(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that `restored` needs: arrays, and what JSON can hold."""
         arrays, said = self.collector.kept()
@@ -146,7 +168,7 @@ class Course:
             "features": self.features.as_json(),
             "position": list(self.position),
             "review": self.review,
-            "counts": {name: [one.examples, one.rewards] for name, one in self.recent.items()},
+            "counts": {name: [one.judged, one.examples, one.rewards] for name, one in self.recent.items()},
             "collector": said,
         }
 
@@ -162,19 +184,7 @@ class Course:
                 array[:] = arrays[f"{name}.{part}"]
             recent = own.recent[name]
             recent.reward[:], recent.candidate[:] = arrays[f"{name}.recent"]
-            recent.examples, recent.rewards = said["counts"][name]
+            recent.judged, recent.examples, recent.rewards = said["counts"][name]
         held = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
         own.collector.restore(held, said["collector"])
         return own
-
-    def _learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
-        name = REWARDS[number]
-        recent, incumbent = self.recent[name], self._incumbents.get(name) if self._is_compared else None
-        asked = None
-        if incumbent:
-            size = self.features.request_size
-            rows = examples.keys[recent.sampled(len(examples.keys))]
-            asked = np.array([incumbent.predict(row[:size], row[None, size:]).probability()[0] for row in rows])
-        foreseen = self.models[name].update(examples)
-        recent.add(examples.reward, foreseen, asked)
-        return foreseen

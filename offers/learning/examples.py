@@ -5,6 +5,7 @@ refusal. A reward that comes after its refusal was learned is learned on top of 
 where p was foreseen of the refusal: then what is foreseen in the long run is right.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ MOST_EARLY = 10_000
 """Outcomes that wait for a decision that is not in the log yet."""
 DISMISSED = 3.0
 """As how many refusals a dismissal counts."""
+JUDGED_EVERY = 8
+"""Of every which decision it is foreseen what will come of it, to judge models by."""
 MOST_IMPORTANCE = 10.0
 """Of a reward that comes late."""
 MOST_NAMES, NAMES_MET = 64, 4_096
@@ -113,8 +116,20 @@ class Asked(NamedTuple):
     """Those of some decisions that the log still has."""
 
 
-Learn = Callable[[int, Examples], NDArray[np.float64]]
-"""Learns examples of a reward (its number in REWARDS), and gives what was foreseen of each just before."""
+class Pupil(Protocol):
+    """Who learns from examples, of each reward by its number in REWARDS."""
+
+    def learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
+        """Learn, and give what was foreseen of each example just before."""
+        ...
+
+    def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
+        """Foresee what will come of a decision, for each of its offers; give the number of the first of them."""
+        ...
+
+    def settle(self, number: int, offer: int, reward: float) -> None:
+        """Be told what came of an offer that was foreseen, by its number; NaN: may not be said. The last word holds."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -132,6 +147,8 @@ class Held:
     """By place: _SEEN, where an impression was reported, and _DISMISSED."""
     states: tuple[list[float], ...]
     """By reward and place."""
+    judged: int = -1
+    """The number of its first offer, of those that were foreseen; -1: they were not."""
 
 
 _Row = tuple[Held, int, float, float]
@@ -161,7 +178,7 @@ class Collector:
 
     features: Features
     asked: Asked
-    learn: Learn
+    pupil: Pupil
     clock: int = 0
     """The latest second of the log that was told."""
     counts: Counts = field(default_factory=Counts)
@@ -195,6 +212,10 @@ class Collector:
             return
         self.counts.decisions += 1
         held = self._hold(decision, told, _OPEN)
+        if self.counts.decisions % JUDGED_EVERY == 1:
+            self.flush()  # what is foreseen does not depend on how the log is cut into pages
+            request, offers = self._keys([(held, place) for place in range(len(held.offers))])
+            held.judged = self.pupil.foresee(request[0], offers)
         for number, queue in enumerate(self.due):
             queue.append((self.clock + SETTLE_S[number], held, _ALL_PLACES))
         for kind, place in self.early.pop(decision.decision_id, ()):
@@ -290,8 +311,9 @@ class Collector:
         elif kind == EVENT_KIND_DISMISSAL:
             self._dismiss(held, place)
         elif kind == _UNSAID:
-            for states in held.states:
+            for number, states in enumerate(held.states):
                 states[place] = _DONE
+                self._tell(number, held, place, math.nan)
         else:
             self._reward(_OUTCOMES[kind], held, place)
 
@@ -323,11 +345,17 @@ class Collector:
             self.counts.late += 1
             importance = min(1 / max(1 - states[place], 1e-9), MOST_IMPORTANCE)
         states[place] = _DONE
+        self._tell(number, held, place, 1.0)
         self._waiting[number].append((held, place, 1.0, importance))
 
     def _refuse(self, number: int, held: Held, place: int, importance: float = 1.0) -> None:
         held.states[number][place] = _LEARNING
+        self._tell(number, held, place, 0.0)
         self._waiting[number].append((held, place, 0.0, importance))
+
+    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
+        if held.judged >= 0:
+            self.pupil.settle(number, held.judged + place, reward)
 
     def _pass(self, second: int) -> None:
         """Let time pass: settle what is due, and let go of what nothing can come of."""
@@ -371,11 +399,7 @@ class Collector:
             return
         held, places, rewards, importances = zip(*waiting, strict=True)
         waiting.clear()
-        offers = [self._keys_of(one.catalog, one.offers[place]) for one, place in zip(held, places, strict=True)]
-        requests = [one.request for one in held]
-        keys = np.concatenate(
-            (self._table(requests, len(self._request_names)), self._table(offers, len(self._offer_names))), axis=1
-        )
+        keys = np.concatenate(self._keys(list(zip(held, places, strict=True))), axis=1)
         examples = Examples(
             keys,
             np.broadcast_to(np.nan, keys.shape),  # which trees alone would read
@@ -383,10 +407,16 @@ class Collector:
             np.array(importances),
             np.array([one.second for one in held], np.int64),
         )
-        foreseen = self.learn(number, examples).tolist()
+        foreseen = self.pupil.learn(number, examples).tolist()
         for one, place, reward, chance in zip(held, places, rewards, foreseen, strict=True):
             if not reward and (states := one.states[number])[place] != _DONE:
                 states[place] = chance
+
+    def _keys(self, shown: Sequence[tuple[Held, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Of requests, and of offers, a row for each offer."""
+        requests = [one.request for one, _ in shown]
+        offers = [self._keys_of(one.catalog, one.offers[place]) for one, place in shown]
+        return self._table(requests, len(self._request_names)), self._table(offers, len(self._offer_names))
 
     @staticmethod
     def _table(rows: Sequence[bytes], width: int) -> NDArray[np.uint64]:
@@ -410,6 +440,7 @@ class Collector:
         arrays: dict[str, NDArray[Any]] = {
             "request": self._table([one.request for one in held], len(self._request_names)),
             "second": np.array([one.second for one in held], np.int64),
+            "judged": np.array([one.judged for one in held], np.int64),
             "seen": np.frombuffer(b"".join(one.seen for one in held), np.uint8),
         }
         for reward, queue in enumerate(self.due):
@@ -439,7 +470,8 @@ class Collector:
             seen = bytearray(arrays["seen"][first:last].tobytes())
             states = tuple(arrays[f"state.{reward}"][first:last].tolist() for reward in range(len(REWARDS)))
             request, second = arrays["request"][place].tobytes(), int(arrays["second"][place])
-            held.append(Held(name, catalog, surface, second, request, tuple(offers), seen, states))
+            judged = int(arrays["judged"][place])
+            held.append(Held(name, catalog, surface, second, request, tuple(offers), seen, states, judged))
             first = last
         self.held = {one.decision_id: one for one in held}
         self.due = tuple(

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from offers.learning.propensity import calibration_error
 
-RECENT, EVERY = 4_000, 4
-"""A model is judged by so many examples of a reward, and every which of them it is."""
+RECENT = 4_000
+"""A model is judged by so many offers that were shown."""
 LEAST_RECENT = 100
 MARGIN_ERRORS, MARGIN_CALIBRATION = 2.0, 0.02
 """Standard errors by which the log loss may be above the incumbent's, and by how much the calibration error may."""
@@ -25,30 +25,34 @@ def _nothing() -> NDArray[np.float64]:
 
 @dataclass(slots=True)
 class Recent:
-    """What was foreseen of the last examples of a reward: of every EVERYth, RECENT at most."""
+    """What was foreseen of the last offers that were shown, at the moment of their decision: of some of them, RECENT at
+    most. Then, what came of an offer shown beside it is not known yet to the one and not to the other.
+    """  # noqa: D205
 
     reward: NDArray[np.float64] = field(default_factory=_nothing)
+    """NaN where it is not known yet what came of it, or never will be."""
     candidate: NDArray[np.float64] = field(default_factory=_nothing)
-    """By the model that goes on learning, just before it learned the example."""
+    """By the model that goes on learning."""
     incumbent: NDArray[np.float64] = field(default_factory=_nothing)
     """By the model that was published last; NaN where there was none."""
+    judged: int = 0
+    """How many there were in all; each has its number from 0."""
     examples: int = 0
+    """That were learned."""
     rewards: float = 0.0
+    """Of them."""
 
-    def sampled(self, count: int) -> slice:
-        """Those of the next examples that are to be kept."""
-        return slice(-self.examples % EVERY, count, EVERY)
-
-    def add(
-        self, reward: NDArray[np.float64], candidate: NDArray[np.float64], incumbent: NDArray[np.float64] | None
-    ) -> None:
-        """Take in examples, and what was foreseen: by the candidate of all, by the incumbent of the `sampled` ones."""
-        which = self.sampled(len(reward))
-        slots = ((self.examples + np.arange(len(reward))[which]) // EVERY) % RECENT
-        self.reward[slots], self.candidate[slots] = reward[which], candidate[which]
+    def foreseen(self, candidate: NDArray[np.float64], incumbent: NDArray[np.float64] | None) -> None:
+        """Take in what was foreseen of some offers: they have the next numbers."""
+        slots = (self.judged + np.arange(len(candidate))) % RECENT
+        self.reward[slots], self.candidate[slots] = np.nan, candidate
         self.incumbent[slots] = np.nan if incumbent is None else incumbent
-        self.examples += len(reward)
-        self.rewards += float(reward.sum())
+        self.judged += len(candidate)
+
+    def settle(self, number: int, reward: float) -> None:
+        """Say what came of an offer, by its number; said again, the last word counts. NaN: it may not be known."""
+        if number >= self.judged - RECENT:
+            self.reward[number % RECENT] = reward
 
     def of_candidate(self) -> Foreseen:
         """What the model that goes on learning foresaw."""
@@ -60,9 +64,8 @@ class Recent:
         return (self.reward[both], self.candidate[both]), (self.reward[both], self.incumbent[both])
 
     def figures(self) -> dict[str, float]:
-        """How many examples and rewards there were in all, and how good what was foreseen of the last ones is."""
-        known = ~np.isnan(self.reward)
-        reward, foreseen = self.reward[known], self.candidate[known]
+        """How many examples and rewards were learned, and how good what was foreseen of the last offers shown is."""
+        reward, foreseen = _known(*self.of_candidate())
         told = {"examples": self.examples, "rewards": self.rewards, "judged": len(reward)}
         if len(reward):
             told["log_loss"] = float(_losses(reward, foreseen).mean())
@@ -86,13 +89,13 @@ def worse(candidate: Foreseen, incumbent: Foreseen) -> str:
         error = math.sqrt(own.var() / len(own) + other.var() / len(other))
     if excess > MARGIN_ERRORS * error:
         return (
-            f"its log loss on the last {len(own):,} examples is {own.mean():.4f}, the incumbent's {other.mean():.4f}"
-            f" (more by {excess:.4f} ± {error:.4f})"
+            f"its log loss on the last {len(own):,} offers shown is {own.mean():.4f},"
+            f" the incumbent's {other.mean():.4f} (more by {excess:.4f} ± {error:.4f})"
         )
     gap, other_gap = calibration_error(reward, chance), calibration_error(other_reward, other_chance)
     if gap > other_gap + MARGIN_CALIBRATION:
         return (
-            f"its calibration error on the last {len(own):,} examples is {gap:.3f}, the incumbent's {other_gap:.3f}"
+            f"its calibration error on the last {len(own):,} offers shown is {gap:.3f}, the incumbent's {other_gap:.3f}"
             f" (more by over {MARGIN_CALIBRATION})"
         )
     return ""

@@ -1,5 +1,6 @@
 """From the log to examples: what becomes a row, when, and with which values."""
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -49,8 +50,11 @@ class Collected:
         """By reward: rewards and importances."""
         self.keys: tuple[list[Any], ...] = ([], [])
         self.foreseen: tuple[list[float], ...] = ([], [])
+        self.asked: list[list[int]] = []
+        """Keys of offers of which it was asked beforehand what will come of them."""
+        self.outcomes: tuple[dict[int, float], ...] = ({}, {})
         asked = Asked(OFFERS, lambda person: person and f"token of {person}", self._decisions)
-        self.collector = Collector(FEATURES, asked, self._learn)
+        self.collector = Collector(FEATURES, asked, self)
 
     def tell(self, *told: Told) -> "Collected":
         """Tell of decisions and events, in this order."""
@@ -71,12 +75,22 @@ class Collected:
         """Let time pass until then."""
         return self.tell(logged(Event(event_id="later", impression=Impression()), second))
 
-    def _learn(self, number: int, rows: Examples) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def learn(self, number: int, rows: Examples) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """See Pupil."""
         self.rows[number].extend(zip(rows.reward.tolist(), rows.importance.tolist(), strict=True))
         self.keys[number].extend(rows.keys.tolist())
         foreseen = self.models[number].update(rows)
         self.foreseen[number].extend(foreseen.tolist())
         return foreseen
+
+    def foresee(self, request: np.ndarray[Any, Any], offers: np.ndarray[Any, Any]) -> int:
+        """See Pupil."""
+        self.asked += [[*request.tolist(), *offer] for offer in offers.tolist()]
+        return len(self.asked) - len(offers)
+
+    def settle(self, number: int, offer: int, reward: float) -> None:
+        """See Pupil."""
+        self.outcomes[number][offer] = reward
 
     def _decisions(self, names: Sequence[str]) -> list[LoggedDecision]:
         return [self.kept[name] for name in names if name in self.kept]
@@ -137,6 +151,23 @@ def test_dismissals_weigh_more_than_silence() -> None:
     later = Collected().tell(decision("d", offers=["o1"])).at(NOON + HELD_S // 2)
     later.tell(event("1", "dismissal", "d", 1, NOON + HELD_S // 2))
     assert ([(0, 1), (0, DISMISSED - 1)],) * 2 == later.rows
+
+
+def test_what_came_of_what_was_foreseen_is_told() -> None:
+    """Of every eighth decision it is foreseen what will come of it; then rewards, refusals and the untold are told."""
+    told = Collected().tell(*(decision(f"d{number}", offers=[f"o{number}", "o99"]) for number in range(10)))
+    offer = FEATURES.attributes.index("offer.id")
+    names = [FEATURES.keys({"offer.id": name})[offer] for name in ("o0", "o99", "o8", "o99")]
+    assert names == [keys[offer] for keys in told.asked]
+    told.tell(event("1", "click", "d0", 1, NOON + 1), event("2", "click", "d8", 2, NOON + 1, learn=False))
+    told.at(NOON + SETTLE_S[CLICK])
+    assert {0: 1.0, 1: 0.0, 2: 0.0} == {
+        offer: one for offer, one in told.outcomes[CLICK].items() if not math.isnan(one)
+    }
+    told.tell(event("3", "click", "d0", 2, NOON + 99), event("4", "click", "d1", 2, NOON + 99))
+    assert {0: 1.0, 1: 1.0, 2: 0.0} == {
+        offer: one for offer, one in told.outcomes[CLICK].items() if not math.isnan(one)
+    }
 
 
 def test_a_late_reward_makes_up_for_its_refusal() -> None:
@@ -330,10 +361,13 @@ def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch:
             again = Collected(list(whole.kept.values()))
             again.collector.restore(arrays, orjson.loads(orjson.dumps(said)))
             again.models, again.rows, again.keys = pieces.models, pieces.rows, pieces.keys
+            again.asked, again.outcomes = pieces.asked, pieces.outcomes
             pieces = again
     assert len(whole.rows[CLICK]) > 20
     assert whole.collector.counts == pieces.collector.counts
     assert whole.collector.counts.late > 0
+    assert whole.asked == pieces.asked
+    assert repr(whole.outcomes) == repr(pieces.outcomes)
     for number in range(len(REWARDS)):
         assert whole.rows[number] == pieces.rows[number]
         assert whole.keys[number] == pieces.keys[number]

@@ -15,6 +15,7 @@ import pytest
 
 from offers.errors import OffersError
 from offers.learning import course, learner
+from offers.learning.examples import JUDGED_EVERY
 from offers.learning.features import CATEGORY
 from offers.learning.learner import Learner, current_model, propensities, token_of
 from offers.learning.model import open_model
@@ -81,7 +82,9 @@ def test_what_people_like_is_learned(log: SqliteEvents, folder: Path) -> None:
     model = current_model(folder)
     assert model is not None
     assert {"context.weather", "profile.age", CATEGORY} < set(propensities(model)["click"].features.attributes)
-    assert (4 * ROWS, 4_000 // 4) == (model.meta["figures"]["click"]["examples"], 1_000)
+    assert (4 * ROWS, 4 * ROWS // JUDGED_EVERY) == tuple(
+        model.meta["figures"]["click"][name] for name in ("examples", "judged")
+    )
     assert model.meta["figures"]["click"]["log_loss"] < 0.35
     assert model.meta["position"]["decision"] == ROWS
 
@@ -223,14 +226,14 @@ def test_worse_is_told_in_words() -> None:
     reward = (random_.random(4_000) < truth).astype(np.float64)
     noisy = np.clip(truth + random_.normal(0, 0.1, 4_000), 0.01, 0.99)
     assert "" == worse((reward, truth), (reward, noisy))
-    assert "log loss on the last 4,000 examples" in worse((reward, noisy), (reward, truth))
+    assert "log loss on the last 4,000 offers shown" in worse((reward, noisy), (reward, truth))
     assert "" == worse((reward[:99], noisy[:99]), (reward[:99], truth[:99]))
     assert "" == worse((reward, truth), (reward, truth))
     other = (random_.random(4_000) < truth).astype(np.float64)
     assert "" == worse((other, truth), (reward, truth))
     assert "log loss" in worse((other, np.full(4_000, 0.9)), (reward, truth))
     flat = np.full(4_000, reward.mean())  # which tells nothing apart, but promises nothing wrong either
-    assert "calibration error on the last 4,000 examples" in worse((reward, truth + 0.06), (reward, flat))
+    assert "calibration error on the last 4,000 offers shown" in worse((reward, truth + 0.06), (reward, flat))
 
 
 def test_persons_are_known_by_the_secret_alone(log: SqliteEvents, folder: Path) -> None:
