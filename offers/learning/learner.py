@@ -58,6 +58,7 @@ class Learner:
         kept = None if anew else _latest(folder / "checkpoint")
         if kept and kept.meta["attributes"] == list(offers.attributes) and kept.meta["bits"] == bits:
             self.course = Course.restored(events, self._asked, kept)
+            self.course.collector.forget()
             self.refused: list[str] = kept.meta["refused"]
             """Why models were not promoted of late, in words."""
             self._declined = set(kept.meta["declined"])

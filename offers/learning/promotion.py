@@ -12,7 +12,8 @@ RECENT = 4_000
 """A model is judged by so many offers that were shown."""
 LEAST_RECENT = 100
 MARGIN_ERRORS, MARGIN_CALIBRATION = 2.0, 0.02
-"""Standard errors by which the log loss may be above the incumbent's, and by how much the calibration error may."""
+"""How far the log loss may be above the incumbent's, in its standard errors; and the calibration error, beside as many
+standard errors of the share of rewards."""
 _TINY = 1e-12
 
 Foreseen = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -93,10 +94,11 @@ def worse(candidate: Foreseen, incumbent: Foreseen) -> str:
             f" the incumbent's {other.mean():.4f} (more by {excess:.4f} ± {error:.4f})"
         )
     gap, other_gap = calibration_error(reward, chance), calibration_error(other_reward, other_chance)
-    if gap > other_gap + MARGIN_CALIBRATION:
+    margin = MARGIN_CALIBRATION + MARGIN_ERRORS * math.sqrt(reward.var() / len(reward))
+    if gap > other_gap + margin:
         return (
             f"its calibration error on the last {len(own):,} offers shown is {gap:.3f}, the incumbent's {other_gap:.3f}"
-            f" (more by over {MARGIN_CALIBRATION})"
+            f" (more by over {margin:.3f})"
         )
     return ""
 

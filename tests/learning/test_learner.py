@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from offers.errors import OffersError
-from offers.learning import course, learner
+from offers.learning import course, examples, learner
 from offers.learning.examples import JUDGED_EVERY
 from offers.learning.features import CATEGORY
 from offers.learning.learner import Learner, current_model, propensities, token_of
@@ -22,6 +22,7 @@ from offers.learning.model import open_model
 from offers.learning.promotion import worse
 from offers.state.sqlite import Database
 from offers.state.sqlite_events import SqliteEvents
+from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
 from tests.learning.made_log import NOON, OFFERS, event, happenings, write
 
 ROOT = Path(__file__).parents[2]
@@ -270,9 +271,53 @@ def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: 
     clean.close()
 
 
-def _decision_of(body: bytes) -> str:
-    from offers.v1.event_pb2 import Event
+def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, folder: Path) -> None:
+    """What was held when a person was erased is not learned when the learner comes back."""
+    decisions, events = happenings(100)
+    write(log, decisions, events)
+    one = opened(log, folder)
+    while one.step(NOON + 50):
+        pass
+    one.checkpoint()
+    one.close()
+    waiting = set(one.course.collector.held)
+    log.erase(["u:7"])
+    again = opened(log, folder)
+    gone = waiting - set(again.course.collector.held)
+    assert {made.decision_id for made in decisions[:51] if made.person == "u:7"} == gone
+    assert gone
+    again.close()
 
+
+@pytest.mark.parametrize("trap", [False, True])
+def test_attributes_that_make_it_worse_are_declined(
+    log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, *, trap: bool
+) -> None:
+    """When attributes become frequent, models with them are learned beside, and take over unless they foresee worse."""
+    monkeypatch.setattr(examples, "LEAST_MET", 900)
+    decisions, events = happenings(ROWS)
+    clicked = {_decision_of(one.body) for one in events if one.kind == EVENT_KIND_CLICK}
+    for number, made in enumerate(decisions):
+        told = made.told()
+        if trap:
+            told.ClearField("profile_attributes")
+            told.ClearField("context_attributes")
+            # Who is to click has one value now and the other one later: what was learned of it is always wrong.
+            value = "a" if (made.decision_id in clicked) == (number // 25 % 2 == 0) else "b"
+            told.context_attributes.update({f"trap{name}": value for name in range(8)})
+        decisions[number] = made._replace(record=told.SerializeToString())
+    write(log, decisions, events)
+    one = opened(log, folder)
+    one.catch_up(lambda: False, lambda _: None)
+    one.close()
+    assert trap == (not any(name.startswith("context.") for name in one.course.features.attributes))
+    assert trap == any("context.trap0" in why and "the incumbent's" in why for why in one.refused)
+    model = current_model(folder)
+    assert model is not None
+    assert one.refused == model.meta["refused"]
+
+
+def _decision_of(body: bytes) -> str:
     told = Event.FromString(body)
     return (told.proposition_id or told.attributed_proposition_id).partition("-")[0]
 
