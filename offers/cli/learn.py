@@ -11,8 +11,8 @@ from offers.cli.events import DataDir, EventsUrl
 from offers.errors import CatalogError, OffersError
 
 if TYPE_CHECKING:
-    from offers.learning.examples import Offers
     from offers.learning.learner import Learner
+    from offers.learning.values import Offers
 
 FOLDER = "learning"
 """Of the data folder."""
@@ -120,7 +120,7 @@ def _offers(sources: Sequence[Path]) -> "Offers":
     """What the documents tell of their offers, and the first one's time zone."""
     from offers.catalogue import document
     from offers.errors import Problem
-    from offers.learning.examples import Offers
+    from offers.learning.values import Offers
 
     told: dict[tuple[str, str], dict[str, object]] = {}
     zones: list[str] = []

@@ -16,11 +16,12 @@ import structlog
 
 from offers.errors import OffersError, SnapshotError
 from offers.learning.course import REVIEW_GROWTH, Course, Log, Position
-from offers.learning.examples import REWARDS, Asked, Offers, features_for
+from offers.learning.examples import REWARDS, Asked
 from offers.learning.features import DEFAULT_BITS, Features
 from offers.learning.model import Model, open_model, write_model
 from offers.learning.promotion import worse
 from offers.learning.propensity import HALF_LIFE_DAYS, Propensity
+from offers.learning.values import Offers, features_for
 
 LAG_S = 2
 """How many seconds behind the clock the learner stays while the log is written: decisions come a moment late."""

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from offers.learning.examples import Offers
+from offers.learning.values import Offers
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Event, EventKind, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord

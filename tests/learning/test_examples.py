@@ -17,11 +17,10 @@ from offers.learning.examples import (
     SETTLE_S,
     Asked,
     Collector,
-    features_for,
-    request_values,
 )
 from offers.learning.features import Examples
 from offers.learning.propensity import Propensity
+from offers.learning.values import features_for, request_values
 from offers.state.stores import LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Click, Event, Impression, ItemView, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord
