@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from offers.cli import catalogues, demo, events, experiments, query, segments, serve
+from offers.cli import catalogues, demo, events, experiments, learn, query, segments, serve
 from offers.cli.output import fail
 from offers.errors import OffersError, SettingsError
 
@@ -53,6 +53,7 @@ def offers(
 
 app.command(rich_help_panel="Server")(serve.serve)
 app.command(rich_help_panel="Server")(query.query)
+app.command(rich_help_panel="Server")(learn.learn)
 app.command(rich_help_panel="Catalogue")(catalogues.validate)
 app.command("import", rich_help_panel="Catalogue")(catalogues.import_)
 app.command("compile", rich_help_panel="Catalogue")(catalogues.compile_)

@@ -1,0 +1,285 @@
+"""Learns from the log, keeps what it knows where no crash can harm it, and publishes models that are no worse."""
+
+import fcntl
+import math
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from offers.errors import OffersError, SnapshotError
+from offers.learning.course import REVIEW_GROWTH, Course, Log, Position
+from offers.learning.examples import REWARDS, Asked
+from offers.learning.features import DEFAULT_BITS, Features
+from offers.learning.model import Model, open_model, write_model
+from offers.learning.promotion import worse
+from offers.learning.propensity import HALF_LIFE_DAYS, Propensity
+from offers.learning.values import Offers, features_for
+
+LAG_S = 2
+"""How many seconds behind the clock the learner stays while the log is written: decisions come a moment late."""
+PUBLISH_S, CHECKPOINT_S, FORGET_S = 1.0, 30.0, 3600.0
+KEPT_MODELS = 3
+REFUSALS_TOLD = 5
+_SECRET_BYTES = 32
+_CURRENT = "current.json"
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Learner:
+    """One learner per folder, which holds: `models`, a directory for each published one; `current.json`, which names
+    the one to use; `checkpoint`, all that the learner knows; and `secret`, without which nobody finds a person in them.
+    Raises OffersError where another learner is at work there.
+    """  # noqa: D205
+
+    def __init__(
+        self,
+        events: Log,
+        folder: Path,
+        offers: Offers,
+        *,
+        bits: int = DEFAULT_BITS,
+        anew: bool = False,
+    ) -> None:
+        """`anew`: forget what was learned, and learn the log from its beginning; what is published stays until then."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder / "lock")
+        self._log, self.folder, self._offers = events, folder, offers
+        self._bits = bits
+        secret = _secret(folder / "secret")
+        self._asked = Asked(offers, lambda person: token_of(secret, person), events.decisions)
+        kept = None if anew else _latest(folder / "checkpoint")
+        if kept and kept.meta["attributes"] == list(offers.attributes) and kept.meta["bits"] == bits:
+            self.course = Course.restored(events, self._asked, kept)
+            self.course.collector.forget()
+            self.refused: list[str] = kept.meta["refused"]
+            """Why models were not promoted of late, in words."""
+            self._declined = set(kept.meta["declined"])
+        else:
+            self.course = self._begun([])
+            self.refused, self._declined = [], set()
+        self._sequence = kept.meta["sequence"] if kept else 0
+        self._published = -1
+        current = current_model(folder)
+        if current:
+            self._compare_with(current)
+            if current.meta["position"] == self.course.position._asdict() and not anew:
+                self._published = self._learned()
+
+    def step(self, horizon: float) -> int:
+        """Learn the next page of the log, up to a second of its clock. Returns how many events and decisions it had."""
+        count = self.course.step(horizon)
+        if self.course.collector.counts.decisions >= self.course.review:
+            self._review()
+        return count
+
+    def checkpoint(self) -> None:
+        """Keep all that is known, so that it survives whatever happens next."""
+        arrays, said = self.course.kept()
+        self._sequence += 1
+        said |= {
+            "sequence": self._sequence,
+            "attributes": self._offers.attributes,
+            "bits": self._bits,
+            "refused": self.refused,
+            "declined": sorted(self._declined),
+        }
+        _prune(self.folder / "checkpoint", {write_model(self.folder / "checkpoint", arrays, said).name})
+
+    def publish(self) -> Model | None:
+        """Publish the models, unless nothing was learned since, or they are worse than those published: then None."""
+        learned = self._learned()
+        if learned in {0, self._published}:
+            return None
+        self._published = learned
+        for name, recent in self.course.recent.items():
+            if why := worse(*recent.of_both()):
+                self._refuse(f"the model of {name} at event {self.course.position.event}: {why}")
+                return None
+        arrays = {
+            f"{name}.{part}": array
+            for name, model in self.course.models.items()
+            for part, array in model.arrays().items()
+        }
+        said = {
+            "features": self.course.features.as_json(),
+            "half_life_days": HALF_LIFE_DAYS,
+            "rewards": REWARDS,
+            "time_zone": self._offers.time_zone,
+            "position": self.course.position._asdict(),
+            "figures": self.figures(),
+            "refused": self.refused,
+        }
+        path = write_model(self.folder / "models", arrays, said)
+        model = open_model(path)
+        versions = [path.name, *(one for one in _versions(self.folder) if one != path.name)][:KEPT_MODELS]
+        _write(self.folder / _CURRENT, orjson.dumps({"version": path.name, "versions": versions}))
+        _prune(self.folder / "models", set(versions))
+        self._compare_with(model)
+        log.info("model_published", version=model.version, position=self.course.position.event)
+        return model
+
+    def figures(self) -> dict[str, Any]:
+        """What was learned from, and how well the last examples of each reward were foreseen."""
+        counts = self.course.collector.counts
+        told: dict[str, Any] = {name: getattr(counts, name) for name in counts.__slots__}
+        return told | {name: recent.figures() for name, recent in self.course.recent.items()}
+
+    def catch_up(self, stop: Callable[[], bool], tell: Callable[[int], object]) -> None:
+        """Learn what the log has now, or until `stop` says so, and publish it. Tells how many records were learned."""
+        kept, done = time.monotonic(), 0
+        while not stop() and (count := self.step(math.inf)):
+            done += count
+            tell(done)
+            if time.monotonic() - kept >= CHECKPOINT_S:
+                self.checkpoint()
+                kept = time.monotonic()
+        self.publish()
+        self.checkpoint()
+
+    def run(self, stop: Callable[[], bool], clock: Callable[[], float] = time.time, idle_s: float = 0.1) -> None:
+        """Follow the log until `stop` says so: publish at most every PUBLISH_S, and keep all every CHECKPOINT_S."""
+        published = forgot = kept = time.monotonic()
+        while not stop():
+            count = self.step(clock() - LAG_S)
+            now = time.monotonic()
+            if now - published >= PUBLISH_S:
+                self.publish()
+                published = now
+            if now - forgot >= FORGET_S:
+                self.course.collector.forget()
+                forgot = now
+            if now - kept >= CHECKPOINT_S:
+                self.checkpoint()
+                kept = now
+            if not count:
+                time.sleep(idle_s)
+        self.publish()
+        self.checkpoint()
+
+    def close(self) -> None:
+        """Let others learn in this folder."""
+        os.close(self._lock)
+
+    def _begun(self, counted: list[str]) -> Course:
+        return Course(self._log, self._asked, features_for(counted, self._offers.attributes, self._bits))
+
+    def _learned(self) -> int:
+        return sum(recent.examples for recent in self.course.recent.values())
+
+    def _review(self) -> None:
+        """Count attributes up. Where more of them have become frequent, models that know them are learned from the log,
+        and take the place of these if they foresee as well.
+        """  # noqa: D205
+        course = self.course
+        course.review = int(course.review * REVIEW_GROWTH) + 1
+        counted = course.collector.frequent()
+        new = set(counted) - set(course.features.attributes)
+        if not new - self._declined:
+            return
+        log.info("features_grow", attributes=sorted(new))
+        other = self._begun(counted)
+        other.review = course.review
+        while other.step(math.inf, course.position):
+            pass
+        for name, recent in course.recent.items():
+            if why := worse(other.recent[name].of_candidate(), recent.of_candidate()):
+                self._refuse(f"the model of {name} with {', '.join(sorted(new))}: {why}")
+                self._declined |= new
+                return
+        self.course = other
+
+    def _refuse(self, why: str) -> None:
+        self.refused = [*self.refused, why][-REFUSALS_TOLD:]
+        log.warning("model_not_promoted", reason=why)
+
+    def _compare_with(self, model: Model) -> None:
+        """Let what comes be foreseen by a published model as well."""
+        if model.meta["features"] == self.course.features.as_json():
+            self.course.compare_with(propensities(model), Position(**model.meta["position"]))
+
+
+def propensities(model: Model) -> dict[str, Propensity]:
+    """The models of a published one, by reward, over its arrays."""
+    features, half_life_days = Features.of_json(model.meta["features"]), model.meta["half_life_days"]
+    return {
+        name: Propensity(features, model.arrays[f"{name}.weight"], model.arrays[f"{name}.seen"], half_life_days)
+        for name in model.meta["rewards"]
+    }
+
+
+def token_of(secret: bytes, person: str) -> str:
+    """The text that stands for a person of the log in models, which only the secret tells; "" for nobody."""
+    return blake2b(person.encode(), key=secret, digest_size=16).hexdigest() if person else ""
+
+
+def current_model(folder: Path) -> Model | None:
+    """The model that is to be used: the published one, else the last good one before it; None: there is none."""
+    for version in _versions(folder):
+        try:
+            return open_model(folder / "models" / version)
+        except SnapshotError as error:
+            log.warning("model_unusable", error=str(error))
+    return None
+
+
+def _versions(folder: Path) -> list[str]:
+    """The models that are kept, the current one first."""
+    try:
+        found: list[str] = orjson.loads((folder / _CURRENT).read_bytes())["versions"]
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def _latest(folder: Path) -> Model | None:
+    """The last good checkpoint."""
+    found = []
+    for path in folder.glob("[0-9a-f]*"):
+        try:
+            found.append(open_model(path))
+        except SnapshotError as error:
+            log.warning("checkpoint_unusable", error=str(error))
+    return max(found, key=lambda one: int(one.meta["sequence"]), default=None)
+
+
+def _prune(folder: Path, kept: set[str]) -> None:
+    """Remove models but some, and what a crash left of others."""
+    for path in folder.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all."""
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+
+
+def _secret(path: Path) -> bytes:
+    if not path.exists():
+        _write(path, secrets.token_bytes(_SECRET_BYTES))
+        path.chmod(0o600)
+    return path.read_bytes()
+
+
+def _locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OffersError(f"another learner is at work in {path.parent}: stop it first") from None
+    return descriptor

@@ -1,0 +1,21 @@
+"""A process that learns in small pages and keeps what it knows after each, to be killed: learn_slowly LOG FOLDER."""
+
+import sys
+from pathlib import Path
+
+from offers.learning import course, learner
+from offers.learning.learner import Learner
+from offers.state.sqlite import Database
+from offers.state.sqlite_events import SqliteEvents
+from tests.learning.made_log import OFFERS
+
+
+def main(log: str, folder: str) -> None:
+    """Learn all there is."""
+    course.PAGE = 300
+    learner.CHECKPOINT_S = 0.0
+    Learner(SqliteEvents(Database(Path(log))), Path(folder), OFFERS, bits=12).catch_up(lambda: False, lambda _: None)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,358 @@
+"""The learner: the same log gives the same model, whatever happens meanwhile, and what is worse is not published."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from offers.errors import OffersError
+from offers.learning import course, examples, learner
+from offers.learning.examples import JUDGED_EVERY
+from offers.learning.features import CATEGORY
+from offers.learning.learner import Learner, current_model, propensities, token_of
+from offers.learning.model import open_model
+from offers.learning.promotion import worse
+from offers.state.sqlite import Database
+from offers.state.sqlite_events import SqliteEvents
+from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
+from tests.learning.made_log import NOON, OFFERS, event, happenings, write
+
+ROOT = Path(__file__).parents[2]
+BITS = 12
+ROWS = 1_200
+FOREVER = float("inf")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteEvents]:
+    """An empty log."""
+    events = SqliteEvents(Database(tmp_path / "state.db"))
+    yield events
+    events.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where models go."""
+    return tmp_path / "learning"
+
+
+def opened(log: SqliteEvents, folder: Path, *, anew: bool = False) -> Learner:
+    """A learner with the same secret in any folder, so that the same persons have the same weights."""
+    folder.mkdir(exist_ok=True)
+    (folder / "secret").write_bytes(b"s" * 32)
+    return Learner(log, folder, OFFERS, bits=BITS, anew=anew)
+
+
+def learn(log: SqliteEvents, folder: Path, *, anew: bool = False) -> str:
+    """Learn what there is; the version that is current afterwards."""
+    one = opened(log, folder, anew=anew)
+    one.catch_up(lambda: False, lambda _: None)
+    one.close()
+    model = current_model(folder)
+    return model.version if model else ""
+
+
+def chance(folder: Path, weather: str, offer: str, reward: str = "click") -> float:
+    """What the current model foresees of an offer at noon."""
+    model = current_model(folder)
+    assert model is not None
+    propensity = propensities(model)[reward]
+    values = {"context.weather": weather, **{f"offer.{name}": one for name, one in OFFERS.values("c", offer).items()}}
+    keys = propensity.features.keys(values | {"offer.id": offer})
+    size = propensity.features.request_size
+    return float(propensity.predict(keys[:size], keys[None, size:]).probability()[0])
+
+
+def test_what_people_like_is_learned(log: SqliteEvents, folder: Path) -> None:
+    """From a log alone: which offers are clicked in which weather, and that orders follow a third of the clicks."""
+    write(log, *happenings(ROWS))
+    learn(log, folder)
+    assert chance(folder, "rain", "o3") > 0.5
+    assert chance(folder, "sun", "o3") < 0.25
+    assert chance(folder, "rain", "o4") < 0.25
+    assert chance(folder, "rain", "o3", "redemption") < chance(folder, "rain", "o3")
+    model = current_model(folder)
+    assert model is not None
+    assert {"context.weather", "profile.age", CATEGORY} < set(propensities(model)["click"].features.attributes)
+    assert (4 * ROWS, 4 * ROWS // JUDGED_EVERY) == tuple(
+        model.meta["figures"]["click"][name] for name in ("examples", "judged")
+    )
+    assert model.meta["figures"]["click"]["log_loss"] < 0.35
+    assert model.meta["position"]["decision"] == ROWS
+
+
+def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
+    """From the beginning anew, in another folder, in pages of any size, with pauses: bytes and meta are the same."""
+    write(log, *happenings(ROWS))
+    expected = learn(log, folder)
+    assert expected == learn(log, folder)
+    assert expected == learn(log, folder, anew=True)
+    assert expected == learn(log, tmp_path / "other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(course, "PAGE", 97)
+        one = opened(log, tmp_path / "paused")
+        for second in range(0, ROWS + 700, 50):
+            while one.step(NOON + second):
+                pass
+            one.checkpoint()
+            one.close()
+            one = opened(log, tmp_path / "paused")
+        one.catch_up(lambda: False, lambda _: None)
+        one.close()
+    model = current_model(tmp_path / "paused")
+    assert model is not None
+    assert expected == model.version
+
+
+def test_killed_anywhere_it_goes_on_to_the_same_model(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
+    """A process that learns is killed again and again, anywhere; in the end the model is that of one that never was."""
+    write(log, *happenings(ROWS))
+    expected = learn(log, folder)
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / "secret").write_bytes(b"s" * 32)
+    choose = random.Random(1)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-m", "tests.learning.learn_slowly", str(tmp_path / "state.db"), str(killed)]
+    kills = 0
+    while True:
+        child = subprocess.Popen(command, cwd=ROOT, env=environment)
+        before = _kept(killed)
+        deadline = time.monotonic() + 60
+        while child.poll() is None and _kept(killed) == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(choose.uniform(0, 0.3))
+        if kills < 6 and child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            kills += 1
+            continue
+        assert 0 == child.wait()
+        break
+    assert 6 == kills
+    model = current_model(killed)
+    assert model is not None
+    assert expected == model.version
+
+
+def _kept(folder: Path) -> set[str]:
+    checkpoints = folder / "checkpoint"
+    return {path.name for path in checkpoints.iterdir()} if checkpoints.exists() else set()
+
+
+def test_a_damaged_checkpoint_is_not_believed(log: SqliteEvents, folder: Path) -> None:
+    """What was kept and is damaged is passed over, and learned again from the log."""
+    write(log, *happenings(300))
+    expected = learn(log, folder)
+    (array,) = (folder / "checkpoint").glob("*/click.weight.npy")
+    array.write_bytes(array.read_bytes()[:-1] + b"\x01")
+    assert expected == learn(log, folder)
+
+
+def test_the_last_good_models_are_kept(log: SqliteEvents, folder: Path) -> None:
+    """The current model and those before it stay, up to three; a damaged one is not used, the one before it is."""
+    versions = []
+    for number in range(5):
+        write(log, *happenings(150, first=150 * number))
+        versions.append(learn(log, folder))
+    assert 5 == len(set(versions))
+    assert set(versions[2:]) == {path.name for path in (folder / "models").iterdir()}
+    current = current_model(folder)
+    assert current is not None
+    assert (versions[-1], orjson.loads((folder / "current.json").read_bytes())["version"]) == (
+        current.version,
+        versions[-1],
+    )
+    (folder / "models" / versions[-1] / "click.weight.npy").write_bytes(b"broken")
+    before = current_model(folder)
+    assert before is not None
+    assert versions[-2] == before.version
+
+
+def test_only_what_was_learned_is_published(log: SqliteEvents, folder: Path) -> None:
+    """Without examples there is no model; and nothing new is published where nothing was learned."""
+    one = opened(log, folder)
+    assert one.publish() is None
+    write(log, *happenings(100))
+    while one.step(FOREVER):
+        pass
+    assert one.publish() is not None
+    assert one.publish() is None
+    one.checkpoint()
+    one.close()
+    again = opened(log, folder)
+    assert again.publish() is None
+    again.close()
+
+
+def test_a_model_that_has_become_worse_is_not_promoted(
+    log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a time in which people seemed to want the opposite, the model before it is kept as long as it is better."""
+    monkeypatch.setattr(course, "PAGE", 500)
+    write(log, *happenings(ROWS))
+    good = learn(log, folder)
+    write(log, *happenings(ROWS, first=ROWS, flipped=True))
+    one = opened(log, folder)
+    while one.step(FOREVER):
+        pass
+    for recent in one.course.recent.values():
+        recent.incumbent[:] = np.nan  # the time of the mistake is not what it is judged by
+    write(log, *happenings(ROWS // 2, first=2 * ROWS))
+    while one.step(FOREVER):
+        pass
+    assert one.publish() is None
+    one.close()
+    current = current_model(folder)
+    assert current is not None
+    assert good == current.version
+    (why,) = one.refused
+    assert "the model of click at event" in why
+    assert "the incumbent's" in why
+
+
+def test_worse_is_told_in_words() -> None:
+    """By log loss, or where that is alike by calibration; never of a few examples, and never of a chance difference."""
+    random_ = np.random.default_rng(1)
+    truth = random_.uniform(0.05, 0.4, 4_000)
+    reward = (random_.random(4_000) < truth).astype(np.float64)
+    noisy = np.clip(truth + random_.normal(0, 0.1, 4_000), 0.01, 0.99)
+    assert "" == worse((reward, truth), (reward, noisy))
+    assert "log loss on the last 4,000 offers shown" in worse((reward, noisy), (reward, truth))
+    assert "" == worse((reward[:99], noisy[:99]), (reward[:99], truth[:99]))
+    assert "" == worse((reward, truth), (reward, truth))
+    other = (random_.random(4_000) < truth).astype(np.float64)
+    assert "" == worse((other, truth), (reward, truth))
+    assert "log loss" in worse((other, np.full(4_000, 0.9)), (reward, truth))
+    flat = np.full(4_000, reward.mean())  # which tells nothing apart, but promises nothing wrong either
+    assert "calibration error on the last 4,000 offers shown" in worse((reward, truth + 0.06), (reward, flat))
+
+
+def test_persons_are_known_by_the_secret_alone(log: SqliteEvents, folder: Path) -> None:
+    """The text that stands for a person follows from the secret, which only the owner can read; nobody has none."""
+    learner_ = Learner(log, folder, OFFERS, bits=BITS)
+    learner_.close()
+    secret = (folder / "secret").read_bytes()
+    assert (32, 0o600) == (len(secret), (folder / "secret").stat().st_mode & 0o777)
+    assert token_of(secret, "u:ada") != token_of(secret[::-1], "u:ada")
+    assert ("", 32) == (token_of(secret, ""), len(token_of(secret, "u:ada")))
+
+
+def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
+    """Learned anew after an erasure, the model is that of a log in which the person never was."""
+    decisions, events = happenings(ROWS)
+    write(log, decisions, events)
+    learn(log, folder)
+    persons = {one.decision_id: one.person for one in decisions}
+    gone = "u:7"
+    owned = [one._replace(person=persons[_decision_of(one.body)]) for one in events]
+    other = SqliteEvents(Database(tmp_path / "other.db"))
+    write(other, [one for one in decisions if one.person != gone], [one for one in owned if one.person != gone])
+    clean = SqliteEvents(Database(tmp_path / "erased.db"))
+    write(clean, decisions, owned)
+    assert clean.erase([gone]) > 0
+    learn(clean, tmp_path / "a", anew=True)
+    learn(other, tmp_path / "b")
+    arrays = [current_model(tmp_path / name) for name in "ab"]
+    assert arrays[0] is not None
+    assert arrays[1] is not None
+    for name, array in arrays[0].arrays.items():
+        assert array.tobytes() == arrays[1].arrays[name].tobytes()
+    other.close()
+    clean.close()
+
+
+def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, folder: Path) -> None:
+    """What was held when a person was erased is not learned when the learner comes back."""
+    decisions, events = happenings(100)
+    write(log, decisions, events)
+    one = opened(log, folder)
+    while one.step(NOON + 50):
+        pass
+    one.checkpoint()
+    one.close()
+    waiting = set(one.course.collector.held)
+    log.erase(["u:7"])
+    again = opened(log, folder)
+    gone = waiting - set(again.course.collector.held)
+    assert {made.decision_id for made in decisions[:51] if made.person == "u:7"} == gone
+    assert gone
+    again.close()
+
+
+@pytest.mark.parametrize("trap", [False, True])
+def test_attributes_that_make_it_worse_are_declined(
+    log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, *, trap: bool
+) -> None:
+    """When attributes become frequent, models with them are learned beside, and take over unless they foresee worse."""
+    monkeypatch.setattr(examples, "LEAST_MET", 900)
+    decisions, events = happenings(ROWS)
+    clicked = {_decision_of(one.body) for one in events if one.kind == EVENT_KIND_CLICK}
+    for number, made in enumerate(decisions):
+        told = made.told()
+        if trap:
+            told.ClearField("profile_attributes")
+            told.ClearField("context_attributes")
+            # Who is to click has one value now and the other one later: what was learned of it is always wrong.
+            value = "a" if (made.decision_id in clicked) == (number // 25 % 2 == 0) else "b"
+            told.context_attributes.update({f"trap{name}": value for name in range(8)})
+        decisions[number] = made._replace(record=told.SerializeToString())
+    write(log, decisions, events)
+    one = opened(log, folder)
+    one.catch_up(lambda: False, lambda _: None)
+    one.close()
+    assert trap == (not any(name.startswith("context.") for name in one.course.features.attributes))
+    assert trap == any("context.trap0" in why and "the incumbent's" in why for why in one.refused)
+    model = current_model(folder)
+    assert model is not None
+    assert one.refused == model.meta["refused"]
+
+
+def _decision_of(body: bytes) -> str:
+    told = Event.FromString(body)
+    return (told.proposition_id or told.attributed_proposition_id).partition("-")[0]
+
+
+def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> None:
+    """The second one is told; once the first has gone it may begin."""
+    first = opened(log, folder)
+    with pytest.raises(OffersError, match="another learner"):
+        opened(log, folder)
+    first.close()
+    opened(log, folder).close()
+
+
+def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it runs, what is added to the log is in a published model once the clock has passed it by the lag."""
+    monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
+    monkeypatch.setattr(learner, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(learner, "FORGET_S", 0.0)
+    write(log, *happenings(100))
+    clock = [NOON + 50.0 + learner.LAG_S]
+    seen: list[int] = []
+
+    def stop() -> bool:
+        model = current_model(folder)
+        at = model.meta["position"]["decision"] if model else 0
+        if at and (not seen or seen[-1] != at):
+            seen.append(at)
+            if at == 51:
+                write(log, [], [event("late", "click", f"{10:032x}", 1, NOON + 60)])
+                clock[0] = NOON + 1_000.0
+        return at == 100
+
+    one = opened(log, folder)
+    one.run(stop, lambda: clock[0], 0.001)
+    one.close()
+    assert {51, 100} <= set(seen)
+    model = open_model(next((folder / "checkpoint").iterdir()))
+    assert 100 == model.meta["position"][1]

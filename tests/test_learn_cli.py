@@ -1,0 +1,108 @@
+"""`offers learn` over the log of a server: a model out of it, once or as it comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from offers.learning.features import CATEGORY
+from offers.learning.learner import current_model, propensities
+from offers.settings import read_settings
+from offers.state.opening import open_stores
+from tests.learning.made_log import happenings, write
+
+ROOT = Path(__file__).parents[1]
+CATALOG = """
+catalog_id: corner
+time_zone: Europe/Paris
+offers:
+  - {offer_id: o4, title: Lunch, category: shoes, benefit: {percent_off: 20}, target: {everywhere: true}}
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with a log of 300 decisions, and a catalogue beside it."""
+    (tmp_path / "catalog.yaml").write_text(CATALOG)
+    stores = open_stores(read_settings(data_dir=tmp_path / "data"))
+    write(stores.events, *happenings(300))
+    stores.close()
+    return tmp_path / "data"
+
+
+def begin(data: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start the command, as a process of its own: it sets up logging and signals."""
+    catalog = str(data.parent / "catalog.yaml")
+    command = [sys.executable, "-P", "-m", "offers", "learn", "--catalog", catalog, "--data-dir", str(data), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(data: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run it to its end: exit status, output and what it said beside."""
+    child = begin(data, *arguments)
+    output, said = child.communicate(timeout=120)
+    return child.returncode, output, said
+
+
+def test_a_log_is_learned_once(data: Path) -> None:
+    """What there is becomes a model, told with its figures; a second time, and learned anew, it is the same."""
+    results = [run(data, *more) for more in (["--once"], ["--once"], ["--once", "--anew"])]
+    assert [0] * 3 == [status for status, _, _ in results]
+    told = [output.splitlines() for _, output, _ in results]
+    assert told[0] == told[1] == told[2]
+    model = current_model(data / "learning")
+    assert model is not None
+    learned_up_to, counts, click, redemption, current = told[0]
+    assert "decision 300" in learned_up_to
+    assert "300 decisions may be learned from" in counts
+    assert "click: 1,200 examples" in click
+    assert "log loss" in redemption
+    assert model.version in current
+    assert {CATEGORY, "offer.campaign", "profile.age"} < set(propensities(model)["click"].features.attributes)
+
+
+def test_a_log_is_followed_until_it_is_told_to_stop(data: Path) -> None:
+    """A process that follows the log publishes, ends at SIGTERM with status 0, and tells what it learned."""
+    child = begin(data)
+    deadline = time.monotonic() + 120
+    while current_model(data / "learning") is None and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    output, said = child.communicate(timeout=60)
+    assert 0 == child.returncode
+    assert "decision 300" in output
+    model = current_model(data / "learning")
+    assert model is not None
+    assert model.version in output
+    assert model.version in said
+
+
+def test_nothing_is_made_of_nothing(data: Path, tmp_path: Path) -> None:
+    """A folder without a log, and a catalogue with faults, are told, and no folder of models is made."""
+    (tmp_path / "none").mkdir()
+    (tmp_path / "catalog.yaml").write_text(CATALOG)
+    status, _, said = run(tmp_path / "none", "--once")
+    assert 1 == status
+    assert f"no state.db in {tmp_path / 'none'}" in said
+    assert [] == list((tmp_path / "none").iterdir())
+    (data.parent / "catalog.yaml").write_text("offers: [{offer_id: o1, price: 2}]")
+    status, _, said = run(data, "--once")
+    assert 1 == status
+    assert "price" in said
+    assert not (data / "learning").exists()
+
+
+def test_an_empty_log_is_no_model(data: Path) -> None:
+    """Where nothing was shown yet, there is nothing to learn, and that is said."""
+    stores = open_stores(read_settings(data_dir=data.parent / "empty"))
+    stores.close()
+    status, output, _ = run(data.parent / "empty", "--once")
+    assert 0 == status
+    assert "no model yet: nothing to learn" in output
