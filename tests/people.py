@@ -204,7 +204,8 @@ class PeopleMaker(Maker):
             for name, expression in zip(("buy", "compare", "inspire"), expressions, strict=True):
                 catalog.intents.append(Intent(intent_id=name, expression=expression))
         for strategy in catalog.ranking_strategies:
-            if self.chance(0.6):
+            if self.chance(0.8):
+                catalog.default_ranking_strategy_id = strategy.ranking_strategy_id
                 strategy.behaviour_rules.extend(map(self.rule, range(self.random.randint(1, 4))))
         catalog.campaigns.extend(map(self.campaign, CAMPAIGN_IDS))
         catalog.contact_policies.extend(map(self.policy, self.some(POLICY_IDS)))

@@ -406,8 +406,8 @@ class GetOffersResponse(_message.Message):
     @_builtins.property
     def refresh_after(self) -> _timestamp_pb2.Timestamp:
         """Until this instant and within `refresh_distance_m` of the location asked for, the set of offers that qualify stays
-        as it is, and no behaviour rule begins or ceases to hold by time alone; their order may shift with distance and time.
-        At most 24 hours ahead.
+        as it is, and no behaviour rule of the strategy they are ranked by begins or ceases to hold by time alone; their order
+        may shift with distance and time. At most 24 hours ahead.
         """
 
     @_builtins.property

@@ -49,11 +49,11 @@ def check_people(catalog: Catalog, query: Query, known: Known, answer: GetOffers
         assert (creative.creative if creative else offer.creative).body == got.creative.body
 
 
-def rules_held(catalog: Catalog, query: Query, known: Known) -> list[Held]:
-    """The behaviour rules that hold for a person."""
+def rules_held(catalog: Catalog, query: Query, known: Known, time: int) -> list[Held]:
+    """The behaviour rules that hold for a person at a time, of the strategy by which a query is answered."""
     strategy = reference_people.strategy_of(catalog, reference_people.variants_of(catalog, query, known))
     ranked_by = reference.strategy_of(catalog, query, strategy)
-    return reference_behaviour.held(catalog, ranked_by, query.time, known.segments, known.did)
+    return reference_behaviour.held(catalog, ranked_by, time, known.segments, known.did)
 
 
 def check_behaviour(
@@ -61,7 +61,7 @@ def check_behaviour(
 ) -> None:  # fmt: skip
     """Offers are told to be lifted where a rule applies, and the same rules apply until `refresh_after`."""
     query, end = query_of(request, 0), min(answer.refresh_after.seconds, LAST)
-    rules, offers = rules_held(catalog, query, known), {offer.offer_id: offer for offer in catalog.offers}
+    rules, offers = rules_held(catalog, query, known, query.time), {offer.offer_id: offer for offer in catalog.offers}
     for got in answer.offers:
         is_lifted = any(one.applies(offers[got.offer_id]) for one in rules)
         assert is_lifted == (REASON_CODE_BEHAVIOUR in got.reasons)
@@ -69,7 +69,7 @@ def check_behaviour(
     if known.did != Behaved() and (basket.HasField("update_time") or not basket.items):
         for time in {end - 1, (query.time + end) // 2}:
             if query.time < time:
-                assert rules == rules_held(catalog, query._replace(time=time), known)
+                assert rules == rules_held(catalog, query, known, time)
 
 
 def check_promise(

@@ -46,6 +46,10 @@ def sample(random: Random) -> pb.GetOffersRequest:
     context.time.seconds, context.time_zone = random.randrange(4_102_444_800), "Asia/Kathmandu"
     context.user.user_id, context.session.session_id = "someone", "today"
     context.session.start_time.seconds = 1
+    context.session.viewed_categories["sushi"].seconds = context.session.micro_conversions["help_opened"].seconds = 2
+    context.session.searches.add(query="sushi").search_time.seconds = 3
+    context.session.basket.items.add(category="sushi", quantity=2)
+    context.session.basket.value.currency_code, context.session.basket.update_time.seconds = "EUR", 4
     context.attributes.update({"weather": "rain", "party": 4, "tags": ["a", {"b": None}]})
     context.language_code, context.currency_code = "fr-FR", "EUR"
     request.view = random.choice(pb.View.values())
