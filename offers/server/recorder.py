@@ -43,6 +43,7 @@ class Recorder:
         self._events, self._state = events, state
         self._waiting: deque[Decided] = deque(maxlen=MOST_WAITING)
         self._given_up = 0
+        self._flushing = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -61,16 +62,22 @@ class Recorder:
         self._thread.join(5)
 
     def flush(self) -> None:
-        """Write what waits now. Raises StoreUnavailableError; what was not written waits on."""
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-            try:
-                self._events.record([_logged(one) for one in batch])
-                self._assign([one for one in batch if one.new and one.person])
-                self._forget(batch)
-            except StoreUnavailableError:
-                self._waiting.extendleft(reversed(batch[: MOST_WAITING - len(self._waiting)]))
-                raise
+        """Write what waits, and what is being written. Raises StoreUnavailableError; what was not written waits on."""
+        with self._flushing:
+            while self._waiting:
+                self._write([self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))])
+
+    def _write(self, batch: Sequence[Decided]) -> None:
+        try:
+            self._events.record([_logged(one) for one in batch])
+            if new := [one for one in batch if one.new and one.person]:
+                self._state.change([(one.person, _Assigning(one)) for one in new])
+            self._forget(batch)
+        except StoreUnavailableError:
+            room = MOST_WAITING - len(self._waiting)
+            self._given_up += max(0, len(batch) - room)
+            self._waiting.extendleft(reversed(batch[:room]))
+            raise
 
     def _run(self) -> None:
         while not self._stopping:
@@ -95,9 +102,6 @@ class Recorder:
         for person, erased in zip(first, self._state.erasures(list(first)), strict=True):
             if first[person] <= erased:
                 self._events.erase([person], erased)
-
-    def _assign(self, decided: Sequence[Decided]) -> None:
-        self._state.change([(one.person, _Assigning(one)) for one in decided])
 
 
 class _Assigning:
