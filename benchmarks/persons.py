@@ -3,6 +3,7 @@
 Every offer names segments and a campaign, so that a decision needs all twenty segments; each person has fifty counters.
 """
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,9 +93,16 @@ def _expression(number: int) -> str:
 
 def fill(data: str, engine: Engine, offer_ids: list[str]) -> None:
     """Write the persons into the state of a data folder, or at a URL, as events would have left them."""
+    with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as empty:
+        is_url = "://" in data
+        stores = open_stores(Settings(state_url=data if is_url else "", data_dir=Path(empty if is_url else data)))
+        stores.state.change(_changes(engine, offer_ids))
+        stores.close()
+
+
+def _changes(engine: Engine, offer_ids: list[str]) -> list[tuple[str, "_Put"]]:
+    """Each person's record."""
     random = np.random.default_rng(_SEED)
-    is_url = "://" in data
-    stores = open_stores(Settings(state_url=data if is_url else "", data_dir=Path("." if is_url else data)))
     changes = []
     for number in range(PERSONS):
         state = UserState()
@@ -120,8 +128,7 @@ def fill(data: str, engine: Engine, offer_ids: list[str]) -> None:
             )
         record = apply(state.SerializeToString(), happened)
         changes.append((f"u:{_name(number)}", _Put(record or b"")))
-    stores.state.change(changes)
-    stores.close()
+    return changes
 
 
 class _Put:

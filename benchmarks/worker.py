@@ -29,6 +29,7 @@ def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
             max_connection_age_s=86_400,
             data_dir=Path(data if data and not is_url else folder),
             state_url=data if is_url else "",
+            store_timeout_ms=5_000,  # Redis shares a core with the client
         )
         stores = open_stores(settings)
         worker = Worker(
