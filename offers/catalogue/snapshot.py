@@ -4,25 +4,20 @@ Offers and entries are numbered by place, so that what is near on the ground is 
 at which one offer may be shown: a circle around a venue, a circle or area of its own or of a zone, or everywhere.
 """
 
-import contextlib
-import fcntl
-import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from offers.directories import Kind, drafting, open_array, publish, read_manifest, seal, write_array
 from offers.errors import SnapshotError
 
 FORMAT = 12
-"""Raised whenever the arrays change shape or meaning, so that no build reads another's files."""
+_KIND = Kind("snapshot", FORMAT, "compile the catalogue again")
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
 """Kinds of entry: shown without a location; inside a zone, at no distance; within reach of a point, at a distance."""
@@ -324,94 +319,28 @@ def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: M
 
     `beside` is a file that becomes part of it, and is read by those who ask for it alone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        files = {}
-        for name, kind in COLUMNS.items():
-            array = np.ascontiguousarray(columns[name], dtype=kind)
-            with (draft / f"{name}.npy").open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            files[f"{name}.npy"] = _digest(draft / f"{name}.npy")
+    with drafting(path.parent, f".{path.name}-") as draft:
+        files = {
+            f"{name}.npy": write_array(draft / f"{name}.npy", np.ascontiguousarray(columns[name], dtype=kind))
+            for name, kind in COLUMNS.items()
+        }
         beside.replace(draft / beside.name)
         with (draft / beside.name).open("rb") as file:
             os.fsync(file.fileno())
-        body = {"format": FORMAT, "version": version, "meta": meta, "files": files}
-        manifest = orjson.dumps({**body, "checksum": _checksum(body)}, option=orjson.OPT_INDENT_2)
-        with (draft / "manifest.json").open("wb") as file:
-            file.write(manifest)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(0o755)
-        with _locked(path.parent):
-            if not _opens(path):  # another process may have published the same version
-                shutil.rmtree(path, ignore_errors=True)
-                draft.rename(path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        seal(draft, _KIND, {"version": version, "meta": meta, "files": files})
+        publish(draft, path, open_snapshot)  # another process may have published the same version
 
 
 def open_snapshot(path: Path) -> Snapshot:
     """Open a snapshot and verify its checksums. Raises SnapshotError saying what is wrong with it."""
-    try:
-        manifest = orjson.loads((path / "manifest.json").read_bytes())
-    except FileNotFoundError:
-        message = f"{path} is no snapshot: it has no manifest.json"
-        raise SnapshotError(message) from None
-    except (OSError, orjson.JSONDecodeError) as error:
-        message = f"{path}/manifest.json cannot be read: {error}"
-        raise SnapshotError(message) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        message = f"{path} has another format than {FORMAT}: compile the catalogue again"
-        raise SnapshotError(message)
-    checksum = manifest.pop("checksum", None)
-    if checksum != _checksum(manifest):
-        message = f"{path}/manifest.json is damaged: compile the catalogue again"
-        raise SnapshotError(message)
-    columns, size = {}, (path / "manifest.json").stat().st_size
+    manifest, _, size = read_manifest(path, _KIND)
+    columns = {}
     for name, kind in COLUMNS.items():
         file = path / f"{name}.npy"
-        try:
-            if _digest(file) != manifest["files"][file.name]:
-                message = f"{file} is damaged: compile the catalogue again"
-                raise SnapshotError(message)
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-            size += file.stat().st_size
-        except (OSError, ValueError, KeyError) as error:
-            message = f"{file} cannot be read ({error}): compile the catalogue again"
-            raise SnapshotError(message) from error
+        array, bytes_of_it = open_array(file, manifest.get("files", {}), _KIND)
         if array.dtype != np.dtype(kind) or array.ndim != 1:
-            message = f"{file} holds {array.dtype}, not {np.dtype(kind)}: compile the catalogue again"
+            message = f"{file} holds {array.dtype}, not {np.dtype(kind)}: {_KIND.mend}"
             raise SnapshotError(message)
-        columns[name] = np.asarray(array)  # a plain view of the map: compiled loops take no subclasses
+        columns[name] = array
+        size += bytes_of_it
     return Snapshot(path, manifest["version"], columns, manifest["meta"], size)
-
-
-def _opens(path: Path) -> bool:
-    with contextlib.suppress(SnapshotError):
-        open_snapshot(path)
-        return True
-    return False
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Be the only writer in a directory, and make what is renamed in it survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
