@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from offers.v1 import audience_pb2 as _audience_pb2
 from offers.v1 import behaviour_pb2 as _behaviour_pb2
 from offers.v1 import experiment_pb2 as _experiment_pb2
@@ -198,6 +199,7 @@ class Placement(_message.Message):
     MAX_PER_BRAND_FIELD_NUMBER: _builtins.int
     MAX_PER_CATEGORY_FIELD_NUMBER: _builtins.int
     FREQUENCY_CAPS_FIELD_NUMBER: _builtins.int
+    EXPLORATION_FIELD_NUMBER: _builtins.int
     placement_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -218,6 +220,10 @@ class Placement(_message.Message):
     def frequency_caps(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.FrequencyCap]:
         """The most events of a person in it. What is at its cap shows nothing."""
 
+    @_builtins.property
+    def exploration(self) -> Global___Exploration:
+        """How offers that little is known of get their chance. Absent: they do not."""
+
     def __init__(
         self,
         *,
@@ -230,10 +236,11 @@ class Placement(_message.Message):
         max_per_brand: _builtins.int | None = ...,
         max_per_category: _builtins.int | None = ...,
         frequency_caps: _abc.Iterable[_limits_pb2.FrequencyCap] | None = ...,
+        exploration: Global___Exploration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "exploration", b"exploration", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "channel", b"channel", "frequency_caps", b"frequency_caps", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue", "placement_id", b"placement_id", "ranking_strategy_id", b"ranking_strategy_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers", "_max_per_brand", b"_max_per_brand", "_max_per_category", b"_max_per_category", "_max_per_venue", b"_max_per_venue", "channel", b"channel", "exploration", b"exploration", "frequency_caps", b"frequency_caps", "max_offers", b"max_offers", "max_per_brand", b"max_per_brand", "max_per_category", b"max_per_category", "max_per_venue", b"max_per_venue", "placement_id", b"placement_id", "ranking_strategy_id", b"ranking_strategy_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_offers: _TypeAlias = _typing.Literal["max_offers"]  # noqa: Y015
     _WhichOneofArgType__max_offers: _TypeAlias = _typing.Literal["_max_offers", b"_max_offers"]  # noqa: Y015
@@ -253,3 +260,77 @@ class Placement(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_per_venue) -> _WhichOneofReturnType__max_per_venue | None: ...
 
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
+
+@_typing.final
+class Exploration(_message.Message):
+    """Shows offers now and then that may turn out better than they are foreseen to be. It varies the propensity factor, so it
+    needs a strategy in which that counts. One person's answers stay the same within the hour.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Method:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Exploration._Method.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        METHOD_UNSPECIFIED: Exploration._Method.ValueType  # 0
+        """Nothing is tried."""
+        METHOD_THOMPSON: Exploration._Method.ValueType  # 1
+        """Thompson sampling: each offer's propensity is drawn from what the model takes to be possible."""
+        METHOD_EPSILON_GREEDY: Exploration._Method.ValueType  # 2
+        """In a share `epsilon` of answers, the propensities are drawn evenly from what `max_loss` leaves."""
+
+    class Method(_Method, metaclass=_MethodEnumTypeWrapper):
+        """How it is chosen what to try."""
+
+    METHOD_UNSPECIFIED: Exploration.Method.ValueType  # 0
+    """Nothing is tried."""
+    METHOD_THOMPSON: Exploration.Method.ValueType  # 1
+    """Thompson sampling: each offer's propensity is drawn from what the model takes to be possible."""
+    METHOD_EPSILON_GREEDY: Exploration.Method.ValueType  # 2
+    """In a share `epsilon` of answers, the propensities are drawn evenly from what `max_loss` leaves."""
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    MAX_LOSS_FIELD_NUMBER: _builtins.int
+    NEW_OFFER_SHARE_FIELD_NUMBER: _builtins.int
+    method: Global___Exploration.Method.ValueType
+    """How it is chosen what to try. REQUIRED."""
+    epsilon: _builtins.float
+    """Of EPSILON_GREEDY: over 0 and at most 1. Absent: 0.05."""
+    max_loss: _builtins.float
+    """How much worse an offer may be than one it takes the place of, as a share of that one's score: over 0, at most 0.99.
+    Absent: 0.5.
+    """
+    new_offer_share: _builtins.float
+    """The share of answers in which new offers (shown fewer than about 100 times) stand as high as `max_loss` lets them:
+    from 0 to 0.5. Absent: 0.05.
+    """
+    def __init__(
+        self,
+        *,
+        method: Global___Exploration.Method.ValueType = ...,
+        epsilon: _builtins.float | None = ...,
+        max_loss: _builtins.float | None = ...,
+        new_offer_share: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "_max_loss", b"_max_loss", "_new_offer_share", b"_new_offer_share", "epsilon", b"epsilon", "max_loss", b"max_loss", "new_offer_share", b"new_offer_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon", "_max_loss", b"_max_loss", "_new_offer_share", b"_new_offer_share", "epsilon", b"epsilon", "max_loss", b"max_loss", "method", b"method", "new_offer_share", b"new_offer_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__epsilon: _TypeAlias = _typing.Literal["epsilon"]  # noqa: Y015
+    _WhichOneofArgType__epsilon: _TypeAlias = _typing.Literal["_epsilon", b"_epsilon"]  # noqa: Y015
+    _WhichOneofReturnType__max_loss: _TypeAlias = _typing.Literal["max_loss"]  # noqa: Y015
+    _WhichOneofArgType__max_loss: _TypeAlias = _typing.Literal["_max_loss", b"_max_loss"]  # noqa: Y015
+    _WhichOneofReturnType__new_offer_share: _TypeAlias = _typing.Literal["new_offer_share"]  # noqa: Y015
+    _WhichOneofArgType__new_offer_share: _TypeAlias = _typing.Literal["_new_offer_share", b"_new_offer_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__epsilon) -> _WhichOneofReturnType__epsilon | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_loss) -> _WhichOneofReturnType__max_loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__new_offer_share) -> _WhichOneofReturnType__new_offer_share | None: ...
+
+Global___Exploration: _TypeAlias = Exploration  # noqa: Y015

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import interval_pb2 as _interval_pb2
@@ -144,6 +145,7 @@ class Offer(_message.Message):
     FREQUENCY_CAPS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     CREATIVE_VARIANTS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -224,6 +226,13 @@ class Offer(_message.Message):
         without, then those with a language, then those with a channel, then as they stand here. At most 50.
         """
 
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """What else models may learn from, such as {"cuisine": "thai", "price_band": "2", "spiciness": 3}: texts, numbers, true
+        or false, by names of 1 to 64 characters; at most 16 names in a catalogue. "cuisine" and "price_band" also tell
+        recommendation what offers have in common.
+        """
+
     def __init__(
         self,
         *,
@@ -250,10 +259,11 @@ class Offer(_message.Message):
         frequency_caps: _abc.Iterable[_limits_pb2.FrequencyCap] | None = ...,
         budget: _limits_pb2.Budget | None = ...,
         creative_variants: _abc.Iterable[Global___CreativeVariant] | None = ...,
+        attributes: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "budget", b"budget", "creative", b"creative", "lever", b"lever", "redemption", b"redemption", "target", b"target", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "attributes", b"attributes", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "budget", b"budget", "creative", b"creative", "lever", b"lever", "redemption", b"redemption", "target", b"target", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "budget", b"budget", "campaign_id", b"campaign_id", "category", b"category", "channels", b"channels", "creative", b"creative", "creative_variants", b"creative_variants", "currency_codes", b"currency_codes", "exclusion_group", b"exclusion_group", "fallback", b"fallback", "frequency_caps", b"frequency_caps", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "preferred_daypart_ids", b"preferred_daypart_ids", "redemption", b"redemption", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "attributes", b"attributes", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "budget", b"budget", "campaign_id", b"campaign_id", "category", b"category", "channels", b"channels", "creative", b"creative", "creative_variants", b"creative_variants", "currency_codes", b"currency_codes", "exclusion_group", b"exclusion_group", "fallback", b"fallback", "frequency_caps", b"frequency_caps", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "preferred_daypart_ids", b"preferred_daypart_ids", "redemption", b"redemption", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lever: _TypeAlias = _typing.Literal["lever"]  # noqa: Y015
     _WhichOneofArgType__lever: _TypeAlias = _typing.Literal["_lever", b"_lever"]  # noqa: Y015

@@ -78,6 +78,8 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     """The person is in the audience the offer is for."""
     REASON_CODE_BEHAVIOUR: _ReasonCode.ValueType  # 11
     """The person's behaviour speaks for it: a behaviour rule that holds applies to it."""
+    REASON_CODE_HABIT: _ReasonCode.ValueType  # 12
+    """The person's own habits speak for it: they took it, or its venue, before."""
     REASON_CODE_NO_SUCH_OFFER: _ReasonCode.ValueType  # 32
     """From here on: why an offer is not in the answer.
 
@@ -165,6 +167,8 @@ REASON_CODE_AUDIENCE: ReasonCode.ValueType  # 10
 """The person is in the audience the offer is for."""
 REASON_CODE_BEHAVIOUR: ReasonCode.ValueType  # 11
 """The person's behaviour speaks for it: a behaviour rule that holds applies to it."""
+REASON_CODE_HABIT: ReasonCode.ValueType  # 12
+"""The person's own habits speak for it: they took it, or its venue, before."""
 REASON_CODE_NO_SUCH_OFFER: ReasonCode.ValueType  # 32
 """From here on: why an offer is not in the answer.
 
@@ -248,6 +252,10 @@ class _FactorNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactorName
     """Whether one can be there before it ends."""
     FACTOR_NAME_BEHAVIOUR: _FactorName.ValueType  # 7
     """What the person's behaviour speaks for: 1 where no behaviour rule holds."""
+    FACTOR_NAME_PROPENSITY: _FactorName.ValueType  # 8
+    """How likely the person takes it up: 1 where there is no model. Varied by exploration."""
+    FACTOR_NAME_RECOMMENDATION: _FactorName.ValueType  # 9
+    """How probable it is what the person takes up next: 1 where there is no model."""
 
 class FactorName(_FactorName, metaclass=_FactorNameEnumTypeWrapper):
     """A factor of a score."""
@@ -268,6 +276,10 @@ FACTOR_NAME_REACHABILITY: FactorName.ValueType  # 6
 """Whether one can be there before it ends."""
 FACTOR_NAME_BEHAVIOUR: FactorName.ValueType  # 7
 """What the person's behaviour speaks for: 1 where no behaviour rule holds."""
+FACTOR_NAME_PROPENSITY: FactorName.ValueType  # 8
+"""How likely the person takes it up: 1 where there is no model. Varied by exploration."""
+FACTOR_NAME_RECOMMENDATION: FactorName.ValueType  # 9
+"""How probable it is what the person takes up next: 1 where there is no model."""
 Global___FactorName: _TypeAlias = FactorName  # noqa: Y015
 
 @_typing.final
@@ -389,6 +401,7 @@ class GetOffersResponse(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     ELIGIBLE_COUNT_FIELD_NUMBER: _builtins.int
     EXPOSURES_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Names this decision: the 32 hexadecimal digits of a UUID."""
     catalog_version: _builtins.str
@@ -399,6 +412,8 @@ class GetOffersResponse(_message.Message):
     """
     eligible_count: _builtins.int
     """How many offers qualified, of which `offers` are the best that the placement's layout allows. 0 or more."""
+    model_version: _builtins.str
+    """The published model that had a part in the answer: 16 hexadecimal digits. Empty: none had."""
     @_builtins.property
     def offers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Proposition]:
         """The offers, best first."""
@@ -429,10 +444,11 @@ class GetOffersResponse(_message.Message):
         degraded: _abc.Iterable[Global___Degradation] | None = ...,
         eligible_count: _builtins.int = ...,
         exposures: _abc.Iterable[Global___Exposure] | None = ...,
+        model_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "catalog_version", b"catalog_version", "decision_id", b"decision_id", "degraded", b"degraded", "eligible_count", b"eligible_count", "exposures", b"exposures", "offers", b"offers", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "catalog_version", b"catalog_version", "decision_id", b"decision_id", "degraded", b"degraded", "eligible_count", b"eligible_count", "exposures", b"exposures", "model_version", b"model_version", "offers", b"offers", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refresh_distance_m: _TypeAlias = _typing.Literal["refresh_distance_m"]  # noqa: Y015
     _WhichOneofArgType__refresh_distance_m: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m"]  # noqa: Y015
@@ -490,6 +506,7 @@ class Proposition(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     CREATIVE_ID_FIELD_NUMBER: _builtins.int
+    SELECTION_PROBABILITY_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Its place, from 1."""
     offer_id: _builtins.str
@@ -516,6 +533,10 @@ class Proposition(_message.Message):
     """The campaign it belongs to."""
     creative_id: _builtins.str
     """Which of the offer's `creative_variants` is shown. Empty: `Offer.creative`."""
+    selection_probability: _builtins.float
+    """How probable it was that the offer is in the answer, over 0 and at most 1, to 1/64 and but for the limits of the
+    placement's layout. Absent: nothing is explored, and it is 1.
+    """
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
         """The first instant at which it does not qualify any more at the venue, circle or zone named here, by its windows and
@@ -563,14 +584,20 @@ class Proposition(_message.Message):
         factors: _abc.Iterable[Global___Factor] | None = ...,
         campaign_id: _builtins.str = ...,
         creative_id: _builtins.str = ...,
+        selection_probability: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m", "benefit", b"benefit", "creative", b"creative", "distance_m", b"distance_m", "redemption", b"redemption", "valid_until", b"valid_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m", "_selection_probability", b"_selection_probability", "benefit", b"benefit", "creative", b"creative", "distance_m", b"distance_m", "redemption", b"redemption", "selection_probability", b"selection_probability", "valid_until", b"valid_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m", "benefit", b"benefit", "brand", b"brand", "campaign_id", b"campaign_id", "category", b"category", "creative", b"creative", "creative_id", b"creative_id", "distance_m", b"distance_m", "factors", b"factors", "offer_id", b"offer_id", "proposition_id", b"proposition_id", "rank", b"rank", "reasons", b"reasons", "redeemable_now", b"redeemable_now", "redemption", b"redemption", "score", b"score", "title", b"title", "valid_until", b"valid_until", "venue_id", b"venue_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m", "_selection_probability", b"_selection_probability", "benefit", b"benefit", "brand", b"brand", "campaign_id", b"campaign_id", "category", b"category", "creative", b"creative", "creative_id", b"creative_id", "distance_m", b"distance_m", "factors", b"factors", "offer_id", b"offer_id", "proposition_id", b"proposition_id", "rank", b"rank", "reasons", b"reasons", "redeemable_now", b"redeemable_now", "redemption", b"redemption", "score", b"score", "selection_probability", b"selection_probability", "title", b"title", "valid_until", b"valid_until", "venue_id", b"venue_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distance_m: _TypeAlias = _typing.Literal["distance_m"]  # noqa: Y015
     _WhichOneofArgType__distance_m: _TypeAlias = _typing.Literal["_distance_m", b"_distance_m"]  # noqa: Y015
+    _WhichOneofReturnType__selection_probability: _TypeAlias = _typing.Literal["selection_probability"]  # noqa: Y015
+    _WhichOneofArgType__selection_probability: _TypeAlias = _typing.Literal["_selection_probability", b"_selection_probability"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__distance_m) -> _WhichOneofReturnType__distance_m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selection_probability) -> _WhichOneofReturnType__selection_probability | None: ...
 
 Global___Proposition: _TypeAlias = Proposition  # noqa: Y015
 

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from offers.v1 import behaviour_pb2 as offers_dot_v1_dot_behaviour__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/ranking.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19offers/v1/behaviour.proto\"\xe2\x03\n\x0fRankingStrategy\x12!\n\x13ranking_strategy_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x07weights\x18\x02 \x01(\x0b\x32\x18.offers.v1.FactorWeightsB\x04\xe2\x41\x01\x01\x12(\n\x08nearness\x18\x03 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12,\n\x19nearness_without_distance\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12*\n\ntimeliness\x18\x05 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12\"\n\x0foutside_daypart\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x10missing_location\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1e\n\x0bunreachable\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x37\n\x0f\x62\x65haviour_rules\x18\t \x03(\x0b\x32\x18.offers.v1.BehaviourRuleB\x04\xe2\x41\x01\x01\x42\x1c\n\x1a_nearness_without_distanceB\x12\n\x10_outside_daypartB\x13\n\x11_missing_locationB\x0e\n\x0c_unreachable\"\xb7\x02\n\rFactorWeights\x12\x1b\n\x08nearness\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1d\n\ntimeliness\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05value\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x18\n\x05lever\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1b\n\x08location\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x1f\n\x0creachability\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x1c\n\tbehaviour\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x42\x0b\n\t_nearnessB\r\n\x0b_timelinessB\x08\n\x06_valueB\x08\n\x06_leverB\x0b\n\t_locationB\x0f\n\r_reachabilityB\x0c\n\n_behaviour\"\x93\x02\n\x05\x44\x65\x63\x61y\x12+\n\x05shape\x18\x01 \x01(\x0e\x32\x16.offers.v1.Decay.ShapeB\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05scale\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x18\n\x05\x64\x65\x63\x61y\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x07minimum\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x14\n\x06origin\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01\"P\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSHAPE_GAUSS\x10\x01\x12\r\n\tSHAPE_EXP\x10\x02\x12\x10\n\x0cSHAPE_LINEAR\x10\x03\x42\x08\n\x06_decayB\n\n\x08_minimumb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17offers/v1/ranking.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19offers/v1/behaviour.proto\"\x93\x04\n\x0fRankingStrategy\x12!\n\x13ranking_strategy_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x07weights\x18\x02 \x01(\x0b\x32\x18.offers.v1.FactorWeightsB\x04\xe2\x41\x01\x01\x12(\n\x08nearness\x18\x03 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12,\n\x19nearness_without_distance\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12*\n\ntimeliness\x18\x05 \x01(\x0b\x32\x10.offers.v1.DecayB\x04\xe2\x41\x01\x01\x12\"\n\x0foutside_daypart\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x10missing_location\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1e\n\x0bunreachable\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x37\n\x0f\x62\x65haviour_rules\x18\t \x03(\x0b\x32\x18.offers.v1.BehaviourRuleB\x04\xe2\x41\x01\x01\x12/\n\npropensity\x18\n \x01(\x0b\x32\x15.offers.v1.PropensityB\x04\xe2\x41\x01\x01\x42\x1c\n\x1a_nearness_without_distanceB\x12\n\x10_outside_daypartB\x13\n\x11_missing_locationB\x0e\n\x0c_unreachable\"\xe8\x02\n\nPropensity\x12\x32\n\x06reward\x18\x01 \x01(\x0e\x32\x1c.offers.v1.Propensity.RewardB\x04\xe2\x41\x01\x01\x12\x34\n\x07learner\x18\x02 \x01(\x0e\x32\x1d.offers.v1.Propensity.LearnerB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fwithout_context\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0fwithout_profile\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0ewithout_person\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"I\n\x06Reward\x12\x16\n\x12REWARD_UNSPECIFIED\x10\x00\x12\x10\n\x0cREWARD_CLICK\x10\x01\x12\x15\n\x11REWARD_REDEMPTION\x10\x02\"I\n\x07Learner\x12\x17\n\x13LEARNER_UNSPECIFIED\x10\x00\x12\x12\n\x0eLEARNER_ONLINE\x10\x01\x12\x11\n\rLEARNER_TREES\x10\x02\"\x9b\x03\n\rFactorWeights\x12\x1b\n\x08nearness\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1d\n\ntimeliness\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05value\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x18\n\x05lever\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1b\n\x08location\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x1f\n\x0creachability\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x1c\n\tbehaviour\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12\x1d\n\npropensity\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\x12!\n\x0erecommendation\x18\t \x01(\x01\x42\x04\xe2\x41\x01\x01H\x08\x88\x01\x01\x42\x0b\n\t_nearnessB\r\n\x0b_timelinessB\x08\n\x06_valueB\x08\n\x06_leverB\x0b\n\t_locationB\x0f\n\r_reachabilityB\x0c\n\n_behaviourB\r\n\x0b_propensityB\x11\n\x0f_recommendation\"\x93\x02\n\x05\x44\x65\x63\x61y\x12+\n\x05shape\x18\x01 \x01(\x0e\x32\x16.offers.v1.Decay.ShapeB\x04\xe2\x41\x01\x01\x12\x14\n\x06offset\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05scale\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x02\x12\x18\n\x05\x64\x65\x63\x61y\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1a\n\x07minimum\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x14\n\x06origin\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01\"P\n\x05Shape\x12\x15\n\x11SHAPE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSHAPE_GAUSS\x10\x01\x12\r\n\tSHAPE_EXP\x10\x02\x12\x10\n\x0cSHAPE_LINEAR\x10\x03\x42\x08\n\x06_decayB\n\n\x08_minimumb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANKINGSTRATEGY'].fields_by_name['unreachable']._serialized_options = b'\342A\001\001'
   _globals['_RANKINGSTRATEGY'].fields_by_name['behaviour_rules']._loaded_options = None
   _globals['_RANKINGSTRATEGY'].fields_by_name['behaviour_rules']._serialized_options = b'\342A\001\001'
+  _globals['_RANKINGSTRATEGY'].fields_by_name['propensity']._loaded_options = None
+  _globals['_RANKINGSTRATEGY'].fields_by_name['propensity']._serialized_options = b'\342A\001\001'
+  _globals['_PROPENSITY'].fields_by_name['reward']._loaded_options = None
+  _globals['_PROPENSITY'].fields_by_name['reward']._serialized_options = b'\342A\001\001'
+  _globals['_PROPENSITY'].fields_by_name['learner']._loaded_options = None
+  _globals['_PROPENSITY'].fields_by_name['learner']._serialized_options = b'\342A\001\001'
+  _globals['_PROPENSITY'].fields_by_name['without_context']._loaded_options = None
+  _globals['_PROPENSITY'].fields_by_name['without_context']._serialized_options = b'\342A\001\001'
+  _globals['_PROPENSITY'].fields_by_name['without_profile']._loaded_options = None
+  _globals['_PROPENSITY'].fields_by_name['without_profile']._serialized_options = b'\342A\001\001'
+  _globals['_PROPENSITY'].fields_by_name['without_person']._loaded_options = None
+  _globals['_PROPENSITY'].fields_by_name['without_person']._serialized_options = b'\342A\001\001'
   _globals['_FACTORWEIGHTS'].fields_by_name['nearness']._loaded_options = None
   _globals['_FACTORWEIGHTS'].fields_by_name['nearness']._serialized_options = b'\342A\001\001'
   _globals['_FACTORWEIGHTS'].fields_by_name['timeliness']._loaded_options = None
@@ -65,6 +77,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FACTORWEIGHTS'].fields_by_name['reachability']._serialized_options = b'\342A\001\001'
   _globals['_FACTORWEIGHTS'].fields_by_name['behaviour']._loaded_options = None
   _globals['_FACTORWEIGHTS'].fields_by_name['behaviour']._serialized_options = b'\342A\001\001'
+  _globals['_FACTORWEIGHTS'].fields_by_name['propensity']._loaded_options = None
+  _globals['_FACTORWEIGHTS'].fields_by_name['propensity']._serialized_options = b'\342A\001\001'
+  _globals['_FACTORWEIGHTS'].fields_by_name['recommendation']._loaded_options = None
+  _globals['_FACTORWEIGHTS'].fields_by_name['recommendation']._serialized_options = b'\342A\001\001'
   _globals['_DECAY'].fields_by_name['shape']._loaded_options = None
   _globals['_DECAY'].fields_by_name['shape']._serialized_options = b'\342A\001\001'
   _globals['_DECAY'].fields_by_name['offset']._loaded_options = None
@@ -78,11 +94,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECAY'].fields_by_name['origin']._loaded_options = None
   _globals['_DECAY'].fields_by_name['origin']._serialized_options = b'\342A\001\001'
   _globals['_RANKINGSTRATEGY']._serialized_start=99
-  _globals['_RANKINGSTRATEGY']._serialized_end=581
-  _globals['_FACTORWEIGHTS']._serialized_start=584
-  _globals['_FACTORWEIGHTS']._serialized_end=895
-  _globals['_DECAY']._serialized_start=898
-  _globals['_DECAY']._serialized_end=1173
-  _globals['_DECAY_SHAPE']._serialized_start=1071
-  _globals['_DECAY_SHAPE']._serialized_end=1151
+  _globals['_RANKINGSTRATEGY']._serialized_end=630
+  _globals['_PROPENSITY']._serialized_start=633
+  _globals['_PROPENSITY']._serialized_end=993
+  _globals['_PROPENSITY_REWARD']._serialized_start=845
+  _globals['_PROPENSITY_REWARD']._serialized_end=918
+  _globals['_PROPENSITY_LEARNER']._serialized_start=920
+  _globals['_PROPENSITY_LEARNER']._serialized_end=993
+  _globals['_FACTORWEIGHTS']._serialized_start=996
+  _globals['_FACTORWEIGHTS']._serialized_end=1407
+  _globals['_DECAY']._serialized_start=1410
+  _globals['_DECAY']._serialized_end=1685
+  _globals['_DECAY_SHAPE']._serialized_start=1583
+  _globals['_DECAY_SHAPE']._serialized_end=1663
 # @@protoc_insertion_point(module_scope)

@@ -13,18 +13,18 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RankingStrategy(_message.Message):
     """A way to rank. An offer's score is the product of its factors, each in (0, 1] and raised to its weight: score =
-    nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w * behaviour^w. The logarithms add up, so
-    each factor's share in a rank is exact. Offers of equal score are ordered by a hash of the request's seed where it has
+    nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w * behaviour^w * propensity^w *
+    recommendation^w. The logarithms add up, so each factor's share in a rank is exact. Offers of equal score are ordered by a hash of the request's seed where it has
     one, then by `offer_id`.
     """
 
@@ -39,6 +39,7 @@ class RankingStrategy(_message.Message):
     MISSING_LOCATION_FIELD_NUMBER: _builtins.int
     UNREACHABLE_FIELD_NUMBER: _builtins.int
     BEHAVIOUR_RULES_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
     ranking_strategy_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     nearness_without_distance: _builtins.float
@@ -74,6 +75,10 @@ class RankingStrategy(_message.Message):
     def behaviour_rules(self) -> _containers.RepeatedCompositeFieldContainer[_behaviour_pb2.BehaviourRule]:
         """What a person's behaviour does to the order: at most 32 rules."""
 
+    @_builtins.property
+    def propensity(self) -> Global___Propensity:
+        """What the propensity factor is made of, where it counts. Absent: clicks, by all that the model knows."""
+
     def __init__(
         self,
         *,
@@ -86,10 +91,11 @@ class RankingStrategy(_message.Message):
         missing_location: _builtins.float | None = ...,
         unreachable: _builtins.float | None = ...,
         behaviour_rules: _abc.Iterable[_behaviour_pb2.BehaviourRule] | None = ...,
+        propensity: Global___Propensity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "propensity", b"propensity", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "behaviour_rules", b"behaviour_rules", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "ranking_strategy_id", b"ranking_strategy_id", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location", "_nearness_without_distance", b"_nearness_without_distance", "_outside_daypart", b"_outside_daypart", "_unreachable", b"_unreachable", "behaviour_rules", b"behaviour_rules", "missing_location", b"missing_location", "nearness", b"nearness", "nearness_without_distance", b"nearness_without_distance", "outside_daypart", b"outside_daypart", "propensity", b"propensity", "ranking_strategy_id", b"ranking_strategy_id", "timeliness", b"timeliness", "unreachable", b"unreachable", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__missing_location: _TypeAlias = _typing.Literal["missing_location"]  # noqa: Y015
     _WhichOneofArgType__missing_location: _TypeAlias = _typing.Literal["_missing_location", b"_missing_location"]  # noqa: Y015
@@ -111,6 +117,90 @@ class RankingStrategy(_message.Message):
 Global___RankingStrategy: _TypeAlias = RankingStrategy  # noqa: Y015
 
 @_typing.final
+class Propensity(_message.Message):
+    """How likely the person takes an offer up, as the server's model has learned it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reward:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RewardEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Propensity._Reward.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REWARD_UNSPECIFIED: Propensity._Reward.ValueType  # 0
+        """CLICK."""
+        REWARD_CLICK: Propensity._Reward.ValueType  # 1
+        """A click."""
+        REWARD_REDEMPTION: Propensity._Reward.ValueType  # 2
+        """A redemption that is confirmed, or an order, put down to the offer."""
+
+    class Reward(_Reward, metaclass=_RewardEnumTypeWrapper):
+        """What counts as taking up."""
+
+    REWARD_UNSPECIFIED: Propensity.Reward.ValueType  # 0
+    """CLICK."""
+    REWARD_CLICK: Propensity.Reward.ValueType  # 1
+    """A click."""
+    REWARD_REDEMPTION: Propensity.Reward.ValueType  # 2
+    """A redemption that is confirmed, or an order, put down to the offer."""
+
+    class _Learner:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LearnerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Propensity._Learner.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LEARNER_UNSPECIFIED: Propensity._Learner.ValueType  # 0
+        """ONLINE."""
+        LEARNER_ONLINE: Propensity._Learner.ValueType  # 1
+        """The one that learns from event to event."""
+        LEARNER_TREES: Propensity._Learner.ValueType  # 2
+        """Trees that `offers learn --model gbdt` has grown; where there are none yet, the online one."""
+
+    class Learner(_Learner, metaclass=_LearnerEnumTypeWrapper):
+        """Which kind of model is asked."""
+
+    LEARNER_UNSPECIFIED: Propensity.Learner.ValueType  # 0
+    """ONLINE."""
+    LEARNER_ONLINE: Propensity.Learner.ValueType  # 1
+    """The one that learns from event to event."""
+    LEARNER_TREES: Propensity.Learner.ValueType  # 2
+    """Trees that `offers learn --model gbdt` has grown; where there are none yet, the online one."""
+
+    REWARD_FIELD_NUMBER: _builtins.int
+    LEARNER_FIELD_NUMBER: _builtins.int
+    WITHOUT_CONTEXT_FIELD_NUMBER: _builtins.int
+    WITHOUT_PROFILE_FIELD_NUMBER: _builtins.int
+    WITHOUT_PERSON_FIELD_NUMBER: _builtins.int
+    reward: Global___Propensity.Reward.ValueType
+    """What counts as taking up. Absent: CLICK."""
+    learner: Global___Propensity.Learner.ValueType
+    """Which kind of model is asked. Absent: ONLINE."""
+    without_context: _builtins.bool
+    """Take the moment (time, place, channel, entry channel, `Context.attributes`) as not known."""
+    without_profile: _builtins.bool
+    """Take the person's `Profile.attributes` as not known."""
+    without_person: _builtins.bool
+    """Take who the person is as not known."""
+    def __init__(
+        self,
+        *,
+        reward: Global___Propensity.Reward.ValueType = ...,
+        learner: Global___Propensity.Learner.ValueType = ...,
+        without_context: _builtins.bool = ...,
+        without_profile: _builtins.bool = ...,
+        without_person: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["learner", b"learner", "reward", b"reward", "without_context", b"without_context", "without_person", b"without_person", "without_profile", b"without_profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Propensity: _TypeAlias = Propensity  # noqa: Y015
+
+@_typing.final
 class FactorWeights(_message.Message):
     """Exponents of a strategy's factors, from 0 (does not count) to 100."""
 
@@ -123,6 +213,8 @@ class FactorWeights(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     REACHABILITY_FIELD_NUMBER: _builtins.int
     BEHAVIOUR_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_FIELD_NUMBER: _builtins.int
     nearness: _builtins.float
     """Weight of nearness. Absent: 1."""
     timeliness: _builtins.float
@@ -137,6 +229,12 @@ class FactorWeights(_message.Message):
     """Weight of whether one can be there in time. Absent: 1."""
     behaviour: _builtins.float
     """Weight of what the person's behaviour speaks for. Absent: 1."""
+    propensity: _builtins.float
+    """Weight of how likely the person takes the offer up. Absent: 0, as a model that nobody asked for changes nothing."""
+    recommendation: _builtins.float
+    """Weight of how probable it is that the offer is what the person takes up next, by their habits and by what people
+    alike took. Absent: 0.
+    """
     def __init__(
         self,
         *,
@@ -147,10 +245,12 @@ class FactorWeights(_message.Message):
         location: _builtins.float | None = ...,
         reachability: _builtins.float | None = ...,
         behaviour: _builtins.float | None = ...,
+        propensity: _builtins.float | None = ...,
+        recommendation: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "behaviour", b"behaviour", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_propensity", b"_propensity", "_reachability", b"_reachability", "_recommendation", b"_recommendation", "_timeliness", b"_timeliness", "_value", b"_value", "behaviour", b"behaviour", "lever", b"lever", "location", b"location", "nearness", b"nearness", "propensity", b"propensity", "reachability", b"reachability", "recommendation", b"recommendation", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_reachability", b"_reachability", "_timeliness", b"_timeliness", "_value", b"_value", "behaviour", b"behaviour", "lever", b"lever", "location", b"location", "nearness", b"nearness", "reachability", b"reachability", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "_lever", b"_lever", "_location", b"_location", "_nearness", b"_nearness", "_propensity", b"_propensity", "_reachability", b"_reachability", "_recommendation", b"_recommendation", "_timeliness", b"_timeliness", "_value", b"_value", "behaviour", b"behaviour", "lever", b"lever", "location", b"location", "nearness", b"nearness", "propensity", b"propensity", "reachability", b"reachability", "recommendation", b"recommendation", "timeliness", b"timeliness", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__behaviour: _TypeAlias = _typing.Literal["behaviour"]  # noqa: Y015
     _WhichOneofArgType__behaviour: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour"]  # noqa: Y015
@@ -160,8 +260,12 @@ class FactorWeights(_message.Message):
     _WhichOneofArgType__location: _TypeAlias = _typing.Literal["_location", b"_location"]  # noqa: Y015
     _WhichOneofReturnType__nearness: _TypeAlias = _typing.Literal["nearness"]  # noqa: Y015
     _WhichOneofArgType__nearness: _TypeAlias = _typing.Literal["_nearness", b"_nearness"]  # noqa: Y015
+    _WhichOneofReturnType__propensity: _TypeAlias = _typing.Literal["propensity"]  # noqa: Y015
+    _WhichOneofArgType__propensity: _TypeAlias = _typing.Literal["_propensity", b"_propensity"]  # noqa: Y015
     _WhichOneofReturnType__reachability: _TypeAlias = _typing.Literal["reachability"]  # noqa: Y015
     _WhichOneofArgType__reachability: _TypeAlias = _typing.Literal["_reachability", b"_reachability"]  # noqa: Y015
+    _WhichOneofReturnType__recommendation: _TypeAlias = _typing.Literal["recommendation"]  # noqa: Y015
+    _WhichOneofArgType__recommendation: _TypeAlias = _typing.Literal["_recommendation", b"_recommendation"]  # noqa: Y015
     _WhichOneofReturnType__timeliness: _TypeAlias = _typing.Literal["timeliness"]  # noqa: Y015
     _WhichOneofArgType__timeliness: _TypeAlias = _typing.Literal["_timeliness", b"_timeliness"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
@@ -175,7 +279,11 @@ class FactorWeights(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nearness) -> _WhichOneofReturnType__nearness | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__propensity) -> _WhichOneofReturnType__propensity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reachability) -> _WhichOneofReturnType__reachability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recommendation) -> _WhichOneofReturnType__recommendation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeliness) -> _WhichOneofReturnType__timeliness | None: ...
     @_typing.overload

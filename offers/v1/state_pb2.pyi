@@ -41,6 +41,7 @@ class UserState(_message.Message):
     APPLIED_FIELD_NUMBER: _builtins.int
     BASKET_STEPS_FIELD_NUMBER: _builtins.int
     DRAW_FIELD_NUMBER: _builtins.int
+    VISITS_FIELD_NUMBER: _builtins.int
     counters: _builtins.bytes
     """For caps: records of 16 bytes by key and kind, little endian: key (8), kind (1), for how long its times matter in
     units of two days (1; 0: for ever), count (2), and where its times begin in `times` (4).
@@ -55,6 +56,8 @@ class UserState(_message.Message):
     """The number by which variants and holdouts are drawn, where it is not the one that follows from the person's id: that
     of the id the person was first seen with. 0: as follows from the id.
     """
+    visits: _builtins.bytes
+    """What the person took up, for recommendation: records of 24 bytes, as offers/learning/habit.py has them."""
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """What ProfileService shows of it. `affinities`, `life_cycle`, `journey_phase`, `basket`, `user` and `anonymous_ids`
@@ -89,10 +92,11 @@ class UserState(_message.Message):
         applied: _builtins.bytes = ...,
         basket_steps: _abc.Iterable[Global___BasketStep] | None = ...,
         draw: _builtins.int = ...,
+        visits: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,12 +113,15 @@ class UserStateHead(_message.Message):
     TIMES_FIELD_NUMBER: _builtins.int
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     DRAW_FIELD_NUMBER: _builtins.int
+    VISITS_FIELD_NUMBER: _builtins.int
     counters: _builtins.bytes
     """UserState.counters."""
     times: _builtins.bytes
     """UserState.times."""
     draw: _builtins.int
     """UserState.draw."""
+    visits: _builtins.bytes
+    """UserState.visits."""
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """UserState.profile."""
@@ -131,10 +138,11 @@ class UserStateHead(_message.Message):
         times: _builtins.bytes = ...,
         assignments: _abc.Iterable[_profile_service_pb2.VariantAssignment] | None = ...,
         draw: _builtins.int = ...,
+        visits: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counters", b"counters", "draw", b"draw", "profile", b"profile", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counters", b"counters", "draw", b"draw", "profile", b"profile", "times", b"times", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -306,7 +314,7 @@ Global___RecentEvent: _TypeAlias = RecentEvent  # noqa: Y015
 @_typing.final
 class DecisionRecord(_message.Message):
     """What the log keeps of a decision beside its id, its person and its instant. What says something of the person beyond
-    the offers shown (9 to 13) is there only where the person agreed to learning.
+    the offers shown (9 to 13, and 17) is there only where the person agreed to learning.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -325,6 +333,12 @@ class DecisionRecord(_message.Message):
     ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
     GEOHASH_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SELECTION_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    MAX_OFFERS_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue."""
     catalog_version: _builtins.str
@@ -343,6 +357,16 @@ class DecisionRecord(_message.Message):
     """Where the person was, coarsened as the server is set to."""
     time: _builtins.int
     """The instant decided for, in seconds since 1970."""
+    model_version: _builtins.str
+    """As GetOffersResponse.model_version."""
+    draw: _builtins.int
+    """The number by which variants are drawn for the person: models tell persons by it. 0: nobody in particular."""
+    language_code: _builtins.str
+    """The language asked for."""
+    currency_code: _builtins.str
+    """The currency asked for."""
+    max_offers: _builtins.int
+    """The most offers asked for."""
     @_builtins.property
     def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The offers, best first."""
@@ -363,6 +387,10 @@ class DecisionRecord(_message.Message):
     def profile_attributes(self) -> _struct_pb2.Struct:
         """Profile.attributes of the person, as they were."""
 
+    @_builtins.property
+    def selection_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """As Proposition.selection_probability, where something was explored."""
+
     def __init__(
         self,
         *,
@@ -380,10 +408,16 @@ class DecisionRecord(_message.Message):
         entry_channel: _builtins.str = ...,
         geohash: _builtins.str = ...,
         time: _builtins.int = ...,
+        model_version: _builtins.str = ...,
+        selection_probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        draw: _builtins.int = ...,
+        language_code: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        max_offers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "profile_attributes", b"profile_attributes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "learn", b"learn", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
