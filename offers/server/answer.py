@@ -9,7 +9,7 @@ offer_service.py, which remembers the surface here for the next request. Tests h
 from enum import IntEnum
 
 import numpy as np
-from numba import carray, njit, typeof, types
+from numba import njit, typeof, types
 from numpy.typing import NDArray
 
 from offers.catalogue.snapshot import NO_NAME
@@ -18,7 +18,7 @@ from offers.decision.engine import Engine
 from offers.decision.location import spread
 from offers.decision.log import write_record
 from offers.decision.meet import exposures_size, meet, write_exposures
-from offers.decision.records import Record, Table, address_of, f8, i4, i8, u1
+from offers.decision.records import Record, Table, array_of, f8, i4, i8, u1
 from offers.decision.scratch import Outcome, PersonFact, Scratch, marks_of, values_of
 from offers.model.query import Query, Surface
 from offers.server.limits import MAX_REQUEST_BYTES
@@ -161,19 +161,9 @@ class KnownSurfaces:
         return True
 
 
-@njit
-def _surfaces_of(known: Table) -> NDArray[np.void]:
-    return carray(address_of(known, _Known.surface), (_PLACES,), SURFACE)
-
-
-@njit
-def _others_of(known: Table) -> NDArray[np.void]:
-    return carray(address_of(known, _Known.other), (_PLACES,), OTHER)
-
-
-@njit
-def _clocks_of(known: Table) -> NDArray[np.void]:
-    return carray(address_of(known, _Known.clock), (CLOCKS_KEPT,), CLOCK)
+_surfaces_of = array_of(_Known.surface, SURFACE)
+_clocks_of = array_of(_Known.clock, CLOCK)
+_others_of = array_of(_Known.other, OTHER)
 
 
 @njit(cache=True)
