@@ -190,8 +190,8 @@ def _reader(dtype: DTypeLike, place: int | None = None) -> Any:  # noqa: ANN401 
         return made._getvalue()  # noqa: SLF001 - as numba's own intrinsics do
 
     if place is None:
-        return intrinsic(lambda _context, table, place: (array(types.int64, types.int64), generate))
-    return intrinsic(lambda _context, table: (array(types.int64), generate))
+        return intrinsic(lambda _context, _table, _place: (array(types.int64, types.int64), generate))
+    return intrinsic(lambda _context, _table: (array(types.int64), generate))
 
 
 u1: Callable[[Table, int], NDArray[np.uint8]] = _reader(np.uint8)

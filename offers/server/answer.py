@@ -13,6 +13,7 @@ from numba import njit, typeof, types
 from numpy.typing import NDArray
 
 from offers.catalogue.snapshot import NO_NAME
+from offers.compiled import apart, inner
 from offers.decision.decide import choose, find
 from offers.decision.engine import Engine
 from offers.decision.location import spread
@@ -281,11 +282,9 @@ def compile_for_persons() -> None:
     """Have what only decisions about persons call compiled before the first of them."""
     number, text = types.int64, typeof(b"")
     finish.compile((text, *(number,) * 7, text, number, number, number, types.boolean))
-    meet.compile((*(number,) * 4, text, text, *(number,) * 4))
-    write_record.compile((*(number,) * 4, text, text, types.float64, types.float64, *(number,) * 3))
 
 
-@njit
+@apart
 def _finish(
     known: Table, scanned: Table, scratch: Table, output: Table, time: int, id_high: int, id_low: int, standing: Table,
     strategy: int,
@@ -306,7 +305,7 @@ def _finish(
     return length if length >= 0 else LONG_WAY
 
 
-@njit
+@inner
 def _has_room(surface: np.void, scratch: Table) -> bool:
     """Whether a scratchpad has what decisions of a surface need."""
     return (
