@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import numba
-from llvmlite import binding
+from llvmlite import binding  # type: ignore[import-untyped, unused-ignore]
 from numba import njit, typeof, types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, ConcreteTemplate, infer_global
