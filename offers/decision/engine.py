@@ -33,6 +33,7 @@ from offers.decision.records import Column, Record, StandingFact, Terms
 from offers.decision.scratch import NO_ROOM, Outcome, PersonFact, Room, Scratchpad
 from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
+from offers.learning.model import Model
 from offers.model.decision import Decision
 from offers.model.query import MAX_OFFERS, Query, Surface
 from offers.v1.state_pb2 import DecisionRecord
@@ -126,6 +127,11 @@ class Engine:
         """What a pad needs for its decisions."""
         self._everywhere = len(snapshot.columns["entry"]) - int(snapshot.columns["standing_first"][0])
         self._standing: OrderedDict[tuple[int, Record, int, str], StandingAt] = OrderedDict()
+        self.model: Model | None = None
+
+    def use(self, model: Model | None) -> None:
+        """Let decisions from now on be made with a model; None: with none."""
+        self.model = model
 
     def hours(self, query: Query) -> HoursAt:
         """The states of all schedules at a query's time."""

@@ -52,8 +52,7 @@ class Collected:
         self.asked: list[list[int]] = []
         """Keys of offers of which it was asked beforehand what will come of them."""
         self.outcomes: tuple[dict[int, float], ...] = ({}, {})
-        asked = Asked(OFFERS, lambda person: person and f"token of {person}", self._decisions)
-        self.collector = Collector(FEATURES, asked, self)
+        self.collector = Collector(FEATURES, Asked(OFFERS, self._decisions), self)
 
     def tell(self, *told: Told) -> "Collected":
         """Tell of decisions and events, in this order."""
@@ -239,12 +238,13 @@ def test_what_names_no_proposition_is_passed_over() -> None:
 def test_values_of_a_decision() -> None:
     """The moment is that of the person's clock; attributes are named after where they come from; lists are left out."""
     record = DecisionRecord(
-        channel="app", placement="home", entry_channel="push", geohash="u09tvwq", time=NOON, time_zone="Asia/Tokyo"
-    )
+        channel="app", placement="home", entry_channel="push", geohash="u09tvwq", time=NOON, time_zone="Asia/Tokyo",
+        draw=-2,
+    )  # fmt: skip
     record.context_attributes.update({"weather": "rain", "tags": ["a"]})
     record.profile_attributes.update({"age": 40, "member": True})
     expected = {
-        "person": "token",
+        "person": "fffffffffffffffe",
         "hour": 20,
         "weekday": 2,
         "daypart": 5,
@@ -256,19 +256,22 @@ def test_values_of_a_decision() -> None:
         "profile.age": 40,
         "profile.member": True,
     }
-    assert expected == request_values(record, 0, "token", "Europe/Paris")
+    assert expected == request_values(record, 0, "Europe/Paris")
     for name, hour in (("", 12), ("No/Where", 12), ("America/New_York", 6)):
         record.time_zone = name
-        assert hour == request_values(record, 0, "token", "Europe/Paris")["hour"]
+        assert hour == request_values(record, 0, "Europe/Paris")["hour"]
     record.time, record.time_zone = 0, ""
-    assert 13 == request_values(record, NOON + 3_600, "token", "Europe/Paris")["hour"]
+    assert 13 == request_values(record, NOON + 3_600, "Europe/Paris")["hour"]
+    for draw, person in ((0, ""), (1, "0000000000000001")):
+        record.draw = draw
+        assert person == request_values(record, 0, "Europe/Paris")["person"]
 
 
 def test_a_row_has_the_keys_of_its_request_and_offer() -> None:
     """Keys are those that `Features.keys` gives for the values of the request and of the offer, unknown or not."""
     told = Collected().tell(decision("d", offers=["o7", "o700"], time=NOON))
     told.tell(event("1", "click", "d", 1), event("2", "click", "d", 2))
-    values = request_values(told.kept["d"].told(), NOON, "token of u:ada", "Europe/Paris")
+    values = request_values(told.kept["d"].told(), NOON, "Europe/Paris")
     known = {"offer.id": "o7", "offer.category": "books", "offer.brand": "b0"}
     assert [FEATURES.keys(values | known).tolist(), FEATURES.keys(values | {"offer.id": "o700"}).tolist()] == (
         told.keys[CLICK]

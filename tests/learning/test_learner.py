@@ -17,7 +17,7 @@ from offers.errors import OffersError
 from offers.learning import course, examples, learner
 from offers.learning.examples import JUDGED_EVERY
 from offers.learning.features import CATEGORY
-from offers.learning.learner import Learner, current_model, propensities, token_of
+from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.promotion import worse
 from offers.state.sqlite import Database
@@ -46,9 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(log: SqliteEvents, folder: Path, *, anew: bool = False) -> Learner:
-    """A learner with the same secret in any folder, so that the same persons have the same weights."""
-    folder.mkdir(exist_ok=True)
-    (folder / "secret").write_bytes(b"s" * 32)
+    """A learner of few weights."""
     return Learner(log, folder, OFFERS, bits=BITS, anew=anew)
 
 
@@ -118,8 +116,6 @@ def test_killed_anywhere_it_goes_on_to_the_same_model(log: SqliteEvents, folder:
     write(log, *happenings(ROWS))
     expected = learn(log, folder)
     killed = tmp_path / "killed"
-    killed.mkdir()
-    (killed / "secret").write_bytes(b"s" * 32)
     choose = random.Random(1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-m", "tests.learning.learn_slowly", str(tmp_path / "state.db"), str(killed)]
@@ -235,16 +231,6 @@ def test_worse_is_told_in_words() -> None:
     assert "log loss" in worse((other, np.full(4_000, 0.9)), (reward, truth))
     flat = np.full(4_000, reward.mean())  # which tells nothing apart, but promises nothing wrong either
     assert "calibration error on the last 4,000 offers shown" in worse((reward, truth + 0.06), (reward, flat))
-
-
-def test_persons_are_known_by_the_secret_alone(log: SqliteEvents, folder: Path) -> None:
-    """The text that stands for a person follows from the secret, which only the owner can read; nobody has none."""
-    learner_ = Learner(log, folder, OFFERS, bits=BITS)
-    learner_.close()
-    secret = (folder / "secret").read_bytes()
-    assert (32, 0o600) == (len(secret), (folder / "secret").stat().st_mode & 0o777)
-    assert token_of(secret, "u:ada") != token_of(secret[::-1], "u:ada")
-    assert ("", 32) == (token_of(secret, ""), len(token_of(secret, "u:ada")))
 
 
 def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
