@@ -6,6 +6,7 @@ where p was foreseen of the refusal: then what is foreseen in the long run is ri
 """
 
 import math
+from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning.features import Examples, Features
-from offers.learning.held import Due, Held, read_held, written
+from offers.learning.held import Counts, Due, Held, LoggedDecision, LoggedEvent, read_held, written
 from offers.learning.rows import Rows
 from offers.learning.values import Offers
 from offers.v1.event_pb2 import (
@@ -58,35 +59,9 @@ _EARLY_EACH = 100
 
 # What is known of an offer that was shown, for one reward; from 0 to 1: it was learned as refused, and how likely a
 # reward was foreseen then.
-_OPEN, _LEARNING, _DONE = -1.0, -2.0, 2.0
+_OPEN, _LEARNING, DONE = -1.0, -2.0, 2.0
 _ALL_PLACES = -1
 _SEEN, _DISMISSED = 1, 2
-
-
-class LoggedEvent(Protocol):
-    """An event as the log gives it: see state.stores."""
-
-    @property
-    def received(self) -> int: ...  # noqa: D102
-    @property
-    def kind(self) -> int: ...  # noqa: D102
-    @property
-    def learn(self) -> bool: ...  # noqa: D102
-    @property
-    def body(self) -> bytes: ...  # noqa: D102
-
-
-class LoggedDecision(Protocol):
-    """A decision as the log gives it: see state.stores."""
-
-    @property
-    def decision_id(self) -> str: ...  # noqa: D102
-    @property
-    def person(self) -> str: ...  # noqa: D102
-    @property
-    def second(self) -> int: ...  # noqa: D102
-    @property
-    def record(self) -> bytes: ...  # noqa: D102
 
 
 class Asked(NamedTuple):
@@ -117,32 +92,17 @@ _Row = tuple[Held, int, float, float]
 """An example to be: an offer by its place, the reward and the importance."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What was made of the log."""
-
-    decisions: int = 0
-    """That may be learned from."""
-    late: int = 0
-    """Rewards that came after their refusal was learned."""
-    early: int = 0
-    """Decisions that were settled early, for want of room."""
-    lost: int = 0
-    """Outcomes whose decision never came."""
-
-
 @dataclass
-class Collector:
-    """Makes examples of decisions and events: the same ones, told in the same order, give the same examples.
+class Outcomes:
+    """Finds what came of decisions: told the same ones and the same events in the same order, it finds the same.
 
     Events before their decision wait for it, and what happens again to an offer that was shown changes nothing.
     """
 
     features: Features
     asked: Asked
-    pupil: Pupil
     numbers: bool = False
-    """Whether examples are to have numbers, for trees; such a collector cannot be kept."""
+    """Whether rows are to have numbers."""
     clock: int = 0
     """The latest second of the log that was told."""
     counts: Counts = field(default_factory=Counts)
@@ -173,9 +133,7 @@ class Collector:
             return
         self.counts.decisions += 1
         held = self._hold(decision, told, _OPEN)
-        if self.counts.decisions % JUDGED_EVERY == 1:
-            self.flush()  # what is foreseen does not depend on how the log is cut into pages
-            held.judged = self.pupil.foresee(*self._rows.keys(held.request, held.catalog, held.offers))
+        self._foresee(held)
         for number, queue in enumerate(self.due):
             queue.append((self.clock + SETTLE_S[number], held, _ALL_PLACES))
         for kind, place in self.early.pop(decision.decision_id, ()):
@@ -247,7 +205,7 @@ class Collector:
         while some := list(islice(names, 500)):
             for name in set(some) - {one.decision_id for one in self.asked.decisions(some)}:
                 for states in self.held.pop(name).states:
-                    states[:] = [_DONE] * len(states)
+                    states[:] = [DONE] * len(states)
                 gone += 1
         return gone
 
@@ -269,6 +227,18 @@ class Collector:
         self.held[decision.decision_id] = held
         return held
 
+    @abstractmethod
+    def _foresee(self, held: Held) -> None:
+        """Told of a decision, of which it may be foreseen what will come of it."""
+
+    @abstractmethod
+    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
+        """Told what came of an offer, for a reward by its number; NaN: may not be said. The last word holds."""
+
+    @abstractmethod
+    def _flush(self, number: int) -> None:
+        """Take the rows that wait: whatever is _LEARNING there gets the chance of a reward that was foreseen."""
+
     def _again(self, decision_id: str) -> Held | None:
         """A decision that was settled early, held once more: all of it was learned as refused."""
         if self.dropped < 0:
@@ -288,7 +258,7 @@ class Collector:
             self._dismiss(held, place)
         elif kind == _UNSAID:
             for number, states in enumerate(held.states):
-                states[place] = _DONE
+                states[place] = DONE
                 self._tell(number, held, place, math.nan)
         else:
             self._reward(_OUTCOMES[kind], held, place)
@@ -308,19 +278,19 @@ class Collector:
             return
         held.seen[place] |= _DISMISSED
         for number, states in enumerate(held.states):
-            if states[place] != _DONE:
+            if states[place] != DONE:
                 self._refuse(number, held, place, DISMISSED - (states[place] != _OPEN))
 
     def _reward(self, number: int, held: Held, place: int) -> None:
         states, importance = held.states[number], 1.0
-        if states[place] == _DONE:
+        if states[place] == DONE:
             return
         if states[place] == _LEARNING:
             self._flush(number)
         if states[place] != _OPEN:
             self.counts.late += 1
             importance = min(1 / max(1 - states[place], 1e-9), MOST_IMPORTANCE)
-        states[place] = _DONE
+        states[place] = DONE
         self._tell(number, held, place, 1.0)
         self._waiting[number].append((held, place, 1.0, importance))
 
@@ -328,10 +298,6 @@ class Collector:
         held.states[number][place] = _LEARNING
         self._tell(number, held, place, 0.0)
         self._waiting[number].append((held, place, 0.0, importance))
-
-    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
-        if held.judged >= 0:
-            self.pupil.settle(number, held.judged + place, reward)
 
     def _pass(self, second: int) -> None:
         """Let time pass: settle what is due, and let go of what nothing can come of."""
@@ -369,24 +335,6 @@ class Collector:
     def _let_go(self, held: Held) -> None:
         del self.held[held.decision_id]
 
-    def _flush(self, number: int) -> None:
-        waiting = self._waiting[number]
-        if not waiting:
-            return
-        held, places, rewards, importances = zip(*waiting, strict=True)
-        waiting.clear()
-        examples = self._rows.examples(
-            [one.request for one in held],
-            [(one.catalog, one.offers[place]) for one, place in zip(held, places, strict=True)],
-            np.array(rewards),
-            np.array(importances),
-            np.array([one.second for one in held], np.int64),
-        )
-        foreseen = self.pupil.learn(number, examples).tolist()
-        for one, place, reward, chance in zip(held, places, rewards, foreseen, strict=True):
-            if not reward and (states := one.states[number])[place] != _DONE:
-                states[place] = chance
-
     def kept(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that `restored` needs: arrays, and what JSON can hold. Flush before."""
         arrays, held = written(list(self.held.values()), self.due, self.features.request_size)
@@ -407,6 +355,41 @@ class Collector:
         self.early = {name: [(kind, place) for kind, place in waiting] for name, waiting in said["early"]}
         held, self.due = read_held(arrays, said["held"], len(REWARDS))
         self.held = {one.decision_id: one for one in held}
+
+
+class Collector(Outcomes):
+    """Makes examples of what came of decisions, as it comes, for one who learns from them."""
+
+    def __init__(self, features: Features, asked: Asked, pupil: Pupil) -> None:
+        super().__init__(features, asked)
+        self.pupil = pupil
+
+    def _foresee(self, held: Held) -> None:
+        if self.counts.decisions % JUDGED_EVERY == 1:
+            self.flush()  # what is foreseen does not depend on how the log is cut into pages
+            held.judged = self.pupil.foresee(*self._rows.keys(held.request, held.catalog, held.offers))
+
+    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
+        if held.judged >= 0:
+            self.pupil.settle(number, held.judged + place, reward)
+
+    def _flush(self, number: int) -> None:
+        waiting = self._waiting[number]
+        if not waiting:
+            return
+        held, places, rewards, importances = zip(*waiting, strict=True)
+        waiting.clear()
+        examples = self._rows.examples(
+            [one.request for one in held],
+            [(one.catalog, one.offers[place]) for one, place in zip(held, places, strict=True)],
+            np.array(rewards),
+            np.array(importances),
+            np.array([one.second for one in held], np.int64),
+        )
+        foreseen = self.pupil.learn(number, examples).tolist()
+        for one, place, reward, chance in zip(held, places, rewards, foreseen, strict=True):
+            if not reward and (states := one.states[number])[place] != DONE:
+                states[place] = chance
 
 
 _OUTCOMES: dict[int, int] = {

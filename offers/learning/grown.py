@@ -1,6 +1,6 @@
 """Grows trees from the log's examples, judges them by examples they have not seen, and keeps them for the learner."""
 
-from collections import deque
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,19 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.course import Course, Log
-from offers.learning.examples import REWARDS, Asked, Collector
+from offers.learning.course import PAGE, Log, Merged, Position
+from offers.learning.examples import DONE, REWARDS, Asked, Outcomes
 from offers.learning.features import Examples, Features
+from offers.learning.held import Held
 from offers.learning.kept import latest, prune
 from offers.learning.model import Model, write_model
-from offers.learning.promotion import Foreseen, figures_of, worse
+from offers.learning.promotion import figures_of, worse
+from offers.learning.propensity import Propensity
 from offers.learning.trees import Trees, library, train
 
 FOLDER = "trees"
 """Of a learner's folder."""
 LEAST_EXAMPLES = 500
 """Of a reward, for trees of it."""
-MOST_EXAMPLES = 1_000_000
+MOST_EXAMPLES = 500_000
 """Of a reward; the latest."""
 SEEN = 0.8
 """The share of examples, the oldest, that trees are grown from to be judged by the others."""
@@ -34,8 +36,8 @@ class Growth(NamedTuple):
     figures: dict[str, float]
     """How good trees are, grown from the older examples, at the later ones: see `figures_of`."""
     beside: dict[str, float]
-    """The same of what they take the place of: the trees before, on what these have not seen either, or else what the
-    online model foresaw."""
+    """The same of what they take the place of: the trees before, at what these have not seen either, or else an online
+    model of the same older examples."""
     refused: str
     """Why they are not to be used; "": they are."""
 
@@ -80,77 +82,101 @@ def grow(log: Log, asked: Asked, features: Features, folder: Path, stop: Callabl
     A learner's folder; nothing comes of it if `stop` says so. Raises SettingsError where LightGBM is not installed.
     """
     library()
-    witness = _Witness(log, asked, features)
-    while witness.step(np.inf):
-        if stop():
+    hindsight = Hindsight(features, asked)
+    for number, (second, event, decision) in enumerate(Merged(log, Position()).read(math.inf)):
+        if number % PAGE == 0 and stop():
             return []
+        if event is not None:
+            hindsight.happened(second, event)
+        elif decision is not None:
+            hindsight.decided(second, decision)
     before = Grown(folder)
     before.version()
     trees = before.trees(features)
     until = {name: before.until(name) for name in trees}
     grown = []
-    for name, gathered in zip(REWARDS, witness.gathered, strict=True):
-        growth, new = _grown(name, features, gathered, trees.get(name), until.get(name, 0))
+    for number, name in enumerate(REWARDS):
+        examples = hindsight.examples(number)
+        growth, new = _grown(name, features, examples, trees.get(name), until.get(name, 0))
         grown.append(growth)
         if new:
-            trees[name], until[name] = new, int(gathered.examples().time.max())
+            trees[name], until[name] = new, int(examples.time[-1])
     if not all(one.refused for one in grown):
         _keep(folder / FOLDER, features, trees, until)
     return grown
 
 
-class _Gathered:
-    """The latest examples of a reward, and what was foreseen of them."""
+class Hindsight(Outcomes):
+    """Makes one example of each offer that was shown: of what came of it in the end, however late."""
 
-    def __init__(self) -> None:
-        self._parts: deque[tuple[Examples, NDArray[np.float64]]] = deque()
-        self.count = 0
+    def __init__(self, features: Features, asked: Asked) -> None:
+        super().__init__(features, asked, numbers=True)
+        self._ends: tuple[dict[tuple[str, int], _End], ...] = tuple({} for _ in REWARDS)
 
-    def add(self, examples: Examples, foreseen: NDArray[np.float64]) -> None:
-        self._parts.append((examples, foreseen))
-        self.count += len(foreseen)
-        while self.count > MOST_EXAMPLES:
-            self.count -= len(self._parts.popleft()[1])
+    def examples(self, number: int) -> Examples:
+        """The latest examples of a reward, by its number in REWARDS: the earliest decision first."""
+        self.flush()
+        ends = sorted(self._ends[number].items(), key=lambda end: end[1].held.second)
+        return self._rows.examples(
+            [end.held.request for _, end in ends],
+            [(end.held.catalog, end.held.offers[place]) for (_, place), end in ends],
+            np.array([end.reward for _, end in ends]),
+            np.array([end.importance for _, end in ends]),
+            np.array([end.held.second for _, end in ends], np.int64),
+        )
 
-    def examples(self) -> Examples:
-        return Examples(*map(np.concatenate, zip(*(examples for examples, _ in self._parts), strict=True)))
+    def _foresee(self, held: Held) -> None:
+        """Nobody does."""
 
-    def foreseen(self) -> NDArray[np.float64]:
-        return np.concatenate([foreseen for _, foreseen in self._parts])
+    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
+        if math.isnan(reward):  # may not be known
+            self._ends[number].pop((held.decision_id, place), None)
+
+    def _flush(self, number: int) -> None:
+        ends = self._ends[number]
+        for held, place, reward, importance in self._waiting[number]:
+            known = ends.pop((held.decision_id, place), None)
+            if reward:  # whether or not it came late
+                ends[held.decision_id, place] = _End(held, 1.0, 1.0)
+            elif held.states[number][place] != DONE:
+                ends[held.decision_id, place] = _End(held, 0.0, importance + (known.importance if known else 0.0))
+                held.states[number][place] = 0.0
+        self._waiting[number].clear()
+        while len(ends) > MOST_EXAMPLES:
+            del ends[next(iter(ends))]
 
 
-class _Witness(Course):
-    """Goes through the log as the online models did, as their forecasts weigh what is late, and keeps the examples."""
-
-    def __init__(self, log: Log, asked: Asked, features: Features) -> None:
-        super().__init__(log, asked, features)
-        self.collector = Collector(features, asked, self, numbers=True)
-        self.gathered = [_Gathered() for _ in REWARDS]
-
-    def learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
-        foreseen = super().learn(number, examples)
-        self.gathered[number].add(examples, foreseen)
-        return foreseen
+class _End(NamedTuple):
+    held: Held
+    reward: float
+    importance: float
 
 
 def _grown(
-    name: str, features: Features, gathered: _Gathered, before: Trees | None, until: int
+    name: str, features: Features, examples: Examples, before: Trees | None, until: int
 ) -> tuple[Growth, Trees | None]:
     """Judge trees of the older examples by the later ones; if they are no worse, those of all."""
-    if gathered.count < LEAST_EXAMPLES:
-        why = f"{gathered.count:,} examples are too few, {LEAST_EXAMPLES:,} are needed"
-        return Growth(name, gathered.count, {"judged": 0}, {"judged": 0}, why), None
-    examples = gathered.examples()
-    cut = int(SEEN * gathered.count)
+    count = len(examples.reward)
+    if count < LEAST_EXAMPLES:
+        why = f"{count:,} examples are too few, {LEAST_EXAMPLES:,} are needed"
+        return Growth(name, count, {"judged": 0}, {"judged": 0}, why), None
+    cut = int(SEEN * count)
     older, later = _part(examples, slice(cut)), _part(examples, slice(cut, None))
-    candidate: Foreseen = later.reward, _chances(train(features, older), later)
+    candidate = later.reward, _chances(train(features, older), later)
     if before:
         incumbent = later.reward, np.where(later.time > until, _chances(before, later), np.nan)
     else:
-        incumbent = later.reward, gathered.foreseen()[cut:]
+        incumbent = later.reward, _foreseen(features, older, later)
     why = worse(candidate, incumbent)
-    growth = Growth(name, gathered.count, figures_of(candidate), figures_of(incumbent), why)
+    growth = Growth(name, count, figures_of(candidate), figures_of(incumbent), why)
     return growth, None if why else train(features, examples)
+
+
+def _foreseen(features: Features, older: Examples, later: Examples) -> NDArray[np.float64]:
+    """How likely an online model of the older examples takes the rewards of the later ones to be."""
+    model, size = Propensity.untaught(features), features.request_size
+    model.update(older)
+    return np.array([model.predict(keys[:size], keys[None, size:]).probability()[0] for keys in later.keys])
 
 
 def _part(examples: Examples, part: slice) -> Examples:

@@ -3,10 +3,50 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class LoggedEvent(Protocol):
+    """An event as the log gives it: see state.stores."""
+
+    @property
+    def received(self) -> int: ...  # noqa: D102
+    @property
+    def kind(self) -> int: ...  # noqa: D102
+    @property
+    def learn(self) -> bool: ...  # noqa: D102
+    @property
+    def body(self) -> bytes: ...  # noqa: D102
+
+
+class LoggedDecision(Protocol):
+    """A decision as the log gives it: see state.stores."""
+
+    @property
+    def decision_id(self) -> str: ...  # noqa: D102
+    @property
+    def person(self) -> str: ...  # noqa: D102
+    @property
+    def second(self) -> int: ...  # noqa: D102
+    @property
+    def record(self) -> bytes: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was made of the log."""
+
+    decisions: int = 0
+    """That may be learned from."""
+    late: int = 0
+    """Rewards that came after their refusal was learned."""
+    early: int = 0
+    """Decisions that were settled early, for want of room."""
+    lost: int = 0
+    """Outcomes whose decision never came."""
 
 
 @dataclass(slots=True, eq=False)

@@ -291,6 +291,43 @@ def test_frequent_attributes_become_features(monkeypatch: pytest.MonkeyPatch) ->
     assert ["context.weather", "profile.often", "profile.second"] == told.collector.frequent()
 
 
+def test_what_is_sensitive_is_no_feature() -> None:
+    """However frequent, a sensitive attribute of persons is not to be one; nor any more, once it has become sensitive;
+    one of the context by the same name is.
+    """  # noqa: D205
+    features = features_for(["context.faith", "profile.faith", "profile.age"], (), 10)
+    told = Collector(
+        features, Asked(OFFERS._replace(sensitive=frozenset({"faith", "party"})), lambda _: []), Collected()
+    )
+    for number in range(150):
+        record = decision(f"d{number}").told()
+        record.profile_attributes.update({"faith": "a", "party": "b", "income": 1})
+        told.decided(NOON, decision(f"d{number}")._replace(record=record.SerializeToString()))
+    assert ["context.faith", "profile.age"] == sorted(told.counted())
+    assert ["context.faith", "profile.age", "profile.income"] == told.frequent()
+
+
+def test_the_clock_is_that_of_the_decision_s_catalogue() -> None:
+    """A decision that names no time zone has that of its own catalogue; UTC where that is not known."""
+    zones = {"corner": "Europe/Paris", "far": "Asia/Tokyo"}
+    hours = FEATURES.attributes.index("hour")
+    for catalog, hour in (("corner", 12), ("far", 20), ("gone", 11)):
+        told = Collected()
+        told.collector.know(OFFERS._replace(time_zones=zones))
+        told.tell(decision("d", catalog=catalog, time=NOON), event("1", "click", "d", 1))
+        assert FEATURES.keys({"hour": hour})[hours] == told.keys[CLICK][0][hours]
+
+
+def test_what_catalogues_tell_by_now_is_learned() -> None:
+    """Offers shown after a catalogue changed have its new values."""
+    told = Collected().tell(decision("d", offers=["o1"]), event("1", "click", "d", 1))
+    told.collector.know(OFFERS._replace(values=lambda _catalog, _offer: {"category": "tea"}))
+    told.tell(decision("e", offers=["o1"]), event("2", "click", "e", 1))
+    category = FEATURES.attributes.index("offer.category")
+    keys = [FEATURES.keys({"offer.category": name})[category] for name in ("ride", "tea")]
+    assert keys == [one[category] for one in told.keys[CLICK]]
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest decisions are settled early; what comes of them later is learned out of the log, once."""
     monkeypatch.setattr(examples, "MOST_HELD", 5)

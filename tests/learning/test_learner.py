@@ -308,6 +308,69 @@ def _decision_of(body: bytes) -> str:
     return (told.proposition_id or told.attributed_proposition_id).partition("-")[0]
 
 
+def test_features_follow_the_catalogues(log: SqliteEvents, folder: Path) -> None:
+    """While a learner runs, attributes of offers come and go: the models published from then on know what there is,
+    having learned it from all of the log; also one that begins again.
+    """  # noqa: D205
+
+    def spicy(catalog: str, offer: str) -> dict[str, object]:
+        values = dict(OFFERS.values(catalog, offer))
+        return {**values, "hot": values["category"] == "coffee"}
+
+    write(log, *happenings(ROWS))
+    one = opened(log, folder)
+    one.catch_up(lambda: False, lambda _: None)
+    one.know(OFFERS._replace(attributes=("hot",), values=spicy))
+    model = one.publish()
+    assert model is not None
+    assert "offer.hot" in propensities(model)["click"].features.attributes
+    assert 4 * ROWS == model.meta["figures"]["click"]["examples"]
+    one.know(OFFERS)
+    without = one.publish()
+    assert without is not None
+    assert "offer.hot" not in propensities(without)["click"].features.attributes
+    one.checkpoint()
+    one.close()
+    again = Learner(log, folder, OFFERS._replace(attributes=("hot",), values=spicy), bits=BITS)
+    assert "offer.hot" in again.course.features.attributes
+    assert model.meta["position"] == again.course.position._asdict()
+    published = again.publish()
+    assert published is not None
+    assert model.arrays["click.weight"].tobytes() == published.arrays["click.weight"].tobytes()
+    again.close()
+
+
+def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) -> None:
+    """An attribute of persons is marked as sensitive: the next model is that of a learner that never knew it."""
+    write(log, *happenings(ROWS))
+    one = opened(log, folder)
+    one.catch_up(lambda: False, lambda _: None)
+    assert "profile.age" in one.course.features.attributes
+    marked = OFFERS._replace(sensitive=frozenset({"age"}))
+    one.know(marked)
+    model = one.publish()
+    assert model is not None
+    assert "profile.age" not in propensities(model)["click"].features.attributes
+    assert "context.weather" in propensities(model)["click"].features.attributes
+    assert one.step(FOREVER) == 0
+    one.close()
+    never = Learner(log, folder.parent / "never", marked, bits=BITS)
+    never.catch_up(lambda: False, lambda _: None)
+    never.close()
+    assert "profile.age" not in never.course.features.attributes
+    assert never.course.features.attributes == one.course.features.attributes
+
+
+def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) -> None:
+    """Where the file that names the current model cannot be read, learning goes on and writes another."""
+    write(log, *happenings(100))
+    learn(log, folder)
+    (folder / "current.json").write_text("{")
+    assert current_model(folder) is None
+    write(log, *happenings(100, first=100))
+    assert learn(log, folder)
+
+
 def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> None:
     """The second one is told; once the first has gone it may begin."""
     first = opened(log, folder)
