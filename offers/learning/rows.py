@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.features import OFFER_PREFIX, Examples, Features, key_of
+from offers.learning.features import OFFER_PREFIX, Examples, Features
 from offers.learning.values import REQUEST_NAMES, Offers, request_values
+from offers.model.hashing import key_of
 from offers.v1.state_pb2 import DecisionRecord
 
 _OFFERS = 100_000

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from offers.decision.engine import Engine
@@ -11,6 +12,8 @@ from offers.errors import FieldViolation, InvalidRequestError
 from offers.learning.model import Model
 from offers.model.query import Query
 from offers.server.answer import KnownSurfaces
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Live:
@@ -29,7 +32,7 @@ class Live:
         named = {engine.catalog_id: engine for engine in engines}
         with self._lock:
             for engine in named.values():
-                engine.use(self._model)
+                _give(engine, self._model)
             if len(named) == 1:  # may be asked without a name
                 named[""] = next(iter(named.values()))
             self._engines = named
@@ -40,7 +43,7 @@ class Live:
         with self._lock:
             self._model = model
             for engine in self.engines():
-                engine.use(model)
+                _give(engine, model)
 
     def remember(self, known: KnownSurfaces, key: NDArray[np.uint8], query: Query, engine: Engine) -> None:
         """Keep what the requests with a key ask for, for the next of them."""
@@ -70,3 +73,11 @@ class Live:
                 reason = f"this server has several catalogues: name one of {names}"
             raise InvalidRequestError([FieldViolation("catalog", reason)])
         return engine
+
+
+def _give(engine: Engine, model: Model | None) -> None:
+    """Let an engine use a model; one that does not fit is logged, and the engine keeps what it has."""
+    try:
+        engine.use(model)
+    except ValueError as error:
+        log.error("model_refused", catalog=engine.catalog_id, error=str(error))  # noqa: TRY400 - it says all

@@ -1,6 +1,7 @@
 """What the catalogues that are served tell models of their offers, out of their snapshots."""
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from offers.learning.values import Offers, scalars
 from offers.model.keys import key_of
 from offers.v1.offer_pb2 import Offer
 
+MOST_NAMES = 16
+"""Attributes of offers that a model knows, as many as a catalogue may have; of several, those that most of them have."""
 _OWN = ("category", "brand", "campaign")
 """What every offer has, by the names of models; what `Offer.attributes` tells by these is not heard."""
 
@@ -65,13 +68,16 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
     """What snapshots tell, each of a catalogue of its own. Raises SnapshotError where one cannot be read."""
     heads = [read_head(path) for path in snapshots]
     tables = {head.catalog_id: _Table(path) for head, path in zip(heads, snapshots, strict=True)}
-    names = {name for table in tables.values() for name in table.names} - set(_OWN)
+    met = Counter(name for table in tables.values() for name in table.names if name not in _OWN)
+    names = sorted(met, key=lambda name: (-met[name], name))
+    if left_out := names[MOST_NAMES:]:
+        log.warning("attributes_left_out", most=MOST_NAMES, left_out=left_out)
 
     def values(catalog: str, offer: str) -> Mapping[str, object]:
         return tables[catalog].values(offer) if catalog in tables else {}
 
     return Offers(
-        ("campaign", *sorted(names)),
+        ("campaign", *sorted(names[:MOST_NAMES])),
         values,
         {head.catalog_id: head.time_zone or DEFAULT_TIME_ZONE for head in heads},
         frozenset(name for head in heads for name in head.sensitive_attributes),
