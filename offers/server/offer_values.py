@@ -17,9 +17,9 @@ from offers.model.keys import key_of
 from offers.v1.offer_pb2 import Offer
 
 MOST_NAMES = 16
-"""Attributes of offers that a model knows, as many as a catalogue may have; of several, those that most of them have."""
+"""Attributes of offers that a model knows: as many as a catalogue may have; of several, those that most have."""
 _OWN = ("category", "brand", "campaign")
-"""What every offer has, by the names of models; what `Offer.attributes` tells by these is not heard."""
+"""What every offer has, by the names of models."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -405,3 +405,24 @@ def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeyp
     assert {51, 100} <= set(seen)
     model = open_model(next((folder / "checkpoint").iterdir()))
     assert 100 == model.meta["position"][1]
+
+
+def test_following_takes_up_changed_catalogues(
+    log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it runs, it looks at the catalogues before it publishes: the next model knows what they tell by then."""
+    monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
+    write(log, *happenings(100))
+    changed = iter([None, OFFERS._replace(attributes=("hot",))])
+    one = opened(log, folder)
+    seen: list[bool] = []
+
+    def stop() -> bool:
+        model = current_model(folder)
+        seen.append(model is not None and "offer.hot" in propensities(model)["click"].features.attributes)
+        return seen[-1] or len(seen) > 100
+
+    monkeypatch.setattr(learner, "worse", lambda *_: "")  # an attribute that tells nothing makes no model better
+    one.run(stop, lambda: NOON + 1_000.0, 0.001, lambda: next(changed, None))
+    one.close()
+    assert seen[-1]

@@ -20,7 +20,7 @@ offers:
     category: food
     brand: b1
     campaign_id: spring
-    attributes: {cuisine: thai, spiciness: 3, vegan: true, brand: ignored}
+    attributes: {cuisine: thai, spiciness: 3, vegan: true}
     benefit: {percent_off: 10}
     target: {everywhere: true}
 """
@@ -72,6 +72,21 @@ def test_every_offer_of_many_is_found(tmp_path: Path) -> None:
     for number in range(300):
         expected = {"category": f"c{number % 7}", "price": number / 2, f"a{number % 3}": f"x{number}"}
         assert expected == told.values("many", f"o{number}")
+
+
+def test_models_know_few_attributes_of_offers(tmp_path: Path) -> None:
+    """Where catalogues have more attributes than a model may know, it knows those that most of them have."""
+    paths = []
+    for number in range(2):
+        names = [*(f"own{number}-{one:02}" for one in range(10)), *(f"z{one}" for one in range(4))]
+        values = ", ".join(f"{name}: 1" for name in names)
+        text = TOKYO.replace("tokyo", f"c{number}").replace("stars: 2", values)
+        paths.append(publish(write(tmp_path, f"c{number}", text), tmp_path / "data").path)
+    with capture_logs() as logs:
+        told = offers_of(paths)
+    first = [f"own0-{one:02}" for one in range(10)]
+    assert ("campaign", *first, "own1-00", "own1-01", *(f"z{one}" for one in range(4))) == told.attributes
+    assert [[f"own1-{one:02}" for one in range(2, 10)]] == [line["left_out"] for line in logs]
 
 
 def test_changed_documents_are_read_again(tmp_path: Path) -> None:
