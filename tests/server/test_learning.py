@@ -48,7 +48,7 @@ def click(server: Server, person: str) -> None:
         )
         event.click.SetInParent()
         response = EventServiceStub(channel).ReportEvents(ReportEventsRequest(events=[event]), timeout=10)
-        assert [""] == [result.error for result in response.results]
+        assert [(False, 0)] == [(result.duplicate, result.status.code) for result in response.results]
 
 
 def used(server: Server, workers: int) -> set[str]:
