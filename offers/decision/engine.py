@@ -136,11 +136,6 @@ class Engine:
         self._learned: tuple[Model | None, Record | None] = (None, None)
         self._everywhere = len(snapshot.columns["entry"]) - int(snapshot.columns["standing_first"][0])
         self._standing: OrderedDict[tuple[int, Record, int, str], StandingAt] = OrderedDict()
-        self._learned: tuple[Model | None, None] = (None, None)
-
-    def use(self, model: Model | None) -> None:
-        """Let decisions from now on be made with a model; None: with none."""
-        self._learned = model, None
 
     def hours(self, query: Query) -> HoursAt:
         """The states of all schedules at a query's time."""
