@@ -109,7 +109,10 @@ class Learner:
             for name, model in self.course.models.items()
             for part, array in model.arrays().items()
         }
+        recommend, recommend_said = self.course.visited.published()
+        arrays |= recommend
         said = {
+            "recommend": recommend_said,
             "features": self.course.features.as_json(),
             "half_life_days": HALF_LIFE_DAYS,
             "rewards": REWARDS,
@@ -173,7 +176,7 @@ class Learner:
         return Course(self._log, self._asked, features_for(counted, self._offers.attributes, self._bits))
 
     def _learned(self) -> int:
-        return sum(recent.examples for recent in self.course.recent.values())
+        return self.course.learned
 
     def _review(self) -> None:
         """Count attributes up. Where more of them have become frequent, models that know them are learned from the log,

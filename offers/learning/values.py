@@ -7,13 +7,19 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from offers.learning.features import CATEGORY, OFFER_PREFIX, PERSON, Features, default_features
-from offers.model.visits import PLACE_DIGITS
+from offers.model.acts import NO_TRAITS
+from offers.model.visits import NOTHING, PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord
 
 DAYPART_HOURS = 4
 
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
 OFFER_NAMES = (f"{OFFER_PREFIX}id", CATEGORY, f"{OFFER_PREFIX}brand")
+
+
+def no_item(_catalog: str, _offer: str) -> tuple[int, Sequence[int]]:
+    """Of catalogues that do not tell."""
+    return NOTHING, NO_TRAITS
 
 
 class Offers(NamedTuple):
@@ -25,6 +31,9 @@ class Offers(NamedTuple):
     """From a catalogue and an offer's id to what is known of it, by name; nothing where it is not known."""
     time_zone: str
     """Of decisions that name none."""
+    item: Callable[[str, str], tuple[int, Sequence[int]]] = no_item
+    """From a catalogue and an offer's id to what visits of it are visits of, and its traits: see facts.OfferFacts;
+    NOTHING where the offer is not known."""
 
 
 def features_for(counted: Sequence[str], offers: Sequence[str], bits: int) -> Features:
