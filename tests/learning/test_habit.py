@@ -1,5 +1,7 @@
 """A person's history: what order, repetition, room and excess do to it."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,7 +85,7 @@ def test_a_full_history_keeps_the_latest_in_any_order(random: np.random.Generato
 
 
 @given(st.randoms())
-def test_histories_are_the_same_without_a_compiled_call(random: np.random.Generator) -> None:
+def test_histories_are_the_same_without_a_compiled_call(random: Random) -> None:
     """Visits that are merged in parts, and those added one by one, make the same history, also where it is full."""
     visits = [
         visit(random.randint(1, 40), MONDAY + random.randint(0, 12 * HOUR), random.choice((0.2, 1.0)))

@@ -15,7 +15,8 @@ from offers.v1.state_pb2 import UserState
 from tests.state.happenings import DAY, NOON, OFFERS
 
 HERE = "u09tun"
-LUNCH = OFFERS["lunch"]
+TRAITS = (5, 0, 6, 0)
+"""Of the offer "lunch"."""
 Visit = dict[str, int]
 
 
@@ -98,7 +99,7 @@ def test_each_venue_of_an_event_is_visited_once() -> None:
 def test_what_is_about_an_offer_is_a_visit_of_it(fields: dict[str, object], weight: int | None) -> None:
     """Clicks, confirmed redemptions, and views without a venue are visits of their offer, by weight; others are not."""
     found = visits(after(one(1, offer="lunch", **fields)))
-    assert ([] if weight is None else [(LUNCH.item, weight, LUNCH.traits[2])]) == [
+    assert ([] if weight is None else [(21, weight, TRAITS[2])]) == [
         (visit["item"], visit["weight"], visit["brand"]) for visit in found
     ]
 
@@ -107,7 +108,7 @@ def test_what_an_item_says_comes_before_what_its_offer_does() -> None:
     """Traits are those of the item, and where it has none those of the offer; a venue comes before the offer's item."""
     view = one(1, offer="lunch", view={"item": {"venue_id": "bar", "category": "ramen"}})
     (visit,) = visits(after(view))
-    assert (venue("bar"), trait("category", "ramen"), LUNCH.traits[2]) == (
+    assert (venue("bar"), trait("category", "ramen"), TRAITS[2]) == (
         visit["item"], visit["category"], visit["brand"],
     )  # fmt: skip
 
