@@ -71,11 +71,6 @@ def close(hours: float) -> float:
     return math.exp(-hours)
 
 
-_OPPOSITE = np.array([opposite.py_func(hours_apart.py_func(place)) for place in range(BINS)])
-_CLOSE = np.array([close.py_func(hours_apart.py_func(place)) for place in range(BINS)])
-"""By bin: to work them out for every visit costs more than all else that is asked of it."""
-
-
 @njit(error_model="numpy")
 def _weekend(second: int) -> bool:
     return (second // 86_400 + 3) % 7 >= 5
@@ -120,10 +115,10 @@ def answers(history: NDArray[np.void], at: int, now: Now, into: NDArray[np.float
     """The answers to the questions asked of a visit: 0, no, to 1, yes; AGE in months and TIME_OF_DAY as `opposite`."""
     visit = history[at]
     ago = now.second - visit.second
-    hours = (ago % 86_400 + 300) // 600
+    hours = hours_apart((ago % 86_400 + 300) // 600)
     into[AGE] = min(ago // 86_400, DAYS - 1) / _MONTH
-    into[TIME_OF_DAY] = _OPPOSITE[hours]
-    into[SAME_HOUR] = _CLOSE[hours]
+    into[TIME_OF_DAY] = opposite(hours)
+    into[SAME_HOUR] = close(hours)
     into[SAME_KIND_OF_DAY] = 1.0 if _weekend(visit.second) == _weekend(now.second) else 0.0
     into[AFTER_THE_SAME] = 0.0
     if at > 0 and history[at - 1].item == now.last_item:

@@ -7,10 +7,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from offers.learning.cooccurrence import HALF_LIFE_S, join
-from offers.learning.habit import AGE, QUESTIONS, Now, answers, now_of, tabulate
+from offers.learning.habit import AGE, QUESTIONS, answers, now_of, tabulate
 from offers.learning.popularity import count
 from offers.learning.recommend import SOURCES, Model, Scratch, clean, gather, judge
-from offers.learning.slots import KNOWN, LOOP, claim, keys_for
+from offers.learning.slots import KNOWN, claim, keys_for
 from offers.model.visits import VISIT, VISIT_S, add
 
 RATE = 0.05
@@ -67,25 +67,17 @@ def slopes(
     here, everything = own + unknown * background, gathered.own + unknown
     into[:] = 0.0
     into[QUESTIONS] = unknown * background / here - unknown / everything
-    _add_slopes(history, now, visit.item, scratch.counts, unknown, here, everything, np.empty(QUESTIONS), into)
-    clean(history, gathered, scratch)
-
-
-@njit(**LOOP)
-def _add_slopes(
-    history: NDArray[np.void], now: Now, item: int, worth: NDArray[np.float64], unknown: float, here: float,
-    everything: float, said: NDArray[np.float64], into: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Add what moves with each visit that is known."""
-    for at in range(now.known):
-        counts = worth[at]
-        slope = (counts / here if history[at].item == item else 0.0) - counts / everything
+    said = np.empty(QUESTIONS)
+    for at in range(gathered.known):
+        counts = scratch.counts[at]
+        slope = (counts / here if history[at].item == visit.item else 0.0) - counts / everything
         if counts >= unknown:  # held back to that: it moves with it, not with the weights
             into[QUESTIONS] += slope
             continue
         answers(history, at, now, said)
         for question in range(QUESTIONS):
             into[question] += slope * said[question]
+    clean(history, gathered, scratch)
 
 
 @njit(error_model="numpy")

@@ -7,6 +7,7 @@ one person who was taken for two.
 
 import struct
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -151,6 +152,27 @@ def _remove(history: NDArray[np.void], count: int, at: int) -> int:
     for other in range(at, count - 1):
         history[other] = history[other + 1]
     return count - 1
+
+
+class Visit(NamedTuple):
+    """A visit, unpacked."""
+
+    item: int
+    second: int
+    """Since 1970, by the wall clock of the place."""
+    weight: float
+    """Above 0, to 1."""
+    place: int
+    """As `short` makes it, as the traits, in the order of TRAITS."""
+    traits: tuple[int, ...]
+
+
+def visits_in(history: bytes) -> list[Visit]:
+    """The visits of a history, the oldest first, then by item."""
+    return [
+        Visit(item, second, weight / 255, place, tuple(traits))
+        for item, second, place, *traits, weight in _PACK.iter_unpack(history)
+    ]
 
 
 def merged(one: bytes, other: bytes) -> bytes:

@@ -98,7 +98,7 @@ def test_each_venue_of_an_event_is_visited_once() -> None:
 )
 def test_what_is_about_an_offer_is_a_visit_of_it(fields: dict[str, object], weight: int | None) -> None:
     """Clicks, confirmed redemptions, and views without a venue are visits of their offer, by weight; others are not."""
-    found = visits(after(one(1, offer="lunch", **fields)))
+    found = visits(after(one(1, offer="lunch", **fields)))  # type: ignore[arg-type]
     assert ([] if weight is None else [(21, weight, TRAITS[2])]) == [
         (visit["item"], visit["weight"], visit["brand"]) for visit in found
     ]
