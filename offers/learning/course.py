@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.examples import REWARDS, Asked, Collector, LoggedDecision
+from offers.learning.examples import REWARDS, Asked, Collector
 from offers.learning.features import Examples, Features
+from offers.learning.held import LoggedDecision
 from offers.learning.model import Model
 from offers.learning.promotion import Recent
 from offers.learning.propensity import Propensity

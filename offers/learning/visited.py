@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.examples import LoggedEvent
+from offers.learning.held import LoggedEvent
 from offers.learning.recommend import Model, Scratch
 from offers.learning.recommender import People, learn
 from offers.learning.slots import wider
@@ -78,7 +78,8 @@ class Visited:
             return
         told = Event.FromString(event.body)
         item, traits = offers.item(told.catalog, told.offer_id) if told.offer_id else (NOTHING, NO_TRAITS)
-        visits = visits_of(told, kind, event.geohash, offers.time_zone, item, traits)
+        time_zone = offers.time_zones.get(told.catalog, "UTC")
+        visits = visits_of(told, kind, event.geohash, time_zone, item, traits)
         count = len(visits) // VISIT.itemsize
         self._visits += visits
         self._persons += [_person(event.person)] * count

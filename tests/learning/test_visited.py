@@ -41,7 +41,7 @@ def item_of(_catalog: str, offer: str) -> tuple[int, Sequence[int]]:
     return (facts.item, facts.traits) if facts else (NOTHING, (0, 0, 0, 0))
 
 
-OFFERS = Offers((), lambda _catalog, _offer: {}, ZONE, item_of)
+OFFERS = Offers((), lambda _catalog, _offer: {}, {"corner": ZONE}, item=item_of)
 
 
 def logged(happened: Happened, second: int, person: str = "u:ada", *, learn: bool = True) -> LoggedEvent:
