@@ -124,7 +124,10 @@ class Learner:
         trees = self._grown.trees(self.course.features)
         for name, one in trees.items():
             arrays |= {f"{name}.trees.{part}": array for part, array in one.arrays().items()}
+        recommend, recommend_said = self.course.visited.published()
+        arrays |= recommend
         said = {
+            "recommend": recommend_said,
             "features": self.course.features.as_json(),
             "half_life_days": HALF_LIFE_DAYS,
             "rewards": REWARDS,
@@ -204,7 +207,7 @@ class Learner:
         return Course(self._log, self._asked, features)
 
     def _learned(self) -> int:
-        return sum(recent.examples for recent in self.course.recent.values())
+        return self.course.learned
 
     def _review(self) -> None:
         """Count attributes up: what has become frequent is to be a feature."""

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from google.protobuf.struct_pb2 import Struct
 
 from offers.learning.features import CATEGORY, OFFER_PREFIX, PERSON, Features, default_features
-from offers.model.visits import PLACE_DIGITS
+from offers.model.acts import NO_TRAITS
+from offers.model.visits import NOTHING, PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord
 
 DAYPART_HOURS = 4
@@ -17,6 +18,11 @@ DAYPART_HOURS = 4
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
 OFFER_NAMES = (f"{OFFER_PREFIX}id", CATEGORY, f"{OFFER_PREFIX}brand")
 _ALL = 2**64 - 1
+
+
+def no_item(_catalog: str, _offer: str) -> tuple[int, Sequence[int]]:
+    """Of catalogues that do not tell."""
+    return NOTHING, NO_TRAITS
 
 
 class Offers(NamedTuple):
@@ -30,6 +36,9 @@ class Offers(NamedTuple):
     """Per catalogue, that of decisions that name none; UTC where there is none."""
     sensitive: frozenset[str] = frozenset()
     """Names of profile attributes that no model may know."""
+    item: Callable[[str, str], tuple[int, Sequence[int]]] = no_item
+    """From a catalogue and an offer's id to what visits of it are visits of, and its traits: see facts.OfferFacts;
+    NOTHING where the offer is not known."""
 
 
 def features_for(counted: Sequence[str], offers: Sequence[str], bits: int) -> Features:

@@ -3,6 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,18 @@ import structlog
 
 from offers.catalogue.messages import read_head, read_offers
 from offers.catalogue.publish import publish, stamp
+from offers.catalogue.snapshot import open_snapshot
 from offers.catalogue.timetable import DEFAULT_TIME_ZONE
+from offers.decision.directory import Directory
 from offers.errors import OffersError
-from offers.learning.values import Offers, scalars
+from offers.learning.values import Offers, no_item, scalars
 from offers.model.keys import key_of
 from offers.v1.offer_pb2 import Offer
 
 MOST_NAMES = 16
 """Attributes of offers that a model knows: as many as a catalogue may have; of several, those that most have."""
+ITEMS_KEPT = 16_384
+"""Offers whose items are kept at hand."""
 _OWN = ("category", "brand", "campaign")
 """What every offer has, by the names of models."""
 
@@ -73,14 +78,26 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
     if left_out := names[MOST_NAMES:]:
         log.warning("attributes_left_out", most=MOST_NAMES, left_out=left_out)
 
+    directories = {}
+    for path in snapshots:
+        snapshot = open_snapshot(path)
+        name = snapshot.meta["catalog_id"]
+        directories[name] = Directory(name, snapshot.columns, snapshot.meta)
+
     def values(catalog: str, offer: str) -> Mapping[str, object]:
         return tables[catalog].values(offer) if catalog in tables else {}
+
+    @lru_cache(ITEMS_KEPT)
+    def item(catalog: str, offer: str) -> tuple[int, Sequence[int]]:
+        number = directories[catalog].number_of(offer) if catalog in directories else None
+        return directories[catalog].item(number) if number is not None else no_item(catalog, offer)
 
     return Offers(
         ("campaign", *sorted(names[:MOST_NAMES])),
         values,
         {head.catalog_id: head.time_zone or DEFAULT_TIME_ZONE for head in heads},
         frozenset(name for head in heads for name in head.sensitive_attributes),
+        item,
     )
 
 

@@ -6,7 +6,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from offers.catalogue.publish import publish
+from offers.catalogue.snapshot import open_snapshot
+from offers.decision.engine import Engine
 from offers.errors import CatalogError
+from offers.model.keys import key_of
+from offers.model.visits import short, trait_of
 from offers.server.offer_values import CatalogueReader, Documents, offers_of
 
 PARIS = """
@@ -87,6 +91,28 @@ def test_models_know_few_attributes_of_offers(tmp_path: Path) -> None:
     first = [f"own0-{one:02}" for one in range(10)]
     assert ("campaign", *first, "own1-00", "own1-01", *(f"z{one}" for one in range(4))) == told.attributes
     assert [[f"own1-{one:02}" for one in range(2, 10)]] == [line["left_out"] for line in logs]
+
+
+def test_visits_are_of_the_only_venue_of_an_offer_else_of_itself(tmp_path: Path) -> None:
+    """What visits of an offer are of, and its traits, are the same as events find; of other offers there is nothing."""
+    target = "target: {everywhere: true}, attributes: {cuisine: thai, price_band: low}"
+    venue = "{venue_id: bar, title: Bar, point: {latitude: 48.8674, longitude: 2.3636}, radius_m: 500}"
+    text = PARIS.replace("offers:", f"venues: [{venue}]\noffers:")
+    text += f"  - {{offer_id: anywhere, title: T, benefit: {{percent_off: 10}}, {target}}}\n"
+    text += "  - {offer_id: there, title: T, benefit: {percent_off: 10}, target: {venue_ids: [bar]}}\n"
+    snapshot = publish(write(tmp_path, "paris", text), tmp_path / "data").path
+    told = offers_of([snapshot])
+    names = [trait_of(kind, name) for kind, name in (("category", "food"), ("cuisine", "thai"), ("brand", "b1"))]
+    assert (key_of("offer", "paris", "thai"), (*map(short, names), 0)) == told.item("paris", "thai")
+    thai, low = (int(short(trait_of(*one))) for one in (("cuisine", "thai"), ("price_band", "low")))
+    assert (key_of("offer", "paris", "anywhere"), (0, thai, 0, low)) == told.item("paris", "anywhere")
+    assert (key_of("venue", "paris", "bar"), (0, 0, 0, 0)) == told.item("paris", "there")
+    assert [(0, (0, 0, 0, 0))] * 2 == [told.item(*one) for one in (("paris", "gone"), ("gone", "thai"))]
+    directory = Engine(open_snapshot(snapshot)).directory
+    for offer in ("thai", "anywhere", "there"):
+        facts = directory.of(offer, "")
+        assert facts is not None
+        assert told.item("paris", offer) == (facts.item, facts.traits)
 
 
 def test_changed_documents_are_read_again(tmp_path: Path) -> None:
