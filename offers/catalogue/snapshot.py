@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from offers.directories import Kind, drafting, open_array, publish, read_manifest, seal, write_array
 from offers.errors import SnapshotError
 
-FORMAT = 12
+FORMAT = 13
 _KIND = Kind("snapshot", FORMAT, "compile the catalogue again")
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
