@@ -4,6 +4,7 @@ What is written where, in this order, so that a crash in between repeats a messa
 outbox, the log of decisions, the person's record.
 """
 
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -44,7 +45,7 @@ from offers.v1.trigger_pb2 import OfferTriggered, Trigger
 
 AT_ONCE = 100
 """Persons who are looked at in one go, as long as calls can wait for it."""
-LEASE_S = 60
+LEASE_S = 15
 """For how long the others stay away from those who are due: longer than one go takes."""
 SOON_S = 300
 """When somebody is looked at again, at the earliest, for whom there was nothing."""
@@ -136,6 +137,13 @@ class Triggers:
             self._index(version)
         if due := self._state.due(now, AT_ONCE):
             self._send([self._look(one, watched, now) for one in due], watched, now)
+
+    def close(self) -> None:
+        """Let another worker go on at once, and let go of the outbox."""
+        if self._known.watched:
+            with contextlib.suppress(StoreUnavailableError):  # then the lease ends by itself
+                self._state.release(self._holder)
+        self._outbox.close()
 
     def _in_force(self) -> _InForce:
         engines, known = tuple(self._live.engines()), self._known

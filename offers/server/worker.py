@@ -135,10 +135,10 @@ class Worker:
             geohash_length=settings.geohash_length,
         )
         people = People(stores.state, default_consent)
-        self._outbox = open_outbox(settings)
-        triggers = Triggers(self.live, stores.state, self._outbox, people, self.recorder, clock, default_consent)
-        stores.state.watch(triggers.due)
-        self.upkeep = Upkeep(self.live, stores, self.intake, triggers, settings, clock)
+        outbox = open_outbox(settings)
+        self._triggers = Triggers(self.live, stores.state, outbox, people, self.recorder, clock, default_consent)
+        stores.state.watch(self._triggers.due)
+        self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
@@ -212,7 +212,7 @@ class Worker:
     def _end(self) -> None:
         self.upkeep.stop()
         self.recorder.close()
-        self._outbox.close()
+        self._triggers.close()
 
     def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in self._services:

@@ -112,6 +112,7 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', 'offers:lease', ARGV[1], 'EX', ARGV[2])
 return 1
 """)
+_RELEASE = Script("if redis.call('GET', 'offers:lease') == ARGV[1] then redis.call('DEL', 'offers:lease') end")
 
 
 class _Loaded(NamedTuple):
@@ -232,6 +233,10 @@ class RedisState:
     def lease(self, holder: str, seconds: int) -> bool:
         """See StateStore. By Redis's clock."""
         return bool(self._server.run(_LEASE, holder, seconds))
+
+    def release(self, holder: str) -> None:
+        """See StateStore."""
+        self._server.run(_RELEASE, holder)
 
     def noted(self, name: str) -> str:
         """See StateStore."""

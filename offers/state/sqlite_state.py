@@ -191,6 +191,11 @@ class SqliteState:
             connection.execute("INSERT OR REPLACE INTO lease VALUES (1, ?, ?)", (holder, now + seconds))
             return True
 
+    def release(self, holder: str) -> None:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM lease WHERE holder = ?", (holder,))
+
     def noted(self, name: str) -> str:
         """See StateStore."""
         with translated(self._database.path):

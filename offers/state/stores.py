@@ -96,6 +96,10 @@ class StateStore(Protocol):
         """  # noqa: D205
         ...
 
+    def release(self, holder: str) -> None:
+        """Give up the lease, where it is this holder's."""
+        ...
+
     def noted(self, name: str) -> str:
         """A note about the store as a whole; "" where there is none."""
         ...

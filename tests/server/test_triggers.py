@@ -10,6 +10,7 @@ from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_MESSAGING,
     CONSENT_PURPOSE_PROFILING,
     ConsentGrants,
+    ConsentPurpose,
     User,
 )
 from offers.v1.offer_service_pb2 import GetOffersRequest
@@ -103,7 +104,7 @@ def test_what_is_bought_or_taken_out_is_not_left_behind(tmp_path: Path) -> None:
         running.put_into_basket("ada", NOON)
         running.report("ada", NOON + MINUTE, order={"order_id": "1"})
         running.put_into_basket("ben", NOON)
-        running.report("ben", NOON + MINUTE, remove_from_cart={"items": [{"product_id": "ramen"}]})
+        running.report("ben", NOON + MINUTE, remove_from_cart={"items": [{"product_id": "ramen 0"}]})
 
         assert [] == running.look(NOON + IDLE + 5 * MINUTE)
         assert ([], []) == (running.due("ada"), running.due("ben"))
@@ -162,7 +163,7 @@ def test_who_does_not_order_is_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("purposes", [(PROFILING,), (MESSAGING, CONSENT_PURPOSE_LEARNING)])
-def test_nobody_is_written_to_without_consent(tmp_path: Path, purposes: tuple[int, ...]) -> None:
+def test_nobody_is_written_to_without_consent(tmp_path: Path, purposes: tuple[ConsentPurpose.ValueType, ...]) -> None:
     """Both PROFILING and MESSAGING must have been agreed to; what a request says of one event agrees to nothing."""
     with server(tmp_path, BASKET, default_consent=("contextual",)) as running:
         running.consent("ada", granted=True, purposes=purposes)
@@ -176,7 +177,7 @@ def test_nobody_is_written_to_without_consent(tmp_path: Path, purposes: tuple[in
 
 
 @pytest.mark.parametrize("purpose", [PROFILING, MESSAGING])
-def test_who_withdraws_consent_is_not_written_to(tmp_path: Path, purpose: int) -> None:
+def test_who_withdraws_consent_is_not_written_to(tmp_path: Path, purpose: ConsentPurpose.ValueType) -> None:
     """From then on the person is not even due."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)

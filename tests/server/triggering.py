@@ -5,17 +5,18 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import orjson
 from google.protobuf.json_format import ParseDict
 
 from offers.testing import Served, serving
-from offers.v1.context_pb2 import User
+from offers.v1.context_pb2 import ConsentPurpose, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import EventResult, ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
-from offers.v1.profile_pb2 import Consent
+from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import UpdateProfileRequest
 from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
 from offers.v1.state_pb2 import UserState
@@ -59,29 +60,30 @@ class Server:
         self.served, self.folder, self.clock = served, folder, clock
         self.events = EventServiceStub(served.channel)
         self.profiles = ProfileServiceStub(served.channel)
-        self._count = 0
 
     def report(self, user: str | User, second: int, **fields: Any) -> EventResult:  # noqa: ANN401 - of Event
         """Report an event; the clock then stands at its second, or later."""
         self.clock[0] = max(self.clock[0], second)
-        self._count += 1
         whose = User(user_id=user) if isinstance(user, str) else user
-        event = Event(event_id=f"event {self._count}", user=whose, **fields)
+        event = Event(event_id=uuid4().hex, user=whose, **fields)
         event.event_time.seconds = second
-        return self.events.ReportEvents(ReportEventsRequest(events=[event]), timeout=10).results[0]
+        result: EventResult = self.events.ReportEvents(ReportEventsRequest(events=[event]), timeout=10).results[0]
+        return result
 
     def put_into_basket(self, user: str, second: int, price: int = 0, currency: str = "EUR") -> None:
         """Put something into a person's basket."""
-        item: dict[str, Any] = {"product_id": "ramen"}
+        item: dict[str, Any] = {"product_id": f"ramen {price}"}
         if price:
             item["price"] = {"currency_code": currency, "units": price}
         self.report(user, second, add_to_cart={"items": [item]})
 
     def update(self, user: str, **profile: Any) -> None:  # noqa: ANN401 - of Profile
         """Change a profile."""
-        self.profiles.UpdateProfile(UpdateProfileRequest(user=User(user_id=user), profile=profile), timeout=10)
+        self.profiles.UpdateProfile(
+            UpdateProfileRequest(user=User(user_id=user), profile=Profile(**profile)), timeout=10
+        )
 
-    def consent(self, user: str, *, granted: bool, purposes: tuple[int, ...]) -> None:
+    def consent(self, user: str, *, granted: bool, purposes: tuple[ConsentPurpose.ValueType, ...]) -> None:
         """Decide about purposes, at the server's time."""
         self.update(user, consents=[Consent(purpose=one, granted=granted) for one in purposes])
 

@@ -150,6 +150,15 @@ def test_one_holder_at_a_time_has_the_lease(state_settings: Settings, state: Sta
     assert not state.lease(holder, 60)
 
 
+def test_a_lease_that_is_given_up_is_another_s_at_once(state: StateStore) -> None:
+    """Only its holder can give it up."""
+    assert state.lease("one", 60)
+    state.release("another")
+    assert not state.lease("another", 60)
+    state.release("one")
+    assert state.lease("another", 60)
+
+
 def test_notes_are_read_as_they_were_written(state_settings: Settings, state: StateStore) -> None:
     """The last text of a name counts, in whichever process; without one there is none."""
     state.note("one", "first")
