@@ -37,6 +37,7 @@ from offers.state.triggering import (
     mark,
     may_be_addressed,
     occasions,
+    watched_of,
 )
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
@@ -149,7 +150,7 @@ class Triggers:
         engines, known = tuple(self._live.engines()), self._known
         if engines != known.engines:
             watched = tuple(
-                Watched(engine.catalog_id, ParseDict(one, Trigger()))
+                watched_of(engine.catalog_id, ParseDict(one, Trigger()))
                 for engine in engines
                 for one in engine.snapshot.meta["triggers"]
             )
@@ -195,7 +196,7 @@ class Triggers:
 
     def _decide(self, occasion: Occasion, due: Due, state: UserState, now: int) -> _Chosen | int:
         """What is to be sent; or the second at which to look again, as there is nothing now."""
-        catalog, trigger = occasion.watched
+        catalog, trigger = occasion.watched.catalog, occasion.watched.trigger
         named = f"{trigger.trigger_id}\0{due.ids[0]}\0{occasion.begin}"
         request = GetOffersRequest(
             context=_context(state, due.ids[0], now),

@@ -3,15 +3,13 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from google.type.money_pb2 import Money
-
-from offers.state.basket import fill_in
+from offers.state.basket import fill_in, is_empty
 from offers.state.consent import Purposes, agreed
 from offers.state.stores import NEVER
 from offers.v1.context_pb2 import CONSENT_PURPOSE_MESSAGING, CONSENT_PURPOSE_PROFILING, User
 from offers.v1.profile_pb2 import Basket
-from offers.v1.state_pb2 import TriggerMark, UserState
-from offers.v1.trigger_pb2 import Lapsing, Trigger
+from offers.v1.state_pb2 import TriggerMark, UserState, UserStateDue
+from offers.v1.trigger_pb2 import AbandonedBasket, Lapsing, Trigger
 
 IDLE_S = 1_800
 WITHIN_S = COOL_DOWN_S = 86_400
@@ -20,14 +18,34 @@ RETRY_S = 3_600
 """When somebody is looked at again, at the latest, for whom there was nothing."""
 AHEAD_S = 300
 """By how much clocks differ."""
+_NOBODY = User()
 _NEEDED = frozenset({CONSENT_PURPOSE_PROFILING, CONSENT_PURPOSE_MESSAGING})
 
 
 class Watched(NamedTuple):
-    """A trigger that is in force."""
+    """A trigger that is in force, with what it leaves out. Spans are seconds."""
 
     catalog: str
     trigger: Trigger
+    delay_s: int
+    """How long its condition must last."""
+    within_s: int
+    cool_down_s: int
+    counts_from: str
+    """Since what its condition counts: "basket", or a field of Profile."""
+
+
+def watched_of(catalog: str, trigger: Trigger) -> Watched:
+    """A trigger of a catalogue."""
+    basket, lapsing = trigger.abandoned_basket, trigger.lapsing
+    delay_s, counts_from = basket.idle.seconds if basket.HasField("idle") else IDLE_S, "basket"
+    if trigger.HasField("lapsing"):
+        delay_s, counts_from = lapsing.after.seconds, "last_seen_time"
+        if lapsing.since == Lapsing.SINCE_LAST_ORDER:
+            counts_from = "last_order_time"
+    within_s = trigger.within.seconds if trigger.HasField("within") else WITHIN_S
+    cool_down_s = trigger.cool_down.seconds if trigger.HasField("cool_down") else COOL_DOWN_S
+    return Watched(catalog, trigger, delay_s, within_s, cool_down_s, counts_from)
 
 
 class Occasion(NamedTuple):
@@ -47,35 +65,35 @@ def due_second(record: bytes, watched: Sequence[Watched], default: Purposes, now
 
     `now` is the second it is asked at, `default` are the purposes of those who have said nothing.
     """
-    state = UserState.FromString(record)
+    state = UserStateDue.FromString(record)
     if not may_be_addressed(state, default):
         return NEVER
     return min((one.due for one in occasions(state, watched, now)), default=NEVER)
 
 
-def may_be_addressed(state: UserState, default: Purposes) -> bool:
+def may_be_addressed(state: UserState | UserStateDue, default: Purposes) -> bool:
     """Whether a person has agreed to be addressed without having asked, and to what is known for that being used."""
-    return agreed(User(), state.profile.consents, default) >= _NEEDED
+    return agreed(_NOBODY, state.profile.consents, default) >= _NEEDED
 
 
-def occasions(state: UserState, watched: Sequence[Watched], now: int) -> list[Occasion]:
+def occasions(state: UserState | UserStateDue, watched: Sequence[Watched], now: int) -> list[Occasion]:
     """What triggers have to say to a person at a second, or will have, in their order.
 
     What an offer was sent for is none any more, nor what is over, or will be before it may be looked at. What was kept
     by a clock that was ahead counts for nothing, but that an offer was sent.
     """
-    basket = Basket()
-    if state.basket_steps and any(one.trigger.HasField("abandoned_basket") for one in watched):
-        fill_in(basket, state.basket_steps)
     marks = {(mark.catalog, mark.trigger_id): mark for mark in state.triggers}
-    found = (_occasion(one, marks.get((one.catalog, one.trigger.trigger_id)), state, basket, now) for one in watched)
-    return [one for one in found if one is not None]
+    found = []
+    for one in watched:
+        before = marks.get((one.catalog, one.trigger.trigger_id)) if marks else None
+        if occasion := _occasion(one, before, state, now):
+            found.append(occasion)
+    return found
 
 
 def mark(state: UserState, occasion: Occasion, *, sent: int = 0, retry: int = 0) -> None:
     """Keep that a person was looked at: an offer was sent at a second, or another look is to be had then."""
-    catalog, trigger = occasion.watched
-    found = _mark_of(state, catalog, trigger.trigger_id)
+    found = _mark_of(state, occasion.watched.catalog, occasion.watched.trigger.trigger_id)
     found.begin, found.sent, found.retry = occasion.begin, sent > 0, retry
     found.last_sent = sent or found.last_sent
 
@@ -111,46 +129,31 @@ def _mark_of(state: UserState, catalog: str, trigger_id: str) -> TriggerMark:
 
 
 def _occasion(
-    watched: Watched, before: TriggerMark | None, state: UserState, basket: Basket, now: int
+    watched: Watched, before: TriggerMark | None, state: UserState | UserStateDue, now: int
 ) -> Occasion | None:
-    trigger = watched.trigger
-    begin = _begin(trigger, state, basket)
+    if watched.counts_from != "basket":
+        begin: int = getattr(state.profile, watched.counts_from).seconds
+    elif is_empty(state.basket_steps) or not _is_worth_it(watched.trigger.abandoned_basket, state):
+        return None
+    else:
+        begin = state.basket_steps[-1].event_time.seconds
     if not begin:
         return None
-    true = due = begin + _delay_s(trigger)
+    true = due = begin + watched.delay_s
     if before is not None:
         if before.sent and begin <= before.begin:
             return None
         if 0 < before.last_sent <= now + AHEAD_S:
-            due = max(due, before.last_sent + _seconds(trigger, "cool_down", COOL_DOWN_S))
+            due = max(due, before.last_sent + watched.cool_down_s)
         if begin == before.begin and before.retry <= now + RETRY_S + AHEAD_S:
             due = max(due, before.retry)
-    is_over = max(due, now) > true + _seconds(trigger, "within", WITHIN_S)
-    return None if is_over else Occasion(watched, begin, true, due)
+    return None if max(due, now) > true + watched.within_s else Occasion(watched, begin, true, due)
 
 
-def _begin(trigger: Trigger, state: UserState, basket: Basket) -> int:
-    """The second since which a condition counts; 0: it cannot become true as things are."""
-    if trigger.HasField("abandoned_basket"):
-        wanted = trigger.abandoned_basket
-        is_worth_it = not wanted.HasField("minimum_value") or _is_worth(basket.value, wanted.minimum_value)
-        return basket.update_time.seconds if basket.items and is_worth_it else 0
-    if trigger.lapsing.since == Lapsing.SINCE_LAST_ORDER:
-        return state.profile.last_order_time.seconds
-    return state.profile.last_seen_time.seconds
-
-
-def _delay_s(trigger: Trigger) -> int:
-    if trigger.HasField("lapsing"):
-        return trigger.lapsing.after.seconds
-    basket = trigger.abandoned_basket
-    return basket.idle.seconds if basket.HasField("idle") else IDLE_S
-
-
-def _seconds(trigger: Trigger, name: str, default: int) -> int:
-    """What a trigger says of a span of time."""
-    return int(getattr(trigger, name).seconds) if trigger.HasField(name) else default  # type: ignore[arg-type]
-
-
-def _is_worth(value: Money, least: Money) -> bool:
+def _is_worth_it(wanted: AbandonedBasket, state: UserState | UserStateDue) -> bool:
+    if not wanted.HasField("minimum_value"):
+        return True
+    basket, least = Basket(), wanted.minimum_value
+    fill_in(basket, state.basket_steps)
+    value = basket.value
     return value.currency_code == least.currency_code and (value.units, value.nanos) >= (least.units, least.nanos)

@@ -109,6 +109,42 @@ class UserState(_message.Message):
 Global___UserState: _TypeAlias = UserState  # noqa: Y015
 
 @_typing.final
+class UserStateDue(_message.Message):
+    """What triggers need of a UserState: the same record, read without its history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    BASKET_STEPS_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profile(self) -> _profile_pb2.Profile:
+        """UserState.profile."""
+
+    @_builtins.property
+    def basket_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___BasketStep]:
+        """UserState.basket_steps."""
+
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TriggerMark]:
+        """UserState.triggers."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.Profile | None = ...,
+        basket_steps: _abc.Iterable[Global___BasketStep] | None = ...,
+        triggers: _abc.Iterable[Global___TriggerMark] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basket_steps", b"basket_steps", "profile", b"profile", "triggers", b"triggers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserStateDue: _TypeAlias = UserStateDue  # noqa: Y015
+
+@_typing.final
 class TriggerMark(_message.Message):
     """What became of a trigger for a person."""
 

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from offers.demo import catalogue as demo_catalogue
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_LEARNING,
     CONSENT_PURPOSE_MESSAGING,
@@ -368,3 +369,13 @@ def test_the_erased_are_not_due_and_the_export_tells_what_is_kept(tmp_path: Path
         assert [kept] == list(export.triggers)
         assert [] == running.due("ada")
         assert [] == running.look(NOON + MONTH + IDLE)
+
+
+def test_the_demo_has_a_trigger_that_sends(tmp_path: Path) -> None:
+    """Who ordered in the demo's shops and then not for a month gets something of the mail of the week."""
+    with server(tmp_path, source=demo_catalogue()) as running:
+        running.report("ada", NOON, order={"order_id": "1"})
+        (message,) = running.look(NOON + MONTH)
+
+    assert ("miss-you", "ada", "email_digest") == (message.trigger_id, message.user.user_id, message.placement)
+    assert message.proposition.offer_id

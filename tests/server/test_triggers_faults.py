@@ -354,3 +354,29 @@ placements: [{placement_id: push}]
 offers:
 - {offer_id: delivery, title: Delivery is on us, benefit: {free_delivery: {}}, target: {everywhere: true}}
 """
+
+
+def test_what_is_decided_blindly_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the person's state cannot be read for the decision, caps are not checked: then nothing is sent."""
+    head = _LOUD.replace("{everywhere: true}", "{everywhere: true}, frequency_caps: [{max_count: 1}]")
+    with server(tmp_path, BASKET, head=head) as running:
+        running.report("ada", NOON, impression={}, offer_id="delivery")
+        running.put_into_basket("ada", NOON)
+        running.put_into_basket("ben", NOON)
+        fails_once(monkeypatch, running.served.stores.state, "read", away)
+        first = running.look(NOON + IDLE)
+        later = running.look(NOON + IDLE + HOUR)
+
+    assert (["ben"], []) == ([one.user.user_id for one in first], later)
+
+
+def test_being_looked_at_keeps_nobody_longer(tmp_path: Path) -> None:
+    """What a trigger writes is not something that was heard of the person: retention goes on as before."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        reported = int(time.time())
+        wait_for(lambda: int(time.time()) > reported, "the next second begins")
+        assert 1 == len(running.look(NOON + IDLE))
+        far = 2_000_000_000
+
+        assert 1 == running.served.stores.state.sweep(far, far - reported)

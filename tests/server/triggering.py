@@ -123,12 +123,14 @@ def server(
     folder: Path,
     *triggers: str,
     head: str = HEAD,
+    source: Path | None = None,
     default_consent: tuple[str, ...] = EVERYTHING,
     **settings: Any,  # noqa: ANN401 - the fields of Settings
 ) -> Iterator[Server]:
-    """Serve a catalogue with triggers, at NOON."""
-    source = folder / "catalog.yaml"
-    source.write_text(catalogue(*triggers, head=head))
+    """Serve a catalogue with triggers, or a document, at NOON."""
+    if source is None:
+        source = folder / "catalog.yaml"
+        source.write_text(catalogue(*triggers, head=head))
     clock = [float(NOON)]
     settings = {"data_dir": folder / "data", "default_consent": default_consent, **settings}
     with serving(source, clock=lambda: clock[0], **settings) as served:

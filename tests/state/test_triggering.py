@@ -7,10 +7,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offers.state.basket import fill_in
 from offers.state.merge import merge
 from offers.state.stores import NEVER
-from offers.state.triggering import RETRY_S, Watched, due_second, mark, occasions
+from offers.state.triggering import RETRY_S, Watched, due_second, mark, occasions, watched_of
 from offers.v1.context_pb2 import CONSENT_PURPOSE_MESSAGING, CONSENT_PURPOSE_PROFILING
+from offers.v1.profile_pb2 import Basket
 from offers.v1.state_pb2 import TriggerMark, UserState
 from offers.v1.trigger_pb2 import AbandonedBasket, Lapsing, Trigger
 
@@ -31,7 +33,7 @@ def watched(choose: Random) -> list[Watched]:
             trigger.lapsing.since = choose.choice(Lapsing.Since.values())
         trigger.cool_down.seconds = choose.choice([0, 60, DAY])
         trigger.within.seconds = choose.choice([60, 7_200, DAY])
-        found.append(Watched("c", trigger))
+        found.append(watched_of("c", trigger))
     return found
 
 
@@ -106,7 +108,7 @@ def test_what_is_not_said_has_its_default() -> None:
     """A basket is left after 30 minutes, is spoken of within a day, and a day lies between two offers."""
     state = UserState()
     state.basket_steps.add(product_id="a", quantity=1, event_time=Timestamp(seconds=START))
-    basket = Watched("c", Trigger(trigger_id="t", abandoned_basket=AbandonedBasket()))
+    basket = watched_of("c", Trigger(trigger_id="t", abandoned_basket=AbandonedBasket()))
     (one,) = occasions(state, [basket], START)
 
     assert (START, START + 1_800, START + 1_800) == (one.begin, one.true, one.due)
@@ -116,6 +118,9 @@ def test_what_is_not_said_has_its_default() -> None:
     state.basket_steps.add(product_id="b", quantity=1, event_time=Timestamp(seconds=START + 3_600))
     (other,) = occasions(state, [basket], START + 3_600)
     assert START + 1_800 + DAY == other.due
+    mark(state, other, retry=other.due + RETRY_S)
+    (kept,) = state.triggers
+    assert (START + 3_600, False, START + 1_800) == (kept.begin, kept.sent, kept.last_sent)
 
 
 def test_marks_of_both_ids_count_for_the_person() -> None:
@@ -132,3 +137,30 @@ def test_marks_of_both_ids_count_for_the_person() -> None:
 
     expected = [TriggerMark(catalog="c", trigger_id="a", begin=20, retry=30, last_sent=50), only]
     assert [expected, expected] == list(map(list, merged))
+
+
+def test_a_look_for_another_occasion_holds_nothing_up() -> None:
+    """That there was nothing for the basket as it was puts off the basket as it is by nothing."""
+    state = UserState()
+    basket = watched_of("c", Trigger(trigger_id="t", abandoned_basket=AbandonedBasket()))
+    state.basket_steps.add(product_id="a", quantity=1, event_time=Timestamp(seconds=START))
+    (one,) = occasions(state, [basket], START + 1_800)
+    mark(state, one, retry=START + 1_800 + RETRY_S)
+    (again,) = occasions(state, [basket], START + 1_800)
+    state.basket_steps.add(product_id="b", quantity=1, event_time=Timestamp(seconds=START + 2_000))
+    (other,) = occasions(state, [basket], START + 2_000)
+
+    assert (START + 1_800 + RETRY_S, START + 2_000 + 1_800) == (again.due, other.due)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([-2, -1, 1, 2])), max_size=6))
+def test_a_basket_is_left_behind_if_anything_is_in_it(steps: list[tuple[str, int]]) -> None:
+    """What was taken out again, however much of it, leaves nothing to speak of."""
+    state = UserState()
+    for second, (product, quantity) in enumerate(steps):
+        state.basket_steps.add(product_id=product, quantity=quantity, event_time=Timestamp(seconds=START + second))
+    basket = Basket()
+    fill_in(basket, state.basket_steps)
+
+    found = occasions(state, [watched_of("c", Trigger(abandoned_basket=AbandonedBasket()))], START)
+    assert [basket.update_time.seconds] * bool(basket.items) == [one.begin for one in found]
