@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     events_url: str = ""
     """Where events and decisions are kept: a path, sqlite:///path or postgresql://user:password@host:port/db. Empty:
     state.db."""
+    outbox_url: str = ""
+    """Where what triggers send stands: file:///path or redis://:password@host:port/db/stream. Empty: outbox.jsonl in
+    the data folder."""
     store_timeout_ms: int = Field(50, ge=1, le=60_000)
     """Milliseconds Redis has to answer, and PostgreSQL twenty times as many. SQLite does not need it."""
     retention_days: dict[str, int] = Field(RETENTION_DAYS, validate_default=True)

@@ -35,9 +35,11 @@ from offers.server.offer_service import OfferService
 from offers.server.people import People
 from offers.server.profile_service import ProfileService
 from offers.server.recorder import Recorder
+from offers.server.triggers import Triggers
 from offers.server.upkeep import Upkeep
 from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
+from offers.state.outbox import open_outbox
 from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
 from offers.v1.context_pb2 import ConsentPurpose
 
@@ -134,8 +136,11 @@ class Worker:
             default_consent=default_consent,
             geohash_length=settings.geohash_length,
         )
-        self.upkeep = Upkeep(self.live, stores, self.intake, settings, clock)
         people = People(stores.state, default_consent)
+        outbox = open_outbox(settings)
+        self._triggers = Triggers(self.live, stores.state, outbox, people, self.recorder, clock, default_consent)
+        stores.state.watch(self._triggers.due)
+        self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
@@ -209,6 +214,7 @@ class Worker:
     def _end(self) -> None:
         self.upkeep.stop()
         self.recorder.close()
+        self._triggers.close()
 
     def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in self._services:

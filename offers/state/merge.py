@@ -15,6 +15,7 @@ from offers.state.counters import Counters
 from offers.state.leanings import Leanings
 from offers.state.person import draw_of
 from offers.state.stores import Person
+from offers.state.triggering import merge_marks
 from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
@@ -51,6 +52,7 @@ def merge(user: bytes, visitor: bytes) -> bytes:
         consents = Profile(consents=latest([*ours.profile.consents, *theirs.profile.consents]))
         ours.profile.ClearField("consents")
         ours.profile.MergeFrom(consents)
+    merge_marks(ours, theirs)
     assignments = UserState(assignments=_earliest([*ours.assignments, *theirs.assignments]))
     ours.ClearField("assignments")
     ours.MergeFrom(assignments)

@@ -224,6 +224,7 @@ class ExportProfileResponse(_message.Message):
     COUNTS_FIELD_NUMBER: _builtins.int
     DECISIONS_FIELD_NUMBER: _builtins.int
     VISITS_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile."""
@@ -252,6 +253,10 @@ class ExportProfileResponse(_message.Message):
     def visits(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptVisit]:
         """What the person took up, for recommendation: the last 256 visits, by time."""
 
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptTrigger]:
+        """The triggers that were looked at for the person."""
+
     def __init__(
         self,
         *,
@@ -262,14 +267,63 @@ class ExportProfileResponse(_message.Message):
         counts: _abc.Iterable[Global___CapCount] | None = ...,
         decisions: _abc.Iterable[Global___KeptDecision] | None = ...,
         visits: _abc.Iterable[Global___KeptVisit] | None = ...,
+        triggers: _abc.Iterable[Global___KeptTrigger] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "visits", b"visits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015
+
+@_typing.final
+class KeptTrigger(_message.Message):
+    """A trigger that was looked at for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    LAST_SENT_TIME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    trigger_id: _builtins.str
+    """The trigger."""
+    sent: _builtins.bool
+    """Whether an offer was sent for that."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when its condition counted, such as the basket's last change."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is looked at again for that. Absent: there was no need."""
+
+    @_builtins.property
+    def last_sent_time(self) -> _timestamp_pb2.Timestamp:
+        """When an offer was sent last. Absent: never."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        sent: _builtins.bool = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+        last_sent_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog", b"catalog", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time", "sent", b"sent", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptTrigger: _TypeAlias = KeptTrigger  # noqa: Y015
 
 @_typing.final
 class KeptDecision(_message.Message):
