@@ -271,3 +271,20 @@ def test_actions_that_cannot_be_evaluated_are_refused(
             np.array(probabilities),
             None if predictions is None else np.array(predictions),
         )
+
+
+def test_decisions_of_several_offers_are_valued_as_wholes() -> None:
+    """In expectation a decision's value is that of all it shows, however many were logged; SNIPS knows their number."""
+    # One of two answers, each as likely: a alone, or b and c. Rewards are sure: 1, 2 and 4. Evaluated: a and c, always.
+    reward, logged = np.array([1.0, 2.0, 4.0]), np.full(3, 0.5)
+    evaluated, part, due = np.array([1.0, 0.0, 1.0]), np.array([1.0, 0.5, 0.5]), np.array([2.0, 1.0, 1.0])
+    predicted, value = np.array([1.0, 1.0, 1.0]), np.array([2.0, 1.0, 1.0])
+    log = LoggedDecisions(reward, logged, evaluated, predicted, value, part=part, due=due)
+    found = evaluate(log)
+
+    assert found.dm is not None
+    assert found.dr is not None
+    assert (5.0, 5.0, 2.0, 5.0) == (found.ipw.value, found.snips.value, found.dm.value, found.dr.value)
+    assert 1.0 == found.mean_weight
+    short = evaluate(LoggedDecisions(reward, logged, np.array([1.0, 0, 0]), part=part, due=due))
+    assert (1.0, 2.0, 0.5) == (short.ipw.value, short.snips.value, short.mean_weight)

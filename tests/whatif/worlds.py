@@ -64,7 +64,7 @@ def included(offer: str) -> float:
 def happened(
     count: int, seed: int = 1, *, explored: bool = True, persons: int = 400
 ) -> tuple[list[LoggedDecision], list[LoggedEvent]]:
-    """So many decisions of persons in Paris and Lyon, and what came of them. One click in four leads to a redemption."""
+    """So many decisions of persons in Paris and Lyon, and what came of them: of one click in four a redemption."""
     choose = random.Random(seed)
     decisions, events = [], []
     for number in range(count):
