@@ -52,7 +52,9 @@ def test_a_strategy_s_value_is_within_its_intervals(explored: Path) -> None:
         one = found["evaluation"][name]
         assert one["low"] < worlds.WET_TRUTH < one["high"]
         assert one["high"] - one["low"] < 0.15
-    assert found["earned"]["high"] < worlds.WET_TRUTH - 0.05
+    assert found["evaluation"]["earned"]["high"] < worlds.WET_TRUTH - 0.05
+    gain, more = found["evaluation"]["gain"], worlds.WET_TRUTH - worlds.EARNED_TRUTH
+    assert 0 < gain["low"] < more < gain["high"]
     assert 2.0 == found["offers"]
     assert found["unsupported"] < 0.05
     assert found["evaluation"]["effective_rows"] < 2 * DECISIONS
@@ -69,7 +71,11 @@ def test_what_was_never_shown_has_no_support(tmp_path: Path) -> None:
     same, other = told(data, strategy="usual"), told(data)
 
     assert [clicks / 300] * 3 == pytest.approx(
-        [same["earned"]["value"], same["evaluation"]["ipw"]["value"], same["evaluation"]["snips"]["value"]]
+        [
+            same["evaluation"]["earned"]["value"],
+            same["evaluation"]["ipw"]["value"],
+            same["evaluation"]["snips"]["value"],
+        ]
     )
     assert (0, 0.0, 600.0) == (same["explored"], same["unsupported"], same["evaluation"]["effective_rows"])
     assert wet / 600 == pytest.approx(other["unsupported"])
@@ -128,7 +134,7 @@ def test_a_reward_is_of_its_kind_and_in_time(tmp_path: Path) -> None:
 
     found = {name: told(data, "--reward", name, strategy="usual") for name in ("click", "redemption", "order")}
 
-    earned = {name: 4 * one["earned"]["value"] for name, one in found.items()}
+    earned = {name: 4 * one["evaluation"]["earned"]["value"] for name, one in found.items()}
     assert {"click": 1.0, "redemption": 1.0, "order": 2.0} == pytest.approx(earned)
     assert [0, 0, 0] == [one["open"] for one in found.values()]
 
@@ -157,7 +163,15 @@ def test_the_table_says_what_it_rests_on(explored: Path) -> None:
     shown = run(explored)
 
     assert (0, "") == (shown.exit_code, shown.stderr)
-    for text in ("earned, as logged", "IPW", "SNIPS", "DM", "DR", "clicks per decision", "Used: 2,000 decisions"):
+    for text in (
+        "earned, as logged",
+        "IPW",
+        "SNIPS",
+        "DM",
+        "DR over what was earned",
+        "clicks per decision",
+        "Used: 2,000 decisions",
+    ):
         assert text in shown.stdout
     assert "Effective sample size:" in shown.stdout
     assert "whatever its rank" in shown.stdout

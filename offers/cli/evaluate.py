@@ -14,7 +14,6 @@ from offers.cli.output import stderr, stdout
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
-    from offers.learning.off_policy import Estimate
     from offers.state.stores import EventLog
     from offers.whatif.evaluation import StrategyReport
     from offers.whatif.replay import Replay
@@ -84,15 +83,17 @@ def _show(told: "StrategyReport") -> None:
     found, unit = told.evaluation, f"{told.reward}s per decision"
     table = Table("by", unit, "95 % interval", title=Text(f"strategy {told.strategy}"), title_justify="left")
     rows = (
-        ("earned, as logged", told.earned),
-        ("IPW", found.ipw),
-        ("SNIPS", found.snips),
-        ("DM", found.dm),
-        ("DR", found.dr),
+        ("earned, as logged", found.earned, ".4f"),
+        ("IPW", found.ipw, ".4f"),
+        ("SNIPS", found.snips, ".4f"),
+        ("DM", found.dm, ".4f"),
+        ("DR", found.dr, ".4f"),
+        ("DR over what was earned", found.gain, "+.4f"),
     )
-    for name, one in rows:
+    for number, (name, one, form) in enumerate(rows):
         if one is not None:
-            table.add_row(name, f"{one.value:.4f}", _interval(one), end_section=one is told.earned)
+            value, low, high = (format(part, form) for part in one)
+            table.add_row(name, value, f"{low} to {high}", end_section=number in {0, 4})
     console.print(table)
     used = f"Used: {told.decisions:,} decisions. They showed {told.shown:,} offers, {told.explored:,} by exploration."
     size = f"Effective sample size: {found.effective_rows:,.1f} of the offers shown."
@@ -106,10 +107,6 @@ def _show(told: "StrategyReport") -> None:
     said += [f"WARNING: {warning}" for warning in told.warnings]
     for line in said:
         console.print(Text(line), soft_wrap=True)
-
-
-def _interval(one: "Estimate") -> str:
-    return f"{one.low:.4f} to {one.high:.4f}"
 
 
 def left_out(counts: Mapping[str, int]) -> list[str]:

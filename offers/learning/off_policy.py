@@ -123,6 +123,10 @@ class Evaluation:
     """What the log says about a policy, four ways, and how far to believe it."""
 
     rows: int
+    earned: Estimate
+    """What the logged policy earned."""
+    gain: Estimate
+    """What the evaluated policy would have earned more, by DR or, without predictions, by IPW."""
     ipw: Estimate
     """Rewards weighted by evaluated / logged probability: unbiased, and widest."""
     snips: Estimate
@@ -156,7 +160,7 @@ def evaluate(log: LoggedDecisions, *, resamples: int = RESAMPLES, seed: int = 0)
     earned = weight * log.reward
     ones = np.ones_like(weight)
     part, due = (ones if column is None else column for column in (log.part, log.due))
-    columns = [part, due, weight, earned]
+    columns = [part, due, weight, log.reward, earned]
     if log.predicted is not None and log.predicted_value is not None:
         columns += [log.predicted_value, log.predicted_value + weight * (log.reward - log.predicted)]
     table = np.stack(columns)
@@ -164,13 +168,15 @@ def evaluate(log: LoggedDecisions, *, resamples: int = RESAMPLES, seed: int = 0)
     weighted = drawn[drawn[:, 2] > 0]  # what draws no row that the policy shows has no mean over these
     dm, dr = (
         _estimate(sums[column] / sums[0], drawn[:, column] / drawn[:, 0]) if len(table) > column else None
-        for column in (4, 5)
+        for column in (5, 6)
     )
     effective_rows, effective_rewards = _effective(weight), _effective(earned)
     mean, spread = sums[2] / sums[1], float(np.std(weighted[:, 2] / weighted[:, 1]))
     return Evaluation(
         rows=len(weight),
-        ipw=_estimate(sums[3] / sums[0], drawn[:, 3] / drawn[:, 0]),
+        earned=_estimate(sums[3] / sums[0], drawn[:, 3] / drawn[:, 0]),
+        gain=_estimate((sums[-1] - sums[3]) / sums[0], (drawn[:, -1] - drawn[:, 3]) / drawn[:, 0]),
+        ipw=_estimate(sums[4] / sums[0], drawn[:, 4] / drawn[:, 0]),
         snips=_estimate(_self_normalized(sums), _self_normalized(weighted.T)),
         dm=dm,
         dr=dr,
@@ -202,7 +208,7 @@ def _drawn(table: Floats, resamples: int, seed: int) -> Floats:
 
 def _self_normalized(sums: Floats) -> Any:  # noqa: ANN401 - a number, or one for each resample
     """The mean reward of an offer that the policy shows, times the offers it shows in a decision."""
-    part, due, weight, earned = sums[:4]
+    part, due, weight, _, earned = sums[:5]
     return earned / weight * (due / part)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from offers.errors import InvalidRequestError
-from offers.learning.off_policy import Estimate, Evaluation, EvaluationError, Floats, LoggedDecisions, evaluate
+from offers.learning.off_policy import Evaluation, EvaluationError, Floats, LoggedDecisions, evaluate
 from offers.state.stores import EventLog
 from offers.whatif.log import Log, Shown, Wanted, read_log
 from offers.whatif.replay import Replay
@@ -40,8 +40,6 @@ class StrategyReport:
     """That the strategy shows in a decision, on average."""
     unsupported: float
     """The share of these, 0 to 1, of which the log has no example."""
-    earned: Estimate
-    """What came of what was shown."""
     evaluation: Evaluation
     warnings: tuple[str, ...]
     """Why not to believe it, in words."""
@@ -63,9 +61,7 @@ def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, rewa
     expected = moments.expected(reward, listed, offers, replay.checked.catalog.sensitive_attributes)
     columns = _columns(log.shown, answers, listed, expected, reward, moments.person)
     found = evaluate(columns)
-    ones = np.ones_like(columns.reward)
     explored = int(np.count_nonzero(columns.logged < 1))
-    earned = evaluate(LoggedDecisions(columns.reward, ones, ones, group=columns.group, part=columns.part)).ipw
     return StrategyReport(
         strategy,
         reward,
@@ -76,7 +72,6 @@ def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, rewa
         log.open_windows(reward),
         sum(map(len, answers)) / len(answers),
         max(0.0, 1 - found.mean_weight),
-        earned,
         found,
         (*(() if explored else (UNEXPLORED,)), *found.warnings),
     )

@@ -61,6 +61,14 @@ def included(offer: str) -> float:
     return sum(chance for pair, chance in PAIRS.items() if offer in pair)
 
 
+EARNED_TRUTH = sum(
+    share * included(offer) * CHANCE[weather][offer]
+    for weather, share in (("rain", RAIN), ("sun", 1 - RAIN))
+    for offer in CHANCE[weather]
+)
+"""Clicks per decision of what is explored."""
+
+
 def happened(
     count: int, seed: int = 1, *, explored: bool = True, persons: int = 400
 ) -> tuple[list[LoggedDecision], list[LoggedEvent]]:
