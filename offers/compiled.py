@@ -8,7 +8,7 @@ from pathlib import Path
 import numba
 
 SOURCES = ("decision/*.py", "catalogue/areas.py", "catalogue/behaviour.py", "catalogue/geometry.py",
-           "catalogue/schedules.py", "catalogue/shapes.py", "catalogue/snapshot.py", "learning/*.py", "model/query.py",
+           "catalogue/schedules.py", "catalogue/shapes.py", "catalogue/snapshot.py", "learning/*.py", "model/*.py",
            "server/answer.py", "server/limits.py", "server/scan.py", "server/scan_session.py", "server/wire.py",
            "state/basket.py", "v1/*_pb2.py")  # fmt: skip
 """What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.features import OFFER_PREFIX, Examples, Features, key_of
+from offers.learning.features import OFFER_PREFIX, Examples, Features
 from offers.learning.values import REQUEST_NAMES, Offers, request_values
+from offers.model.hashing import key_of
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,
     EVENT_KIND_DISMISSAL,

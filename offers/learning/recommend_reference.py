@@ -16,10 +16,9 @@ from offers.learning.habit import (
     SAME_KIND_OF_DAY,
     SAME_PLACE,
     TIME_OF_DAY,
-    VISIT,
-    short,
 )
 from offers.learning.slots import paired
+from offers.model.visits import TRAITS, VISIT, short
 
 _DAY = 86_400
 _Visit = dict[str, int]
@@ -126,7 +125,7 @@ class Reference:
     def _of_their_kind(self, visits: list[_Visit], counts: list[float], traits: Sequence[int]) -> float:
         prior = recommend.CONTENT * self._unknown
         times = []
-        for kind, (name, value) in enumerate(zip(popularity.TRAITS, traits, strict=True)):
+        for kind, (name, value) in enumerate(zip(TRAITS, traits, strict=True)):
             everyone = self._traits[kind, 0]
             if value and visits:
                 usual = max(self._traits[kind, value] / everyone if everyone else 0.0, recommend.RAREST)

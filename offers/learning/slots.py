@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from offers.model.hashing import mixed
+
 WAYS = 8
 """Places a key may stand at: keys that lie beside each other, in one cache line."""
 NOTHING = 0
@@ -13,20 +15,6 @@ LOOP = {"error_model": "numpy", "_nrt": False}
 KNOWN, ADDED, REPLACED = 0, 1, 2
 REBASED = 64.0
 """Half-lives after which decayed weights are written anew, before they grow too large for 32-bit floats."""
-
-_FIRST = np.uint64(0xBF58476D1CE4E5B9)
-_SECOND = np.uint64(0x94D049BB133111EB)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
-
-
-@njit(error_model="numpy", forceinline=True)
-def mixed(key: int) -> np.uint64:
-    """Well-spread bits of a signed 64-bit key (splitmix64)."""
-    bits = np.uint64(key) + _GOLDEN
-    bits = (bits ^ (bits >> _30)) * _FIRST
-    bits = (bits ^ (bits >> _27)) * _SECOND
-    return bits ^ (bits >> _31)
 
 
 @njit(error_model="numpy", forceinline=True)

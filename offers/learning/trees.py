@@ -14,7 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from offers.errors import SettingsError
-from offers.learning.features import MISSING, PERSON, Examples, Features
+from offers.learning.features import PERSON, Examples, Features
+from offers.model.hashing import MISSING
 
 ROUNDS = 200
 PARAMETERS: Mapping[str, Any] = {

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from offers.learning.features import CATEGORY, OFFER_PREFIX, PERSON, Features, default_features
+from offers.model.visits import PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord
 
-PLACE_DIGITS = 5
 DAYPART_HOURS = 4
 
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")

@@ -9,20 +9,15 @@ from offers.learning.habit import (
     AFTER_THE_SAME,
     AGE,
     JUST_BEEN,
-    MAX_VISITS,
     SAME_HOUR,
     SAME_KIND_OF_DAY,
     SAME_PLACE,
-    VISIT,
     Parameters,
-    add,
-    merged,
     now_of,
-    short,
     tabulate,
-    visit,
     weigh,
 )
+from offers.model.visits import MAX_VISITS, VISIT, add, merged, short, visit
 from tests.learning.visits import CLOSE_VISITS, DAY, HOUR, MONDAY, VISITS, unpacked
 
 
