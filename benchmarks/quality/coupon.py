@@ -5,7 +5,7 @@ somebody answered before is learned before they are asked again. Respondents who
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path

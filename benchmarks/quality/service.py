@@ -104,7 +104,7 @@ class Service:
             self.published += 1
 
     def grow(self) -> None:
-        """Grow trees from all that is logged, as `offers learn --model gbdt` does, and use them beside the online model."""
+        """Grow trees from all that is logged, as `offers learn --model gbdt` does, and use them as well."""
         self.learner.grow(lambda: False)
         self.learn()
 
