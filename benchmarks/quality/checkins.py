@@ -70,8 +70,8 @@ def takings(data: DataSet, train: Sequence[Row], valid: Sequence[Row]) -> tuple[
 
 
 def baseline(before: Sequence[Taking], after: Sequence[Taking]) -> Floats:
-    """The ranks by how often a person was at a place, at all, at this hour (those beside it: half), and coming from where
-    they are; counted online.
+    """The ranks by how often a person was at a place: ever, at this hour (those beside it: half), and coming from where
+    they are. Counted online.
     """  # noqa: D205
     number = {place: index for index, place in enumerate(sorted({one.offer_id for one in (*before, *after)}))}
     overall = np.zeros(len(number))

@@ -47,7 +47,10 @@ class Service:
         self.second = second
         self.published = 0
         """Models that were taken up."""
+        self.refused = 0
+        """Models that the learner found worse."""
         self._ahead_s = 0
+        self._told: list[str] = []
 
     def clock(self) -> float:
         """What the server takes for the time."""
@@ -55,7 +58,7 @@ class Service:
 
     def begin(self, served: Served, channel: grpc.Channel, learner: Learner) -> None:
         """Go to work."""
-        self._served, self.learner = served, learner
+        self.served, self.learner = served, learner
         self._offers, self._events = OfferServiceStub(channel), EventServiceStub(channel)
         self._profiles = ProfileServiceStub(channel)
 
@@ -95,18 +98,25 @@ class Service:
 
     def learn(self) -> None:
         """Learn all that is logged, and decide by it from now on, unless the learner finds it worse."""
-        self._served.worker.recorder.flush()
+        self.served.worker.recorder.flush()
         while self.learner.step(math.inf):
             pass
         model = self.learner.publish()
         if model is not None:
-            self._served.worker.live.use_model(model)
+            self.served.worker.live.use_model(model)
             self.published += 1
+        elif self.learner.refused != self._told:
+            self.refused += 1
+        self._told = self.learner.refused
 
-    def grow(self) -> None:
-        """Grow trees from all that is logged, as `offers learn --model gbdt` does, and use them as well."""
-        self.learner.grow(lambda: False)
+    def grow(self) -> list[str]:
+        """Grow trees from all that is logged, as `offers learn --model gbdt` does, and use them as well.
+
+        Gives why those of some rewards are not used; then the online model answers in their place.
+        """
+        grown = self.learner.grow(lambda: False)
         self.learn()
+        return [f"{one.reward}: {one.refused}" for one in grown if one.refused]
 
 
 def event(event_id: str, context: Context, shown: Proposition | None = None) -> Event:

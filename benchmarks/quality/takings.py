@@ -42,6 +42,7 @@ class Ranks:
 
     by_placement: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in (MAIN, *PLACEMENTS)})
     models: int = 0
+    """That were taken up."""
 
     def of(self, placement: str) -> Floats:
         """Of one placement."""
