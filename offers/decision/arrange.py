@@ -26,7 +26,6 @@ from offers.decision.records import (
     f8,
     fetch_ahead,
     i4,
-    i8,
     offers_of,
     strategies_of,
     u1,
@@ -42,6 +41,7 @@ from offers.decision.score import (
     score_one,
 )
 from offers.decision.scratch import IN_AUDIENCE, LIFTED, NO_ROOM, Outcome, Scratch, candidates_of, chosen_of
+from offers.decision.standing import call_up
 
 ROUNDING = 1e-9
 """A bound and a score that differ by less may be in either order."""
@@ -78,7 +78,7 @@ def arrange(
             if kept == len(candidates):
                 outcome[Outcome.found] = kept
                 return NO_ROOM
-            _call_up(standing, scratch, coming, kept)
+            call_up(standing, scratch, coming, kept)
             score_one(columns, scratch, strategy_number, kept, time)
             if held:
                 lift_one(columns, terms, scratch, strategy_number, kept, held)
@@ -106,6 +106,11 @@ def arrange(
         if layout[Layout.full]:
             _tell_factors(columns, scratch, strategy_number, place, time)
             chosen[place].logs[6] = log
+            if outcome[Outcome.learned]:
+                candidate = candidates[chosen[place].index]
+                chosen[place].logs[7], chosen[place].logs[8] = candidate.log_propensity, candidate.log_recommendation
+            else:
+                chosen[place].logs[7], chosen[place].logs[8] = 0.0, 0.0
     outcome[Outcome.unknown] = unknowns
     return count
 
@@ -134,14 +139,6 @@ def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best
     entries = entries_of(columns)
     ours = entries[i4(standing, Standing.entry)[coming]].order
     return seeded != 0 or bound != score or ours < entries[candidates_of(scratch)[best].entry].order
-
-
-@njit(error_model="numpy")
-def _call_up(standing: Table, scratch: Table, coming: int, index: int) -> None:
-    """Make an offer shown everywhere a candidate."""
-    one = candidates_of(scratch)[index]
-    one.squared, one.chance, one.entry = math.inf, 1.0, i4(standing, Standing.entry)[coming]
-    one.until, one.flags = i8(standing, Standing.until)[coming], u1(standing, Standing.flags)[coming]
 
 
 @njit(error_model="numpy")

@@ -136,3 +136,12 @@ def double_into(out: np.ndarray, at: int, number: float) -> int:
     """Write 8 bytes of a floating-point number; where they end."""
     out[at : at + 8].view(np.float64)[0] = number
     return at + 8
+
+
+@njit
+def hexadecimal(out: np.ndarray, at: int, number: int) -> int:
+    """16 digits of a 64-bit number."""
+    for digit in range(16):
+        value = (number >> (60 - 4 * digit)) & 15
+        out[at + digit] = value + (48 if value < 10 else 87)
+    return at + 16

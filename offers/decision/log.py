@@ -5,10 +5,10 @@ import math
 import numpy as np
 from numba import njit
 
-from offers.decision.encoded import BYTES, VARINT, double_into, last_of, varint, varint_into
+from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, hexadecimal, last_of, varint, varint_into
 from offers.decision.meet import exposures_size, write_exposures
-from offers.decision.records import Column, Table, Terms, entries_of, i8, offers_of, u1
-from offers.decision.scratch import LOGGED_ATTRIBUTES, PersonFact, Scratch, chosen_of
+from offers.decision.records import Column, Table, Terms, entries_of, f8, i8, offers_of, u1
+from offers.decision.scratch import LOGGED_ATTRIBUTES, Outcome, PersonFact, Scratch, chosen_of
 from offers.v1.context_pb2 import Context, Session
 from offers.v1.profile_pb2 import Profile
 from offers.v1.state_pb2 import DecisionRecord
@@ -19,6 +19,8 @@ TIME, LEARN = _FIELDS["time"].number << 3 | VARINT, _FIELDS["learn"].number << 3
 TIME_ZONE, ENTRY_CHANNEL = _FIELDS["time_zone"].number << 3 | BYTES, _FIELDS["entry_channel"].number << 3 | BYTES
 CONTEXT_ATTRIBUTES = _FIELDS["context_attributes"].number << 3 | BYTES
 PROFILE_ATTRIBUTES = _FIELDS["profile_attributes"].number << 3 | BYTES
+MODEL_VERSION = _FIELDS["model_version"].number << 3 | BYTES
+SELECTION, DRAW = _FIELDS["selection_probabilities"].number << 3 | BYTES, _FIELDS["draw"].number << 3 | FIXED64
 GEOHASH = _FIELDS["geohash"].number << 3 | BYTES
 ASKED_ATTRIBUTES, ASKED_ZONE = Context.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES, Context.TIME_ZONE_FIELD_NUMBER << 3 | BYTES
 SESSION, ENTRY = Context.SESSION_FIELD_NUMBER << 3 | BYTES, Session.ENTRY_CHANNEL_FIELD_NUMBER << 3 | BYTES
@@ -40,7 +42,7 @@ def write_record(
     """
     out, stem, wire = u1(scratch, Scratch.logged), u1(terms, Terms.stem), u1(columns, Column.wire)
     chosen, entries, offers = chosen_of(scratch), entries_of(columns), offers_of(columns)
-    most = len(stem) + count * (_MOST_ID + 8) + 64 + 2 * _MOST_NAME + exposures_size(people, scratch)
+    most = len(stem) + count * (_MOST_ID + 16) + 128 + 2 * _MOST_NAME + exposures_size(people, scratch)
     if most + 2 * LOGGED_ATTRIBUTES > len(out):
         return 0
     at = _copied(out, 0, stem, 0, len(stem))
@@ -56,6 +58,14 @@ def write_record(
         for place in range(count):
             at = double_into(out, at, chosen[place].log_score)
     at = write_exposures(people, scratch, out, at)
+    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        out[at], out[at + 1] = MODEL_VERSION, 16
+        at = hexadecimal(out, at + 2, i8(scratch, Scratch.person)[PersonFact.model])
+    if count and chosen[0].selection > 0:
+        out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
+        at = varint_into(out, at + 2, 8 * count)
+        for place in range(count):
+            at = double_into(out, at, chosen[place].selection)
     out[at] = TIME
     at = varint_into(out, at + 1, time)
     if i8(scratch, Scratch.person)[PersonFact.learn]:
@@ -71,6 +81,10 @@ def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, reque
     """Write what a model may be told of the moment and the person; where it ends."""
     person = i8(scratch, Scratch.person)
     out[at], out[at + 1] = LEARN, 1
+    if person[PersonFact.known] and person[PersonFact.draw] != 0:
+        out[at + 2], out[at + 3] = DRAW & 127 | 128, DRAW >> 7
+        out[at + 4 : at + 12].view(np.int64)[0] = person[PersonFact.draw]
+        at += 10
     begin, end = person[PersonFact.context_begin], person[PersonFact.context_end]
     at = _field(out, at + 2, TIME_ZONE, request, begin, end, ASKED_ZONE, _MOST_NAME)
     at = _field(out, at, CONTEXT_ATTRIBUTES, request, begin, end, ASKED_ATTRIBUTES, LOGGED_ATTRIBUTES)

@@ -71,6 +71,8 @@ class Fact(IntEnum):
     begin = 2
     """Between which seconds the periods are those of an instant."""
     end = 3
+    learned = 4
+    """The table of the model that is used; 0: none."""
 
 
 BY_TIME, BY_PLACE = 1, 2

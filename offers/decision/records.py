@@ -77,6 +77,24 @@ class Terms(IntEnum):
     """u1: what the records of all decisions for the surface begin with."""
     conditions = 6
     """i4: the segments that behaviour rules ask about, each once."""
+    explore = 7
+    """f8: see Explore."""
+    moment_key = 8
+    """u8: keys of channel and placement, as models know them."""
+    zone_start = 9
+    """i8: seconds from which the clock of the person's time zone is ahead of UTC by..."""
+    zone_offset = 10
+    """i8: ... so many seconds."""
+
+
+class Explore(IntEnum):
+    """Places of what is explored: see offers.v1.Exploration."""
+
+    method = 0
+    epsilon = 1
+    limit = 2
+    """By how much exploration may change the logarithm of a score, up or down, at most."""
+    new_share = 3
 
 
 class Layout(IntEnum):
@@ -213,9 +231,21 @@ def u1(table: Table, place: int) -> NDArray[np.uint8]:
 
 
 @njit
+def u2(table: Table, place: int) -> NDArray[np.uint16]:
+    """An array of unsigned 16-bit numbers of a record."""
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.uint16)
+
+
+@njit
 def u4(table: Table, place: int) -> NDArray[np.uint32]:
     """An array of unsigned 32-bit numbers of a record."""
     return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.uint32)
+
+
+@njit
+def u8(table: Table, place: int) -> NDArray[np.uint64]:
+    """An array of unsigned 64-bit numbers of a record."""
+    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.uint64)
 
 
 @njit
@@ -241,6 +271,16 @@ def array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.vo
 
     @njit
     def read(table: Table) -> NDArray[np.void]:
+        return carray(address_of(table, place), (_at(table, 2 * place + 1),), kind)
+
+    return read
+
+
+def arrays_of(kind: np.dtype[Any]) -> Callable[[Table, int], NDArray[np.void]]:
+    """Gives the loop that reads an array of records at any place."""
+
+    @njit
+    def read(table: Table, place: int) -> NDArray[np.void]:
         return carray(address_of(table, place), (_at(table, 2 * place + 1),), kind)
 
     return read

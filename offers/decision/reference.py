@@ -20,6 +20,7 @@ from offers.catalogue.compile import (
     DEFAULT_SHARES,
     DEFAULT_TIMELINESS,
     DEFAULT_VALUE,
+    DEFAULT_WEIGHTS,
     FACTORS,
 )
 from offers.catalogue.extras import DEFAULT_MIN_INSIDE, pace
@@ -342,8 +343,13 @@ def _ranked(
         location,
         1.0 if found.is_reachable else share("unreachable"),
         lifted,
+        1.0,  # propensity
+        1.0,  # recommendation
     )
-    weights = [getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0 for name in FACTORS]
+    weights = [
+        getattr(strategy.weights, name) if strategy.weights.HasField(name) else DEFAULT_WEIGHTS[name]
+        for name in FACTORS
+    ]
     window = offer.redemption.window
     redeemable = window.start_time.seconds <= query.time < _end(window)
     if offer.redemption.opening_hours:

@@ -109,6 +109,11 @@ def score(
     if held:
         for index in range(kept):
             lift_one(columns, terms, scratch, strategy_number, index, held)
+    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        weights = strategies_of(columns)[strategy_number].weights
+        for index in range(kept):
+            one = candidates[index]
+            one.log_score += weights[7] * one.log_propensity + weights[8] * one.log_recommendation
     listed, least = 0, -math.inf
     for index in range(kept):
         if listed == SHORTLIST:

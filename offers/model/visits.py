@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+import offers.compiled  # noqa: F401 - says where its loops are kept
 from offers.model.hashing import key_of, mixed, signed
 
 NOTHING = 0

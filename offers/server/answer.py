@@ -20,6 +20,7 @@ from offers.decision.log import write_record
 from offers.decision.meet import exposures_size, meet, write_exposures
 from offers.decision.records import Record, Table, address_of, f8, i4, i8, u1
 from offers.decision.scratch import Outcome, PersonFact, Scratch, marks_of, values_of
+from offers.decision.sense import sense
 from offers.model.query import Query, Surface
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.server.scan import KEY_BYTES, Fact, Scan, scan
@@ -275,11 +276,15 @@ def finish(
         if not (other.used and other.begin <= time < other.end):
             return STANDING_WANTED
         strategy, standing = drawn, other.standing
+    numbers = f8(scanned, Scan.numbers)
+    sense(
+        surface.people, surface.terms, scratch, record, data, numbers[0], numbers[1], characters, facts[Fact.seed],
+        facts[Fact.seeded], id_low, time,
+    )  # fmt: skip
     length = _finish(known, scanned, scratch, output, time, id_high, id_low, standing, strategy)
     if length < 0 or length + exposures_size(surface.people, scratch) > len(u1(output, Output.bytes)):
         return LONG_WAY
     count = np.int64(f8(scratch, Scratch.outcome)[Outcome.chosen])
-    numbers = f8(scanned, Scan.numbers)
     person[PersonFact.logged] = write_record(
         surface.columns, surface.terms, surface.people, scratch, record, data, numbers[0], numbers[1], characters, time,
         count,
@@ -303,8 +308,8 @@ def _finish(
     facts, outcome = i8(scanned, Scan.facts), f8(scratch, Scratch.outcome)
     surface = _surfaces_of(known)[facts[Fact.surface]]
     count = choose(
-        surface.columns, _clocks_of(known)[surface.clock].hours, surface.budgets, standing, scratch, surface.terms,
-        strategy, time, facts[Fact.seed], facts[Fact.seeded],
+        surface.columns, surface.people, _clocks_of(known)[surface.clock].hours, surface.budgets, standing, scratch,
+        surface.terms, strategy, time, facts[Fact.seed], facts[Fact.seeded],
     )  # fmt: skip
     if count < 0:
         return LONG_WAY

@@ -15,14 +15,37 @@ from numba.extending import intrinsic
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_NAME, NO_SCHEDULE, NO_VENUE
-from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, varint_into, varint_size
-from offers.decision.records import Column, Table, creatives_of, entries_of, gates_of, i4, offers_of, strategies_of, u1
-from offers.decision.scratch import IN_AUDIENCE, IN_DAYPART, LIFTED, UNPLACED, UNREACHABLE, chosen_of
+from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, hexadecimal, varint_into, varint_size
+from offers.decision.records import (
+    Column,
+    Table,
+    creatives_of,
+    entries_of,
+    f8,
+    gates_of,
+    i4,
+    i8,
+    offers_of,
+    strategies_of,
+    u1,
+)
+from offers.decision.scratch import (
+    HABIT,
+    IN_AUDIENCE,
+    IN_DAYPART,
+    LIFTED,
+    UNPLACED,
+    UNREACHABLE,
+    Outcome,
+    PersonFact,
+    Scratch,
+    chosen_of,
+)
 from offers.v1 import offer_service_pb2 as pb
 
 
 def _tag(message: str, field: str, kind: int) -> int:
-    """The first byte of a field on the wire. All fields written here have numbers under 16, but one."""
+    """The first byte of a field on the wire. All fields written here have numbers under 16, but two."""
     return pb.DESCRIPTOR.message_types_by_name[message].fields_by_name[field].number << 3 | kind
 
 
@@ -31,6 +54,7 @@ OFFERS = _tag("GetOffersResponse", "offers", BYTES)
 CATALOG_VERSION = _tag("GetOffersResponse", "catalog_version", BYTES)
 REFRESH_AFTER = _tag("GetOffersResponse", "refresh_after", BYTES)
 REFRESH_DISTANCE = _tag("GetOffersResponse", "refresh_distance_m", FIXED64)
+MODEL_VERSION = _tag("GetOffersResponse", "model_version", BYTES)
 ELIGIBLE_COUNT = _tag("GetOffersResponse", "eligible_count", VARINT)
 RANK = _tag("Proposition", "rank", VARINT)
 PROPOSITION_ID = _tag("Proposition", "proposition_id", BYTES)
@@ -41,6 +65,7 @@ VALID_UNTIL = _tag("Proposition", "valid_until", BYTES)
 REDEEMABLE_NOW = _tag("Proposition", "redeemable_now", VARINT)
 REASONS = _tag("Proposition", "reasons", BYTES)
 FACTORS = _tag("Proposition", "factors", BYTES)
+SELECTION = _tag("Proposition", "selection_probability", FIXED64)
 FACTOR_NAME = _tag("Factor", "name", VARINT)
 FACTOR_VALUE = _tag("Factor", "value", FIXED64)
 FACTOR_WEIGHT = _tag("Factor", "weight", FIXED64)
@@ -51,6 +76,7 @@ NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASO
 OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
 MISSING, DAYPART = pb.REASON_CODE_LOCATION_MISSING, pb.REASON_CODE_PREFERRED_DAYPART
 TOO_FAR, AUDIENCE, BEHAVIOUR = pb.REASON_CODE_UNREACHABLE, pb.REASON_CODE_AUDIENCE, pb.REASON_CODE_BEHAVIOUR
+HABITUAL = pb.REASON_CODE_HABIT
 SOON_S = 3600
 """An offer ends soon when it ends within an hour: one can still act on it, if now."""
 
@@ -62,7 +88,7 @@ class Output(IntEnum):
 
 
 PER_PROPOSITION = 512
-"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 7 x 32."""
+"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 70, factors 9 x 32."""
 PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
 FACTORS_TOLD = len(pb.FactorName.values()) - 1
@@ -87,15 +113,6 @@ def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     out[at + 1] = 1 + varint_size(second)
     out[at + 2] = SECONDS
     return varint_into(out, at + 3, second)
-
-
-@njit
-def _hexadecimal(out: np.ndarray, at: int, number: int) -> int:
-    """16 digits of a 64-bit number."""
-    for digit in range(16):
-        value = (number >> (60 - 4 * digit)) & 15
-        out[at + digit] = value + (48 if value < 10 else 87)
-    return at + 16
 
 
 @intrinsic
@@ -132,7 +149,7 @@ def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy
 
 @njit
 def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, log: float) -> int:
-    out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # the one field whose number takes two bytes
+    out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # as its number takes two bytes
     out[at + 2] = FACTOR_SIZE - 3
     out[at + 3], out[at + 4] = FACTOR_NAME, name
     at = _double(out, at + 5, FACTOR_VALUE, value)
@@ -181,6 +198,9 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
     if flags & LIFTED:
         out[end] = BEHAVIOUR
         end += 1
+    if flags & HABIT:
+        out[end] = HABITUAL
+        end += 1
     out[at + 1] = end - first
     return end
 
@@ -220,7 +240,7 @@ def write_response(
         return -need
     out[0], out[1] = DECISION_ID, _ID_LENGTH
     id_at = 2
-    at = _hexadecimal(out, _hexadecimal(out, id_at, id_high), id_low)
+    at = hexadecimal(out, hexadecimal(out, id_at, id_high), id_low)
     for place in range(count):
         one = chosen[place]
         entry, rank = entries[one.entry], place + 1
@@ -230,7 +250,7 @@ def write_response(
         has_hours, ends_soon = gates[one.entry].schedule != NO_SCHEDULE, one.until - time <= SOON_S
         is_fallback, in_daypart = entry.fallback != 0, one.flags & IN_DAYPART != 0
         too_far, in_audience = one.flags & UNREACHABLE != 0, one.flags & IN_AUDIENCE != 0
-        is_lifted = one.flags & LIFTED != 0
+        is_lifted, is_habit = one.flags & LIFTED != 0, one.flags & HABIT != 0
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
@@ -245,8 +265,11 @@ def write_response(
             + venue_size
             + ((3 + varint_size(one.until)) if has_end else 0)
             + 2 * redeemable
-            + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience + is_lifted)  # reasons
+            + (
+                3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience + is_lifted + is_habit
+            )  # reasons
             + (FACTORS_TOLD * FACTOR_SIZE if full else 0)
+            + 10 * (one.selection > 0)
         )
         out[at] = OFFERS
         at = varint_into(out, at + 1, size)
@@ -267,12 +290,18 @@ def write_response(
         at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback, one.flags)
         if full:
             at = _factors(out, at, one, offer, strategy)
+        if one.selection > 0:
+            out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
+            at = double_into(out, at + 2, one.selection)
     out[at], out[at + 1] = CATALOG_VERSION, 16
-    at = _hexadecimal(out, at + 2, version)
+    at = hexadecimal(out, at + 2, version)
     at = _instant(out, at, REFRESH_AFTER, refresh_after)
     if refresh_distance < np.inf:
         at = _double(out, at, REFRESH_DISTANCE, refresh_distance)
     if eligible:
         out[at] = ELIGIBLE_COUNT
         at = varint_into(out, at + 1, eligible)
+    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        out[at], out[at + 1] = MODEL_VERSION, 16
+        at = hexadecimal(out, at + 2, i8(scratch, Scratch.person)[PersonFact.model])
     return at
