@@ -16,9 +16,9 @@ NAME = "promotion"
 FOLDS = 5
 BEGIN = 1_325_462_400
 """2 January 2012."""
-EVERY_S = 10
+EVERY_S = 2
 """Between one person and the next."""
-AT_ONCE = 25
+AT_ONCE = 100
 """Persons who come while a purchase would be waited for."""
 PROMOTION, NOTHING = "promotion", "nothing"
 

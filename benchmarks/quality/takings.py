@@ -53,9 +53,10 @@ def replay(data: DataSet, rows: Sequence[Row], before: Sequence[Taking], after: 
     """Replay `after`, once `before` is learned, both in order of time; ranks beyond `most` are infinite."""
     ranks = Ranks()
     with service(data.catalog(rows), before[0].second) as one:
-        for some in parts(before, AT_ONCE):
-            one.second = some[-1].second
-            one.report([_taken(taking, f"before-{taking.second}-{taking.person}") for taking in some])
+        events = [_taken(taking, f"before-{number}") for number, taking in enumerate(before)]
+        for some in parts(events, AT_ONCE):
+            one.second = some[-1].event_time.seconds
+            one.report(some)
         one.learn()
         number = 0
         for _, today in groupby(after, key=lambda taking: taking.second // DAY_S):
