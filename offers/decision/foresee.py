@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from offers.catalogue.snapshot import WITHOUT_CONTEXT, WITHOUT_PERSON, WITHOUT_PROFILE
+from offers.compiled import apart, inner
 from offers.decision.admit import may_meet
 from offers.decision.explore import PROPENSITY, explored
 from offers.decision.learned import (
@@ -68,7 +69,7 @@ _TREES, _MISSING, _NOWHERE, _KINDS = int(Propensity.LEARNER_TREES), MISSING, NOW
 _REWARD_PLACES, _TREE_PLACES = 2, 7
 
 
-@njit(error_model="numpy")
+@apart
 def foresee(
     columns: Table, people: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table,
     strategy_number: int, kept: int, time: int,
@@ -103,7 +104,7 @@ def foresee(
     return kept
 
 
-@njit(error_model="numpy")
+@inner
 def _call_up_standing(
     columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, kept: int, time: int
 ) -> int:
@@ -123,7 +124,7 @@ def _call_up_standing(
     return kept
 
 
-@njit(error_model="numpy")
+@inner
 def _propensities(
     columns: Table, learned: Table, scratch: Table, terms: Table, strategy_number: int, kept: int
 ) -> None:
@@ -174,7 +175,7 @@ def _propensities(
                 one.log_propensity += one.varied
 
 
-@njit(error_model="numpy")
+@inner
 def _asked(learned: Table, scratch: Table, unknown: int) -> np.ndarray:
     """The keys of the request, but for what the strategy takes as not known."""
     keys, asked, attributes = u8(scratch, Scratch.request_key), u8(scratch, Scratch.asked_key), attributes_of(learned)
@@ -189,7 +190,7 @@ def _asked(learned: Table, scratch: Table, unknown: int) -> np.ndarray:
     return asked
 
 
-@njit(error_model="numpy")
+@inner
 def _ask_trees(
     learned: Table, scratch: Table, reward: int, request: np.ndarray, offer_keys: np.ndarray,
     offer_numbers: np.ndarray, count: int, logits: np.ndarray,
@@ -210,7 +211,7 @@ def _ask_trees(
     return 0.0
 
 
-@njit(error_model="numpy")
+@inner
 def _is_new(learned: Table, reward: int, request: np.ndarray, offer: np.ndarray, chance: float) -> bool:
     """Whether an offer was shown too seldom to be known by itself.
 
@@ -228,7 +229,7 @@ def _is_new(learned: Table, reward: int, request: np.ndarray, offer: np.ndarray,
     return weight.evidence < NEW_SHOWN * one.variance * chance * (1.0 - chance)
 
 
-@njit(error_model="numpy")
+@inner
 def _recommendations(columns: Table, learned: Table, scratch: Table, kept: int) -> None:
     model, person = recommendation_of(learned), i8(scratch, Scratch.person)
     history = visits_of(scratch)[: person[PersonFact.visits]]

@@ -5,9 +5,10 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 from numpy.typing import NDArray
 
+from offers.compiled import inner
 from offers.decision.records import Record, Table, address_of, array_of, arrays_of, f8, i8
 from offers.decision.scratch import MOST_ATTRIBUTES, MOST_OWN
 from offers.learning import recommend
@@ -198,7 +199,7 @@ weights_of = arrays_of(WEIGHT)
 tests_of = arrays_of(TEST)
 
 
-@njit
+@inner
 def recommendation_of(learned: Table) -> recommend.Model:
     """What a model knows of recommendation."""
     partners = i8(learned, Learned.fact)[Told.partners]

@@ -6,6 +6,7 @@ from functools import partial
 from google.protobuf.struct_pb2 import Struct
 
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
+from offers.model.visits import TRAITS, visits_in
 from offers.server.convert import check_instant, parse
 from offers.server.event_rules import check_text, check_user
 from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_PERSON_ID, MAX_REQUEST_BYTES
@@ -105,6 +106,14 @@ class ProfileService:
             count = response.counts.add(key=key & _UNSIGNED, kind=kind)
             for second in times:
                 count.times.add(seconds=second)
+        for visit in visits_in(state.visits):
+            visited = response.visits.add(
+                item=visit.item & _UNSIGNED,
+                weight=visit.weight,
+                place=visit.place,
+                **dict(zip(TRAITS, visit.traits, strict=True)),
+            )
+            visited.local_time.seconds = visit.second
         for decision in decisions:
             kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
             kept.MergeFromString(decision.record)  # the same fields by the same numbers
