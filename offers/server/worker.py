@@ -135,6 +135,7 @@ class Worker:
         self.upkeep = Upkeep(self.live, stores, self.intake, settings, clock)
         people = People(stores.state, default_consent)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
+        explaining = ExplainService(self.live, clock, people, settings.geohash_length)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
         profiles = ProfileService(
@@ -151,7 +152,7 @@ class Worker:
                     {
                         "GetOffers": offers.get_offers,
                         "BatchGetOffers": offers.batch_get_offers,
-                        "ExplainOffers": ExplainService(self.live, clock, people).explain_offers,
+                        "ExplainOffers": explaining.explain_offers,
                     },
                 ),
                 raw_handlers(
