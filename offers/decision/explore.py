@@ -11,7 +11,7 @@ import numpy as np
 
 from offers.compiled import apart, inlined, inner
 from offers.decision.records import Explore, Table, Terms, entries_of, f8, i8, offers_of, strategies_of
-from offers.decision.scratch import RIVALS, PersonFact, Scratch, candidates_of, chosen_of, rivals_of
+from offers.decision.scratch import RIVALS, Outcome, PersonFact, Scratch, candidates_of, chosen_of, rivals_of
 from offers.model.hashing import mixed
 from offers.v1.catalog_pb2 import Exploration
 
@@ -95,9 +95,11 @@ def tell_selection(columns: Table, scratch: Table, terms: Table, strategy_number
         strategies_of(columns)[strategy_number].weights[PROPENSITY],
         i8(scratch, Scratch.person)[PersonFact.chance],
     )
-    size = _find_rivals(columns, scratch, terms, weight, kept, count)
     for place in range(count):
         chosen[place].selection = 0.0
+    if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
+        return
+    size = _find_rivals(columns, scratch, terms, weight, kept, count)
     for draw in range(DRAWS):
         for place in range(size):
             one = rivals[place]

@@ -67,6 +67,7 @@ NEW_SHOWN = 100.0
 """An offer shown fewer times than about that is new."""
 _TREES, _MISSING, _NOWHERE, _KINDS = int(Propensity.LEARNER_TREES), MISSING, NOWHERE, len(TRAITS)
 _REWARD_PLACES, _TREE_PLACES = 2, 7
+_LOG_LEAST = math.log(recommend.LEAST)
 
 
 @apart
@@ -81,18 +82,18 @@ def foresee(
     """
     outcome, learned = f8(scratch, Scratch.outcome), i8(people, People.fact)[Fact.learned]
     weights = strategies_of(columns)[strategy_number].weights
-    outcome[Outcome.learned] = 0
+    outcome[Outcome.learned] = outcome[Outcome.explored] = 0
     if learned == 0 or outcome[Outcome.personal] == 0 or weights[PROPENSITY] + weights[RECOMMENDATION] == 0:
         return kept
-    related = i8(learned, Learned.fact)[Told.related]
-    if related > len(i8(scratch, Scratch.recommend_keys)):
+    facts = i8(learned, Learned.fact)
+    related, is_sensed = facts[Told.related], i8(scratch, Scratch.person)[PersonFact.model] == facts[Told.version]
+    if related > len(i8(scratch, Scratch.recommend_keys)) or not is_sensed:  # another model is used since: begin again
         outcome[Outcome.found] = 0
         return NO_ROOM
     kept = _call_up_standing(columns, hours, budgets, standing, scratch, terms, kept, time)
     if kept == NO_ROOM:
         return NO_ROOM
     outcome[Outcome.learned] = 1
-    i8(scratch, Scratch.person)[PersonFact.model] = i8(learned, Learned.fact)[Told.version]
     candidates = candidates_of(scratch)
     for index in range(kept):
         one = candidates[index]
@@ -142,6 +143,7 @@ def _propensities(
     candidates, entries, width = candidates_of(scratch), entries_of(columns), facts[Told.width]
     means, variances = f8(scratch, Scratch.foreseen)[:AT_A_TIME], f8(scratch, Scratch.foreseen)[AT_A_TIME:]
     explores = f8(terms, Terms.explore)[Explore.method] != 0
+    f8(scratch, Scratch.outcome)[Outcome.explored] = explores
     for first in range(0, kept, AT_A_TIME):
         count = min(kept - first, AT_A_TIME)
         for place in range(count):
@@ -259,7 +261,7 @@ def _recommendations(columns: Table, learned: Table, scratch: Table, kept: int) 
         for place in range(count):
             one = candidates[first + place]
             found = (own[place] + unknown * background[place]) / (gathered.own + unknown)
-            one.log_recommendation = math.log(min(max(found, recommend.LEAST), 1.0))
+            one.log_recommendation = math.log(min(found, 1.0)) if found > recommend.LEAST else _LOG_LEAST
             if own[place] > 0.0:
                 one.flags |= HABIT
     recommend.clean(history, gathered, room)

@@ -20,6 +20,8 @@ from offers.decision.learned import (
     PLACE_KEY,
     PLACEMENT,
     WEEKDAY,
+    Learned,
+    Told,
     attributes_of,
 )
 from offers.decision.log import ASKED_ATTRIBUTES, ENTRY, KNOWN_ATTRIBUTES, SESSION, write_geohash
@@ -53,6 +55,7 @@ def sense(
     """
     learned = i8(people, People.fact)[Fact.learned]
     person = i8(scratch, Scratch.person)
+    person[PersonFact.model] = i8(learned, Learned.fact)[Told.version] if learned else 0
     if learned == 0:
         return
     person[PersonFact.chance] = chance_of(person[PersonFact.draw], time, seed, seeded, otherwise)
@@ -166,7 +169,7 @@ def _value(data: bytes, at: int, end: int, attribute: np.uint64) -> tuple[int, f
 
 @inner
 def _recall(scratch: Table, record: bytes) -> None:
-    """Copy the visits of a person of whom something may be kept."""
+    """Copy the visits of a person of whom something may be kept; of a record that is broken, those in order."""
     person, visits = i8(scratch, Scratch.person), visits_of(scratch)
     person[PersonFact.visits] = 0
     if not person[PersonFact.known]:
@@ -176,4 +179,8 @@ def _recall(scratch: Table, record: bytes) -> None:
     into = carray(address_of(scratch, Scratch.visit), (count * _VISIT_BYTES,), np.uint8)
     for byte in range(count * _VISIT_BYTES):
         into[byte] = record[begin + byte]
+    for place in range(1, count):
+        if visits[place].second < visits[place - 1].second:
+            count = place
+            break
     person[PersonFact.visits] = count

@@ -142,6 +142,7 @@ class Worker:
         stores.state.watch(self._triggers.due)
         self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
+        explaining = ExplainService(self.live, clock, people, settings.geohash_length)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
         profiles = ProfileService(
@@ -158,7 +159,7 @@ class Worker:
                     {
                         "GetOffers": offers.get_offers,
                         "BatchGetOffers": offers.batch_get_offers,
-                        "ExplainOffers": ExplainService(self.live, clock, people).explain_offers,
+                        "ExplainOffers": explaining.explain_offers,
                     },
                 ),
                 raw_handlers(
