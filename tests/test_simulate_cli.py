@@ -108,7 +108,7 @@ def test_budgets_are_used_as_redemptions_cost(served: Path) -> None:
         ride["currency"],
     )
     for one in (autumn, ride):
-        assert PEOPLE == pytest.approx(one["redemptions_before"], rel=0.2)
+        assert 0.75 * PEOPLE < one["redemptions_before"] <= PEOPLE
         assert one["redemptions_before"] == one["redemptions_after"]
     assert 4 * autumn["redemptions_after"] == pytest.approx(autumn["amount_after"])
     assert 0 == ride["amount_before"]
@@ -194,7 +194,7 @@ def test_what_cannot_be_simulated_is_said(served: Path, tmp_path: Path) -> None:
     faulty = [run(served, catalog="bad.yaml"), run(served, "--before", str(served / "bad.yaml"))]
 
     assert 2 == unknown.exit_code
-    assert "usual, by-weather" in unknown.stderr
+    assert "by-weather" in unknown.stderr
     assert isinstance(nowhere.exception, OffersError)
     for result in faulty:
         assert isinstance(result.exception, CatalogError)

@@ -72,9 +72,9 @@ def simulate(  # noqa: PLR0913 - what may be asked
 
     begin = instant(since)
     with ExitStack() as stack:
-        after = stack.enter_context(decided_by(catalog, strategy))
-        base = stack.enter_context(decided_by(before, "")) if before else None
-        log = stack.enter_context(logged(data_dir, events_url))
+        log, model = stack.enter_context(logged(data_dir, events_url))
+        after = stack.enter_context(decided_by(catalog, strategy, model))
+        base = stack.enter_context(decided_by(before, "", model)) if before else None
         stack.enter_context(stderr().status("deciding again what was logged"))
         wanted = Wanted(after.checked.catalog.catalog_id, placement, begin)
         told = simulated(log, wanted, after, base, reward, tuple(dict.fromkeys(by or ())))

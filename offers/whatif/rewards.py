@@ -7,11 +7,12 @@ from functools import cached_property
 import numpy as np
 from google.protobuf.json_format import MessageToDict
 
-from offers.learning.features import OFFER_PREFIX, Features, key_of
+from offers.learning.features import OFFER_PREFIX, Features
 from offers.learning.off_policy import Floats, Integers
 from offers.learning.reward_model import cross_fit, folds_of
 from offers.learning.slates import NO_OFFER, SlateRewardModel
 from offers.learning.values import REQUEST_NAMES, features_for, request_values
+from offers.model.hashing import key_of
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.log import Shown
 
