@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     events_url: str = ""
     """Where events and decisions are kept: a path, sqlite:///path or postgresql://user:password@host:port/db. Empty:
     state.db."""
+    outbox_url: str = ""
+    """Where what triggers send stands: file:///path or redis://:password@host:port/db/stream. Empty: outbox.jsonl in
+    the data folder."""
     store_timeout_ms: int = Field(50, ge=1, le=60_000)
     """Milliseconds Redis has to answer, and PostgreSQL twenty times as many. SQLite does not need it."""
     retention_days: dict[str, int] = Field(RETENTION_DAYS, validate_default=True)
@@ -80,6 +83,8 @@ class Settings(BaseSettings):
     """Seconds after which a connection is asked to begin anew, so that few long ones spread over the workers."""
     metrics_port: int = Field(0, ge=0, le=65_535)
     """Port of Prometheus metrics over HTTP, on the same address; 0 for none."""
+    learner: bool = True
+    """Whether to learn what people take up, in a process of its own, and publish models for the workers."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("host")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf.json_format import MessageToDict
 from google.type.money_pb2 import Money
 from numpy.typing import NDArray
 
@@ -232,6 +233,9 @@ class _Builder:
             "sensitive": sorted(self._catalog.sensitive_attributes),
             "offers": len(self._gathered.ids),
             "entries": len(self._gathered.entry["offer"]),
+            "triggers": [
+                MessageToDict(one, preserving_proto_field_name=True) for one in self._checked.triggers.values()
+            ],
             "chains": int(columns["entry"]["chain"].max(initial=-1)) + 1,
             "terms": list(self._terms),
             "schedules": [[astuple(part) for part in schedule.parts] for schedule in self._timetable.schedules],

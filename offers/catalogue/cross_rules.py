@@ -23,7 +23,8 @@ from offers.v1.venue_pb2 import Venue, Zone
 
 _NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "ranking_strategies": "ranking strategy",
           "dayparts": "daypart", "segments": "segment", "campaigns": "campaign", "category_limits": "category limit",
-          "contact_policies": "contact policy", "experiments": "experiment", "intents": "intent"}  # fmt: skip
+          "contact_policies": "contact policy", "experiments": "experiment", "intents": "intent",
+          "triggers": "trigger"}  # fmt: skip
 _ANY_COUNTRY = "FR"
 """Whose holidays hours mean at places that are not known, which is a fault of its own."""
 _MOST_SUGGESTIONS = 100

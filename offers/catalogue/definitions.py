@@ -10,6 +10,7 @@ from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.experiment_pb2 import Experiment
 from offers.v1.limits_pb2 import Campaign, CategoryLimit, ContactPolicy
 from offers.v1.ranking_pb2 import RankingStrategy
+from offers.v1.trigger_pb2 import Trigger
 from offers.v1.venue_pb2 import Venue, Zone
 
 HEAD_FIELDS = ("catalog_id", "title", "time_zone", "country_code", "default_ranking_strategy_id", "holdout")
@@ -25,6 +26,7 @@ ID_NAMES = {
     "contact_policies": "contact_policy_id",
     "experiments": "experiment_id",
     "intents": "intent_id",
+    "triggers": "trigger_id",
 }
 """Per list of definitions the field that names one."""
 
@@ -46,6 +48,7 @@ class Definitions:
     contact_policies: dict[str, ContactPolicy]
     experiments: dict[str, Experiment]
     intents: dict[str, Intent]
+    triggers: dict[str, Trigger]
 
 
 def definitions(source: Path) -> Definitions:

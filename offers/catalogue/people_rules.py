@@ -1,7 +1,8 @@
-"""Whether segments, audiences, campaigns, policies and experiments agree with the rest of a catalogue."""
+"""Whether segments, audiences, campaigns, policies, experiments and triggers agree with the rest of a catalogue."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any, Protocol
 
 from offers.catalogue.document.nodes import Path
@@ -12,6 +13,7 @@ from offers.catalogue.intents import intents_of
 from offers.catalogue.limit_rules import has_both_ends, is_unpaced, lacking_window
 from offers.catalogue.sun import names_sun
 from offers.catalogue.survey import Survey
+from offers.catalogue.trigger_rules import MAX_TRIGGERS
 from offers.catalogue.value_rules import cut
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import Intent
@@ -19,6 +21,7 @@ from offers.v1.experiment_pb2 import Experiment
 from offers.v1.limits_pb2 import Campaign, ContactPolicy
 from offers.v1.offer_pb2 import Offer
 from offers.v1.ranking_pb2 import RankingStrategy
+from offers.v1.trigger_pb2 import Trigger
 
 _ROOM = 1e-9
 """By which shares of a layer may be over 1: thirds do not add up exactly."""
@@ -63,6 +66,7 @@ class PeopleRules:
             ("ranking_strategies", self.strategy_faults),
             ("contact_policies", self.policy_faults),
             ("experiments", self.experiment_faults),
+            ("triggers", self.trigger_faults),
         )
         return (
             not self._survey.variants <= self._variants
@@ -126,6 +130,13 @@ class PeopleRules:
             reason = f"makes the shares of the layer '{cut(experiment.layer)}' add up to {total:.6g}"
             yield Fault(("share",), reason, "write shares that add up to 1 at most, or another layer")
 
+    def trigger_faults(self, trigger: Trigger) -> Iterator[Fault]:
+        """Find what a trigger names and the catalogue does not have, and the triggers that are too many."""
+        yield from self._unknown("placements", filter(None, (trigger.placement_id,)), (), ("placement_id",))
+        yield from self._unknown("segments", filter(None, (trigger.segment_id,)), (), ("segment_id",))
+        if trigger.trigger_id == self._first_too_many:
+            yield Fault((), f"is one of {len(self._known['triggers'])} triggers", f"write at most {MAX_TRIGGERS}")
+
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
         """Find what an offer says of people and limits that does not agree with the rest of the catalogue."""
         yield from self._audience_faults(offer.audience, ("audience",))
@@ -155,6 +166,10 @@ class PeopleRules:
         for index, identity in enumerate(ids):
             if identity not in self._known[name]:
                 yield self._names.unknown(name, identity, (*path, *(single or (index,))))
+
+    @cached_property
+    def _first_too_many(self) -> str | None:
+        return next(islice(self._known["triggers"], MAX_TRIGGERS, None), None)
 
     @cached_property
     def _variants(self) -> set[tuple[str, str]]:

@@ -14,6 +14,7 @@ from offers.catalogue.grammar import names_holidays
 from offers.catalogue.model_rules import check_attributes
 from offers.catalogue.place_rules import check_venue, check_zone
 from offers.catalogue.selection import key_of
+from offers.catalogue.trigger_rules import check_trigger
 from offers.errors import Problem
 from offers.v1.audience_pb2 import Audience
 from offers.v1.catalog_pb2 import Catalog
@@ -32,6 +33,7 @@ _CHECKS: dict[str, Callable[[Any, list[Fault]], None]] = {
     "contact_policies": limit_rules.check_policy,
     "experiments": audience_rules.check_experiment,
     "intents": behaviour_rules.check_intent,
+    "triggers": check_trigger,
 }
 """Per list of definitions what checks one by itself."""
 
@@ -181,14 +183,22 @@ class Survey:
                 self.hours.add((message.opening_hours, ("", message.country_code), True))
             elif name == "zones":
                 self.wanted["zones"].update(message.zone_ids, message.excluded_zone_ids)
-            elif name == "campaigns":
-                self._add_audience(message.audience)
-            elif name == "contact_policies":
-                self.wanted["campaigns"].update(message.campaign_ids)
-            elif name == "experiments":
-                self.wanted["placements"].update(message.placement_ids)
-                strategies = (variant.ranking_strategy_id for variant in message.variants)
-                self.wanted["ranking_strategies"].update(filter(None, strategies))
+            else:
+                self._add_wanted(name, message)
+
+    def _add_wanted(self, name: str, message: Any) -> None:  # noqa: ANN401 - one of several messages
+        """Note what a definition about people names."""
+        if name == "campaigns":
+            self._add_audience(message.audience)
+        elif name == "contact_policies":
+            self.wanted["campaigns"].update(message.campaign_ids)
+        elif name == "experiments":
+            self.wanted["placements"].update(message.placement_ids)
+            strategies = (variant.ranking_strategy_id for variant in message.variants)
+            self.wanted["ranking_strategies"].update(filter(None, strategies))
+        elif name == "triggers":
+            self.wanted["placements"].update(filter(None, (message.placement_id,)))
+            self.wanted["segments"].update(filter(None, (message.segment_id,)))
 
     def _add_offer(self, offer: Offer) -> None:
         offer_id = offer.offer_id

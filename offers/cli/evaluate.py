@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from offers.cli.events import DataDir, EventsUrl
-from offers.cli.learn import FOLDER
 from offers.cli.output import stderr, stdout
 from offers.errors import OffersError
 
@@ -141,7 +140,7 @@ def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator
 @contextmanager
 def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[tuple[EventLog, Model | None]]":
     """Open the log that a server keeps, and the model that is in use beside it."""
-    from offers.learning.learner import current_model
+    from offers.learning.learner import FOLDER, current_model
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
     from offers.telemetry import logs

@@ -56,6 +56,10 @@ def serve(  # noqa: PLR0913 - a flag per setting
         str | None,
         typer.Option(help="Path or postgresql:// of events; empty: state.db. \\[default: ]"),
     ] = None,
+    outbox_url: Annotated[
+        str | None,
+        typer.Option(help="file:// or redis:// of what triggers send; empty: outbox.jsonl. \\[default: ]"),
+    ] = None,
     store_timeout_ms: Annotated[
         int | None, typer.Option(help="Milliseconds that Redis has to answer. \\[default: 50]")
     ] = None,
@@ -87,6 +91,10 @@ def serve(  # noqa: PLR0913 - a flag per setting
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of Prometheus metrics over HTTP; 0 for none. \\[default: 0]")
     ] = None,
+    learner: Annotated[
+        bool | None,
+        typer.Option("--learner/--no-learner", help="Learn what people take up, beside serving. \\[default: learner]"),
+    ] = None,
     log_level: Annotated[
         LogLevel | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. \\[default: info]")
     ] = None,
@@ -111,6 +119,7 @@ def serve(  # noqa: PLR0913 - a flag per setting
         data_dir=data_dir,
         state_url=state_url,
         events_url=events_url,
+        outbox_url=outbox_url,
         store_timeout_ms=store_timeout_ms,
         retention_days=retention_days and dict(kept.partition("=")[::2] for kept in retention_days),
         geohash_length=geohash_length,
@@ -120,6 +129,7 @@ def serve(  # noqa: PLR0913 - a flag per setting
         grace_s=grace_s,
         max_connection_age_s=max_connection_age_s,
         metrics_port=metrics_port,
+        learner=learner,
         log_level=log_level and log_level.value,
     )
     raise typer.Exit(run(settings))

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.compiled import apart, inner
 from offers.decision.admit import is_in, may_meet
 from offers.decision.behave import log_behaviour
 from offers.decision.order import is_better, rise, sink
@@ -47,7 +47,7 @@ ROUNDING = 1e-9
 """A bound and a score that differ by less may be in either order."""
 
 
-@njit(error_model="numpy")
+@apart
 def arrange(
     columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, strategy_number: int,
     seed: int, seeded: int, listed: int, kept: int, time: int,
@@ -115,7 +115,7 @@ def arrange(
     return count
 
 
-@njit(error_model="numpy")
+@inner
 def _call_up_others(
     columns: Table, scratch: Table, seed: int, seeded: int, last_listed: int, own: int, size: int
 ) -> int:  # fmt: skip
@@ -130,7 +130,7 @@ def _call_up_others(
     return size
 
 
-@njit(error_model="numpy")
+@inner
 def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best: int, seeded: int) -> bool:
     """Whether an offer shown everywhere may come before the best candidate."""
     bound, score = f8(standing, Standing.bound)[coming], candidates_of(scratch)[best].log_score
@@ -141,7 +141,7 @@ def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best
     return seeded != 0 or bound != score or ours < entries[candidates_of(scratch)[best].entry].order
 
 
-@njit(error_model="numpy")
+@inner
 def _fits(columns: Table, chosen: np.ndarray, count: int, venue: int, offer: np.void, layout: np.ndarray) -> bool:
     """Whether an offer may stand beside those chosen: exclusion groups, and the placement's limits."""
     limited = layout[Layout.per_venue] + layout[Layout.per_brand] + layout[Layout.per_category] > 0
@@ -163,7 +163,7 @@ def _fits(columns: Table, chosen: np.ndarray, count: int, venue: int, offer: np.
     )
 
 
-@njit(error_model="numpy")
+@inner
 def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, unknowns: int) -> int:
     """Write what an answer says of a chosen offer. Returns how many schedules of unknown state are listed."""
     state, unknown = u1(hours, Hours.state), i4(scratch, Scratch.unknown)
@@ -187,7 +187,7 @@ def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, u
     return unknowns
 
 
-@njit(error_model="numpy")
+@inner
 def _tell_audience(columns: Table, scratch: Table, terms: Table, place: int) -> None:
     """Write whether a chosen offer is for the person's segments, and which of its creative variants is shown."""
     one = chosen_of(scratch)[place]
@@ -217,7 +217,7 @@ def _tell_audience(columns: Table, scratch: Table, terms: Table, place: int) -> 
         low += 1
 
 
-@njit(error_model="numpy")
+@inner
 def _tell_factors(columns: Table, scratch: Table, strategy_number: int, place: int, time: int) -> None:
     """Write the logarithms of a chosen offer's factors."""
     strategy, one = strategies_of(columns)[strategy_number], chosen_of(scratch)[place]

@@ -1,7 +1,6 @@
 """The compiled part of a decision: `find` what may be shown here and now, then `choose` of it for the person."""
 
-from numba import njit
-
+from offers.compiled import apart
 from offers.decision.admit import admit, survey
 from offers.decision.arrange import arrange
 from offers.decision.behave import weigh
@@ -17,7 +16,7 @@ LOOK_UP = -1
 """In place of a count: schedules of unknown state must be looked up; then decide again."""
 
 
-@njit(cache=True)
+@apart
 def find(
     columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table,
     latitude: float, longitude: float, sigma: float, growth: float, time: int,
@@ -41,7 +40,7 @@ def find(
     return LOOK_UP if outcome[Outcome.unknown] else kept
 
 
-@njit(cache=True)
+@apart
 def choose(
     columns: Table, people: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table,
     strategy: int, time: int, seed: int, seeded: int,

@@ -172,6 +172,11 @@ class Engine:
         """Bring what is worked out ahead up to date: see `HoursBook.roll`."""
         return self._hours.roll(now, seconds)
 
+    @property
+    def model(self) -> Model | None:
+        """The model that decisions ask; None: none."""
+        return self._learned[0]
+
     def use(self, model: Model | None) -> None:
         """Let decisions ask a model from now on; None: none. Raises ValueError for one that does not fit."""
         meta, facts = self.snapshot.meta, self.meeting.record.arrays["fact"]

@@ -8,10 +8,10 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from numba import njit
 
+from offers.compiled import apart, inlined, inner
 from offers.decision.records import Explore, Table, Terms, entries_of, f8, i8, offers_of, strategies_of
-from offers.decision.scratch import RIVALS, PersonFact, Scratch, candidates_of, chosen_of, rivals_of
+from offers.decision.scratch import RIVALS, Outcome, PersonFact, Scratch, candidates_of, chosen_of, rivals_of
 from offers.model.hashing import mixed
 from offers.v1.catalog_pb2 import Exploration
 
@@ -29,7 +29,7 @@ _NORMAL = np.array([NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in rang
 _OF_DRAW, _OF_NEW, _OF_EPSILON, _OF_OFFER = (np.uint64(0x9E3779B97F4A7C15 * number % 2**64) for number in range(1, 5))
 
 
-@njit(error_model="numpy")
+@inner
 def chance_of(draw: int, time: int, seed: int, seeded: int, otherwise: int) -> int:
     """The number that exploration hangs on: the request's seed, else the person and the hour, else any."""
     if seeded:
@@ -39,19 +39,19 @@ def chance_of(draw: int, time: int, seed: int, seeded: int, otherwise: int) -> i
     return np.int64(mixed(otherwise))
 
 
-@njit(error_model="numpy", forceinline=True)
-def _evenly(bits: int) -> float:
+@inlined
+def _evenly(bits: np.uint64) -> float:
     """A number from 0 to 1 (exclusive) of 64 random bits."""
     return np.float64(bits >> np.uint64(11)) * 2.0**-53
 
 
-@njit(error_model="numpy", forceinline=True)
-def _draws_for(share: float, chance: int, salt: int) -> int:
+@inlined
+def _draws_for(share: float, chance: int, salt: np.uint64) -> int:
     """How many of the draws are a share of them: on the whole as many as it says."""
     return np.int64(share * DRAWS + _evenly(mixed(np.uint64(chance) ^ salt)))
 
 
-@njit(error_model="numpy")
+@inner
 def varied(terms: Table, chance: int, draw: int, weight: float, deviation: float, most: float, key: int) -> float:
     """What a draw adds to the logarithm of an offer's propensity, `most` at most.
 
@@ -72,19 +72,19 @@ def varied(terms: Table, chance: int, draw: int, weight: float, deviation: float
     return min(max(moved, -limit), high)
 
 
-@njit(error_model="numpy")
+@inner
 def explored(scratch: Table, terms: Table, weight: float, deviation: float, most: float, key: int) -> float:
     """What the decision's draw adds to the logarithm of an offer's propensity: see `varied`."""
     chance = i8(scratch, Scratch.person)[PersonFact.chance]
     return varied(terms, chance, _draw_of(chance), weight, deviation, most, key)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def _draw_of(chance: int) -> int:
     return np.int64(mixed(np.uint64(chance) ^ _OF_DRAW) & np.uint64(DRAWS - 1))
 
 
-@njit(error_model="numpy")
+@apart
 def tell_selection(columns: Table, scratch: Table, terms: Table, strategy_number: int, kept: int, count: int) -> None:
     """Write how probable it was that each offer is in the answer: of the draws, those that bring it there.
 
@@ -95,9 +95,11 @@ def tell_selection(columns: Table, scratch: Table, terms: Table, strategy_number
         strategies_of(columns)[strategy_number].weights[PROPENSITY],
         i8(scratch, Scratch.person)[PersonFact.chance],
     )
-    size = _find_rivals(columns, scratch, terms, weight, kept, count)
     for place in range(count):
         chosen[place].selection = 0.0
+    if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
+        return
+    size = _find_rivals(columns, scratch, terms, weight, kept, count)
     for draw in range(DRAWS):
         for place in range(size):
             one = rivals[place]
@@ -110,7 +112,7 @@ def tell_selection(columns: Table, scratch: Table, terms: Table, strategy_number
         chosen[place].selection = max(chosen[place].selection, 1.0 / DRAWS)
 
 
-@njit(error_model="numpy")
+@inner
 def _least_leading(rivals: np.ndarray, leading: np.ndarray, size: int, count: int) -> float:
     """The least of the best `count` scores that were drawn."""
     filled = 0
@@ -129,7 +131,7 @@ def _least_leading(rivals: np.ndarray, leading: np.ndarray, size: int, count: in
     return leading[filled - 1] if filled == count else -math.inf
 
 
-@njit(error_model="numpy")
+@inner
 def _find_rivals(columns: Table, scratch: Table, terms: Table, weight: float, kept: int, count: int) -> int:
     """List the chosen, and after them the others that may score best; how many there are."""
     rivals, chosen, candidates = rivals_of(scratch), chosen_of(scratch), candidates_of(scratch)
@@ -151,7 +153,7 @@ def _find_rivals(columns: Table, scratch: Table, terms: Table, weight: float, ke
     return size
 
 
-@njit(error_model="numpy")
+@inner
 def _best_of(terms: Table, candidate: np.void, weight: float) -> float:
     """The best score that a candidate may be drawn to."""
     explore = f8(terms, Terms.explore)
@@ -161,7 +163,7 @@ def _best_of(terms: Table, candidate: np.void, weight: float) -> float:
     return candidate.log_score - weight * candidate.varied + limit
 
 
-@njit(error_model="numpy")
+@inner
 def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
     found = False
     for place in range(count):
@@ -169,7 +171,7 @@ def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
     return found
 
 
-@njit(error_model="numpy")
+@inner
 def _list(columns: Table, scratch: Table, weight: float, index: int, place: int) -> None:
     one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
     rival.log_score = one.log_score - weight * one.varied

@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from offers.catalogue.snapshot import WITHOUT_CONTEXT, WITHOUT_PERSON, WITHOUT_PROFILE
+from offers.compiled import apart, inner
 from offers.decision.admit import may_meet
 from offers.decision.explore import PROPENSITY, explored
 from offers.decision.learned import (
@@ -66,9 +67,10 @@ NEW_SHOWN = 100.0
 """An offer shown fewer times than about that is new."""
 _TREES, _MISSING, _NOWHERE, _KINDS = int(Propensity.LEARNER_TREES), MISSING, NOWHERE, len(TRAITS)
 _REWARD_PLACES, _TREE_PLACES = 2, 7
+_LOG_LEAST = math.log(recommend.LEAST)
 
 
-@njit(error_model="numpy")
+@apart
 def foresee(
     columns: Table, people: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table,
     strategy_number: int, kept: int, time: int,
@@ -80,18 +82,18 @@ def foresee(
     """
     outcome, learned = f8(scratch, Scratch.outcome), i8(people, People.fact)[Fact.learned]
     weights = strategies_of(columns)[strategy_number].weights
-    outcome[Outcome.learned] = 0
+    outcome[Outcome.learned] = outcome[Outcome.explored] = 0
     if learned == 0 or outcome[Outcome.personal] == 0 or weights[PROPENSITY] + weights[RECOMMENDATION] == 0:
         return kept
-    related = i8(learned, Learned.fact)[Told.related]
-    if related > len(i8(scratch, Scratch.recommend_keys)):
+    facts = i8(learned, Learned.fact)
+    related, is_sensed = facts[Told.related], i8(scratch, Scratch.person)[PersonFact.model] == facts[Told.version]
+    if related > len(i8(scratch, Scratch.recommend_keys)) or not is_sensed:  # another model is used since: begin again
         outcome[Outcome.found] = 0
         return NO_ROOM
     kept = _call_up_standing(columns, hours, budgets, standing, scratch, terms, kept, time)
     if kept == NO_ROOM:
         return NO_ROOM
     outcome[Outcome.learned] = 1
-    i8(scratch, Scratch.person)[PersonFact.model] = i8(learned, Learned.fact)[Told.version]
     candidates = candidates_of(scratch)
     for index in range(kept):
         one = candidates[index]
@@ -103,7 +105,7 @@ def foresee(
     return kept
 
 
-@njit(error_model="numpy")
+@inner
 def _call_up_standing(
     columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, kept: int, time: int
 ) -> int:
@@ -123,7 +125,7 @@ def _call_up_standing(
     return kept
 
 
-@njit(error_model="numpy")
+@inner
 def _propensities(
     columns: Table, learned: Table, scratch: Table, terms: Table, strategy_number: int, kept: int
 ) -> None:
@@ -141,6 +143,7 @@ def _propensities(
     candidates, entries, width = candidates_of(scratch), entries_of(columns), facts[Told.width]
     means, variances = f8(scratch, Scratch.foreseen)[:AT_A_TIME], f8(scratch, Scratch.foreseen)[AT_A_TIME:]
     explores = f8(terms, Terms.explore)[Explore.method] != 0
+    f8(scratch, Scratch.outcome)[Outcome.explored] = explores
     for first in range(0, kept, AT_A_TIME):
         count = min(kept - first, AT_A_TIME)
         for place in range(count):
@@ -174,7 +177,7 @@ def _propensities(
                 one.log_propensity += one.varied
 
 
-@njit(error_model="numpy")
+@inner
 def _asked(learned: Table, scratch: Table, unknown: int) -> np.ndarray:
     """The keys of the request, but for what the strategy takes as not known."""
     keys, asked, attributes = u8(scratch, Scratch.request_key), u8(scratch, Scratch.asked_key), attributes_of(learned)
@@ -189,7 +192,7 @@ def _asked(learned: Table, scratch: Table, unknown: int) -> np.ndarray:
     return asked
 
 
-@njit(error_model="numpy")
+@inner
 def _ask_trees(
     learned: Table, scratch: Table, reward: int, request: np.ndarray, offer_keys: np.ndarray,
     offer_numbers: np.ndarray, count: int, logits: np.ndarray,
@@ -210,7 +213,7 @@ def _ask_trees(
     return 0.0
 
 
-@njit(error_model="numpy")
+@inner
 def _is_new(learned: Table, reward: int, request: np.ndarray, offer: np.ndarray, chance: float) -> bool:
     """Whether an offer was shown too seldom to be known by itself.
 
@@ -228,7 +231,7 @@ def _is_new(learned: Table, reward: int, request: np.ndarray, offer: np.ndarray,
     return weight.evidence < NEW_SHOWN * one.variance * chance * (1.0 - chance)
 
 
-@njit(error_model="numpy")
+@inner
 def _recommendations(columns: Table, learned: Table, scratch: Table, kept: int) -> None:
     model, person = recommendation_of(learned), i8(scratch, Scratch.person)
     history = visits_of(scratch)[: person[PersonFact.visits]]
@@ -258,7 +261,7 @@ def _recommendations(columns: Table, learned: Table, scratch: Table, kept: int) 
         for place in range(count):
             one = candidates[first + place]
             found = (own[place] + unknown * background[place]) / (gathered.own + unknown)
-            one.log_recommendation = math.log(min(max(found, recommend.LEAST), 1.0))
+            one.log_recommendation = math.log(min(found, 1.0)) if found > recommend.LEAST else _LOG_LEAST
             if own[place] > 0.0:
                 one.flags |= HABIT
     recommend.clean(history, gathered, room)

@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import LAST_SECOND, NEVER, WEEK_MINUTES, Schedule, ZoneClock, zone_clock
+from offers.compiled import inner
 from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Record, Table, i4, i8, u1, u4
 
 INSTANTS_KEPT = 128
@@ -254,7 +255,7 @@ def work_out(
         until[schedule] = open_until if closed_until < 0 else closed_until
 
 
-@njit
+@inner
 def _week_at(columns: Table, part: int, second: int, starts: np.ndarray, offsets: np.ndarray) -> tuple[int, int]:
     """Whether a part is open at an instant and when that changes, clock changes included, but not its margin."""
     week_first = i4(columns, Column.part_week_first)

@@ -5,11 +5,13 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 from numpy.typing import NDArray
 
+from offers.compiled import inner
 from offers.decision.records import Record, Table, address_of, array_of, arrays_of, f8, i8
 from offers.decision.scratch import MOST_ATTRIBUTES, MOST_OWN
+from offers.decision.sound import check_arrays
 from offers.learning import recommend
 from offers.learning.cooccurrence import Cooccurrence
 from offers.learning.features import GROUP, INTERACTION, OFFER_PREFIX, PERSON, Features
@@ -129,9 +131,15 @@ _RECOMMEND = {
 def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Iterable[str]) -> Record:
     """The record of a model, for a snapshot that has some attributes of offers, and lets none of the sensitive be used.
 
-    Raises ValueError for a model of more attributes than there may be.
+    Raises ValueError for a model that cannot be read, does not fit together, or has more attributes than there may be.
     """
-    features = Features.of_json(model.meta["features"])
+    try:
+        features = Features.of_json(model.meta["features"])
+        plan = features.plan
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        message = f"the model's features cannot be read ({error}): learn it again"
+        raise ValueError(message) from None
+    check_arrays(model.arrays, features)
     hidden = {_PROFILE + name for name in sensitive}
     size = features.request_size
     known = [name.removeprefix(OFFER_PREFIX) for name in features.attributes[size:]]
@@ -143,7 +151,7 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
         attribute[number] = attribute_key(name), *_source(name, name in hidden)
     own = list(offer_attributes)
     column = [own.index(name) if name in own else NO_COLUMN for name in features.attributes[size:]]
-    plan, arrays = features.plan, _arrays(model)
+    arrays = _arrays(model)
     alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
     fact = np.zeros(len(Told), np.int64)
     version = int(model.version, 16)
@@ -198,7 +206,7 @@ weights_of = arrays_of(WEIGHT)
 tests_of = arrays_of(TEST)
 
 
-@njit
+@inner
 def recommendation_of(learned: Table) -> recommend.Model:
     """What a model knows of recommendation."""
     partners = i8(learned, Learned.fact)[Told.partners]

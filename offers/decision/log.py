@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from offers.compiled import apart, inner
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, hexadecimal, last_of, varint, varint_into
 from offers.decision.meet import exposures_size, write_exposures
 from offers.decision.records import Column, Table, Terms, entries_of, f8, i8, offers_of, u1
@@ -31,7 +31,7 @@ _MOST_ID, _MOST_NAME = 131, 68
 """Bytes of an offer's id, and of a name in a request, with its tag and length."""
 
 
-@njit(cache=True, error_model="numpy")
+@apart
 def write_record(
     columns: Table, terms: Table, people: Table, scratch: Table, record: bytes, request: bytes, latitude: float,
     longitude: float, characters: int, time: int, count: int,
@@ -76,7 +76,7 @@ def write_record(
     return at
 
 
-@njit(error_model="numpy")
+@inner
 def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, request: bytes) -> int:
     """Write what a model may be told of the moment and the person; where it ends."""
     person = i8(scratch, Scratch.person)
@@ -94,7 +94,7 @@ def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, reque
     return _field(out, at, PROFILE_ATTRIBUTES, record, begin, end, KNOWN_ATTRIBUTES, LOGGED_ATTRIBUTES)
 
 
-@njit(error_model="numpy")
+@inner
 def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int, wanted: int, most: int) -> int:
     """Write a field of a message that stands between two places, unless it takes more than so many bytes."""
     begin, end = last_of(data, begin, end, wanted)
@@ -104,14 +104,14 @@ def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int
     return _copied(out, varint_into(out, at + 1, end - begin), data, begin, end)
 
 
-@njit(error_model="numpy")
+@inner
 def _copied(out: np.ndarray, at: int, data: bytes, begin: int, end: int) -> int:
     for place in range(begin, end):
         out[at + place - begin] = data[place]
     return at + end - begin
 
 
-@njit(error_model="numpy")
+@inner
 def write_geohash(out: np.ndarray, at: int, latitude: float, longitude: float, characters: int) -> int:
     """Write the geohash of a position in degrees, as offers.state.geohash gives it; where it ends."""
     of_y = 5 * characters // 2

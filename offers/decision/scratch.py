@@ -175,7 +175,7 @@ class PersonFact(IntEnum):
     chance = 21
     """The number that exploration hangs on."""
     model = 22
-    """The version of the model that has a part in the decision, as a signed number."""
+    """The version of the model that was told of the request and the person, as a signed number; 0: none was."""
 
 
 CANDIDATE = np.dtype(
@@ -266,6 +266,8 @@ class Outcome(IntEnum):
     """Behaviour rules that hold."""
     learned = 14
     """Whether a model has a part in it."""
+    explored = 15
+    """Whether propensities are varied."""
 
 
 CHOSEN = np.dtype(

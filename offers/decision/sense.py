@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
+from offers.compiled import apart, inner
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double, following, hash_of, last_of, varint
 from offers.decision.explore import chance_of
 from offers.decision.learned import (
@@ -19,6 +20,8 @@ from offers.decision.learned import (
     PLACE_KEY,
     PLACEMENT,
     WEEKDAY,
+    Learned,
+    Told,
     attributes_of,
 )
 from offers.decision.log import ASKED_ATTRIBUTES, ENTRY, KNOWN_ATTRIBUTES, SESSION, write_geohash
@@ -40,7 +43,7 @@ _DAY_S, _HOUR_S, _WEEK_DAYS, _EPOCH_WEEKDAY = 86_400, 3_600, 7, 3
 _VISIT_BYTES = VISIT.itemsize
 
 
-@njit(error_model="numpy", cache=True)
+@apart
 def sense(
     people: Table, terms: Table, scratch: Table, record: bytes, request: bytes, latitude: float, longitude: float,
     characters: int, seed: int, seeded: int, otherwise: int, time: int,
@@ -52,6 +55,7 @@ def sense(
     """
     learned = i8(people, People.fact)[Fact.learned]
     person = i8(scratch, Scratch.person)
+    person[PersonFact.model] = i8(learned, Learned.fact)[Told.version] if learned else 0
     if learned == 0:
         return
     person[PersonFact.chance] = chance_of(person[PersonFact.draw], time, seed, seeded, otherwise)
@@ -85,14 +89,14 @@ def sense(
     _recall(scratch, record)
 
 
-@njit(error_model="numpy")
+@inner
 def _local_second(terms: Table, time: int) -> int:
     """The instant by the wall clock of the person's time zone."""
     starts = i8(terms, Terms.zone_start)
     return time + i8(terms, Terms.zone_offset)[np.searchsorted(starts, time, side="right") - 1]
 
 
-@njit(error_model="numpy")
+@inner
 def _time_of(source: int, local: int) -> float:
     """What a second of the wall clock is to some sources; NaN to all others."""
     if source == HOUR:
@@ -104,7 +108,7 @@ def _time_of(source: int, local: int) -> float:
     return math.nan
 
 
-@njit(error_model="numpy")
+@inner
 def _place_key(scratch: Table, latitude: float, longitude: float, characters: int) -> int:
     digits = min(characters, PLACE_DIGITS)
     if digits <= 0 or math.isnan(latitude) or i8(scratch, Scratch.person)[PersonFact.hidden]:
@@ -114,8 +118,8 @@ def _place_key(scratch: Table, latitude: float, longitude: float, characters: in
     return text_key(np.uint64(PLACE_KEY), text, 0, digits)
 
 
-@njit(error_model="numpy")
-def _person_key(attribute: int, draw: int) -> int:
+@inner
+def _person_key(attribute: np.uint64, draw: int) -> int:
     """The key of the number by which the person is known, as 16 hexadecimal digits."""
     text = np.empty(16, np.uint8)
     for digit in range(16):
@@ -124,7 +128,7 @@ def _person_key(attribute: int, draw: int) -> int:
     return text_key(attribute, text, 0, 16)
 
 
-@njit(error_model="numpy")
+@inner
 def _take(learned: Table, scratch: Table, data: bytes, at: int, end: int, source: int) -> None:
     """Note the attributes that a Struct between two places has; where a name comes twice, the last one counts."""
     attributes = attributes_of(learned)
@@ -143,8 +147,8 @@ def _take(learned: Table, scratch: Table, data: bytes, at: int, end: int, source
                 break
 
 
-@njit(error_model="numpy")
-def _value(data: bytes, at: int, end: int, attribute: int) -> tuple[int, float]:
+@inner
+def _value(data: bytes, at: int, end: int, attribute: np.uint64) -> tuple[int, float]:
     """The key of a google.protobuf.Value between two places, and what it is as a number."""
     key, number = np.uint64(_MISSING), math.nan
     while 0 <= at < end:
@@ -163,9 +167,9 @@ def _value(data: bytes, at: int, end: int, attribute: int) -> tuple[int, float]:
     return key, number
 
 
-@njit(error_model="numpy")
+@inner
 def _recall(scratch: Table, record: bytes) -> None:
-    """Copy the visits of a person of whom something may be kept."""
+    """Copy the visits of a person of whom something may be kept; of a record that is broken, those in order."""
     person, visits = i8(scratch, Scratch.person), visits_of(scratch)
     person[PersonFact.visits] = 0
     if not person[PersonFact.known]:
@@ -175,4 +179,8 @@ def _recall(scratch: Table, record: bytes) -> None:
     into = carray(address_of(scratch, Scratch.visit), (count * _VISIT_BYTES,), np.uint8)
     for byte in range(count * _VISIT_BYTES):
         into[byte] = record[begin + byte]
+    for place in range(1, count):
+        if visits[place].second < visits[place - 1].second:
+            count = place
+            break
     person[PersonFact.visits] = count

@@ -10,6 +10,7 @@ from numba import njit
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_CAPS, NO_SCHEDULE
+from offers.compiled import inner
 from offers.decision.records import (
     CLOSED,
     OPEN,
@@ -79,7 +80,7 @@ def sorted_record(columns: Record, filled: Record) -> Record:
     )
 
 
-@njit(error_model="numpy")
+@inner
 def call_up(standing: Table, scratch: Table, coming: int, index: int) -> None:
     """Make an offer shown everywhere a candidate."""
     one = candidates_of(scratch)[index]

@@ -115,9 +115,12 @@ class Features:
         return np.array([key_of(name, values.get(name)) for name in self.attributes], np.uint64)
 
     def numbers(self, values: Mapping[str, object]) -> NDArray[np.float64]:
-        """Each attribute's value where it is a number (trees read these), NaN where it is text or missing."""
-        found = (values.get(name) for name in self.attributes)
-        return np.array([value if isinstance(value, (bool, int, float)) else math.nan for value in found], np.float64)
+        """Each attribute's value where it is a finite number (trees read these), NaN where it is text or missing."""
+        found = [values.get(name) for name in self.attributes]
+        finite = (isinstance(value, (bool, int, float)) and math.isfinite(value) for value in found)
+        return np.array(
+            [value if is_one else math.nan for value, is_one in zip(found, finite, strict=True)], np.float64
+        )
 
     def places(self, keys: Sequence[int]) -> list[int]:
         """The place of each interaction's weight, in the order of `plan`; NOWHERE where a value is missing."""
@@ -186,6 +189,10 @@ def default_features(names: Sequence[str], bits: int = DEFAULT_BITS) -> Features
     common = sum(PERSON not in attributes for attributes in sets)
     variances = [PERSON_VARIANCE if PERSON in attributes else SHARED_VARIANCE / common for attributes in sets]
     return Features(tuple(map(Interaction, sets, variances)), bits)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
 @lru_cache(1024)

@@ -1,5 +1,7 @@
 """Bounded tables by 64-bit keys: where a key stands, and which key makes room for a new one."""
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -56,3 +58,30 @@ def claim(keys: NDArray[np.int64], weights: NDArray[np.float64], key: int) -> tu
 def keys_for(at_least: int) -> NDArray[np.int64]:
     """Room for this many keys or more: a power of two, at least `WAYS`."""
     return np.zeros(max(WAYS, 1 << (at_least - 1).bit_length()), np.int64)
+
+
+def wider(keys: NDArray[np.int64], *rows: NDArray[Any]) -> list[NDArray[Any]]:
+    """A table with twice the room: its keys, then what is kept of each; rows beyond those of keys stay the last."""
+    spread, places = _spread(keys)
+    old = np.flatnonzero(keys)
+    found: list[NDArray[Any]] = [spread]
+    for array in rows:
+        room = np.zeros((array.shape[0] + keys.size, *array.shape[1:]), array.dtype)
+        room[places[old]] = array[old]
+        room[spread.size :] = array[keys.size :]
+        found.append(room)
+    return found
+
+
+@njit(cache=True, error_model="numpy")
+def _spread(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The keys with twice the room, and the new place of each old one: half of those that shared places move away."""
+    spread, places = np.zeros(2 * keys.size, np.int64), np.zeros(keys.size, np.int64)
+    for at in range(keys.size):
+        if keys[at] != NOTHING:
+            to = np.int64(mixed(keys[at]) & np.uint64(spread.size // WAYS - 1)) * WAYS
+            while spread[to] != NOTHING:
+                to += 1
+            spread[to] = keys[at]
+            places[at] = to
+    return spread, places

@@ -27,7 +27,7 @@ from offers.server.batch import requests_of
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
 from offers.server.people import TOLD_BLIND, Met, People
-from offers.server.recorder import Decided, Recorder
+from offers.server.recorder import Decided, Keeper
 from offers.server.scan import Fact, scan_record
 from offers.server.wire import Output, write_response
 from offers.state.person import NOBODY
@@ -63,7 +63,7 @@ class OfferService:
         live: Live,
         clock: Callable[[], float],
         people: People | None = None,
-        recorder: Recorder | None = None,
+        recorder: Keeper | None = None,
         geohash_length: int = 0,
     ) -> None:
         """Without `people`, nothing is known of anybody; without a recorder, no decision is kept.

@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -34,6 +34,14 @@ class Decided(NamedTuple):
     """An offers.v1.DecisionRecord."""
     new: bool
     """Whether the person was not exposed to all of its experiments before."""
+
+
+class Keeper(Protocol):
+    """Takes decisions."""
+
+    def keep(self, decided: Decided) -> None:
+        """Hand a decision over."""
+        ...
 
 
 class Recorder:

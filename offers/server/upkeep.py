@@ -1,4 +1,6 @@
-"""What a worker does beside its calls: follows the budgets, gives back what expired, recovers events, sweeps."""
+"""What a worker does beside its calls: follows the budgets, gives back what expired, recovers events, sends what
+triggers ask for, sweeps.
+"""  # noqa: D205
 
 import threading
 import time
@@ -9,6 +11,7 @@ import structlog
 from offers.errors import StoreUnavailableError
 from offers.server.intake import GRACE_S, Intake
 from offers.server.live import Live
+from offers.server.triggers import Triggers
 from offers.settings import Settings
 from offers.state.opening import Stores
 from offers.state.sweeping import sweep
@@ -16,6 +19,7 @@ from offers.state.sweeping import sweep
 BUDGETS_S = 0.25
 """How old a decision's view of the budgets may be. Nothing is oversold by that: reserving asks the ledger itself."""
 RECOVER_S = 10.0
+TRIGGER_S = 1.0
 SWEEP_S = 3600.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -25,10 +29,22 @@ class Upkeep:
     """A thread that does each of these from time to time; a store that is away makes none of the others wait."""
 
     def __init__(
-        self, live: Live, stores: Stores, intake: Intake, settings: Settings, clock: Callable[[], float]
+        self,
+        live: Live,
+        stores: Stores,
+        intake: Intake,
+        triggers: Triggers,
+        settings: Settings,
+        clock: Callable[[], float],
     ) -> None:
-        self._live, self._stores, self._intake, self._settings, self._clock = live, stores, intake, settings, clock
-        self._chores = [(self.follow_budgets, BUDGETS_S), (self.recover, RECOVER_S), (self.sweep, SWEEP_S)]
+        self._live, self._stores, self._intake, self._triggers = live, stores, intake, triggers
+        self._settings, self._clock = settings, clock
+        self._chores = [
+            (self.follow_budgets, BUDGETS_S),
+            (self.recover, RECOVER_S),
+            (self.trigger, TRIGGER_S),
+            (self.sweep, SWEEP_S),
+        ]
         self._grace_s = 0  # at first: whatever a worker before this one has left
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -58,6 +74,10 @@ class Upkeep:
         if count := self._intake.recover(self._grace_s):
             log.info("events_recovered", count=count)
         self._grace_s = GRACE_S
+
+    def trigger(self) -> None:
+        """Send offers to people who did not ask, and are to have one now."""
+        self._triggers.scan()
 
     def sweep(self) -> None:
         """Remove what has been kept for as long as the settings allow."""

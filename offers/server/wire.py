@@ -9,12 +9,13 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.compiled import apart, inner
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, hexadecimal, varint_into, varint_size
 from offers.decision.records import (
     Column,
@@ -100,13 +101,13 @@ _NEVER = NEVER
 _ID_LENGTH = 32
 
 
-@njit
+@inner
 def _double(out: np.ndarray, at: int, tag: int, number: float) -> int:
     out[at] = tag
     return double_into(out, at + 1, number)
 
 
-@njit
+@inner
 def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     """A google.protobuf.Timestamp."""
     out[at] = tag
@@ -129,13 +130,13 @@ def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: 
     return types.void(_out, types.int64, _source, types.int64, types.int64), generate
 
 
-@njit
+@inner
 def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) -> int:
     _move(out, at, source, begin, end - begin)
     return at + end - begin
 
 
-@njit
+@inner
 def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy: np.void) -> int:
     for factor in range(FACTORS_TOLD):
         value, weight = math.exp(chosen.logs[factor]), strategy.weights[factor]
@@ -147,7 +148,7 @@ def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy
     return at
 
 
-@njit
+@inner
 def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, log: float) -> int:
     out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # as its number takes two bytes
     out[at + 2] = FACTOR_SIZE - 3
@@ -157,7 +158,7 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
     return _double(out, at, FACTOR_LOG, log)
 
 
-@njit
+@inner
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
     """The decision's id, which stands at `id_at`, a dash, and the rank."""
     out[at], out[at + 1] = PROPOSITION_ID, _ID_LENGTH + 1 + digits
@@ -169,7 +170,7 @@ def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int
     return at + 1 + digits
 
 
-@njit
+@inner
 def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool, flags: int) -> int:
     out[at] = REASONS
     first = at + 2
@@ -205,7 +206,7 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
     return end
 
 
-@njit
+@inner
 def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, int]:
     """Where the fields that never change stand: their column, and where they begin and end there."""
     if chosen.creative == NO_NAME:
@@ -214,7 +215,7 @@ def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, 
     return np.int64(Column.creative_wire), creative.wire_first, creative.wire_first + np.int64(creative.wire_size)
 
 
-@njit(cache=True)
+@apart
 def write_response(
     columns: Table, scratch: Table, output: Table, id_high: int, id_low: int, version: int, count: int,
     strategy_number: int, time: int, full: int, refresh_after: int, refresh_distance: float, eligible: int,

@@ -1,6 +1,6 @@
 """The open basket, out of what was done to it since the last order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from offers.v1.event_pb2 import Item
 from offers.v1.profile_pb2 import Basket
@@ -46,16 +46,29 @@ def settle(state: UserState) -> None:
         state.basket_steps.extend(copies.basket_steps)
 
 
-def fill_in(basket: Basket, steps: Iterable[BasketStep]) -> None:
-    """Work out what is in the basket: things by product, venue and category, no fewer than none of each."""
+def is_empty(steps: Sequence[BasketStep]) -> bool:
+    """Whether nothing is in the basket, by its steps in order of time."""
+    return not steps or (steps[-1].quantity < 0 and not any(_quantities(steps).values()))
+
+
+def _quantities(steps: Iterable[BasketStep]) -> dict[tuple[str, str, str], int]:
+    """How many there are of everything that was ever put in, by product, venue and category."""
     quantities: dict[tuple[str, str, str], int] = {}
-    prices: dict[tuple[str, str, str], tuple[str, int]] = {}
     for step in steps:
         what = step.product_id, step.venue_id, step.category
         quantities[what] = max(0, quantities.get(what, 0) + step.quantity)
+    return quantities
+
+
+def fill_in(basket: Basket, steps: Sequence[BasketStep]) -> None:
+    """Work out what is in the basket: things by product, venue and category, no fewer than none of each."""
+    prices: dict[tuple[str, str, str], tuple[str, int]] = {}
+    for step in steps:
         if step.HasField("price"):
+            what = step.product_id, step.venue_id, step.category
             prices[what] = step.price.currency_code, step.price.units * _MICROS + step.price.nanos // 1000
         basket.update_time.CopyFrom(step.event_time)
+    quantities = _quantities(steps)
     inside = [what for what, quantity in quantities.items() if quantity][-MAX_ITEMS:]
     for what in inside:
         product_id, venue_id, category = what

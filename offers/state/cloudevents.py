@@ -1,4 +1,4 @@
-"""Events as lines of CloudEvents 1.0, as they are exported and imported.
+"""Events as lines of CloudEvents 1.0, as they are exported and imported, and what triggers send.
 
 Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
@@ -9,11 +9,12 @@ import orjson
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from offers.state.apply import KINDS
-from offers.state.person import user_of
+from offers.model.events import KINDS
+from offers.state.person import person_of, user_of
 from offers.state.stores import LoggedEvent
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event
+from offers.v1.trigger_pb2 import OfferTriggered
 
 TYPE = "offers.v1."
 """What types begin with; the field of Event that says what happened follows."""
@@ -38,6 +39,21 @@ def exported(logged: LoggedEvent) -> bytes:
     event.ClearField("event_id")
     event.ClearField("event_time")
     line["data"] = MessageToDict(event, preserving_proto_field_name=True)
+    return orjson.dumps(line)
+
+
+def triggered(event_id: str, message: OfferTriggered) -> bytes:
+    """What a trigger sends as a line, without its end."""
+    line = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": f"/offers/{message.catalog}",
+        "type": TYPE + OfferTriggered.DESCRIPTOR.name,
+        "time": message.time.ToJsonString(),
+        "subject": person_of(message.user),
+        "datacontenttype": "application/json",
+        "data": MessageToDict(message, preserving_proto_field_name=True),
+    }
     return orjson.dumps(line)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from offers.model.visits import merged
 from offers.state.apply import MAX_APPLIED, MAX_RECENT, recent_order
 from offers.state.basket import settle
 from offers.state.consent import latest
@@ -14,6 +15,7 @@ from offers.state.counters import Counters
 from offers.state.leanings import Leanings
 from offers.state.person import draw_of
 from offers.state.stores import Person
+from offers.state.triggering import merge_marks
 from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
@@ -41,6 +43,8 @@ def merge(user: bytes, visitor: bytes) -> bytes:
         ours.counters, ours.times = counters.packed(ours.profile.last_seen_time.seconds)
         Leanings(ours).merge(theirs)
         ours.applied = _interleaved(hashes, others)
+    if theirs.visits:
+        ours.visits = merged(ours.visits, theirs.visits)
     for name, value in theirs.profile.attributes.fields.items():
         if name not in ours.profile.attributes.fields:
             ours.profile.attributes.fields[name].CopyFrom(value)
@@ -48,6 +52,7 @@ def merge(user: bytes, visitor: bytes) -> bytes:
         consents = Profile(consents=latest([*ours.profile.consents, *theirs.profile.consents]))
         ours.profile.ClearField("consents")
         ours.profile.MergeFrom(consents)
+    merge_marks(ours, theirs)
     assignments = UserState(assignments=_earliest([*ours.assignments, *theirs.assignments]))
     ours.ClearField("assignments")
     ours.MergeFrom(assignments)

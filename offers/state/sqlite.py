@@ -22,7 +22,7 @@ from typing import Any
 from offers.errors import StoreUnavailableError
 
 PAGE_SIZE = 4096
-_FORMAT = 2
+_FORMAT = 3
 _WAIT_S = 10.0
 """How long a writer waits for other writers, and who erases for readers."""
 _SECRET_BYTES = 32
@@ -70,6 +70,14 @@ CREATE TABLE redemption (
 ) WITHOUT ROWID;
 CREATE INDEX redemption_second ON redemption (phase, second);
 """
+_ADDED = """
+CREATE TABLE due (record INTEGER PRIMARY KEY, second INTEGER NOT NULL);
+CREATE INDEX due_second ON due (second);
+CREATE TRIGGER record_gone AFTER DELETE ON record BEGIN DELETE FROM due WHERE record = old.number; END;
+CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, until INTEGER NOT NULL);
+"""
+"""What files of format 2 have not; they are given it. When their persons are due is found out by `rewatch`."""
 
 
 class Database:
@@ -175,9 +183,10 @@ class Database:
         with self.writing() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
+                _run(connection, _SCHEMA)
                 connection.execute("INSERT INTO store VALUES (1, ?, 0)", (secrets.token_bytes(_SECRET_BYTES),))
+            if version in {0, 2}:
+                _run(connection, _ADDED)
                 connection.execute(f"PRAGMA user_version = {_FORMAT}")
             elif version != _FORMAT:
                 raise StoreUnavailableError(
@@ -214,6 +223,12 @@ class Database:
             if time.monotonic() > end:
                 raise StoreUnavailableError(f"{self.path} is in use: try again")
             time.sleep(0.01)
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    """Run statements, each of which ends with its line, within a transaction."""
+    for statement in statements.split(";\n"):
+        connection.execute(statement)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from offers.state.records import ids_of, is_user, pack, state_of, with_state
 from offers.state.sqlite import PAGE_SIZE, Database, found, translated
-from offers.state.stores import Change, Person
+from offers.state.stores import NEVER, Change, Due, DueSecond, Person
 
 _LEAD = (PAGE_SIZE - 12) * 32 // 255 - 23
 """The least that SQLite keeps of a large row in the tree, where rows are moved. What is personal begins behind it."""
@@ -19,6 +19,7 @@ _FIND_WITH_TOMBSTONE = """
     SELECT number, content, (SELECT second FROM tombstone WHERE hash = ?1)
     FROM (SELECT 1) LEFT JOIN record ON number = (SELECT record FROM name WHERE hash = ?1)"""
 _SWEPT_AT_ONCE = 500
+_WATCHED_AT_ONCE = 500
 
 
 _Row = tuple[int | None, bytes | None, int | None]
@@ -32,6 +33,7 @@ class SqliteState:
         self._database = database
         self._looked: tuple[int, dict[Person, _Row]] = (0, {})
         """What was found in a transaction that is to change it."""
+        self._due: DueSecond | None = None
 
     def is_in(self, database: Database) -> bool:
         """Whether the records are in a file."""
@@ -62,9 +64,9 @@ class SqliteState:
             seconds = dict(found(connection, "SELECT hash, second FROM tombstone WHERE hash IN", hashes))
         return [seconds.get(one, -1) for one in hashes]
 
-    def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
+    def change(self, changes: Sequence[tuple[Person, Change]], *, is_heard: bool = True) -> None:
         """See StateStore. All of them are one transaction."""
-        now = int(time.time())
+        now = int(time.time()) if is_heard else 0
         changed = set[int | None]()
         with self._database.writing() as connection:
             transaction, looked = self._looked
@@ -82,8 +84,9 @@ class SqliteState:
                 if number is not None and content:
                     _put(connection, number, now, with_state(content, _LEAD, state))
                 else:
-                    number = _insert(connection, now, [person], state)
+                    number = _insert(connection, now or int(time.time()), [person], state)
                     _lead(connection, self._database.hash(person), number)
+                self._watch(connection, number, state)
                 changed.add(number)
 
     def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
@@ -113,6 +116,7 @@ class SqliteState:
                 number = _insert(connection, now, ids, state)
                 _lead(connection, name, number)
             _lead(connection, name_of_visitor, number)
+            self._watch(connection, number, state)
 
     def ids(self, person: Person) -> list[Person]:
         """See StateStore."""
@@ -154,6 +158,55 @@ class SqliteState:
             self._database.forget()
         return swept
 
+    def watch(self, due: DueSecond | None) -> None:
+        """See StateStore."""
+        self._due = due
+
+    def rewatch(self, after: str) -> str:
+        """See StateStore."""
+        query = "SELECT number, content FROM record WHERE number > ? ORDER BY number LIMIT ?"
+        with self._database.writing() as connection:
+            rows = connection.execute(query, (int(after or 0), _WATCHED_AT_ONCE)).fetchall()
+            for number, content in rows:
+                self._watch(connection, number, state_of(content, _LEAD))
+        return str(rows[-1][0]) if len(rows) == _WATCHED_AT_ONCE else ""
+
+    def due(self, until: int, limit: int) -> list[Due]:
+        """See StateStore."""
+        query = (
+            "SELECT second, content FROM due JOIN record ON number = due.record WHERE second <= ?"
+            " ORDER BY second LIMIT ?"
+        )
+        with translated(self._database.path):
+            rows = self._database.connection().execute(query, (until, limit)).fetchall()
+        return [Due(ids_of(content, _LEAD), state_of(content, _LEAD), second) for second, content in rows]
+
+    def lease(self, holder: str, seconds: int) -> bool:
+        """See StateStore. One that ends later than any that is given now is of before the clock was set back."""
+        now = int(time.time())
+        with self._database.writing() as connection:
+            row = connection.execute("SELECT holder, until FROM lease").fetchone()
+            if row and row[0] != holder and now < row[1] <= now + seconds:
+                return False
+            connection.execute("INSERT OR REPLACE INTO lease VALUES (1, ?, ?)", (holder, now + seconds))
+            return True
+
+    def release(self, holder: str) -> None:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM lease WHERE holder = ?", (holder,))
+
+    def noted(self, name: str) -> str:
+        """See StateStore."""
+        with translated(self._database.path):
+            row = self._database.connection().execute("SELECT text FROM note WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def note(self, name: str, text: str) -> None:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, text))
+
     def close(self) -> None:
         """See StateStore."""
         self._database.close()
@@ -161,6 +214,14 @@ class SqliteState:
     def _find(self, connection: sqlite3.Connection, person: Person) -> _Row:
         row: _Row = connection.execute(_FIND_WITH_TOMBSTONE, (self._database.hash(person),)).fetchone()
         return row
+
+    def _watch(self, connection: sqlite3.Connection, number: int, state: bytes) -> None:
+        """Keep when a record is due."""
+        second = self._due(state) if self._due else None
+        if second == NEVER:
+            connection.execute("DELETE FROM due WHERE record = ?", (number,))
+        elif second is not None:
+            connection.execute("INSERT OR REPLACE INTO due VALUES (?, ?)", (number, second))
 
     def _remove(self, connection: sqlite3.Connection, number: int, ids: Sequence[Person]) -> None:
         connection.execute("DELETE FROM record WHERE number = ?", (number,))
@@ -189,7 +250,8 @@ def _update(connection: sqlite3.Connection, number: int, now: int, ids: Sequence
 
 
 def _put(connection: sqlite3.Connection, number: int, now: int, record: bytes) -> None:
-    connection.execute("UPDATE record SET changed = ?, content = ? WHERE number = ?", (now, _content(record), number))
+    query = "UPDATE record SET changed = max(changed, ?), content = ? WHERE number = ?"
+    connection.execute(query, (now, _content(record), number))
 
 
 def _lead(connection: sqlite3.Connection, name: bytes, number: int) -> None:

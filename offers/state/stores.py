@@ -13,9 +13,23 @@ Change = Callable[[bytes, int], bytes | None]
 """From a person's record (a UserState, encoded; b"" where there is none) and the second up to which the person was
 erased (-1: never) to the new record, or None to leave it. May be called again when another writer came between."""
 
-
+DueSecond = Callable[[bytes], int | None]
+"""From a record to the second from which on its person is to be looked at; NEVER: not at all; None: as it was."""
 EVER = 2**63 - 1
 """A second that nothing is after."""
+NEVER = EVER
+"""In place of the second at which a person is due."""
+
+
+class Due(NamedTuple):
+    """A person who is to be looked at."""
+
+    ids: list[Person]
+    """All ids, the user's first."""
+    state: bytes
+    """The record."""
+    second: int
+    """From when on."""
 
 
 class StateStore(Protocol):
@@ -35,8 +49,11 @@ class StateStore(Protocol):
         """Of each person the second up to which they were erased (-1: never). One round trip."""
         ...
 
-    def change(self, changes: Sequence[tuple[Person, Change]]) -> None:
-        """Read, change and write records, each atomically, in their order."""
+    def change(self, changes: Sequence[tuple[Person, Change]], *, is_heard: bool = True) -> None:
+        """Read, change and write records, each atomically, in their order.
+
+        `is_heard`: something was heard of the persons; else their records count as unchanged to `sweep`.
+        """
         ...
 
     def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
@@ -57,6 +74,38 @@ class StateStore(Protocol):
 
     def sweep(self, now: int, idle_s: int) -> int:
         """Remove records unchanged for so many seconds, and expired tombstones. Returns how many records."""
+        ...
+
+    def watch(self, due: DueSecond | None) -> None:
+        """Keep from now on of each record, whenever it is written and together with it, when it is due."""
+        ...
+
+    def rewatch(self, after: str) -> str:
+        """Ask anew when records are due: of some of them, from a place on ("": the first). Returns the place to go on
+        from; "" when all are done. Records that are written meanwhile may be asked of or not.
+        """  # noqa: D205
+        ...
+
+    def due(self, until: int, limit: int) -> list[Due]:
+        """Persons who are due up to a second, those who wait longest first."""
+        ...
+
+    def lease(self, holder: str, seconds: int) -> bool:
+        """Let one holder at a time, of all who share the store, do what must not be done twice: true for who has the
+        lease, or gets it now, for so many seconds from now on.
+        """  # noqa: D205
+        ...
+
+    def release(self, holder: str) -> None:
+        """Give up the lease, where it is this holder's."""
+        ...
+
+    def noted(self, name: str) -> str:
+        """A note about the store as a whole; "" where there is none."""
+        ...
+
+    def note(self, name: str, text: str) -> None:
+        """Keep a note."""
         ...
 
     def close(self) -> None:

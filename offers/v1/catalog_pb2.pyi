@@ -14,6 +14,7 @@ from offers.v1 import experiment_pb2 as _experiment_pb2
 from offers.v1 import limits_pb2 as _limits_pb2
 from offers.v1 import offer_pb2 as _offer_pb2
 from offers.v1 import ranking_pb2 as _ranking_pb2
+from offers.v1 import trigger_pb2 as _trigger_pb2
 from offers.v1 import venue_pb2 as _venue_pb2
 import builtins as _builtins
 import sys
@@ -53,6 +54,7 @@ class Catalog(_message.Message):
     SENSITIVE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
     HOLDOUT_FIELD_NUMBER: _builtins.int
     INTENTS_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The name requests use: 1 to 64 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -121,6 +123,10 @@ class Catalog(_message.Message):
     def intents(self) -> _containers.RepeatedCompositeFieldContainer[_behaviour_pb2.Intent]:
         """What persons may be up to; the first that is true counts. Empty: the built-in ones (docs/behaviour.md)."""
 
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[_trigger_pb2.Trigger]:
+        """What is sent to people who did not ask: at most 32."""
+
     def __init__(
         self,
         *,
@@ -143,10 +149,11 @@ class Catalog(_message.Message):
         sensitive_attributes: _abc.Iterable[_builtins.str] | None = ...,
         holdout: _builtins.float = ...,
         intents: _abc.Iterable[_behaviour_pb2.Intent] | None = ...,
+        triggers: _abc.Iterable[_trigger_pb2.Trigger] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "intents", b"intents", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "intents", b"intents", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "triggers", b"triggers", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -223,6 +223,8 @@ class ExportProfileResponse(_message.Message):
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     DECISIONS_FIELD_NUMBER: _builtins.int
+    VISITS_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile."""
@@ -247,6 +249,14 @@ class ExportProfileResponse(_message.Message):
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptDecision]:
         """The decisions that are kept, by time."""
 
+    @_builtins.property
+    def visits(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptVisit]:
+        """What the person took up, for recommendation: the last 256 visits, by time."""
+
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptTrigger]:
+        """The triggers that were looked at for the person."""
+
     def __init__(
         self,
         *,
@@ -256,14 +266,64 @@ class ExportProfileResponse(_message.Message):
         assignments: _abc.Iterable[Global___VariantAssignment] | None = ...,
         counts: _abc.Iterable[Global___CapCount] | None = ...,
         decisions: _abc.Iterable[Global___KeptDecision] | None = ...,
+        visits: _abc.Iterable[Global___KeptVisit] | None = ...,
+        triggers: _abc.Iterable[Global___KeptTrigger] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015
+
+@_typing.final
+class KeptTrigger(_message.Message):
+    """A trigger that was looked at for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    LAST_SENT_TIME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    trigger_id: _builtins.str
+    """The trigger."""
+    sent: _builtins.bool
+    """Whether an offer was sent for that."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when its condition counted, such as the basket's last change."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is looked at again for that. Absent: there was no need."""
+
+    @_builtins.property
+    def last_sent_time(self) -> _timestamp_pb2.Timestamp:
+        """When an offer was sent last. Absent: never."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        sent: _builtins.bool = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+        last_sent_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog", b"catalog", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time", "sent", b"sent", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptTrigger: _TypeAlias = KeptTrigger  # noqa: Y015
 
 @_typing.final
 class KeptDecision(_message.Message):
@@ -287,6 +347,12 @@ class KeptDecision(_message.Message):
     ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
     GEOHASH_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SELECTION_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    MAX_OFFERS_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     DECISION_TIME_FIELD_NUMBER: _builtins.int
@@ -308,6 +374,16 @@ class KeptDecision(_message.Message):
     """Where the person was, coarsened as the server is set to."""
     time: _builtins.int
     """The instant decided for, in seconds since 1970."""
+    model_version: _builtins.str
+    """As GetOffersResponse.model_version."""
+    draw: _builtins.int
+    """The number by which variants were drawn for the person: models tell persons by it. 0: nobody in particular."""
+    language_code: _builtins.str
+    """The language asked for."""
+    currency_code: _builtins.str
+    """The currency asked for."""
+    max_offers: _builtins.int
+    """The most offers asked for."""
     decision_id: _builtins.str
     """As the answer named it."""
     @_builtins.property
@@ -329,6 +405,10 @@ class KeptDecision(_message.Message):
     @_builtins.property
     def profile_attributes(self) -> _struct_pb2.Struct:
         """Profile.attributes of the person, as they were."""
+
+    @_builtins.property
+    def selection_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """As Proposition.selection_probability, where something was explored."""
 
     @_builtins.property
     def user(self) -> _context_pb2.User:
@@ -355,13 +435,19 @@ class KeptDecision(_message.Message):
         entry_channel: _builtins.str = ...,
         geohash: _builtins.str = ...,
         time: _builtins.int = ...,
+        model_version: _builtins.str = ...,
+        selection_probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        draw: _builtins.int = ...,
+        language_code: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        max_offers: _builtins.int = ...,
         decision_id: _builtins.str = ...,
         user: _context_pb2.User | None = ...,
         decision_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "decision_time", b"decision_time", "profile_attributes", b"profile_attributes", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "decision_id", b"decision_id", "decision_time", b"decision_time", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "learn", b"learn", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "decision_id", b"decision_id", "decision_time", b"decision_time", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,6 +516,58 @@ class CapCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CapCount: _TypeAlias = CapCount  # noqa: Y015
+
+@_typing.final
+class KeptVisit(_message.Message):
+    """What a person did with one item within half an hour."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    LOCAL_TIME_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    CUISINE_FIELD_NUMBER: _builtins.int
+    BRAND_FIELD_NUMBER: _builtins.int
+    PRICE_BAND_FIELD_NUMBER: _builtins.int
+    item: _builtins.int
+    """The hash of the venue, or of the offer."""
+    weight: _builtins.float
+    """How much the strongest that was done says, to 1/255: an order 1, a view 0.2."""
+    place: _builtins.int
+    """A hash of 16 bits of where it was, to some 5 km. 0: that is not known."""
+    category: _builtins.int
+    """A hash of 16 bits of the category. 0: that is not known."""
+    cuisine: _builtins.int
+    """The same of the cuisine."""
+    brand: _builtins.int
+    """The same of the brand."""
+    price_band: _builtins.int
+    """The same of the price band."""
+    @_builtins.property
+    def local_time(self) -> _timestamp_pb2.Timestamp:
+        """When, as the clocks of the place show it, taken for UTC."""
+
+    def __init__(
+        self,
+        *,
+        item: _builtins.int = ...,
+        local_time: _timestamp_pb2.Timestamp | None = ...,
+        weight: _builtins.float = ...,
+        place: _builtins.int = ...,
+        category: _builtins.int = ...,
+        cuisine: _builtins.int = ...,
+        brand: _builtins.int = ...,
+        price_band: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["local_time", b"local_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "category", b"category", "cuisine", b"cuisine", "item", b"item", "local_time", b"local_time", "place", b"place", "price_band", b"price_band", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptVisit: _TypeAlias = KeptVisit  # noqa: Y015
 
 @_typing.final
 class LinkIdentitiesRequest(_message.Message):

@@ -42,6 +42,7 @@ class UserState(_message.Message):
     BASKET_STEPS_FIELD_NUMBER: _builtins.int
     DRAW_FIELD_NUMBER: _builtins.int
     VISITS_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
     counters: _builtins.bytes
     """For caps: records of 16 bytes by key and kind, little endian: key (8), kind (1), for how long its times matter in
     units of two days (1; 0: for ever), count (2), and where its times begin in `times` (4).
@@ -80,6 +81,10 @@ class UserState(_message.Message):
     def basket_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___BasketStep]:
         """What was done to the basket since the last order, by time: the last 200 steps."""
 
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TriggerMark]:
+        """What became of triggers for the person."""
+
     def __init__(
         self,
         *,
@@ -93,14 +98,93 @@ class UserState(_message.Message):
         basket_steps: _abc.Iterable[Global___BasketStep] | None = ...,
         draw: _builtins.int = ...,
         visits: _builtins.bytes = ...,
+        triggers: _abc.Iterable[Global___TriggerMark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times", "visits", b"visits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UserState: _TypeAlias = UserState  # noqa: Y015
+
+@_typing.final
+class UserStateDue(_message.Message):
+    """What triggers need of a UserState: the same record, read without its history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    BASKET_STEPS_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profile(self) -> _profile_pb2.Profile:
+        """UserState.profile."""
+
+    @_builtins.property
+    def basket_steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___BasketStep]:
+        """UserState.basket_steps."""
+
+    @_builtins.property
+    def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TriggerMark]:
+        """UserState.triggers."""
+
+    def __init__(
+        self,
+        *,
+        profile: _profile_pb2.Profile | None = ...,
+        basket_steps: _abc.Iterable[Global___BasketStep] | None = ...,
+        triggers: _abc.Iterable[Global___TriggerMark] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basket_steps", b"basket_steps", "profile", b"profile", "triggers", b"triggers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserStateDue: _TypeAlias = UserStateDue  # noqa: Y015
+
+@_typing.final
+class TriggerMark(_message.Message):
+    """What became of a trigger for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    BEGIN_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    LAST_SENT_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    trigger_id: _builtins.str
+    """The trigger."""
+    begin: _builtins.int
+    """What it was looked at for: the second since which its condition counted then, such as the basket's last change."""
+    sent: _builtins.bool
+    """Whether an offer was sent for that."""
+    retry: _builtins.int
+    """The second before which it is not looked at again for that."""
+    last_sent: _builtins.int
+    """The second at which an offer was sent last, for whatever. 0: never."""
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+        begin: _builtins.int = ...,
+        sent: _builtins.bool = ...,
+        retry: _builtins.int = ...,
+        last_sent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "catalog", b"catalog", "last_sent", b"last_sent", "retry", b"retry", "sent", b"sent", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TriggerMark: _TypeAlias = TriggerMark  # noqa: Y015
 
 @_typing.final
 class UserStateHead(_message.Message):

@@ -5,13 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
-from google.protobuf.json_format import MessageToDict
 
 from offers.learning.features import OFFER_PREFIX, Features
 from offers.learning.off_policy import Floats, Integers
 from offers.learning.reward_model import cross_fit, folds_of
 from offers.learning.slates import NO_OFFER, SlateRewardModel
-from offers.learning.values import REQUEST_NAMES, features_for, request_values
+from offers.learning.values import REQUEST_NAMES, features_for, request_values, scalars
 from offers.model.hashing import key_of
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.log import Shown
@@ -19,7 +18,6 @@ from offers.whatif.log import Shown
 BITS = 18
 MOST_NAMES, LEAST_SHARE = 64, 0.01
 """Attributes of requests and persons that are features, and in what share of decisions they are at least."""
-_ALL = 2**64 - 1
 
 
 class Moments:
@@ -28,10 +26,7 @@ class Moments:
     def __init__(self, shown: Sequence[Shown], time_zone: str) -> None:
         """`time_zone` is that of decisions that name none."""
         self.shown = shown
-        self.values = [
-            request_values(one.told, one.second, f"{one.told.draw & _ALL:016x}" if one.told.draw else "", time_zone)
-            for one in shown
-        ]
+        self.values = [request_values(one.told, one.second, time_zone) for one in shown]
         """By decision, by name."""
 
     @cached_property
@@ -93,5 +88,9 @@ class Moments:
 
 def _values_of(offer: Offer) -> dict[str, object]:
     """What a model is told of an offer beside its id."""
-    more = MessageToDict(offer.attributes) if offer.HasField("attributes") else {}
-    return {**more, "category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id}
+    return {
+        **scalars(offer.attributes),
+        "category": offer.category,
+        "brand": offer.brand,
+        "campaign": offer.campaign_id,
+    }

@@ -68,6 +68,15 @@ experiments:
   window: {start_time: 2026-03-01T00:00:00Z}
   placement_ids: [home]
   variants: [{variant_id: a}, {variant_id: b, ranking_strategy_id: plain}]
+triggers:
+- trigger_id: left
+  title: Left a basket
+  abandoned_basket: {idle: 60s, minimum_value: {currency_code: EUR, nanos: 1}}
+  segment_id: lapsing
+  placement_id: home
+  cool_down: 34560000s
+  within: 2592000s
+- {trigger_id: away, lapsing: {after: 34560000s, since: SINCE_LAST_ORDER}, placement_id: home, cool_down: 0s}
 offers:
 - offer_id: lunch
   title: Two for one
@@ -196,6 +205,7 @@ def test_a_catalogue_without_faults(tmp_path: Path) -> None:
     assert ["lunch"] == list(checked.category_limits)
     assert ["night", "spring"] == list(checked.contact_policies)
     assert ["near", "far"] == list(checked.experiments)
+    assert ["left", "away"] == list(checked.triggers)
 
 
 def test_every_bad_document_is_listed() -> None:
@@ -214,6 +224,24 @@ def test_a_bad_document(name: str) -> None:
         assert str(source / item.get("file", "")) == problem.file
         assert item["reason"] in problem.reason.replace(f"{BAD}/", "")
         assert item["fix"] in problem.fix
+
+
+def test_too_many_triggers(tmp_path: Path) -> None:
+    """A catalogue has at most 32; the first beyond that is told."""
+    catalog = Catalog(catalog_id="many")
+    an_offer(catalog, "one")
+    catalog.placements.add(placement_id="push")
+    for number in range(33):
+        trigger = catalog.triggers.add(trigger_id=f"t{number}", placement_id="push")
+        trigger.abandoned_basket.SetInParent()
+    write_fragments(tmp_path / "many.binpb", [catalog])
+    (problem,) = problems_of(tmp_path / "many.binpb")
+    del catalog.triggers[32]
+    write_fragments(tmp_path / "many.binpb", [catalog])
+
+    assert problem.field.endswith(": triggers[32]")
+    assert ("is one of 33 triggers", "write at most 32") == (problem.reason, problem.fix)
+    assert 32 == len(check(tmp_path / "many.binpb").triggers)
 
 
 def test_parts_in_any_order(tmp_path: Path) -> None:

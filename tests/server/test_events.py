@@ -316,7 +316,7 @@ class Dying:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._state, name)
 
-    def change(self, changes: object) -> None:
+    def change(self, changes: object, *, is_heard: bool = True) -> None:  # noqa: ARG002
         """Die."""
         raise StoreUnavailableError(f"gone before {changes}")
 

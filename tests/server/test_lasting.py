@@ -11,9 +11,12 @@ from offers.server import upkeep
 from offers.server.intake import Intake
 from offers.server.live import Live
 from offers.server.live_offers import LiveOffers
+from offers.server.people import People
 from offers.server.recorder import Recorder
+from offers.server.triggers import Triggers
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
+from offers.state.outbox import open_outbox
 from tests.server.running import wait_for
 
 PERSONAL = "alice lives at 12 rue de la Paix"
@@ -50,12 +53,16 @@ def test_upkeep_goes_on_after_a_fault(stores: Stores, tmp_path: Path, monkeypatc
         stores.state, faulty, stores.ledger, LiveOffers(live), clock=lambda: 0.0, default_consent=consent,
         geohash_length=6,
     )  # fmt: skip
-    working = upkeep.Upkeep(live, stores, intake, Settings(data_dir=tmp_path), lambda: 0.0)
+    settings, recorder = Settings(data_dir=tmp_path), Recorder(stores.events, stores.state)
+    people, outbox = People(stores.state, consent), open_outbox(settings)
+    triggers = Triggers(live, stores.state, outbox, people, recorder, lambda: 0.0, consent)
+    working = upkeep.Upkeep(live, stores, intake, triggers, settings, lambda: 0.0)
     grace = working._grace_s  # noqa: SLF001 - set once a recovery has ended
     with capture_logs() as logs:
         working.start()
         wait_for(lambda: working._grace_s != grace, "events are recovered nevertheless")  # noqa: SLF001
         working.stop()
+    recorder.close()
     (told,) = [one for one in logs if one["event"] == "upkeep_failed"]
     assert ("recover", "ValueError") == (told["chore"], told["error"])
     assert PERSONAL not in str(logs)

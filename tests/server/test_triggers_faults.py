@@ -1,0 +1,382 @@
+"""Nothing that triggers send is lost or sent without reason, whoever dies, is away, is erased, or has a wrong clock."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from offers.errors import SettingsError, StoreUnavailableError
+from offers.server import triggers
+from offers.server.offer_service import OfferService
+from offers.settings import Settings
+from offers.state.outbox import open_outbox
+from offers.state.stores import Person
+from offers.v1.context_pb2 import CONSENT_PURPOSE_MESSAGING, User
+from offers.v1.event_pb2 import Event
+from offers.v1.event_service_pb2 import ReportEventsRequest
+from offers.v1.event_service_pb2_grpc import EventServiceStub
+from offers.v1.profile_service_pb2 import DeleteProfileRequest
+from tests.server.running import started, wait_for
+from tests.server.triggering import (
+    BASKET,
+    DAY,
+    EVERYTHING,
+    HOUR,
+    MINUTE,
+    NOON,
+    Server,
+    catalogue,
+    message_of,
+    server,
+)
+from tests.state.contract import backends
+from tests.state.contract.backends import RedisProcess
+
+IDLE = 30 * MINUTE
+MANY = 250
+"""More persons than are looked at in one go."""
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A real Redis, for one test to do away with."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with backends.redis(folder) as process:
+        yield process
+
+
+def users(lines: list[dict[str, Any]]) -> list[str]:
+    """Whom lines of the outbox are for."""
+    return [message_of(line).user.user_id for line in lines]
+
+
+def fails_once(monkeypatch: pytest.MonkeyPatch, of: object, method: str, before: Callable[[], object]) -> None:
+    """Let a method be there again after a call; that call does something else first, which may fail."""
+    real = getattr(of, method)
+
+    def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - whatever the method takes
+        monkeypatch.setattr(of, method, real)
+        before()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(of, method, call)
+
+
+def away() -> None:
+    """What a store that is away does."""
+    raise StoreUnavailableError("away")
+
+
+@pytest.mark.parametrize("method", ["look", "change"])
+def test_a_state_store_that_is_away_for_a_moment_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Who was looked at is so again; what was handed over before comes again, by the same id, and then never more."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        fails_once(monkeypatch, running.served.stores.state, method, away)
+        with pytest.raises(StoreUnavailableError):
+            running.look(NOON + IDLE)
+        running.look(NOON + IDLE + 1)
+        running.look(NOON + 3 * DAY)
+        lines = running.lines()
+
+    assert ["ada"] * (2 if method == "change" else 1) == users(lines)
+    assert 1 == len({line["id"] for line in lines})
+
+
+def test_a_log_that_is_away_for_a_moment_loses_no_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is taken to be written to before the decision is in the log, once."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        fails_once(monkeypatch, running.served.stores.events, "record", away)
+        with pytest.raises(StoreUnavailableError):
+            running.look(NOON + IDLE)
+        assert [NOON + IDLE] == running.due("ada")
+        (message,) = running.look(NOON + IDLE + 1)
+        logged = running.served.stores.events.decisions_of(["u:ada"])
+
+    assert [message.decision_id] == [one.decision_id for one in logged]
+
+
+def test_an_outbox_that_cannot_be_written_to_keeps_everybody_waiting(tmp_path: Path) -> None:
+    """What was to be sent is sent once it can be, and is told of in the log until then, by nobody's name."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("in the way")
+    with server(tmp_path, BASKET, outbox_url=f"file://{blocked}/outbox.jsonl") as running:
+        running.put_into_basket("ada", NOON)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match=r"^outbox .*/blocked/outbox\.jsonl: "):
+                running.look(NOON + IDLE)
+        assert [NOON + IDLE] == running.due("ada")
+        blocked.unlink()
+        running.look(NOON + HOUR)
+
+    assert ["ada"] == users([orjson.loads(line) for line in (blocked / "outbox.jsonl").read_bytes().splitlines()])
+
+
+def test_a_line_that_a_writer_died_at_stands_alone(tmp_path: Path) -> None:
+    """What comes after it begins a line of its own."""
+    file = tmp_path / "data" / "outbox.jsonl"
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        file.write_bytes(b'{"torn": "li')
+        running.clock[0] = NOON + IDLE
+        running.served.worker.upkeep.trigger()
+
+    torn, line = file.read_bytes().splitlines()
+    assert b'{"torn": "li' == torn
+    assert ["ada"] == users([orjson.loads(line)])
+
+
+def test_a_reader_may_move_the_file_away(tmp_path: Path) -> None:
+    """What is sent after that stands in a new file, its owner's alone."""
+    file = tmp_path / "data" / "outbox.jsonl"
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        running.look(NOON + IDLE)
+        read = file.rename(tmp_path / "read.jsonl")
+        running.put_into_basket("ben", NOON + HOUR)
+        running.look(NOON + HOUR + IDLE)
+        lines = running.lines()
+
+    assert ["ada"] == users([orjson.loads(line) for line in read.read_bytes().splitlines()])
+    assert ["ben"] == users(lines)
+    assert 0o600 == file.stat().st_mode & 0o777
+
+
+def erase(running: Server) -> None:
+    """Erase the person."""
+    running.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="ada")), timeout=10)
+
+
+def withdraw(running: Server) -> None:
+    """Withdraw consent."""
+    running.consent("ada", granted=False, purposes=(CONSENT_PURPOSE_MESSAGING,))
+
+
+def order(running: Server) -> None:
+    """Buy what is in the basket."""
+    running.report("ada", NOON + IDLE, order={"order_id": "1"})
+
+
+@pytest.mark.parametrize("happens", [erase, withdraw, order])
+def test_what_is_out_of_place_by_then_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Server], None]
+) -> None:
+    """Who is erased, withdraws, or buys while it is decided what to send is sent nothing; the others are."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        running.put_into_basket("ben", NOON)
+        fails_once(monkeypatch, running.served.stores.state, "look", lambda: happens(running))
+        messages = running.look(NOON + IDLE)
+        later = running.look(NOON + IDLE + HOUR)
+        kept = running.state("ada")
+
+    assert (["ben"], []) == ([one.user.user_id for one in messages], later)
+    assert happens is not erase or not kept.ByteSize()
+
+
+def test_who_is_erased_after_it_was_sent_is_not_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of the look is not kept then, nor the decision."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        fails_once(monkeypatch, running.served.stores.state, "change", lambda: erase(running))
+        running.look(NOON + IDLE)
+        kept, logged = running.state("ada"), running.served.stores.events.decisions_of(["u:ada"])
+
+    assert (0, []) == (kept.ByteSize(), logged)
+
+
+def test_a_fault_with_one_person_keeps_nobody_else_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of without the person; the others are written to, and that one an hour later."""
+    real = OfferService.get_offers
+
+    def faulty(service: OfferService, data: bytes) -> bytes:
+        if b"ada" in data:
+            raise ValueError("ada")
+        return real(service, data)
+
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        running.put_into_basket("ben", NOON)
+        monkeypatch.setattr(OfferService, "get_offers", faulty)
+        with capture_logs() as logs:
+            messages = running.look(NOON + IDLE)
+        monkeypatch.undo()
+        later = running.look(NOON + IDLE + HOUR)
+
+    assert ["ben"] == [one.user.user_id for one in messages]
+    assert ["ada"] == [one.user.user_id for one in later]
+    assert [("trigger_failed", "ValueError")] == [(one["event"], one.get("error")) for one in logs][:1]
+    assert "ada" not in str(logs)
+
+
+def test_a_clock_that_was_ahead_sends_nothing_and_holds_nothing_up(tmp_path: Path) -> None:
+    """What it finds is over; set right, it sends what becomes true from then on."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        assert [] == running.look(NOON + 365 * DAY)
+        running.clock[0] = NOON + MINUTE
+        running.put_into_basket("ada", NOON + MINUTE)
+
+        assert ["ada"] == [one.user.user_id for one in running.look(NOON + MINUTE + IDLE)]
+
+
+def test_an_offer_sent_by_a_clock_that_was_ahead_is_sent_once(tmp_path: Path) -> None:
+    """Set back an hour, it is not sent again; nor does the cool-down last an hour more for another basket."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        assert 1 == len(running.look(NOON + IDLE + HOUR))
+        running.clock[0] = NOON
+        assert [] == [one for minute in range(120) for one in running.look(NOON + minute * MINUTE)]
+        running.clock[0] = NOON + MINUTE
+        running.put_into_basket("ada", NOON + MINUTE)
+
+        assert 1 == len(running.look(NOON + MINUTE + IDLE))
+
+
+def test_many_are_looked_at_a_part_at_a_time(tmp_path: Path) -> None:
+    """No go takes longer than calls can wait, and nobody is left out."""
+    with server(tmp_path, BASKET) as running:
+        events = [Event(event_id=f"e{one}", user=User(user_id=f"user-{one}")) for one in range(MANY)]
+        for event in events:
+            event.add_to_cart.items.add(product_id="ramen")
+            event.event_time.seconds = NOON
+        running.events.ReportEvents(ReportEventsRequest(events=events), timeout=30)
+        parts = [len(running.look(NOON + IDLE)) for _ in range(4)]
+
+        assert [100, 100, 50, 0] == parts
+        assert MANY == len(set(users(running.lines())))
+
+
+def test_of_two_servers_one_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the same stores only one looks; once it is gone for good, the other does."""
+    monkeypatch.setattr(triggers, "LEASE_S", 2)
+    with server(tmp_path, BASKET) as one, server(tmp_path, BASKET) as other:
+        one.put_into_basket("ada", NOON)
+        assert 1 == len(one.look(NOON + IDLE))
+        other.put_into_basket("ben", NOON)
+        assert [] == other.look(NOON + IDLE)
+        wait_for(lambda: other.look(NOON + IDLE), "the other goes on")
+
+        assert ["ada", "ben"] == users(one.lines())
+
+
+def test_state_and_outbox_may_be_in_redis(tmp_path: Path, redis: RedisProcess) -> None:
+    """There all is as in files; while it is away nothing is sent, and afterwards everything, once."""
+    outbox = redis.url.removesuffix("/0") + "/1/out"
+    urls: dict[str, Any] = {"state_url": redis.url, "outbox_url": outbox, "store_timeout_ms": 5000}
+    with server(tmp_path, BASKET, **urls) as running, redis.client() as client:
+        running.put_into_basket("ada", NOON)
+        running.look(NOON + IDLE)
+        running.put_into_basket("ben", NOON + HOUR)
+        client.save()
+        redis.kill()
+        with pytest.raises(StoreUnavailableError):
+            running.look(NOON + HOUR + IDLE)
+        redis.start()
+        wait_for(lambda: _looks(running, NOON + HOUR + IDLE), "Redis is found")
+        running.look(NOON + 2 * DAY)
+        client.select(1)
+        entries: Sequence[tuple[bytes, dict[bytes, bytes]]] = client.xrange("out")
+
+        assert ["ada", "ben"] == users([orjson.loads(entry[b"event"]) for _, entry in entries])
+        assert [True] == [one.sent for one in running.state("ben").triggers]
+        assert [] == running.due("ben")
+
+
+def _looks(running: Server, second: int) -> bool:
+    try:
+        running.look(second)
+    except StoreUnavailableError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://there/x", "file://", "file://host/path", "redis://there", "redis://there/", "redis://there/x/y", "x"]
+)
+def test_a_url_that_names_no_outbox_is_refused(tmp_path: Path, url: str) -> None:
+    """With what to give instead."""
+    with pytest.raises(SettingsError, match=r"^outbox_url: .*give file:///path, or redis://"):
+        open_outbox(Settings(data_dir=tmp_path, outbox_url=url))
+
+
+def test_workers_that_are_killed_leave_nobody_out(tmp_path: Path) -> None:
+    """Of two worker processes one sends; killed in the middle, the other goes on; repeated is the same id alone."""
+    source = tmp_path / "catalog.yaml"
+    source.write_text(catalogue(BASKET, head=_LOUD))
+    ago = int(time.time()) - HOUR
+    with started(tmp_path, catalogs=(str(source),), default_consent=EVERYTHING, metrics_port=0) as running:
+        persons: set[Person] = set()
+
+        def report(first: int) -> None:
+            events = [Event(event_id=f"e{one}", user=User(user_id=f"user-{one}")) for one in range(first, first + MANY)]
+            persons.update(event.user.user_id for event in events)
+            for event in events:
+                event.add_to_cart.items.add(product_id="ramen")
+                event.event_time.seconds = ago
+            with grpc.insecure_channel(running.target) as channel:
+                stub = EventServiceStub(channel)
+                stub.ReportEvents(ReportEventsRequest(events=events), timeout=30, wait_for_ready=True)
+
+        def lines() -> list[dict[str, Any]]:
+            file = tmp_path / "data" / "outbox.jsonl"
+            content = file.read_bytes() if file.exists() else b""
+            return [orjson.loads(line) for line in content.splitlines() if line.endswith(b"}")]
+
+        report(0)
+        wait_for(lambda: len(lines()) >= 100, "the first are written to", 60)
+        for pid in running.workers():
+            os.kill(pid, signal.SIGKILL)
+        report(MANY)
+        wait_for(lambda: set(users(lines())) >= persons, "all are written to", 150)
+        found = lines()
+
+    ids = Counter(line["id"] for line in found)
+    assert 2 * MANY == len(ids) == len({(line["id"], line["subject"]) for line in found})
+    assert max(ids.values()) <= 2
+
+
+_LOUD = """
+catalog_id: corner
+placements: [{placement_id: push}]
+offers:
+- {offer_id: delivery, title: Delivery is on us, benefit: {free_delivery: {}}, target: {everywhere: true}}
+"""
+
+
+def test_what_is_decided_blindly_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the person's state cannot be read for the decision, caps are not checked: then nothing is sent."""
+    head = _LOUD.replace("{everywhere: true}", "{everywhere: true}, frequency_caps: [{max_count: 1}]")
+    with server(tmp_path, BASKET, head=head) as running:
+        running.report("ada", NOON, impression={}, offer_id="delivery")
+        running.put_into_basket("ada", NOON)
+        running.put_into_basket("ben", NOON)
+        fails_once(monkeypatch, running.served.stores.state, "read", away)
+        first = running.look(NOON + IDLE)
+        later = running.look(NOON + IDLE + HOUR)
+
+    assert (["ben"], []) == ([one.user.user_id for one in first], later)
+
+
+def test_being_looked_at_keeps_nobody_longer(tmp_path: Path) -> None:
+    """What a trigger writes is not something that was heard of the person: retention goes on as before."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        reported = int(time.time())
+        wait_for(lambda: int(time.time()) > reported, "the next second begins")
+        assert 1 == len(running.look(NOON + IDLE))
+        far = 2_000_000_000
+
+        assert 1 == running.served.stores.state.sweep(far, far - reported)
