@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import grpc
-from google.protobuf.json_format import MessageToDict
 
 from benchmarks.quality.mapping import CONSENT
 from offers.catalogue.document import write_fragments
 from offers.client import CHANNEL_OPTIONS
 from offers.learning.learner import Learner
-from offers.learning.values import Offers
 from offers.server.offer_service import WHAT_IF_S
+from offers.server.offer_values import offers_of
 from offers.testing import Served, serving
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, User
@@ -147,20 +146,12 @@ def service(catalog: Catalog, second: int) -> Iterator[Service]:
         one = Service(second)
         served = stack.enter_context(serving(document, clock=one.clock, data_dir=folder / "data"))
         channel = stack.enter_context(grpc.insecure_channel(served.target, options=CHANNEL_OPTIONS))
-        learner = Learner(served.stores.events, folder / "learning", told_of(catalog))
+        learner = Learner(
+            served.stores.events, folder / "learning", offers_of(list((folder / "data" / "snapshots").iterdir()))
+        )
         stack.callback(learner.close)
         one.begin(served, channel, learner)
         yield one
-
-
-def told_of(catalog: Catalog) -> Offers:
-    """What a catalogue tells the learner of its offers."""
-    values = {
-        offer.offer_id: {"category": offer.category, "brand": offer.brand} | MessageToDict(offer.attributes)
-        for offer in catalog.offers
-    }
-    names = sorted({name for offer in catalog.offers for name in offer.attributes.fields})
-    return Offers(tuple(names), lambda _, offer: values.get(offer, {}), catalog.time_zone)
 
 
 def parts(many: Sequence[_Sent], size: int) -> Iterator[Sequence[_Sent]]:

@@ -105,7 +105,7 @@ def told(
         geohash=geohash_of(query, characters), context_attributes=context.attributes,
         profile_attributes=profile.attributes,
     )  # fmt: skip
-    return request_values(record, query.time, token, time_zone or "UTC")
+    return request_values(record, query.time, time_zone or "UTC") | {PERSON: token}
 
 
 def geohash_of(query: Query, characters: int) -> str:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from offers.learning.features import Features, Interaction, key_of
+from offers.learning.features import Features, Interaction
 from offers.learning.reward_model import cross_fit, folds_of
 from offers.learning.slates import NO_OFFER, SlateRewardModel
+from offers.model.hashing import key_of
 
 ROWS = 3_000
 FEATURES = Features(tuple(Interaction(of, 1.0) for of in (("wet",), ("offer.id",), ("wet", "offer.id"))), 12)
