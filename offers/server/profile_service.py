@@ -105,6 +105,10 @@ class ProfileService:
             count = response.counts.add(key=key & _UNSIGNED, kind=kind)
             for second in times:
                 count.times.add(seconds=second)
+        for decision in decisions:
+            kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
+            kept.MergeFromString(decision.record)  # the same fields by the same numbers
+            kept.decision_time.seconds = decision.second
         for mark in state.triggers:
             told_mark = response.triggers.add(catalog=mark.catalog, trigger_id=mark.trigger_id, sent=mark.sent)
             told_mark.begin_time.seconds = mark.begin
@@ -112,10 +116,6 @@ class ProfileService:
                 told_mark.retry_time.seconds = mark.retry
             if mark.last_sent:
                 told_mark.last_sent_time.seconds = mark.last_sent
-        for decision in decisions:
-            kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
-            kept.MergeFromString(decision.record)  # the same fields by the same numbers
-            kept.decision_time.seconds = decision.second
         response.profile.CopyFrom(self._told(state, ids))
         return response.SerializeToString()
 

@@ -272,54 +272,6 @@ class ExportProfileResponse(_message.Message):
 Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015
 
 @_typing.final
-class KeptTrigger(_message.Message):
-    """A trigger that was looked at for a person."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CATALOG_FIELD_NUMBER: _builtins.int
-    TRIGGER_ID_FIELD_NUMBER: _builtins.int
-    BEGIN_TIME_FIELD_NUMBER: _builtins.int
-    SENT_FIELD_NUMBER: _builtins.int
-    RETRY_TIME_FIELD_NUMBER: _builtins.int
-    LAST_SENT_TIME_FIELD_NUMBER: _builtins.int
-    catalog: _builtins.str
-    """The catalogue."""
-    trigger_id: _builtins.str
-    """The trigger."""
-    sent: _builtins.bool
-    """Whether an offer was sent for that."""
-    @_builtins.property
-    def begin_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when its condition counted, such as the basket's last change."""
-
-    @_builtins.property
-    def retry_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is looked at again for that. Absent: there was no need."""
-
-    @_builtins.property
-    def last_sent_time(self) -> _timestamp_pb2.Timestamp:
-        """When an offer was sent last. Absent: never."""
-
-    def __init__(
-        self,
-        *,
-        catalog: _builtins.str = ...,
-        trigger_id: _builtins.str = ...,
-        begin_time: _timestamp_pb2.Timestamp | None = ...,
-        sent: _builtins.bool = ...,
-        retry_time: _timestamp_pb2.Timestamp | None = ...,
-        last_sent_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog", b"catalog", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time", "sent", b"sent", "trigger_id", b"trigger_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___KeptTrigger: _TypeAlias = KeptTrigger  # noqa: Y015
-
-@_typing.final
 class KeptDecision(_message.Message):
     """A decision about a person, as it is kept. What `state.proto` says of DecisionRecord, by the same numbers, and whose and
     when it was.
@@ -452,6 +404,54 @@ class VariantAssignment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VariantAssignment: _TypeAlias = VariantAssignment  # noqa: Y015
+
+@_typing.final
+class KeptTrigger(_message.Message):
+    """A trigger that was looked at for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    TRIGGER_ID_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    LAST_SENT_TIME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    trigger_id: _builtins.str
+    """The trigger."""
+    sent: _builtins.bool
+    """Whether an offer was sent for that."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when its condition counted, such as the basket's last change."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is looked at again for that. Absent: there was no need."""
+
+    @_builtins.property
+    def last_sent_time(self) -> _timestamp_pb2.Timestamp:
+        """When an offer was sent last. Absent: never."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        trigger_id: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        sent: _builtins.bool = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+        last_sent_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "catalog", b"catalog", "last_sent_time", b"last_sent_time", "retry_time", b"retry_time", "sent", b"sent", "trigger_id", b"trigger_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptTrigger: _TypeAlias = KeptTrigger  # noqa: Y015
 
 @_typing.final
 class CapCount(_message.Message):
