@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types imports buf breaking protos format bench peers lock clean package
+.PHONY: help run test check lint types imports buf breaking protos format bench quality peers lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -82,6 +82,9 @@ format: $(INSTALLED) build/imports ## Put code and protos into shape
 
 bench: $(INSTALLED) ## Measure; QUICK=1 for less than a minute
 	$(BIN)/python -m benchmarks
+
+quality: $(INSTALLED) ## Replay real data; ARGS="coupon orders" for some of it, ARGS="--data PATH" for where it is
+	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 peers: $(INSTALLED) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
 	$(BIN)/python -m benchmarks.peers

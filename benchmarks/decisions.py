@@ -63,14 +63,14 @@ def _take_times(
     tables: NDArray[np.int64], strategies: NDArray[np.int64], places: NDArray[np.float64], now: int,
     clock: NDArray[np.int64], address: int, taken: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    """Write the nanoseconds of each decision. Rows: columns, hours, budgets, standing, scratch, terms; and a place."""
+    """Write the nanoseconds of each decision. Rows: tables as below; and a place."""
     for row in range(len(taken)):
-        columns, hours, budgets, standing, scratch, terms = tables[row]
+        columns, people, hours, budgets, standing, scratch, terms = tables[row]
         latitude, longitude, sigma, growth = places[row]
         _CLOCK(_MONOTONIC, address)
         begin = clock[0] * _GIGA + clock[1]
         find(columns, hours, standing, scratch, terms, latitude, longitude, sigma, growth, now)
-        choose(columns, hours, budgets, standing, scratch, terms, strategies[row], now, 0, 0)
+        choose(columns, people, hours, budgets, standing, scratch, terms, strategies[row], now, 0, 0)
         _CLOCK(_MONOTONIC, address)
         taken[row] = clock[0] * _GIGA + clock[1] - begin
 
@@ -89,6 +89,7 @@ class Clocked:
             [
                 [
                     engine.columns.table,
+                    engine.meeting.record.table,
                     hours.table,
                     engine.budgets.record.table,
                     standing.table,

@@ -29,9 +29,12 @@ def serve(settings: Settings) -> int:
     def publish_command(source: Path) -> Sequence[str]:
         return [sys.executable, "-P", "-m", "offers.app", "publish", frozen, str(source)]
 
+    def learner_command(served: Path) -> Sequence[str]:
+        return [sys.executable, "-P", "-m", "offers.app", "learner", frozen, str(served)]
+
     sources = settings.catalogs or (demo_catalogue(),)
     try:
-        Supervisor(settings, sources, worker_command, publish_command).run()
+        Supervisor(settings, sources, worker_command, publish_command, learner_command).run()
     except (OffersError, OSError) as error:
         print(f"offers: {error}", file=sys.stderr)  # noqa: T201 - the last word to whoever started it
         return 1
@@ -43,6 +46,14 @@ def _worker(settings: Settings, core: str, port: str, served: str) -> int:
     from offers.server import worker
 
     worker.run(settings, int(core), int(port), Path(served))
+    return 0
+
+
+def _learner(settings: Settings, served: str) -> int:
+    """The learner process of the supervisor."""
+    from offers.server import learner
+
+    learner.run(settings, Path(served))
     return 0
 
 
@@ -72,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     role, frozen, *rest = arguments
     settings = Settings.model_validate_json(frozen)
     logs.configure(settings.log_level)
-    roles: dict[str, Callable[..., int]] = {"worker": _worker, "publish": _publish}
+    roles: dict[str, Callable[..., int]] = {"worker": _worker, "learner": _learner, "publish": _publish}
     return roles[role](settings, *rest)
 
 

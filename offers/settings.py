@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """Seconds after which a connection is asked to begin anew, so that few long ones spread over the workers."""
     metrics_port: int = Field(0, ge=0, le=65_535)
     """Port of Prometheus metrics over HTTP, on the same address; 0 for none."""
+    learner: bool = True
+    """Whether to learn what people take up, in a process of its own, and publish models for the workers."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("host")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from offers.learning.learner import current_model, propensities
 from offers.settings import read_settings
 from offers.state.opening import open_stores
 from tests.learning.made_log import happenings, write
+from tests.server.running import wait_for
 
 ROOT = Path(__file__).parents[1]
 CATALOG = """
@@ -71,9 +71,7 @@ def test_a_log_is_learned_once(data: Path) -> None:
 def test_a_log_is_followed_until_it_is_told_to_stop(data: Path) -> None:
     """A process that follows the log publishes, ends at SIGTERM with status 0, and tells what it learned."""
     child = begin(data)
-    deadline = time.monotonic() + 120
-    while current_model(data / "learning") is None and time.monotonic() < deadline and child.poll() is None:
-        time.sleep(0.05)
+    wait_for(lambda: child.poll() is not None or _learned(data) == 300, "all is learned and published", 120)
     child.send_signal(signal.SIGTERM)
     output, said = child.communicate(timeout=60)
     assert 0 == child.returncode
@@ -82,6 +80,59 @@ def test_a_log_is_followed_until_it_is_told_to_stop(data: Path) -> None:
     assert model is not None
     assert model.version in output
     assert model.version in said
+
+
+def _learned(data: Path) -> int:
+    """How many decisions the current model has learned."""
+    model = current_model(data / "learning")
+    return int(model.meta["position"]["decision"]) if model else 0
+
+
+def test_trees_are_grown(data: Path) -> None:
+    """Trees are grown from the log, told with their figures, and in the published model; until then it has none."""
+    pytest.importorskip("lightgbm", reason="needs LightGBM: pip install 'offers[gbdt]'")
+    assert 0 == run(data, "--once")[0]
+    before = current_model(data / "learning")
+    assert before is not None
+    assert [] == before.meta["trees"]
+    status, output, _ = run(data, "--model", "gbdt")
+    assert 0 == status
+    assert "trees of click: 1,200 examples; of the last 240 offers that were judged, log loss" in output
+    model = current_model(data / "learning")
+    assert model is not None
+    assert ["click", "redemption"] == model.meta["trees"]
+    assert model.version in output
+
+
+def test_trees_are_grown_beside_a_learner(data: Path) -> None:
+    """While another process learns, trees are grown for it: it publishes them with its next model."""
+    pytest.importorskip("lightgbm", reason="needs LightGBM: pip install 'offers[gbdt]'")
+    child = begin(data)
+    try:
+        wait_for(lambda: current_model(data / "learning"), "the learner publishes", 120)
+        status, output, _ = run(data, "--model", "gbdt")
+        assert (0, "the learner at work publishes with its next model what was grown") == (
+            status,
+            output.splitlines()[-1],
+        )
+        wait_for(lambda: (found := current_model(data / "learning")) and found.meta["trees"], "with trees", 30)
+    finally:
+        child.send_signal(signal.SIGTERM)
+        assert 0 == child.wait(60)
+        for stream in (child.stdout, child.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def test_without_the_library_it_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where LightGBM cannot be imported, one is told how to get it before anything is learned."""
+    (data.parent / "lightgbm.py").write_text("raise ImportError")
+    command = [sys.executable, "-P", "-m", "offers", "learn", "--data-dir", str(data), "--model", "gbdt"]
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{data.parent}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert 2 == done.returncode
+    assert "pip install 'offers[gbdt]'" in done.stderr
+    assert not (data / "learning").exists()
 
 
 def test_nothing_is_made_of_nothing(data: Path, tmp_path: Path) -> None:

@@ -31,10 +31,12 @@ from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
 from offers.catalogue.snapshot import LAST_TURN, NO_AUDIENCE, NO_CAPS, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.catalogue.timetable import Hours, Timetable, name_sun
+from offers.catalogue.traits import Traits
 from offers.errors import CatalogError, Problem
 from offers.model.keys import keys_of
+from offers.v1.catalog_pb2 import Exploration
 from offers.v1.offer_pb2 import Availability, Benefit, Offer, Target
-from offers.v1.ranking_pb2 import Decay, RankingStrategy
+from offers.v1.ranking_pb2 import Decay, Propensity, RankingStrategy
 
 DEFAULT_VALUE: Final = 0.5
 DEFAULT_LEVER: Final = 0.5
@@ -44,9 +46,18 @@ DEFAULT_SHARES: Final = {
     "nearness_without_distance": 0.5, "outside_daypart": 0.5, "missing_location": 0.5, "unreachable": 0.1,
 }  # fmt: skip
 """What strategies leave out, in the order of snapshot.STRATEGY."""
-FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability", "behaviour")
+FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability", "behaviour", "propensity",
+                  "recommendation")  # fmt: skip
+DEFAULT_WEIGHTS: Final = dict.fromkeys(FACTORS, 1.0) | dict.fromkeys(FACTORS[-2:], 0.0)
+"""Models that nobody asked for change nothing."""
 DEFAULT_DECAY: Final = 0.5
+DEFAULT_EPSILON, DEFAULT_MAX_LOSS, DEFAULT_NEW_OFFER_SHARE = 0.05, 0.5, 0.05
 DEFAULT_MINIMUM: Final = 1e-6
+
+_UNKNOWN: Final = {
+    "without_context": snapshot.WITHOUT_CONTEXT, "without_profile": snapshot.WITHOUT_PROFILE,
+    "without_person": snapshot.WITHOUT_PERSON,
+}  # fmt: skip
 
 CONCURRENT_BYTES: Final = 32 << 20
 """Documents of so many bytes are checked and taken in at once, on two cores; starting a process takes half a second."""
@@ -126,6 +137,7 @@ class _Builder:
         self._names: dict[str, int] = {"": NO_NAME}
         self._extras: dict[Extra, int] = {Extra(): 0}
         self._audiences = Audiences(checked, self._timetable, self._terms)
+        self._traits = Traits(self._names, {venue_id: number for number, venue_id in enumerate(checked.venues)})
 
     def add(self, offer: Offer) -> None:
         # A million offers pass here: a field is read once, and what an offer lacks is not looked into.
@@ -138,6 +150,7 @@ class _Builder:
         column["value"].append(offer.value if offer.HasField("value") else DEFAULT_VALUE)
         column["lever"].append(offer.lever if offer.HasField("lever") else DEFAULT_LEVER)
         column["fallback"].append(offer.fallback)
+        self._traits.add(offer)
         names = self._names
         column["brand"].append(names.setdefault(offer.brand, len(names)))
         column["category"].append(names.setdefault(offer.category, len(names)))
@@ -196,12 +209,15 @@ class _Builder:
         keys = keys_of("offer", self._catalog.catalog_id, self._gathered.ids)
         self._gathered.offer["key"].extend(keys)
         laid_out = lay_out(self._gathered)
+        read = np.argsort(keys)
+        order = read[np.searchsorted(np.array(keys)[read], laid_out["offer"]["key"])]
         creative_keys = {number: keys[number] for number in self._audiences.creative_offers()}
         return {
             **laid_out,
             **self._audiences.columns(laid_out, creative_keys),
             **calendar(list(self._timetable.schedules), self._timetable.time_zones()),
             **pack(self._places.shapes),
+            **self._traits.columns(self._catalog.catalog_id, self._gathered.ids, self._gathered.offer, order),
             "strategies": np.array(strategies, snapshot.STRATEGY),
             **behaviour_columns(self._checked, self._names, self._gathered.offer["category"]),
         }
@@ -213,6 +229,8 @@ class _Builder:
             **self._audiences.meta(),
             "catalog_id": self._catalog.catalog_id,
             "time_zone": self._timetable.time_zone,
+            "offer_attributes": self._traits.attributes(),
+            "sensitive": sorted(self._catalog.sensitive_attributes),
             "offers": len(self._gathered.ids),
             "entries": len(self._gathered.entry["offer"]),
             "triggers": [
@@ -228,6 +246,7 @@ class _Builder:
                     "channel": placement.channel,
                     "strategy": strategies[placement.ranking_strategy_id or self._catalog.default_ranking_strategy_id],
                     "max_offers": placement.max_offers if placement.HasField("max_offers") else None,
+                    "exploration": _exploration(placement.exploration),
                     "limits": [placement.max_per_venue, placement.max_per_brand, placement.max_per_category],
                 }
                 for name, placement in self._placements.items()
@@ -272,13 +291,28 @@ def _within(windows: list[Span], span: Span) -> list[Span]:
 def _strategy(strategy: RankingStrategy) -> tuple[Any, ...]:
     weights = strategy.weights
     return (
-        [getattr(weights, name) if weights.HasField(name) else 1.0 for name in FACTORS],
+        [getattr(weights, name) if weights.HasField(name) else DEFAULT_WEIGHTS[name] for name in FACTORS],
+        strategy.propensity.reward or Propensity.REWARD_CLICK,
+        strategy.propensity.learner or Propensity.LEARNER_ONLINE,
+        sum(bit for name, bit in _UNKNOWN.items() if getattr(strategy.propensity, name)),
         *(
             math.log(getattr(strategy, name) if strategy.HasField(name) else default)  # type: ignore[arg-type]
             for name, default in DEFAULT_SHARES.items()
         ),
         *_decay(strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS),
         *_decay(strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS),
+    )
+
+
+def _exploration(one: Exploration) -> tuple[int, float, float, float]:
+    """The method, the share of answers in which epsilon-greedy explores, by how much scores may change (logarithms, up
+    or down: two that change places differ by twice that), and the share of answers for new offers.
+    """  # noqa: D205
+    return (
+        one.method,
+        one.epsilon if one.HasField("epsilon") else DEFAULT_EPSILON,
+        -math.log(1 - (one.max_loss if one.HasField("max_loss") else DEFAULT_MAX_LOSS)) / 2,
+        one.new_offer_share if one.HasField("new_offer_share") else DEFAULT_NEW_OFFER_SHARE,
     )
 
 

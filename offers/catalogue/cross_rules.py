@@ -77,6 +77,7 @@ class CrossRules:
             or any(cut_faults(sorted(survey.cut_out), (), known["zones"]))
             or any(self._refused(*hours) is not None for hours in survey.hours)
             or any(self._refused_daypart(*daypart) is not None for daypart in survey.parts_of_day)
+            or any(map(self._explores_nothing, known["placements"].values()))
             or any(map(self._never_closes, survey.opening))
             or any(map(self._is_never_far, survey.reached))
             or self.people.has_faults()
@@ -103,6 +104,14 @@ class CrossRules:
         strategy_id = placement.ranking_strategy_id
         if strategy_id and strategy_id not in self._known["ranking_strategies"]:
             yield self.unknown("ranking_strategies", strategy_id, ("ranking_strategy_id",))
+        elif self._explores_nothing(placement):
+            fix = "give its strategy 'weights: {propensity: 1}', or leave it out"
+            yield Fault(("exploration",), "has nothing to vary: propensity does not count in its strategy", fix)
+
+    def _explores_nothing(self, placement: Placement) -> bool:
+        name = placement.ranking_strategy_id or self._survey.head.default_ranking_strategy_id
+        strategy = self._known["ranking_strategies"].get(name)
+        return placement.HasField("exploration") and not (strategy and strategy.weights.propensity)
 
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
         """Find what an offer says that does not agree with the rest of the catalogue."""

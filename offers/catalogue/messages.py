@@ -120,8 +120,26 @@ def read_messages(snapshot: Path, offer_ids: Iterable[str], venue_ids: Iterable[
         with closing(sqlite3.connect(f"file:{snapshot / FILE}?mode=ro&immutable=1", uri=True)) as connection:
             return _Reader(connection).read(offer_ids, venue_ids)
     except (sqlite3.Error, zlib.error) as error:
-        message = f"{snapshot / FILE} cannot be read ({error}): compile the catalogue again"
-        raise SnapshotError(message) from error
+        raise _unreadable(snapshot, error) from error
+
+
+def read_head(snapshot: Path) -> Catalog:
+    """What a snapshot's document says beside its offers, venues and zones. Raises as `read_messages`."""
+    return read_messages(snapshot, ())
+
+
+def read_offers(snapshot: Path) -> Iterator[Offer]:
+    """All offers of a snapshot. Raises as `read_messages`."""
+    try:
+        with closing(sqlite3.connect(f"file:{snapshot / FILE}?mode=ro&immutable=1", uri=True)) as connection:
+            for (packed,) in connection.execute("SELECT bytes FROM block WHERE number > 0 ORDER BY number"):
+                yield from Catalog.FromString(zlib.decompress(packed)).offers
+    except (sqlite3.Error, zlib.error) as error:
+        raise _unreadable(snapshot, error) from error
+
+
+def _unreadable(snapshot: Path, error: Exception) -> SnapshotError:
+    return SnapshotError(f"{snapshot / FILE} cannot be read ({error}): compile the catalogue again")
 
 
 class _Reader:

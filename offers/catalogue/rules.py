@@ -17,6 +17,7 @@ from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault, Faults
 from offers.catalogue.grammar import refusal
 from offers.catalogue.limit_rules import check_budget, check_caps, check_holdout
+from offers.catalogue.model_rules import check_exploration, check_propensity
 from offers.catalogue.place_rules import check_target
 from offers.catalogue.value_rules import (
     bad_currency,
@@ -78,6 +79,7 @@ def check_placement(placement: Placement, faults: Faults) -> None:
         if placement.HasField(name) and not 1 <= number <= 100:
             faults.append(Fault((name,), f"{number} is not from 1 to 100", "write a whole number from 1 to 100"))
     check_caps(placement.frequency_caps, ("frequency_caps",), faults)
+    check_exploration(placement, faults)
 
 
 def check_daypart(daypart: Daypart, faults: Faults) -> None:
@@ -106,6 +108,7 @@ def check_strategy(strategy: RankingStrategy, faults: Faults) -> None:
         if strategy.HasField(name):
             check_share(getattr(strategy, name), (name,), faults)
     check_behaviour(strategy, faults)
+    check_propensity(strategy, faults)
 
 
 def _check_decay(decay: Decay, path: Path, faults: Faults) -> None:

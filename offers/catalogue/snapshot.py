@@ -40,7 +40,10 @@ DECAY = [
 ]  # fmt: skip
 STRATEGY = np.dtype(
     [
-        ("weights", "f8", (7,)),  # of nearness, timeliness, value, lever, location, reachability, behaviour
+        ("weights", "f8", (9,)),  # as compile.FACTORS
+        ("reward", "i8"),  # what propensity is of, as in offers.v1.Propensity.Reward: 1 or 2
+        ("learner", "i8"),  # which model is asked, as in offers.v1.Propensity.Learner: 1 or 2
+        ("unknown", "i8"),  # what propensity takes as not known: WITHOUT_CONTEXT and so on
         ("log_without_distance", "f8"),
         ("log_outside_daypart", "f8"),
         ("log_missing_location", "f8"),
@@ -50,6 +53,8 @@ STRATEGY = np.dtype(
     ]
 )
 """One ranking strategy, every default filled in. Shapes as in offers.v1.Decay.Shape."""
+
+WITHOUT_CONTEXT, WITHOUT_PROFILE, WITHOUT_PERSON = 1, 2, 4
 
 RULE = np.dtype(
     [
@@ -275,6 +280,11 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "category_hash": "i8",  # keys.text_hash of the categories of offers, rising, where rules look for categories
     "category_number": "i4",
     "offer_by_key": "i4",  # the offers, by their keys
+    # What models know offers by, offer by offer.
+    "offer_key": "u8",  # keys of the attributes meta["offer_attributes"] names, as hashing.key_of; 0: it has not got it
+    "offer_number": "f8",  # the same where it is a number; NaN where it is not
+    "item": "i8",  # the key of the venue that is all it is for, else its own: what visits are of
+    "trait": "u2",  # as visits.short, one for each of visits.TRAITS; 0: it has none
     "audience": AUDIENCE,
     "audience_segment": "i4",
     "audience_variant": VARIANT,

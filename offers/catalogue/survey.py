@@ -11,6 +11,7 @@ from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault
 from offers.catalogue.grammar import names_holidays
+from offers.catalogue.model_rules import check_attributes
 from offers.catalogue.place_rules import check_venue, check_zone
 from offers.catalogue.selection import key_of
 from offers.catalogue.trigger_rules import check_trigger
@@ -97,6 +98,8 @@ class Survey:
     """The venues of offers for which it matters whether one can be there in time."""
     variants: set[tuple[str, str]] = field(default_factory=set)
     """Experiments and variants that audiences name."""
+    attributes: set[str] = field(default_factory=set)
+    """Names of attributes of offers."""
     unpaced: set[str] = field(default_factory=set)
     """The campaigns, "" for none, of offers whose budgets are spread over a window that only a campaign can have."""
 
@@ -115,6 +118,8 @@ class Survey:
             if rules.concerns_people(offer):
                 rules.check_people(offer, faults)
                 self._add_people(offer)
+            if offer.HasField("attributes"):
+                check_attributes(offer, self.attributes, faults)
             if faults:
                 self.problems += problems_of(fragment, ("offers", index), faults)
                 faults.clear()

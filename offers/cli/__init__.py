@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from offers.cli import catalogues, demo, events, experiments, learn, query, segments, serve
+from offers.cli import catalogues, demo, evaluate, events, experiments, learn, query, segments, serve, simulate
 from offers.cli.output import fail
 from offers.errors import OffersError, SettingsError
 
@@ -57,6 +57,8 @@ app.command(rich_help_panel="Server")(learn.learn)
 app.command(rich_help_panel="Catalogue")(catalogues.validate)
 app.command("import", rich_help_panel="Catalogue")(catalogues.import_)
 app.command("compile", rich_help_panel="Catalogue")(catalogues.compile_)
+app.command(rich_help_panel="Learning")(evaluate.evaluate)
+app.command(rich_help_panel="Learning")(simulate.simulate)
 app.add_typer(demo.app, rich_help_panel="Server")
 app.add_typer(segments.app, rich_help_panel="Catalogue")
 app.add_typer(events.app, rich_help_panel="Server")

@@ -1,21 +1,28 @@
 """`offers learn`: models of what people take up, out of the log of a server."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from offers.cli.events import DataDir, EventsUrl
-from offers.errors import CatalogError, OffersError
+from offers.errors import ConflictError, OffersError
 
 if TYPE_CHECKING:
+    from offers.learning.grown import Growth
     from offers.learning.learner import Learner
     from offers.learning.values import Offers
+    from offers.state.stores import EventLog
 
-FOLDER = "learning"
-"""Of the data folder."""
+
+class Kind(StrEnum):
+    """Of model."""
+
+    online = "online"
+    gbdt = "gbdt"
 
 
 def learn(
@@ -30,20 +37,30 @@ def learn(
     anew: Annotated[
         bool, typer.Option("--anew", help="Forget what was learned, and learn all that the log still has.")
     ] = False,
+    model: Annotated[
+        Kind, typer.Option(metavar="KIND", help="online, or gbdt: grow gradient-boosted trees, once.")
+    ] = Kind.online,
 ) -> None:
     """Learn from what people do, until SIGTERM or Ctrl-C.
 
     Reads the log that a server keeps, from where it was left, and publishes
     models to the folder `learning` of the data folder, at most every second
     and never one that is worse than the one before. What was learned
-    survives any crash. `--anew` is for when persons were erased: nothing of
-    what the log does not have any more is in the new model.
+    survives any crash. `offers serve` does so by itself, unless it is told
+    not to. `--anew` is for when persons were erased: nothing of what the log
+    does not have any more is in the new model.
+
+    `--model gbdt` grows trees from all examples that the log has, and ends,
+    beside a server that learns as well: they are published with its models,
+    and stay until they are grown again. Needs LightGBM.
     """
     import gc
     import signal
 
     from offers.demo import catalogue
-    from offers.learning.learner import Learner
+    from offers.learning.learner import FOLDER, Learner
+    from offers.learning.trees import library
+    from offers.server.offer_values import CatalogueReader, Documents
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
     from offers.telemetry import logs
@@ -51,24 +68,54 @@ def learn(
     settings = read_settings(catalogs=catalog, data_dir=data_dir, events_url=events_url)
     if not settings.events_url and not (settings.data_dir / FILE).is_file():
         raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
+    if model == Kind.gbdt:
+        library()
     logs.configure(settings.log_level)
-    offers = _offers(settings.catalogs or (catalogue(),))
+    reader = CatalogueReader(Documents(settings.catalogs or (catalogue(),), settings.data_dir))
+    offers, folder = reader.read(), settings.data_dir / FOLDER
     stopped: list[int] = []
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda number, _: stopped.append(number))
     gc.disable()  # decisions that are held have no cycles, and looking for some costs a quarter of the time
-    with (
-        closing(open_stores(settings)) as stores,
-        closing(Learner(stores.events, settings.data_dir / FOLDER, offers, anew=anew)) as learner,
-    ):
-        if once:
-            _catch_up(learner, stopped)
-        else:
-            learner.run(lambda: bool(stopped))
-        _tell(learner)
+
+    def stop() -> bool:
+        return bool(stopped)
+
+    with closing(open_stores(settings)) as stores:
+        try:
+            learner = Learner(stores.events, folder, offers, anew=anew)
+        except ConflictError:
+            if model != Kind.gbdt:
+                raise
+            _grow_beside(stores.events, folder, offers, stop)
+            return
+        with closing(learner):
+            if once or model == Kind.gbdt:
+                _catch_up(learner, stop)
+            else:
+                learner.run(stop, look=reader.look)
+            if model == Kind.gbdt:
+                _tell_grown(learner.grow(stop))
+                learner.publish()
+            _tell(learner)
 
 
-def _catch_up(learner: "Learner", stopped: Sequence[int]) -> None:
+def _grow_beside(events: "EventLog", folder: Path, offers: "Offers", stop: Callable[[], bool]) -> None:
+    """Grow trees for a learner that is at work."""
+    from offers.learning.examples import Asked
+    from offers.learning.features import Features
+    from offers.learning.grown import grow
+    from offers.learning.learner import current_model
+
+    current = current_model(folder)
+    if current is None:
+        raise OffersError("the learner at work has published no model yet: try again when it has")
+    features = Features.of_json(current.meta["features"])
+    _tell_grown(grow(events, Asked(offers, events.decisions), features, folder, stop))
+    typer.echo("the learner at work publishes with its next model what was grown")
+
+
+def _catch_up(learner: "Learner", stop: Callable[[], bool]) -> None:
     """Learn all there is, and show how far one is."""
     from offers.cli.output import stderr
 
@@ -80,7 +127,27 @@ def _catch_up(learner: "Learner", stopped: Sequence[int]) -> None:
             place = f"event {position.event:,}, decision {position.decision:,}"
             status.update(f"{records:,} events and decisions learned, up to {place}")
 
-        learner.catch_up(lambda: bool(stopped), show)
+        learner.catch_up(stop, show)
+
+
+def _tell_grown(growths: "Iterable[Growth]") -> None:
+    """What came of growing trees."""
+    for one in growths:
+        line = f"trees of {one.reward}: {one.examples:,} examples"
+        if one.figures["judged"]:
+            line += f"; {_figures(one.figures)}"
+        if one.beside["judged"]:
+            line += f"; beside it {_figures(one.beside)}"
+        typer.echo(line)
+        if one.refused:
+            typer.echo(f"not promoted: the trees of {one.reward}: {one.refused}")
+
+
+def _figures(told: Mapping[str, float]) -> str:
+    return (
+        f"of the last {told['judged']:,} offers that were judged, log loss {told['log_loss']:.4f},"
+        f" calibration error {told['calibration_error']:.4f}"
+    )
 
 
 def _tell(learner: "Learner") -> None:
@@ -94,12 +161,7 @@ def _tell(learner: "Learner") -> None:
     for name in REWARDS:
         one = figures[name]
         line = f"{name}: {one['examples']:,} examples, {one['rewards']:,.0f} of them rewards"
-        if one["judged"]:
-            line += (
-                f"; of the last {one['judged']:,} offers that were judged, log loss {one['log_loss']:.4f},"
-                f" calibration error {one['calibration_error']:.4f}"
-            )
-        typer.echo(line)
+        typer.echo(f"{line}; {_figures(one)}" if one["judged"] else line)
     for why in learner.refused:
         typer.echo(f"not promoted: {why}")
     model = current_model(learner.folder)
@@ -114,29 +176,3 @@ _COUNTS = {
     "early": "decisions settled early",
     "lost": "outcomes of decisions that never came",
 }
-
-
-def _offers(sources: Sequence[Path]) -> "Offers":
-    """What the documents tell of their offers, and the first one's time zone."""
-    from offers.catalogue import document
-    from offers.errors import Problem
-    from offers.learning.values import Offers
-
-    told: dict[tuple[str, str], dict[str, object]] = {}
-    zones: list[str] = []
-    for source in sources:
-        problems: list[Problem] = []
-        own: dict[str, dict[str, object]] = {}
-        name = ""
-        for fragment in document.read(source, problems, unknown=False):
-            one = fragment.catalog
-            name = name or one.catalog_id
-            zones += [one.time_zone] if one.time_zone else []
-            for offer in one.offers:
-                own[offer.offer_id] = {
-                    "category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id,
-                }  # fmt: skip
-        if problems:
-            raise CatalogError(problems)
-        told |= {(name, offer_id): values for offer_id, values in own.items()}
-    return Offers(("campaign",), lambda catalog, offer: told.get((catalog, offer), {}), (zones or ["UTC"])[0])

@@ -91,6 +91,10 @@ def serve(  # noqa: PLR0913 - a flag per setting
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of Prometheus metrics over HTTP; 0 for none. \\[default: 0]")
     ] = None,
+    learner: Annotated[
+        bool | None,
+        typer.Option("--learner/--no-learner", help="Learn what people take up, beside serving. \\[default: learner]"),
+    ] = None,
     log_level: Annotated[
         LogLevel | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. \\[default: info]")
     ] = None,
@@ -125,6 +129,7 @@ def serve(  # noqa: PLR0913 - a flag per setting
         grace_s=grace_s,
         max_connection_age_s=max_connection_age_s,
         metrics_port=metrics_port,
+        learner=learner,
         log_level=log_level and log_level.value,
     )
     raise typer.Exit(run(settings))

@@ -5,10 +5,10 @@ what is counted of the person is looked up by its key, so that a decision costs 
 """
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE, OFFER
+from offers.compiled import apart, inner
 from offers.decision.records import (
     OPEN,
     UNKNOWN,
@@ -52,7 +52,7 @@ ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
-@njit(error_model="numpy")
+@apart
 def survey(columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table, kept: int) -> bool:
     """Whether the person matters to the candidates or to what is shown everywhere.
 
@@ -91,7 +91,7 @@ def survey(columns: Table, hours: Table, standing: Table, scratch: Table, terms:
     return matters
 
 
-@njit(error_model="numpy")
+@inner
 def _meet(columns: Table, hours: Table, scratch: Table, number: int) -> None:
     """Note what must be known for an audience, the first time that a decision meets it."""
     asked, stamp = i8(scratch, Scratch.asked), i8(scratch, Scratch.person)[PersonFact.number]
@@ -118,7 +118,7 @@ def _meet(columns: Table, hours: Table, scratch: Table, number: int) -> None:
             outcome[Outcome.unknown] = listed + 1
 
 
-@njit(error_model="numpy")
+@apart
 def admit(
     columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, kept: int, time: int
 ) -> int:
@@ -149,7 +149,7 @@ def admit(
     return kept
 
 
-@njit(error_model="numpy")
+@inner
 def _keep_admitted(
     columns: Table, hours: Table, budgets: Table, scratch: Table, terms: Table, kept: int, time: int
 ) -> tuple[int, int]:
@@ -163,7 +163,7 @@ def _keep_admitted(
     return count, proper
 
 
-@njit(error_model="numpy")
+@inner
 def _keep_proper(columns: Table, scratch: Table, kept: int) -> int:
     """Keep the candidates that are no fallbacks; how many."""
     candidates, entries, count = candidates_of(scratch), entries_of(columns), 0
@@ -174,7 +174,7 @@ def _keep_proper(columns: Table, scratch: Table, kept: int) -> int:
     return count
 
 
-@njit(error_model="numpy")
+@inner
 def _count_standing(
     columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, time: int
 ) -> tuple[int, int]:
@@ -203,7 +203,7 @@ def _count_standing(
     return (0 if is_held_out else proper), fallback
 
 
-@njit(error_model="numpy")
+@inner
 def may_meet(
     columns: Table, hours: Table, budgets: Table, scratch: Table, terms: Table, number: int, time: int
 ) -> bool:
@@ -217,7 +217,7 @@ def may_meet(
     )
 
 
-@njit(error_model="numpy")
+@inner
 def _is_admitted(
     columns: Table, hours: Table, budgets: Table, scratch: Table, terms: Table, number: int, time: int
 ) -> bool:
@@ -231,7 +231,7 @@ def _is_admitted(
     return asked[number] & 3 == ADMITTED
 
 
-@njit(error_model="numpy")
+@inner
 def _judge(columns: Table, hours: Table, budgets: Table, scratch: Table, terms: Table, number: int, time: int) -> bool:
     audience = audiences_of(columns)[number]
     if not is_in(columns, scratch, number):
@@ -265,7 +265,7 @@ def _judge(columns: Table, hours: Table, budgets: Table, scratch: Table, terms: 
     return _has_left(budgets, scratch, audience.budget)
 
 
-@njit(error_model="numpy")
+@inner
 def is_in(columns: Table, scratch: Table, number: int) -> bool:
     """Whether the person has the segments and variants of an audience."""
     if number == NO_AUDIENCE:
@@ -290,7 +290,7 @@ def is_in(columns: Table, scratch: Table, number: int) -> bool:
     return has_one
 
 
-@njit(error_model="numpy")
+@inner
 def _has_left(budgets: Table, scratch: Table, number: int) -> bool:
     if number == NO_BUDGET:
         return True
@@ -298,7 +298,7 @@ def _has_left(budgets: Table, scratch: Table, number: int) -> bool:
     return u1(budgets, Budgets.left)[number] != 0
 
 
-@njit(error_model="numpy")
+@inner
 def is_capped(columns: Table, scratch: Table, terms: Table, key: int, caps: int, time: int) -> bool:
     """Whether any cap of a list that holds on the channel is reached by what is counted under a key."""
     if caps == NO_CAPS:
@@ -329,7 +329,7 @@ def is_capped(columns: Table, scratch: Table, terms: Table, key: int, caps: int,
     return False
 
 
-@njit(error_model="numpy")
+@inner
 def _counted(scratch: Table, key: int, kind: int) -> tuple[int, int]:
     """Where the instants of a key and kind stand; the last exclusive."""
     counters = counters_of(scratch)
@@ -349,14 +349,14 @@ def _counted(scratch: Table, key: int, kind: int) -> tuple[int, int]:
     return np.int64(one.first), np.int64(one.first) + np.int64(one.count)
 
 
-@njit(error_model="numpy")
+@inner
 def hold(scratch: Table, second: int) -> None:
     """Promise nothing beyond a second."""
     outcome = f8(scratch, Scratch.outcome)
     outcome[Outcome.refresh_after] = min(outcome[Outcome.refresh_after], float(second))
 
 
-@njit(error_model="numpy")
+@inner
 def share_of(person: int, key: int) -> float:
     """A number from 0 to 1 (exclusive) that a person and a key always have, and that is evenly spread (splitmix64)."""
     mixed = np.uint64(person) ^ (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15))

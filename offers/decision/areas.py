@@ -5,11 +5,10 @@ Works on the shapes that catalogue/shapes.py compiles. A position is read in eac
 
 import math
 
-from numba import njit
-
 from offers.catalogue.areas import ROUNDER, TOP
 from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M
 from offers.catalogue.shapes import cell_of, crosses
+from offers.compiled import inner
 from offers.decision.records import Column, Table, i4, shapes_of, u1, vertices_of
 
 _EDGES_LOOKED_AT = 1024
@@ -20,7 +19,7 @@ _M_FLATTENS = 0.021
 _HALF_TURN = math.pi / 2
 
 
-@njit(error_model="numpy")
+@inner
 def inside(columns: Table, shape: int, latitude: float, longitude: float) -> bool:
     """Whether a position in degrees is in a shape: see catalogue.areas.contains."""
     box = shapes_of(columns)[shape]
@@ -36,7 +35,7 @@ def inside(columns: Table, shape: int, latitude: float, longitude: float) -> boo
     return False
 
 
-@njit(error_model="numpy")
+@inner
 def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
     """Whether an odd number of edges lies to the east of a position within the box."""
     box = shapes_of(columns)[shape]
@@ -54,7 +53,7 @@ def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
     return odd
 
 
-@njit(error_model="numpy")
+@inner
 def clearance(columns: Table, shape: int, latitude: float, longitude: float, cap_m: float) -> float:
     """Metres along the ground to a shape's edge: never more than there are, and at most `cap_m`.
 
@@ -82,7 +81,7 @@ def clearance(columns: Table, shape: int, latitude: float, longitude: float, cap
     return min(max(min(within, ratio * away) - _ROUNDING_M, 0.0), cap_m)
 
 
-@njit(error_model="numpy")
+@inner
 def _to_edge(
     columns: Table,
     shape: int,
@@ -107,7 +106,7 @@ def _to_edge(
     return most
 
 
-@njit(error_model="numpy")
+@inner
 def _to_edge_of_frame(
     columns: Table, shape: int, y: float, x: float, per_longitude: float, per_latitude: float, most: float
 ) -> float:
@@ -161,7 +160,7 @@ def _to_edge_of_frame(
     return max(math.sqrt(nearest), least)
 
 
-@njit(error_model="numpy")
+@inner
 def _squared_to_segment(x0: float, y0: float, x1: float, y1: float) -> float:
     """The square of the distance of a segment from the origin."""
     dx, dy = x1 - x0, y1 - y0

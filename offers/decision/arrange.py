@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.compiled import apart, inner
 from offers.decision.admit import is_in, may_meet
 from offers.decision.behave import log_behaviour
 from offers.decision.order import is_better, rise, sink
@@ -26,7 +26,6 @@ from offers.decision.records import (
     f8,
     fetch_ahead,
     i4,
-    i8,
     offers_of,
     strategies_of,
     u1,
@@ -42,12 +41,13 @@ from offers.decision.score import (
     score_one,
 )
 from offers.decision.scratch import IN_AUDIENCE, LIFTED, NO_ROOM, Outcome, Scratch, candidates_of, chosen_of
+from offers.decision.standing import call_up
 
 ROUNDING = 1e-9
 """A bound and a score that differ by less may be in either order."""
 
 
-@njit(error_model="numpy")
+@apart
 def arrange(
     columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, strategy_number: int,
     seed: int, seeded: int, listed: int, kept: int, time: int,
@@ -78,7 +78,7 @@ def arrange(
             if kept == len(candidates):
                 outcome[Outcome.found] = kept
                 return NO_ROOM
-            _call_up(standing, scratch, coming, kept)
+            call_up(standing, scratch, coming, kept)
             score_one(columns, scratch, strategy_number, kept, time)
             if held:
                 lift_one(columns, terms, scratch, strategy_number, kept, held)
@@ -106,11 +106,16 @@ def arrange(
         if layout[Layout.full]:
             _tell_factors(columns, scratch, strategy_number, place, time)
             chosen[place].logs[6] = log
+            if outcome[Outcome.learned]:
+                candidate = candidates[chosen[place].index]
+                chosen[place].logs[7], chosen[place].logs[8] = candidate.log_propensity, candidate.log_recommendation
+            else:
+                chosen[place].logs[7], chosen[place].logs[8] = 0.0, 0.0
     outcome[Outcome.unknown] = unknowns
     return count
 
 
-@njit(error_model="numpy")
+@inner
 def _call_up_others(
     columns: Table, scratch: Table, seed: int, seeded: int, last_listed: int, own: int, size: int
 ) -> int:  # fmt: skip
@@ -125,7 +130,7 @@ def _call_up_others(
     return size
 
 
-@njit(error_model="numpy")
+@inner
 def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best: int, seeded: int) -> bool:
     """Whether an offer shown everywhere may come before the best candidate."""
     bound, score = f8(standing, Standing.bound)[coming], candidates_of(scratch)[best].log_score
@@ -136,15 +141,7 @@ def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best
     return seeded != 0 or bound != score or ours < entries[candidates_of(scratch)[best].entry].order
 
 
-@njit(error_model="numpy")
-def _call_up(standing: Table, scratch: Table, coming: int, index: int) -> None:
-    """Make an offer shown everywhere a candidate."""
-    one = candidates_of(scratch)[index]
-    one.squared, one.chance, one.entry = math.inf, 1.0, i4(standing, Standing.entry)[coming]
-    one.until, one.flags = i8(standing, Standing.until)[coming], u1(standing, Standing.flags)[coming]
-
-
-@njit(error_model="numpy")
+@inner
 def _fits(columns: Table, chosen: np.ndarray, count: int, venue: int, offer: np.void, layout: np.ndarray) -> bool:
     """Whether an offer may stand beside those chosen: exclusion groups, and the placement's limits."""
     limited = layout[Layout.per_venue] + layout[Layout.per_brand] + layout[Layout.per_category] > 0
@@ -166,7 +163,7 @@ def _fits(columns: Table, chosen: np.ndarray, count: int, venue: int, offer: np.
     )
 
 
-@njit(error_model="numpy")
+@inner
 def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, unknowns: int) -> int:
     """Write what an answer says of a chosen offer. Returns how many schedules of unknown state are listed."""
     state, unknown = u1(hours, Hours.state), i4(scratch, Scratch.unknown)
@@ -190,7 +187,7 @@ def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, u
     return unknowns
 
 
-@njit(error_model="numpy")
+@inner
 def _tell_audience(columns: Table, scratch: Table, terms: Table, place: int) -> None:
     """Write whether a chosen offer is for the person's segments, and which of its creative variants is shown."""
     one = chosen_of(scratch)[place]
@@ -220,7 +217,7 @@ def _tell_audience(columns: Table, scratch: Table, terms: Table, place: int) -> 
         low += 1
 
 
-@njit(error_model="numpy")
+@inner
 def _tell_factors(columns: Table, scratch: Table, strategy_number: int, place: int, time: int) -> None:
     """Write the logarithms of a chosen offer's factors."""
     strategy, one = strategies_of(columns)[strategy_number], chosen_of(scratch)[place]

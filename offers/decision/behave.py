@@ -6,11 +6,11 @@ do not ask for costs nothing. The specification is reference_behaviour.py.
 """
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.behaviour import OF_BASKET, OF_BRAND, OF_CATEGORY, OF_VIEWED
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME
+from offers.compiled import apart, inner
 from offers.decision.admit import hold
 from offers.decision.encoded import BYTES, VARINT, following, hash_of, last_of, varint
 from offers.decision.records import (
@@ -55,7 +55,7 @@ KEY, WHEN = 1 << 3 | BYTES, 2 << 3 | BYTES  # of a map's entry
 SECONDS = 1 << 3 | VARINT  # of google.protobuf.Timestamp
 
 
-@njit(error_model="numpy")
+@apart
 def notice(columns: Table, terms: Table, scratch: Table, record: bytes, request: bytes, time: int) -> None:
     """Note of which rules of the person's strategy the subject is there, on which categories, and until when."""
     person, turns = i8(scratch, Scratch.person), i8(scratch, Scratch.turn)
@@ -86,7 +86,7 @@ def notice(columns: Table, terms: Table, scratch: Table, record: bytes, request:
             _notice_recent(columns, scratch, record, first, last, time)
 
 
-@njit(error_model="numpy")
+@inner
 def _span(columns: Table, terms: Table, scratch: Table) -> tuple[int, int]:
     """The rules of the strategy by which the person is answered; the last exclusive."""
     strategy, firsts = i8(scratch, Scratch.person)[PersonFact.strategy], i4(columns, Column.rule_first)
@@ -95,7 +95,7 @@ def _span(columns: Table, terms: Table, scratch: Table) -> tuple[int, int]:
     return np.int64(firsts[strategy]), np.int64(firsts[strategy + 1])
 
 
-@njit(error_model="numpy")
+@inner
 def _notice_basket(
     columns: Table, scratch: Table, data: bytes, at: int, end: int, first: int, last: int, time: int
 ) -> None:
@@ -109,7 +109,7 @@ def _notice_basket(
             _mark(columns, scratch, data, low, high, bits)
 
 
-@njit(error_model="numpy")
+@inner
 def _notice_steps(columns: Table, scratch: Table, record: bytes, first: int, last: int, time: int) -> None:
     """Note the basket that events have filled: see offers.state.basket.fill_in."""
     steps, count, changed = steps_of(scratch), 0, np.int64(0)
@@ -150,7 +150,7 @@ def _notice_steps(columns: Table, scratch: Table, record: bytes, first: int, las
             inside -= 1
 
 
-@njit(error_model="numpy")
+@inner
 def _left_behind(columns: Table, scratch: Table, first: int, last: int, changed: int, time: int) -> int:
     """The rules, a bit each, for which a basket is there that was changed last at a second."""
     turns, bits = i8(scratch, Scratch.turn), 0
@@ -168,7 +168,7 @@ def _left_behind(columns: Table, scratch: Table, first: int, last: int, changed:
     return bits
 
 
-@njit(error_model="numpy")
+@inner
 def _notice_views(
     columns: Table, scratch: Table, request: bytes, at: int, end: int, first: int, last: int, time: int
 ) -> None:
@@ -182,7 +182,7 @@ def _notice_views(
             _mark(columns, scratch, request, low, high, bits)
 
 
-@njit(error_model="numpy")
+@inner
 def _notice_recent(columns: Table, scratch: Table, record: bytes, first: int, last: int, time: int) -> None:
     """Note the categories of the person's recent views and clicks."""
     at, end = 0, len(record)
@@ -204,7 +204,7 @@ def _notice_recent(columns: Table, scratch: Table, record: bytes, first: int, la
             _mark(columns, scratch, record, low, high, bits)
 
 
-@njit(error_model="numpy")
+@inner
 def _looked_at(columns: Table, scratch: Table, first: int, last: int, second: int, time: int) -> int:
     """The rules, a bit each, for which something counts that was looked at last at a second."""
     turns, bits = i8(scratch, Scratch.turn), 0
@@ -216,14 +216,14 @@ def _looked_at(columns: Table, scratch: Table, first: int, last: int, second: in
     return bits
 
 
-@njit(error_model="numpy")
+@inner
 def _second(data: bytes, at: int, end: int) -> int:
     """The second of a Timestamp that stands between two places."""
     begin, _ = last_of(data, at, end, SECONDS)
     return varint(data, begin, end)[0] if begin >= 0 else 0
 
 
-@njit(error_model="numpy")
+@inner
 def _mark(columns: Table, scratch: Table, data: bytes, begin: int, end: int, bits: int) -> None:
     """Note that some rules apply to the category that stands between two places, if it is one."""
     if bits == 0 or end <= begin:
@@ -239,7 +239,7 @@ def _mark(columns: Table, scratch: Table, data: bytes, begin: int, end: int, bit
         mark.number, mark.bits = person[PersonFact.number], before | bits
 
 
-@njit(error_model="numpy")
+@inner
 def weigh(columns: Table, terms: Table, scratch: Table) -> int:
     """List the rules that hold, and promise nothing beyond the second at which one begins or ceases to; how many."""
     if i4(terms, Terms.layout)[Layout.behaves] == 0:
@@ -264,7 +264,7 @@ def weigh(columns: Table, terms: Table, scratch: Table) -> int:
     return count
 
 
-@njit(error_model="numpy")
+@inner
 def log_behaviour(columns: Table, terms: Table, scratch: Table, entry: int, count: int) -> tuple[float, bool]:
     """The logarithm of an offer's behaviour factor by the rules that hold, and whether any of them applies to it."""
     offer, first = offers_of(columns)[entries_of(columns)[entry].offer], _span(columns, terms, scratch)[0]

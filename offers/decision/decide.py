@@ -1,21 +1,22 @@
 """The compiled part of a decision: `find` what may be shown here and now, then `choose` of it for the person."""
 
-from numba import njit
-
+from offers.compiled import apart
 from offers.decision.admit import admit, survey
 from offers.decision.arrange import arrange
 from offers.decision.behave import weigh
-from offers.decision.records import Column, Table, f8
+from offers.decision.explore import tell_selection
+from offers.decision.foresee import foresee
+from offers.decision.records import Column, Explore, Table, Terms, f8
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
-from offers.decision.scratch import NO_ROOM, Outcome, Scratch, reached_of
+from offers.decision.scratch import NO_ROOM, Outcome, Scratch, chosen_of, reached_of
 from offers.decision.screen import screen
 
 LOOK_UP = -1
 """In place of a count: schedules of unknown state must be looked up; then decide again."""
 
 
-@njit(cache=True)
+@apart
 def find(
     columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table,
     latitude: float, longitude: float, sigma: float, growth: float, time: int,
@@ -39,17 +40,26 @@ def find(
     return LOOK_UP if outcome[Outcome.unknown] else kept
 
 
-@njit(cache=True)
+@apart
 def choose(
-    columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, strategy: int,
-    time: int, seed: int, seeded: int,
+    columns: Table, people: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table,
+    strategy: int, time: int, seed: int, seeded: int,
 ) -> int:  # fmt: skip
     """Write the offers of a decision into the scratch, of what was found; returns how many, or LOOK_UP or NO_ROOM."""
     outcome = f8(scratch, Scratch.outcome)
     kept = admit(columns, hours, budgets, standing, scratch, terms, int(outcome[Outcome.kept]), time)
+    kept = foresee(columns, people, hours, budgets, standing, scratch, terms, strategy, kept, time)
+    if kept == NO_ROOM:
+        return NO_ROOM
     held = weigh(columns, terms, scratch) if outcome[Outcome.personal] != 0 else 0
     outcome[Outcome.held] = held
     listed = score(columns, terms, scratch, strategy, seed, seeded, kept, time)
     count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
     outcome[Outcome.chosen] = count
+    explores = outcome[Outcome.learned] != 0 and f8(terms, Terms.explore)[Explore.method] != 0
+    if explores and count > 0:
+        tell_selection(columns, scratch, terms, strategy, kept, count)
+    elif count > 0:
+        for place in range(count):
+            chosen_of(scratch)[place].selection = 0.0
     return LOOK_UP if outcome[Outcome.unknown] else count

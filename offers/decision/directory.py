@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME
 from offers.model.facts import CounterSpec, OfferFacts
 from offers.model.keys import key_of
+from offers.model.visits import TRAITS
 from offers.v1.limits_pb2 import CalendarPeriod
 from offers.v1.offer_service_pb2 import Proposition
 
@@ -78,7 +79,13 @@ class Directory:
                 specs += self._shared("category_limit", int(audience["category"]))
             for place in range(audience["policy_first"], audience["policy_last"]):
                 specs += self._shared("policy", int(self._columns["audience_policy"][place]))
-        return OfferFacts(offer_id, told.category, told.brand, tuple(specs))
+        item, traits = self.item(number)
+        return OfferFacts(offer_id, told.category, told.brand, tuple(specs), item, traits)
+
+    def item(self, number: int) -> tuple[int, tuple[int, ...]]:
+        """What visits of an offer are visits of, and its traits."""
+        traits = self._columns["trait"][len(TRAITS) * number : len(TRAITS) * (number + 1)]
+        return int(self._columns["item"][number]), tuple(traits.tolist())
 
     def budgets(self, offer_id: str) -> list[int]:
         """The numbers of the budgets that redemptions of an offer take from; none also where there is no such offer."""

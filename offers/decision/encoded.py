@@ -4,14 +4,16 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from offers.compiled import apart, inner
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types. Source: https://protobuf.dev/programming-guides/encoding"""
 
 
-@njit
+@inner
 def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     """A number and where it ends; -1 for the end if it does not end in time."""
     number = shift = 0
@@ -25,7 +27,7 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     return 0, -1
 
 
-@njit
+@inner
 def span(data: bytes, at: int, end: int) -> tuple[int, int]:
     """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
     size, begin = varint(data, at, end)
@@ -44,7 +46,7 @@ def _as_double(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's own 
     return types.float64(types.uint64), generate
 
 
-@njit
+@inner
 def fixed64(data: bytes, at: int) -> int:
     """The 8 bytes that stand at a place."""
     bits = np.uint64(0)
@@ -53,13 +55,13 @@ def fixed64(data: bytes, at: int) -> int:
     return bits
 
 
-@njit
+@inner
 def double(data: bytes, at: int) -> float:
     """The 8 bytes that stand at a place, as a floating-point number."""
     return _as_double(fixed64(data, at))
 
 
-@njit
+@inner
 def following(data: bytes, at: int, end: int) -> tuple[int, int, int]:
     """The tag of the field at a place, and where what it holds begins and ends; -1 for the end: it is broken.
 
@@ -79,7 +81,7 @@ def following(data: bytes, at: int, end: int) -> tuple[int, int, int]:
     return tag, at, (stop if stop <= end else -1)
 
 
-@njit
+@apart
 def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
     """Where what the last field of a tag holds begins and ends, in a message between two places; -1, -1: none."""
     found = -1, -1
@@ -90,7 +92,7 @@ def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
     return found
 
 
-@njit
+@inner
 def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
     """What offers.model.keys.text_hash gives for the text between two places (-1, -1: none), given 0 as a salt."""
     hashed = np.uint64(0xCBF29CE484222325) ^ salt
@@ -99,7 +101,7 @@ def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
     return hashed
 
 
-@njit
+@inner
 def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last: int) -> bool:
     """Whether what stands between two places is some text."""
     if end - begin != last - first:
@@ -110,7 +112,7 @@ def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, las
     return same
 
 
-@njit
+@inner
 def varint_into(out: np.ndarray, at: int, number: int) -> int:
     """Write a number; where it ends."""
     while number >= 128:
@@ -121,7 +123,7 @@ def varint_into(out: np.ndarray, at: int, number: int) -> int:
     return at + 1
 
 
-@njit
+@inner
 def varint_size(number: int) -> int:
     """Bytes that a number takes."""
     size = 1
@@ -131,8 +133,17 @@ def varint_size(number: int) -> int:
     return size
 
 
-@njit
+@inner
 def double_into(out: np.ndarray, at: int, number: float) -> int:
     """Write 8 bytes of a floating-point number; where they end."""
     out[at : at + 8].view(np.float64)[0] = number
     return at + 8
+
+
+@inner
+def hexadecimal(out: np.ndarray, at: int, number: int) -> int:
+    """16 digits of a 64-bit number."""
+    for digit in range(16):
+        value = (number >> (60 - 4 * digit)) & 15
+        out[at + digit] = value + (48 if value < 10 else 87)
+    return at + 16

@@ -26,14 +26,20 @@ from offers.catalogue.snapshot import NO_CAPS, NO_NAME, Snapshot
 from offers.decision.budgets import BudgetBook
 from offers.decision.decide import LOOK_UP, choose, find
 from offers.decision.directory import Directory
+from offers.decision.explore import PROPENSITY
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
+from offers.decision.learned import Told, learned_record
+from offers.decision.meet import Fact
 from offers.decision.meeting import Meeting
 from offers.decision.person import NOBODY, Person
-from offers.decision.records import Column, Record, StandingFact, Terms
+from offers.decision.records import Column, Explore, Record, StandingFact, Terms
 from offers.decision.scratch import NO_ROOM, Outcome, PersonFact, Room, Scratchpad
+from offers.decision.sense import sense
 from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
+from offers.learning.model import Model
 from offers.model.decision import Decision
+from offers.model.hashing import key_of
 from offers.model.query import MAX_OFFERS, Query, Surface
 from offers.v1.state_pb2 import DecisionRecord
 
@@ -52,6 +58,8 @@ class Placing(NamedTuple):
     max_offers: int
     limits: tuple[int, int, int]
     """Offers per venue, brand and category; 0: no limit."""
+    exploration: tuple[float, ...]
+    """In the order of records.Explore."""
 
 
 class Resolved(NamedTuple):
@@ -99,10 +107,11 @@ class Engine:
                 placement["strategy"],
                 placement["max_offers"] or MAX_OFFERS,
                 tuple(placement["limits"]),
+                tuple(placement["exploration"]),
             )
             for name, placement in meta["placements"].items()
         }
-        self._default = Placing("", meta["default_strategy"], MAX_OFFERS, (0, 0, 0))
+        self._default = Placing("", meta["default_strategy"], MAX_OFFERS, (0, 0, 0), (0.0,) * len(Explore))
         self._terms = [tuple(frozenset(names) for names in terms) for terms in meta["terms"]]
         self._creatives = [tuple(frozenset(names) for names in terms) for terms in meta["creative_terms"]]
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
@@ -124,6 +133,7 @@ class Engine:
             names=int(snapshot.columns["category_number"].max(initial=-1)) + 1,
         )
         """What a pad needs for its decisions."""
+        self._learned: tuple[Model | None, Record | None] = (None, None)
         self._everywhere = len(snapshot.columns["entry"]) - int(snapshot.columns["standing_first"][0])
         self._standing: OrderedDict[tuple[int, Record, int, str], StandingAt] = OrderedDict()
 
@@ -162,8 +172,30 @@ class Engine:
         """Bring what is worked out ahead up to date: see `HoursBook.roll`."""
         return self._hours.roll(now, seconds)
 
-    def decide(self, query: Query, pad: Scratchpad, person: Person = NOBODY) -> Decision:
-        """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement."""
+    @property
+    def model(self) -> Model | None:
+        """The model that decisions ask; None: none."""
+        return self._learned[0]
+
+    def use(self, model: Model | None) -> None:
+        """Let decisions ask a model from now on; None: none. Raises ValueError for one that does not fit."""
+        meta, facts = self.snapshot.meta, self.meeting.record.arrays["fact"]
+        record = learned_record(model, meta["offer_attributes"], meta["sensitive"]) if model else None
+        related = int(record.arrays["fact"][Told.related]) if record else 0
+        before = self._learned
+        self._learned = model, record
+        self.room = self.room._replace(related=related)
+        facts[Fact.learned] = record.table if record else 0
+        del before  # only now may it go
+
+    def decide(
+        self, query: Query, pad: Scratchpad, person: Person = NOBODY, geohash_length: int = 0, chance: int = 0
+    ) -> Decision:
+        """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement.
+
+        Models are told so many characters of the location's geohash; exploration hangs on `chance` where there is
+        neither a seed nor a person.
+        """
         surface, time, latitude, longitude, seed, _, sigma, growth = query
         usual, terms = self.resolve(surface)
         hours = self.hours(query).record
@@ -181,14 +213,19 @@ class Engine:
                     self.meeting.meet(self.columns.table, terms.table, pad, person, time)
                     drawn = int(pad.arrays["person"][PersonFact.strategy])
                     strategy = usual if drawn == NO_NAME else drawn
+                    sense(
+                        self.meeting.record.table, terms.table, pad.table, person.record, person.request, latitude,
+                        longitude, geohash_length, signed, seed >= 0, chance, time,
+                    )  # fmt: skip
                     standing = self.standing(query, strategy).record if strategy != usual else standing
                 count = choose(
-                    self.columns.table, hours.table, self.budgets.record.table, standing.table, pad.table,
-                    terms.table, strategy, time, signed, seed >= 0,
+                    self.columns.table, self.meeting.record.table, hours.table, self.budgets.record.table,
+                    standing.table, pad.table, terms.table, strategy, time, signed, seed >= 0,
                 )  # fmt: skip
             refresh_after, refresh_distance_m, unknown, found, eligible = pad.arrays["outcome"].tolist()[:5]
             if count == NO_ROOM:
                 pad.fit(Room(candidates=2 * int(found)))
+                self.make_room(pad)
             elif count == LOOK_UP:
                 numbers = pad.arrays["unknown"][: int(unknown)].tolist()
                 self._hours.look_up(hours, numbers, time, surface.time_zone)
@@ -208,18 +245,22 @@ class Engine:
         channel = surface.channel or placing.channel
         admits = self._admitting(surface.placement, surface.language, surface.currency, channel)
         asked = self.meeting.experiments.asked(surface.placement)
-        behaves, conditions = self._conditions([placing.strategy, *self.meeting.experiments.strategies(asked)])
+        strategies = [placing.strategy, *self.meeting.experiments.strategies(asked)]
+        behaves, conditions = self._conditions(strategies)
+        clock = self._hours.clock(surface.time_zone)
         personal = (
             self.snapshot.meta["holdout"] > 0
             or len(self.meeting.experiments) > 0
             or surface.placement in self._placement_caps
             or behaves
+            or any(self._asks_models(one) for one in strategies)
         )
         most = min(surface.max_offers, placing.max_offers)
         layout = np.array([most, *placing.limits, surface.full, personal, placing.strategy, behaves], np.int32)
         stem = DecisionRecord(
             catalog=self.catalog_id, catalog_version=self.snapshot.version,
-            placement=surface.placement, channel=surface.channel,
+            placement=surface.placement, channel=surface.channel, language_code=surface.language,
+            currency_code=surface.currency, max_offers=surface.max_offers,
         )  # fmt: skip
         terms = {
             "admits": admits,
@@ -229,6 +270,12 @@ class Engine:
             "conditions": conditions,
             "caps": np.array(self._placement_caps.get(surface.placement, (0, NO_CAPS)), np.int64),
             "stem": np.frombuffer(stem.SerializeToString(), np.uint8),
+            "explore": np.array(placing.exploration),
+            "moment_key": np.array(
+                [key_of("channel", surface.channel), key_of("placement", surface.placement)], np.uint64
+            ),
+            "zone_start": np.array(clock.starts, np.int64),
+            "zone_offset": np.array(clock.offsets, np.int64),
         }
         return Resolved(placing.strategy, Record(Terms, terms))
 
@@ -241,6 +288,10 @@ class Engine:
         intents = columns["intent_segment"][: int(rules["intent"].max(initial=NO_NAME)) + 1]
         segments = {*rules["segment"].tolist(), *intents.tolist()} - {NO_NAME}
         return len(rules) > 0, np.array(sorted(segments), np.int32)
+
+    def _asks_models(self, strategy: int) -> bool:
+        """Whether a strategy asks models, whatever model there is: its decisions are what they learn from."""
+        return bool(self.snapshot.columns["strategies"]["weights"][strategy, PROPENSITY:].any())
 
     def _placing(self, surface: Surface) -> Placing:
         if not surface.placement:

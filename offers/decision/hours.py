@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from offers.catalogue.schedules import LAST_SECOND, NEVER, WEEK_MINUTES, Schedule, ZoneClock, zone_clock
+from offers.compiled import inner
 from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Record, Table, i4, i8, u1, u4
 
 INSTANTS_KEPT = 128
@@ -112,7 +113,8 @@ class HoursBook:
     ) -> None:
         """`time_zones` are the names of the snapshot's time zones, in their order."""
         self._columns = columns
-        self._clock = cache(self._find_clock)
+        self.clock = cache(self._find_clock)
+        """The clock of a time zone; "" is the catalogue's."""
         self._zones = {name: number for number, name in enumerate(time_zones) if name}
         self._schedules = schedules
         self._default_zone = default_zone
@@ -143,7 +145,7 @@ class HoursBook:
         """Fill in the states of some schedules that are UNKNOWN."""
         instant, _ = self._span(second)
         for number in set(numbers):
-            is_open, until = self._schedules[number].at(instant, lambda zone: self._clock(zone or time_zone))
+            is_open, until = self._schedules[number].at(instant, lambda zone: self.clock(zone or time_zone))
             hours.arrays["until"][number] = until  # before the state: other threads read both
             hours.arrays["state"][number] = OPEN if is_open else CLOSED
 
@@ -164,7 +166,7 @@ class HoursBook:
         draft, stop = self._draft, perf_counter() + seconds
         while draft.number < len(self._schedules):
             if self._ahead[draft.number]:
-                draft.add(self._schedules[draft.number].spans(draft.begin, draft.end, self._clock))
+                draft.add(self._schedules[draft.number].spans(draft.begin, draft.end, self.clock))
                 if perf_counter() >= stop:
                     return False
             else:
@@ -182,7 +184,7 @@ class HoursBook:
         return ZoneClock(tuple(arrays["zone_start"][span].tolist()), tuple(arrays["zone_offset"][span].tolist()))
 
     def _work_out(self, instant: int, time_zone: str) -> Record:
-        clock = self._clock(time_zone)
+        clock = self.clock(time_zone)
         hours = Record(
             Hours,
             {
@@ -253,7 +255,7 @@ def work_out(
         until[schedule] = open_until if closed_until < 0 else closed_until
 
 
-@njit
+@inner
 def _week_at(columns: Table, part: int, second: int, starts: np.ndarray, offsets: np.ndarray) -> tuple[int, int]:
     """Whether a part is open at an instant and when that changes, clock changes included, but not its margin."""
     week_first = i4(columns, Column.part_week_first)

@@ -1,8 +1,8 @@
 """Judge: what segments come to that are steps over the encoded person and request (see predicates.py)."""
 
 import numpy as np
-from numba import njit
 
+from offers.compiled import apart, inner
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double, following, is_same, last_of, varint
 from offers.decision.predicates import (
     ABSENT,
@@ -48,7 +48,7 @@ _NUMBER_VALUE, _STRING_VALUE, _BOOL_VALUE = 2 << 3 | FIXED64, 3 << 3 | BYTES, 4 
 _STRUCT_VALUE, _LIST_VALUE = 5 << 3 | BYTES, 6 << 3 | BYTES
 
 
-@njit(error_model="numpy")
+@apart
 def judged(rules: Table, scratch: Table, number: int, record: bytes, request: bytes) -> int:
     """What a segment comes to: FALSE, TRUE or ERROR; or LEFT_TO_CEL.
 
@@ -79,7 +79,7 @@ def judged(rules: Table, scratch: Table, number: int, record: bytes, request: by
     return np.int64(stack[0])
 
 
-@njit(error_model="numpy")
+@inner
 def _joined(one: int, other: int, decisive: int) -> int:
     """One and, or one or, other: what decides it whatever the other is comes before an error."""
     if decisive in (one, other):
@@ -87,7 +87,7 @@ def _joined(one: int, other: int, decisive: int) -> int:
     return ERROR if ERROR in (one, other) else 1 - decisive
 
 
-@njit(error_model="numpy")
+@inner
 def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
     """Read a value into its place."""
     facts = i8(scratch, Scratch.person)
@@ -121,7 +121,7 @@ def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
         value.number = float(varint(data, begin, end)[0]) if begin >= 0 else 0.0
 
 
-@njit(error_model="numpy")
+@inner
 def _count(data: bytes, at: int, end: int, wanted: int) -> int:
     """How many fields of a tag a message between two places has."""
     count = 0
@@ -131,7 +131,7 @@ def _count(data: bytes, at: int, end: int, wanted: int) -> int:
     return count
 
 
-@njit(error_model="numpy")
+@inner
 def _read_keyed(rules: Table, scratch: Table, number: int, data: bytes, begin: int, end: int) -> None:
     """Read a value that stands under a key, of the message between two places."""
     path, text, tag = (
@@ -152,7 +152,7 @@ def _read_keyed(rules: Table, scratch: Table, number: int, data: bytes, begin: i
             _take(rules, scratch, number, data, entry, at)
 
 
-@njit(error_model="numpy")
+@inner
 def _take(rules: Table, scratch: Table, number: int, data: bytes, entry: int, end: int) -> None:
     """Read the value of a map's entry."""
     encoding, value = paths_of(rules)[number].encoding, values_of(scratch)[number]
@@ -170,7 +170,7 @@ def _take(rules: Table, scratch: Table, number: int, data: bytes, entry: int, en
         value.kind, value.number, value.begin, value.end = _kind_of(data, begin, stop)
 
 
-@njit(error_model="numpy")
+@inner
 def _kind_of(data: bytes, at: int, end: int) -> tuple[int, float, int, int]:
     """What a google.protobuf.Value is: its kind, its number, and where what it holds begins and ends."""
     kind, number, begin, stop = NULL, 0.0, 0, 0
@@ -194,7 +194,7 @@ def _kind_of(data: bytes, at: int, end: int) -> tuple[int, float, int, int]:
     return kind, number, begin, stop
 
 
-@njit(error_model="numpy")
+@inner
 def _taken(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """What a step about a value comes to."""
     step = steps_of(rules)[place]
@@ -210,7 +210,7 @@ def _taken(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     return _equal(rules, scratch, place, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, place, data)
 
 
-@njit(error_model="numpy")
+@inner
 def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """Whether a value is, or is not, a constant; what is of another type is not."""
     step = steps_of(rules)[place]
@@ -223,7 +223,7 @@ def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     return TRUE if same == (step.compare == _EQUAL) else FALSE
 
 
-@njit(error_model="numpy")
+@inner
 def _ordered(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """Whether a value comes before a constant, and so on; what is of another type cannot be compared."""
     step = steps_of(rules)[place]
@@ -241,7 +241,7 @@ def _ordered(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     return TRUE if order > 0 or (order == 0 and step.compare not in (_LESS, _GREATER)) else FALSE
 
 
-@njit(error_model="numpy")
+@inner
 def _order(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last: int) -> int:
     """Below 0, 0 or above, as a text comes before a constant, is the same or comes after: bytes are in the same order
     as the characters they encode.
@@ -252,7 +252,7 @@ def _order(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last
     return (end - begin) - (last - first)
 
 
-@njit(error_model="numpy")
+@inner
 def _contains(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     """Whether a list has a text among its values, or a struct among its keys."""
     step, text = steps_of(rules)[place], u1(rules, Rules.text)

@@ -6,9 +6,9 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RING_ROOM, RINGS, ring_radius
+from offers.compiled import apart, inner
 from offers.decision.records import Table, f8
 from offers.decision.scratch import POINTS, Outcome, Scratch, points_of
 
@@ -28,7 +28,7 @@ _STRIPS, _WEIGHTS = (values[3:] for values in np.polynomial.hermite_e.hermegauss
 """Strips of a normal distribution: the middle one and those on one side of it."""
 
 
-@njit(cache=True, error_model="numpy")
+@apart
 def spread(accuracy_m: float, observed: int, movement: int, time: int) -> tuple[float, float]:
     """The standard deviation of a position at a time, either way in metres, and its growth in metres per second.
 
@@ -41,13 +41,13 @@ def spread(accuracy_m: float, observed: int, movement: int, time: int) -> tuple[
     return (radius * SIGMA, speed * SIGMA) if radius < WIDEST_M else (WIDEST_M * SIGMA, 0.0)
 
 
-@njit(error_model="numpy")
+@inner
 def _below(value: float) -> float:
     """The share of a standard normal distribution below a value."""
     return 0.5 * math.erfc(-value * math.sqrt(0.5))
 
 
-@njit(error_model="numpy")
+@inner
 def probability_in_circle(distance_m: float, radius_m: float, sigma_m: float) -> float:
     """The share of a normal distribution inside a circle, `distance_m` from its centre to the circle's.
 
@@ -80,7 +80,7 @@ _NORTH, _EAST = _RADII * np.cos(_BEARINGS), _RADII * np.sin(_BEARINGS)
 """Standard deviations from the middle."""
 
 
-@njit(error_model="numpy")
+@inner
 def point_around(latitude: float, longitude: float, sigma_m: float, point: int) -> tuple[float, float]:
     """One of the points that stand for a distribution around a position: latitude and longitude in degrees.
 
@@ -101,7 +101,7 @@ def point_around(latitude: float, longitude: float, sigma_m: float, point: int) 
     return there, turned
 
 
-@njit(error_model="numpy")
+@inner
 def points_within(clear_m: float, sigma_m: float) -> int:
     """How many of the points, counted from the inmost ring, are no farther than so many metres away."""
     ring = 0
@@ -110,7 +110,7 @@ def points_within(clear_m: float, sigma_m: float) -> int:
     return ring * RINGS
 
 
-@njit(error_model="numpy")
+@inner
 def lay_points(scratch: Table, latitude: float, longitude: float, sigma_m: float, first: int) -> None:
     """Work out the points around a decision's location from number `first` on, unless it has been done."""
     points, outcome = points_of(scratch), f8(scratch, Scratch.outcome)

@@ -3,12 +3,12 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from offers.decision.encoded import BYTES, VARINT, double_into, last_of, varint, varint_into
+from offers.compiled import apart, inner
+from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, hexadecimal, last_of, varint, varint_into
 from offers.decision.meet import exposures_size, write_exposures
-from offers.decision.records import Column, Table, Terms, entries_of, i8, offers_of, u1
-from offers.decision.scratch import LOGGED_ATTRIBUTES, PersonFact, Scratch, chosen_of
+from offers.decision.records import Column, Table, Terms, entries_of, f8, i8, offers_of, u1
+from offers.decision.scratch import LOGGED_ATTRIBUTES, Outcome, PersonFact, Scratch, chosen_of
 from offers.v1.context_pb2 import Context, Session
 from offers.v1.profile_pb2 import Profile
 from offers.v1.state_pb2 import DecisionRecord
@@ -19,6 +19,8 @@ TIME, LEARN = _FIELDS["time"].number << 3 | VARINT, _FIELDS["learn"].number << 3
 TIME_ZONE, ENTRY_CHANNEL = _FIELDS["time_zone"].number << 3 | BYTES, _FIELDS["entry_channel"].number << 3 | BYTES
 CONTEXT_ATTRIBUTES = _FIELDS["context_attributes"].number << 3 | BYTES
 PROFILE_ATTRIBUTES = _FIELDS["profile_attributes"].number << 3 | BYTES
+MODEL_VERSION = _FIELDS["model_version"].number << 3 | BYTES
+SELECTION, DRAW = _FIELDS["selection_probabilities"].number << 3 | BYTES, _FIELDS["draw"].number << 3 | FIXED64
 GEOHASH = _FIELDS["geohash"].number << 3 | BYTES
 ASKED_ATTRIBUTES, ASKED_ZONE = Context.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES, Context.TIME_ZONE_FIELD_NUMBER << 3 | BYTES
 SESSION, ENTRY = Context.SESSION_FIELD_NUMBER << 3 | BYTES, Session.ENTRY_CHANNEL_FIELD_NUMBER << 3 | BYTES
@@ -29,7 +31,7 @@ _MOST_ID, _MOST_NAME = 131, 68
 """Bytes of an offer's id, and of a name in a request, with its tag and length."""
 
 
-@njit(cache=True, error_model="numpy")
+@apart
 def write_record(
     columns: Table, terms: Table, people: Table, scratch: Table, record: bytes, request: bytes, latitude: float,
     longitude: float, characters: int, time: int, count: int,
@@ -40,7 +42,7 @@ def write_record(
     """
     out, stem, wire = u1(scratch, Scratch.logged), u1(terms, Terms.stem), u1(columns, Column.wire)
     chosen, entries, offers = chosen_of(scratch), entries_of(columns), offers_of(columns)
-    most = len(stem) + count * (_MOST_ID + 8) + 64 + 2 * _MOST_NAME + exposures_size(people, scratch)
+    most = len(stem) + count * (_MOST_ID + 16) + 128 + 2 * _MOST_NAME + exposures_size(people, scratch)
     if most + 2 * LOGGED_ATTRIBUTES > len(out):
         return 0
     at = _copied(out, 0, stem, 0, len(stem))
@@ -56,6 +58,14 @@ def write_record(
         for place in range(count):
             at = double_into(out, at, chosen[place].log_score)
     at = write_exposures(people, scratch, out, at)
+    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        out[at], out[at + 1] = MODEL_VERSION, 16
+        at = hexadecimal(out, at + 2, i8(scratch, Scratch.person)[PersonFact.model])
+    if count and chosen[0].selection > 0:
+        out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
+        at = varint_into(out, at + 2, 8 * count)
+        for place in range(count):
+            at = double_into(out, at, chosen[place].selection)
     out[at] = TIME
     at = varint_into(out, at + 1, time)
     if i8(scratch, Scratch.person)[PersonFact.learn]:
@@ -66,11 +76,15 @@ def write_record(
     return at
 
 
-@njit(error_model="numpy")
+@inner
 def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, request: bytes) -> int:
     """Write what a model may be told of the moment and the person; where it ends."""
     person = i8(scratch, Scratch.person)
     out[at], out[at + 1] = LEARN, 1
+    if person[PersonFact.known] and person[PersonFact.draw] != 0:
+        out[at + 2], out[at + 3] = DRAW & 127 | 128, DRAW >> 7
+        out[at + 4 : at + 12].view(np.int64)[0] = person[PersonFact.draw]
+        at += 10
     begin, end = person[PersonFact.context_begin], person[PersonFact.context_end]
     at = _field(out, at + 2, TIME_ZONE, request, begin, end, ASKED_ZONE, _MOST_NAME)
     at = _field(out, at, CONTEXT_ATTRIBUTES, request, begin, end, ASKED_ATTRIBUTES, LOGGED_ATTRIBUTES)
@@ -80,7 +94,7 @@ def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, reque
     return _field(out, at, PROFILE_ATTRIBUTES, record, begin, end, KNOWN_ATTRIBUTES, LOGGED_ATTRIBUTES)
 
 
-@njit(error_model="numpy")
+@inner
 def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int, wanted: int, most: int) -> int:
     """Write a field of a message that stands between two places, unless it takes more than so many bytes."""
     begin, end = last_of(data, begin, end, wanted)
@@ -90,14 +104,14 @@ def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int
     return _copied(out, varint_into(out, at + 1, end - begin), data, begin, end)
 
 
-@njit(error_model="numpy")
+@inner
 def _copied(out: np.ndarray, at: int, data: bytes, begin: int, end: int) -> int:
     for place in range(begin, end):
         out[at + place - begin] = data[place]
     return at + end - begin
 
 
-@njit(error_model="numpy")
+@inner
 def write_geohash(out: np.ndarray, at: int, latitude: float, longitude: float, characters: int) -> int:
     """Write the geohash of a position in degrees, as offers.state.geohash gives it; where it ends."""
     of_y = 5 * characters // 2

@@ -7,10 +7,11 @@ segments the person is in, and which variants of experiments they have. Segments
 from enum import IntEnum
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_NAME
+from offers.compiled import apart, inner
 from offers.decision.admit import is_capped, share_of
 from offers.decision.behave import notice
 from offers.decision.encoded import BYTES, FIXED64, VARINT, fixed64, following, is_same, last_of, varint
@@ -71,6 +72,8 @@ class Fact(IntEnum):
     begin = 2
     """Between which seconds the periods are those of an instant."""
     end = 3
+    learned = 4
+    """The table of the model that is used; 0: none."""
 
 
 BY_TIME, BY_PLACE = 1, 2
@@ -79,7 +82,7 @@ _experiments_of = array_of(People.experiment, EXPERIMENT)
 _arms_of = array_of(People.arm, ARM)
 
 
-@njit(error_model="numpy", cache=True)
+@apart
 def meet(
     columns: Table, people: Table, terms: Table, scratch: Table, record: bytes, request: bytes, draw: int, grants: int,
     flags: int, time: int,
@@ -107,7 +110,7 @@ def meet(
     return _judge(people, scratch, record, request, time)
 
 
-@njit(error_model="numpy")
+@inner
 def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> bool:
     """Note what is known of the person, as far as they agreed to its being kept. False: there is no room for it."""
     person, end = i8(scratch, Scratch.person), len(record)
@@ -140,7 +143,7 @@ def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> 
     return True
 
 
-@njit(error_model="numpy")
+@inner
 def _agrees(record: bytes, at: int, end: int, wanted: int, grants: int, unsaid: int) -> bool:
     """Whether a purpose is agreed to, by a profile that stands in the record: see offers.state.consent.agrees."""
     if grants >= 0:
@@ -157,7 +160,7 @@ def _agrees(record: bytes, at: int, end: int, wanted: int, grants: int, unsaid: 
     return agreed
 
 
-@njit(error_model="numpy")
+@inner
 def _copy(scratch: Table, place: int, record: bytes, begin: int, size: int) -> None:
     """Copy so many bytes of a record to the beginning of an array that has room for them."""
     into = carray(address_of(scratch, place), (size,), np.uint8)
@@ -165,7 +168,7 @@ def _copy(scratch: Table, place: int, record: bytes, begin: int, size: int) -> N
         into[byte] = record[begin + byte]
 
 
-@njit(error_model="numpy")
+@inner
 def _judge(people: Table, scratch: Table, record: bytes, request: bytes, time: int) -> int:
     """Find out which wanted segments the person is in; those that are left to CEL are listed first."""
     outcome, wanted = f8(scratch, Scratch.outcome), i4(scratch, Scratch.wanted)
@@ -186,7 +189,7 @@ def _judge(people: Table, scratch: Table, record: bytes, request: bytes, time: i
     return left
 
 
-@njit(error_model="numpy")
+@apart
 def _draw(people: Table, terms: Table, scratch: Table, record: bytes, time: int) -> None:
     """Note the variants of the person (NO_NAME: none), the strategy they rank by, and which are exposed by a decision.
 
@@ -218,7 +221,7 @@ def _draw(people: Table, terms: Table, scratch: Table, record: bytes, time: int)
         outcome[Outcome.refresh_after] = min(outcome[Outcome.refresh_after], _next_change(people, time))
 
 
-@njit(error_model="numpy")
+@inner
 def _drawn(people: Table, number: int, kept: int, draw: int) -> int:
     """The variant that is drawn of an experiment, of whose layer the person stays in another unless that is NO_NAME."""
     one, arms = _experiments_of(people)[number], _arms_of(people)
@@ -231,7 +234,7 @@ def _drawn(people: Table, number: int, kept: int, draw: int) -> int:
     return np.int64(one.last - 1 - one.first)
 
 
-@njit(error_model="numpy")
+@inner
 def _recall(people: Table, scratch: Table, record: bytes, time: int) -> None:
     """Note which experiments the person was exposed to, and which variants of those that are on."""
     experiments, arms, text = _experiments_of(people), _arms_of(people), u1(people, People.text)
@@ -257,7 +260,7 @@ def _recall(people: Table, scratch: Table, record: bytes, time: int) -> None:
                         kept[one.layer] = number
 
 
-@njit(error_model="numpy")
+@inner
 def _next_change(people: Table, time: int) -> float:
     """The second at which an experiment begins or ends next."""
     experiments, change = _experiments_of(people), float(_NEVER)
@@ -269,7 +272,7 @@ def _next_change(people: Table, time: int) -> float:
     return change
 
 
-@njit(error_model="numpy")
+@inner
 def exposures_size(people: Table, scratch: Table) -> int:
     """Bytes of the exposures of a decision, as responses and records tell them."""
     experiments, size = _experiments_of(people), 0
@@ -280,7 +283,7 @@ def exposures_size(people: Table, scratch: Table) -> int:
     return size
 
 
-@njit(error_model="numpy")
+@inner
 def write_exposures(people: Table, scratch: Table, out: np.ndarray, at: int) -> int:
     """Write the exposures of a decision; where they end."""
     experiments, text = _experiments_of(people), u1(people, People.text)

@@ -7,7 +7,7 @@ import numpy as np
 
 from offers.decision.calendar import Calendar
 from offers.decision.experiments import Experiments
-from offers.decision.meet import BY_PLACE, BY_TIME, NO_ROOM, OTHER_PERIODS, People, meet
+from offers.decision.meet import BY_PLACE, BY_TIME, NO_ROOM, OTHER_PERIODS, Fact, People, meet
 from offers.decision.person import Person
 from offers.decision.records import Record, Table
 from offers.decision.scratch import COUNTER, Outcome, Room, Scratchpad
@@ -32,7 +32,7 @@ class Meeting:
         self.record = Record(
             People,
             {
-                "fact": np.array([self.segments.rules.table, key_of("holdout", catalog_id, ""), 0, 0], np.int64),
+                "fact": np.array([self.segments.rules.table, key_of("holdout", catalog_id, ""), 0, 0, 0], np.int64),
                 "holdout": np.array([meta["holdout"]], np.float64),
                 "period": self._calendar.spans,
                 "experiment": self.experiments.experiments,
@@ -57,7 +57,7 @@ class Meeting:
     def help(self, wanting: int, pad: Scratchpad, record_size: int, time: int) -> None:
         """Do what `meet` said is wanting, for a record of so many bytes: NO_ROOM or OTHER_PERIODS."""
         if wanting == OTHER_PERIODS:
-            self._calendar.roll(time, self.record.arrays["fact"][2:])
+            self._calendar.roll(time, self.record.arrays["fact"][Fact.begin : Fact.end + 1])
         elif wanting == NO_ROOM:
             pad.fit(Room(counters=record_size // COUNTER.itemsize + 1, times=record_size // 4 + 1))
 

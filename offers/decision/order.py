@@ -1,13 +1,13 @@
 """Order: which of two candidates is the better one, and the heap in which the best stands at the top."""
 
 import numpy as np
-from numba import njit
 
+from offers.compiled import inlined, inner
 from offers.decision.records import Table, entries_of, i4
 from offers.decision.scratch import Scratch, candidates_of
 
 
-@njit(error_model="numpy")
+@inner
 def rise(columns: Table, scratch: Table, seed: int, seeded: int, place: int) -> None:
     """Let the candidate at a place of the heap rise until none above it is worse."""
     heap = i4(scratch, Scratch.heap)
@@ -18,7 +18,7 @@ def rise(columns: Table, scratch: Table, seed: int, seeded: int, place: int) -> 
     heap[place] = rising
 
 
-@njit(error_model="numpy")
+@inner
 def sink(columns: Table, scratch: Table, seed: int, seeded: int, place: int, size: int) -> None:
     """Let the candidate at a place of the heap sink until none below it is better."""
     heap = i4(scratch, Scratch.heap)
@@ -37,7 +37,7 @@ def sink(columns: Table, scratch: Table, seed: int, seeded: int, place: int, siz
         heap[place] = sinking
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def is_better(columns: Table, scratch: Table, seed: int, seeded: int, one: int, other: int) -> bool:
     """Whether a candidate comes before another: the scores decide, then the seed, or the offers' ids."""
     first, second = candidates_of(scratch)[one], candidates_of(scratch)[other]
@@ -48,7 +48,7 @@ def is_better(columns: Table, scratch: Table, seed: int, seeded: int, one: int, 
     return shuffled(seed, ours) < shuffled(seed, theirs) if seeded else ours < theirs
 
 
-@njit
+@inner
 def shuffled(seed: int, order: int) -> int:
     """A hash of a seed and an offer's order (splitmix64), so that offers of equal score take turns with the seed."""
     mixed = np.uint64(seed) + np.uint64(order + 1) * np.uint64(0x9E3779B97F4A7C15)

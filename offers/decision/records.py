@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
-from numba import carray, njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numpy.typing import NDArray
+from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import from_dtype
+from numpy.typing import DTypeLike, NDArray
 
 from offers.catalogue.snapshot import (
     AUDIENCE,
@@ -77,6 +79,24 @@ class Terms(IntEnum):
     """u1: what the records of all decisions for the surface begin with."""
     conditions = 6
     """i4: the segments that behaviour rules ask about, each once."""
+    explore = 7
+    """f8: see Explore."""
+    moment_key = 8
+    """u8: keys of channel and placement, as models know them."""
+    zone_start = 9
+    """i8: seconds from which the clock of the person's time zone is ahead of UTC by..."""
+    zone_offset = 10
+    """i8: ... so many seconds."""
+
+
+class Explore(IntEnum):
+    """Places of what is explored: see offers.v1.Exploration."""
+
+    method = 0
+    epsilon = 1
+    limit = 2
+    """By how much exploration may change the logarithm of a score, up or down, at most."""
+    new_share = 3
 
 
 class Layout(IntEnum):
@@ -161,33 +181,77 @@ class Record:
         """Bytes."""
 
 
+def _element(builder: Any, table: Any, place: Any) -> Any:  # noqa: ANN401 - llvmlite's own types
+    """A number of a table, given where the table stands."""
+    numbers = builder.inttoptr(table, ir.IntType(64).as_pointer())
+    return builder.load(builder.gep(numbers, [place]))
+
+
+def _reader(dtype: DTypeLike, place: int | None = None) -> Any:  # noqa: ANN401 - numba's own type
+    """Gives what reads an array of a record, in loops alone: written where it is called, as nothing to be compiled."""
+    array = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
+        number = context.get_value_type(types.int64)
+        first = builder.shl(args[1], number(1)) if place is None else number(2 * place)
+        address, length = (_element(builder, args[0], at) for at in (first, builder.add(first, number(1))))
+        made = context.make_array(array)(context, builder)
+        size = np.dtype(dtype).itemsize
+        populate_array(
+            made,
+            data=builder.inttoptr(address, made.data.type),
+            shape=[length],
+            strides=[number(size)],
+            itemsize=number(size),
+            meminfo=None,
+        )
+        return made._getvalue()  # noqa: SLF001 - as numba's own intrinsics do
+
+    if place is None:
+        return intrinsic(lambda _context, _table, _place: (array(types.int64, types.int64), generate))
+    return intrinsic(lambda _context, _table: (array(types.int64), generate))
+
+
+u1: Callable[[Table, int], NDArray[np.uint8]] = _reader(np.uint8)
+"""An array of bytes of a record."""
+u2: Callable[[Table, int], NDArray[np.uint16]] = _reader(np.uint16)
+"""An array of unsigned 16-bit numbers of a record."""
+u4: Callable[[Table, int], NDArray[np.uint32]] = _reader(np.uint32)
+"""An array of unsigned 32-bit numbers of a record."""
+u8: Callable[[Table, int], NDArray[np.uint64]] = _reader(np.uint64)
+"""An array of unsigned 64-bit numbers of a record."""
+i4: Callable[[Table, int], NDArray[np.int32]] = _reader(np.int32)
+"""An array of 32-bit numbers of a record."""
+i8: Callable[[Table, int], NDArray[np.int64]] = _reader(np.int64)
+"""An array of 64-bit numbers of a record."""
+f8: Callable[[Table, int], NDArray[np.float64]] = _reader(np.float64)
+"""An array of 64-bit floating-point numbers of a record."""
+
+
+def array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
+    """Gives the loop that reads an array of records."""
+    read: Callable[[Table], NDArray[np.void]] = _reader(kind, place)
+    return read
+
+
 @intrinsic
-def _pointer(_context: Any, _address: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """An address as a pointer."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), generate
-
-
-@njit
-def _at(table: Table, place: int) -> int:
-    return carray(_pointer(table), (place + 1,), np.int64)[place]
-
-
-@njit
-def address_of(table: Table, place: int) -> Any:  # noqa: ANN401 - numba's own type
+def address_of(_context: Any, _table: Any, _place: Any) -> Any:  # noqa: ANN401
     """Where an array of a record stands."""
-    return _pointer(_at(table, 2 * place))
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
+        address = _element(builder, args[0], builder.shl(args[1], ir.IntType(64)(1)))
+        return builder.inttoptr(address, cgutils.voidptr_t)
+
+    return types.voidptr(types.int64, types.int64), generate
 
 
 @intrinsic
-def _prefetch(_context: Any, _address: Any) -> Any:  # noqa: ANN401
-    """Ask the processor to bring a line of memory nearer."""
+def fetch_ahead(_context: Any, _table: Any, _place: Any, _byte: Any) -> Any:  # noqa: ANN401
+    """Have the line with a byte of an array on its way from memory while other work is done."""
 
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
-        pointer = builder.inttoptr(args[0], cgutils.voidptr_t)
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
+        address = _element(builder, args[0], builder.shl(args[1], ir.IntType(64)(1)))
+        pointer = builder.inttoptr(builder.add(address, args[2]), cgutils.voidptr_t)
         number = ir.IntType(32)
         function = cgutils.get_or_insert_function(
             builder.module,
@@ -195,54 +259,14 @@ def _prefetch(_context: Any, _address: Any) -> Any:  # noqa: ANN401
             "llvm.prefetch.p0",
         )
         builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, keep near, data
-        return _context.get_dummy_value()
+        return context.get_dummy_value()
 
-    return types.void(types.int64), generate
-
-
-@njit
-def fetch_ahead(table: Table, place: int, byte: int) -> None:
-    """Have the line with a byte of an array on its way from memory while other work is done."""
-    _prefetch(_at(table, 2 * place) + byte)
+    return types.void(types.int64, types.int64, types.int64), generate
 
 
-@njit
-def u1(table: Table, place: int) -> NDArray[np.uint8]:
-    """An array of bytes of a record."""
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.uint8)
-
-
-@njit
-def u4(table: Table, place: int) -> NDArray[np.uint32]:
-    """An array of unsigned 32-bit numbers of a record."""
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.uint32)
-
-
-@njit
-def i4(table: Table, place: int) -> NDArray[np.int32]:
-    """An array of 32-bit numbers of a record."""
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.int32)
-
-
-@njit
-def i8(table: Table, place: int) -> NDArray[np.int64]:
-    """An array of 64-bit numbers of a record."""
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.int64)
-
-
-@njit
-def f8(table: Table, place: int) -> NDArray[np.float64]:
-    """An array of 64-bit floating-point numbers of a record."""
-    return carray(address_of(table, place), (_at(table, 2 * place + 1),), np.float64)
-
-
-def array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
-    """Gives the loop that reads an array of records."""
-
-    @njit
-    def read(table: Table) -> NDArray[np.void]:
-        return carray(address_of(table, place), (_at(table, 2 * place + 1),), kind)
-
+def arrays_of(kind: np.dtype[Any]) -> Callable[[Table, int], NDArray[np.void]]:
+    """Gives the loop that reads an array of records at any place."""
+    read: Callable[[Table, int], NDArray[np.void]] = _reader(kind)
     return read
 
 

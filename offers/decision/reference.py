@@ -20,12 +20,15 @@ from offers.catalogue.compile import (
     DEFAULT_SHARES,
     DEFAULT_TIMELINESS,
     DEFAULT_VALUE,
+    DEFAULT_WEIGHTS,
     FACTORS,
 )
 from offers.catalogue.extras import DEFAULT_MIN_INSIDE, pace
 from offers.catalogue.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
 from offers.decision import reference_people
+from offers.decision.foresee import MOST_WEIGHED
 from offers.decision.reference_behaviour import behaviour, held
+from offers.decision.reference_learned import NOTHING, Foreseen
 from offers.decision.reference_people import NOBODY, Known, campaign_of
 from offers.decision.reference_places import Place, chance_inside, distance_m, places_of
 from offers.model.query import MAX_OFFERS, Query
@@ -69,6 +72,10 @@ class Ranked:
     factors: tuple[tuple[float, float], ...]
     """(value, weight) of each factor, in the order of offers.v1.FactorName."""
     redeemable: bool
+    foreseen: Foreseen = NOTHING
+    """By a model, without exploration."""
+    drawn: float = 0.0
+    """What exploration adds to the logarithm of the propensity."""
 
 
 def decide(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[Ranked], int]:
@@ -81,7 +88,7 @@ def decide(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[
     ]
     variants = reference_people.variants_of(catalog, query, known)
     ranked = ranking(catalog, query, eligible, reference_people.strategy_of(catalog, variants), known)
-    return [one for one, limits in laid_out(catalog, query, ranked) if not limits], len(ranked)
+    return [one for one, limits in laid_out(catalog, query, ranked) if not limits], len(_proper(eligible))
 
 
 def shown_here(catalog: Catalog, query: Query) -> list[tuple[Offer, Found]]:
@@ -110,15 +117,31 @@ def ranking(
 ) -> list[Ranked]:
     """The offers that qualify, each at its best place, best first: fallbacks only where there is nothing else.
 
-    `instead` names a strategy that goes before the placement's.
+    `instead` names a strategy that goes before the placement's. Where a model is asked, of the offers shown everywhere
+    only the MOST_WEIGHED are looked at that are best by where, when and what they are worth.
     """
     strategy = strategy_of(catalog, query, instead)
     rules = held(catalog, strategy, query.time, known.segments, known.did)
-    if any(not offer.fallback for offer, _ in eligible):
-        eligible = [found for found in eligible if not found[0].fallback]
-    ranked = [_ranked(catalog, strategy, query, *found, behaviour(found[0], rules)) for found in eligible]
+    eligible = _proper(eligible)
     order = {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
+    if asks_model(strategy, known):
+        worth = {offer.offer_id: _ranked(catalog, strategy, query, offer, found).log_score for offer, found in eligible}
+        everywhere = [offer.offer_id for offer, found in eligible if found.place.piece is None]
+        everywhere.sort(key=lambda name: (-worth[name], order[name]))
+        left_out = frozenset(everywhere[MOST_WEIGHED:])
+        eligible = [found for found in eligible if found[0].offer_id not in left_out]
+    ranked = [_ranked(catalog, strategy, query, *found, behaviour(found[0], rules), known) for found in eligible]
     return sorted(ranked, key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
+
+
+def _proper(eligible: list[tuple[Offer, Found]]) -> list[tuple[Offer, Found]]:
+    """Those that are no fallbacks; where there are none, all."""
+    return [found for found in eligible if not found[0].fallback] or eligible
+
+
+def asks_model(strategy: RankingStrategy, known: Known) -> bool:
+    """Whether a model has a part in a decision."""
+    return known.taught is not None and strategy.weights.propensity + strategy.weights.recommendation > 0
 
 
 def strategy_of(catalog: Catalog, query: Query, instead: str = "") -> RankingStrategy:
@@ -319,8 +342,9 @@ def _open_until(hours: list[str], zone: str, country: str, position: tuple[float
 
 
 def _ranked(
-    catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: Found, lifted: float
-) -> Ranked:
+    catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: Found, lifted: float = 1.0,
+    known: Known = NOBODY,
+) -> Ranked:  # fmt: skip
     def share(name: str) -> float:
         return getattr(strategy, name) if strategy.HasField(name) else DEFAULT_SHARES[name]
 
@@ -334,6 +358,10 @@ def _ranked(
     penalised = offer.target.missing_location == MissingLocation.MISSING_LOCATION_ALLOW_WITH_PENALTY
     if found.chance is None and penalised:
         location = share("missing_location")
+    foreseen, drawn = NOTHING, 0.0
+    if known.taught is not None and asks_model(strategy, known):
+        foreseen = known.taught.of(catalog, strategy, offer)
+        drawn = known.taught.varied(catalog, query, strategy.weights.propensity, offer.offer_id, foreseen)
     values = (
         _decayed(near, found.away) if found.away < math.inf else share("nearness_without_distance"),
         timeliness,
@@ -342,8 +370,13 @@ def _ranked(
         location,
         1.0 if found.is_reachable else share("unreachable"),
         lifted,
+        foreseen.propensity * math.exp(drawn),
+        foreseen.recommendation,
     )
-    weights = [getattr(strategy.weights, name) if strategy.weights.HasField(name) else 1.0 for name in FACTORS]
+    weights = [
+        getattr(strategy.weights, name) if strategy.weights.HasField(name) else DEFAULT_WEIGHTS[name]
+        for name in FACTORS
+    ]
     window = offer.redemption.window
     redeemable = window.start_time.seconds <= query.time < _end(window)
     if offer.redemption.opening_hours:
@@ -357,6 +390,8 @@ def _ranked(
         sum(weight * math.log(value) for weight, value in zip(weights, values, strict=True)),
         tuple(zip(values, weights, strict=True)),
         redeemable,
+        foreseen,
+        drawn,
     )
 
 

@@ -12,6 +12,7 @@ from google.type.money_pb2 import Money
 from offers.catalogue.schedules import NEVER, Part, zone_clock
 from offers.decision.calendar import period_of
 from offers.decision.reference_behaviour import Behaved
+from offers.decision.reference_learned import Taught
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.v1.audience_pb2 import Audience
@@ -59,6 +60,8 @@ class Known:
     """Whether the state of the person could not be read."""
     did: Behaved = field(default_factory=Behaved)
     """What the person did of late."""
+    taught: Taught | None = None
+    """The model that is asked, and what it is told; None: there is none."""
 
 
 NOBODY = Known()

@@ -7,10 +7,10 @@ for areas and what is cut out, the share of points spread over the location's di
 import math
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.geometry import earth_centred
 from offers.catalogue.snapshot import NO_SHAPE
+from offers.compiled import apart, inner
 from offers.decision.areas import clearance
 from offers.decision.areas import inside as in_area
 from offers.decision.location import CERTAIN, lay_points, points_within, probability_in_circle
@@ -28,7 +28,7 @@ WIDENING = DENSITY * 2 / math.e
 radius of sigma times the root of 2 around the location changes by so much, and of no set by more."""
 
 
-@njit(error_model="numpy")
+@apart
 def located(
     columns: Table,
     scratch: Table,
@@ -87,7 +87,7 @@ def located(
     return chance, (clear if inside == qualifies else 0.0) - away * sigma, away * growth
 
 
-@njit(error_model="numpy")
+@inner
 def in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: float) -> tuple[float, float, float]:
     """The same for a circle alone and an uncertain location, `depth` straight-line metres inside its edge."""
     if depth > CERTAIN * sigma:
@@ -101,13 +101,13 @@ def in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: 
     return (chance, spare, WIDENING * growth) if spare > slack else (chance, slack, away * growth)
 
 
-@njit(error_model="numpy")
+@inner
 def _away(cx: float, cy: float, cz: float, x: float, y: float, z: float) -> float:
     """Straight-line metres."""
     return math.sqrt((cx - x) * (cx - x) + (cy - y) * (cy - y) + (cz - z) * (cz - z))
 
 
-@njit(error_model="numpy")
+@inner
 def _part(
     columns: Table, depth: float, shape: int, latitude: float, longitude: float, cap: float
 ) -> tuple[bool, float]:
@@ -123,7 +123,7 @@ def _part(
     return in_area(columns, shape, latitude, longitude), clear
 
 
-@njit(error_model="numpy")
+@inner
 def _piece(
     columns: Table, place: int, x: float, y: float, z: float, latitude: float, longitude: float, cap: float
 ) -> tuple[bool, float]:
@@ -133,7 +133,7 @@ def _piece(
     return _part(columns, depth, piece.shape, latitude, longitude, cap)
 
 
-@njit(error_model="numpy")
+@inner
 def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
     """Whether a position is in the place of an entry."""
     if site != NOWHERE:
@@ -150,7 +150,7 @@ def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude
     return True
 
 
-@njit(error_model="numpy")
+@inner
 def _is_in(
     columns: Table, shape: int, reach: float, cx: float, cy: float, cz: float, latitude: float, longitude: float
 ) -> bool:

@@ -7,10 +7,10 @@ more, so that the answer can say how far one may move before something else come
 import math
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.geometry import LEAST_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import CELL, CENTRE, GATE, ROW
+from offers.compiled import apart, inner
 from offers.decision.records import (
     LINE_BYTES,
     Column,
@@ -48,7 +48,7 @@ FETCHED = 32
 """Sites of a span that are fetched ahead: the processor fetches what follows them by itself."""
 
 
-@njit(error_model="numpy")
+@apart
 def retrieve(
     columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, widening: float, time: int
 ) -> int:
@@ -89,7 +89,7 @@ def retrieve(
     return found
 
 
-@njit(error_model="numpy")
+@inner
 def _write_nowhere(scratch: Table, found: int, first: int, last: int) -> int:
     """Write entries that are at no site. Returns how many places there are then."""
     reached = reached_of(scratch)
@@ -99,7 +99,7 @@ def _write_nowhere(scratch: Table, found: int, first: int, last: int) -> int:
     return found + 1
 
 
-@njit(error_model="numpy")
+@inner
 def _look_farther(
     columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, x: float, y: float, z: float,
     widening: float, found: int, time: int,
@@ -122,7 +122,7 @@ def _look_farther(
     return margin
 
 
-@njit(error_model="numpy")
+@inner
 def _fetch(columns: Table, scratch: Table, latitude: float, longitude: float, widening: float) -> None:
     """Find what the first search of every level reads, and have all of it on its way from memory at once."""
     rows, windows = rows_of(columns), windows_of(scratch)
@@ -140,7 +140,7 @@ def _fetch(columns: Table, scratch: Table, latitude: float, longitude: float, wi
         _find_spans(columns, scratch, level, longitude)
 
 
-@njit(error_model="numpy")
+@inner
 def _find_spans(columns: Table, scratch: Table, level: int, longitude: float) -> None:
     """Write the spans of sites in a level's window: none where it has many rows, or wraps around the earth."""
     rows, cells = rows_of(columns), cells_of(columns)
@@ -166,7 +166,7 @@ def _find_spans(columns: Table, scratch: Table, level: int, longitude: float) ->
     window.spans = found
 
 
-@njit(error_model="numpy")
+@inner
 def _window(columns: Table, level: int, latitude: float, beyond: float) -> tuple[int, int, float]:
     """The first and last row of a level within its reach and `beyond` metres more, and how far that is in longitude.
 
@@ -187,7 +187,7 @@ def _window(columns: Table, level: int, latitude: float, beyond: float) -> tuple
     return first_row + low, first_row + high, math.asin(min(1.0, math.sin(angle) / math.sin(phi)))
 
 
-@njit(error_model="numpy")
+@inner
 def _columns(count: int, longitude: float, spread: float) -> tuple[int, int]:
     """The first and last of a row's columns within so many radians; under 0 or over the last: beyond ±180 degrees."""
     turn = math.radians((longitude if longitude < 180.0 else longitude - 360.0) + 180.0)
@@ -198,7 +198,7 @@ def _columns(count: int, longitude: float, spread: float) -> tuple[int, int]:
     return west, east
 
 
-@njit(error_model="numpy")
+@inner
 def _between(columns: Table, row: int, start: int, stop: int) -> tuple[int, int]:
     """Where the cells of a row from column `start` to `stop` begin and end."""
     cells, rows = cells_of(columns), rows_of(columns)
@@ -216,7 +216,7 @@ def _between(columns: Table, row: int, start: int, stop: int) -> tuple[int, int]
     return low, last
 
 
-@njit(error_model="numpy")
+@inner
 def _search(
     columns: Table, scratch: Table, terms: Table, low: int, high: int, spread: float, longitude: float,
     x: float, y: float, z: float, widening: float, margin: float, found: int, time: int,
@@ -247,7 +247,7 @@ def _search(
     return found, margin, seen
 
 
-@njit(error_model="numpy")
+@inner
 def _scan(
     columns: Table, scratch: Table, terms: Table, first: int, last: int, x: float, y: float, z: float,
     widening: float, margin: float, found: int, time: int,
@@ -261,7 +261,7 @@ def _scan(
     return found, margin
 
 
-@njit(error_model="numpy")
+@inner
 def _sift(
     columns: Table, near: np.ndarray, first: int, last: int, x: float, y: float, z: float, beyond: float
 ) -> int:  # fmt: skip
@@ -278,7 +278,7 @@ def _sift(
     return count
 
 
-@njit(error_model="numpy")
+@inner
 def _follow_up(
     columns: Table, scratch: Table, terms: Table, site: int, x: float, y: float, z: float, widening: float,
     margin: float, found: int, time: int,

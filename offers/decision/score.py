@@ -3,11 +3,11 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.geometry import MEAN_RADIUS_M
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, OFFER
+from offers.compiled import apart, inlined, inner
 from offers.decision.behave import log_behaviour
 from offers.decision.order import is_better
 from offers.decision.records import Column, Table, entries_of, f8, fetch_ahead, i4, strategies_of, worths_of
@@ -21,7 +21,7 @@ ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
-@njit(error_model="numpy")
+@inner
 def ground_distance(squared: float) -> float:
     """Metres along the ground from straight-line metres squared; only for what is within reach (1,000 km).
 
@@ -32,7 +32,7 @@ def ground_distance(squared: float) -> float:
     return 2 * MEAN_RADIUS_M * half * (1 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336))))
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def _log_decay(
     value: float, shape: int, origin: float, offset: float, scale: float, decay: float, log_decay: float,
     log_minimum: float,
@@ -47,7 +47,7 @@ def _log_decay(
     return max(steps * log_decay, log_minimum)
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def log_nearness(strategy: np.void, squared: float) -> float:
     """The logarithm of nearness, from straight-line metres squared; infinite: there is no distance."""
     if squared == math.inf:
@@ -64,7 +64,7 @@ def log_nearness(strategy: np.void, squared: float) -> float:
     )
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def log_timeliness(strategy: np.void, until: int, flags: int, time: int) -> float:
     """The logarithm of timeliness."""
     urgency = _log_decay(
@@ -80,7 +80,7 @@ def log_timeliness(strategy: np.void, until: int, flags: int, time: int) -> floa
     return urgency + strategy.log_outside_daypart if flags & OUTSIDE_DAYPART else urgency
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def log_location(strategy: np.void, chance: float, flags: int) -> float:
     """The logarithm of how likely the person is inside, or of the penalty for a location that is missing."""
     if flags & PENALISED:
@@ -88,13 +88,13 @@ def log_location(strategy: np.void, chance: float, flags: int) -> float:
     return math.log(chance) if chance < 1.0 else 0.0
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def log_reachability(strategy: np.void, flags: int) -> float:
     """The logarithm of whether one can be there in time."""
     return strategy.log_unreachable if flags & UNREACHABLE else 0.0
 
 
-@njit(error_model="numpy")
+@apart
 def score(
     columns: Table, terms: Table, scratch: Table, strategy_number: int, seed: int, seeded: int, kept: int, time: int
 ) -> int:  # fmt: skip
@@ -109,6 +109,11 @@ def score(
     if held:
         for index in range(kept):
             lift_one(columns, terms, scratch, strategy_number, index, held)
+    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        weights = strategies_of(columns)[strategy_number].weights
+        for index in range(kept):
+            one = candidates[index]
+            one.log_score += weights[7] * one.log_propensity + weights[8] * one.log_recommendation
     listed, least = 0, -math.inf
     for index in range(kept):
         if listed == SHORTLIST:
@@ -130,7 +135,7 @@ def score(
     return listed
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def score_one(columns: Table, scratch: Table, strategy_number: int, index: int, time: int) -> None:
     """Write the logarithm of a candidate's score."""
     one = candidates_of(scratch)[index]
@@ -146,7 +151,7 @@ def score_one(columns: Table, scratch: Table, strategy_number: int, index: int, 
     )
 
 
-@njit(error_model="numpy")
+@inner
 def lift_one(columns: Table, terms: Table, scratch: Table, strategy_number: int, index: int, held: int) -> None:
     """Add to the logarithm of a candidate's score what some behaviour rules make of it."""
     one = candidates_of(scratch)[index]

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from offers.catalogue.behaviour_rules import MAX_RULES
 from offers.catalogue.geometry import RINGS
+from offers.catalogue.model_rules import MAX_NAMES, RESERVED
 from offers.decision.records import Record, array_of
 from offers.model.query import MAX_OFFERS
+from offers.model.visits import MAX_VISITS, TRAITS, VISIT
 from offers.state.basket import MAX_STEPS
 
 CANDIDATES = 16_384
@@ -82,12 +84,43 @@ class Scratch(IntEnum):
     """i4: the behaviour rules that hold, as many as Outcome.held says."""
     step = 28
     """STEP: what events have put into the basket."""
+    request_key = 29
+    """u8: keys of what models know the request by, in the order of their attributes."""
+    request_number = 30
+    """f8: the same where it is a number."""
+    asked_key = 31
+    """u8: those that the strategy uses."""
+    offer_key = 32
+    """u8: AT_A_TIME times what models know an offer by."""
+    offer_number = 33
+    """f8: the same where it is a number."""
+    foreseen = 34
+    """f8: means and variances of logits, then what own visits count for and the background of recommendation."""
+    item = 35
+    """i8: AT_A_TIME."""
+    trait = 36
+    """u2: AT_A_TIME times as many as there are kinds."""
+    visit = 37
+    """VISIT: what the person took up."""
+    # What recommendation works in: see learning.recommend.Scratch.
+    recommend_keys = 38
+    recommend_sums = 39
+    recommend_used = 40
+    recommend_traits = 41
+    recommend_per_kind = 42
+    recommend_counts = 43
+    rival = 44
+    """RIVAL: the candidates that exploration may bring into the answer."""
+    leading = 45
+    """f8: the best scores of a draw."""
 
 
 COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
 """As in offers.v1.UserState: instants of one kind, from `first` in times on."""
 MARK = np.dtype([("number", "i8"), ("bits", "i8")])
 """The number of the decision that marked a category last, and a bit per behaviour rule that applies to it."""
+RIVAL = np.dtype([("log_score", "f8"), ("deviation", "f8"), ("most", "f8"), ("key", "i8"), ("drawn", "f8")])
+"""Score without exploration, what is drawn of it, and the most that may be added; the key of the offer; a draw."""
 STEP = np.dtype([("what", "i8"), ("quantity", "i8"), ("begin", "i8"), ("end", "i8")])
 """A product of a venue and a category, by a hash; how many there are in the basket; where its category stands."""
 OUT, IN, UNASKED = 0, 1, 2
@@ -130,8 +163,19 @@ class PersonFact(IntEnum):
     """Whether models may learn from the decision."""
     logged = 16
     """Bytes of Scratch.logged; 0: there was no room for it."""
-    subjects = 16
+    subjects = 17
     """A bit per behaviour rule of the strategy whose subject is there."""
+
+    local_second = 18
+    """The instant by the person's wall clock, as seconds since 1970."""
+    place = 19
+    """The key of where the person is; 0: nowhere."""
+    visits = 20
+    """How many visits of the person are known."""
+    chance = 21
+    """The number that exploration hangs on."""
+    model = 22
+    """The version of the model that was told of the request and the person, as a signed number; 0: none was."""
 
 
 CANDIDATE = np.dtype(
@@ -142,6 +186,10 @@ CANDIDATE = np.dtype(
         ("until", "u4"),  # second at which it ends; NEVER: it does not
         ("entry", "u4"),
         ("flags", "u4"),  # what is to be told of it: UNPLACED and so on
+        ("log_propensity", "f8"),  # as explored; these four only where Outcome.learned says so
+        ("varied", "f8"),  # how much of it is exploration
+        ("deviation", "f8"),  # standard deviation of what is explored of it; below 0: of a new offer
+        ("log_recommendation", "f8"),
     ],
     align=True,
 )
@@ -171,8 +219,14 @@ MOST_ROWS = 8
 """Rows of a level, and so spans, that are kept."""
 LOGGED_ATTRIBUTES = 2048
 """Bytes of attributes that the record of a decision has of the request, and of the person; of more it has none."""
-_LOGGED, _LOGGED_EACH = 1024 + 2 * LOGGED_ATTRIBUTES, 160
+_LOGGED, _LOGGED_EACH = 1280 + 2 * LOGGED_ATTRIBUTES, 168
 """Bytes of the record of a decision: of a surface and attributes, and of an offer, or an experiment and its variant."""
+AT_A_TIME = 256
+"""Candidates of which is foreseen at a time how likely they are taken up."""
+MOST_ATTRIBUTES, MOST_OWN = 128, MAX_NAMES + len(RESERVED)
+"""What models know requests and offers by, at most."""
+RIVALS = 32
+"""Candidates that are drawn again to find out how probable the answer was."""
 MOST_DEPTH = 32
 """Results of steps that wait for each other."""
 NOT_FOUND = -1
@@ -210,6 +264,10 @@ class Outcome(IntEnum):
     """Offers of the decision."""
     held = 13
     """Behaviour rules that hold."""
+    learned = 14
+    """Whether a model has a part in it."""
+    explored = 15
+    """Whether propensities are varied."""
 
 
 CHOSEN = np.dtype(
@@ -219,7 +277,8 @@ CHOSEN = np.dtype(
         ("log_score", "f8"),
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
-        ("logs", "f8", (7,)),  # of nearness, timeliness, value, lever, location, reachability, behaviour
+        ("logs", "f8", (9,)),  # as compile.FACTORS
+        ("selection", "f8"),  # how probable it was that it is chosen; 0: nothing is explored
         ("creative", "i4"),  # number of the creative variant, or NO_NAME
         ("flags", "u1"),
         ("redeemable", "u1"),
@@ -232,16 +291,19 @@ SCRATCH = {
     "window": WINDOW, "unknown": "i4", "span": SPAN, "point": POINT, "near": "i4", "segment": "u1", "wanted": "i4",
     "asked": "i8", "counter": COUNTER, "times": "u4", "variant": "i4", "mentioned": "u1", "period": "i8",
     "person": "i8", "stack": "u1", "exposed": "u1", "layer": "i4", "value": VALUE, "logged": "u1",
-    "lifted": MARK, "turn": "i8", "held": "i4", "step": STEP,
+    "lifted": MARK, "turn": "i8", "held": "i4", "step": STEP, "request_key": "u8", "request_number": "f8",
+    "asked_key": "u8", "offer_key": "u8", "offer_number": "f8", "foreseen": "f8", "item": "i8", "trait": "u2",
+    "visit": VISIT, "recommend_keys": "i8", "recommend_sums": "f8", "recommend_used": "i4", "recommend_traits": "f8",
+    "recommend_per_kind": "f8", "recommend_counts": "f8", "rival": RIVAL, "leading": "f8",
 }  # fmt: skip
 """The types of the arrays of Scratch."""
 
 NO_ROOM = -2
 """In place of a count: more candidates than the scratch has room for."""
 
-UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE, IN_AUDIENCE, LIFTED = 1, 2, 4, 8, 16, 32, 64
+UNPLACED, PENALISED, IN_DAYPART, OUTSIDE_DAYPART, UNREACHABLE, IN_AUDIENCE, LIFTED, HABIT = 1, 2, 4, 8, 16, 32, 64, 128
 """What screening tells of a candidate: shown without a location, and with less score for it; inside, or outside, its
-preferred dayparts; over before one can be there; for the person's segments; lifted by the person's behaviour."""
+preferred dayparts; over before one can be there; for the person's segments; lifted by what the person does; a habit."""
 
 
 class Room(NamedTuple):
@@ -257,6 +319,8 @@ class Room(NamedTuple):
     names: int = 0
     counters: int = 64
     times: int = 1024
+    related: int = 0
+    """Items that a person's visits bring to mind; 0: recommendation is not asked for."""
 
 
 class Scratchpad:
@@ -270,7 +334,9 @@ class Scratchpad:
     def fit(self, room: Room) -> None:
         """Have room for as many at least, and for no less than before. What need not grow stays as it is."""
         self.room = Room(*map(max, room, self.room))
-        candidates, chains, segments, audiences, experiments, periods, values, names, counters, times = self.room
+        candidates, chains, segments, audiences, experiments, periods, values, names, counters, times, related = (
+            self.room
+        )
         sizes = {
             "candidate": candidates, "reached": candidates, "heap": candidates, "near": SITES_AT_A_TIME,
             "chain_best": chains, "chosen": MAX_OFFERS + 1, "outcome": len(Outcome), "window": MOST_LEVELS,
@@ -279,6 +345,12 @@ class Scratchpad:
             "mentioned": experiments, "period": 2 * periods, "person": len(PersonFact),
             "stack": MOST_DEPTH, "exposed": experiments, "layer": experiments, "value": values,
             "lifted": names, "turn": MAX_RULES, "held": MAX_RULES, "step": MAX_STEPS,
+            "request_key": MOST_ATTRIBUTES, "request_number": MOST_ATTRIBUTES, "asked_key": MOST_ATTRIBUTES,
+            "offer_key": AT_A_TIME * MOST_OWN, "offer_number": AT_A_TIME * MOST_OWN, "foreseen": 4 * AT_A_TIME,
+            "item": AT_A_TIME, "trait": AT_A_TIME * len(TRAITS), "visit": MAX_VISITS,
+            "recommend_keys": related, "recommend_sums": 2 * related, "recommend_used": related,
+            "recommend_traits": len(TRAITS) << 16 if related else 0, "recommend_per_kind": 2 * len(TRAITS),
+            "recommend_counts": MAX_VISITS, "rival": MAX_OFFERS + 1 + RIVALS, "leading": MAX_OFFERS + 1,
             "logged": _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * experiments),
         }  # fmt: skip
         before = self.arrays
@@ -299,3 +371,5 @@ counters_of = array_of(Scratch.counter, COUNTER)
 values_of = array_of(Scratch.value, VALUE)
 marks_of = array_of(Scratch.lifted, MARK)
 steps_of = array_of(Scratch.step, STEP)
+visits_of = array_of(Scratch.visit, VISIT)
+rivals_of = array_of(Scratch.rival, RIVAL)

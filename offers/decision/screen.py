@@ -6,10 +6,10 @@ On the way it finds out for how long, and how far from the location, the set of 
 import math
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, NO_CHAIN, NO_SCHEDULE, ODD, WORTH
+from offers.compiled import apart, inlined, inner
 from offers.decision.records import (
     CLOSED,
     OPEN,
@@ -64,7 +64,7 @@ _DROP, _RANK_DOWN = (
 )
 
 
-@njit(error_model="numpy")
+@apart
 def screen(
     columns: Table, hours: Table, scratch: Table, terms: Table, found: int,
     latitude: float, longitude: float, sigma: float, growth: float, time: int,
@@ -134,7 +134,7 @@ def screen(
     return kept
 
 
-@njit(error_model="numpy")
+@apart
 def _screen_odd(
     columns: Table, hours: Table, scratch: Table, number: int, site: int, squared: float,
     latitude: float, longitude: float, sigma: float, growth: float, time: int,
@@ -211,7 +211,7 @@ def _screen_odd(
     return kept + 1, int(entry.fallback != 0), unknowns, margin, refresh
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def _in_own_circle(
     columns: Table, site: int, squared: float, sigma: float, growth: float
 ) -> tuple[float, float, float]:  # fmt: skip
@@ -223,7 +223,7 @@ def _in_own_circle(
     return in_circle(extras_of(columns)[0], depth, reach, sigma, growth)
 
 
-@njit(error_model="numpy")
+@inner
 def _list_unknown(scratch: Table, schedule: int, unknowns: int) -> int:
     """List a schedule to be looked up: some twice, perhaps; what does not fit is listed the next time."""
     unknown = i4(scratch, Scratch.unknown)
@@ -233,7 +233,7 @@ def _list_unknown(scratch: Table, schedule: int, unknowns: int) -> int:
     return unknowns
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def _hold(margin: float, refresh: float, slack: float, loss: float, time: int) -> tuple[float, float]:
     """The lesser promise in metres and seconds, where something holds for `slack` metres, `loss` fewer each second.
 
@@ -245,7 +245,7 @@ def _hold(margin: float, refresh: float, slack: float, loss: float, time: int) -
     return min(margin, slack / 2), min(refresh, time + max(1.0, math.floor(slack / 2 / loss)))
 
 
-@njit(error_model="numpy")
+@inner
 def _is_preferred(
     ends: int, likely: float, told: int, turn: int,
     other_ends: int, other_likely: float, other_told: int, other_turn: int,

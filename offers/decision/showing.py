@@ -1,21 +1,21 @@
 """Whether an offer may be shown at a time, by its terms, windows and hours."""
 
 import numpy as np
-from numba import njit
 
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_WINDOWS, ODD
+from offers.compiled import inlined, inner
 from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Table, Terms, entries_of, gates_of, i8, u1, u4
 
 WHICH_TERMS = ODD - 1
 
 
-@njit(error_model="numpy", forceinline=True)
+@inlined
 def may_ever(gate: np.void, terms: Table, time: int) -> bool:
     """Whether an entry's offer could be shown at a time or later."""
     return u1(terms, Terms.admits)[gate.terms & WHICH_TERMS] != 0 and gate.window_end > time
 
 
-@njit(error_model="numpy")
+@inner
 def showing(columns: Table, hours: Table, number: int, time: int) -> tuple[int, int]:
     """Whether the windows and hours of an entry that may ever be shown allow it at a time.
 

@@ -10,6 +10,7 @@ from numba import njit
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import NO_CAPS, NO_SCHEDULE
+from offers.compiled import inner
 from offers.decision.records import (
     CLOSED,
     OPEN,
@@ -31,7 +32,7 @@ from offers.decision.records import (
     worths_of,
 )
 from offers.decision.score import log_timeliness
-from offers.decision.scratch import IN_DAYPART, OUTSIDE_DAYPART
+from offers.decision.scratch import IN_DAYPART, OUTSIDE_DAYPART, candidates_of
 from offers.decision.showing import may_ever, showing
 
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
@@ -77,6 +78,14 @@ def sorted_record(columns: Record, filled: Record) -> Record:
             "capped_entry": arrays["entry"][capped],
         },
     )
+
+
+@inner
+def call_up(standing: Table, scratch: Table, coming: int, index: int) -> None:
+    """Make an offer shown everywhere a candidate."""
+    one = candidates_of(scratch)[index]
+    one.squared, one.chance, one.entry = math.inf, 1.0, i4(standing, Standing.entry)[coming]
+    one.until, one.flags = i8(standing, Standing.until)[coming], u1(standing, Standing.flags)[coming]
 
 
 @njit(cache=True, error_model="numpy")

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.examples import REWARDS, Asked, Collector, LoggedDecision, LoggedEvent
+from offers.learning.examples import REWARDS, Asked, Collector
 from offers.learning.features import Examples, Features
+from offers.learning.held import LoggedDecision
 from offers.learning.model import Model
 from offers.learning.promotion import Recent
 from offers.learning.propensity import Propensity
+from offers.learning.visited import LoggedVisit, Visited
 
 PAGE = 5_000
 """Events and decisions that are learned at once."""
@@ -25,7 +27,7 @@ _PREFIX = "collector."
 class Log(Protocol):
     """What is asked of the log of events and decisions: see state.stores."""
 
-    def read(self, after: int, limit: int) -> Sequence[tuple[int, LoggedEvent]]: ...  # noqa: D102
+    def read(self, after: int, limit: int) -> Sequence[tuple[int, LoggedVisit]]: ...  # noqa: D102
     def decisions_after(self, number: int, limit: int) -> Sequence[tuple[int, LoggedDecision]]: ...  # noqa: D102
     def decisions(self, decision_ids: Sequence[str]) -> Sequence[LoggedDecision]: ...  # noqa: D102
 
@@ -50,7 +52,7 @@ class Merged:
 
     def __init__(self, log: Log, position: Position) -> None:
         self._log = log
-        self._events: deque[tuple[int, LoggedEvent]] = deque()
+        self._events: deque[tuple[int, LoggedVisit]] = deque()
         self._decisions: deque[tuple[int, LoggedDecision]] = deque()
         self.event, self.decision, self._taken, self._made = position
         """Numbers of the last event and decision that were given."""
@@ -62,7 +64,7 @@ class Merged:
 
     def read(
         self, horizon: float, until: Position = _END
-    ) -> Iterator[tuple[int, LoggedEvent | None, LoggedDecision | None]]:
+    ) -> Iterator[tuple[int, LoggedVisit | None, LoggedDecision | None]]:
         """What there is now, up to a second and a place: the second, and either an event or a decision."""
         events, decisions = self._events, self._decisions
         more_events = more_decisions = True
@@ -91,18 +93,26 @@ class Merged:
 
 
 class Course:
-    """Models of one set of features, one for each reward, on their way from the log's beginning."""
+    """Models of one set of features, one for each reward, and that of recommendation, on their way from the log's
+    beginning.
+    """  # noqa: D205
 
     def __init__(self, log: Log, asked: Asked, features: Features, position: Position = _BEGIN) -> None:
         self.features = features
         self.models = {name: Propensity.untaught(features) for name in REWARDS}
         self.recent = {name: Recent() for name in REWARDS}
+        self.visited = Visited()
         self.collector = Collector(features, asked, self)
         self.review = FIRST_REVIEW
         """Decisions at which attributes are to be counted up."""
         self._merged = Merged(log, position)
         self._incumbents: dict[str, Propensity] = {}
         self._since, self._is_compared = _END, False
+
+    @property
+    def learned(self) -> int:
+        """Examples and visits so far."""
+        return self.visited.learned + sum(recent.examples for recent in self.recent.values())
 
     @property
     def position(self) -> Position:
@@ -128,11 +138,13 @@ class Course:
                 self._is_compared = True
             if event is not None:
                 collector.happened(second, event)
+                self.visited.happened(event, collector.asked.offers)
             elif decision is not None:
                 collector.decided(second, decision)
                 if collector.counts.decisions == self.review:
                     break
         collector.flush()
+        self.visited.flush()
         return count
 
     def learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
@@ -160,7 +172,7 @@ class Course:
     def kept(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that `restored` needs: arrays, and what JSON can hold."""
         arrays, said = self.collector.kept()
-        arrays = {_PREFIX + name: array for name, array in arrays.items()}
+        arrays = {_PREFIX + name: array for name, array in arrays.items()} | self.visited.kept()
         for name, model in self.models.items():
             arrays |= {f"{name}.{part}": array for part, array in model.arrays().items()}
             arrays[f"{name}.recent"] = np.stack((self.recent[name].reward, self.recent[name].candidate))
@@ -168,6 +180,7 @@ class Course:
             "features": self.features.as_json(),
             "position": list(self.position),
             "review": self.review,
+            "visits": self.visited.learned,
             "counts": {name: [one.judged, one.examples, one.rewards] for name, one in self.recent.items()},
             "collector": said,
         }
@@ -179,6 +192,7 @@ class Course:
         position = Position(*said["position"])
         own = cls(log, asked, Features.of_json(said["features"]), position)
         own.review = said["review"]
+        own.visited = Visited.restored(arrays, said["visits"])
         for name, model in own.models.items():
             for part, array in model.arrays().items():
                 array[:] = arrays[f"{name}.{part}"]

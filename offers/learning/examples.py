@@ -6,18 +6,20 @@ where p was foreseen of the refusal: then what is foreseen in the long run is ri
 """
 
 import math
+from abc import abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.features import OFFER_PREFIX, Examples, Features, key_of
-from offers.learning.values import REQUEST_NAMES, Offers, request_values
+from offers.learning.features import Examples, Features
+from offers.learning.held import Counts, Due, Held, LoggedDecision, LoggedEvent, read_held, written
+from offers.learning.rows import Rows
+from offers.learning.values import Offers
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,
     EVENT_KIND_DISMISSAL,
@@ -53,48 +55,19 @@ LEAST_MET, LEAST_SHARE = 100, 0.01
 """Decisions in which an attribute is met, and their share of all, for it to become a feature."""
 _COUNTED = ("context.", "profile.")
 _REPORTING = 4_096
-_OFFERS = 100_000
 _EARLY_EACH = 100
 
 # What is known of an offer that was shown, for one reward; from 0 to 1: it was learned as refused, and how likely a
 # reward was foreseen then.
-_OPEN, _LEARNING, _DONE = -1.0, -2.0, 2.0
+_OPEN, _LEARNING, DONE = -1.0, -2.0, 2.0
 _ALL_PLACES = -1
 _SEEN, _DISMISSED = 1, 2
-
-
-class LoggedEvent(Protocol):
-    """An event as the log gives it: see state.stores."""
-
-    @property
-    def received(self) -> int: ...  # noqa: D102
-    @property
-    def kind(self) -> int: ...  # noqa: D102
-    @property
-    def learn(self) -> bool: ...  # noqa: D102
-    @property
-    def body(self) -> bytes: ...  # noqa: D102
-
-
-class LoggedDecision(Protocol):
-    """A decision as the log gives it: see state.stores."""
-
-    @property
-    def decision_id(self) -> str: ...  # noqa: D102
-    @property
-    def person(self) -> str: ...  # noqa: D102
-    @property
-    def second(self) -> int: ...  # noqa: D102
-    @property
-    def record(self) -> bytes: ...  # noqa: D102
 
 
 class Asked(NamedTuple):
     """What is asked for beyond what is told."""
 
     offers: Offers
-    token: Callable[[str], str]
-    """From a person's id, as the log has it, to the text that stands for the person in models; "" for nobody."""
     decisions: Callable[[Sequence[str]], Sequence[LoggedDecision]]
     """Those of some decisions that the log still has."""
 
@@ -115,60 +88,28 @@ class Pupil(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class Held:
-    """A decision that something may still come of."""
-
-    decision_id: str
-    catalog: str
-    surface: str
-    second: int
-    request: bytes
-    """Its keys."""
-    offers: tuple[str, ...]
-    seen: bytearray
-    """By place: _SEEN, where an impression was reported, and _DISMISSED."""
-    states: tuple[list[float], ...]
-    """By reward and place."""
-    judged: int = -1
-    """The number of its first offer, of those that were foreseen; -1: they were not."""
-
-
 _Row = tuple[Held, int, float, float]
 """An example to be: an offer by its place, the reward and the importance."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What was made of the log."""
-
-    decisions: int = 0
-    """That may be learned from."""
-    late: int = 0
-    """Rewards that came after their refusal was learned."""
-    early: int = 0
-    """Decisions that were settled early, for want of room."""
-    lost: int = 0
-    """Outcomes whose decision never came."""
-
-
 @dataclass
-class Collector:
-    """Makes examples of decisions and events: the same ones, told in the same order, give the same examples.
+class Outcomes:
+    """Finds what came of decisions: told the same ones and the same events in the same order, it finds the same.
 
     Events before their decision wait for it, and what happens again to an offer that was shown changes nothing.
     """
 
     features: Features
     asked: Asked
-    pupil: Pupil
+    numbers: bool = False
+    """Whether rows are to have numbers."""
     clock: int = 0
     """The latest second of the log that was told."""
     counts: Counts = field(default_factory=Counts)
     met: Counter[str] = field(default_factory=Counter)
     """In how many decisions each attribute of requests and persons was met."""
     held: dict[str, Held] = field(default_factory=dict)
-    due: tuple[deque[tuple[int, Held, int]], ...] = field(default_factory=lambda: tuple(deque() for _ in REWARDS))
+    due: tuple[Due, ...] = field(default_factory=lambda: tuple(deque() for _ in REWARDS))
     """By reward: when places of decisions are settled, the next first."""
     reporting: dict[str, None] = field(default_factory=dict)
     """Surfaces that report impressions: there, only what was seen was shown."""
@@ -178,11 +119,8 @@ class Collector:
     """The latest second of decisions that were settled early."""
 
     def __post_init__(self) -> None:
-        size = self.features.request_size
-        self._request_names = self.features.attributes[:size]
-        self._offer_names = [name.removeprefix(OFFER_PREFIX) for name in self.features.attributes[size:]]
+        self._rows = Rows(self.features, self.asked.offers, numbers=self.numbers)
         self._waiting: tuple[list[_Row], ...] = tuple([] for _ in REWARDS)
-        self._offer_keys: dict[tuple[str, str], bytes] = {}
 
     def decided(self, second: int, decision: LoggedDecision) -> None:
         """Take a decision that was made at a second of the log's clock."""
@@ -195,10 +133,7 @@ class Collector:
             return
         self.counts.decisions += 1
         held = self._hold(decision, told, _OPEN)
-        if self.counts.decisions % JUDGED_EVERY == 1:
-            self.flush()  # what is foreseen does not depend on how the log is cut into pages
-            request, offers = self._keys([(held, place) for place in range(len(held.offers))])
-            held.judged = self.pupil.foresee(request[0], offers)
+        self._foresee(held)
         for number, queue in enumerate(self.due):
             queue.append((self.clock + SETTLE_S[number], held, _ALL_PLACES))
         for kind, place in self.early.pop(decision.decision_id, ()):
@@ -236,15 +171,32 @@ class Collector:
         for number in range(len(REWARDS)):
             self._flush(number)
 
+    def know(self, offers: Offers) -> None:
+        """Take up what catalogues now tell."""
+        self.asked = self.asked._replace(offers=offers)
+        self._rows.know(offers)
+
+    def counted(self) -> list[str]:
+        """The attributes of requests and persons that are features, but for those that are sensitive by now."""
+        return [name for name in self.features.attributes if name.startswith(_COUNTED) and self._may_know(name)]
+
     def frequent(self) -> list[str]:
         """The attributes of requests and persons that are to be features: those that are, and what has become frequent.
 
         Once there are MOST_NAMES, they stay.
         """
-        known = [name for name in self._request_names if name.startswith(_COUNTED)]
+        known = self.counted()
         least = max(LEAST_MET, LEAST_SHARE * self.counts.decisions)
-        common = sorted((-count, name) for name, count in self.met.items() if count >= least and name not in known)
+        common = sorted(
+            (-count, name)
+            for name, count in self.met.items()
+            if count >= least and name not in known and self._may_know(name)
+        )
         return sorted(known + [name for _, name in common[: MOST_NAMES - len(known)]])
+
+    def _may_know(self, name: str) -> bool:
+        kind, _, bare = name.partition(".")
+        return kind != "profile" or bare not in self.asked.offers.sensitive
 
     def forget(self) -> int:
         """Let go of decisions that the log does not have any more. Returns how many."""
@@ -253,14 +205,13 @@ class Collector:
         while some := list(islice(names, 500)):
             for name in set(some) - {one.decision_id for one in self.asked.decisions(some)}:
                 for states in self.held.pop(name).states:
-                    states[:] = [_DONE] * len(states)
+                    states[:] = [DONE] * len(states)
                 gone += 1
         return gone
 
     def _hold(self, decision: LoggedDecision, told: DecisionRecord, state: float) -> Held:
-        values = request_values(told, decision.second, self.asked.token(decision.person), self.asked.offers.time_zone)
+        request, names = self._rows.request(told, decision.second)
         if state == _OPEN:
-            names = list(values)[len(REQUEST_NAMES) :]
             self.met.update(names if len(self.met) < NAMES_MET else [name for name in names if name in self.met])
         count = len(told.offer_ids)
         held = Held(
@@ -268,13 +219,25 @@ class Collector:
             told.catalog,
             f"{told.catalog}\0{told.channel}\0{told.placement}",
             decision.second,
-            np.array([_key_of(name, values.get(name)) for name in self._request_names], np.uint64).tobytes(),
+            request,
             tuple(told.offer_ids),
             bytearray(count),
             tuple([state] * count for _ in REWARDS),
         )
         self.held[decision.decision_id] = held
         return held
+
+    @abstractmethod
+    def _foresee(self, held: Held) -> None:
+        """Told of a decision, of which it may be foreseen what will come of it."""
+
+    @abstractmethod
+    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
+        """Told what came of an offer, for a reward by its number; NaN: may not be said. The last word holds."""
+
+    @abstractmethod
+    def _flush(self, number: int) -> None:
+        """Take the rows that wait: whatever is _LEARNING there gets the chance of a reward that was foreseen."""
 
     def _again(self, decision_id: str) -> Held | None:
         """A decision that was settled early, held once more: all of it was learned as refused."""
@@ -295,7 +258,7 @@ class Collector:
             self._dismiss(held, place)
         elif kind == _UNSAID:
             for number, states in enumerate(held.states):
-                states[place] = _DONE
+                states[place] = DONE
                 self._tell(number, held, place, math.nan)
         else:
             self._reward(_OUTCOMES[kind], held, place)
@@ -315,19 +278,19 @@ class Collector:
             return
         held.seen[place] |= _DISMISSED
         for number, states in enumerate(held.states):
-            if states[place] != _DONE:
+            if states[place] != DONE:
                 self._refuse(number, held, place, DISMISSED - (states[place] != _OPEN))
 
     def _reward(self, number: int, held: Held, place: int) -> None:
         states, importance = held.states[number], 1.0
-        if states[place] == _DONE:
+        if states[place] == DONE:
             return
         if states[place] == _LEARNING:
             self._flush(number)
         if states[place] != _OPEN:
             self.counts.late += 1
             importance = min(1 / max(1 - states[place], 1e-9), MOST_IMPORTANCE)
-        states[place] = _DONE
+        states[place] = DONE
         self._tell(number, held, place, 1.0)
         self._waiting[number].append((held, place, 1.0, importance))
 
@@ -335,10 +298,6 @@ class Collector:
         held.states[number][place] = _LEARNING
         self._tell(number, held, place, 0.0)
         self._waiting[number].append((held, place, 0.0, importance))
-
-    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
-        if held.judged >= 0:
-            self.pupil.settle(number, held.judged + place, reward)
 
     def _pass(self, second: int) -> None:
         """Let time pass: settle what is due, and let go of what nothing can come of."""
@@ -376,91 +335,61 @@ class Collector:
     def _let_go(self, held: Held) -> None:
         del self.held[held.decision_id]
 
-    def _flush(self, number: int) -> None:
-        waiting = self._waiting[number]
-        if not waiting:
-            return
-        held, places, rewards, importances = zip(*waiting, strict=True)
-        waiting.clear()
-        keys = np.concatenate(self._keys(list(zip(held, places, strict=True))), axis=1)
-        examples = Examples(
-            keys,
-            np.broadcast_to(np.nan, keys.shape),  # which trees alone would read
-            np.array(rewards),
-            np.array(importances),
-            np.array([one.second for one in held], np.int64),
-        )
-        foreseen = self.pupil.learn(number, examples).tolist()
-        for one, place, reward, chance in zip(held, places, rewards, foreseen, strict=True):
-            if not reward and (states := one.states[number])[place] != _DONE:
-                states[place] = chance
-
-    def _keys(self, shown: Sequence[tuple[Held, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Of requests, and of offers, a row for each offer."""
-        requests = [one.request for one, _ in shown]
-        offers = [self._keys_of(one.catalog, one.offers[place]) for one, place in shown]
-        return self._table(requests, len(self._request_names)), self._table(offers, len(self._offer_names))
-
-    @staticmethod
-    def _table(rows: Sequence[bytes], width: int) -> NDArray[np.uint64]:
-        return np.frombuffer(b"".join(rows), np.uint64).reshape(len(rows), width)
-
-    def _keys_of(self, catalog: str, offer: str) -> bytes:
-        keys = self._offer_keys.get((catalog, offer))
-        if keys is None:
-            if len(self._offer_keys) >= _OFFERS:
-                self._offer_keys.clear()
-            values = {**self.asked.offers.values(catalog, offer), "id": offer}
-            names = zip(self.features.attributes[self.features.request_size :], self._offer_names, strict=True)
-            keys = np.array([key_of(name, values.get(bare)) for name, bare in names], np.uint64).tobytes()
-            self._offer_keys[catalog, offer] = keys
-        return keys
-
     def kept(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """All that `restored` needs: arrays, and what JSON can hold. Flush before."""
-        held = list(self.held.values())
-        number = {id(one): place for place, one in enumerate(held)}
-        arrays: dict[str, NDArray[Any]] = {
-            "request": self._table([one.request for one in held], len(self._request_names)),
-            "second": np.array([one.second for one in held], np.int64),
-            "judged": np.array([one.judged for one in held], np.int64),
-            "seen": np.frombuffer(b"".join(one.seen for one in held), np.uint8),
-        }
-        for reward, queue in enumerate(self.due):
-            flat = [state for one in held for state in one.states[reward]]
-            arrays[f"state.{reward}"] = np.array(flat, np.float64)
-            due = [(at, number[id(one)], place) for at, one, place in queue if id(one) in number]
-            arrays[f"due.{reward}"] = np.array(due, np.int64).reshape(-1, 3)
-        said = {
+        arrays, held = written(list(self.held.values()), self.due, self.features.request_size)
+        return arrays, {
             "clock": self.clock,
             "dropped": self.dropped,
             "counts": [getattr(self.counts, name) for name in Counts.__slots__],
             "met": dict(self.met),
             "reporting": list(self.reporting),
             "early": [[name, waiting] for name, waiting in self.early.items()],
-            "held": [[one.decision_id, one.catalog, one.surface, one.offers] for one in held],
+            "held": held,
         }
-        return arrays, said
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], said: Mapping[str, Any]) -> None:
         """Go on from what `kept` gave, of the same features."""
         self.clock, self.dropped, self.counts = said["clock"], said["dropped"], Counts(*said["counts"])
         self.met, self.reporting = Counter(said["met"]), dict.fromkeys(said["reporting"])
         self.early = {name: [(kind, place) for kind, place in waiting] for name, waiting in said["early"]}
-        first, held = 0, []
-        for place, (name, catalog, surface, offers) in enumerate(said["held"]):
-            last = first + len(offers)
-            seen = bytearray(arrays["seen"][first:last].tobytes())
-            states = tuple(arrays[f"state.{reward}"][first:last].tolist() for reward in range(len(REWARDS)))
-            request, second = arrays["request"][place].tobytes(), int(arrays["second"][place])
-            judged = int(arrays["judged"][place])
-            held.append(Held(name, catalog, surface, second, request, tuple(offers), seen, states, judged))
-            first = last
+        held, self.due = read_held(arrays, said["held"], len(REWARDS))
         self.held = {one.decision_id: one for one in held}
-        self.due = tuple(
-            deque((at, held[which], place) for at, which, place in arrays[f"due.{reward}"].tolist())
-            for reward in range(len(REWARDS))
+
+
+class Collector(Outcomes):
+    """Makes examples of what came of decisions, as it comes, for one who learns from them."""
+
+    def __init__(self, features: Features, asked: Asked, pupil: Pupil) -> None:
+        super().__init__(features, asked)
+        self.pupil = pupil
+
+    def _foresee(self, held: Held) -> None:
+        if self.counts.decisions % JUDGED_EVERY == 1:
+            self.flush()  # what is foreseen does not depend on how the log is cut into pages
+            held.judged = self.pupil.foresee(*self._rows.keys(held.request, held.catalog, held.offers))
+
+    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
+        if held.judged >= 0:
+            self.pupil.settle(number, held.judged + place, reward)
+
+    def _flush(self, number: int) -> None:
+        waiting = self._waiting[number]
+        if not waiting:
+            return
+        held, places, rewards, importances = zip(*waiting, strict=True)
+        waiting.clear()
+        examples = self._rows.examples(
+            [one.request for one in held],
+            [(one.catalog, one.offers[place]) for one, place in zip(held, places, strict=True)],
+            np.array(rewards),
+            np.array(importances),
+            np.array([one.second for one in held], np.int64),
         )
+        foreseen = self.pupil.learn(number, examples).tolist()
+        for one, place, reward, chance in zip(held, places, rewards, foreseen, strict=True):
+            if not reward and (states := one.states[number])[place] != DONE:
+                states[place] = chance
 
 
 _OUTCOMES: dict[int, int] = {
@@ -473,6 +402,3 @@ _OUTCOMES: dict[int, int] = {
 """Kinds of events that say what came of an offer, and the reward they are."""
 _UNSAID = 0
 """Kind of an event that may not be learned from: the offer is no example, neither of rewards nor of refusals."""
-
-
-_key_of = lru_cache(1 << 16)(key_of)

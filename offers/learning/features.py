@@ -15,6 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from offers.model.hashing import MISSING, key_of, mixed, mixed_in_python
+
 PERSON = "person"
 """The attribute that tells a person from all others: some id, as text."""
 OFFER_PREFIX = "offer."
@@ -29,8 +31,6 @@ PERSON_VARIANCE = 0.5
 DEFAULT_BITS = 20
 LEAST_BITS, MOST_BITS = 8, 28
 
-MISSING = 0
-"""The key of what is not known: interactions with it have no weight."""
 NOWHERE = -1
 """The place of an interaction that has no weight."""
 
@@ -48,12 +48,6 @@ INTERACTION = np.dtype(
 )
 GROUP = np.dtype([("first", "i4"), ("last", "i4"), ("part_first", "i4"), ("part_last", "i4")])
 """Interactions that ask for the same attributes of an offer, which are in Plan.part; the first group asks for none."""
-
-_ALL = 2**64 - 1
-_STEP = 0x9E3779B97F4A7C15
-_FNV_BASIS, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
-"""Of FNV-1a: a loop over bytes can do it. Source: https://www.rfc-editor.org/rfc/rfc9923"""
-_SQRT_HALF = math.sqrt(0.5)
 
 
 class Examples(NamedTuple):
@@ -121,9 +115,12 @@ class Features:
         return np.array([key_of(name, values.get(name)) for name in self.attributes], np.uint64)
 
     def numbers(self, values: Mapping[str, object]) -> NDArray[np.float64]:
-        """Each attribute's value where it is a number (trees read these), NaN where it is text or missing."""
-        found = (values.get(name) for name in self.attributes)
-        return np.array([value if isinstance(value, (bool, int, float)) else math.nan for value in found], np.float64)
+        """Each attribute's value where it is a finite number (trees read these), NaN where it is text or missing."""
+        found = [values.get(name) for name in self.attributes]
+        finite = (isinstance(value, (bool, int, float)) and math.isfinite(value) for value in found)
+        return np.array(
+            [value if is_one else math.nan for value, is_one in zip(found, finite, strict=True)], np.float64
+        )
 
     def places(self, keys: Sequence[int]) -> list[int]:
         """The place of each interaction's weight, in the order of `plan`; NOWHERE where a value is missing."""
@@ -132,7 +129,7 @@ class Features:
             parts = [keys[number] for number in numbers]
             place = _salt(interaction.attributes)
             for key in parts:
-                place = _mixed(place ^ key)
+                place = mixed_in_python(place ^ key)
             half = 1 << (self.bits - 1)
             place = place % half + (half if PERSON in interaction.attributes else 0)
             found.append(NOWHERE if MISSING in parts else place)
@@ -194,86 +191,13 @@ def default_features(names: Sequence[str], bits: int = DEFAULT_BITS) -> Features
     return Features(tuple(map(Interaction, sets, variances)), bits)
 
 
-def key_of(attribute: str, value: object) -> int:
-    """The 64-bit key of a value: numbers by their bucket, empty text and what is neither text nor number is MISSING."""
-    if isinstance(value, str):
-        return _text_key(attribute, value) if value else MISSING
-    if isinstance(value, (bool, int, float)) and math.isfinite(value):
-        return _mixed(attribute_key(attribute) ^ (bucket(float(value)) & _ALL)) or 1
-    return MISSING
-
-
-def bucket(value: float) -> int:
-    """The bucket of a finite number: whole numbers from -31 to 31 have one each, others two for each doubling."""
-    size = abs(value)
-    if size <= 31 and size == math.floor(size):
-        return int(value)
-    fraction, exponent = math.frexp(size)
-    step = 4096 + 2 * exponent + (1 if fraction >= _SQRT_HALF else 0)
-    return step if value > 0 else -step
-
-
-@lru_cache(1024)
-def attribute_key(attribute: str) -> int:
-    """The key of an attribute itself, as `text_key` and `number_key` need it."""
-    return int.from_bytes(blake2b(attribute.encode(), digest_size=8).digest(), "little")
-
-
-@lru_cache(1 << 16)
-def _text_key(attribute: str, text: str) -> int:
-    number = _FNV_BASIS
-    for byte in text.encode():
-        number = (number ^ byte) * _FNV_PRIME & _ALL
-    return _mixed(attribute_key(attribute) ^ number) or 1
+def _is_number(value: object) -> bool:
+    return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
 @lru_cache(1024)
 def _salt(attributes: tuple[str, ...]) -> int:
     return int.from_bytes(blake2b("\0".join(attributes).encode(), digest_size=8).digest(), "little")
-
-
-def _mixed(number: int) -> int:
-    """One step of splitmix64."""
-    number = (number + _STEP) & _ALL
-    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9 & _ALL
-    number = (number ^ (number >> 27)) * 0x94D049BB133111EB & _ALL
-    return number ^ (number >> 31)
-
-
-@njit(error_model="numpy")
-def mixed(number: int) -> int:
-    """As _mixed, of an unsigned number."""
-    number = number + np.uint64(_STEP)
-    number = (number ^ (number >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    number = (number ^ (number >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return number ^ (number >> np.uint64(31))
-
-
-@njit(error_model="numpy")
-def text_key(attribute: int, data: bytes, begin: int, end: int) -> int:
-    """As key_of, of a text that stands between two places, encoded. `attribute` is the attribute_key, as uint64."""
-    if begin == end:
-        return np.uint64(MISSING)
-    number = np.uint64(_FNV_BASIS)
-    for place in range(begin, end):
-        number = (number ^ np.uint64(data[place])) * np.uint64(_FNV_PRIME)
-    key = mixed(attribute ^ number)
-    return key if key != np.uint64(0) else np.uint64(1)
-
-
-_bucket = njit(error_model="numpy")(bucket)
-
-
-@njit(error_model="numpy")
-def number_key(attribute: int, value: float) -> int:
-    """As key_of, of a number that is known only in a compiled loop, such as a distance.
-
-    `attribute` is the attribute_key, as uint64.
-    """
-    if not math.isfinite(value):
-        return np.uint64(MISSING)
-    key = mixed(attribute ^ np.uint64(_bucket(value)))
-    return key if key != np.uint64(0) else np.uint64(1)
 
 
 @njit(error_model="numpy")

@@ -1,37 +1,14 @@
-"""A person's history in packed form, and how much each of its visits says of now.
-
-A visit is what a person did with one item within half an hour by the clock: of several events the one of most weight
-counts, whatever their order and however often they come. So a history is a set; the union of two is the history of
-one person who was taken for two.
-"""
+"""How much each of the visits in a person's history says of now."""
 
 import math
-import struct
-from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.learning.slots import LOOP, NOTHING, mixed
-
-VISIT = np.dtype(
-    [
-        ("item", "<i8"),
-        ("second", "<u4"),  # since 1970, by the wall clock of the place
-        ("place", "<u2"),  # these five as `short` makes them; 0: unknown
-        ("category", "<u2"),
-        ("cuisine", "<u2"),
-        ("brand", "<u2"),
-        ("price_band", "<u2"),
-        ("weight", "u1"),  # of 255: how much the strongest event weighs
-        ("unused", "u1"),
-    ]
-)
-"""24 bytes. A history is an array of them, the oldest first, then by item."""
-MAX_VISITS = 256
-VISIT_S = 1_800
+from offers.learning.slots import LOOP
+from offers.model.visits import NOTHING
 
 # What is asked of a visit, and weighed: Parameters.weights.
 AGE, TIME_OF_DAY, SAME_HOUR, SAME_KIND_OF_DAY, AFTER_THE_SAME, JUST_BEEN, SAME_PLACE = range(7)
@@ -45,21 +22,6 @@ _JUST_H = 3.0
 """Hours after which "just been" has lost 63 % of its meaning."""
 _INSTANT_H = 0.1
 _TAU = 2 * math.pi
-
-
-_PACK = struct.Struct("<qI5HBx")
-
-
-def visit(item: int, second: int, weight: float, *, place: int = NOTHING, traits: Sequence[int] = ()) -> bytes:
-    """The history of somebody who has done one thing.
-
-    `second` is by the wall clock of the place; `weight` above 0, to 1: what was done (an order 1, a view less); place
-    and traits (category, cuisine, brand, price band) are keys, NOTHING if unknown. ValueError: no item, or no weight.
-    """
-    if item == NOTHING or not 0.0 < weight <= 1.0:
-        raise ValueError(f"a visit needs an item (not {item}) and a weight above 0, to 1 (not {weight})")
-    named = [int(short(key)) for key in (place, *traits)]
-    return _PACK.pack(item, second, *named, *[0] * (5 - len(named)), max(round(255 * weight), 1))
 
 
 class Parameters(NamedTuple):
@@ -92,12 +54,6 @@ def tabulate(parameters: Parameters) -> None:
 
 
 @njit(error_model="numpy")
-def short(key: int) -> int:
-    """16 bits of a key that tell it from the others of one person; 0 for NOTHING only."""
-    return 0 if key == NOTHING else 1 + np.int64(mixed(key) % np.uint64(0xFFFF))
-
-
-@njit(error_model="numpy")
 def hours_apart(place: int) -> float:
     """The difference of two times of day, in hours (0 to 12), of a bin."""
     return min(place, BINS - 1 - place) / 6.0
@@ -118,83 +74,6 @@ def close(hours: float) -> float:
 @njit(error_model="numpy")
 def _weekend(second: int) -> bool:
     return (second // 86_400 + 3) % 7 >= 5
-
-
-@njit(error_model="numpy")
-def _beats(one: np.void, other: np.void) -> bool:
-    """Whether one of two records of a visit is to be kept rather than the other: an order of all that differ."""
-    if one.weight != other.weight:
-        return one.weight > other.weight
-    if one.second != other.second:
-        return one.second < other.second
-    if one.place != other.place:
-        return one.place > other.place
-    if one.category != other.category:
-        return one.category > other.category
-    if one.cuisine != other.cuisine:
-        return one.cuisine > other.cuisine
-    if one.brand != other.brand:
-        return one.brand > other.brand
-    return one.price_band > other.price_band
-
-
-@njit(error_model="numpy")
-def add(history: NDArray[np.void], count: int, visit: np.void) -> int:
-    """Add a visit to the first `count` of a history, in whatever order they come and however often; the new count.
-
-    A full history forgets its oldest half hour's item of the lowest key.
-    """
-    half_hour = visit.second // VISIT_S
-    at = count - 1
-    while at >= 0 and history[at].second // VISIT_S >= half_hour:
-        if history[at].item == visit.item and history[at].second // VISIT_S == half_hour:
-            if not _beats(visit, history[at]):
-                return count
-            count = _remove(history, count, at)
-            break
-        at -= 1
-    if count == history.size:
-        oldest = 0
-        first = history[0].second // VISIT_S
-        for other in range(count):
-            if history[other].second // VISIT_S != first:
-                break
-            if history[other].item < history[oldest].item:
-                oldest = other
-        if half_hour < first or (half_hour == first and visit.item < history[oldest].item):
-            return count
-        count = _remove(history, count, oldest)
-    at = count
-    while at > 0 and (
-        history[at - 1].second > visit.second
-        or (history[at - 1].second == visit.second and history[at - 1].item > visit.item)
-    ):
-        history[at] = history[at - 1]
-        at -= 1
-    history[at] = visit
-    return count + 1
-
-
-@njit(error_model="numpy")
-def _remove(history: NDArray[np.void], count: int, at: int) -> int:
-    for other in range(at, count - 1):
-        history[other] = history[other + 1]
-    return count - 1
-
-
-@njit(cache=True, error_model="numpy")
-def _unite(history: NDArray[np.void], count: int, others: NDArray[np.void]) -> int:
-    for visit in others:
-        count = add(history, count, visit)
-    return count
-
-
-def merged(one: bytes, other: bytes) -> bytes:
-    """The history of a person who was taken for two, either way round and however often; or of one with new visits."""
-    visits = np.frombuffer(one, VISIT)
-    history = np.zeros(MAX_VISITS, VISIT)
-    history[: visits.size] = visits
-    return history[: _unite(history, visits.size, np.frombuffer(other, VISIT))].tobytes()
 
 
 class Now(NamedTuple):

@@ -3,21 +3,20 @@
 import fcntl
 import math
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
 
-from offers.errors import OffersError, SnapshotError
+from offers.errors import ConflictError, SnapshotError
 from offers.learning.course import REVIEW_GROWTH, Course, Log, Position
 from offers.learning.examples import REWARDS, Asked
 from offers.learning.features import DEFAULT_BITS, Features
+from offers.learning.grown import Grown, Growth, grow
+from offers.learning.kept import latest, prune
 from offers.learning.model import Model, open_model, write_model
 from offers.learning.promotion import worse
 from offers.learning.propensity import HALF_LIFE_DAYS, Propensity
@@ -28,16 +27,18 @@ LAG_S = 2
 PUBLISH_S, CHECKPOINT_S, FORGET_S = 1.0, 30.0, 3600.0
 KEPT_MODELS = 3
 REFUSALS_TOLD = 5
-_SECRET_BYTES = 32
-_CURRENT = "current.json"
+FOLDER = "learning"
+"""Of the data folder: where a server's learner is at work."""
+CURRENT = "current.json"
+_NEVER = (0, "")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Learner:
     """One learner per folder, which holds: `models`, a directory for each published one; `current.json`, which names
-    the one to use; `checkpoint`, all that the learner knows; and `secret`, without which nobody finds a person in them.
-    Raises OffersError where another learner is at work there.
+    the one to use; `checkpoint`, all that the learner knows; and `trees`, what was grown last, if anything was.
+    Raises ConflictError where another learner is at work there.
     """  # noqa: D205
 
     def __init__(
@@ -54,25 +55,35 @@ class Learner:
         self._lock = _locked(folder / "lock")
         self._log, self.folder, self._offers = events, folder, offers
         self._bits = bits
-        secret = _secret(folder / "secret")
-        self._asked = Asked(offers, lambda person: token_of(secret, person), events.decisions)
-        kept = None if anew else _latest(folder / "checkpoint")
-        if kept and kept.meta["attributes"] == list(offers.attributes) and kept.meta["bits"] == bits:
+        self._grown = Grown(folder)
+        self._asked = Asked(offers, events.decisions)
+        kept = None if anew else latest(folder / "checkpoint")
+        if kept and kept.meta["bits"] == bits:
             self.course = Course.restored(events, self._asked, kept)
             self.course.collector.forget()
             self.refused: list[str] = kept.meta["refused"]
             """Why models were not promoted of late, in words."""
             self._declined = set(kept.meta["declined"])
         else:
-            self.course = self._begun([])
+            self.course = self._begun(features_for([], offers.attributes, bits))
             self.refused, self._declined = [], set()
         self._sequence = kept.meta["sequence"] if kept else 0
-        self._published = -1
+        self._published = _NEVER
+        self._fit(self.course.collector.counted())
         current = current_model(folder)
         if current:
             self._compare_with(current)
-            if current.meta["position"] == self.course.position._asdict() and not anew:
-                self._published = self._learned()
+            learned = {"position": self.course.position._asdict(), "features": self.course.features.as_json()}
+            if not anew and learned == {name: current.meta[name] for name in learned}:
+                self._published = (self._learned(), current.meta["grown"])
+
+    def know(self, offers: Offers) -> None:
+        """Take up what catalogues now tell. Where they tell of other attributes, or what is a feature has become
+        sensitive, models are learned from the log again.
+        """  # noqa: D205
+        self._offers, self._asked = offers, self._asked._replace(offers=offers)
+        self.course.collector.know(offers)
+        self._fit(self.course.collector.counted())
 
     def step(self, horizon: float) -> int:
         """Learn the next page of the log, up to a second of its clock. Returns how many events and decisions it had."""
@@ -87,19 +98,20 @@ class Learner:
         self._sequence += 1
         said |= {
             "sequence": self._sequence,
-            "attributes": self._offers.attributes,
             "bits": self._bits,
             "refused": self.refused,
             "declined": sorted(self._declined),
         }
-        _prune(self.folder / "checkpoint", {write_model(self.folder / "checkpoint", arrays, said).name})
+        prune(self.folder / "checkpoint", {write_model(self.folder / "checkpoint", arrays, said).name})
 
     def publish(self) -> Model | None:
-        """Publish the models, unless nothing was learned since, or they are worse than those published: then None."""
-        learned = self._learned()
-        if learned in {0, self._published}:
+        """Publish the models, with the trees grown last, unless nothing was learned or grown since, or they are worse
+        than those published: then None.
+        """  # noqa: D205
+        learned, grown = self._learned(), self._grown.version()
+        if not learned or (learned, grown) == self._published:
             return None
-        self._published = learned
+        self._published = (learned, grown)
         for name, recent in self.course.recent.items():
             if why := worse(*recent.of_both()):
                 self._refuse(f"the model of {name} at event {self.course.position.event}: {why}")
@@ -109,11 +121,18 @@ class Learner:
             for name, model in self.course.models.items()
             for part, array in model.arrays().items()
         }
+        trees = self._grown.trees(self.course.features)
+        for name, one in trees.items():
+            arrays |= {f"{name}.trees.{part}": array for part, array in one.arrays().items()}
+        recommend, recommend_said = self.course.visited.published()
+        arrays |= recommend
         said = {
+            "recommend": recommend_said,
             "features": self.course.features.as_json(),
             "half_life_days": HALF_LIFE_DAYS,
             "rewards": REWARDS,
-            "time_zone": self._offers.time_zone,
+            "trees": sorted(trees),
+            "grown": grown,
             "position": self.course.position._asdict(),
             "figures": self.figures(),
             "refused": self.refused,
@@ -121,8 +140,8 @@ class Learner:
         path = write_model(self.folder / "models", arrays, said)
         model = open_model(path)
         versions = [path.name, *(one for one in _versions(self.folder) if one != path.name)][:KEPT_MODELS]
-        _write(self.folder / _CURRENT, orjson.dumps({"version": path.name, "versions": versions}))
-        _prune(self.folder / "models", set(versions))
+        _write(self.folder / CURRENT, orjson.dumps({"version": path.name, "versions": versions}))
+        prune(self.folder / "models", set(versions))
         self._compare_with(model)
         log.info("model_published", version=model.version, position=self.course.position.event)
         return model
@@ -132,6 +151,10 @@ class Learner:
         counts = self.course.collector.counts
         told: dict[str, Any] = {name: getattr(counts, name) for name in counts.__slots__}
         return told | {name: recent.figures() for name, recent in self.course.recent.items()}
+
+    def grow(self, stop: Callable[[], bool]) -> list[Growth]:
+        """Grow trees from all that the log has, to be published from now on. Raises as `grown.grow`."""
+        return grow(self._log, self._asked, self.course.features, self.folder, stop)
 
     def catch_up(self, stop: Callable[[], bool], tell: Callable[[int], object]) -> None:
         """Learn what the log has now, or until `stop` says so, and publish it. Tells how many records were learned."""
@@ -145,13 +168,24 @@ class Learner:
         self.publish()
         self.checkpoint()
 
-    def run(self, stop: Callable[[], bool], clock: Callable[[], float] = time.time, idle_s: float = 0.1) -> None:
-        """Follow the log until `stop` says so: publish at most every PUBLISH_S, and keep all every CHECKPOINT_S."""
+    def run(
+        self,
+        stop: Callable[[], bool],
+        clock: Callable[[], float] = time.time,
+        idle_s: float = 0.1,
+        look: Callable[[], Offers | None] = lambda: None,
+    ) -> None:
+        """Follow the log until `stop` says so: publish at most every PUBLISH_S, and keep all every CHECKPOINT_S.
+
+        `look` gives what catalogues tell, if it is other than before.
+        """
         published = forgot = kept = time.monotonic()
         while not stop():
             count = self.step(clock() - LAG_S)
             now = time.monotonic()
             if now - published >= PUBLISH_S:
+                if told := look():
+                    self.know(told)
                 self.publish()
                 published = now
             if now - forgot >= FORGET_S:
@@ -169,33 +203,40 @@ class Learner:
         """Let others learn in this folder."""
         os.close(self._lock)
 
-    def _begun(self, counted: list[str]) -> Course:
-        return Course(self._log, self._asked, features_for(counted, self._offers.attributes, self._bits))
+    def _begun(self, features: Features) -> Course:
+        return Course(self._log, self._asked, features)
 
     def _learned(self) -> int:
-        return sum(recent.examples for recent in self.course.recent.values())
+        return self.course.learned
 
     def _review(self) -> None:
-        """Count attributes up. Where more of them have become frequent, models that know them are learned from the log,
-        and take the place of these if they foresee as well.
-        """  # noqa: D205
+        """Count attributes up: what has become frequent is to be a feature."""
+        self.course.review = int(self.course.review * REVIEW_GROWTH) + 1
+        self._fit(self.course.collector.frequent())
+
+    def _fit(self, counted: list[str]) -> None:
+        """Let features be these attributes of requests and persons, and what catalogues tell of offers.
+
+        Where they are others, models that know them are learned from the log, and take the place of these: whatever
+        they are like where something may not be known any more, and if they foresee as well where only more is known.
+        """
         course = self.course
-        course.review = int(course.review * REVIEW_GROWTH) + 1
-        counted = course.collector.frequent()
-        new = set(counted) - set(course.features.attributes)
-        if not new - self._declined:
+        features = features_for(counted, self._offers.attributes, self._bits)
+        known, wanted = set(course.features.attributes), set(features.attributes)
+        new, gone = wanted - known, known - wanted
+        if not (new - self._declined or gone):
             return
-        log.info("features_grow", attributes=sorted(new))
-        other = self._begun(counted)
+        log.info("features_change", new=sorted(new), gone=sorted(gone))
+        other = self._begun(features)
         other.review = course.review
         while other.step(math.inf, course.position):
             pass
         for name, recent in course.recent.items():
-            if why := worse(other.recent[name].of_candidate(), recent.of_candidate()):
+            if not gone and (why := worse(other.recent[name].of_candidate(), recent.of_candidate())):
                 self._refuse(f"the model of {name} with {', '.join(sorted(new))}: {why}")
                 self._declined |= new
                 return
-        self.course = other
+        self.course, self._published = other, _NEVER
 
     def _refuse(self, why: str) -> None:
         self.refused = [*self.refused, why][-REFUSALS_TOLD:]
@@ -216,11 +257,6 @@ def propensities(model: Model) -> dict[str, Propensity]:
     }
 
 
-def token_of(secret: bytes, person: str) -> str:
-    """The text that stands for a person of the log in models, which only the secret tells; "" for nobody."""
-    return blake2b(person.encode(), key=secret, digest_size=16).hexdigest() if person else ""
-
-
 def current_model(folder: Path) -> Model | None:
     """The model that is to be used: the published one, else the last good one before it; None: there is none."""
     for version in _versions(folder):
@@ -234,28 +270,13 @@ def current_model(folder: Path) -> Model | None:
 def _versions(folder: Path) -> list[str]:
     """The models that are kept, the current one first."""
     try:
-        found: list[str] = orjson.loads((folder / _CURRENT).read_bytes())["versions"]
+        found: list[str] = orjson.loads((folder / CURRENT).read_bytes())["versions"]
     except FileNotFoundError:
         return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("model_unusable", error=f"{folder / CURRENT} cannot be read: {error!r}")
+        return []
     return found
-
-
-def _latest(folder: Path) -> Model | None:
-    """The last good checkpoint."""
-    found = []
-    for path in folder.glob("[0-9a-f]*"):
-        try:
-            found.append(open_model(path))
-        except SnapshotError as error:
-            log.warning("checkpoint_unusable", error=str(error))
-    return max(found, key=lambda one: int(one.meta["sequence"]), default=None)
-
-
-def _prune(folder: Path, kept: set[str]) -> None:
-    """Remove models but some, and what a crash left of others."""
-    for path in folder.iterdir():
-        if path.name not in kept:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -268,18 +289,11 @@ def _write(path: Path, content: bytes) -> None:
     draft.rename(path)
 
 
-def _secret(path: Path) -> bytes:
-    if not path.exists():
-        _write(path, secrets.token_bytes(_SECRET_BYTES))
-        path.chmod(0o600)
-    return path.read_bytes()
-
-
 def _locked(path: Path) -> int:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise OffersError(f"another learner is at work in {path.parent}: stop it first") from None
+        raise ConflictError(f"another learner is at work in {path.parent}: stop it first") from None
     return descriptor

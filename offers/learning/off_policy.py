@@ -1,7 +1,7 @@
 """What another policy would have earned, estimated from decisions logged with the probability of what was shown."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,17 @@ class LoggedDecisions:
     """What the model expects of the evaluated policy there: its predictions weighted by the policy's probabilities."""
     group: Integers | None = None
     """Rows that belong together, such as one person's: they are drawn together for the intervals."""
+    part: Floats | None = None
+    """How much of a decision each row is, over 0, where one shows several: values are per decision then. None: 1."""
+    due: Floats | None = None
+    """What the weights add up to where the log has all the evaluated policy would show: how many offers it shows in a
+    decision, shared out over its rows. None: 1."""
 
     def __post_init__(self) -> None:
         rows = len(self.reward)
         if rows == 0:
             raise EvaluationError("the log is empty: there is nothing to evaluate")
-        for name in ("reward", "logged", "evaluated", "predicted", "predicted_value", "group"):
+        for name in ("reward", "logged", "evaluated", "predicted", "predicted_value", "group", "part", "due"):
             column = getattr(self, name)
             if column is None:
                 continue
@@ -106,7 +111,7 @@ class LoggedDecisions:
 
 
 class Estimate(NamedTuple):
-    """The evaluated policy's mean reward per row, and the interval of 95 % around it."""
+    """The evaluated policy's mean reward per row, or per decision, and the interval of 95 % around it."""
 
     value: float
     low: float
@@ -118,6 +123,10 @@ class Evaluation:
     """What the log says about a policy, four ways, and how far to believe it."""
 
     rows: int
+    earned: Estimate
+    """What the logged policy earned."""
+    gain: Estimate
+    """What the evaluated policy would have earned more, by DR or, without predictions, by IPW."""
     ipw: Estimate
     """Rewards weighted by evaluated / logged probability: unbiased, and widest."""
     snips: Estimate
@@ -132,7 +141,8 @@ class Evaluation:
     """The same of the rows' contributions to IPW: 0 without any reward."""
     largest_weight: float
     mean_weight: float
-    """About 1 if the logged probabilities are right and the log holds all that the evaluated policy would show."""
+    """By what is due: about 1 if the logged probabilities are right and the log holds all that the evaluated policy
+    would show."""
     warnings: tuple[str, ...]
     """Why not to believe the intervals, in words."""
 
@@ -148,22 +158,26 @@ def evaluate(log: LoggedDecisions, *, resamples: int = RESAMPLES, seed: int = 0)
     """
     weight = log.evaluated / log.logged
     earned = weight * log.reward
-    columns = [np.ones_like(weight), weight, earned]
+    ones = np.ones_like(weight)
+    part, due = (ones if column is None else column for column in (log.part, log.due))
+    columns = [part, due, weight, log.reward, earned]
     if log.predicted is not None and log.predicted_value is not None:
         columns += [log.predicted_value, log.predicted_value + weight * (log.reward - log.predicted)]
     table = np.stack(columns)
     sums, drawn = table.sum(axis=1), _drawn(_by_group(table, log.group), resamples, seed)
-    weighted = drawn[drawn[:, 1] > 0]  # what draws no row that the policy shows has no mean over these
+    weighted = drawn[drawn[:, 2] > 0]  # what draws no row that the policy shows has no mean over these
     dm, dr = (
         _estimate(sums[column] / sums[0], drawn[:, column] / drawn[:, 0]) if len(table) > column else None
-        for column in (3, 4)
+        for column in (5, 6)
     )
     effective_rows, effective_rewards = _effective(weight), _effective(earned)
-    mean, spread = sums[1] / sums[0], float(np.std(drawn[:, 1] / drawn[:, 0]))
+    mean, spread = sums[2] / sums[1], float(np.std(weighted[:, 2] / weighted[:, 1]))
     return Evaluation(
         rows=len(weight),
-        ipw=_estimate(sums[2] / sums[0], drawn[:, 2] / drawn[:, 0]),
-        snips=_estimate(sums[2] / sums[1], weighted[:, 2] / weighted[:, 1]),
+        earned=_estimate(sums[3] / sums[0], drawn[:, 3] / drawn[:, 0]),
+        gain=_estimate((sums[-1] - sums[3]) / sums[0], (drawn[:, -1] - drawn[:, 3]) / drawn[:, 0]),
+        ipw=_estimate(sums[4] / sums[0], drawn[:, 4] / drawn[:, 0]),
+        snips=_estimate(_self_normalized(sums), _self_normalized(weighted.T)),
         dm=dm,
         dr=dr,
         effective_rows=effective_rows,
@@ -190,6 +204,12 @@ def _drawn(table: Floats, resamples: int, seed: int) -> Floats:
     for index in range(resamples):
         drawn[index] = table @ np.bincount(random.integers(0, groups, groups), minlength=groups)
     return drawn
+
+
+def _self_normalized(sums: Floats) -> Any:  # noqa: ANN401 - a number, or one for each resample
+    """The mean reward of an offer that the policy shows, times the offers it shows in a decision."""
+    part, due, weight, _, earned = sums[:5]
+    return earned / weight * (due / part)
 
 
 def _estimate(value: np.float64, drawn: Floats) -> Estimate:

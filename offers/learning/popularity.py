@@ -10,10 +10,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.learning.slots import ADDED, KNOWN, LOOP, NOTHING, REBASED, claim, find, keys_for, paired
+from offers.learning.slots import ADDED, KNOWN, LOOP, REBASED, claim, find, keys_for, paired
+from offers.model.visits import NOTHING, TRAITS
 
 HALF_LIFE_S = 30 * 86_400.0
-TRAITS = ("category", "cuisine", "brand", "price_band")
 HOURS = 48
 """Hours of a working day, then those of a day at the weekend."""
 UNIFORM = 50.0
@@ -42,7 +42,7 @@ class Popularity(NamedTuple):
     """Of a place and an item."""
     pair_weights: NDArray[np.float64]
     trait_weights: NDArray[np.float64]
-    """By kind of trait (see TRAITS) and its value as `habit.short` makes it; the first: of all values together."""
+    """By kind of trait (see TRAITS) and its value as `short` makes it; the first: of all values together."""
     epoch: NDArray[np.int64]
     """Seconds since 1970, by the wall clock; and how many items are known."""
 

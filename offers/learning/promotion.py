@@ -66,12 +66,19 @@ class Recent:
 
     def figures(self) -> dict[str, float]:
         """How many examples and rewards were learned, and how good what was foreseen of the last offers shown is."""
-        reward, foreseen = _known(*self.of_candidate())
-        told = {"examples": self.examples, "rewards": self.rewards, "judged": len(reward)}
-        if len(reward):
-            told["log_loss"] = float(_losses(reward, foreseen).mean())
-            told["calibration_error"] = calibration_error(reward, foreseen)
-        return told
+        return {"examples": self.examples, "rewards": self.rewards, **figures_of(self.of_candidate())}
+
+
+def figures_of(foreseen: Foreseen) -> dict[str, float]:
+    """How many examples there are but for those that are NaN, and if there are any, how good what was foreseen is."""
+    reward, chance = _known(*foreseen)
+    if not len(reward):
+        return {"judged": 0}
+    return {
+        "judged": len(reward),
+        "log_loss": float(_losses(reward, chance).mean()),
+        "calibration_error": calibration_error(reward, chance),
+    }
 
 
 def worse(candidate: Foreseen, incumbent: Foreseen) -> str:

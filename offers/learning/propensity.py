@@ -15,7 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.learning.features import MISSING, NOWHERE, Examples, Features, mixed, place_of
+from offers.learning.features import NOWHERE, Examples, Features, place_of
+from offers.model.hashing import MISSING, mixed
 
 HALF_LIFE_DAYS = 90.0
 """Days after which what was learned counts half."""

@@ -20,9 +20,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from offers.learning.cooccurrence import Cooccurrence, partners
-from offers.learning.habit import MAX_VISITS, Parameters, now_of, short, weigh
-from offers.learning.popularity import TRAITS, Here, Popularity, here, popularity
-from offers.learning.slots import LOOP, NOTHING, mixed
+from offers.learning.habit import Parameters, now_of, weigh
+from offers.learning.popularity import Here, Popularity, here, popularity
+from offers.learning.slots import LOOP
+from offers.model.hashing import mixed
+from offers.model.visits import MAX_VISITS, NOTHING, TRAITS, short
 
 SOURCES = 10
 """Items a person took last that speak for others."""
@@ -223,7 +225,7 @@ def recommend(
     """How probable each item is to be what the person takes up next, LEAST to 1.
 
     `second` is by the wall clock of the place; `place` a key, NOTHING if unknown; `traits` has a row per item, a
-    column per kind of trait, as `habit.short` makes them, 0 if unknown. Items share a key if they are one to a person.
+    column per kind of trait, as `short` makes them, 0 if unknown. Items share a key if they are one to a person.
     """
     gathered = gather(model, history, place, second, scratch)
     own = np.empty(items.size)

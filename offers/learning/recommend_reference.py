@@ -16,10 +16,9 @@ from offers.learning.habit import (
     SAME_KIND_OF_DAY,
     SAME_PLACE,
     TIME_OF_DAY,
-    VISIT,
-    short,
 )
 from offers.learning.slots import paired
+from offers.model.visits import TRAITS, VISIT, short
 
 _DAY = 86_400
 _Visit = dict[str, int]
@@ -40,15 +39,8 @@ class Reference:
         self._traits = known.trait_weights
         self._epoch = int(known.epoch[0])
         self._sources: dict[int, float] = _by_key(together.source_keys, together.source_weights)
-        self._partners: dict[int, dict[int, float]] = {
-            source: _by_key(*row)
-            for source, row in zip(
-                map(int, together.source_keys),
-                zip(together.partner_keys, together.partner_weights, strict=True),
-                strict=True,
-            )
-            if source
-        }
+        self._rows: dict[int, int] = _by_key(together.source_keys, np.arange(len(together.source_keys)))
+        self._together = together
         self._met = int(np.count_nonzero(known.item_keys))
         self._together_epoch = int(together.epoch[0])
         self._weights = [float(weight) for weight in habit.weights]
@@ -117,16 +109,22 @@ class Reference:
         now, alone = _left(second - self._together_epoch), cooccurrence.ALONE
         times = []
         for source in latest:
-            known = self._partners.get(source, {})
+            known = self._partners(source)
             whole = self._sources.get(source, 0.0)
             forgotten = max(whole - float(sum(known.values())), 0.0)
             times.append((known.get(item, 0.0) * now / share + forgotten * now + alone) / (whole * now + alone))
         return sum(times) / len(times)
 
+    def _partners(self, source: int) -> dict[int, float]:
+        if source not in self._rows:
+            return {}
+        row = self._rows[source]
+        return _by_key(self._together.partner_keys[row], self._together.partner_weights[row])
+
     def _of_their_kind(self, visits: list[_Visit], counts: list[float], traits: Sequence[int]) -> float:
         prior = recommend.CONTENT * self._unknown
         times = []
-        for kind, (name, value) in enumerate(zip(popularity.TRAITS, traits, strict=True)):
+        for kind, (name, value) in enumerate(zip(TRAITS, traits, strict=True)):
             everyone = self._traits[kind, 0]
             if value and visits:
                 usual = max(self._traits[kind, value] / everyone if everyone else 0.0, recommend.RAREST)
@@ -138,7 +136,9 @@ class Reference:
 
 def _by_key(keys: NDArray[np.int64], values: NDArray[Any]) -> dict[int, Any]:
     """Numbers, or rows of numbers."""
-    return {int(key): value for key, value in zip(keys, values, strict=True) if key}
+    known = np.flatnonzero(keys)
+    found = values[known]
+    return dict(zip(keys[known].tolist(), found.tolist() if found.ndim == 1 else found, strict=True))
 
 
 def _plain(visit: np.void) -> _Visit:

@@ -7,10 +7,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from offers.learning.cooccurrence import HALF_LIFE_S, join
-from offers.learning.habit import AGE, QUESTIONS, VISIT, VISIT_S, add, answers, now_of, tabulate
+from offers.learning.habit import AGE, QUESTIONS, answers, now_of, tabulate
 from offers.learning.popularity import count
 from offers.learning.recommend import SOURCES, Model, Scratch, clean, gather, judge
 from offers.learning.slots import KNOWN, claim, keys_for
+from offers.model.visits import VISIT, VISIT_S, add
 
 RATE = 0.05
 """Of learning, by AdaGrad (Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html)."""

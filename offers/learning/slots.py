@@ -1,8 +1,12 @@
 """Bounded tables by 64-bit keys: where a key stands, and which key makes room for a new one."""
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from offers.model.hashing import mixed
 
 WAYS = 8
 """Places a key may stand at: keys that lie beside each other, in one cache line."""
@@ -13,20 +17,6 @@ LOOP = {"error_model": "numpy", "_nrt": False}
 KNOWN, ADDED, REPLACED = 0, 1, 2
 REBASED = 64.0
 """Half-lives after which decayed weights are written anew, before they grow too large for 32-bit floats."""
-
-_FIRST = np.uint64(0xBF58476D1CE4E5B9)
-_SECOND = np.uint64(0x94D049BB133111EB)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
-
-
-@njit(error_model="numpy", forceinline=True)
-def mixed(key: int) -> np.uint64:
-    """Well-spread bits of a signed 64-bit key (splitmix64)."""
-    bits = np.uint64(key) + _GOLDEN
-    bits = (bits ^ (bits >> _30)) * _FIRST
-    bits = (bits ^ (bits >> _27)) * _SECOND
-    return bits ^ (bits >> _31)
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -68,3 +58,30 @@ def claim(keys: NDArray[np.int64], weights: NDArray[np.float64], key: int) -> tu
 def keys_for(at_least: int) -> NDArray[np.int64]:
     """Room for this many keys or more: a power of two, at least `WAYS`."""
     return np.zeros(max(WAYS, 1 << (at_least - 1).bit_length()), np.int64)
+
+
+def wider(keys: NDArray[np.int64], *rows: NDArray[Any]) -> list[NDArray[Any]]:
+    """A table with twice the room: its keys, then what is kept of each; rows beyond those of keys stay the last."""
+    spread, places = _spread(keys)
+    old = np.flatnonzero(keys)
+    found: list[NDArray[Any]] = [spread]
+    for array in rows:
+        room = np.zeros((array.shape[0] + keys.size, *array.shape[1:]), array.dtype)
+        room[places[old]] = array[old]
+        room[spread.size :] = array[keys.size :]
+        found.append(room)
+    return found
+
+
+@njit(cache=True, error_model="numpy")
+def _spread(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The keys with twice the room, and the new place of each old one: half of those that shared places move away."""
+    spread, places = np.zeros(2 * keys.size, np.int64), np.zeros(keys.size, np.int64)
+    for at in range(keys.size):
+        if keys[at] != NOTHING:
+            to = np.int64(mixed(keys[at]) & np.uint64(spread.size // WAYS - 1)) * WAYS
+            while spread[to] != NOTHING:
+                to += 1
+            spread[to] = keys[at]
+            places[at] = to
+    return spread, places

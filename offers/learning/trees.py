@@ -14,7 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from offers.errors import SettingsError
-from offers.learning.features import MISSING, PERSON, Examples, Features
+from offers.learning.features import PERSON, Examples, Features
+from offers.model.hashing import MISSING
 
 ROUNDS = 200
 PARAMETERS: Mapping[str, Any] = {
@@ -97,16 +98,22 @@ class Trees:
         return logits
 
 
-def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees:
-    """Grow trees from examples. What tells a person from others is not asked.
-
-    Raises SettingsError where LightGBM is not installed.
-    """
+def library() -> Any:  # noqa: ANN401 - it has no types
+    """LightGBM. Raises SettingsError where it is not installed."""
     try:
         import lightgbm
     except ImportError as error:
         message = "growing trees needs LightGBM: pip install 'offers[gbdt]'"
         raise SettingsError(message) from error
+    return lightgbm
+
+
+def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees:
+    """Grow trees from examples. What tells a person from others is not asked.
+
+    Raises SettingsError where LightGBM is not installed.
+    """
+    lightgbm = library()
     levels = [
         np.unique(examples.keys[np.isnan(examples.numbers[:, column]), column], return_counts=True)
         if name != PERSON

@@ -6,25 +6,39 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from google.protobuf.struct_pb2 import Struct
+
 from offers.learning.features import CATEGORY, OFFER_PREFIX, PERSON, Features, default_features
+from offers.model.acts import NO_TRAITS
+from offers.model.visits import NOTHING, PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord
 
-PLACE_DIGITS = 5
 DAYPART_HOURS = 4
 
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
 OFFER_NAMES = (f"{OFFER_PREFIX}id", CATEGORY, f"{OFFER_PREFIX}brand")
+_ALL = 2**64 - 1
+
+
+def no_item(_catalog: str, _offer: str) -> tuple[int, Sequence[int]]:
+    """Of catalogues that do not tell."""
+    return NOTHING, NO_TRAITS
 
 
 class Offers(NamedTuple):
-    """What catalogues tell of offers."""
+    """What catalogues tell of offers, and for models."""
 
     attributes: tuple[str, ...]
     """Names of what is known beside "category" and "brand"; some ten at most."""
     values: Callable[[str, str], Mapping[str, object]]
     """From a catalogue and an offer's id to what is known of it, by name; nothing where it is not known."""
-    time_zone: str
-    """Of decisions that name none."""
+    time_zones: Mapping[str, str]
+    """Per catalogue, that of decisions that name none; UTC where there is none."""
+    sensitive: frozenset[str] = frozenset()
+    """Names of profile attributes that no model may know."""
+    item: Callable[[str, str], tuple[int, Sequence[int]]] = no_item
+    """From a catalogue and an offer's id to what visits of it are visits of, and its traits: see facts.OfferFacts;
+    NOTHING where the offer is not known."""
 
 
 def features_for(counted: Sequence[str], offers: Sequence[str], bits: int) -> Features:
@@ -36,14 +50,19 @@ def features_for(counted: Sequence[str], offers: Sequence[str], bits: int) -> Fe
     return default_features(tuple(names), bits)
 
 
-def request_values(told: DecisionRecord, second: int, token: str, time_zone: str) -> dict[str, object]:
+def person_value(draw: int) -> str:
+    """What tells a person from others, out of the number by which variants are drawn for them; "" for nobody."""
+    return f"{draw & _ALL:016x}" if draw else ""
+
+
+def request_values(told: DecisionRecord, second: int, time_zone: str) -> dict[str, object]:
     """What a decision that was made at a second tells of the moment and the person: REQUEST_NAMES, then attributes.
 
-    `token` stands for the person; `time_zone` is that of decisions that name none, or one that is not known.
+    `time_zone` is that of decisions that name none, or one that is not known.
     """
     local = datetime.fromtimestamp(told.time or second, _zone(told.time_zone, time_zone))
     values: dict[str, object] = {
-        PERSON: token,
+        PERSON: person_value(told.draw),
         "hour": local.hour,
         "weekday": local.weekday(),
         "daypart": local.hour // DAYPART_HOURS,
@@ -53,13 +72,19 @@ def request_values(told: DecisionRecord, second: int, token: str, time_zone: str
         "place": told.geohash[:PLACE_DIGITS],
     }
     for prefix, struct in (("context.", told.context_attributes), ("profile.", told.profile_attributes)):
-        fields = struct.fields
-        for name in fields:  # `items` takes three times as long
-            value = fields[name]
-            kind = value.WhichOneof("kind")
-            if kind in {"string_value", "number_value", "bool_value"}:
-                values[prefix + name] = getattr(value, kind)
+        values |= scalars(struct, prefix)
     return values
+
+
+def scalars(struct: Struct, prefix: str = "") -> dict[str, object]:
+    """The texts, numbers, and what is true or false of the top level of a struct, by a prefix and their names."""
+    fields, found = struct.fields, dict[str, object]()
+    for name in fields:  # `items` takes three times as long
+        value = fields[name]
+        kind = value.WhichOneof("kind")
+        if kind in {"string_value", "number_value", "bool_value"}:
+            found[prefix + name] = getattr(value, kind)
+    return found
 
 
 @lru_cache(256)

@@ -24,3 +24,7 @@ class OfferFacts(NamedTuple):
     brand: str
     counters: tuple[CounterSpec, ...]
     """All that counts events of the offer: its own caps, and those of its campaign, category and contact policies."""
+    item: int
+    """What visits of it are visits of: the key of the venue that is all it is for, else its own."""
+    traits: tuple[int, ...]
+    """Its category, cuisine, brand and price band, as visits.short makes them."""

@@ -9,17 +9,19 @@ offer_service.py, which remembers the surface here for the next request. Tests h
 from enum import IntEnum
 
 import numpy as np
-from numba import carray, njit, typeof, types
+from numba import njit, typeof, types
 from numpy.typing import NDArray
 
 from offers.catalogue.snapshot import NO_NAME
+from offers.compiled import apart, inner
 from offers.decision.decide import choose, find
 from offers.decision.engine import Engine
 from offers.decision.location import spread
 from offers.decision.log import write_record
 from offers.decision.meet import exposures_size, meet, write_exposures
-from offers.decision.records import Record, Table, address_of, f8, i4, i8, u1
+from offers.decision.records import Record, Table, array_of, f8, i4, i8, u1
 from offers.decision.scratch import Outcome, PersonFact, Scratch, marks_of, values_of
+from offers.decision.sense import sense
 from offers.model.query import Query, Surface
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.server.scan import KEY_BYTES, Fact, Scan, scan
@@ -161,19 +163,9 @@ class KnownSurfaces:
         return True
 
 
-@njit
-def _surfaces_of(known: Table) -> NDArray[np.void]:
-    return carray(address_of(known, _Known.surface), (_PLACES,), SURFACE)
-
-
-@njit
-def _others_of(known: Table) -> NDArray[np.void]:
-    return carray(address_of(known, _Known.other), (_PLACES,), OTHER)
-
-
-@njit
-def _clocks_of(known: Table) -> NDArray[np.void]:
-    return carray(address_of(known, _Known.clock), (CLOCKS_KEPT,), CLOCK)
+_surfaces_of = array_of(_Known.surface, SURFACE)
+_clocks_of = array_of(_Known.clock, CLOCK)
+_others_of = array_of(_Known.other, OTHER)
 
 
 @njit(cache=True)
@@ -275,11 +267,15 @@ def finish(
         if not (other.used and other.begin <= time < other.end):
             return STANDING_WANTED
         strategy, standing = drawn, other.standing
+    numbers = f8(scanned, Scan.numbers)
+    sense(
+        surface.people, surface.terms, scratch, record, data, numbers[0], numbers[1], characters, facts[Fact.seed],
+        facts[Fact.seeded], id_low, time,
+    )  # fmt: skip
     length = _finish(known, scanned, scratch, output, time, id_high, id_low, standing, strategy)
     if length < 0 or length + exposures_size(surface.people, scratch) > len(u1(output, Output.bytes)):
         return LONG_WAY
     count = np.int64(f8(scratch, Scratch.outcome)[Outcome.chosen])
-    numbers = f8(scanned, Scan.numbers)
     person[PersonFact.logged] = write_record(
         surface.columns, surface.terms, surface.people, scratch, record, data, numbers[0], numbers[1], characters, time,
         count,
@@ -291,11 +287,9 @@ def compile_for_persons() -> None:
     """Have what only decisions about persons call compiled before the first of them."""
     number, text = types.int64, typeof(b"")
     finish.compile((text, *(number,) * 7, text, number, number, number, types.boolean))
-    meet.compile((*(number,) * 4, text, text, *(number,) * 4))
-    write_record.compile((*(number,) * 4, text, text, types.float64, types.float64, *(number,) * 3))
 
 
-@njit
+@apart
 def _finish(
     known: Table, scanned: Table, scratch: Table, output: Table, time: int, id_high: int, id_low: int, standing: Table,
     strategy: int,
@@ -303,8 +297,8 @@ def _finish(
     facts, outcome = i8(scanned, Scan.facts), f8(scratch, Scratch.outcome)
     surface = _surfaces_of(known)[facts[Fact.surface]]
     count = choose(
-        surface.columns, _clocks_of(known)[surface.clock].hours, surface.budgets, standing, scratch, surface.terms,
-        strategy, time, facts[Fact.seed], facts[Fact.seeded],
+        surface.columns, surface.people, _clocks_of(known)[surface.clock].hours, surface.budgets, standing, scratch,
+        surface.terms, strategy, time, facts[Fact.seed], facts[Fact.seeded],
     )  # fmt: skip
     if count < 0:
         return LONG_WAY
@@ -316,7 +310,7 @@ def _finish(
     return length if length >= 0 else LONG_WAY
 
 
-@njit
+@inner
 def _has_room(surface: np.void, scratch: Table) -> bool:
     """Whether a scratchpad has what decisions of a surface need."""
     return (

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,20 +19,24 @@ from offers.catalogue.messages import read_messages
 from offers.catalogue.snapshot import EVERYWHERE, NO_VENUE
 from offers.decision import reference
 from offers.decision.engine import Engine
-from offers.decision.meet import BLIND
+from offers.decision.meet import BLIND, HIDDEN
 from offers.decision.person import Person
 from offers.decision.reference import Ranked
 from offers.decision.reference_behaviour import behaved, held
+from offers.decision.reference_learned import Taught, chance_of, taught_of, token_of, told
 from offers.decision.reference_people import Known, strategy_of, variants_of
 from offers.decision.segments import Facts
 from offers.errors import FieldViolation, InvalidRequestError
+from offers.learning import recommend
+from offers.learning.model import Model
+from offers.learning.recommend_reference import Reference
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.server import convert
 from offers.server.limits import MAX_ID, MAX_REQUEST_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People
+from offers.server.people import Met, People
 from offers.server.why import Miss, judge
 from offers.state.basket import fill_in
 from offers.state.counters import Counters
@@ -45,6 +50,7 @@ from offers.v1.offer_service_pb2 import (
     Factor,
     FactorName,
     FailedCheck,
+    GetOffersRequest,
     GetOffersResponse,
     OfferExplanation,
 )
@@ -54,16 +60,21 @@ from offers.v1.state_pb2 import UserState
 MOST = 1_000
 """Offers asked for, and explanations; catalogues of more offers are not looked through as a whole."""
 USUAL = 100
+_RECOMMEND = "recommend."
 
 
 class ExplainService:
     """Answers with bytes, as OfferService does; changes no state, and keeps no decision."""
 
-    def __init__(self, live: Live, clock: Callable[[], float], people: People) -> None:
+    def __init__(self, live: Live, clock: Callable[[], float], people: People, geohash_length: int = 0) -> None:
+        """Models are told so many characters of the location's geohash, as in OfferService."""
         self._live = live
         self._clock = clock
         self._people = people
-        self._offers = OfferService(live, clock, people)
+        self._geohash_length = geohash_length
+        self._offers = OfferService(live, clock, people, geohash_length=geohash_length)
+        self._recommends: tuple[str, Reference | None] = "", None
+        """By the version of the model."""
 
     def explain_offers(self, data: bytes) -> bytes:
         """ExplainOffers: both sides encoded. Raises InvalidRequestError."""
@@ -75,13 +86,15 @@ class ExplainService:
         with _inside("request"):
             query = convert.query_of(request, 0)
             engine = self._live.engine(query.surface.catalog)
-            response = GetOffersResponse.FromString(self._offers.get_offers(request.SerializeToString()))
+            response, model = self._answered(engine, request)
         ranks = {offer.offer_id: offer.rank for offer in response.offers}
         wanted = list(asked.offer_ids) or _nearest(engine, query, most, list(ranks))
         met, person = self._people.meet(engine, request, query.time)
         state = self._people.known(met, request.context.user)
         catalog = read_messages(engine.snapshot.path, dict.fromkeys([*ranks, *wanted]), _selected(engine, wanted))
         known = _known(engine, catalog, person, state, query.time)
+        if model is not None:
+            known = replace(known, taught=self._taught(engine, model, request, query, met, state, known, response))
         told = _explained(catalog, query, known, ranks)
         nothing = OfferExplanation(
             failed_checks=[FailedCheck(reason=REASON_CODE_NO_SUCH_OFFER, detail="the catalogue has no such offer")]
@@ -95,6 +108,29 @@ class ExplainService:
         if not asked.offer_ids:
             explanations.sort(key=_distance)
         return ExplainOffersResponse(explanations=explanations[:most], response=response).SerializeToString()
+
+    def _answered(self, engine: Engine, request: GetOffersRequest) -> tuple[GetOffersResponse, Model | None]:
+        """The answer to a request, and the model that had a part in it."""
+        while True:
+            response = GetOffersResponse.FromString(self._offers.get_offers(request.SerializeToString()))
+            model = engine.model if response.model_version else None
+            if model is None or model.version == response.model_version:  # else another one is used since
+                return response, model
+
+    def _taught(
+        self, engine: Engine, model: Model, request: GetOffersRequest, query: Query, met: Met, state: UserState,
+        known: Known, response: GetOffersResponse,
+    ) -> Taught:  # fmt: skip
+        """What a model went by in an answer."""
+        if self._recommends[0] != model.version:
+            found = {name.removeprefix(_RECOMMEND): array for name, array in model.arrays.items() if _RECOMMEND in name}
+            self._recommends = model.version, Reference(recommend.Model.of(found)) if found else None
+        characters, zone = self._geohash_length, engine.snapshot.meta["time_zone"]
+        token = token_of(known.draw) if self._people.may_keep(met, request.context.user) else ""
+        hidden = bool(met.flags & HIDDEN)
+        values = told(request.context, state.profile, query, token, characters, zone, hidden=hidden)
+        chance = chance_of(known.draw, query.time, query.seed, int(response.decision_id[16:], 16))
+        return taught_of(model, self._recommends[1], values, query, state.visits, characters, zone, chance)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Takes events in: each is checked, kept in the log, and then changes the state of its person, exactly once."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -8,10 +9,11 @@ from typing import Protocol
 from google.rpc import code_pb2, status_pb2
 
 from offers.errors import FieldViolation, InvalidRequestError
+from offers.model.events import KINDS
 from offers.model.facts import OfferFacts
 from offers.server.convert import status_of
 from offers.server.event_rules import check_event
-from offers.state.apply import KINDS, MAX_APPLIED, Happened, apply, recent_of
+from offers.state.apply import MAX_APPLIED, Happened, apply, recent_of
 from offers.state.attribution import attributed, causes_among, wants_attribution
 from offers.state.consent import Purposes, agrees
 from offers.state.geohash import geohash
@@ -34,6 +36,7 @@ GRACE_S = 10
 """Events of the last seconds are left to the call that is at them."""
 
 _OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
+_OF_ITEMS = frozenset({"view", "add_to_cart", "order"})
 _REFUSED = {
     "released": "the redemption was released",
     "confirmed": "the redemption was confirmed",
@@ -51,6 +54,10 @@ class Offers(Protocol):
 
     def facts(self, catalog: str, offer_id: str, placement: str) -> OfferFacts | None:
         """An offer, with all that counts its events in a placement; None: the catalogue has no such offer."""
+        ...
+
+    def time_zone(self, catalog: str) -> str:
+        """The time zone of a catalogue. Raises InvalidRequestError where there is no such."""
         ...
 
     def demands(
@@ -77,6 +84,7 @@ class _Item:
     facts: OfferFacts | None = None
     catalog: str = ""
     geohash: str = ""
+    time_zone: str = "UTC"
     learn: bool = True
 
 
@@ -154,8 +162,12 @@ class Intake:
                 event = Event.FromString(logged.body)
                 kind = event.WhichOneof("kind") or ""
                 item = _Item(event, kind, EventResult(), person=logged.person, catalog=logged.catalog)
+                item.geohash = logged.geohash
                 if event.offer_id:
                     item.facts = self._facts(item)
+                if item.catalog:
+                    with suppress(InvalidRequestError):  # a catalogue that is not served any more
+                        item.time_zone = self._offers.time_zone(item.catalog)
                 items.append(item)
             self._apply(items)
             count += len(items)
@@ -181,12 +193,16 @@ class Intake:
     def _find_offer(self, item: _Item) -> bool:
         """Whether the event's catalogue is there; looks its offer up there."""
         event = item.event
-        if event.catalog or event.offer_id:
+        is_needed = bool(event.catalog or event.offer_id)
+        if is_needed or item.kind in _OF_ITEMS:
             try:
                 item.catalog = event.catalog = self._offers.catalog(event.catalog)
             except InvalidRequestError as error:
-                _refuse(item, error.violations)
-                return False
+                if is_needed:
+                    _refuse(item, error.violations)
+                    return False
+            else:
+                item.time_zone = self._offers.time_zone(item.catalog)
         if event.offer_id:
             item.facts = self._facts(item)
             if item.facts is None:
@@ -327,9 +343,9 @@ class Intake:
 
 
 def _change(person: Person, items: Sequence[_Item], erased: dict[Person, int]) -> Callable[[bytes, int], bytes | None]:
-    happened = [Happened(item.event, item.facts) for item in items]
+    happened = [Happened(item.event, item.facts, item.geohash, item.time_zone) for item in items]
 
-    oldest = min(event.event_time.seconds for event, _ in happened)
+    oldest = min(item.event.event_time.seconds for item in items)
 
     def change(record: bytes, second: int) -> bytes | None:
         if oldest <= second:

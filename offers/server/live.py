@@ -4,12 +4,16 @@ import threading
 from collections.abc import Iterable
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from offers.decision.engine import Engine
 from offers.errors import FieldViolation, InvalidRequestError
+from offers.learning.model import Model
 from offers.model.query import Query
 from offers.server.answer import KnownSurfaces
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Live:
@@ -17,6 +21,7 @@ class Live:
 
     def __init__(self, engines: Iterable[Engine] = ()) -> None:
         self._engines: dict[str, Engine] = {}
+        self._model: Model | None = None
         self._lock = threading.Lock()
         self.known = KnownSurfaces()
         """The surfaces these engines have been asked for."""
@@ -25,11 +30,20 @@ class Live:
     def swap(self, engines: Iterable[Engine]) -> None:
         """Let these engines answer from now on. Requests under way end with the engine they began with."""
         named = {engine.catalog_id: engine for engine in engines}
-        if len(named) == 1:  # may be asked without a name
-            named[""] = next(iter(named.values()))
         with self._lock:
+            for engine in named.values():
+                _give(engine, self._model)
+            if len(named) == 1:  # may be asked without a name
+                named[""] = next(iter(named.values()))
             self._engines = named
             self.known = KnownSurfaces()  # after the engines: what is remembered there is never of those before
+
+    def use_model(self, model: Model | None) -> None:
+        """Let all engines use a model, those of now and those of later; None: none."""
+        with self._lock:
+            self._model = model
+            for engine in self.engines():
+                _give(engine, model)
 
     def remember(self, known: KnownSurfaces, key: NDArray[np.uint8], query: Query, engine: Engine) -> None:
         """Keep what the requests with a key ask for, for the next of them."""
@@ -59,3 +73,11 @@ class Live:
                 reason = f"this server has several catalogues: name one of {names}"
             raise InvalidRequestError([FieldViolation("catalog", reason)])
         return engine
+
+
+def _give(engine: Engine, model: Model | None) -> None:
+    """Let an engine use a model; one that does not fit is logged, and the engine keeps what it has."""
+    try:
+        engine.use(model)
+    except ValueError as error:
+        log.error("model_refused", catalog=engine.catalog_id, error=str(error))  # noqa: TRY400 - it says all

@@ -21,6 +21,11 @@ class LiveOffers:
         """See intake.Offers."""
         return self._live.engine(catalog).directory.of(offer_id, placement)
 
+    def time_zone(self, catalog: str) -> str:
+        """See intake.Offers."""
+        zone: str = self._live.engine(catalog).snapshot.meta["time_zone"]
+        return zone
+
     def demands(
         self, catalog: str, offer_id: str, units: int, micros: int, currency: str, now: int
     ) -> Sequence[Demand]:

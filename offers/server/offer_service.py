@@ -149,12 +149,12 @@ class OfferService:
         engine = self._live.engine(query.surface.catalog)
         key_size = int(room.scan.arrays["facts"][Fact.key_size])
         met, person = self._people.meet(engine, request, query.time)
-        decision = engine.decide(query, room.pad, person)
-        if key_size >= 0:
-            self._live.remember(known, room.scan.arrays["key"][:key_size], query, engine)
         ids = convert.new_decision_id()
         if query.request_id:
             ids = convert.decision_id_of(query.request_id, engine.catalog_id)
+        decision = engine.decide(query, room.pad, person, self._geohash_length, ids[1])
+        if key_size >= 0:
+            self._live.remember(known, room.scan.arrays["key"][:key_size], query, engine)
         tail = b""
         if decision.personal:
             terms = engine.resolve(query.surface).terms.table

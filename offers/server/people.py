@@ -99,7 +99,7 @@ class People:
             context.ClearField("location")
             context.ClearField("session")
         wanted = engine.meeting.segments.worked_out
-        if not self._may_keep(met, context.user):
+        if not self.may_keep(met, context.user):
             known = Profile(user=context.user)
         elif wanted.isdisjoint(_OF_HISTORY):
             known = UserStateHead.FromString(met.record).profile
@@ -111,14 +111,14 @@ class People:
     def known(self, met: Met, user: User) -> UserState:
         """What of a record may be used for a person."""
         state = UserState.FromString(met.record)
-        if self._may_keep(met, user):
+        if self.may_keep(met, user):
             return state
         if met.flags & COUNTED:
             return UserState(counters=state.counters, times=state.times)
         return UserState()
 
-    def _may_keep(self, met: Met, user: User) -> bool:
-        """As meet.py has it."""
+    def may_keep(self, met: Met, user: User) -> bool:
+        """Whether something may be kept of a person, as meet.py has it."""
         if not met.flags & NAMED or met.flags & BLIND:
             return False
         consents = UserStateHead.FromString(met.record).profile.consents
@@ -127,7 +127,7 @@ class People:
     def _with_seen(self, met: Met, engine: Engine, user: User, seen: Sequence[SeenOffer]) -> Met:
         """A person with what the caller says they have met, which caps count with or without consent."""
         state = UserState.FromString(met.record)
-        if not self._may_keep(met, user):
+        if not self.may_keep(met, user):
             state = UserState(profile=Profile(consents=state.profile.consents))
         state.counters, state.times = merged(state.counters, state.times, _counted(engine, seen))
         return met._replace(record=state.SerializeToString(), flags=met.flags | COUNTED)

@@ -6,6 +6,7 @@ from functools import partial
 from google.protobuf.struct_pb2 import Struct
 
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
+from offers.model.visits import TRAITS, visits_in
 from offers.server.convert import check_instant, parse
 from offers.server.event_rules import check_text, check_user
 from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_PERSON_ID, MAX_REQUEST_BYTES
@@ -24,12 +25,13 @@ from offers.v1.profile_service_pb2 import (
     ExportProfileResponse,
     GetProfileRequest,
     GetProfileResponse,
+    KeptTrigger,
     LinkIdentitiesRequest,
     LinkIdentitiesResponse,
     UpdateProfileRequest,
     UpdateProfileResponse,
 )
-from offers.v1.state_pb2 import UserState
+from offers.v1.state_pb2 import TriggerMark, UserState
 
 MAX_ATTRIBUTE_BYTES = 16 << 10
 MAX_LINKS = 100
@@ -105,17 +107,19 @@ class ProfileService:
             count = response.counts.add(key=key & _UNSIGNED, kind=kind)
             for second in times:
                 count.times.add(seconds=second)
+        for visit in visits_in(state.visits):
+            visited = response.visits.add(
+                item=visit.item & _UNSIGNED,
+                weight=visit.weight,
+                place=visit.place,
+                **dict(zip(TRAITS, visit.traits, strict=True)),
+            )
+            visited.local_time.seconds = visit.second
+        response.triggers.extend(map(_kept, state.triggers))
         for decision in decisions:
             kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
             kept.MergeFromString(decision.record)  # the same fields by the same numbers
             kept.decision_time.seconds = decision.second
-        for mark in state.triggers:
-            told_mark = response.triggers.add(catalog=mark.catalog, trigger_id=mark.trigger_id, sent=mark.sent)
-            told_mark.begin_time.seconds = mark.begin
-            if mark.retry:
-                told_mark.retry_time.seconds = mark.retry
-            if mark.last_sent:
-                told_mark.last_sent_time.seconds = mark.last_sent
         response.profile.CopyFrom(self._told(state, ids))
         return response.SerializeToString()
 
@@ -243,3 +247,14 @@ def _check_link(request: LinkIdentitiesRequest) -> None:
             check_text(anonymous_id, 1, MAX_PERSON_ID, f"anonymous_ids[{number}]", refuse)
     if violations:
         raise InvalidRequestError(violations)
+
+
+def _kept(mark: TriggerMark) -> KeptTrigger:
+    """What is kept of a trigger that was looked at."""
+    told = KeptTrigger(catalog=mark.catalog, trigger_id=mark.trigger_id, sent=mark.sent)
+    told.begin_time.seconds = mark.begin
+    if mark.retry:
+        told.retry_time.seconds = mark.retry
+    if mark.last_sent:
+        told.last_sent_time.seconds = mark.last_sent
+    return told

@@ -9,8 +9,8 @@ import math
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 
+from offers.compiled import apart, inner
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double, span, varint
 from offers.decision.location import MOVEMENT_MPS
 from offers.decision.records import Record, Table, f8, i8, u1
@@ -102,7 +102,7 @@ def scan_record() -> Record:
     )
 
 
-@njit(cache=True)
+@apart
 def scan(data: bytes, scanned: Table) -> int:
     """Read an encoded GetOffersRequest. Returns the length of the key, or -1 if the request is not a usual one."""
     numbers, facts, key = f8(scanned, Scan.numbers), i8(scanned, Scan.facts), u1(scanned, Scan.key)
@@ -154,7 +154,7 @@ def scan(data: bytes, scanned: Table) -> int:
     return length
 
 
-@njit
+@apart
 def _context(data: bytes, at: int, end: int, scanned: Table, length: int) -> int:
     """Read a Context; returns the length of the key, or -1."""
     key, facts = u1(scanned, Scan.key), i8(scanned, Scan.facts)
@@ -186,7 +186,7 @@ def _context(data: bytes, at: int, end: int, scanned: Table, length: int) -> int
     return length
 
 
-@njit
+@inner
 def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
     numbers, facts = f8(scanned, Scan.numbers), i8(scanned, Scan.facts)
     has_point = False
@@ -223,7 +223,7 @@ def _location(data: bytes, at: int, end: int, scanned: Table) -> bool:
     return has_point and -90.0 <= numbers[0] <= 90.0 and -180.0 <= numbers[1] <= 180.0
 
 
-@njit
+@inner
 def _user(data: bytes, at: int, end: int, facts: np.ndarray) -> bool:
     while at < end:
         tag = data[at]
@@ -245,7 +245,7 @@ def _user(data: bytes, at: int, end: int, facts: np.ndarray) -> bool:
     return facts[Fact.person_field] > 0
 
 
-@njit
+@inner
 def _purposes(data: bytes, at: int, end: int) -> int:
     """The purposes of ConsentGrants as bits, or -1."""
     if at == end:
@@ -262,7 +262,7 @@ def _purposes(data: bytes, at: int, end: int) -> int:
     return bits if stop == end else -1
 
 
-@njit
+@inner
 def _keep(data: bytes, begin: int, end: int, key: np.ndarray, length: int, message: int) -> int:
     """Add a field to the key, after the number of the message it stands in; returns the key's length, or -1."""
     if length + 1 + end - begin > KEY_BYTES:

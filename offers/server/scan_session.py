@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from numba import njit
-
 from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
+from offers.compiled import apart, inner
 from offers.decision.encoded import BYTES, VARINT, following, span, varint
 from offers.server.limits import (
     MAX_ID,
@@ -45,7 +44,7 @@ KEY, WHEN = 1 << 3 | BYTES, 2 << 3 | BYTES  # of a map's entry
 CURRENCY, UNITS, MONEY_NANOS = 1 << 3 | BYTES, 2 << 3 | VARINT, 3 << 3 | VARINT  # google.type.Money
 
 
-@njit
+@apart
 def usual_session(data: bytes, at: int, end: int) -> bool:
     """Whether a Session is a usual one, with nothing wrong."""
     low, searches, seen = at, 0, 0
@@ -73,7 +72,7 @@ def usual_session(data: bytes, at: int, end: int) -> bool:
     return True
 
 
-@njit
+@inner
 def _is_new(data: bytes, at: int, end: int, wanted: int, begin: int, stop: int) -> bool:
     """Whether the key of a map's entry is in none before it, of which there are few enough."""
     own, own_end = span(data, begin + 1, stop)
@@ -92,7 +91,7 @@ def _is_new(data: bytes, at: int, end: int, wanted: int, begin: int, stop: int) 
     return count <= MAX_VIEWED
 
 
-@njit
+@inner
 def _is_moment(data: bytes, at: int, end: int, most: int) -> bool:
     """Whether an entry of a map is a text of 1 to so many characters, then an instant."""
     if at == end or data[at] != KEY:
@@ -104,7 +103,7 @@ def _is_moment(data: bytes, at: int, end: int, most: int) -> bool:
     return at == end and second_of(data, begin, at) >= 0
 
 
-@njit
+@inner
 def _is_search(data: bytes, at: int, end: int) -> bool:
     seen = 0
     while at < end:
@@ -119,7 +118,7 @@ def _is_search(data: bytes, at: int, end: int) -> bool:
     return seen & 1 << (QUERY >> 3) != 0
 
 
-@njit
+@inner
 def _is_basket(data: bytes, at: int, end: int) -> bool:
     items = seen = 0
     while at < end:
@@ -140,7 +139,7 @@ def _is_basket(data: bytes, at: int, end: int) -> bool:
     return 1 <= items <= MAX_ITEMS
 
 
-@njit
+@inner
 def _is_item(data: bytes, at: int, end: int) -> bool:
     while at < end:
         tag = data[at]
@@ -155,7 +154,7 @@ def _is_item(data: bytes, at: int, end: int) -> bool:
     return True
 
 
-@njit
+@inner
 def _is_money(data: bytes, at: int, end: int) -> bool:
     named = False
     while at < end:
@@ -177,7 +176,7 @@ def _is_money(data: bytes, at: int, end: int) -> bool:
     return named
 
 
-@njit
+@inner
 def second_of(data: bytes, at: int, end: int) -> int:
     """The second of a Timestamp that requests may name, or -1."""
     second = 0
@@ -193,12 +192,12 @@ def second_of(data: bytes, at: int, end: int) -> int:
     return second if _FIRST_SECOND <= second < _LAST_SECOND else -1
 
 
-@njit
+@inner
 def _is_text(data: bytes, begin: int, end: int, least: int, most: int) -> bool:
     return least <= end - begin <= most and is_plain(data, begin, end)
 
 
-@njit
+@inner
 def is_plain(data: bytes, at: int, end: int) -> bool:
     """Whether a text is ASCII without NUL: then it has as many characters as bytes, and every store can keep it."""
     for place in range(at, end):

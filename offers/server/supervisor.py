@@ -1,4 +1,4 @@
-"""The process that keeps the workers: compiles changed catalogues, restarts workers that die, drains on SIGTERM."""
+"""The process that keeps workers and learner: compiles changed catalogues, restarts who dies, drains on SIGTERM."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ from offers.settings import Settings, address_of
 from offers.telemetry.metrics import Metrics
 
 TICK_S = 0.1
-"""How often children are looked at: a dead worker's successor starts within that."""
+"""How often children are looked at: a dead one's successor starts within that."""
 STEADY_S = 10.0
-"""A worker that lived this long is restarted at once; one that dies sooner waits longer each time."""
+"""A child that lived this long is restarted at once; one that dies sooner waits longer each time."""
 LONGEST_WAIT_S = 10.0
 STOP_MARGIN_S = 5.0
 REFUSED, FAILED = 1, 2
@@ -39,9 +39,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Slot:
-    """A worker's place: a core, and the process that has it."""
+    """A worker's place: a core, and the process that has it; or the learner's, which has no core of its own."""
 
-    core: int
+    core: int | None
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     not_before: float = 0.0
@@ -67,22 +67,30 @@ class _Source:
 class Supervisor:
     """Runs the workers of one server until it is told to stop.
 
-    `worker_command(core, port, served)` and `publish_command(source)` are the command lines of the child processes:
-    they are programs of their own, so that neither this process's memory nor its threads are copied into them.
+    `worker_command(core, port, served)`, `publish_command(source)` and `learner_command(served)` are the command lines
+    of the child processes: they are programs of their own, so that neither this process's memory nor its threads are
+    copied into them.
     """
 
     def __init__(
-        self, settings: Settings, sources: Sequence[Path], worker_command: Command, publish_command: Command
+        self,
+        settings: Settings,
+        sources: Sequence[Path],
+        worker_command: Command,
+        publish_command: Command,
+        learner_command: Command,
     ) -> None:
         self._settings = settings
         self._sources = [_Source(path) for path in sources]
         self._worker_command = worker_command
         self._publish_command = publish_command
+        self._learner_command = learner_command
         cores = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         )
         count = settings.workers or len(cores)
         self._slots = [_Slot(cores[number % len(cores)]) for number in range(count)]
+        self._slots += [_Slot(None)] if settings.learner else []
         self._stopped_by = 0
         self._metrics = Metrics()
 
@@ -101,11 +109,12 @@ class Supervisor:
             if not self._publish_first():
                 return
             self._write(served)
-            stack.callback(self._end_workers)
-            log.info("server_starting", host=self._settings.host, port=port, workers=len(self._slots))
+            stack.callback(self._end_children)
+            workers = sum(slot.core is not None for slot in self._slots)
+            log.info("server_starting", host=self._settings.host, port=port, workers=workers)
             looked, pruned = time.monotonic(), float("-inf")
             while not self._stops_within(TICK_S):
-                self._keep_workers(port, served)
+                self._keep_children(port, served)
                 if time.monotonic() - pruned >= PRUNE_S:
                     pruned = time.monotonic()
                     prune(self._settings.data_dir, [Path(source.published) for source in self._sources])
@@ -208,9 +217,9 @@ class Supervisor:
                 source.compiling.kill()
                 source.compiling.communicate()
 
-    # Workers.
+    # Workers and the learner.
 
-    def _keep_workers(self, port: int, served: Path) -> None:
+    def _keep_children(self, port: int, served: Path) -> None:
         now = time.monotonic()
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is not None:
@@ -218,14 +227,20 @@ class Supervisor:
                 slot.quick_deaths = 0 if lived > STEADY_S else slot.quick_deaths + 1
                 wait = 0.0 if slot.quick_deaths <= 1 else min(LONGEST_WAIT_S, 0.25 * 2**slot.quick_deaths)
                 slot.not_before = now + wait
-                self._metrics.restart()
-                log.error(
-                    "worker_died", core=slot.core, status=slot.process.returncode, lived_s=round(lived, 1), wait_s=wait
-                )
+                self._metrics.restart(learner=slot.core is None)
+                told = {"status": slot.process.returncode, "lived_s": round(lived, 1), "wait_s": wait}
+                if slot.core is None:
+                    log.error("learner_died", **told)
+                else:
+                    log.error("worker_died", core=slot.core, **told)
                 slot.process = None
                 self._mend_snapshots()
             if slot.process is None and now >= slot.not_before:
-                command = self._worker_command(slot.core, port, served)
+                command = (
+                    self._learner_command(served)
+                    if slot.core is None
+                    else self._worker_command(slot.core, port, served)
+                )
                 slot.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
                 slot.started = now
 
@@ -235,7 +250,7 @@ class Supervisor:
             if not source.compiling and not Path(source.published, "manifest.json").is_file():
                 self._compile(source, source.seen)
 
-    def _end_workers(self) -> None:
+    def _end_children(self) -> None:
         processes = [slot.process for slot in self._slots if slot.process is not None]
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
@@ -245,7 +260,7 @@ class Supervisor:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log.error("worker_killed", pid=process.pid)  # noqa: TRY400 - there is no fault to trace
+                log.error("child_killed", pid=process.pid)  # noqa: TRY400 - there is no fault to trace
                 process.kill()
                 process.wait()
         log.info("server_stopped")

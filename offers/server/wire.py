@@ -9,20 +9,44 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_NAME, NO_SCHEDULE, NO_VENUE
-from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, varint_into, varint_size
-from offers.decision.records import Column, Table, creatives_of, entries_of, gates_of, i4, offers_of, strategies_of, u1
-from offers.decision.scratch import IN_AUDIENCE, IN_DAYPART, LIFTED, UNPLACED, UNREACHABLE, chosen_of
+from offers.compiled import apart, inner
+from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, hexadecimal, varint_into, varint_size
+from offers.decision.records import (
+    Column,
+    Table,
+    creatives_of,
+    entries_of,
+    f8,
+    gates_of,
+    i4,
+    i8,
+    offers_of,
+    strategies_of,
+    u1,
+)
+from offers.decision.scratch import (
+    HABIT,
+    IN_AUDIENCE,
+    IN_DAYPART,
+    LIFTED,
+    UNPLACED,
+    UNREACHABLE,
+    Outcome,
+    PersonFact,
+    Scratch,
+    chosen_of,
+)
 from offers.v1 import offer_service_pb2 as pb
 
 
 def _tag(message: str, field: str, kind: int) -> int:
-    """The first byte of a field on the wire. All fields written here have numbers under 16, but one."""
+    """The first byte of a field on the wire. All fields written here have numbers under 16, but two."""
     return pb.DESCRIPTOR.message_types_by_name[message].fields_by_name[field].number << 3 | kind
 
 
@@ -31,6 +55,7 @@ OFFERS = _tag("GetOffersResponse", "offers", BYTES)
 CATALOG_VERSION = _tag("GetOffersResponse", "catalog_version", BYTES)
 REFRESH_AFTER = _tag("GetOffersResponse", "refresh_after", BYTES)
 REFRESH_DISTANCE = _tag("GetOffersResponse", "refresh_distance_m", FIXED64)
+MODEL_VERSION = _tag("GetOffersResponse", "model_version", BYTES)
 ELIGIBLE_COUNT = _tag("GetOffersResponse", "eligible_count", VARINT)
 RANK = _tag("Proposition", "rank", VARINT)
 PROPOSITION_ID = _tag("Proposition", "proposition_id", BYTES)
@@ -41,6 +66,7 @@ VALID_UNTIL = _tag("Proposition", "valid_until", BYTES)
 REDEEMABLE_NOW = _tag("Proposition", "redeemable_now", VARINT)
 REASONS = _tag("Proposition", "reasons", BYTES)
 FACTORS = _tag("Proposition", "factors", BYTES)
+SELECTION = _tag("Proposition", "selection_probability", FIXED64)
 FACTOR_NAME = _tag("Factor", "name", VARINT)
 FACTOR_VALUE = _tag("Factor", "value", FIXED64)
 FACTOR_WEIGHT = _tag("Factor", "weight", FIXED64)
@@ -51,6 +77,7 @@ NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASO
 OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
 MISSING, DAYPART = pb.REASON_CODE_LOCATION_MISSING, pb.REASON_CODE_PREFERRED_DAYPART
 TOO_FAR, AUDIENCE, BEHAVIOUR = pb.REASON_CODE_UNREACHABLE, pb.REASON_CODE_AUDIENCE, pb.REASON_CODE_BEHAVIOUR
+HABITUAL = pb.REASON_CODE_HABIT
 SOON_S = 3600
 """An offer ends soon when it ends within an hour: one can still act on it, if now."""
 
@@ -62,7 +89,7 @@ class Output(IntEnum):
 
 
 PER_PROPOSITION = 512
-"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 60, factors 7 x 32."""
+"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 70, factors 9 x 32."""
 PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
 FACTORS_TOLD = len(pb.FactorName.values()) - 1
@@ -74,28 +101,19 @@ _NEVER = NEVER
 _ID_LENGTH = 32
 
 
-@njit
+@inner
 def _double(out: np.ndarray, at: int, tag: int, number: float) -> int:
     out[at] = tag
     return double_into(out, at + 1, number)
 
 
-@njit
+@inner
 def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
     """A google.protobuf.Timestamp."""
     out[at] = tag
     out[at + 1] = 1 + varint_size(second)
     out[at + 2] = SECONDS
     return varint_into(out, at + 3, second)
-
-
-@njit
-def _hexadecimal(out: np.ndarray, at: int, number: int) -> int:
-    """16 digits of a 64-bit number."""
-    for digit in range(16):
-        value = (number >> (60 - 4 * digit)) & 15
-        out[at + digit] = value + (48 if value < 10 else 87)
-    return at + 16
 
 
 @intrinsic
@@ -112,13 +130,13 @@ def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: 
     return types.void(_out, types.int64, _source, types.int64, types.int64), generate
 
 
-@njit
+@inner
 def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) -> int:
     _move(out, at, source, begin, end - begin)
     return at + end - begin
 
 
-@njit
+@inner
 def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy: np.void) -> int:
     for factor in range(FACTORS_TOLD):
         value, weight = math.exp(chosen.logs[factor]), strategy.weights[factor]
@@ -130,9 +148,9 @@ def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy
     return at
 
 
-@njit
+@inner
 def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, log: float) -> int:
-    out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # the one field whose number takes two bytes
+    out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # as its number takes two bytes
     out[at + 2] = FACTOR_SIZE - 3
     out[at + 3], out[at + 4] = FACTOR_NAME, name
     at = _double(out, at + 5, FACTOR_VALUE, value)
@@ -140,7 +158,7 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
     return _double(out, at, FACTOR_LOG, log)
 
 
-@njit
+@inner
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
     """The decision's id, which stands at `id_at`, a dash, and the rank."""
     out[at], out[at + 1] = PROPOSITION_ID, _ID_LENGTH + 1 + digits
@@ -152,7 +170,7 @@ def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int
     return at + 1 + digits
 
 
-@njit
+@inner
 def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool, flags: int) -> int:
     out[at] = REASONS
     first = at + 2
@@ -181,11 +199,14 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
     if flags & LIFTED:
         out[end] = BEHAVIOUR
         end += 1
+    if flags & HABIT:
+        out[end] = HABITUAL
+        end += 1
     out[at + 1] = end - first
     return end
 
 
-@njit
+@inner
 def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, int]:
     """Where the fields that never change stand: their column, and where they begin and end there."""
     if chosen.creative == NO_NAME:
@@ -194,7 +215,7 @@ def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, 
     return np.int64(Column.creative_wire), creative.wire_first, creative.wire_first + np.int64(creative.wire_size)
 
 
-@njit(cache=True)
+@apart
 def write_response(
     columns: Table, scratch: Table, output: Table, id_high: int, id_low: int, version: int, count: int,
     strategy_number: int, time: int, full: int, refresh_after: int, refresh_distance: float, eligible: int,
@@ -220,7 +241,7 @@ def write_response(
         return -need
     out[0], out[1] = DECISION_ID, _ID_LENGTH
     id_at = 2
-    at = _hexadecimal(out, _hexadecimal(out, id_at, id_high), id_low)
+    at = hexadecimal(out, hexadecimal(out, id_at, id_high), id_low)
     for place in range(count):
         one = chosen[place]
         entry, rank = entries[one.entry], place + 1
@@ -230,7 +251,7 @@ def write_response(
         has_hours, ends_soon = gates[one.entry].schedule != NO_SCHEDULE, one.until - time <= SOON_S
         is_fallback, in_daypart = entry.fallback != 0, one.flags & IN_DAYPART != 0
         too_far, in_audience = one.flags & UNREACHABLE != 0, one.flags & IN_AUDIENCE != 0
-        is_lifted = one.flags & LIFTED != 0
+        is_lifted, is_habit = one.flags & LIFTED != 0, one.flags & HABIT != 0
         digits = 1 if rank < 10 else 2 if rank < 100 else 3
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
@@ -245,8 +266,11 @@ def write_response(
             + venue_size
             + ((3 + varint_size(one.until)) if has_end else 0)
             + 2 * redeemable
-            + (3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience + is_lifted)  # reasons
+            + (
+                3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience + is_lifted + is_habit
+            )  # reasons
             + (FACTORS_TOLD * FACTOR_SIZE if full else 0)
+            + 10 * (one.selection > 0)
         )
         out[at] = OFFERS
         at = varint_into(out, at + 1, size)
@@ -267,12 +291,18 @@ def write_response(
         at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback, one.flags)
         if full:
             at = _factors(out, at, one, offer, strategy)
+        if one.selection > 0:
+            out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
+            at = double_into(out, at + 2, one.selection)
     out[at], out[at + 1] = CATALOG_VERSION, 16
-    at = _hexadecimal(out, at + 2, version)
+    at = hexadecimal(out, at + 2, version)
     at = _instant(out, at, REFRESH_AFTER, refresh_after)
     if refresh_distance < np.inf:
         at = _double(out, at, REFRESH_DISTANCE, refresh_distance)
     if eligible:
         out[at] = ELIGIBLE_COUNT
         at = varint_into(out, at + 1, eligible)
+    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        out[at], out[at + 1] = MODEL_VERSION, 16
+        at = hexadecimal(out, at + 2, i8(scratch, Scratch.person)[PersonFact.model])
     return at

@@ -21,6 +21,7 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.catalogue.value_rules import time_zones
 from offers.decision.engine import Engine
 from offers.errors import OffersError
+from offers.learning.learner import FOLDER
 from offers.server import convert
 from offers.server.answer import compile_for_persons
 from offers.server.event_service import EventService
@@ -29,6 +30,7 @@ from offers.server.intake import Intake
 from offers.server.live import Live
 from offers.server.live_offers import LiveOffers
 from offers.server.mirror import reflection_handlers
+from offers.server.models import ModelFollower
 from offers.server.offer_service import OfferService
 from offers.server.people import People
 from offers.server.profile_service import ProfileService
@@ -140,6 +142,7 @@ class Worker:
         stores.state.watch(self._triggers.due)
         self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
+        explaining = ExplainService(self.live, clock, people, settings.geohash_length)
         # A stream holds a thread for as long as its caller likes: some must be left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
         profiles = ProfileService(
@@ -156,7 +159,7 @@ class Worker:
                     {
                         "GetOffers": offers.get_offers,
                         "BatchGetOffers": offers.batch_get_offers,
-                        "ExplainOffers": ExplainService(self.live, clock, people).explain_offers,
+                        "ExplainOffers": explaining.explain_offers,
                     },
                 ),
                 raw_handlers(
@@ -242,12 +245,14 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     stores = open_stores(settings)
     worker = Worker(settings, stores)
     parent = os.getppid()
-    follower = _Follower(worker, served)
+    follower, models = _Follower(worker, served), ModelFollower(worker.live, settings.data_dir / FOLDER)
     follower.look()
+    models.look()
     worker.start(port)
     log.info("worker_serving", core=core, port=port)
     while not told and os.getppid() == parent:
         follower.look()
+        models.look()
         follower.roll()
         time.sleep(POLL_S)
     worker.drain()

@@ -7,18 +7,16 @@ from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from offers.model.acts import NO_TRAITS, visits_of
+from offers.model.events import KINDS, items_of
 from offers.model.facts import OfferFacts
+from offers.model.visits import NOTHING, merged
 from offers.state.basket import settle, take_steps
 from offers.state.counters import Counters, find_aligned, hour_of
 from offers.state.leanings import Leanings, leans_of
-from offers.v1.event_pb2 import Event, EventKind, Item, RedemptionEvent
+from offers.v1.event_pb2 import Event, RedemptionEvent
 from offers.v1.state_pb2 import RecentEvent, UserState
 
-KINDS: dict[str, EventKind.ValueType] = {
-    field.name: EventKind.Value(f"EVENT_KIND_{field.name.upper()}")
-    for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields
-}
-"""Event kinds by the field of Event that says what happened."""
 MAX_RECENT = 50
 MAX_APPLIED = 256
 """Events of a person whose ids are remembered: as many may come between a fault and its repair."""
@@ -34,6 +32,10 @@ class Happened(NamedTuple):
     """With its `event_time`."""
     facts: OfferFacts | None
     """None: it is about none that is known."""
+    geohash: str = ""
+    """Where it happened; "": that is not kept."""
+    time_zone: str = "UTC"
+    """Whose clock tells when it happened: that of its catalogue."""
 
 
 def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> bytes | None:
@@ -47,8 +49,9 @@ def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> byte
     leanings: Leanings | None = None
     applied = state.applied
     before = state.profile.last_seen_time.seconds
+    visits = b""
     changed = False
-    for event, facts in happened:
+    for event, facts, geohash, time_zone in happened:
         seconds = event.event_time.seconds
         digest = hash_of(event.event_id)
         if seconds <= erased or find_aligned(applied, digest, _HASH_BYTES) >= 0:
@@ -70,8 +73,12 @@ def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> byte
         if leans := leans_of(kind, event, facts):
             leanings = leanings or Leanings(state)
             leanings.add(leans, seconds)
+        item, traits = (facts.item, facts.traits) if facts is not None else (NOTHING, NO_TRAITS)
+        visits += visits_of(event, kind, geohash, time_zone, item, traits)
     if not changed:
         return None
+    if visits:
+        state.visits = merged(state.visits, visits)
     _pack(state, counters, before)
     state.applied = applied[-MAX_APPLIED * _HASH_BYTES :]
     return state.SerializeToString()
@@ -93,9 +100,10 @@ def hash_of(event_id: str) -> bytes:
 
 def recent_of(event: Event, facts: OfferFacts | None) -> RecentEvent:
     """What is kept of an event among the recent ones."""
-    items = items_of(event)
+    kind = event.WhichOneof("kind") or ""
+    items = items_of(event, kind)
     recent = RecentEvent(
-        kind=KINDS[event.WhichOneof("kind") or ""],
+        kind=KINDS[kind],
         event_time=event.event_time,
         offer_id=event.offer_id,
         proposition_id=event.proposition_id or event.attributed_proposition_id,
@@ -108,14 +116,6 @@ def recent_of(event: Event, facts: OfferFacts | None) -> RecentEvent:
     if items:
         recent.venue_id = items[0].venue_id
     return recent
-
-
-def items_of(event: Event) -> Sequence[Item]:
-    """The items an event is about."""
-    kind = event.WhichOneof("kind")
-    if kind == "view":
-        return (event.view.item,)
-    return getattr(event, kind).items if kind in {"order", "add_to_cart", "remove_from_cart"} else ()
 
 
 def _see(state: UserState, time: Timestamp) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from offers.state.apply import items_of
+from offers.model.events import items_of
 from offers.v1.event_pb2 import Event, EventKind
 from offers.v1.state_pb2 import RecentEvent
 
@@ -23,7 +23,7 @@ def causes_among(recent: Iterable[RecentEvent]) -> list[RecentEvent]:
 
 def attributed(event: Event, causes: Iterable[RecentEvent]) -> str:
     """The proposition an order or redemption is put down to, among the causes there may be; "" for none."""
-    items = items_of(event)
+    items = items_of(event, event.WhichOneof("kind") or "")
     categories = {item.category for item in items} - {""}
     venues = {item.venue_id for item in items} - {""}
     is_redemption = event.HasField("redemption")

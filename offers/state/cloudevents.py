@@ -9,7 +9,7 @@ import orjson
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from offers.state.apply import KINDS
+from offers.model.events import KINDS
 from offers.state.person import person_of, user_of
 from offers.state.stores import LoggedEvent
 from offers.v1.context_pb2 import User

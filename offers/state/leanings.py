@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from offers.model.events import WEIGHTS
 from offers.model.facts import OfferFacts
 from offers.v1.event_pb2 import Event, Item
 from offers.v1.profile_pb2 import Affinities
@@ -16,7 +17,7 @@ MAX_NAMES = 32
 """Names of a dimension that are shown: the strongest."""
 MAX_KEPT = 48
 """Names of a dimension that are kept, so that one that is met now and then can become one of the strongest."""
-_WEIGHTS = {"view": 0.2, "click": 0.3, "add_to_cart": 0.5, "order": 1.0, "redemption": 1.0, "dismissal": -0.3}
+_WEIGHTS = {**WEIGHTS, "dismissal": -0.3}
 
 _CATEGORY = Leaning.DIMENSION_CATEGORY
 _BRAND = Leaning.DIMENSION_BRAND

@@ -7,6 +7,7 @@ from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from offers.model.visits import merged
 from offers.state.apply import MAX_APPLIED, MAX_RECENT, recent_order
 from offers.state.basket import settle
 from offers.state.consent import latest
@@ -42,6 +43,8 @@ def merge(user: bytes, visitor: bytes) -> bytes:
         ours.counters, ours.times = counters.packed(ours.profile.last_seen_time.seconds)
         Leanings(ours).merge(theirs)
         ours.applied = _interleaved(hashes, others)
+    if theirs.visits:
+        ours.visits = merged(ours.visits, theirs.visits)
     for name, value in theirs.profile.attributes.fields.items():
         if name not in ours.profile.attributes.fields:
             ours.profile.attributes.fields[name].CopyFrom(value)

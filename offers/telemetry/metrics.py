@@ -1,4 +1,4 @@
-"""Prometheus metrics of the supervisor: what happened to catalogues and workers."""
+"""Prometheus metrics of the supervisor: what happened to catalogues and child processes."""
 
 from collections.abc import Callable
 
@@ -19,6 +19,9 @@ class Metrics:
         self._restarts = Counter(
             "offers_worker_restarts", "Worker processes that died and were replaced.", registry=self.registry
         )
+        self._learner_restarts = Counter(
+            "offers_learner_restarts", "Learner processes that died and were replaced.", registry=self.registry
+        )
         self._refused: dict[str, int] = {}
 
     def reload(self, catalog: str, *, succeeded: bool) -> None:
@@ -31,9 +34,9 @@ class Metrics:
         """How often a catalogue's document was refused since the start."""
         return self._refused.get(catalog, 0)
 
-    def restart(self) -> None:
-        """Count a worker that died."""
-        self._restarts.inc()
+    def restart(self, *, learner: bool) -> None:
+        """Count a worker, or a learner, that died."""
+        (self._learner_restarts if learner else self._restarts).inc()
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Offer the metrics over HTTP; returns what ends that. Raises OSError if the port is taken."""

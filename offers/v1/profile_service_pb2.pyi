@@ -223,6 +223,7 @@ class ExportProfileResponse(_message.Message):
     ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     DECISIONS_FIELD_NUMBER: _builtins.int
+    VISITS_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
@@ -249,6 +250,10 @@ class ExportProfileResponse(_message.Message):
         """The decisions that are kept, by time."""
 
     @_builtins.property
+    def visits(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptVisit]:
+        """What the person took up, for recommendation: the last 256 visits, by time."""
+
+    @_builtins.property
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptTrigger]:
         """The triggers that were looked at for the person."""
 
@@ -261,149 +266,16 @@ class ExportProfileResponse(_message.Message):
         assignments: _abc.Iterable[Global___VariantAssignment] | None = ...,
         counts: _abc.Iterable[Global___CapCount] | None = ...,
         decisions: _abc.Iterable[Global___KeptDecision] | None = ...,
+        visits: _abc.Iterable[Global___KeptVisit] | None = ...,
         triggers: _abc.Iterable[Global___KeptTrigger] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "triggers", b"triggers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015
-
-@_typing.final
-class KeptDecision(_message.Message):
-    """A decision about a person, as it is kept. What `state.proto` says of DecisionRecord, by the same numbers, and whose and
-    when it was.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CATALOG_FIELD_NUMBER: _builtins.int
-    CATALOG_VERSION_FIELD_NUMBER: _builtins.int
-    PLACEMENT_FIELD_NUMBER: _builtins.int
-    CHANNEL_FIELD_NUMBER: _builtins.int
-    OFFER_IDS_FIELD_NUMBER: _builtins.int
-    LOG_SCORES_FIELD_NUMBER: _builtins.int
-    TIME_ZONE_FIELD_NUMBER: _builtins.int
-    EXPOSURES_FIELD_NUMBER: _builtins.int
-    LEARN_FIELD_NUMBER: _builtins.int
-    CONTEXT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
-    PROFILE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
-    ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
-    GEOHASH_FIELD_NUMBER: _builtins.int
-    TIME_FIELD_NUMBER: _builtins.int
-    DECISION_ID_FIELD_NUMBER: _builtins.int
-    USER_FIELD_NUMBER: _builtins.int
-    DECISION_TIME_FIELD_NUMBER: _builtins.int
-    catalog: _builtins.str
-    """The catalogue."""
-    catalog_version: _builtins.str
-    """Its version, as GetOffersResponse.catalog_version."""
-    placement: _builtins.str
-    """The placement asked for."""
-    channel: _builtins.str
-    """The channel asked for."""
-    time_zone: _builtins.str
-    """The person's time zone, where the request named one."""
-    learn: _builtins.bool
-    """Whether models may learn from it."""
-    entry_channel: _builtins.str
-    """Session.entry_channel of the request."""
-    geohash: _builtins.str
-    """Where the person was, coarsened as the server is set to."""
-    time: _builtins.int
-    """The instant decided for, in seconds since 1970."""
-    decision_id: _builtins.str
-    """As the answer named it."""
-    @_builtins.property
-    def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The offers, best first."""
-
-    @_builtins.property
-    def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The natural logarithms of their scores."""
-
-    @_builtins.property
-    def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:
-        """The experiments that had a part in it."""
-
-    @_builtins.property
-    def context_attributes(self) -> _struct_pb2.Struct:
-        """Context.attributes of the request."""
-
-    @_builtins.property
-    def profile_attributes(self) -> _struct_pb2.Struct:
-        """Profile.attributes of the person, as they were."""
-
-    @_builtins.property
-    def user(self) -> _context_pb2.User:
-        """The id the person had in the request."""
-
-    @_builtins.property
-    def decision_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
-
-    def __init__(
-        self,
-        *,
-        catalog: _builtins.str = ...,
-        catalog_version: _builtins.str = ...,
-        placement: _builtins.str = ...,
-        channel: _builtins.str = ...,
-        offer_ids: _abc.Iterable[_builtins.str] | None = ...,
-        log_scores: _abc.Iterable[_builtins.float] | None = ...,
-        time_zone: _builtins.str = ...,
-        exposures: _abc.Iterable[_offer_service_pb2.Exposure] | None = ...,
-        learn: _builtins.bool = ...,
-        context_attributes: _struct_pb2.Struct | None = ...,
-        profile_attributes: _struct_pb2.Struct | None = ...,
-        entry_channel: _builtins.str = ...,
-        geohash: _builtins.str = ...,
-        time: _builtins.int = ...,
-        decision_id: _builtins.str = ...,
-        user: _context_pb2.User | None = ...,
-        decision_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "decision_time", b"decision_time", "profile_attributes", b"profile_attributes", "user", b"user"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "decision_id", b"decision_id", "decision_time", b"decision_time", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "learn", b"learn", "log_scores", b"log_scores", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___KeptDecision: _TypeAlias = KeptDecision  # noqa: Y015
-
-@_typing.final
-class VariantAssignment(_message.Message):
-    """A variant a person has."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
-    VARIANT_ID_FIELD_NUMBER: _builtins.int
-    EXPOSURE_TIME_FIELD_NUMBER: _builtins.int
-    experiment_id: _builtins.str
-    """The experiment."""
-    variant_id: _builtins.str
-    """The variant."""
-    @_builtins.property
-    def exposure_time(self) -> _timestamp_pb2.Timestamp:
-        """When the person was first exposed to it."""
-
-    def __init__(
-        self,
-        *,
-        experiment_id: _builtins.str = ...,
-        variant_id: _builtins.str = ...,
-        exposure_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["exposure_time", b"exposure_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "exposure_time", b"exposure_time", "variant_id", b"variant_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VariantAssignment: _TypeAlias = VariantAssignment  # noqa: Y015
 
 @_typing.final
 class KeptTrigger(_message.Message):
@@ -454,6 +326,166 @@ class KeptTrigger(_message.Message):
 Global___KeptTrigger: _TypeAlias = KeptTrigger  # noqa: Y015
 
 @_typing.final
+class KeptDecision(_message.Message):
+    """A decision about a person, as it is kept. What `state.proto` says of DecisionRecord, by the same numbers, and whose and
+    when it was.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_FIELD_NUMBER: _builtins.int
+    CATALOG_VERSION_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    OFFER_IDS_FIELD_NUMBER: _builtins.int
+    LOG_SCORES_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    EXPOSURES_FIELD_NUMBER: _builtins.int
+    LEARN_FIELD_NUMBER: _builtins.int
+    CONTEXT_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PROFILE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ENTRY_CHANNEL_FIELD_NUMBER: _builtins.int
+    GEOHASH_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SELECTION_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    MAX_OFFERS_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    DECISION_TIME_FIELD_NUMBER: _builtins.int
+    catalog: _builtins.str
+    """The catalogue."""
+    catalog_version: _builtins.str
+    """Its version, as GetOffersResponse.catalog_version."""
+    placement: _builtins.str
+    """The placement asked for."""
+    channel: _builtins.str
+    """The channel asked for."""
+    time_zone: _builtins.str
+    """The person's time zone, where the request named one."""
+    learn: _builtins.bool
+    """Whether models may learn from it."""
+    entry_channel: _builtins.str
+    """Session.entry_channel of the request."""
+    geohash: _builtins.str
+    """Where the person was, coarsened as the server is set to."""
+    time: _builtins.int
+    """The instant decided for, in seconds since 1970."""
+    model_version: _builtins.str
+    """As GetOffersResponse.model_version."""
+    draw: _builtins.int
+    """The number by which variants were drawn for the person: models tell persons by it. 0: nobody in particular."""
+    language_code: _builtins.str
+    """The language asked for."""
+    currency_code: _builtins.str
+    """The currency asked for."""
+    max_offers: _builtins.int
+    """The most offers asked for."""
+    decision_id: _builtins.str
+    """As the answer named it."""
+    @_builtins.property
+    def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The offers, best first."""
+
+    @_builtins.property
+    def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The natural logarithms of their scores."""
+
+    @_builtins.property
+    def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:
+        """The experiments that had a part in it."""
+
+    @_builtins.property
+    def context_attributes(self) -> _struct_pb2.Struct:
+        """Context.attributes of the request."""
+
+    @_builtins.property
+    def profile_attributes(self) -> _struct_pb2.Struct:
+        """Profile.attributes of the person, as they were."""
+
+    @_builtins.property
+    def selection_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """As Proposition.selection_probability, where something was explored."""
+
+    @_builtins.property
+    def user(self) -> _context_pb2.User:
+        """The id the person had in the request."""
+
+    @_builtins.property
+    def decision_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        catalog: _builtins.str = ...,
+        catalog_version: _builtins.str = ...,
+        placement: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        offer_ids: _abc.Iterable[_builtins.str] | None = ...,
+        log_scores: _abc.Iterable[_builtins.float] | None = ...,
+        time_zone: _builtins.str = ...,
+        exposures: _abc.Iterable[_offer_service_pb2.Exposure] | None = ...,
+        learn: _builtins.bool = ...,
+        context_attributes: _struct_pb2.Struct | None = ...,
+        profile_attributes: _struct_pb2.Struct | None = ...,
+        entry_channel: _builtins.str = ...,
+        geohash: _builtins.str = ...,
+        time: _builtins.int = ...,
+        model_version: _builtins.str = ...,
+        selection_probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        draw: _builtins.int = ...,
+        language_code: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        max_offers: _builtins.int = ...,
+        decision_id: _builtins.str = ...,
+        user: _context_pb2.User | None = ...,
+        decision_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "decision_time", b"decision_time", "profile_attributes", b"profile_attributes", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "decision_id", b"decision_id", "decision_time", b"decision_time", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptDecision: _TypeAlias = KeptDecision  # noqa: Y015
+
+@_typing.final
+class VariantAssignment(_message.Message):
+    """A variant a person has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
+    VARIANT_ID_FIELD_NUMBER: _builtins.int
+    EXPOSURE_TIME_FIELD_NUMBER: _builtins.int
+    experiment_id: _builtins.str
+    """The experiment."""
+    variant_id: _builtins.str
+    """The variant."""
+    @_builtins.property
+    def exposure_time(self) -> _timestamp_pb2.Timestamp:
+        """When the person was first exposed to it."""
+
+    def __init__(
+        self,
+        *,
+        experiment_id: _builtins.str = ...,
+        variant_id: _builtins.str = ...,
+        exposure_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exposure_time", b"exposure_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_id", b"experiment_id", "exposure_time", b"exposure_time", "variant_id", b"variant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VariantAssignment: _TypeAlias = VariantAssignment  # noqa: Y015
+
+@_typing.final
 class CapCount(_message.Message):
     """When events that a cap counts happened."""
 
@@ -484,6 +516,58 @@ class CapCount(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CapCount: _TypeAlias = CapCount  # noqa: Y015
+
+@_typing.final
+class KeptVisit(_message.Message):
+    """What a person did with one item within half an hour."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: _builtins.int
+    LOCAL_TIME_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    CUISINE_FIELD_NUMBER: _builtins.int
+    BRAND_FIELD_NUMBER: _builtins.int
+    PRICE_BAND_FIELD_NUMBER: _builtins.int
+    item: _builtins.int
+    """The hash of the venue, or of the offer."""
+    weight: _builtins.float
+    """How much the strongest that was done says, to 1/255: an order 1, a view 0.2."""
+    place: _builtins.int
+    """A hash of 16 bits of where it was, to some 5 km. 0: that is not known."""
+    category: _builtins.int
+    """A hash of 16 bits of the category. 0: that is not known."""
+    cuisine: _builtins.int
+    """The same of the cuisine."""
+    brand: _builtins.int
+    """The same of the brand."""
+    price_band: _builtins.int
+    """The same of the price band."""
+    @_builtins.property
+    def local_time(self) -> _timestamp_pb2.Timestamp:
+        """When, as the clocks of the place show it, taken for UTC."""
+
+    def __init__(
+        self,
+        *,
+        item: _builtins.int = ...,
+        local_time: _timestamp_pb2.Timestamp | None = ...,
+        weight: _builtins.float = ...,
+        place: _builtins.int = ...,
+        category: _builtins.int = ...,
+        cuisine: _builtins.int = ...,
+        brand: _builtins.int = ...,
+        price_band: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["local_time", b"local_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brand", b"brand", "category", b"category", "cuisine", b"cuisine", "item", b"item", "local_time", b"local_time", "place", b"place", "price_band", b"price_band", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptVisit: _TypeAlias = KeptVisit  # noqa: Y015
 
 @_typing.final
 class LinkIdentitiesRequest(_message.Message):

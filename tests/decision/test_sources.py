@@ -1,12 +1,14 @@
 """The cache of compiled loops is named by all that they are made of."""
 
 import ast
+import re
 from pathlib import Path
 
 import offers
 from offers.compiled import SOURCES
 
 PACKAGE = Path(offers.__file__).parent
+LOOP = re.compile(r"\bnjit\b|^@(apart|inner|inlined)$", re.MULTILINE)
 PLAIN = {"errors.py"}
 """What has no numbers in it that a loop could have."""
 
@@ -25,6 +27,6 @@ def imported(file: Path) -> set[str]:
 def test_what_loops_are_made_of_names_their_cache() -> None:
     """A change of any file with loops, or of one that they have names from, gives them another cache."""
     named = {str(file.relative_to(PACKAGE)) for source in SOURCES for file in PACKAGE.glob(source)}
-    with_loops = {file for file in PACKAGE.rglob("*.py") if "njit" in file.read_text("utf-8")}
+    with_loops = {file for file in PACKAGE.rglob("*.py") if LOOP.search(file.read_text("utf-8"))}
     needed = {str(file.relative_to(PACKAGE)) for file in with_loops}.union(*map(imported, with_loops))
     assert set() == needed - named - PLAIN

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from offers.learning.values import Offers
+from offers.model.keys import key_of
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Event, EventKind, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord
@@ -19,7 +20,7 @@ def values_of(catalog: str, offer: str) -> Mapping[str, object]:
     return {"category": CATEGORIES[number % 5], "brand": f"b{number % 7}"} if catalog and number < 100 else {}
 
 
-OFFERS = Offers((), values_of, "Europe/Paris")
+OFFERS = Offers((), values_of, {"corner": "Europe/Paris"})
 
 
 def decision(
@@ -27,6 +28,7 @@ def decision(
 ) -> LoggedDecision:
     """A decision; `told` has more of its record."""
     fields: dict[str, object] = {"catalog": "corner", "placement": "home", "channel": "app", "learn": True, **told}
+    fields.setdefault("draw", key_of("person", "", person) if person and fields["learn"] else 0)
     record = DecisionRecord(offer_ids=offers, log_scores=[-1.0] * len(offers), **fields)  # type: ignore[arg-type]
     return LoggedDecision(name, person, second, record.SerializeToString())
 

@@ -52,8 +52,7 @@ class Collected:
         self.asked: list[list[int]] = []
         """Keys of offers of which it was asked beforehand what will come of them."""
         self.outcomes: tuple[dict[int, float], ...] = ({}, {})
-        asked = Asked(OFFERS, lambda person: person and f"token of {person}", self._decisions)
-        self.collector = Collector(FEATURES, asked, self)
+        self.collector = Collector(FEATURES, Asked(OFFERS, self._decisions), self)
 
     def tell(self, *told: Told) -> "Collected":
         """Tell of decisions and events, in this order."""
@@ -239,12 +238,13 @@ def test_what_names_no_proposition_is_passed_over() -> None:
 def test_values_of_a_decision() -> None:
     """The moment is that of the person's clock; attributes are named after where they come from; lists are left out."""
     record = DecisionRecord(
-        channel="app", placement="home", entry_channel="push", geohash="u09tvwq", time=NOON, time_zone="Asia/Tokyo"
-    )
+        channel="app", placement="home", entry_channel="push", geohash="u09tvwq", time=NOON, time_zone="Asia/Tokyo",
+        draw=-2,
+    )  # fmt: skip
     record.context_attributes.update({"weather": "rain", "tags": ["a"]})
     record.profile_attributes.update({"age": 40, "member": True})
     expected = {
-        "person": "token",
+        "person": "fffffffffffffffe",
         "hour": 20,
         "weekday": 2,
         "daypart": 5,
@@ -256,19 +256,22 @@ def test_values_of_a_decision() -> None:
         "profile.age": 40,
         "profile.member": True,
     }
-    assert expected == request_values(record, 0, "token", "Europe/Paris")
+    assert expected == request_values(record, 0, "Europe/Paris")
     for name, hour in (("", 12), ("No/Where", 12), ("America/New_York", 6)):
         record.time_zone = name
-        assert hour == request_values(record, 0, "token", "Europe/Paris")["hour"]
+        assert hour == request_values(record, 0, "Europe/Paris")["hour"]
     record.time, record.time_zone = 0, ""
-    assert 13 == request_values(record, NOON + 3_600, "token", "Europe/Paris")["hour"]
+    assert 13 == request_values(record, NOON + 3_600, "Europe/Paris")["hour"]
+    for draw, person in ((0, ""), (1, "0000000000000001")):
+        record.draw = draw
+        assert person == request_values(record, 0, "Europe/Paris")["person"]
 
 
 def test_a_row_has_the_keys_of_its_request_and_offer() -> None:
     """Keys are those that `Features.keys` gives for the values of the request and of the offer, unknown or not."""
     told = Collected().tell(decision("d", offers=["o7", "o700"], time=NOON))
     told.tell(event("1", "click", "d", 1), event("2", "click", "d", 2))
-    values = request_values(told.kept["d"].told(), NOON, "token of u:ada", "Europe/Paris")
+    values = request_values(told.kept["d"].told(), NOON, "Europe/Paris")
     known = {"offer.id": "o7", "offer.category": "books", "offer.brand": "b0"}
     assert [FEATURES.keys(values | known).tolist(), FEATURES.keys(values | {"offer.id": "o700"}).tolist()] == (
         told.keys[CLICK]
@@ -286,6 +289,43 @@ def test_frequent_attributes_become_features(monkeypatch: pytest.MonkeyPatch) ->
         record.profile_attributes.update(dict.fromkeys(names, 1))
         told.tell(decision(f"d{number}")._replace(record=record.SerializeToString()))
     assert ["context.weather", "profile.often", "profile.second"] == told.collector.frequent()
+
+
+def test_what_is_sensitive_is_no_feature() -> None:
+    """However frequent, a sensitive attribute of persons is not to be one; nor any more, once it has become sensitive;
+    one of the context by the same name is.
+    """  # noqa: D205
+    features = features_for(["context.faith", "profile.faith", "profile.age"], (), 10)
+    told = Collector(
+        features, Asked(OFFERS._replace(sensitive=frozenset({"faith", "party"})), lambda _: []), Collected()
+    )
+    for number in range(150):
+        record = decision(f"d{number}").told()
+        record.profile_attributes.update({"faith": "a", "party": "b", "income": 1})
+        told.decided(NOON, decision(f"d{number}")._replace(record=record.SerializeToString()))
+    assert ["context.faith", "profile.age"] == sorted(told.counted())
+    assert ["context.faith", "profile.age", "profile.income"] == told.frequent()
+
+
+def test_the_clock_is_that_of_the_decision_s_catalogue() -> None:
+    """A decision that names no time zone has that of its own catalogue; UTC where that is not known."""
+    zones = {"corner": "Europe/Paris", "far": "Asia/Tokyo"}
+    hours = FEATURES.attributes.index("hour")
+    for catalog, hour in (("corner", 12), ("far", 20), ("gone", 11)):
+        told = Collected()
+        told.collector.know(OFFERS._replace(time_zones=zones))
+        told.tell(decision("d", catalog=catalog, time=NOON), event("1", "click", "d", 1))
+        assert FEATURES.keys({"hour": hour})[hours] == told.keys[CLICK][0][hours]
+
+
+def test_what_catalogues_tell_by_now_is_learned() -> None:
+    """Offers shown after a catalogue changed have its new values."""
+    told = Collected().tell(decision("d", offers=["o1"]), event("1", "click", "d", 1))
+    told.collector.know(OFFERS._replace(values=lambda _catalog, _offer: {"category": "tea"}))
+    told.tell(decision("e", offers=["o1"]), event("2", "click", "e", 1))
+    category = FEATURES.attributes.index("offer.category")
+    keys = [FEATURES.keys({"offer.category": name})[category] for name in ("ride", "tea")]
+    assert keys == [one[category] for one in told.keys[CLICK]]
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,21 +10,16 @@ from hypothesis import strategies as st
 
 from offers.learning.features import (
     CATEGORY,
-    MISSING,
     NOWHERE,
     PERSON,
     PERSON_VARIANCE,
     SHARED_VARIANCE,
     Features,
     Interaction,
-    attribute_key,
-    bucket,
     default_features,
-    key_of,
-    number_key,
     place_of,
-    text_key,
 )
+from offers.model.hashing import MISSING, attribute_key, bucket, key_of, number_key, text_key
 
 NAMES = ("context.weather", "context.distance", "profile.age", "offer.brand", CATEGORY, PERSON)
 VALUES = st.one_of(st.none(), st.text(max_size=3), st.booleans(), st.floats(), st.integers(-40, 40), st.just([1]))

@@ -1,5 +1,7 @@
 """A person's history: what order, repetition, room and excess do to it."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,20 +11,15 @@ from offers.learning.habit import (
     AFTER_THE_SAME,
     AGE,
     JUST_BEEN,
-    MAX_VISITS,
     SAME_HOUR,
     SAME_KIND_OF_DAY,
     SAME_PLACE,
-    VISIT,
     Parameters,
-    add,
-    merged,
     now_of,
-    short,
     tabulate,
-    visit,
     weigh,
 )
+from offers.model.visits import MAX_VISITS, VISIT, add, merged, short, visit
 from tests.learning.visits import CLOSE_VISITS, DAY, HOUR, MONDAY, VISITS, unpacked
 
 
@@ -85,6 +82,22 @@ def test_a_full_history_keeps_the_latest_in_any_order(random: np.random.Generato
     half = len(shuffled) // 2
     assert b"".join(visits[40:]) == _history(*shuffled)
     assert b"".join(visits[40:]) == merged(_history(*shuffled[:half]), _history(*shuffled[half:]))
+
+
+@given(st.randoms())
+def test_histories_are_the_same_without_a_compiled_call(random: Random) -> None:
+    """Visits that are merged in parts, and those added one by one, make the same history, also where it is full."""
+    visits = [
+        visit(random.randint(1, 40), MONDAY + random.randint(0, 12 * HOUR), random.choice((0.2, 1.0)))
+        for _ in range(random.choice((3, MAX_VISITS, 2 * MAX_VISITS)))
+    ]
+    history, count, other = np.zeros(MAX_VISITS, VISIT), 0, b""
+    for first in range(0, len(visits), 7):
+        some = visits[first : first + 7]
+        for one in some:
+            count = add(history, count, unpacked(one)[0])
+        other = merged(other, b"".join(some))
+        assert history[:count].tobytes() == other
 
 
 def test_the_strongest_event_of_a_visit_counts_once() -> None:

@@ -17,7 +17,7 @@ from offers.errors import OffersError
 from offers.learning import course, examples, learner
 from offers.learning.examples import JUDGED_EVERY
 from offers.learning.features import CATEGORY
-from offers.learning.learner import Learner, current_model, propensities, token_of
+from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.promotion import worse
 from offers.state.sqlite import Database
@@ -46,9 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(log: SqliteEvents, folder: Path, *, anew: bool = False) -> Learner:
-    """A learner with the same secret in any folder, so that the same persons have the same weights."""
-    folder.mkdir(exist_ok=True)
-    (folder / "secret").write_bytes(b"s" * 32)
+    """A learner of few weights."""
     return Learner(log, folder, OFFERS, bits=BITS, anew=anew)
 
 
@@ -118,8 +116,6 @@ def test_killed_anywhere_it_goes_on_to_the_same_model(log: SqliteEvents, folder:
     write(log, *happenings(ROWS))
     expected = learn(log, folder)
     killed = tmp_path / "killed"
-    killed.mkdir()
-    (killed / "secret").write_bytes(b"s" * 32)
     choose = random.Random(1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-m", "tests.learning.learn_slowly", str(tmp_path / "state.db"), str(killed)]
@@ -237,16 +233,6 @@ def test_worse_is_told_in_words() -> None:
     assert "calibration error on the last 4,000 offers shown" in worse((reward, truth + 0.06), (reward, flat))
 
 
-def test_persons_are_known_by_the_secret_alone(log: SqliteEvents, folder: Path) -> None:
-    """The text that stands for a person follows from the secret, which only the owner can read; nobody has none."""
-    learner_ = Learner(log, folder, OFFERS, bits=BITS)
-    learner_.close()
-    secret = (folder / "secret").read_bytes()
-    assert (32, 0o600) == (len(secret), (folder / "secret").stat().st_mode & 0o777)
-    assert token_of(secret, "u:ada") != token_of(secret[::-1], "u:ada")
-    assert ("", 32) == (token_of(secret, ""), len(token_of(secret, "u:ada")))
-
-
 def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
     """Learned anew after an erasure, the model is that of a log in which the person never was."""
     decisions, events = happenings(ROWS)
@@ -322,6 +308,69 @@ def _decision_of(body: bytes) -> str:
     return (told.proposition_id or told.attributed_proposition_id).partition("-")[0]
 
 
+def test_features_follow_the_catalogues(log: SqliteEvents, folder: Path) -> None:
+    """While a learner runs, attributes of offers come and go: the models published from then on know what there is,
+    having learned it from all of the log; also one that begins again.
+    """  # noqa: D205
+
+    def spicy(catalog: str, offer: str) -> dict[str, object]:
+        values = dict(OFFERS.values(catalog, offer))
+        return {**values, "hot": values["category"] == "coffee"}
+
+    write(log, *happenings(ROWS))
+    one = opened(log, folder)
+    one.catch_up(lambda: False, lambda _: None)
+    one.know(OFFERS._replace(attributes=("hot",), values=spicy))
+    model = one.publish()
+    assert model is not None
+    assert "offer.hot" in propensities(model)["click"].features.attributes
+    assert 4 * ROWS == model.meta["figures"]["click"]["examples"]
+    one.know(OFFERS)
+    without = one.publish()
+    assert without is not None
+    assert "offer.hot" not in propensities(without)["click"].features.attributes
+    one.checkpoint()
+    one.close()
+    again = Learner(log, folder, OFFERS._replace(attributes=("hot",), values=spicy), bits=BITS)
+    assert "offer.hot" in again.course.features.attributes
+    assert model.meta["position"] == again.course.position._asdict()
+    published = again.publish()
+    assert published is not None
+    assert model.arrays["click.weight"].tobytes() == published.arrays["click.weight"].tobytes()
+    again.close()
+
+
+def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) -> None:
+    """An attribute of persons is marked as sensitive: the next model is that of a learner that never knew it."""
+    write(log, *happenings(ROWS))
+    one = opened(log, folder)
+    one.catch_up(lambda: False, lambda _: None)
+    assert "profile.age" in one.course.features.attributes
+    marked = OFFERS._replace(sensitive=frozenset({"age"}))
+    one.know(marked)
+    model = one.publish()
+    assert model is not None
+    assert "profile.age" not in propensities(model)["click"].features.attributes
+    assert "context.weather" in propensities(model)["click"].features.attributes
+    assert one.step(FOREVER) == 0
+    one.close()
+    never = Learner(log, folder.parent / "never", marked, bits=BITS)
+    never.catch_up(lambda: False, lambda _: None)
+    never.close()
+    assert "profile.age" not in never.course.features.attributes
+    assert never.course.features.attributes == one.course.features.attributes
+
+
+def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) -> None:
+    """Where the file that names the current model cannot be read, learning goes on and writes another."""
+    write(log, *happenings(100))
+    learn(log, folder)
+    (folder / "current.json").write_text("{")
+    assert current_model(folder) is None
+    write(log, *happenings(100, first=100))
+    assert learn(log, folder)
+
+
 def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> None:
     """The second one is told; once the first has gone it may begin."""
     first = opened(log, folder)
@@ -356,3 +405,24 @@ def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeyp
     assert {51, 100} <= set(seen)
     model = open_model(next((folder / "checkpoint").iterdir()))
     assert 100 == model.meta["position"][1]
+
+
+def test_following_takes_up_changed_catalogues(
+    log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it runs, it looks at the catalogues before it publishes: the next model knows what they tell by then."""
+    monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
+    write(log, *happenings(100))
+    changed = iter([None, OFFERS._replace(attributes=("hot",))])
+    one = opened(log, folder)
+    seen: list[bool] = []
+
+    def stop() -> bool:
+        model = current_model(folder)
+        seen.append(model is not None and "offer.hot" in propensities(model)["click"].features.attributes)
+        return seen[-1] or len(seen) > 100
+
+    monkeypatch.setattr(learner, "worse", lambda *_: "")  # an attribute that tells nothing makes no model better
+    one.run(stop, lambda: NOON + 1_000.0, 0.001, lambda: next(changed, None))
+    one.close()
+    assert seen[-1]

@@ -271,3 +271,34 @@ def test_actions_that_cannot_be_evaluated_are_refused(
             np.array(probabilities),
             None if predictions is None else np.array(predictions),
         )
+
+
+def test_decisions_of_several_offers_are_valued_as_wholes() -> None:
+    """In expectation a decision's value is that of all it shows, however many were logged; SNIPS knows their number."""
+    # One of two answers, each as likely: a alone, or b and c. Rewards are sure: 1, 2 and 4. Evaluated: a and c, always.
+    reward, logged = np.array([1.0, 2.0, 4.0]), np.full(3, 0.5)
+    evaluated, part, due = np.array([1.0, 0.0, 1.0]), np.array([1.0, 0.5, 0.5]), np.array([2.0, 1.0, 1.0])
+    predicted, value = np.array([1.0, 1.0, 1.0]), np.array([2.0, 1.0, 1.0])
+    log = LoggedDecisions(reward, logged, evaluated, predicted, value, part=part, due=due)
+    found = evaluate(log)
+
+    assert found.dm is not None
+    assert found.dr is not None
+    assert (5.0, 5.0, 2.0, 5.0) == (found.ipw.value, found.snips.value, found.dm.value, found.dr.value)
+    assert (1.0, 3.5, 1.5) == (found.mean_weight, found.earned.value, found.gain.value)
+    short = evaluate(LoggedDecisions(reward, logged, np.array([1.0, 0, 0]), part=part, due=due))
+    assert (1.0, 2.0, 0.5) == (short.ipw.value, short.snips.value, short.mean_weight)
+    assert short.ipw.value - 3.5 == short.gain.value
+
+
+def test_a_gain_is_told_closer_than_what_it_is_of() -> None:
+    """What was earned and what would have been go up and down together: their difference has the narrower interval."""
+    cases = drawn(np.random.default_rng(6), 2_000)
+    context, action, _ = cases
+    near = 0.9 * LOGGED + 0.1 * EVALUATED
+    found = evaluate(LoggedDecisions.of_actions(cases[2], LOGGED[context, action], action, near[context]))
+
+    assert found.ipw.value - found.earned.value == pytest.approx(found.gain.value, abs=1e-12)
+    assert found.gain.high - found.gain.low < 0.5 * (found.ipw.high - found.ipw.low)
+    truth = 0.1 * (TRUTH - float(CONTEXTS @ (LOGGED * RATE).sum(axis=1)))
+    assert found.gain.low < truth < found.gain.high

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from offers.learning.habit import visit
 from offers.learning.popularity import ANY_HOUR, EVERYWHERE, UNIFORM, Popularity, count, here, hour_of, popularity
+from offers.model.visits import visit
 from tests.learning.visits import DAY, HOUR, MONDAY, unpacked
 
 

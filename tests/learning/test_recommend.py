@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from offers.learning.habit import QUESTIONS, merged, short, tabulate, visit
+from offers.learning.habit import QUESTIONS, tabulate
 from offers.learning.recommend import Model, Scratch, recommend
 from offers.learning.recommend_reference import Reference
 from offers.learning.recommender import People
+from offers.model.visits import merged, short, visit
 from tests.learning.visits import (
     DAY,
     EVENTS,

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from offers.learning.habit import AGE, QUESTIONS, SAME_HOUR, Parameters, merged, short, tabulate, visit
+from offers.learning.habit import AGE, QUESTIONS, SAME_HOUR, Parameters, tabulate
 from offers.learning.recommend import Model, Scratch, recommend
 from offers.learning.recommend_reference import Reference
 from offers.learning.recommender import People, slopes
+from offers.model.visits import merged, short, visit
 from tests.learning.visits import (
     DAY,
     EVENTS,

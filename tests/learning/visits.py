@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from offers.learning.habit import VISIT, visit
 from offers.learning.recommend import Model, Scratch
 from offers.learning.recommender import People, learn
+from offers.model.visits import VISIT, visit
 
 MONDAY = 1_325_462_400
 """2 January 2012, 00:00."""

@@ -34,7 +34,15 @@ class Server:
     """A server that was started, and its log."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:  # noqa: ANN401 - the fields of Settings
-        given = {"port": 0, "workers": 2, "drain_s": 0.2, "grace_s": 5.0, "data_dir": str(folder / "data"), **settings}
+        given = {
+            "port": 0,
+            "workers": 2,
+            "drain_s": 0.2,
+            "grace_s": 5.0,
+            "data_dir": str(folder / "data"),
+            "learner": False,
+            **settings,
+        }
         environment = {f"OFFERS_{name.upper()}": _text(value) for name, value in given.items()}
         self._log = folder / "stderr.log"
         with self._log.open("wb") as log:
@@ -58,9 +66,16 @@ class Server:
 
     def workers(self) -> set[int]:
         """The process ids of its workers."""
+        return self._children("worker")
+
+    def learners(self) -> set[int]:
+        """The process ids of its learner: one, or none."""
+        return self._children("learner")
+
+    def _children(self, role: str) -> set[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         pids = [int(pid) for pid in (children.read_text().split() if children.exists() else [])]
-        return {pid for pid in pids if b"\0worker\0" in command_of(pid)}
+        return {pid for pid in pids if f"\0{role}\0".encode() in command_of(pid)}
 
     def health(self, service: str = "") -> int:
         """What a new connection's health check says; 0 where nothing answers."""
@@ -108,7 +123,9 @@ def started(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN401 
         yield server
     finally:
         if server.process.poll() is None:
-            workers = server.workers()
+            children = server.workers() | server.learners()
             server.process.kill()
             server.process.wait()
-            wait_for(lambda: not any(b"\0worker\0" in command_of(pid) for pid in workers), "the workers have ended", 20)
+            wait_for(
+                lambda: not any(b"offers.app" in command_of(pid) for pid in children), "its children have ended", 60
+            )

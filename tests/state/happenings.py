@@ -14,8 +14,8 @@ DAY = 86_400
 CAP = CounterSpec(7, EventKind.EVENT_KIND_IMPRESSION, keep=3, span_s=7 * DAY)
 EVER = CounterSpec(-9, EventKind.EVENT_KIND_CLICK, keep=100, span_s=0)
 OFFERS = {
-    "lunch": OfferFacts("lunch", "food", "Bento & Co", (CAP, EVER)),
-    "ride": OfferFacts("ride", "transport", "", (EVER,)),
+    "lunch": OfferFacts("lunch", "food", "Bento & Co", (CAP, EVER), 21, (5, 0, 6, 0)),
+    "ride": OfferFacts("ride", "transport", "", (EVER,), 22, (7, 0, 0, 0)),
     "gone": None,
 }
 NAMES = st.sampled_from(["", "ramen", "soup", "pizza"])
@@ -24,7 +24,7 @@ NAMES = st.sampled_from(["", "ramen", "soup", "pizza"])
 @st.composite
 def events(draw: st.DrawFn) -> Event:
     """An event of any kind within some 60 days, some of them at the same instant; its id is to be set."""
-    event = Event(offer_id=draw(st.sampled_from(list(OFFERS))))
+    event = Event(offer_id=draw(st.sampled_from(list(OFFERS))), catalog="corner")
     event.event_time.seconds = NOON + draw(st.one_of(st.integers(0, 10), st.integers(-30 * DAY, 30 * DAY)))
     event.event_time.nanos = draw(st.sampled_from([0, 500_000_000]))
     kind = draw(st.sampled_from([field.name for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields]))
@@ -62,7 +62,8 @@ def happenings(draw: st.DrawFn, max_size: int = 40) -> list[Happened]:
     drawn = draw(st.lists(events(), max_size=max_size))
     for number, event in enumerate(drawn):
         event.event_id = f"e{number}"
-    return [Happened(event, OFFERS[event.offer_id]) for event in drawn]
+    places = st.sampled_from(["", "u09tun", "u09tvz"])
+    return [Happened(event, OFFERS[event.offer_id], draw(places), "Europe/Paris") for event in drawn]
 
 
 def assert_alike(expected: bytes, actual: bytes) -> None:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.catalogue.document.nodes import Mapping, Node, Path, Scalar, Sequence
-from offers.catalogue.document.scalars import NUMBER, SHOWN, UnfitError, converter, shown, string
+from offers.catalogue.document.scalars import NUMBER, SHOWN, UnfitError, converter, shown, simple, string
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _GEOJSON = frozenset({"areas"})
@@ -125,7 +126,10 @@ def _fill_one(message: Message, found: _Field, pair: tuple[Scalar, Node], path: 
         if type(value) is Mapping:
             part = getattr(message, found.name)
             part.SetInParent()
-            _fill(part, value, path, built)
+            if isinstance(part, Struct):
+                _fill_struct(part, value, path, built)
+            else:
+                _fill(part, value, path, built)
         else:
             _unfit(found, value, path, built, line)
     elif type(value) is Scalar:
@@ -189,6 +193,22 @@ def _fill_keyed(message: Message, found: _Field, value: Node, path: Path, built:
             continue
         try:
             values[string(key)] = string(item)
+        except UnfitError as error:
+            built.faults.append(Fault(here, key.line, error.reason, error.fix))
+            built.left_out.add(here)
+
+
+def _fill_struct(struct: Struct, node: Mapping, path: Path, built: Built) -> None:
+    """Fill a map from texts to texts, numbers, true or false, as they are written."""
+    for key, item in _once(node, path, built):
+        here = (*path, key.text[:SHOWN])
+        if type(item) is not Scalar or item.empty:
+            reason = f"{shown(item)} is no text, number, true or false"
+            built.faults.append(Fault(here, key.line, reason, "write one of these, or leave it out"))
+            built.left_out.add(here)
+            continue
+        try:
+            struct[string(key)] = simple(item)
         except UnfitError as error:
             built.faults.append(Fault(here, key.line, error.reason, error.fix))
             built.left_out.add(here)

@@ -78,6 +78,13 @@ def string(value: Scalar) -> str:
     return text
 
 
+def simple(value: Scalar) -> str | float | bool:
+    """Read a text, number, true or false, as it is written: what is quoted is a text. Raises UnfitError."""
+    if not value.quoted and value.text in {"true", "false"}:
+        return value.text == "true"
+    return float(value.text) if not value.quoted and NUMBER.fullmatch(value.text) else string(value)
+
+
 def _bool(value: Scalar) -> bool:
     if value.quoted or value.text not in {"true", "True", "TRUE", "false", "False", "FALSE"}:
         raise UnfitError(f"{shown(value)} is not true or false", "write true or false, without quotes")

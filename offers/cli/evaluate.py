@@ -1,0 +1,151 @@
+"""`offers evaluate`: what a strategy would have earned in decisions that a server has logged."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from offers.cli.events import DataDir, EventsUrl
+from offers.cli.output import stderr, stdout
+from offers.errors import OffersError
+
+if TYPE_CHECKING:
+    from offers.state.stores import EventLog
+    from offers.whatif.evaluation import StrategyReport
+    from offers.whatif.replay import Replay
+
+
+class Reward(StrEnum):
+    """What counts: the keys of whatif.log.WINDOW_S."""
+
+    CLICK = "click"
+    REDEMPTION = "redemption"
+    ORDER = "order"
+
+
+CatalogOption = Annotated[
+    Path, typer.Option(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")
+]
+PlacementOption = Annotated[
+    str | None, typer.Option(metavar="ID", help="Decisions of this placement alone. \\[default: all]")
+]
+SinceOption = Annotated[
+    str,
+    typer.Option(metavar="INSTANT", help="Decisions made from 2026-11-01 or '2026-11-24 12:15' on. \\[default: all]"),
+]
+RewardOption = Annotated[Reward, typer.Option(help="What an offer is to bring.")]
+
+
+def evaluate(
+    *,
+    catalog: CatalogOption,
+    strategy: Annotated[str, typer.Option(metavar="ID", help="A ranking strategy of it.")],
+    placement: PlacementOption = None,
+    since: SinceOption = "",
+    reward: RewardOption = Reward.CLICK,
+    data_dir: DataDir = None,
+    events_url: EventsUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON.")] = False,
+) -> None:
+    """Estimate what a strategy would have earned in logged decisions.
+
+    What was logged is decided again with the strategy in place of all
+    others, without exploration. Offers that were shown count for it as much
+    as it would show them and as they were unlikely to be shown. An offer
+    counts by itself, whatever its rank and what stands beside it. Decisions
+    of persons who have not agreed to learning are in no figure.
+    """
+    import orjson
+
+    from offers.whatif.evaluation import report
+    from offers.whatif.log import Wanted
+
+    begin = instant(since)
+    with decided_by(catalog, strategy) as replay, logged(data_dir, events_url) as log:
+        wanted = Wanted(replay.checked.catalog.catalog_id, placement, begin)
+        with stderr().status("deciding again what was logged"):
+            told = report(log, replay, wanted, strategy, reward)
+    if as_json:
+        typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
+    else:
+        _show(told)
+
+
+def _show(told: "StrategyReport") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = stdout()
+    found, unit = told.evaluation, f"{told.reward}s per decision"
+    table = Table("by", unit, "95 % interval", title=Text(f"strategy {told.strategy}"), title_justify="left")
+    rows = (
+        ("earned, as logged", found.earned, ".4f"),
+        ("IPW", found.ipw, ".4f"),
+        ("SNIPS", found.snips, ".4f"),
+        ("DM", found.dm, ".4f"),
+        ("DR", found.dr, ".4f"),
+        ("DR over what was earned", found.gain, "+.4f"),
+    )
+    for number, (name, one, form) in enumerate(rows):
+        if one is not None:
+            value, low, high = (format(part, form) for part in one)
+            table.add_row(name, value, f"{low} to {high}", end_section=number in {0, 4})
+    console.print(table)
+    used = f"Used: {told.decisions:,} decisions. They showed {told.shown:,} offers, {told.explored:,} by exploration."
+    size = f"Effective sample size: {found.effective_rows:,.1f} of the offers shown."
+    support = f"Without support: {100 * told.unsupported:.1f} % of what the strategy shows."
+    said = [f"{used} The strategy shows {told.offers:.2f} in each.", *left_out(told.left_out), f"{size} {support}"]
+    if told.open:
+        said.append(f"Of {told.open:,} of the decisions more may yet come.")
+    said.append(
+        "An offer counts by itself, whatever its rank. DR is right where either the probabilities or the model are."
+    )
+    said += [f"WARNING: {warning}" for warning in told.warnings]
+    for line in said:
+        console.print(Text(line), soft_wrap=True)
+
+
+def left_out(counts: Mapping[str, int]) -> list[str]:
+    """Say how many decisions are left out, and why."""
+    told = ", ".join(f"{count:,} {why}" for why, count in counts.items())
+    return [f"Left out: {told}."] if told else []
+
+
+def instant(text: str) -> float:
+    """Read --since: seconds since 1970; 0 for none."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else 0.0
+    except (ValueError, OverflowError):
+        message = f"--since '{text}' is no instant: give 2026-11-01, '2026-11-24 12:15' or 2026-11-24T12:15:00+01:00"
+        raise typer.BadParameter(message) from None
+
+
+@contextmanager
+def decided_by(catalog: Path, strategy: str) -> "Iterator[Replay]":
+    """Decide over a catalogue document, with a strategy of its own in place of all others ("": as they stand)."""
+    from offers.whatif.replay import UnknownStrategyError, replaying
+
+    try:
+        with replaying(catalog, strategy) as replay:
+            yield replay
+    except UnknownStrategyError as error:
+        raise typer.BadParameter(f"--strategy {error}") from None
+
+
+@contextmanager
+def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[EventLog]":
+    """Open the log that a server keeps."""
+    from offers.settings import read_settings
+    from offers.state.opening import FILE, open_stores
+    from offers.telemetry import logs
+
+    settings = read_settings(data_dir=data_dir, events_url=events_url)
+    if not settings.events_url and not (settings.data_dir / FILE).is_file():
+        raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
+    logs.configure(settings.log_level)
+    with closing(open_stores(settings)) as stores:
+        yield stores.events

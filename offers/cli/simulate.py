@@ -1,0 +1,163 @@
+"""`offers simulate`: what another catalogue or strategy would show in decisions that a server has logged."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from offers.cli.evaluate import (
+    CatalogOption,
+    PlacementOption,
+    Reward,
+    RewardOption,
+    SinceOption,
+    decided_by,
+    instant,
+    left_out,
+    logged,
+)
+from offers.cli.events import DataDir, EventsUrl
+from offers.cli.output import stderr, stdout
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from offers.whatif.simulation import BudgetUse, SegmentChange, Simulation
+
+ROWS = 30
+"""Of a table: what fits on a screen. --json has all."""
+
+
+def simulate(  # noqa: PLR0913 - what may be asked
+    *,
+    catalog: CatalogOption,
+    strategy: Annotated[
+        str,
+        typer.Option(metavar="ID", help="A ranking strategy of it, in place of all others. \\[default: as they stand]"),
+    ] = "",
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Document to compare it with, decided again alike. \\[default: what was logged]"
+        ),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ATTRIBUTE",
+            help="Tell who gains and loses by it: context.NAME, profile.NAME, hour, "
+            "weekday, channel, placement, entry_channel or place; may be repeated.",
+        ),
+    ] = None,
+    placement: PlacementOption = None,
+    since: SinceOption = "",
+    reward: RewardOption = Reward.CLICK,
+    data_dir: DataDir = None,
+    events_url: EventsUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON.")] = False,
+) -> None:
+    """Tell what would change with another catalogue or strategy.
+
+    What was logged is decided again: which offers are shown more and less,
+    what is to be expected of them, what their budgets need, and which
+    segments gain and lose. What is expected is foreseen by a model that has
+    learned from the log. Decisions of persons who have not agreed to
+    learning are in no figure.
+    """
+    import orjson
+
+    from offers.whatif.log import Wanted
+    from offers.whatif.simulation import simulate as simulated
+
+    begin = instant(since)
+    with ExitStack() as stack:
+        after = stack.enter_context(decided_by(catalog, strategy))
+        base = stack.enter_context(decided_by(before, "")) if before else None
+        log = stack.enter_context(logged(data_dir, events_url))
+        stack.enter_context(stderr().status("deciding again what was logged"))
+        wanted = Wanted(after.checked.catalog.catalog_id, placement, begin)
+        told = simulated(log, wanted, after, base, reward, tuple(dict.fromkeys(by or ())))
+    if as_json:
+        typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
+    else:
+        _show(told)
+
+
+def _show(told: "Simulation") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = stdout()
+    table = Table("offer", title="exposure", title_justify="left")
+    for heading in ("shown before", "after", "change", "share before", "share after"):
+        table.add_column(heading, justify="right")
+    old, new = (sum(counts) for counts in zip(*((one.before, one.after) for one in told.offers), strict=True))
+    for one in told.offers[:ROWS]:
+        numbers = (f"{one.before:,}", f"{one.after:,}", f"{one.after - one.before:+,}")
+        table.add_row(Text(one.offer), *numbers, _share(one.before, old), _share(one.after, new))
+    console.print(table)
+    if told.budgets:
+        console.print(_budgets(told.budgets))
+    for name, rows in told.segments.items():
+        console.print(_segments(name, told.reward, rows))
+    same = f"Over {told.decisions:,} decisions, {told.unchanged:,} of them with the same answer as before:"
+    rewards = f"{told.reward_before:.4f} before, {told.reward_after:.4f} after"
+    change = f"{told.reward_after - told.reward_before:+.4f}"
+    said = [f"{same} {told.reward}s expected per decision {rewards} ({change}).", *left_out(told.left_out)]
+    if told.unmet:
+        names = ", ".join(told.unmet[:ROWS])
+        said.append(f"Never shown in the log, so that what is expected of them is little more than a guess: {names}.")
+    if len(told.offers) > ROWS:
+        said.append(f"{len(told.offers) - ROWS:,} more offers changed no more than these: --json tells all.")
+    for line in said:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def _budgets(rows: "tuple[BudgetUse, ...]") -> "Table":
+    """What is expected to be taken from budgets, over all decisions."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("budget", "of", title="budgets, as expected over all decisions", title_justify="left")
+    for heading in ("redemptions before", "after", "amount before", "after"):
+        table.add_column(heading, justify="right")
+    for one in rows[:ROWS]:
+        amounts = [
+            f"{amount:,.2f} {one.currency}" if one.currency else "" for amount in (one.amount_before, one.amount_after)
+        ]
+        counts = [f"{count:,.1f}" for count in (one.redemptions_before, one.redemptions_after)]
+        table.add_row(Text(one.budget), one.limit, *counts, *amounts)
+    return table
+
+
+def _segments(name: str, reward: str, rows: "tuple[SegmentChange, ...]") -> "Table":
+    """Who is shown how much, and who gains and loses."""
+    from rich.table import Table
+    from rich.text import Text
+
+    title = Text(f"by {name}; who loses most stands first")
+    table = Table(title=title, title_justify="left")
+    table.add_column(Text(name))
+    for heading in (
+        "decisions",
+        "share",
+        "of offers shown, before",
+        "after",
+        f"{reward}s per decision, before",
+        "after",
+        "gain",
+    ):
+        table.add_column(heading, justify="right")
+    table.add_column("most shown before")
+    table.add_column("after")
+    for one in rows[:ROWS]:
+        shares = [f"{100 * share:.1f} %" for share in (one.decision_share, one.exposure_before, one.exposure_after)]
+        rewards = f"{one.reward_before:.4f}", f"{one.reward_after:.4f}", f"{one.reward_after - one.reward_before:+.4f}"
+        tops = Text(one.top_offer_before), Text(one.top_offer_after)
+        table.add_row(Text(one.segment), f"{one.decisions:,}", *shares, *rewards, *tops)
+    return table

@@ -1,0 +1,39 @@
+"""How probable an answer was where it is explored what may turn out better, in plain Python: see reference.py."""
+
+from collections.abc import Iterable
+
+from offers.catalogue.compile import FACTORS
+from offers.decision.explore import DRAWS
+from offers.decision.reference import Ranked
+from offers.decision.reference_learned import Taught, exploration_of
+from offers.model.query import Query
+from offers.v1.catalog_pb2 import Catalog
+
+PROPENSITY = FACTORS.index("propensity")
+
+
+def explores(catalog: Catalog, query: Query, ranked: Iterable[Ranked]) -> bool:
+    """Whether propensities are varied, so that each offer has a probability of being in the answer."""
+    return bool(exploration_of(catalog, query).method) and any(one.foreseen.is_asked for one in ranked)
+
+
+def selection_probability(
+    catalog: Catalog, query: Query, ranked: list[Ranked], own: Ranked, count: int, taught: Taught, slack: float = 0.0
+) -> float:  # fmt: skip
+    """How probable it was that an offer is among the `count` best: in how many of the draws it is, limits aside.
+
+    It may be worse than the last of them by `slack`, in logarithms of scores.
+    """
+    among = 0
+    for draw in range(DRAWS):
+        scores = [_score(catalog, query, one, taught, draw) for one in ranked]
+        least = _score(catalog, query, own, taught, draw) + slack
+        among += sum(score > least for score in scores) < count
+    return max(among, 1) / DRAWS
+
+
+def _score(catalog: Catalog, query: Query, one: Ranked, taught: Taught, draw: int) -> float:
+    """The logarithm of an offer's score in one of the draws."""
+    _, weight = one.factors[PROPENSITY]
+    drawn = taught.varied(catalog, query, weight, one.offer_id, one.foreseen, draw)
+    return one.log_score + weight * (drawn - one.drawn)

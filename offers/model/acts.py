@@ -1,0 +1,93 @@
+"""From events to visits: what a person did, with which items, where, and when by the wall clock."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache, lru_cache
+from zoneinfo import ZoneInfo
+
+from offers.model.events import WEIGHTS, items_of
+from offers.model.keys import key_of
+from offers.model.visits import NOTHING, TRAITS, byte_of, packed, place_of, short_in_python, trait_of
+from offers.v1.event_pb2 import Event, Item, RedemptionEvent
+
+NO_TRAITS = (0,) * len(TRAITS)
+_WEIGHTS = {kind: byte_of(weight) for kind, weight in WEIGHTS.items()}
+_QUARTER_S = 900
+"""Clocks are changed at full quarters of an hour, if at all."""
+_KEPT = 1 << 16
+"""Keys that are kept at hand: a hash costs more than all the rest."""
+
+
+def visits_of(
+    event: Event, kind: str, geohash: str, time_zone: str, item: int = NOTHING, traits: Sequence[int] = NO_TRAITS
+) -> bytes:
+    """What an event adds to the history of its person: a visit of each venue of its items, else one of its offer.
+
+    `kind` is the field of Event that says what happened; `geohash` where, "" if that is not known; `time_zone` an IANA
+    name. `item` and `traits` (as `short` makes them) are those of the offer; what the items say comes first. A gift
+    says nothing, nor does a redemption that is not confirmed. Raises ZoneInfoNotFoundError.
+    """
+    weight = _WEIGHTS.get(kind)
+    if weight is None or (kind == "order" and event.order.gift):
+        return b""
+    if kind == "redemption" and event.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
+        return b""
+    items = items_of(event, kind)
+    venues: dict[str, list[Item]] = {}
+    if items and event.catalog:
+        for one in items:
+            if venue_id := one.venue_id:
+                venues.setdefault(venue_id, []).append(one)
+    if not venues and item == NOTHING:
+        return b""
+    second, place = wall_clock(event.event_time.seconds, time_zone), _short_place(geohash)
+    if not venues:
+        return packed(item, second, place, _traits(items, traits), weight)
+    return b"".join(
+        [
+            packed(_venue(event.catalog, venue_id), second, place, _traits(those, traits), weight)
+            for venue_id, those in venues.items()
+        ]
+    )
+
+
+def wall_clock(second: int, time_zone: str) -> int:
+    """What the clocks of an IANA time zone show at a second since 1970, as if they were in UTC; 0 or more."""
+    return max(second + _offset(time_zone, second // _QUARTER_S), 0)
+
+
+def _traits(items: Sequence[Item], otherwise: Sequence[int]) -> Sequence[int]:
+    """Of each kind the first that an item names."""
+    if not items:
+        return otherwise
+    found = list(otherwise)
+    for at, kind in enumerate(TRAITS):
+        for one in items:
+            if name := getattr(one, kind):
+                found[at] = _short_trait(kind, name)
+                break
+    return found
+
+
+@lru_cache(_KEPT)
+def _offset(time_zone: str, quarter: int) -> int:
+    offset = datetime.fromtimestamp(quarter * _QUARTER_S, _zone(time_zone)).utcoffset() or timedelta()
+    return round(offset.total_seconds())
+
+
+_zone = cache(ZoneInfo)
+
+
+@lru_cache(_KEPT)
+def _venue(catalog: str, venue_id: str) -> int:
+    return key_of("venue", catalog, venue_id)
+
+
+@lru_cache(_KEPT)
+def _short_trait(kind: str, name: str) -> int:
+    return short_in_python(trait_of(kind, name))
+
+
+@lru_cache(_KEPT)
+def _short_place(geohash: str) -> int:
+    return short_in_python(place_of(geohash))

@@ -1,0 +1,67 @@
+"""The learner process: learns from the log beside the workers, and publishes models for them."""
+
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import structlog
+
+from offers.errors import ConflictError
+from offers.learning.learner import FOLDER, Learner
+from offers.learning.values import Offers
+from offers.server.offer_values import CatalogueReader
+from offers.settings import Settings
+from offers.state.opening import open_stores
+from offers.state.stores import EventLog
+
+NICENESS = 10
+"""What is left of a core goes to learning, not half of it."""
+WAIT_S = 1.0
+"""Between attempts to take over from another learner."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def run(settings: Settings, served: Path) -> None:
+    """Be the learner process until SIGTERM; where another is at work in the folder, wait until it has gone.
+
+    `served` is written by the supervisor: {"snapshots": [path, ...]}.
+    """
+    os.nice(NICENESS)
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    parent = os.getppid()
+
+    def stop() -> bool:
+        return bool(told) or os.getppid() != parent
+
+    gc.disable()  # decisions that are held have no cycles, and looking for some costs a quarter of the time
+    reader = CatalogueReader(lambda: [Path(path) for path in orjson.loads(served.read_bytes())["snapshots"]])
+    with closing(open_stores(settings)) as stores:
+        learner = _begun(stores.events, settings.data_dir / FOLDER, reader.read(), stop)
+        if learner is None:
+            return
+        with closing(learner):
+            log.info("learner_working", position=learner.course.position.event)
+            learner.run(stop, look=reader.look)
+    log.info("learner_stopped")
+
+
+def _begun(events: EventLog, folder: Path, offers: Offers, stop: Callable[[], bool]) -> Learner | None:
+    """A learner, once there is no other in the folder; None: it was told to stop before."""
+    waiting = False
+    while not stop():
+        try:
+            return Learner(events, folder, offers)
+        except ConflictError as error:
+            if not waiting:
+                log.info("learner_waits", reason=str(error))
+            waiting = True
+        time.sleep(WAIT_S)
+    return None

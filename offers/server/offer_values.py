@@ -1,0 +1,143 @@
+"""What the catalogues that are served tell models of their offers, out of their snapshots."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from offers.catalogue.messages import read_head, read_offers
+from offers.catalogue.publish import publish, stamp
+from offers.catalogue.snapshot import open_snapshot
+from offers.catalogue.timetable import DEFAULT_TIME_ZONE
+from offers.decision.directory import Directory
+from offers.errors import OffersError
+from offers.learning.values import Offers, no_item, scalars
+from offers.model.keys import key_of
+from offers.v1.offer_pb2 import Offer
+
+MOST_NAMES = 16
+"""Attributes of offers that a model knows: as many as a catalogue may have; of several, those that most have."""
+ITEMS_KEPT = 16_384
+"""Offers whose items are kept at hand."""
+_OWN = ("category", "brand", "campaign")
+"""What every offer has, by the names of models."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class CatalogueReader:
+    """Reads snapshots, and reads again when there are others."""
+
+    def __init__(self, paths: Callable[[], Sequence[Path]]) -> None:
+        """`paths` tells which there are now."""
+        self._paths = paths
+        self._seen: Sequence[Path] = ()
+
+    def read(self) -> Offers:
+        """What they tell now. Raises OffersError or OSError where they cannot be read."""
+        self._seen = self._paths()
+        return offers_of(self._seen)
+
+    def look(self) -> Offers | None:
+        """What they tell, if there are others than at the last look. Of those that cannot be read, the log tells."""
+        try:
+            return self.read() if self._paths() != self._seen else None
+        except (OffersError, OSError) as error:
+            log.warning("catalogue_not_taken_up", error=str(error))
+            return None
+
+
+class Documents:
+    """Publishes documents as often as they change."""
+
+    def __init__(self, sources: Sequence[Path], data_dir: Path) -> None:
+        self._sources, self._data_dir = sources, data_dir
+        self._stamps: dict[Path, object] = {}
+        self._published: dict[Path, Path] = {}
+
+    def __call__(self) -> list[Path]:
+        """Their snapshots. Raises CatalogError or OSError, once per change, where one cannot be used."""
+        for source in self._sources:
+            now = stamp(source)
+            if self._stamps.get(source) != now:
+                self._stamps[source] = now
+                self._published[source] = publish(source, self._data_dir).path
+        return list(self._published.values())
+
+
+def offers_of(snapshots: Sequence[Path]) -> Offers:
+    """What snapshots tell, each of a catalogue of its own. Raises SnapshotError where one cannot be read."""
+    heads = [read_head(path) for path in snapshots]
+    tables = {head.catalog_id: _Table(path) for head, path in zip(heads, snapshots, strict=True)}
+    met = Counter(name for table in tables.values() for name in table.names if name not in _OWN)
+    names = sorted(met, key=lambda name: (-met[name], name))
+    if left_out := names[MOST_NAMES:]:
+        log.warning("attributes_left_out", most=MOST_NAMES, left_out=left_out)
+
+    directories = {}
+    for path in snapshots:
+        snapshot = open_snapshot(path)
+        name = snapshot.meta["catalog_id"]
+        directories[name] = Directory(name, snapshot.columns, snapshot.meta)
+
+    def values(catalog: str, offer: str) -> Mapping[str, object]:
+        return tables[catalog].values(offer) if catalog in tables else {}
+
+    @lru_cache(ITEMS_KEPT)
+    def item(catalog: str, offer: str) -> tuple[int, Sequence[int]]:
+        number = directories[catalog].number_of(offer) if catalog in directories else None
+        return directories[catalog].item(number) if number is not None else no_item(catalog, offer)
+
+    return Offers(
+        ("campaign", *sorted(names[:MOST_NAMES])),
+        values,
+        {head.catalog_id: head.time_zone or DEFAULT_TIME_ZONE for head in heads},
+        frozenset(name for head in heads for name in head.sensitive_attributes),
+        item,
+    )
+
+
+class _Table:
+    """What is known of a catalogue's offers, by a few bytes each: there may be a million."""
+
+    def __init__(self, snapshot: Path) -> None:
+        keys = array("q")
+        columns = {name: array("i") for name in _OWN}
+        numbers: dict[object, int] = {"": 0}
+        for offer in read_offers(snapshot):
+            values = _values(offer)
+            for name in values.keys() - columns.keys():
+                columns[name] = array("i", bytes(4 * len(keys)))
+            for name, column in columns.items():
+                column.append(numbers.setdefault(values.get(name, ""), len(numbers)))
+            keys.append(_key(offer.offer_id))
+        order = np.argsort(np.array(keys, np.int64))
+        self.names = tuple(columns)
+        self._keys = np.array(keys, np.int64)[order]
+        self._numbers = np.array(list(columns.values()), np.int32).T[order]
+        self._values = list(numbers)
+
+    def values(self, offer: str) -> dict[str, object]:
+        """What is known of an offer, by name."""
+        key = _key(offer)
+        place = int(np.searchsorted(self._keys, key))
+        if place == len(self._keys) or self._keys[place] != key:
+            return {}
+        return {
+            name: self._values[number]
+            for name, number in zip(self.names, self._numbers[place].tolist(), strict=True)
+            if number
+        }
+
+
+def _key(offer: str) -> int:
+    return key_of("offer", "", offer)
+
+
+def _values(offer: Offer) -> dict[str, object]:
+    values = scalars(offer.attributes) if offer.HasField("attributes") else {}
+    return values | {"category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id}

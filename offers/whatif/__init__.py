@@ -1,0 +1,1 @@
+"""What would have been: logged decisions, decided again with another strategy or catalogue."""

@@ -1,0 +1,132 @@
+"""Decides again what was logged, by an engine over a catalogue document, with what the log keeps of the moment.
+
+Kept are the instant, the surface, attributes, the entry channel, and the place as coarse as its geohash. What is not
+kept counts as not there: what the person did before (for caps, baskets, intents), the rest of the visit, a seed.
+Budgets have something left. Nothing is explored.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from google.type.latlng_pb2 import LatLng
+
+from offers.catalogue.check import Checked, check
+from offers.catalogue.document import read, write_fragments
+from offers.catalogue.messages import read_messages
+from offers.catalogue.publish import publish
+from offers.catalogue.snapshot import open_snapshot
+from offers.decision.engine import Engine
+from offers.decision.meet import AGREED, NAMED, TAUGHT
+from offers.decision.person import Person
+from offers.decision.scratch import Scratchpad
+from offers.decision.segments import Facts
+from offers.errors import OffersError
+from offers.model.query import DEFAULT_MAX_OFFERS, Query, Surface
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.context_pb2 import Context, Session, User
+from offers.v1.offer_pb2 import Offer
+from offers.v1.offer_service_pb2 import GetOffersRequest
+from offers.v1.profile_pb2 import Profile
+from offers.v1.state_pb2 import DecisionRecord, UserState
+
+_DIGITS = "0123456789bcdefghjkmnpqrstuvwxyz"
+
+
+class UnknownStrategyError(OffersError):
+    """A catalogue has no such strategy."""
+
+
+class Replay:
+    """Decides over one catalogue."""
+
+    def __init__(self, checked: Checked, engine: Engine) -> None:
+        self.checked, self.engine = checked, engine
+        self._pad = Scratchpad()
+
+    def answer(self, told: DecisionRecord, second: int) -> list[str]:
+        """The offers it would show, best first, in a decision that was made at a second.
+
+        Raises InvalidRequestError where it has no such placement.
+        """
+        time = told.time or second
+        context = _context(told, time)
+        known = UserState(draw=told.draw, profile=Profile(attributes=told.profile_attributes))
+        surface = Surface(
+            told.time_zone, told.placement, told.channel, told.language_code.lower(), told.currency_code,
+            told.max_offers or DEFAULT_MAX_OFFERS,
+        )  # fmt: skip
+        point = context.location.point
+        place = (point.latitude, point.longitude) if told.geohash else ()
+        is_known = bool(told.draw or told.profile_attributes.fields)
+        person = Person(
+            draw=told.draw,
+            record=known.SerializeToString() if is_known else b"",
+            request=GetOffersRequest(context=context).SerializeToString(),
+            flags=AGREED | TAUGHT | (NAMED if is_known else 0),
+            facts=lambda: Facts(User(), context.session, context, known.profile, time),
+        )
+        count = self.engine.decide(Query(surface, time, *place), self._pad, person).count
+        entries = self._pad.arrays["chosen"]["entry"][:count]
+        offers = self.engine.snapshot.columns["entry"]["offer"][entries].tolist()
+        return [self.engine.directory.offer_id(one) for one in offers]
+
+    def offers(self, offer_ids: Iterable[str]) -> dict[str, Offer]:
+        """Some offers by their ids; those that the catalogue does not have are left out."""
+        return {one.offer_id: one for one in read_messages(self.engine.snapshot.path, offer_ids).offers}
+
+
+@contextmanager
+def replaying(source: Path, strategy: str = "") -> Iterator[Replay]:
+    """Decide over a document, with a strategy of its own in place of all others ("": as they stand).
+
+    Raises CatalogError with every problem of the document, and UnknownStrategyError.
+    """
+    checked = check(source)
+    if strategy and strategy not in checked.ranking_strategies:
+        known = ", ".join(checked.ranking_strategies) or "none"
+        raise UnknownStrategyError(f"'{strategy}': of strategies {source} has {known}")
+    with TemporaryDirectory(prefix="offers-whatif-") as folder:
+        path = Path(folder, "catalog.binpb")
+        write_fragments(path, (_changed(one.catalog, strategy) for one in read(source, [], unknown=False)))
+        yield Replay(checked, Engine(open_snapshot(publish(path, Path(folder)).path)))
+
+
+def _changed(catalog: Catalog, strategy: str) -> Catalog:
+    """A part of a catalogue that explores nothing, and ranks by a strategy wherever it says how to ("": as it says)."""
+    for placement in catalog.placements:
+        placement.ClearField("exploration")
+    if strategy:
+        catalog.default_ranking_strategy_id = strategy
+        for placement in catalog.placements:
+            placement.ClearField("ranking_strategy_id")
+        for experiment in catalog.experiments:
+            for variant in experiment.variants:
+                variant.ClearField("ranking_strategy_id")
+    return catalog
+
+
+def _context(told: DecisionRecord, time: int) -> Context:
+    context = Context(
+        time_zone=told.time_zone, channel=told.channel, language_code=told.language_code,
+        currency_code=told.currency_code, attributes=told.context_attributes,
+    )  # fmt: skip
+    context.time.seconds = time
+    if told.entry_channel:
+        context.session.CopyFrom(Session(entry_channel=told.entry_channel))
+    if told.geohash:
+        latitude, longitude = centre_of(told.geohash)
+        context.location.point.CopyFrom(LatLng(latitude=latitude, longitude=longitude))
+    return context
+
+
+def centre_of(geohash: str) -> tuple[float, float]:
+    """The latitude and longitude, in degrees, of the middle of a geohash's cell."""
+    bounds = [[-90.0, 90.0], [-180.0, 180.0]]
+    bits = (_DIGITS.index(digit) >> place & 1 for digit in geohash for place in reversed(range(5)))
+    for number, bit in enumerate(bits):
+        bound = bounds[1 - number % 2]  # the first bit is of the longitude, and they take turns
+        bound[1 - bit] = sum(bound) / 2
+    (south, north), (west, east) = bounds
+    return (south + north) / 2, (west + east) / 2
