@@ -139,6 +139,7 @@ def test_answers_reach_the_log_through_the_server(coupons: tuple[DataSet, list[R
     with service(data.catalog(rows), coupon.BEGIN) as one:
         for row in rows:
             one.keep(data.context(row, coupon.BEGIN).user, data.profile(row))
+        one.second = answers[0].second
         one.ask([GetOffersRequest(context=answer.context) for answer in answers])
         coupon.live(one, some)
         one.learn()

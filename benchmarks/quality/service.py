@@ -13,7 +13,6 @@ from benchmarks.quality.mapping import CONSENT
 from offers.catalogue.document import write_fragments
 from offers.client import CHANNEL_OPTIONS
 from offers.learning.learner import Learner
-from offers.server.offer_service import WHAT_IF_S
 from offers.server.offer_values import offers_of
 from offers.testing import Served, serving
 from offers.v1.catalog_pb2 import Catalog
@@ -33,6 +32,8 @@ from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import UpdateProfileRequest
 from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
 
+LATER_S = 10 * 365 * 86_400
+"""What is asked ten years after its instant is a question about the past: it is answered, and left out of the log."""
 AT_ONCE = 500
 """Requests, or events, of one call."""
 _ANSWERS_AT_ONCE = 100
@@ -72,11 +73,8 @@ class Service:
         return found
 
     def ask(self, requests: Sequence[GetOffersRequest]) -> list[GetOffersResponse]:
-        """Ask what offers there would be, at the requests' own instants: nothing comes of it, and nothing is logged.
-
-        To the server they are questions about the past: such are answered, and left out of the log.
-        """
-        self._ahead_s = 100 * WHAT_IF_S
+        """Ask what offers there would be, at the requests' own instants: nothing comes of it, and nothing is logged."""
+        self._ahead_s = LATER_S
         try:
             return self.get(requests)
         finally:
