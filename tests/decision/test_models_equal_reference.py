@@ -70,8 +70,8 @@ class ModelMaker(PeopleMaker):
         """As PeopleMaker's; some have attributes."""
         offer, pick = super().offer(number), self.random.choice
         values: dict[str, str | float] = {
-            "cuisine": pick(["thai", "thé"]), "price_band": "2" if self.chance(0.5) else 3.0, "level": pick([0.0, 1.0, 31.5, -7.0]),
-            "halal": pick([True, False]), "unheard": "of",
+            "cuisine": pick(["thai", "thé"]), "price_band": "2" if self.chance(0.5) else 3.0,
+            "level": pick([0.0, 1.0, 31.5, -7.0]), "halal": pick([True, False]), "unheard": "of",
         }  # fmt: skip
         for name, value in values.items():
             if self.chance(0.4):
@@ -172,18 +172,19 @@ def check(catalog: Catalog, engine: Engine, asked: Asked) -> Answered | None:
     answered = Answered(engine, asked)
     ranked, eligible = all_of(catalog, asked.request, asked.known)
     best, _ = reference.decide(catalog, asked.query, asked.known)
+    considered, _ = reference.ranked_for(catalog, asked.query, asked.known)
     assert eligible == answered.decision.eligible
     assert len(best) == answered.decision.count
     check_order(ranked, answered.ids)
     by_id = {one.offer_id: one for one in ranked}
-    is_explored = reference_explored.explores(catalog, asked.query, ranked)
+    is_explored = reference_explored.explores(catalog, asked.query, considered)
     for name, got in zip(answered.ids, answered.chosen, strict=True):
         one = by_id[name]
         assert made_models.is_close(one.log_score, float(got["log_score"]), NEAR)
         for (value, _), log in zip(one.factors[7:], got["logs"].tolist()[7:], strict=True):
             assert made_models.is_close(math.log(value), log, NEAR)
         if is_explored:
-            check_selection(catalog, asked, ranked, one, float(got["selection"]), len(best))
+            check_selection(catalog, asked, considered, one, float(got["selection"]), len(best))
         else:
             assert 0.0 == got["selection"]
     return answered
