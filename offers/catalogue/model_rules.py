@@ -18,7 +18,9 @@ MAX_LOSS, MAX_SHARE = 0.99, 0.5
 
 def check_attributes(offer: Offer, known: set[str], faults: Faults) -> None:
     """Check the attributes of an offer; `known` are the names that others of the catalogue have, and gets its own."""
-    for name, value in offer.attributes.fields.items():
+    fields = offer.attributes.fields
+    for name in sorted(fields):  # what is told does not hang on how a map is kept
+        value = fields[name]
         path = ("attributes", name)
         if name in RESERVED:
             reason = f"'{name}' is what models know of every offer"
