@@ -116,6 +116,23 @@ placements:
     assert [(f"placements[{one}].exploration", reason) for one in (0, 1)] == problems(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("interaction", "field", "reason"),
+    [
+        ("[hour]", "", "names 1 attributes, 1 of them different"),
+        ("[hour, hour]", "", "names 2 attributes, 1 of them different"),
+        ("[hour, place, person, channel, weekday]", "", "names 5 attributes, 5 of them different"),
+        ("[hour, weather]", "[1]", "'weather' is no attribute that models know"),
+        ("[hour, context.]", "[1]", "'context.' is no attribute that models know"),
+        ("[session.x, hour]", "[0]", "'session.x' is no attribute that models know"),
+    ],
+)
+def test_faulty_interaction_is_told(interaction: str, field: str, reason: str, tmp_path: Path) -> None:
+    """What cannot be learned together is a problem of the catalogue, named by the attribute where it is one."""
+    text = f"interactions: [{{attributes: [person, offer.id]}}, {{attributes: {interaction}}}]"
+    assert [(f"interactions[1].attributes{field}", reason)] == problems(tmp_path, text)
+
+
 def test_unknown_kinds_of_propensity_are_told(tmp_path: Path) -> None:
     """A number that is no reward, or no learner, is a problem of the strategy."""
     catalog = Catalog(catalog_id="shop")
