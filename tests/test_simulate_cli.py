@@ -157,10 +157,12 @@ def test_two_documents_are_decided_again_alike(tmp_path: Path) -> None:
 def test_answers_that_were_empty_count_as_such(tmp_path: Path) -> None:
     """Where nothing was shown before, all that is shown now is more; and where nothing ever was, there is no share."""
     decisions, events = worlds.happened(30)
-    empty = decisions[0].told()
-    for name in ("offer_ids", "log_scores", "selection_probabilities"):
-        empty.ClearField(name)
-    bare = [one._replace(record=empty.SerializeToString()) for one in decisions]
+    bare = []
+    for one in decisions:
+        empty = one.told()
+        for name in ("offer_ids", "log_scores", "selection_probabilities"):
+            empty.ClearField(name)
+        bare.append(one._replace(record=empty.SerializeToString()))
     worlds.made(tmp_path, [bare[0], *decisions[1:]], events)
     (tmp_path / "bare").mkdir()
     worlds.made(tmp_path / "bare", bare, [])

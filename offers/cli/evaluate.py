@@ -143,11 +143,9 @@ def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[tuple[Eve
     from offers.learning.learner import FOLDER, current_model
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
-    from offers.telemetry import logs
 
     settings = read_settings(data_dir=data_dir, events_url=events_url)
     if not settings.events_url and not (settings.data_dir / FILE).is_file():
         raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
-    logs.configure(settings.log_level)
     with closing(open_stores(settings)) as stores:
         yield stores.events, current_model(settings.data_dir / FOLDER)

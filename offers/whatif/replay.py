@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.check import Checked, check
+from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import read, write_fragments
 from offers.catalogue.messages import read_messages
-from offers.catalogue.publish import publish
+from offers.catalogue.publish import fingerprint
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.decision.meet import AGREED, NAMED, TAUGHT
@@ -90,9 +91,10 @@ def replaying(source: Path, strategy: str = "", model: Model | None = None) -> I
         known = ", ".join(checked.ranking_strategies) or "none"
         raise UnknownStrategyError(f"'{strategy}': of strategies {source} has {known}")
     with TemporaryDirectory(prefix="offers-whatif-") as folder:
-        path = Path(folder, "catalog.binpb")
-        write_fragments(path, (_changed(one.catalog, strategy) for one in read(source, [], unknown=False)))
-        yield Replay(checked, Engine(open_snapshot(publish(path, Path(folder)).path)), model)
+        document, snapshot = Path(folder, "catalog.binpb"), Path(folder, "snapshot")
+        write_fragments(document, (_changed(one.catalog, strategy) for one in read(source, [], unknown=False)))
+        compile_snapshot(document, snapshot, fingerprint(document))
+        yield Replay(checked, Engine(open_snapshot(snapshot)), model)
 
 
 def _changed(catalog: Catalog, strategy: str) -> Catalog:
