@@ -26,7 +26,8 @@ from numba.core.typing.templates import AbstractTemplate, ConcreteTemplate, infe
 from numba.extending import lower_builtin
 
 SOURCES = (
-    "decision/*.py", "catalogue/areas.py", "catalogue/behaviour.py", "catalogue/geometry.py", "catalogue/model_rules.py",
+    "decision/*.py", "catalogue/areas.py", "catalogue/behaviour.py", "catalogue/geometry.py",
+    "catalogue/model_rules.py",
     "catalogue/schedules.py", "catalogue/shapes.py", "catalogue/snapshot.py", "catalogue/traits.py", "compiled.py",
     "learning/cooccurrence.py", "learning/features.py", "learning/habit.py", "learning/model.py",
     "learning/popularity.py", "learning/propensity.py", "learning/recommend.py", "learning/recommender.py",
