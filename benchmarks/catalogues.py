@@ -47,9 +47,10 @@ def compiled_areas(offers: int) -> Compiled:
     return _compiled(f"areas{offers}", lambda document: synthetic.write_areas(document, offers), fresh=False)
 
 
-def compiled_for_some(offers: int) -> Compiled:
-    """The synthetic catalogue of so many offers, each for some."""
-    return _compiled(f"some{offers}", lambda document: persons.write_catalogue(document, offers), fresh=False)
+def compiled_for_some(offers: int, *, learned: bool = False) -> Compiled:
+    """The synthetic catalogue of so many offers, each for some; `learned`: by strategies that ask models."""
+    write = partial(persons.write_catalogue, offers=offers, learned=learned)
+    return _compiled(f"{'learned' if learned else 'some'}{offers}", write, fresh=False)
 
 
 def _compiled(name: str, write: Callable[[Path], None], *, fresh: bool) -> Compiled:

@@ -39,13 +39,18 @@ class Personal:
     """As the client saw it."""
 
 
-def run(offers: int, *, rounds: int = ROUNDS, url: str = "") -> Personal:
-    """Measure the catalogue of so many offers; state in SQLite, or in the Redis at a URL, which is filled."""
-    made = catalogues.compiled_for_some(offers)
+def run(offers: int, *, rounds: int = ROUNDS, url: str = "", learned: bool = False) -> Personal:
+    """Measure the catalogue of so many offers; state in SQLite, or in the Redis at a URL, which is filled.
+
+    `learned`: with a model of what persons did on these offers, and exploration.
+    """
+    made = catalogues.compiled_for_some(offers, learned=learned)
     engine = warm_engine(made.path)
     offer_ids = [engine.directory.offer_id(number) for number in range(0, offers, max(1, offers // 5_000))]
     with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder, ExitStack() as stack:
         persons.fill(url or folder, engine, offer_ids)
+        if learned:
+            persons.teach(folder, made.path, offers)
         target = stack.enter_context(Target(made.path, WORKER_CORE, _NOOP_BYTES, url or folder))
         stack.enter_context(on_core(CLIENT_CORE))
         target.connect()
@@ -73,7 +78,10 @@ def run(offers: int, *, rounds: int = ROUNDS, url: str = "") -> Personal:
 
 def by_store(offers: int, rounds: int) -> dict[str, Personal]:
     """Measure with each store of persons that there is: SQLite, and Redis if it is installed."""
-    measured = {"SQLite": run(offers, rounds=rounds)}
+    measured = {
+        "SQLite": run(offers, rounds=rounds),
+        "SQLite, with a model and exploration": run(offers, rounds=rounds, learned=True),
+    }
     with suppress(MissingError), redis(CLIENT_CORE) as server:
         url = f"redis://:{server.password}@{HOST}:{server.port}/0"
         _wait_for(url)

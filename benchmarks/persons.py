@@ -3,6 +3,8 @@
 Every offer names segments and a campaign, so that a decision needs all twenty segments; each person has fifty counters.
 """
 
+import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,33 +16,45 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from benchmarks import synthetic
 from offers.catalogue.document import read, write_fragments
 from offers.decision.engine import Engine
+from offers.learning.learner import FOLDER, Learner
+from offers.server.event_service import EventService
+from offers.server.offer_service import OfferService
+from offers.server.offer_values import offers_of
+from offers.server.people import People
+from offers.server.worker import Worker, warm_engine
 from offers.settings import Settings
 from offers.state.apply import Happened, apply
 from offers.state.opening import open_stores
 from offers.v1.audience_pb2 import Audience, Segment
-from offers.v1.catalog_pb2 import Catalog
+from offers.v1.catalog_pb2 import Catalog, Exploration
 from offers.v1.context_pb2 import ConsentGrants, User
 from offers.v1.event_pb2 import Event, Impression, Item, ItemView
 from offers.v1.event_service_pb2 import ReportEventsRequest
 from offers.v1.experiment_pb2 import Experiment, Variant
 from offers.v1.limits_pb2 import CALENDAR_PERIOD_DAY, PACING_EVEN, Budget, Campaign, ContactPolicy, FrequencyCap
-from offers.v1.offer_service_pb2 import GetOffersRequest
+from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from offers.v1.state_pb2 import UserState
 
 SEGMENTS, CAMPAIGNS, PERSONS, COUNTERS = 20, 10, 500, 50
 CITIES = ("Lyon", "Paris", "Nantes", "Lille")
 EVENTS = 100
 """Events of a report."""
+TAUGHT, CLICKED = 2_000, 0.3
+"""Decisions that a model learns from, and the share of offers at their top that are clicked."""
 _SEED = 20_261_122
 _DAY_S = 86_400
 _PURPOSES = (1, 2, 3, 4)
 
 
-def write_catalogue(path: Path, offers: int) -> None:
-    """Write the synthetic catalogue of so many offers, each for some, as a .binpb file."""
+def write_catalogue(path: Path, offers: int, *, learned: bool = False) -> None:
+    """Write the synthetic catalogue of so many offers, each for some, as a .binpb file.
+
+    `learned`: by strategies that ask models, in placements that explore.
+    """
     plain = path.with_name("plain.binpb")
     synthetic.write_catalogue(plain, offers)
-    write_fragments(path, _for_some(fragment.catalog for fragment in read(plain, [])))
+    records = _for_some(fragment.catalog for fragment in read(plain, []))
+    write_fragments(path, map(_asking_models, records) if learned else records)
     plain.unlink()
 
 
@@ -78,6 +92,14 @@ def _for_some(records: Iterator[Catalog]) -> Iterator[Catalog]:
                 offer.frequency_caps.add(max_count=2, rolling=Duration(seconds=_DAY_S))
             number += 1
         yield record
+
+
+def _asking_models(record: Catalog) -> Catalog:
+    for strategy in record.ranking_strategies:
+        strategy.weights.propensity = strategy.weights.recommendation = 1
+    for placement in record.placements:
+        placement.exploration.method = Exploration.METHOD_THOMPSON
+    return record
 
 
 def _expression(number: int) -> str:
@@ -129,6 +151,35 @@ def _changes(engine: Engine, offer_ids: list[str]) -> list[tuple[str, "_Put"]]:
         record = apply(state.SerializeToString(), happened)
         changes.append((f"u:{_name(number)}", _Put(record or b"")))
     return changes
+
+
+def teach(data: str, snapshot: Path, offers: int) -> None:
+    """Have a server with the persons of a data folder make decisions, let them act on these, and publish a model."""
+    seconds = itertools.count(synthetic.NOW - 2 * TAUGHT)
+    settings = Settings(data_dir=Path(data))
+    stores = open_stores(settings)
+    worker = Worker(settings, stores, clock=lambda: next(seconds))
+    worker.live.swap([warm_engine(snapshot)])
+    service = OfferService(worker.live, lambda: next(seconds), People(stores.state, frozenset()), worker.recorder, 6)
+    random = np.random.default_rng([_SEED, 2])
+    for data_asked in requests(offers, TAUGHT):
+        asked = GetOffersRequest.FromString(data_asked)
+        asked.context.ClearField("time")
+        answer = GetOffersResponse.FromString(service.get_offers(asked.SerializeToString()))
+        report = ReportEventsRequest()
+        for one in answer.offers:
+            if random.random() < CLICKED / one.rank:
+                event = report.events.add(event_id=one.proposition_id, user=asked.context.user)
+                event.proposition_id, event.offer_id, event.placement = one.proposition_id, one.offer_id, "home"
+                event.event_time.seconds = next(seconds)
+                event.click.SetInParent()
+        worker.recorder.flush()
+        if report.events:
+            EventService(worker.intake, max_streams=1).report_events(report.SerializeToString())
+    with contextlib.closing(Learner(stores.events, Path(data, FOLDER), offers_of([snapshot]))) as learner:
+        learner.catch_up(lambda: False, lambda _: None)
+    worker.recorder.close()
+    stores.close()
 
 
 class _Put:

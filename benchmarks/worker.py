@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 from benchmarks.synthetic import NOW
+from offers.learning.learner import FOLDER
+from offers.server.models import ModelFollower
 from offers.server.worker import Worker, raw_handlers, warm_engine
 from offers.settings import Settings
 from offers.state.opening import open_stores
@@ -39,6 +41,7 @@ def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
             extra=[raw_handlers(NOOP_SERVICE, {"Answer": lambda _: answer})],
         )
         worker.serve([warm_engine(snapshot)])
+        ModelFollower(worker.live, settings.data_dir / FOLDER).look()
         print(worker.start(0), flush=True)  # noqa: T201 - whoever started it reads this
         sys.stdin.read()
         worker.stop()

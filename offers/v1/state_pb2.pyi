@@ -58,7 +58,7 @@ class UserState(_message.Message):
     of the id the person was first seen with. 0: as follows from the id.
     """
     visits: _builtins.bytes
-    """What the person took up, for recommendation: records of 24 bytes, as offers/learning/habit.py has them."""
+    """What the person took up, for recommendation: records of 24 bytes, as offers/model/visits.py has them."""
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """What ProfileService shows of it. `affinities`, `life_cycle`, `journey_phase`, `basket`, `user` and `anonymous_ids`
