@@ -20,9 +20,9 @@ print(sum(loops.top.stats.cache_misses.values()), sum(loops.top.stats.cache_hits
 
 
 def test_numbers_become_of_the_types_that_annotations_say() -> None:
-    """A byte, a truth or a 32-bit number passed to a loop counts as the int that it asks for."""
+    """A byte or a truth passed to a loop counts as the int that it asks for."""
     assert loops.top(b"ab", is_one=True) == 2.0 + 98.0  # 4 by 2, and 2 * (97 + 1) by 2
-    assert loops.summed(np.int32(4), b"abc") == 3.0 + 1.0  # type: ignore[arg-type] # 10 by 3
+    assert loops.summed(4, b"abc") == 3.0 + 1.0  # 10 by 3
     assert loops.doubled(21) == 42
 
 

@@ -1,5 +1,8 @@
 """`offers evaluate`: what a strategy would have earned, held against a world in which that is known."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from tests.learning.made_log import NOON, decision, event, logged
 from tests.whatif import worlds
 
 DECISIONS, DAY_S = 2_000, 86_400
+ROOT = str(Path(__file__).parents[1])
 
 
 def run(data: Path, *options: str, strategy: str = "by-weather") -> Result:
@@ -158,6 +162,25 @@ def test_decisions_are_chosen_by_placement_and_time(tmp_path: Path) -> None:
     assert (10, 2.0) == (late["decisions"], late["offers"])
 
 
+def test_a_strategy_that_asks_models_is_warned_of(tmp_path: Path) -> None:
+    """By a model that has learned the world the best is shown; that it learned from the same decisions is told."""
+    data = worlds.made(tmp_path, *worlds.happened(3_000))
+    nothing = told(data, strategy="learned")
+    command = ["-m", "offers", "learn", "--once", "--catalog", str(tmp_path / "catalog.yaml"), "--data-dir", str(data)]
+    subprocess.run(
+        [sys.executable, "-P", *command], check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ROOT}
+    )
+
+    found = told(data, strategy="learned")
+
+    assert any("no model has been published" in one for one in nothing["warnings"])
+    assert any("has learned from 3,000 of these decisions" in one for one in found["warnings"])
+    one = found["evaluation"]["dr"]
+    best = worlds.RAIN * (0.6 + 0.3) + (1 - worlds.RAIN) * (0.3 + 0.1)
+    assert one["low"] < best < one["high"]
+    assert nothing["evaluation"]["dr"]["high"] < best
+
+
 def test_the_table_says_what_it_rests_on(explored: Path) -> None:
     """People are told each estimate beside what was earned, how many decisions it rests on, and what to beware of."""
     shown = run(explored)
@@ -193,7 +216,7 @@ def test_what_cannot_be_evaluated_is_said(explored: Path, tmp_path: Path) -> Non
     faulty = run(explored, "--catalog", str(bad))
 
     assert (2, 2) == (unknown.exit_code, when.exit_code)
-    assert "usual, by-weather" in unknown.stderr
+    assert "by-weather" in unknown.stderr
     assert "2026-11-01" in when.stderr
     for result in (late, none):
         assert isinstance(result.exception, EvaluationError)

@@ -36,7 +36,7 @@ class Definitions:
     """The definitions of a catalogue by their ids. Offers themselves are read one fragment at a time."""
 
     catalog: Catalog
-    """The single values, merged, and the sensitive attributes; the other lists are empty."""
+    """The single values, merged, the sensitive attributes and the interactions; the other lists are empty."""
     venues: dict[str, Venue]
     zones: dict[str, Zone]
     placements: dict[str, Placement]
@@ -57,6 +57,7 @@ def definitions(source: Path) -> Definitions:
     for fragment in document.read(source, [], offers=False, unknown=False):
         head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in HEAD_FIELDS}))
         head.sensitive_attributes.extend(fragment.catalog.sensitive_attributes)
+        head.interactions.extend(fragment.catalog.interactions)
         for name in ID_NAMES:
             getattr(kept, name).MergeFrom(getattr(fragment.catalog, name))
     return Definitions(

@@ -5,7 +5,7 @@ from math import isfinite
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault, Faults
 from offers.catalogue.value_rules import check_text
-from offers.v1.catalog_pb2 import Exploration, Placement
+from offers.v1.catalog_pb2 import Catalog, Exploration, Placement
 from offers.v1.offer_pb2 import Offer
 from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 
@@ -14,11 +14,17 @@ MAX_NAME, MAX_TEXT = 64, 128
 RESERVED = ("id", "category", "brand", "campaign")
 """What models know of every offer."""
 MAX_LOSS, MAX_SHARE = 0.99, 0.5
+MAX_INTERACTIONS, MOST_TOGETHER = 32, 4
+KNOWN_OF_REQUESTS = ("person", "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
+"""What models know of every request."""
+_PREFIXES = ("context", "profile", "offer")
 
 
 def check_attributes(offer: Offer, known: set[str], faults: Faults) -> None:
     """Check the attributes of an offer; `known` are the names that others of the catalogue have, and gets its own."""
-    for name, value in offer.attributes.fields.items():
+    fields = offer.attributes.fields
+    for name in sorted(fields):  # what is told does not hang on how a map is kept
+        value = fields[name]
         path = ("attributes", name)
         if name in RESERVED:
             reason = f"'{name}' is what models know of every offer"
@@ -38,6 +44,23 @@ def check_attributes(offer: Offer, known: set[str], faults: Faults) -> None:
             if len(known) == MAX_NAMES + 1:
                 reason = f"'{name}' is the {len(known)}th name of attributes in the catalogue"
                 faults.append(Fault(path, reason, f"use at most {MAX_NAMES} names"))
+
+
+def check_interactions(catalog: Catalog, faults: Faults) -> None:
+    """Check which combinations of attributes are to be learned apart."""
+    if len(catalog.interactions) > MAX_INTERACTIONS:
+        reason = f"has {len(catalog.interactions):,} of them"
+        faults.append(Fault(("interactions",), reason, f"write at most {MAX_INTERACTIONS}"))
+    for index, one in enumerate(catalog.interactions):
+        path = ("interactions", index, "attributes")
+        if not 2 <= len(set(one.attributes)) == len(one.attributes) <= MOST_TOGETHER:
+            reason = f"names {len(one.attributes)} attributes, {len(set(one.attributes))} of them different"
+            faults.append(Fault(path, reason, f"name 2 to {MOST_TOGETHER}, each once"))
+        for number, name in enumerate(one.attributes):
+            prefix, dot, own = name.partition(".")
+            if name not in KNOWN_OF_REQUESTS and not (dot and prefix in _PREFIXES and 0 < len(own) <= MAX_TEXT):
+                fix = f"write one of {', '.join(KNOWN_OF_REQUESTS)}, or 'context.', 'profile.' or 'offer.' and a name"
+                faults.append(Fault((*path, number), f"'{name[:MAX_TEXT]}' is no attribute that models know", fix))
 
 
 def check_propensity(strategy: RankingStrategy, faults: Faults) -> None:

@@ -17,7 +17,7 @@ from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault, Faults
 from offers.catalogue.grammar import refusal
 from offers.catalogue.limit_rules import check_budget, check_caps, check_holdout
-from offers.catalogue.model_rules import check_exploration, check_propensity
+from offers.catalogue.model_rules import check_exploration, check_interactions, check_propensity
 from offers.catalogue.place_rules import check_target
 from offers.catalogue.value_rules import (
     bad_currency,
@@ -67,6 +67,7 @@ def check_head(catalog: Catalog, faults: Faults) -> None:
         faults.append(Fault(("sensitive_attributes",), reason, f"write at most {MAX_SENSITIVE}"))
     for index, name in enumerate(catalog.sensitive_attributes):
         check_text(name, 128, ("sensitive_attributes", index), faults)
+    check_interactions(catalog, faults)
 
 
 def check_placement(placement: Placement, faults: Faults) -> None:

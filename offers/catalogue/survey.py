@@ -150,6 +150,7 @@ class Survey:
         faults: list[Fault] = []
         rules.check_head(fragment.catalog, faults)
         self.head.sensitive_attributes.extend(fragment.catalog.sensitive_attributes)
+        self.head.interactions.extend(fragment.catalog.interactions)
         for name in HEAD_FIELDS:
             value = getattr(fragment.catalog, name)
             if not value:

@@ -14,6 +14,7 @@ from offers.cli.output import stderr, stdout
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
+    from offers.learning.model import Model
     from offers.state.stores import EventLog
     from offers.whatif.evaluation import StrategyReport
     from offers.whatif.replay import Replay
@@ -65,7 +66,7 @@ def evaluate(
     from offers.whatif.log import Wanted
 
     begin = instant(since)
-    with decided_by(catalog, strategy) as replay, logged(data_dir, events_url) as log:
+    with logged(data_dir, events_url) as (log, model), decided_by(catalog, strategy, model) as replay:
         wanted = Wanted(replay.checked.catalog.catalog_id, placement, begin)
         with stderr().status("deciding again what was logged"):
             told = report(log, replay, wanted, strategy, reward)
@@ -125,27 +126,26 @@ def instant(text: str) -> float:
 
 
 @contextmanager
-def decided_by(catalog: Path, strategy: str) -> "Iterator[Replay]":
+def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator[Replay]":
     """Decide over a catalogue document, with a strategy of its own in place of all others ("": as they stand)."""
     from offers.whatif.replay import UnknownStrategyError, replaying
 
     try:
-        with replaying(catalog, strategy) as replay:
+        with replaying(catalog, strategy, model) as replay:
             yield replay
     except UnknownStrategyError as error:
         raise typer.BadParameter(f"--strategy {error}") from None
 
 
 @contextmanager
-def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[EventLog]":
-    """Open the log that a server keeps."""
+def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[tuple[EventLog, Model | None]]":
+    """Open the log that a server keeps, and the model that is in use beside it."""
+    from offers.learning.learner import FOLDER, current_model
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
-    from offers.telemetry import logs
 
     settings = read_settings(data_dir=data_dir, events_url=events_url)
     if not settings.events_url and not (settings.data_dir / FILE).is_file():
         raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
-    logs.configure(settings.log_level)
     with closing(open_stores(settings)) as stores:
-        yield stores.events
+        yield stores.events, current_model(settings.data_dir / FOLDER)

@@ -72,11 +72,11 @@ def simulate(  # noqa: PLR0913 - what may be asked
 
     begin = instant(since)
     with ExitStack() as stack:
-        after = stack.enter_context(decided_by(catalog, strategy))
-        base = stack.enter_context(decided_by(before, "")) if before else None
-        log = stack.enter_context(logged(data_dir, events_url))
+        log, model = stack.enter_context(logged(data_dir, events_url))
+        after = stack.enter_context(decided_by(catalog, strategy, model))
+        base = stack.enter_context(decided_by(before, "", model)) if before else None
         stack.enter_context(stderr().status("deciding again what was logged"))
-        wanted = Wanted(after.checked.catalog.catalog_id, placement, begin)
+        wanted = Wanted(after.checked.catalog.catalog_id, placement, begin, empty=True)
         told = simulated(log, wanted, after, base, reward, tuple(dict.fromkeys(by or ())))
     if as_json:
         typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
@@ -92,7 +92,7 @@ def _show(told: "Simulation") -> None:
     table = Table("offer", title="exposure", title_justify="left")
     for heading in ("shown before", "after", "change", "share before", "share after"):
         table.add_column(heading, justify="right")
-    old, new = (sum(counts) for counts in zip(*((one.before, one.after) for one in told.offers), strict=True))
+    old, new = sum(one.before for one in told.offers), sum(one.after for one in told.offers)
     for one in told.offers[:ROWS]:
         numbers = (f"{one.before:,}", f"{one.after:,}", f"{one.after - one.before:+,}")
         table.add_row(Text(one.offer), *numbers, _share(one.before, old), _share(one.after, new))

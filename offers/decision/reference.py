@@ -80,15 +80,20 @@ class Ranked:
 
 def decide(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[Ranked], int]:
     """The offers of a decision for a person, best first, and how many qualify. The query's placement must be known."""
+    ranked, eligible = ranked_for(catalog, query, known)
+    return [one for one, limits in laid_out(catalog, query, ranked) if not limits], eligible
+
+
+def ranked_for(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[Ranked], int]:
+    """The offers that may be in the answer to a person, the placement's limits aside, and how many qualify."""
     channel = channel_of(catalog, query)
     eligible = [
         (offer, best)
         for offer, best in shown_here(catalog, query)
         if not reference_people.against(catalog, offer, query, channel, known)
     ]
-    variants = reference_people.variants_of(catalog, query, known)
-    ranked = ranking(catalog, query, eligible, reference_people.strategy_of(catalog, variants), known)
-    return [one for one, limits in laid_out(catalog, query, ranked) if not limits], len(_proper(eligible))
+    strategy = reference_people.strategy_of(catalog, reference_people.variants_of(catalog, query, known))
+    return ranking(catalog, query, eligible, strategy, known), len(_proper(eligible))
 
 
 def shown_here(catalog: Catalog, query: Query) -> list[tuple[Offer, Found]]:

@@ -26,9 +26,9 @@ def selection_probability(
     """
     among = 0
     for draw in range(DRAWS):
-        scores = [_score(catalog, query, one, taught, draw) for one in ranked]
-        least = _score(catalog, query, own, taught, draw) + slack
-        among += sum(score > least for score in scores) < count
+        others = [_score(catalog, query, one, taught, draw) for one in ranked if one.offer_id != own.offer_id]
+        score = _score(catalog, query, own, taught, draw) + slack
+        among += sum(other > score for other in others) < count
     return max(among, 1) / DRAWS
 
 

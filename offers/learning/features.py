@@ -5,7 +5,7 @@ which weights an interaction of keys has is worked out in compiled loops, and in
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -178,14 +178,18 @@ class Features:
         return cls(tuple(interactions), written["bits"])
 
 
-def default_features(names: Sequence[str], bits: int = DEFAULT_BITS) -> Features:
+def default_features(
+    names: Sequence[str], bits: int = DEFAULT_BITS, declared: Iterable[tuple[str, ...]] = ()
+) -> Features:
     """The interactions of attributes about which nothing is known but their names.
 
-    Each by itself and, where the category is among them, each with the category of the offer. PERSON is pooled: it has
+    Each by itself and, where the category is among them, each with the category of the offer; and what is `declared`
+    to go together, as far as it is among them. PERSON is pooled: it has
     variances of its own, which do not become smaller the more other attributes there are.
     """
     crossed = [(name, CATEGORY) for name in names if name != CATEGORY and CATEGORY in names]
-    sets = [(name,) for name in names] + crossed
+    usual = [(name,) for name in names] + crossed
+    sets = list(dict.fromkeys([*usual, *(one for one in declared if set(one) <= {*names})]))
     common = sum(PERSON not in attributes for attributes in sets)
     variances = [PERSON_VARIANCE if PERSON in attributes else SHARED_VARIANCE / common for attributes in sets]
     return Features(tuple(map(Interaction, sets, variances)), bits)

@@ -65,7 +65,7 @@ class Learner:
             """Why models were not promoted of late, in words."""
             self._declined = set(kept.meta["declined"])
         else:
-            self.course = self._begun(features_for([], offers.attributes, bits))
+            self.course = self._begun(features_for([], offers.attributes, bits, offers.interactions))
             self.refused, self._declined = [], set()
         self._sequence = kept.meta["sequence"] if kept else 0
         self._published = _NEVER
@@ -221,8 +221,8 @@ class Learner:
         they are like where something may not be known any more, and if they foresee as well where only more is known.
         """
         course = self.course
-        features = features_for(counted, self._offers.attributes, self._bits)
-        known, wanted = set(course.features.attributes), set(features.attributes)
+        features = features_for(counted, self._offers.attributes, self._bits, self._offers.interactions)
+        known, wanted = _named(course.features), _named(features)
         new, gone = wanted - known, known - wanted
         if not (new - self._declined or gone):
             return
@@ -246,6 +246,11 @@ class Learner:
         """Let what comes be foreseen by a published model as well."""
         if model.meta["features"] == self.course.features.as_json():
             self.course.compare_with(propensities(model), Position(**model.meta["position"]))
+
+
+def _named(features: Features) -> set[str]:
+    """The interactions of features, as they are told."""
+    return {" x ".join(one.attributes) for one in features.interactions}
 
 
 def propensities(model: Model) -> dict[str, Propensity]:

@@ -1,6 +1,6 @@
 """What a model is told of a decision and of an offer: values by the names of attributes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -39,15 +39,19 @@ class Offers(NamedTuple):
     item: Callable[[str, str], tuple[int, Sequence[int]]] = no_item
     """From a catalogue and an offer's id to what visits of it are visits of, and its traits: see facts.OfferFacts;
     NOTHING where the offer is not known."""
+    interactions: tuple[tuple[str, ...], ...] = ()
+    """Attributes that are to go together."""
 
 
-def features_for(counted: Sequence[str], offers: Sequence[str], bits: int) -> Features:
+def features_for(
+    counted: Sequence[str], offers: Sequence[str], bits: int, declared: Iterable[tuple[str, ...]] = ()
+) -> Features:
     """The features of attributes of requests and persons ("context." or "profile." and a name), and of offers (names).
 
-    `bits` is the binary logarithm of how many weights there are.
+    `bits` is the binary logarithm of how many weights there are; `declared` names attributes that go together.
     """
     names = dict.fromkeys([*REQUEST_NAMES, *counted, *OFFER_NAMES, *(OFFER_PREFIX + name for name in offers)])
-    return default_features(tuple(names), bits)
+    return default_features(tuple(names), bits, declared)
 
 
 def person_value(draw: int) -> str:

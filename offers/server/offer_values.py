@@ -98,6 +98,7 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
         {head.catalog_id: head.time_zone or DEFAULT_TIME_ZONE for head in heads},
         frozenset(name for head in heads for name in head.sensitive_attributes),
         item,
+        tuple(dict.fromkeys(tuple(one.attributes) for head in heads for one in head.interactions)),
     )
 
 

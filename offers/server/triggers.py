@@ -128,6 +128,7 @@ class Triggers:
         """
         _, watched, version = self._in_force()
         if not watched:
+            self._let_go(version)
             return
         now = int(self._clock())
         if self._indexed == version and not self._state.due(now, 1):
@@ -158,6 +159,13 @@ class Triggers:
             version = blake2b(repr((told, sorted(self._default))).encode(), digest_size=8).hexdigest()
             known = self._known = _InForce(engines, watched, version)
         return known
+
+    def _let_go(self, version: str) -> None:
+        """Note that without triggers nobody keeps when persons are due."""
+        if self._indexed != version:
+            if self._state.noted(_NOTE):
+                self._state.note(_NOTE, "")
+            self._indexed = version
 
     def _index(self, version: str) -> None:
         """Find out of some more persons when they are due by these triggers, if that is not yet known of all."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from offers.errors import SettingsError, StoreUnavailableError
 from offers.settings import Settings
@@ -31,9 +31,12 @@ def open_outbox(settings: Settings) -> Outbox:
     url = settings.outbox_url
     if not url:
         return FileOutbox(settings.data_dir / FILE)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise SettingsError(f"outbox_url: {error}: {_PLACES}") from None
     if parts.scheme == "file" and parts.path.strip("/") and not parts.netloc:
-        return FileOutbox(Path(parts.path))
+        return FileOutbox(Path(unquote(parts.path)))
     if parts.scheme in {"redis", "rediss"}:
         database, _, stream = parts.path.strip("/").rpartition("/")
         if stream and (database or "0").isdecimal():

@@ -55,6 +55,7 @@ class Catalog(_message.Message):
     HOLDOUT_FIELD_NUMBER: _builtins.int
     INTENTS_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
+    INTERACTIONS_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The name requests use: 1 to 64 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -127,6 +128,12 @@ class Catalog(_message.Message):
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[_trigger_pb2.Trigger]:
         """What is sent to people who did not ask: at most 32."""
 
+    @_builtins.property
+    def interactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interaction]:
+        """Attributes whose combinations models are to learn apart, beside those that they do by themselves (each attribute, and
+        each with the offer's category): at most 32.
+        """
+
     def __init__(
         self,
         *,
@@ -150,10 +157,11 @@ class Catalog(_message.Message):
         holdout: _builtins.float = ...,
         intents: _abc.Iterable[_behaviour_pb2.Intent] | None = ...,
         triggers: _abc.Iterable[_trigger_pb2.Trigger] | None = ...,
+        interactions: _abc.Iterable[Global___Interaction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "intents", b"intents", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "triggers", b"triggers", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "intents", b"intents", "interactions", b"interactions", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "triggers", b"triggers", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,6 +198,34 @@ class Daypart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Daypart: _TypeAlias = Daypart  # noqa: Y015
+
+@_typing.final
+class Interaction(_message.Message):
+    """Attributes of which every combination of values is learned by itself, such as weather and cuisine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """2 to 4 of them: "person", "hour", "weekday" (0: Monday), "daypart" (four hours each), "channel", "placement",
+        "entry_channel", "place" (some 5 km); "context." and a name of `Context.attributes`, "profile." and one of
+        `Profile.attributes`; "offer.id", "offer.category", "offer.brand", "offer.campaign", "offer." and a name of
+        `Offer.attributes`. One that is seldom or never met has no effect.
+        """
+
+    def __init__(
+        self,
+        *,
+        attributes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Interaction: _TypeAlias = Interaction  # noqa: Y015
 
 @_typing.final
 class Placement(_message.Message):

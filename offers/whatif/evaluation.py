@@ -73,7 +73,7 @@ def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, rewa
         sum(map(len, answers)) / len(answers),
         max(0.0, 1 - found.mean_weight),
         found,
-        (*(() if explored else (UNEXPLORED,)), *found.warnings),
+        (*_of_model(log, replay, strategy), *(() if explored else (UNEXPLORED,)), *found.warnings),
     )
 
 
@@ -100,6 +100,20 @@ def nothing(log: Log) -> str:
     """Why there is nothing to look at, in words."""
     why = ", ".join(f"{count:,} {why}" for why, count in log.left_out.items())
     return f"the log has no decisions that can be used{f' ({why})' if why else ''}: nothing can be said"
+
+
+def _of_model(log: Log, replay: Replay, strategy: str) -> list[str]:
+    """What to beware of a strategy's models."""
+    weights, model = replay.checked.ranking_strategies[strategy].weights, replay.model
+    if not (weights.propensity or weights.recommendation):
+        return []
+    if model is None:
+        return ["no model has been published: what the strategy has of models counts for nothing"]
+    learned = sum(one.number <= model.meta["position"]["decision"] for one in log.shown)
+    if not learned:
+        return []
+    told = f"the model {model.version} has learned from {learned:,} of these decisions"
+    return [f"{told}: what it would have earned there is flattered; evaluate it by later ones (--since)"]
 
 
 def _columns(

@@ -48,11 +48,13 @@ class Wanted(NamedTuple):
     """None: any; "": those that named none."""
     since: float = 0.0
     """Those made from this second on."""
+    empty: bool = False
+    """Also those that showed nothing."""
 
 
 @dataclass(slots=True)
 class Shown:
-    """A decision that showed offers, and what came of them."""
+    """A decision, and what came of the offers it showed."""
 
     number: int
     """Its place in the log."""
@@ -113,7 +115,7 @@ def _shown(number: int, decision: LoggedDecision, wanted: Wanted, left_out: Coun
     told = decision.told()
     if told.catalog != wanted.catalog or (wanted.placement is not None and told.placement != wanted.placement):
         return None
-    why = UNTAUGHT if not told.learn else EMPTY if not told.offer_ids else ""
+    why = UNTAUGHT if not told.learn else EMPTY if not (told.offer_ids or wanted.empty) else ""
     if why:
         left_out[why] += 1
         return None

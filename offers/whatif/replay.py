@@ -1,8 +1,8 @@
 """Decides again what was logged, by an engine over a catalogue document, with what the log keeps of the moment.
 
 Kept are the instant, the surface, attributes, the entry channel, and the place as coarse as its geohash. What is not
-kept counts as not there: what the person did before (for caps, baskets, intents), the rest of the visit, a seed.
-Budgets have something left. Nothing is explored.
+kept counts as not there: what the person did before (for caps, baskets, intents and habits), the rest of the visit, a
+seed. Budgets have something left. Nothing is explored.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.check import Checked, check
+from offers.catalogue.compile import compile_snapshot
 from offers.catalogue.document import read, write_fragments
 from offers.catalogue.messages import read_messages
-from offers.catalogue.publish import publish
+from offers.catalogue.publish import fingerprint
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.decision.meet import AGREED, NAMED, TAUGHT
@@ -23,6 +24,7 @@ from offers.decision.person import Person
 from offers.decision.scratch import Scratchpad
 from offers.decision.segments import Facts
 from offers.errors import OffersError
+from offers.learning.model import Model
 from offers.model.query import DEFAULT_MAX_OFFERS, Query, Surface
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, Session, User
@@ -39,10 +41,11 @@ class UnknownStrategyError(OffersError):
 
 
 class Replay:
-    """Decides over one catalogue."""
+    """Decides over one catalogue, with a model or without."""
 
-    def __init__(self, checked: Checked, engine: Engine) -> None:
-        self.checked, self.engine = checked, engine
+    def __init__(self, checked: Checked, engine: Engine, model: Model | None) -> None:
+        self.checked, self.engine, self.model = checked, engine, model
+        engine.use(model)
         self._pad = Scratchpad()
 
     def answer(self, told: DecisionRecord, second: int) -> list[str]:
@@ -67,7 +70,7 @@ class Replay:
             flags=AGREED | TAUGHT | (NAMED if is_known else 0),
             facts=lambda: Facts(User(), context.session, context, known.profile, time),
         )
-        count = self.engine.decide(Query(surface, time, *place), self._pad, person).count
+        count = self.engine.decide(Query(surface, time, *place), self._pad, person, len(told.geohash)).count
         entries = self._pad.arrays["chosen"]["entry"][:count]
         offers = self.engine.snapshot.columns["entry"]["offer"][entries].tolist()
         return [self.engine.directory.offer_id(one) for one in offers]
@@ -78,7 +81,7 @@ class Replay:
 
 
 @contextmanager
-def replaying(source: Path, strategy: str = "") -> Iterator[Replay]:
+def replaying(source: Path, strategy: str = "", model: Model | None = None) -> Iterator[Replay]:
     """Decide over a document, with a strategy of its own in place of all others ("": as they stand).
 
     Raises CatalogError with every problem of the document, and UnknownStrategyError.
@@ -88,9 +91,10 @@ def replaying(source: Path, strategy: str = "") -> Iterator[Replay]:
         known = ", ".join(checked.ranking_strategies) or "none"
         raise UnknownStrategyError(f"'{strategy}': of strategies {source} has {known}")
     with TemporaryDirectory(prefix="offers-whatif-") as folder:
-        path = Path(folder, "catalog.binpb")
-        write_fragments(path, (_changed(one.catalog, strategy) for one in read(source, [], unknown=False)))
-        yield Replay(checked, Engine(open_snapshot(publish(path, Path(folder)).path)))
+        document, snapshot = Path(folder, "catalog.binpb"), Path(folder, "snapshot")
+        write_fragments(document, (_changed(one.catalog, strategy) for one in read(source, [], unknown=False)))
+        compile_snapshot(document, snapshot, fingerprint(document))
+        yield Replay(checked, Engine(open_snapshot(snapshot)), model)
 
 
 def _changed(catalog: Catalog, strategy: str) -> Catalog:

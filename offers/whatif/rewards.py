@@ -5,13 +5,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
-from google.protobuf.json_format import MessageToDict
 
 from offers.learning.features import OFFER_PREFIX, Features
 from offers.learning.off_policy import Floats, Integers
 from offers.learning.reward_model import cross_fit, folds_of
 from offers.learning.slates import NO_OFFER, SlateRewardModel
-from offers.learning.values import REQUEST_NAMES, features_for, request_values
+from offers.learning.values import REQUEST_NAMES, features_for, request_values, scalars
 from offers.model.hashing import key_of
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.log import Shown
@@ -89,5 +88,9 @@ class Moments:
 
 def _values_of(offer: Offer) -> dict[str, object]:
     """What a model is told of an offer beside its id."""
-    more = MessageToDict(offer.attributes) if offer.HasField("attributes") else {}
-    return {**more, "category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id}
+    return {
+        **scalars(offer.attributes),
+        "category": offer.category,
+        "brand": offer.brand,
+        "campaign": offer.campaign_id,
+    }

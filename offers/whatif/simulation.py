@@ -104,15 +104,13 @@ def simulate(
         old = [list(one.told.offer_ids) for one in log.shown]
     if not log.shown:
         raise EvaluationError(nothing(log))
-    catalog = after.checked.catalog
-    moments = Moments(log.shown, catalog.time_zone or "UTC")
+    moments = Moments(log.shown, after.checked.catalog.time_zone or "UTC")
     groups = {name: _groups(moments, name) for name in attributes}
     listed = [listing(*three) for three in zip(log.shown, old, new, strict=True)]
     ids = {offer for of_one in listed for offer in of_one}
     offers = (before.offers(ids) if before else {}) | after.offers(ids)
-    expected = {
-        name: moments.expected(name, listed, offers, catalog.sensitive_attributes) for name in {reward, "redemption"}
-    }
+    sensitive = {name for one in (before or after, after) for name in one.checked.catalog.sensitive_attributes}
+    expected = {name: moments.expected(name, listed, offers, sensitive) for name in {reward, "redemption"}}
     side_before, side_after = (_exposures(answers, listed, expected[reward]) for answers in (old, new))
     shown_before, shown_after = Counter(side_before.offer), Counter(side_after.offer)
     redemptions = [_by_offer(_exposures(answers, listed, expected["redemption"])) for answers in (old, new)]

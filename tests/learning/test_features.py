@@ -147,3 +147,16 @@ def test_numbers_are_told_beside_keys() -> None:
     features = features_of([("profile.age",), ("profile.city",), ("profile.student",), ("profile.height",)])
     numbers = features.numbers({"profile.age": 36, "profile.city": "Paris", "profile.student": True})
     np.testing.assert_array_equal([36, math.nan, 1, math.nan], numbers)
+
+
+def test_declared_interactions_are_learned_as_far_as_their_attributes_are_known() -> None:
+    """Beside the usual ones, once; the variance that people share is spread evenly over all."""
+    declared = [("hour", "offer.id"), ("hour", CATEGORY), ("hour", "context.unheard"), ("person", "offer.id")]
+    features = default_features(["hour", CATEGORY, "offer.id", PERSON], declared=declared)
+    usual = default_features(["hour", CATEGORY, "offer.id", PERSON])
+    sets = [one.attributes for one in features.interactions]
+    assert [one.attributes for one in usual.interactions] + [("hour", "offer.id"), ("person", "offer.id")] == sets
+    variances = {one.attributes: one.variance for one in features.interactions}
+    assert PERSON_VARIANCE == variances["person", "offer.id"]
+    common = [variance for one, variance in variances.items() if PERSON not in one]
+    assert [SHARED_VARIANCE / len(common)] * len(common) == common

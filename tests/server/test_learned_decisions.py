@@ -62,8 +62,9 @@ def asked(number: int, weather: str, time_zone: str = "") -> GetOffersRequest:
 class Story:
     """A server, and people who click on noodles when it rains."""
 
-    def __init__(self, served: Served) -> None:
-        self.served = served
+    def __init__(self, served: Served, clock: list[float]) -> None:
+        """`clock`: what the server takes for now; decisions about other times would not be logged."""
+        self.served, self._clock = served, clock
         self._offers, self._events = OfferServiceStub(served.channel), EventServiceStub(served.channel)
         profiles = ProfileServiceStub(served.channel)
         for number in range(7):
@@ -77,7 +78,8 @@ class Story:
             )
 
     def ask(self, request: GetOffersRequest) -> GetOffersResponse:
-        """The answer, once the log has it."""
+        """The answer, at the time it is asked for, once the log has it."""
+        self._clock[0] = float(request.context.time.seconds)
         response: GetOffersResponse = self._offers.GetOffers(request, timeout=60)
         self.served.worker.recorder.flush()
         return response
@@ -102,8 +104,9 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(course, "FIRST_REVIEW", 12)
     path = tmp_path / "catalog.yaml"
     path.write_text(DOCUMENT)
-    with serving(path, data_dir=tmp_path / "data", default_consent=CONSENT) as served:
-        story, (engine,) = Story(served), served.worker.live.engines()
+    clock = [float(NOON)]
+    with serving(path, clock=lambda: clock[0], data_dir=tmp_path / "data", default_consent=CONSENT) as served:
+        story, (engine,) = Story(served, clock), served.worker.live.engines()
         story.live(24)
         offers = offers_of([engine.snapshot.path])
         learner = Learner(served.stores.events, tmp_path / "learning", offers, bits=12)
@@ -115,7 +118,7 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
         model = current_model(tmp_path / "learning")
         assert model is not None
         served.worker.live.use_model(model)
-        for number, time_zone in ((3, ""), (4, "Europe/Paris"), (5, "")):
+        for number, time_zone in ((30, ""), (31, "Europe/Paris"), (32, "")):
             response = story.ask(asked(number, "rain", time_zone))
             assert model.version == response.model_version
             told = {one.offer_id: _propensity(one) for one in response.offers}

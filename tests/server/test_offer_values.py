@@ -16,6 +16,7 @@ from offers.server.offer_values import CatalogueReader, Documents, offers_of
 PARIS = """
 catalog_id: paris
 time_zone: Europe/Paris
+interactions: [{attributes: [hour, offer.cuisine]}]
 sensitive_attributes: [religion]
 campaigns: [{campaign_id: spring, title: Spring}]
 offers:
@@ -31,6 +32,7 @@ offers:
 TOKYO = """
 catalog_id: tokyo
 time_zone: Asia/Tokyo
+interactions: [{attributes: [hour, offer.cuisine]}]
 sensitive_attributes: [party]
 offers:
   - {offer_id: thai, title: Thai, benefit: {percent_off: 10}, target: {everywhere: true}, attributes: {stars: 2}}
@@ -61,6 +63,7 @@ def test_catalogues_tell_of_their_offers(tmp_path: Path) -> None:
     ]
     assert {"paris": "Europe/Paris", "tokyo": "Asia/Tokyo"} == told.time_zones
     assert {"religion", "party"} == told.sensitive
+    assert (("hour", "offer.cuisine"),) == told.interactions
 
 
 def test_every_offer_of_many_is_found(tmp_path: Path) -> None:

@@ -330,6 +330,18 @@ def test_a_trigger_that_is_new_is_for_those_who_are_known(tmp_path: Path) -> Non
         assert [("away", "ada", "delivery")] == told(running.look(NOON + 20 * DAY))
 
 
+def test_a_trigger_that_comes_back_is_for_those_who_came_meanwhile(tmp_path: Path) -> None:
+    """Who was first seen while the catalogue had no triggers is due by those it has again."""
+    for triggers in ([AWAY], [], [AWAY]):
+        with server(tmp_path, *triggers) as running:
+            running.look(NOON)
+            due = running.due("ada")
+            if not triggers:
+                running.report("ada", NOON, view={"item": {"category": "ramen"}})
+
+    assert [NOON + MONTH] == due
+
+
 def test_a_trigger_that_is_taken_away_sends_nothing_and_is_forgotten(tmp_path: Path) -> None:
     """Nobody is due by it any more, and what became of it goes with the next look."""
     with server(tmp_path, BASKET, AWAY) as running:

@@ -110,12 +110,12 @@ def test_a_log_that_is_away_for_a_moment_loses_no_decision(tmp_path: Path, monke
 
 def test_an_outbox_that_cannot_be_written_to_keeps_everybody_waiting(tmp_path: Path) -> None:
     """What was to be sent is sent once it can be, and is told of in the log until then, by nobody's name."""
-    blocked = tmp_path / "blocked"
+    blocked = tmp_path / "in the way"
     blocked.write_text("in the way")
-    with server(tmp_path, BASKET, outbox_url=f"file://{blocked}/outbox.jsonl") as running:
+    with server(tmp_path, BASKET, outbox_url=f"{blocked.as_uri()}/outbox.jsonl") as running:
         running.put_into_basket("ada", NOON)
         for _ in range(2):
-            with pytest.raises(StoreUnavailableError, match=r"^outbox .*/blocked/outbox\.jsonl: "):
+            with pytest.raises(StoreUnavailableError, match=r"^outbox .*/in the way/outbox\.jsonl: "):
                 running.look(NOON + IDLE)
         assert [NOON + IDLE] == running.due("ada")
         blocked.unlink()
@@ -304,7 +304,8 @@ def _looks(running: Server, second: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://there/x", "file://", "file://host/path", "redis://there", "redis://there/", "redis://there/x/y", "x"]
+    "url",
+    ["ftp://there/x", "file://", "file://host/path", "redis://there", "redis://there/x/y", "redis://[there/0/y", "x"],
 )
 def test_a_url_that_names_no_outbox_is_refused(tmp_path: Path, url: str) -> None:
     """With what to give instead."""

@@ -32,7 +32,7 @@ placements:
   - {placement_id: home, max_offers: 5, exploration: {method: METHOD_EPSILON_GREEDY, epsilon: 1}}
   - {placement_id: banner, max_offers: 1, ranking_strategy_id: worth}
 ranking_strategies:
-  - {ranking_strategy_id: near}
+  - {ranking_strategy_id: near, weights: {propensity: 1}}
   - {ranking_strategy_id: worth, weights: {nearness: 0, lever: 0}}
   - {ranking_strategy_id: pushed, weights: {nearness: 0, value: 0}}
 segments:

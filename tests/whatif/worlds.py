@@ -20,6 +20,7 @@ ranking_strategies:
   - ranking_strategy_id: usual
   - ranking_strategy_id: by-weather
     behaviour_rules: [{rule_id: wet, segment_id: wet, category: coffee, lift: 100}]
+  - {ranking_strategy_id: learned, weights: {propensity: 1, nearness: 0, timeliness: 0, value: 0}}
 segments:
   - {segment_id: wet, expression: "context.attributes.weather == 'rain'"}
 campaigns:

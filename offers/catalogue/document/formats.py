@@ -271,17 +271,17 @@ _YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def _records(catalog: Catalog) -> Iterator[Catalog]:
-    """Split a catalogue: first its single values, then each of its lists a thousand messages at a time."""
+    """Split a catalogue: first its single values, then each of its lists a thousand elements at a time."""
     head = Catalog()
     lists: list[tuple[str, Any]] = []
     for described, value in catalog.ListFields():
-        if described.message_type is None:
+        if isinstance(value, (str, float, int)):
             setattr(head, described.name, value)
         else:
             lists.append((described.name, value))
     yield head
-    for name, messages in lists:
-        for start in range(0, len(messages), _RECORD_ITEMS):
+    for name, elements in lists:
+        for start in range(0, len(elements), _RECORD_ITEMS):
             record = Catalog()
-            getattr(record, name).extend(messages[start : start + _RECORD_ITEMS])
+            getattr(record, name).extend(elements[start : start + _RECORD_ITEMS])
             yield record

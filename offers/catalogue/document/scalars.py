@@ -15,6 +15,7 @@ from offers.catalogue.document.nodes import Node, Scalar, Sequence
 
 NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 """A number as YAML and JSON write it, or with a plus sign, or without digits on one side of the point."""
+_TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
 _INTEGER_RANGES = {
@@ -80,13 +81,13 @@ def string(value: Scalar) -> str:
 
 def simple(value: Scalar) -> str | float | bool:
     """Read a text, number, true or false, as it is written: what is quoted is a text. Raises UnfitError."""
-    if not value.quoted and value.text in {"true", "false"}:
-        return value.text == "true"
+    if not value.quoted and value.text in _TRUTHS:
+        return value.text[0] in "tT"
     return float(value.text) if not value.quoted and NUMBER.fullmatch(value.text) else string(value)
 
 
 def _bool(value: Scalar) -> bool:
-    if value.quoted or value.text not in {"true", "True", "TRUE", "false", "False", "FALSE"}:
+    if value.quoted or value.text not in _TRUTHS:
         raise UnfitError(f"{shown(value)} is not true or false", "write true or false, without quotes")
     return value.text[0] in "tT"
 
