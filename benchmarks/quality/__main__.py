@@ -79,7 +79,10 @@ def _table_of(added: list[Added]) -> Table:
             one.data,
             one.measure,
             f"{everything:.4f}",
-            *(f"{everything - one.by_placement[f'no-{switch}']:+.4f}" for switch in SWITCHES),
+            *(
+                f"{less:+.4f}" if (less := everything - one.by_placement[f"no-{switch}"]) else "0"
+                for switch in SWITCHES
+            ),
         )
     return table
 
