@@ -26,13 +26,13 @@ def selection_probability(
     """
     among = 0
     for draw in range(DRAWS):
-        others = [_score(catalog, query, one, taught, draw) for one in ranked if one.offer_id != own.offer_id]
-        score = _score(catalog, query, own, taught, draw) + slack
+        others = [drawn_score(catalog, query, one, taught, draw) for one in ranked if one.offer_id != own.offer_id]
+        score = drawn_score(catalog, query, own, taught, draw) + slack
         among += sum(other > score for other in others) < count
     return max(among, 1) / DRAWS
 
 
-def _score(catalog: Catalog, query: Query, one: Ranked, taught: Taught, draw: int) -> float:
+def drawn_score(catalog: Catalog, query: Query, one: Ranked, taught: Taught, draw: int) -> float:
     """The logarithm of an offer's score in one of the draws."""
     _, weight = one.factors[PROPENSITY]
     drawn = taught.varied(catalog, query, weight, one.offer_id, one.foreseen, draw)
