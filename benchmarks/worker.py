@@ -16,12 +16,14 @@ from offers.server.models import ModelFollower
 from offers.server.worker import Worker, raw_handlers, warm_engine
 from offers.settings import Settings
 from offers.state.opening import open_stores
+from offers.telemetry import logs
 
 NOOP_SERVICE = "benchmarks.Noop"
 
 
 def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
     """Serve a snapshot as if it were NOW at the start; the no-op answers with so many bytes."""
+    logs.configure("error")
     os.sched_setaffinity(0, {core})
     begin, answer = time.time(), bytes(noop_bytes)
     with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder:
