@@ -16,7 +16,7 @@ from offers.decision.engine import Engine
 from offers.decision.log import write_record
 from offers.decision.meet import AGREED, BLIND, HIDDEN, NAMED, TAUGHT
 from offers.decision.person import Person
-from offers.decision.reference_learned import geohash_of, token_of
+from offers.decision.reference_learned import geohash_of
 from offers.decision.scratch import PersonFact, Scratchpad
 from offers.learning.features import Features, default_features
 from offers.learning.values import REQUEST_NAMES, request_values
@@ -75,7 +75,7 @@ def told(pad: Scratchpad) -> tuple[list[int], list[float]]:
 
 def learned_from(record: DecisionRecord) -> dict[str, object]:
     """What models learn from a decision's record; nothing of what is sensitive."""
-    values = request_values(record, record.time, token_of(record.draw), CATALOG.time_zone)
+    values = request_values(record, record.time, CATALOG.time_zone)
     return {name: value for name, value in values.items() if name != "profile.x y"}
 
 

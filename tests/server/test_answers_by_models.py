@@ -213,7 +213,7 @@ def test_log_keeps_what_models_learn_from(shop: Shop) -> None:
         record.language_code, record.currency_code, record.max_offers, record.placement,
     )  # fmt: skip
     assert (draw_of("u:ann"), NOW, 6) == (record.draw, record.time, len(record.geohash))
-    values = request_values(record, 0, "", "Asia/Kathmandu")
+    values = request_values(record, 0, "Asia/Kathmandu")
     assert ("sun", 30, "push") == tuple(values[name] for name in ("context.weather", "profile.age", "entry_channel"))
 
 
