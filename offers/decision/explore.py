@@ -51,21 +51,29 @@ def _draws_for(share: float, chance: int, salt: np.uint64) -> int:
     return np.int64(share * DRAWS + _evenly(mixed(np.uint64(chance) ^ salt)))
 
 
+@inlined
+def _own_of(chance: int, key: int) -> np.uint64:
+    """What draws go by for an offer of a key."""
+    return mixed(np.uint64(chance) ^ np.uint64(key))
+
+
 @inner
-def varied(terms: Table, chance: int, draw: int, weight: float, deviation: float, most: float, key: int) -> float:
+def varied(
+    explore: np.ndarray, weight: float, draw: int, new: int, tried: int, own: np.uint64, deviation: float, most: float
+) -> float:  # fmt: skip
     """What a draw adds to the logarithm of an offer's propensity, `most` at most.
 
-    `deviation` is the standard deviation of that logarithm, below 0 for a new offer; `weight` that of the factor.
+    `explore` is Terms.explore, `weight` that of the factor; the first `new` draws are for new offers, in the last
+    `tried` epsilon-greedy tries. `deviation` is the standard deviation of that logarithm, below 0 for a new offer.
     """
-    explore = f8(terms, Terms.explore)
     limit = explore[Explore.limit] / weight
-    high, new = min(limit, most), _draws_for(explore[Explore.new_share], chance, _OF_NEW)
+    high = min(limit, most)
     if draw < new and deviation < 0.0:
         return high
-    bits = mixed(np.uint64(chance) ^ mixed(np.uint64(key) + np.uint64(draw + 1) * _OF_OFFER))
+    bits = mixed(own + np.uint64(draw + 1) * _OF_OFFER)
     if explore[Explore.method] == _THOMPSON:
         moved = _NORMAL[np.int64(bits & np.uint64(_STEPS - 1))] * abs(deviation)
-    elif DRAWS - draw <= _draws_for(explore[Explore.epsilon], chance, _OF_EPSILON):
+    elif DRAWS - draw <= tried:
         moved = (2.0 * _evenly(bits) - 1.0) * limit
     else:
         moved = 0.0
@@ -75,8 +83,16 @@ def varied(terms: Table, chance: int, draw: int, weight: float, deviation: float
 @inner
 def explored(scratch: Table, terms: Table, weight: float, deviation: float, most: float, key: int) -> float:
     """What the decision's draw adds to the logarithm of an offer's propensity: see `varied`."""
-    chance = i8(scratch, Scratch.person)[PersonFact.chance]
-    return varied(terms, chance, _draw_of(chance), weight, deviation, most, key)
+    chance, explore = i8(scratch, Scratch.person)[PersonFact.chance], f8(terms, Terms.explore)
+    new, tried = _shares(explore, chance)
+    return varied(explore, weight, _draw_of(chance), new, tried, _own_of(chance, key), deviation, most)
+
+
+@inner
+def _shares(explore: np.ndarray, chance: int) -> tuple[int, int]:
+    """How many of the draws are for new offers, and in how many epsilon-greedy tries."""
+    new = _draws_for(explore[Explore.new_share], chance, _OF_NEW)
+    return new, _draws_for(explore[Explore.epsilon], chance, _OF_EPSILON)
 
 
 @inlined
@@ -91,19 +107,18 @@ def tell_selection(columns: Table, scratch: Table, terms: Table, strategy_number
     Reckoned among the chosen and the RIVALS that may come nearest to them, and without the placement's layout.
     """
     rivals, chosen, leading = rivals_of(scratch), chosen_of(scratch), f8(scratch, Scratch.leading)
-    weight, chance = (
-        strategies_of(columns)[strategy_number].weights[PROPENSITY],
-        i8(scratch, Scratch.person)[PersonFact.chance],
-    )
+    weight, explore = strategies_of(columns)[strategy_number].weights[PROPENSITY], f8(terms, Terms.explore)
     for place in range(count):
         chosen[place].selection = 0.0
     if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
         return
     size = _find_rivals(columns, scratch, terms, weight, kept, count)
+    new, tried = _shares(explore, i8(scratch, Scratch.person)[PersonFact.chance])
     for draw in range(DRAWS):
         for place in range(size):
             one = rivals[place]
-            one.drawn = one.log_score + weight * varied(terms, chance, draw, weight, one.deviation, one.most, one.key)
+            added = varied(explore, weight, draw, new, tried, one.own, one.deviation, one.most)
+            one.drawn = one.log_score + weight * added
         least = _least_leading(rivals, leading, size, count)
         for place in range(count):
             if rivals[place].drawn >= least:
@@ -176,4 +191,5 @@ def _list(columns: Table, scratch: Table, weight: float, index: int, place: int)
     one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
     rival.log_score = one.log_score - weight * one.varied
     rival.deviation, rival.most = one.deviation, one.varied - one.log_propensity
-    rival.key = offers_of(columns)[entries_of(columns)[one.entry].offer].key
+    key = offers_of(columns)[entries_of(columns)[one.entry].offer].key
+    rival.own = _own_of(i8(scratch, Scratch.person)[PersonFact.chance], key)

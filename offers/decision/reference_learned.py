@@ -263,7 +263,7 @@ def varied(
     share = exploration.new_offer_share if exploration.HasField("new_offer_share") else DEFAULT_NEW_OFFER_SHARE
     if draw < _draws_for(share, chance ^ _OF_NEW) and foreseen.is_new:
         return high
-    bits = mixed_in_python(chance ^ mixed_in_python((key & _ALL) + (draw + 1) * _OF_OFFER & _ALL))
+    bits = mixed_in_python(mixed_in_python(chance ^ key & _ALL) + (draw + 1) * _OF_OFFER & _ALL)
     if exploration.method == Exploration.METHOD_THOMPSON:
         moved = _NORMAL[bits % _STEPS] * foreseen.deviation
     else:

@@ -119,8 +119,8 @@ COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "
 """As in offers.v1.UserState: instants of one kind, from `first` in times on."""
 MARK = np.dtype([("number", "i8"), ("bits", "i8")])
 """The number of the decision that marked a category last, and a bit per behaviour rule that applies to it."""
-RIVAL = np.dtype([("log_score", "f8"), ("deviation", "f8"), ("most", "f8"), ("key", "i8"), ("drawn", "f8")])
-"""Score without exploration, what is drawn of it, and the most that may be added; the key of the offer; a draw."""
+RIVAL = np.dtype([("log_score", "f8"), ("deviation", "f8"), ("most", "f8"), ("own", "u8"), ("drawn", "f8")])
+"""Score without exploration, what is drawn of it, and the most that may be added; what draws go by; a draw."""
 STEP = np.dtype([("what", "i8"), ("quantity", "i8"), ("begin", "i8"), ("end", "i8")])
 """A product of a venue and a category, by a hash; how many there are in the basket; where its category stands."""
 OUT, IN, UNASKED = 0, 1, 2
