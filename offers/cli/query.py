@@ -343,7 +343,10 @@ def _show(request: "GetOffersRequest", response: "GetOffersResponse", zone: tzin
     holds = f"holds until {end:%H:%M:%S}" if end.date() == asked.date() else f"holds until {end:%a %-d %b %H:%M:%S}"
     if response.HasField("refresh_distance_m"):
         holds += f" and within {distance_words(math.floor(response.refresh_distance_m))}"
-    console.print(f"{response.eligible_count:,} eligible · catalogue version {response.catalog_version} · {holds}")
+    model = f" · model {response.model_version}" if response.model_version else ""
+    console.print(
+        f"{response.eligible_count:,} eligible · catalogue version {response.catalog_version}{model} · {holds}"
+    )
     for missing in response.degraded:
         stderr().print(Text(f"degraded: without {missing.dependency}: {missing.rule}"))
 
@@ -362,4 +365,6 @@ def _factors(offer: "Proposition") -> "Table":
     for factor in offer.factors:
         name = FactorName.Name(factor.name).removeprefix("FACTOR_NAME_").lower()
         table.add_row(name, f"{factor.value:.4f} ^ {factor.weight:g}", f"{factor.log_contribution:+.4f}")
+    if offer.HasField("selection_probability"):
+        table.caption = f"in {offer.selection_probability:.0%} of such answers, as exploration draws"
     return table

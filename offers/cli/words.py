@@ -10,6 +10,7 @@ from offers.v1.offer_service_pb2 import (
     REASON_CODE_ENDS_SOON,
     REASON_CODE_EVERYWHERE,
     REASON_CODE_FALLBACK,
+    REASON_CODE_HABIT,
     REASON_CODE_IN_ZONE,
     REASON_CODE_LOCATION_MISSING,
     REASON_CODE_NEARBY,
@@ -31,6 +32,7 @@ _REASONS = {
     REASON_CODE_PREFERRED_DAYPART: "its daypart",
     REASON_CODE_UNREACHABLE: "ends too soon",
     REASON_CODE_BEHAVIOUR: "your visit",
+    REASON_CODE_HABIT: "your habit",
 }
 _NANO_DIGITS = 9
 
