@@ -1,9 +1,10 @@
-"""A decision in six stages: resolve, retrieve, screen, admit, score, arrange.
+"""A decision in seven stages: resolve, retrieve, screen, admit, foresee, score, arrange.
 
     resolve    names to numbers: placement and strategy, terms, the state of every schedule
     retrieve   which entries are within reach of the location
     screen     which of them may be shown here and now: terms, windows, place, opening hours, reach
     admit      which of those may be shown to this person: segments, variants, caps, policies, budgets; fallbacks last
+    foresee    how likely the person takes each up, by what was learned; what is explored of it
     score      how good they are: those that may be among the best
     arrange    the best that the placement's layout allows, in order, with all an answer says of them
 
