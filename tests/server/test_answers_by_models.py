@@ -95,12 +95,12 @@ class Shop:
         arrays = {f"click.{name}": one for name, one in online(FEATURES, 4).items()}
         made = recommending(3, items, [5], NOW - 86_400)
         arrays |= {f"recommend.{name}": one for name, one in made.arrays().items()}
-        self.engine.use(model_of(arrays, FEATURES, VERSION))
         self.database = Database(folder / "state.db")
         state = SqliteState(self.database)
         self.events = SqliteEvents(self.database)
         self.recorder = Recorder(self.events, state)
         people, live = People(state, frozenset()), Live([self.engine])
+        live.use_model(model_of(arrays, FEATURES, VERSION))
         self.offers = OfferService(live, lambda: NOW, people, self.recorder, CHARACTERS)
         self.explaining = ExplainService(live, lambda: NOW, people, CHARACTERS)
         self.items = items
