@@ -92,20 +92,20 @@ NOTHING = Foreseen()
 
 
 def told(
-    context: Context, profile: Profile, query: Query, token: str, characters: int, time_zone: str, *, hidden: bool
+    context: Context, profile: Profile, query: Query, draw: int, characters: int, time_zone: str, *, hidden: bool
 ) -> dict[str, object]:  # fmt: skip
     """What models are told of a request and a person, by name: the same that they learn from the decision's record.
 
-    `token` tells the person, "" for nobody; of the location, so many characters of a geohash are told; `time_zone` is
+    `draw` tells the person, 0 for nobody; of the location, so many characters of a geohash are told; `time_zone` is
     the catalogue's; if `hidden`, the visit is not to be used.
     """
     record = DecisionRecord(
         time=query.time, time_zone=context.time_zone, channel=query.surface.channel,
         placement=query.surface.placement, entry_channel="" if hidden else context.session.entry_channel,
         geohash=geohash_of(query, characters), context_attributes=context.attributes,
-        profile_attributes=profile.attributes,
+        profile_attributes=profile.attributes, draw=draw,
     )  # fmt: skip
-    return request_values(record, query.time, time_zone or "UTC") | {PERSON: token}
+    return request_values(record, query.time, time_zone or "UTC")
 
 
 def geohash_of(query: Query, characters: int) -> str:
@@ -123,11 +123,6 @@ def taught_of(
     second = query.time + round(ahead.total_seconds() if ahead else 0)
     place = place_of(geohash_of(query, characters))
     return Taught(model, recommends, values, history, place, second, chance)
-
-
-def token_of(draw: int) -> str:
-    """By what models know the person of a draw; "" for nobody."""
-    return f"{draw & _ALL:016x}" if draw else ""
 
 
 def _foreseen(taught: Taught, catalog: Catalog, strategy: RankingStrategy, offer: Offer) -> Foreseen:

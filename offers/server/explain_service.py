@@ -23,7 +23,7 @@ from offers.decision.meet import BLIND, HIDDEN
 from offers.decision.person import Person
 from offers.decision.reference import Ranked
 from offers.decision.reference_behaviour import behaved, held
-from offers.decision.reference_learned import Taught, chance_of, taught_of, token_of, told
+from offers.decision.reference_learned import Taught, chance_of, taught_of, told
 from offers.decision.reference_people import Known, strategy_of, variants_of
 from offers.decision.segments import Facts
 from offers.errors import FieldViolation, InvalidRequestError
@@ -126,9 +126,9 @@ class ExplainService:
             found = {name.removeprefix(_RECOMMEND): array for name, array in model.arrays.items() if _RECOMMEND in name}
             self._recommends = model.version, Reference(recommend.Model.of(found)) if found else None
         characters, zone = self._geohash_length, engine.snapshot.meta["time_zone"]
-        token = token_of(known.draw) if self._people.may_keep(met, request.context.user) else ""
+        draw = known.draw if self._people.may_keep(met, request.context.user) else 0
         hidden = bool(met.flags & HIDDEN)
-        values = told(request.context, state.profile, query, token, characters, zone, hidden=hidden)
+        values = told(request.context, state.profile, query, draw, characters, zone, hidden=hidden)
         chance = chance_of(known.draw, query.time, query.seed, int(response.decision_id[16:], 16))
         return taught_of(model, self._recommends[1], values, query, state.visits, characters, zone, chance)
 

@@ -15,7 +15,7 @@ from offers.decision.engine import Engine
 from offers.decision.meet import AGREED, HIDDEN, NAMED, TAUGHT
 from offers.decision.person import Person
 from offers.decision.reference import Ranked
-from offers.decision.reference_learned import chance_of, item_of, taught_of, token_of, told
+from offers.decision.reference_learned import chance_of, item_of, taught_of, told
 from offers.decision.reference_people import Known
 from offers.decision.scratch import Scratchpad
 from offers.decision.segments import Facts
@@ -137,8 +137,8 @@ class ModelMaker(PeopleMaker):
             flags=flags if agrees else flags & ~AGREED,
         )  # fmt: skip
         zone = catalog.time_zone
-        token = token_of(known.draw) if may_keep else ""
-        values = told(context, profile, query, token, CHARACTERS, zone, hidden=is_hidden)
+        draw = known.draw if may_keep else 0
+        values = told(context, profile, query, draw, CHARACTERS, zone, hidden=is_hidden)
         chance = chance_of(known.draw, time, query.seed, otherwise)
         visits = record.visits if may_keep else b""
         taught = taught_of(*models.pair, values, query, visits, CHARACTERS, zone, chance)
