@@ -127,7 +127,8 @@ def _fill_one(message: Message, found: _Field, pair: tuple[Scalar, Node], path: 
             part = getattr(message, found.name)
             part.SetInParent()
             if isinstance(part, Struct):
-                _fill_struct(part, value, path, built)
+                wanted = "no text, number, true or false", "write one of these, or leave it out"
+                _fill_map(part, value, path, built, simple, wanted)
             else:
                 _fill(part, value, path, built)
         else:
@@ -180,35 +181,26 @@ def _fill_list(message: Message, found: _Field, value: Node, path: Path, built: 
 
 def _fill_keyed(message: Message, found: _Field, value: Node, path: Path, built: Built) -> None:
     """Fill a map from texts to texts."""
-    if type(value) is not Mapping:
+    if type(value) is Mapping:
+        wanted = "not a text", "write a text, several values separated by semicolons"
+        _fill_map(getattr(message, found.name), value, path, built, string, wanted)
+    else:
         _unfit(found, value, path, built, value.line)
-        return
-    values = getattr(message, found.name)
-    for key, item in _once(value, path, built):
-        here = (*path, key.text[:SHOWN])
-        if type(item) is not Scalar or item.empty:
-            reason = f"{shown(item)} is not a text"
-            built.faults.append(Fault(here, key.line, reason, "write a text, several values separated by semicolons"))
-            built.left_out.add(here)
-            continue
-        try:
-            values[string(key)] = string(item)
-        except UnfitError as error:
-            built.faults.append(Fault(here, key.line, error.reason, error.fix))
-            built.left_out.add(here)
 
 
-def _fill_struct(struct: Struct, node: Mapping, path: Path, built: Built) -> None:
-    """Fill a map from texts to texts, numbers, true or false, as they are written."""
+def _fill_map(
+    values: Any,  # noqa: ANN401 - a map field or a Struct
+    node: Mapping, path: Path, built: Built, read: Callable[[Scalar], object], wanted: tuple[str, str],
+) -> None:  # fmt: skip
+    """Fill a map from texts to what `read` makes of scalars; `wanted` is what all else is not, and what to write."""
     for key, item in _once(node, path, built):
         here = (*path, key.text[:SHOWN])
         if type(item) is not Scalar or item.empty:
-            reason = f"{shown(item)} is no text, number, true or false"
-            built.faults.append(Fault(here, key.line, reason, "write one of these, or leave it out"))
+            built.faults.append(Fault(here, key.line, f"{shown(item)} is {wanted[0]}", wanted[1]))
             built.left_out.add(here)
             continue
         try:
-            struct[string(key)] = simple(item)
+            values[string(key)] = read(item)
         except UnfitError as error:
             built.faults.append(Fault(here, key.line, error.reason, error.fix))
             built.left_out.add(here)
