@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning.features import OFFER_PREFIX, Examples, Features
-from offers.learning.values import REQUEST_NAMES, Offers, request_values
+from offers.learning.values import REQUEST_NAMES, Offers, request_values, scalars
 from offers.model.hashing import key_of
+from offers.v1.offer_pb2 import Offer
 from offers.v1.state_pb2 import DecisionRecord
 
 _OFFERS = 100_000
@@ -73,7 +74,7 @@ class Rows:
         if not self._numbers:
             return keys
         found = [values.get(name) for name in names]
-        numbers = [value if isinstance(value, (bool, int, float)) else math.nan for value in found]
+        numbers = [value if _is_number(value) else math.nan for value in found]
         return keys + np.array(numbers, np.float64).tobytes()
 
     def _split(self, rows: Sequence[bytes], names: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
@@ -82,6 +83,17 @@ class Rows:
         table = np.frombuffer(b"".join(rows), np.uint64).reshape(len(rows), (1 + self._numbers) * size)
         keys = table[:, :size]
         return keys, table[:, size:].view(np.float64) if self._numbers else np.broadcast_to(np.nan, keys.shape)
+
+
+def offer_values(offer: Offer) -> dict[str, object]:
+    """What a model is told of an offer beside its id."""
+    values = scalars(offer.attributes) if offer.HasField("attributes") else {}
+    return values | {"category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id}
+
+
+def _is_number(value: object) -> bool:
+    """As of `Features.numbers`, which trees are asked with."""
+    return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
 _key_of = lru_cache(1 << 16)(key_of)

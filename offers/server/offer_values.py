@@ -15,9 +15,9 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.catalogue.timetable import DEFAULT_TIME_ZONE
 from offers.decision.directory import Directory
 from offers.errors import OffersError
-from offers.learning.values import Offers, no_item, scalars
+from offers.learning.rows import offer_values
+from offers.learning.values import Offers, no_item
 from offers.model.keys import key_of
-from offers.v1.offer_pb2 import Offer
 
 MOST_NAMES = 16
 """Attributes of offers that a model knows: as many as a catalogue may have; of several, those that most have."""
@@ -36,18 +36,24 @@ class CatalogueReader:
         """`paths` tells which there are now."""
         self._paths = paths
         self._seen: Sequence[Path] = ()
+        self._trouble = ""
 
     def read(self) -> Offers:
         """What they tell now. Raises OffersError or OSError where they cannot be read."""
-        self._seen = self._paths()
-        return offers_of(self._seen)
+        paths = self._paths()
+        told = offers_of(paths)
+        self._seen = paths  # not before: what could not be read is looked at again
+        self._trouble = ""
+        return told
 
     def look(self) -> Offers | None:
         """What they tell, if there are others than at the last look. Of those that cannot be read, the log tells."""
         try:
             return self.read() if self._paths() != self._seen else None
         except (OffersError, OSError) as error:
-            log.warning("catalogue_not_taken_up", error=str(error))
+            if str(error) != self._trouble:  # once, however often it is looked at
+                log.warning("catalogue_not_taken_up", error=str(error))
+            self._trouble = str(error)
             return None
 
 
@@ -110,7 +116,7 @@ class _Table:
         columns = {name: array("i") for name in _OWN}
         numbers: dict[object, int] = {"": 0}
         for offer in read_offers(snapshot):
-            values = _values(offer)
+            values = offer_values(offer)
             for name in values.keys() - columns.keys():
                 columns[name] = array("i", bytes(4 * len(keys)))
             for name, column in columns.items():
@@ -137,8 +143,3 @@ class _Table:
 
 def _key(offer: str) -> int:
     return key_of("offer", "", offer)
-
-
-def _values(offer: Offer) -> dict[str, object]:
-    values = scalars(offer.attributes) if offer.HasField("attributes") else {}
-    return values | {"category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id}

@@ -9,8 +9,9 @@ import numpy as np
 from offers.learning.features import OFFER_PREFIX, Features
 from offers.learning.off_policy import Floats, Integers
 from offers.learning.reward_model import cross_fit, folds_of
+from offers.learning.rows import offer_values
 from offers.learning.slates import NO_OFFER, SlateRewardModel
-from offers.learning.values import REQUEST_NAMES, features_for, request_values, scalars
+from offers.learning.values import REQUEST_NAMES, features_for, request_values
 from offers.model.hashing import key_of
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.log import Shown
@@ -48,7 +49,7 @@ class Moments:
         """
         ids = list(dict.fromkeys(offer for of_one in listed for offer in of_one))
         number = {offer: place for place, offer in enumerate(ids)}
-        told = {offer: _values_of(offers[offer]) for offer in ids if offer in offers}
+        told = {offer: offer_values(offers[offer]) for offer in ids if offer in offers}
         features = self._features({name for values in told.values() for name in values}, sensitive)
         size, width = features.request_size, max(map(len, listed))
         rows = np.full((len(listed), width), NO_OFFER, np.int32)
@@ -84,13 +85,3 @@ class Moments:
         barred = {f"profile.{name}" for name in sensitive}
         common = [name for name, count in met.most_common() if count >= least and name not in barred]
         return features_for(sorted(common[:MOST_NAMES]), sorted({*offer_names} - {"category", "brand"}), BITS)
-
-
-def _values_of(offer: Offer) -> dict[str, object]:
-    """What a model is told of an offer beside its id."""
-    return {
-        **scalars(offer.attributes),
-        "category": offer.category,
-        "brand": offer.brand,
-        "campaign": offer.campaign_id,
-    }

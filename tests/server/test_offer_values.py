@@ -136,6 +136,23 @@ def test_changed_documents_are_read_again(tmp_path: Path) -> None:
     assert ("catalogue_not_taken_up", True) == (line["event"], "'no good' is not an id" in line["error"])
 
 
+def test_snapshots_that_cannot_be_read_are_looked_at_again(tmp_path: Path) -> None:
+    """What could not be read is logged, once, and is taken up as soon as it can be."""
+    paths = [publish(write(tmp_path, "tokyo", TOKYO), tmp_path / "data").path]
+    reader = CatalogueReader(lambda: list(paths))
+    reader.read()
+    paths[:] = [publish(write(tmp_path, "tokyo", TOKYO.replace("stars: 2", "stars: 3")), tmp_path / "data").path]
+    hidden = paths[0].rename(tmp_path / "hidden")
+    with capture_logs() as logs:
+        assert [None] * 3 == [reader.look() for _ in range(3)]
+    assert ["catalogue_not_taken_up"] == [line["event"] for line in logs]
+    hidden.rename(paths[0])
+    told = reader.look()
+    assert told is not None
+    assert {"stars": 3} == told.values("tokyo", "thai")
+    assert reader.look() is None
+
+
 def test_a_document_that_is_broken_from_the_start_is_told(tmp_path: Path) -> None:
     """There is nothing to go on with: the problems are raised."""
     path = write(tmp_path, "tokyo", "catalog_id: tokyo\noffers: [{offer_id: 'no good'}]\n")
