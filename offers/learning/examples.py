@@ -6,8 +6,8 @@ where p was foreseen of the refusal: then what is foreseen in the long run is ri
 """
 
 import math
-from abc import abstractmethod
-from collections import Counter, deque
+from abc import ABC, abstractmethod
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -93,7 +93,7 @@ _Row = tuple[Held, int, float, float]
 
 
 @dataclass
-class Outcomes:
+class Outcomes(ABC):
     """Finds what came of decisions: told the same ones and the same events in the same order, it finds the same.
 
     Events before their decision wait for it, and what happens again to an offer that was shown changes nothing.
@@ -108,12 +108,13 @@ class Outcomes:
     counts: Counts = field(default_factory=Counts)
     met: Counter[str] = field(default_factory=Counter)
     """In how many decisions each attribute of requests and persons was met."""
-    held: dict[str, Held] = field(default_factory=dict)
+    held: OrderedDict[str, Held] = field(default_factory=OrderedDict)
+    """The first are let go of all the time: a dict would look for them ever longer. So it is with `early`."""
     due: tuple[Due, ...] = field(default_factory=lambda: tuple(deque() for _ in REWARDS))
     """By reward: when places of decisions are settled, the next first."""
     reporting: dict[str, None] = field(default_factory=dict)
     """Surfaces that report impressions: there, only what was seen was shown."""
-    early: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    early: OrderedDict[str, list[tuple[int, int]]] = field(default_factory=OrderedDict)
     """By decision that is not known yet: kinds of events, and places."""
     dropped: int = -1
     """The latest second of decisions that were settled early."""
@@ -164,7 +165,7 @@ class Outcomes:
         if len(waiting) < _EARLY_EACH:
             waiting.append((what, place))
         if len(self.early) > MOST_EARLY:
-            self.counts.lost += len(self.early.pop(next(iter(self.early))))
+            self.counts.lost += len(self.early.popitem(last=False)[1])
 
     def flush(self) -> None:
         """Let all examples that there are be learned."""
@@ -352,9 +353,9 @@ class Outcomes:
         """Go on from what `kept` gave, of the same features."""
         self.clock, self.dropped, self.counts = said["clock"], said["dropped"], Counts(*said["counts"])
         self.met, self.reporting = Counter(said["met"]), dict.fromkeys(said["reporting"])
-        self.early = {name: [(kind, place) for kind, place in waiting] for name, waiting in said["early"]}
+        self.early = OrderedDict((name, [(kind, place) for kind, place in waiting]) for name, waiting in said["early"])
         held, self.due = read_held(arrays, said["held"], len(REWARDS))
-        self.held = {one.decision_id: one for one in held}
+        self.held = OrderedDict((one.decision_id, one) for one in held)
 
 
 class Collector(Outcomes):
