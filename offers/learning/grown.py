@@ -1,6 +1,7 @@
 """Grows trees from the log's examples, judges them by examples they have not seen, and keeps them for the learner."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from offers.learning.course import PAGE, Log, Merged, Position
 from offers.learning.examples import DONE, REWARDS, Asked, Outcomes
 from offers.learning.features import Examples, Features
 from offers.learning.held import Held
-from offers.learning.kept import latest, prune
+from offers.learning.kept import alone, latest, prune
 from offers.learning.model import Model, write_model
 from offers.learning.promotion import figures_of, worse
 from offers.learning.propensity import Propensity
@@ -84,8 +85,10 @@ def grow(log: Log, asked: Asked, features: Features, folder: Path, stop: Callabl
     library()
     hindsight = Hindsight(features, asked)
     for number, (second, event, decision) in enumerate(Merged(log, Position()).read(math.inf)):
-        if number % PAGE == 0 and stop():
-            return []
+        if number % PAGE == 0:
+            if stop():
+                return []
+            hindsight.flush()
         if event is not None:
             hindsight.happened(second, event)
         elif decision is not None:
@@ -111,7 +114,9 @@ class Hindsight(Outcomes):
 
     def __init__(self, features: Features, asked: Asked) -> None:
         super().__init__(features, asked, numbers=True)
-        self._ends: tuple[dict[tuple[str, int], _End], ...] = tuple({} for _ in REWARDS)
+        self._ends: tuple[OrderedDict[tuple[str, int], _End], ...] = tuple(OrderedDict() for _ in REWARDS)
+        self._unsaid: tuple[OrderedDict[tuple[str, int], None], ...] = tuple(OrderedDict() for _ in REWARDS)
+        """By reward: offers of decisions that may not be known, whatever waits of them."""
 
     def examples(self, number: int) -> Examples:
         """The latest examples of a reward, by its number in REWARDS: the earliest decision first."""
@@ -131,10 +136,13 @@ class Hindsight(Outcomes):
     def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
         if math.isnan(reward):  # may not be known
             self._ends[number].pop((held.decision_id, place), None)
+            self._unsaid[number][held.decision_id, place] = None
 
     def _flush(self, number: int) -> None:
-        ends = self._ends[number]
+        ends, unsaid = self._ends[number], self._unsaid[number]
         for held, place, reward, importance in self._waiting[number]:
+            if (held.decision_id, place) in unsaid:
+                continue
             known = ends.pop((held.decision_id, place), None)
             if reward:  # whether or not it came late
                 ends[held.decision_id, place] = _End(held, 1.0, 1.0)
@@ -143,7 +151,9 @@ class Hindsight(Outcomes):
                 held.states[number][place] = 0.0
         self._waiting[number].clear()
         while len(ends) > MOST_EXAMPLES:
-            del ends[next(iter(ends))]
+            ends.popitem(last=False)
+        while len(unsaid) > MOST_EXAMPLES:
+            unsaid.popitem(last=False)
 
 
 class _End(NamedTuple):
@@ -213,10 +223,11 @@ def _ordered(
 
 def _keep(folder: Path, features: Features, trees: Mapping[str, Trees], until: Mapping[str, int]) -> None:
     arrays = {f"{name}.{part}": array for name, one in trees.items() for part, array in one.arrays().items()}
-    before = latest(folder)
-    said = {
-        "sequence": before.meta["sequence"] + 1 if before else 1,
-        "features": features.as_json(),
-        "until": dict(until),
-    }
-    prune(folder, {write_model(folder, arrays, said).name})
+    with alone(folder):
+        before = latest(folder)
+        said = {
+            "sequence": before.meta["sequence"] + 1 if before else 1,
+            "features": features.as_json(),
+            "until": dict(until),
+        }
+        prune(folder, {write_model(folder, arrays, said).name})

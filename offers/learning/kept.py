@@ -1,6 +1,10 @@
 """Folders in which the latest of several models counts: which one that is, and removing the others."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -9,6 +13,17 @@ from offers.errors import SnapshotError
 from offers.learning.model import Model, open_model
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until nobody else is alone with a folder: `prune` would remove what others are writing."""
+    descriptor = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def latest(folder: Path) -> Model | None:
