@@ -83,7 +83,7 @@ def learn(
 
     with closing(open_stores(settings)) as stores:
         try:
-            learner = Learner(stores.events, folder, offers, anew=anew)
+            learner = Learner(stores.events, folder, offers, anew=anew, stop=stop)
         except ConflictError:
             if model != Kind.gbdt:
                 raise

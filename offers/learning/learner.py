@@ -3,6 +3,7 @@
 import fcntl
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,9 @@ from offers.errors import ConflictError, SnapshotError
 from offers.learning.course import REVIEW_GROWTH, Course, Log, Position
 from offers.learning.examples import REWARDS, Asked
 from offers.learning.features import DEFAULT_BITS, Features
+from offers.learning.grown import FOLDER as TREES
 from offers.learning.grown import Grown, Growth, grow
-from offers.learning.kept import latest, prune
+from offers.learning.kept import alone, latest, prune
 from offers.learning.model import Model, open_model, write_model
 from offers.learning.promotion import worse
 from offers.learning.propensity import HALF_LIFE_DAYS, Propensity
@@ -49,16 +51,23 @@ class Learner:
         *,
         bits: int = DEFAULT_BITS,
         anew: bool = False,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`anew`: forget what was learned, and learn the log from its beginning; what is published stays until then."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """`anew`: forget what was learned and grown, and learn the log from its beginning; what is published stays
+        until then. `stop` tells when to leave off learning from the log again.
+        """  # noqa: D205
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)  # what is kept there tells of people
         self._lock = _locked(folder / "lock")
+        self._stop = stop
         self._log, self.folder, self._offers = events, folder, offers
         self._bits = bits
+        if anew:
+            _forget_trees(folder)
         self._grown = Grown(folder)
         self._asked = Asked(offers, events.decisions)
-        kept = None if anew else latest(folder / "checkpoint")
-        if kept and kept.meta["bits"] == bits:
+        kept = latest(folder / "checkpoint")
+        if kept and kept.meta["bits"] == bits and not anew:
             self.course = Course.restored(events, self._asked, kept)
             self.course.collector.forget()
             self.refused: list[str] = kept.meta["refused"]
@@ -69,6 +78,10 @@ class Learner:
             self.refused, self._declined = [], set()
         self._sequence = kept.meta["sequence"] if kept else 0
         self._published = _NEVER
+        self._is_fitted = True
+        """Whether the course has the features it is to have: else learning from the log again was stopped."""
+        if anew:
+            self.checkpoint()  # else a crash would bring back what was known
         self._fit(self.course.collector.counted())
         current = current_model(folder)
         if current:
@@ -87,9 +100,9 @@ class Learner:
 
     def step(self, horizon: float) -> int:
         """Learn the next page of the log, up to a second of its clock. Returns how many events and decisions it had."""
+        self._review()  # if the last one was stopped
         count = self.course.step(horizon)
-        if self.course.collector.counts.decisions >= self.course.review:
-            self._review()
+        self._review()
         return count
 
     def checkpoint(self) -> None:
@@ -106,8 +119,10 @@ class Learner:
 
     def publish(self) -> Model | None:
         """Publish the models, with the trees grown last, unless nothing was learned or grown since, or they are worse
-        than those published: then None.
+        than those published, or are to have other features, which was stopped: then None.
         """  # noqa: D205
+        if not self._is_fitted:
+            return None
         learned, grown = self._learned(), self._grown.version()
         if not learned or (learned, grown) == self._published:
             return None
@@ -158,6 +173,7 @@ class Learner:
 
     def catch_up(self, stop: Callable[[], bool], tell: Callable[[int], object]) -> None:
         """Learn what the log has now, or until `stop` says so, and publish it. Tells how many records were learned."""
+        self._stop = stop
         kept, done = time.monotonic(), 0
         while not stop() and (count := self.step(math.inf)):
             done += count
@@ -179,6 +195,7 @@ class Learner:
 
         `look` gives what catalogues tell, if it is other than before.
         """
+        self._stop = stop
         published = forgot = kept = time.monotonic()
         while not stop():
             count = self.step(clock() - LAG_S)
@@ -210,27 +227,36 @@ class Learner:
         return self.course.learned
 
     def _review(self) -> None:
-        """Count attributes up: what has become frequent is to be a feature."""
-        self.course.review = int(self.course.review * REVIEW_GROWTH) + 1
-        self._fit(self.course.collector.frequent())
+        """Count attributes up, where it is time to: what has become frequent is to be a feature."""
+        course, due = self.course, self.course.review
+        if course.collector.counts.decisions >= due:
+            course.review = int(due * REVIEW_GROWTH) + 1
+            self._fit(course.collector.frequent())
+            if not self._is_fitted:
+                course.review = due
 
     def _fit(self, counted: list[str]) -> None:
         """Let features be these attributes of requests and persons, and what catalogues tell of offers.
 
         Where they are others, models that know them are learned from the log, and take the place of these: whatever
         they are like where something may not be known any more, and if they foresee as well where only more is known.
+        If that is stopped, all stays, to be fitted at the next start.
         """
         course = self.course
         features = features_for(counted, self._offers.attributes, self._bits, self._offers.interactions)
         known, wanted = _named(course.features), _named(features)
         new, gone = wanted - known, known - wanted
-        if not (new - self._declined or gone):
+        self._is_fitted = not (new - self._declined or gone)
+        if self._is_fitted:
             return
         log.info("features_change", new=sorted(new), gone=sorted(gone))
         other = self._begun(features)
         other.review = course.review
-        while other.step(math.inf, course.position):
+        while not self._stop() and other.step(math.inf, course.position):
             pass
+        if self._stop():
+            return
+        self._is_fitted = True
         for name, recent in course.recent.items():
             if not gone and (why := worse(other.recent[name].of_candidate(), recent.of_candidate())):
                 self._refuse(f"the model of {name} with {', '.join(sorted(new))}: {why}")
@@ -292,6 +318,13 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
+
+
+def _forget_trees(folder: Path) -> None:
+    """Remove what was grown: it may be of persons who were erased since."""
+    with alone(folder / TREES):
+        if (folder / TREES).exists():
+            shutil.rmtree(folder / TREES)
 
 
 def _locked(path: Path) -> int:

@@ -1,6 +1,8 @@
 """Trees grown from a log: judged by what they have not seen, and published with the online models from then on."""
 
+import math
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from offers.learning import learner
 from offers.learning.examples import DISMISSED, Asked
 from offers.learning.features import CATEGORY, Features
 from offers.learning.grown import Grown, Hindsight, grow
+from offers.learning.kept import alone
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
 from offers.learning.trees import Trees
@@ -196,6 +199,62 @@ def test_each_offer_shown_is_one_example() -> None:
     redemption = told.examples(1)
     assert [0.0] * 3 == redemption.reward.tolist()
     assert {NOON} == set(redemption.time.tolist())
+
+
+@pytest.mark.parametrize("is_learned_before", [False, True])
+def test_what_may_not_be_said_is_no_example(*, is_learned_before: bool) -> None:
+    """A click that then may not be learned from is no example, whether or not it was one already."""
+    told = Hindsight(OFFERS_SEEN, Asked(OFFERS, lambda _: []))
+    told.decided(NOON, decision("d", NOON, ["o1", "o2"]))
+    told.happened(NOON, event("1", "click", "d", 1, NOON))
+    if is_learned_before:
+        told.flush()
+    told.happened(NOON, event("2", "click", "d", 1, NOON, learn=False))
+    told.happened(NOON + 1, event("3", "click", "d", 2, NOON + 1))
+    click, place = told.examples(0), OFFERS_SEEN.attributes.index("offer.id")
+    assert [int(OFFERS_SEEN.keys({"offer.id": "o2"})[place])] == click.keys[:, place].tolist()
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_only_finite_numbers_are_learned(number: float) -> None:
+    """What is no finite number is none to trees, as it is none where they are asked."""
+    features = features_for(["profile.age"], (), BITS)
+    made = decision("d", NOON, ["o1"])
+    record = made.told()
+    record.profile_attributes["age"] = number
+    told = Hindsight(features, Asked(OFFERS, lambda _: []))
+    told.decided(NOON, made._replace(record=record.SerializeToString()))
+    told.happened(NOON, event("1", "click", "d", 1, NOON))
+    place = features.attributes.index("profile.age")
+    assert math.isnan(told.examples(0).numbers[0, place])
+    assert math.isnan(features.numbers({"profile.age": number})[place])
+
+
+def test_trees_are_forgotten_where_all_is_learned_anew(log: SqliteEvents, tmp_path: Path) -> None:
+    """What was grown may be of persons who were erased since: models learned anew have no trees until some are grown.
+
+    It waits for whoever is writing trees.
+    """
+    write(log, *happenings(ROWS))
+    one = learned(log, tmp_path / "learning")
+    one.grow(lambda: False)
+    assert one.publish() is not None
+    one.close()
+    assert {"click", "redemption"} == set(current(one).meta["trees"])
+
+    def anew() -> None:
+        again = Learner(log, one.folder, OFFERS, bits=BITS, anew=True)
+        again.catch_up(lambda: False, lambda _: None)
+        again.close()
+
+    thread = threading.Thread(target=anew)
+    with alone(one.folder / "trees"):
+        thread.start()
+        thread.join(0.2)
+        assert (one.folder / "trees").exists()
+    thread.join()
+    assert not (one.folder / "trees").exists()
+    assert ([], "") == (current(one).meta["trees"], current(one).meta["grown"])
 
 
 def test_few_examples_make_no_trees(log: SqliteEvents, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -257,6 +258,63 @@ def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: 
     clean.close()
 
 
+def test_a_crash_brings_nothing_back(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
+    """Where all is learned anew, what was known is not learned on, wherever it crashes: before the first page, or
+    between keeping what is known now and removing what was known before.
+    """  # noqa: D205
+    write(log, *happenings(100))
+    for _ in range(3):
+        learn(log, folder)
+    (before,) = (folder / "checkpoint").iterdir()
+    shutil.copytree(before, tmp_path / "before")
+    opened(log, folder, anew=True).close()
+    shutil.copytree(tmp_path / "before", before, dirs_exist_ok=True)
+    again = opened(log, folder)
+    again.close()
+    assert (0, 0) == again.course.position[:2]
+
+
+def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path) -> None:
+    """Stopped while it learns the log again, a learner publishes nothing that may not be known, and keeps what it has;
+    the next one is as if it had not been stopped.
+    """  # noqa: D205
+    write(log, *happenings(ROWS))
+    one = opened(log, folder)
+    one.catch_up(lambda: False, lambda _: None)
+    one.close()
+    shutil.copytree(folder, folder.parent / "unstopped")
+    known, published = one.course.features.attributes, current_model(folder)
+    assert "profile.age" in known
+    marked = OFFERS._replace(sensitive=frozenset({"age"}))
+    stopped = Learner(log, folder, marked, bits=BITS, stop=lambda: True)
+    stopped.catch_up(lambda: True, lambda _: None)
+    stopped.close()
+    assert known == stopped.course.features.attributes
+    assert published is not None
+    assert published.version == getattr(current_model(folder), "version", "")
+    weights = []
+    for name in ("learning", "unstopped"):
+        again = Learner(log, folder.parent / name, marked, bits=BITS)
+        model = again.publish()
+        again.close()
+        assert "profile.age" not in again.course.features.attributes
+        assert model is not None
+        weights.append(model.arrays["click.weight"].tobytes())
+    assert weights[0] == weights[1]
+
+
+def test_attributes_counted_up_when_stopped_are_counted_up_again(log: SqliteEvents, folder: Path) -> None:
+    """Stopped while it learns the log again with what has become frequent, the next learner does so first of all."""
+    write(log, *happenings(ROWS))
+    expected = learn(log, folder.parent / "unstopped")
+    one = opened(log, folder)
+    one.catch_up(lambda: one.course.collector.counts.decisions >= course.FIRST_REVIEW, lambda _: None)
+    one.close()
+    assert current_model(folder) is None
+    assert course.FIRST_REVIEW == one.course.collector.counts.decisions == one.course.review
+    assert expected == learn(log, folder)
+
+
 def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, folder: Path) -> None:
     """What was held when a person was erased is not learned when the learner comes back."""
     decisions, events = happenings(100)
@@ -369,6 +427,13 @@ def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) ->
     assert current_model(folder) is None
     write(log, *happenings(100, first=100))
     assert learn(log, folder)
+
+
+def test_only_its_owner_may_read_what_is_learned(log: SqliteEvents, folder: Path) -> None:
+    """Also where the folder was there before, for everybody to read."""
+    folder.mkdir(mode=0o755)
+    opened(log, folder).close()
+    assert 0o700 == folder.stat().st_mode & 0o777
 
 
 def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> None:
