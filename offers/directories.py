@@ -80,7 +80,8 @@ def read_manifest(path: Path, kind: Kind) -> tuple[dict[str, Any], str, int]:
     """A directory's manifest, its checksum, and its size in bytes. Raises SnapshotError saying what is wrong."""
     file = path / _MANIFEST
     try:
-        manifest = orjson.loads(file.read_bytes())
+        content = file.read_bytes()
+        manifest = orjson.loads(content)
     except FileNotFoundError:
         message = f"{path} is no {kind.name}: it has no manifest.json"
         raise SnapshotError(message) from None
@@ -94,7 +95,7 @@ def read_manifest(path: Path, kind: Kind) -> tuple[dict[str, Any], str, int]:
     if checksum != _checksum(manifest):
         message = f"{path}/manifest.json is damaged: {kind.mend}"
         raise SnapshotError(message)
-    return manifest, checksum, file.stat().st_size
+    return manifest, checksum, len(content)
 
 
 def open_array(file: Path, files: Mapping[str, str], kind: Kind) -> tuple[NDArray[Any], int]:

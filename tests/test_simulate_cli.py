@@ -30,7 +30,7 @@ WITHOUT_LUNCH = "\n".join(line for line in worlds.CATALOG.splitlines() if "offer
 def run(folder: Path, *options: str, catalog: str = "catalog.yaml") -> Result:
     """Simulate a catalogue beside the data folder."""
     named = ("--catalog", str(folder / catalog), "--data-dir", str(folder / "data"))
-    return CliRunner().invoke(app, ["simulate", *named, *options])
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["simulate", *named, *options])
 
 
 def told(folder: Path, *options: str, catalog: str = "catalog.yaml") -> dict[str, Any]:

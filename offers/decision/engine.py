@@ -248,16 +248,17 @@ class Engine:
         asked = self.meeting.experiments.asked(surface.placement)
         strategies = [placing.strategy, *self.meeting.experiments.strategies(asked)]
         behaves, conditions = self._conditions(strategies)
-        clock = self._hours.clock(surface.time_zone)
+        learns = any(self._asks_models(one) for one in strategies)
+        clock, home = self._hours.clock(surface.time_zone), self._hours.clock("")
         personal = (
             self.snapshot.meta["holdout"] > 0
             or len(self.meeting.experiments) > 0
             or surface.placement in self._placement_caps
             or behaves
-            or any(self._asks_models(one) for one in strategies)
+            or learns
         )
         most = min(surface.max_offers, placing.max_offers)
-        layout = np.array([most, *placing.limits, surface.full, personal, placing.strategy, behaves], np.int32)
+        layout = np.array([most, *placing.limits, surface.full, personal, placing.strategy, behaves, learns], np.int32)
         stem = DecisionRecord(
             catalog=self.catalog_id, catalog_version=self.snapshot.version,
             placement=surface.placement, channel=surface.channel, language_code=surface.language,
@@ -277,6 +278,8 @@ class Engine:
             ),
             "zone_start": np.array(clock.starts, np.int64),
             "zone_offset": np.array(clock.offsets, np.int64),
+            "home_start": np.array(home.starts, np.int64),
+            "home_offset": np.array(home.offsets, np.int64),
         }
         return Resolved(placing.strategy, Record(Terms, terms))
 

@@ -27,7 +27,7 @@ SESSION, ENTRY = Context.SESSION_FIELD_NUMBER << 3 | BYTES, Session.ENTRY_CHANNE
 KNOWN_ATTRIBUTES = Profile.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES
 _DIGITS = np.frombuffer(b"0123456789bcdefghjkmnpqrstuvwxyz", np.uint8)
 """Of geohashes."""
-_MOST_ID, _MOST_NAME = 131, 68
+_MOST_ID, _MOST_NAME = 131, 4 * 64 + 4
 """Bytes of an offer's id, and of a name in a request, with its tag and length."""
 
 

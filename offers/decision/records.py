@@ -87,6 +87,9 @@ class Terms(IntEnum):
     """i8: seconds from which the clock of the person's time zone is ahead of UTC by..."""
     zone_offset = 10
     """i8: ... so many seconds."""
+    home_start = 11
+    """The same of the catalogue's time zone, by which visits are kept."""
+    home_offset = 12
 
 
 class Explore(IntEnum):
@@ -116,6 +119,8 @@ class Layout(IntEnum):
     """By which persons are answered whose variants give no other."""
     behaves = 7
     """Whether any strategy by which persons may be answered has behaviour rules."""
+    learns = 8
+    """Whether any of them asks models."""
 
 
 class Standing(IntEnum):

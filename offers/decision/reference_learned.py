@@ -118,7 +118,7 @@ def taught_of(
     characters: int, time_zone: str, chance: int,
 ) -> Taught:  # fmt: skip
     """What a model goes by in a decision; the arguments are those of `told` and of Taught."""
-    zone = ZoneInfo(query.surface.time_zone or time_zone or "UTC")
+    zone = ZoneInfo(time_zone or "UTC")  # as visits have it
     ahead = datetime.fromtimestamp(query.time, zone).utcoffset()
     second = query.time + round(ahead.total_seconds() if ahead else 0)
     place = place_of(geohash_of(query, characters))

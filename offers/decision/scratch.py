@@ -167,7 +167,7 @@ class PersonFact(IntEnum):
     """A bit per behaviour rule of the strategy whose subject is there."""
 
     local_second = 18
-    """The instant by the person's wall clock, as seconds since 1970."""
+    """The instant by the wall clock of the catalogue's time zone, as visits have it, as seconds since 1970."""
     place = 19
     """The key of where the person is; 0: nowhere."""
     visits = 20
@@ -219,7 +219,7 @@ MOST_ROWS = 8
 """Rows of a level, and so spans, that are kept."""
 LOGGED_ATTRIBUTES = 2048
 """Bytes of attributes that the record of a decision has of the request, and of the person; of more it has none."""
-_LOGGED, _LOGGED_EACH = 1280 + 2 * LOGGED_ATTRIBUTES, 168
+_LOGGED, _LOGGED_EACH = 1792 + 2 * LOGGED_ATTRIBUTES, 168
 """Bytes of the record of a decision: of a surface and attributes, and of an offer, or an experiment and its variant."""
 AT_A_TIME = 256
 """Candidates of which is foreseen at a time how likely they are taken up."""

@@ -26,7 +26,7 @@ from offers.decision.learned import (
 )
 from offers.decision.log import ASKED_ATTRIBUTES, ENTRY, KNOWN_ATTRIBUTES, SESSION, write_geohash
 from offers.decision.meet import Fact, People
-from offers.decision.records import Table, Terms, address_of, f8, i8, u8
+from offers.decision.records import Layout, Table, Terms, address_of, f8, i4, i8, u8
 from offers.decision.scratch import PersonFact, Scratch, visits_of
 from offers.learning.values import DAYPART_HOURS
 from offers.model.hashing import MISSING, number_key, text_key
@@ -56,12 +56,13 @@ def sense(
     learned = i8(people, People.fact)[Fact.learned]
     person = i8(scratch, Scratch.person)
     person[PersonFact.model] = i8(learned, Learned.fact)[Told.version] if learned else 0
-    if learned == 0:
+    if learned == 0 or i4(terms, Terms.layout)[Layout.learns] == 0:
         return
     person[PersonFact.chance] = chance_of(person[PersonFact.draw], time, seed, seeded, otherwise)
-    local = _local_second(terms, time)
+    local = time + _ahead(terms, Terms.zone_start, Terms.zone_offset, time)
+    at_home = time + _ahead(terms, Terms.home_start, Terms.home_offset, time)
     place = _place_key(scratch, latitude, longitude, characters)
-    person[PersonFact.local_second], person[PersonFact.place] = local, np.int64(place)
+    person[PersonFact.local_second], person[PersonFact.place] = at_home, np.int64(place)
     keys, numbers = u8(scratch, Scratch.request_key), f8(scratch, Scratch.request_number)
     attributes, moment = attributes_of(learned), u8(terms, Terms.moment_key)
     begin, end = person[PersonFact.context_begin], person[PersonFact.context_end]
@@ -90,10 +91,9 @@ def sense(
 
 
 @inner
-def _local_second(terms: Table, time: int) -> int:
-    """The instant by the wall clock of the person's time zone."""
-    starts = i8(terms, Terms.zone_start)
-    return time + i8(terms, Terms.zone_offset)[np.searchsorted(starts, time, side="right") - 1]
+def _ahead(terms: Table, starts: int, offsets: int, time: int) -> int:
+    """By how many seconds a clock is ahead of UTC at an instant."""
+    return i8(terms, offsets)[np.searchsorted(i8(terms, starts), time, side="right") - 1]
 
 
 @inner
@@ -160,6 +160,7 @@ def _value(data: bytes, at: int, end: int, attribute: np.uint64) -> tuple[int, f
             key = text_key(attribute, data, begin, at)
         elif tag == NUMBER:
             number = double(data, begin)
+            number = number if math.isfinite(number) else math.nan
             key = number_key(attribute, number)
         elif tag == TRUTH:
             number = 1.0 if varint(data, begin, at)[0] != 0 else 0.0

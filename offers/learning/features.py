@@ -1,7 +1,8 @@
 """What a model is told of a moment, a person and an offer: values as 64-bit keys, interactions as places of weights.
 
-The learner and the decision share this one definition. Values become keys in Python, once per request and per offer;
-which weights an interaction of keys has is worked out in compiled loops, and in `Features.places`, their specification.
+The learner and the decision share this one definition. Values become keys once per request (in the decision, where they
+stand in its bytes) and once per offer; which weights an interaction of keys has is worked out in compiled loops, and in
+`Features.places`, their specification.
 """
 
 import math
@@ -193,10 +194,6 @@ def default_features(
     common = sum(PERSON not in attributes for attributes in sets)
     variances = [PERSON_VARIANCE if PERSON in attributes else SHARED_VARIANCE / common for attributes in sets]
     return Features(tuple(map(Interaction, sets, variances)), bits)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
 @lru_cache(1024)

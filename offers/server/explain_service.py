@@ -85,8 +85,7 @@ class ExplainService:
         most = _checked(asked)
         with _inside("request"):
             query = convert.query_of(request, 0)
-            engine = self._live.engine(query.surface.catalog)
-            response, model = self._answered(engine, request)
+            engine, response, model = self._answered(query, request)
         ranks = {offer.offer_id: offer.rank for offer in response.offers}
         wanted = list(asked.offer_ids) or _nearest(engine, query, most, list(ranks))
         met, person = self._people.meet(engine, request, query.time)
@@ -109,13 +108,14 @@ class ExplainService:
             explanations.sort(key=_distance)
         return ExplainOffersResponse(explanations=explanations[:most], response=response).SerializeToString()
 
-    def _answered(self, engine: Engine, request: GetOffersRequest) -> tuple[GetOffersResponse, Model | None]:
-        """The answer to a request, and the model that had a part in it."""
+    def _answered(self, query: Query, request: GetOffersRequest) -> tuple[Engine, GetOffersResponse, Model | None]:
+        """What answered a request, its answer, and the model that had a part in that."""
         while True:
+            engine = self._live.engine(query.surface.catalog)
             response = GetOffersResponse.FromString(self._offers.get_offers(request.SerializeToString()))
             model = engine.model if response.model_version else None
             if model is None or model.version == response.model_version:  # else another one is used since
-                return response, model
+                return engine, response, model
 
     def _taught(
         self, engine: Engine, model: Model, request: GetOffersRequest, query: Query, met: Met, state: UserState,

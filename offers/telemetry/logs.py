@@ -28,5 +28,4 @@ def configure(level: str) -> None:
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=logger_factory,
-        cache_logger_on_first_use=True,
     )

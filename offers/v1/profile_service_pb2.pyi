@@ -547,7 +547,7 @@ class KeptVisit(_message.Message):
     """The same of the price band."""
     @_builtins.property
     def local_time(self) -> _timestamp_pb2.Timestamp:
-        """When, as the clocks of the place show it, taken for UTC."""
+        """When, as clocks in the catalogue's time zone show it, taken for UTC."""
 
     def __init__(
         self,

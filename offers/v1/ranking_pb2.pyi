@@ -24,8 +24,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class RankingStrategy(_message.Message):
     """A way to rank. An offer's score is the product of its factors, each in (0, 1] and raised to its weight: score =
     nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w * behaviour^w * propensity^w *
-    recommendation^w. The logarithms add up, so each factor's share in a rank is exact. Offers of equal score are ordered by a hash of the request's seed where it has
-    one, then by `offer_id`.
+    recommendation^w. The logarithms add up, so each factor's share in a rank is exact. Offers of equal score are ordered
+    by a hash of the request's seed where it has one, then by `offer_id`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

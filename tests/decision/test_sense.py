@@ -135,7 +135,7 @@ def test_decisions_are_told_what_their_record_says(
     assert [int(key) for key in FEATURES.keys(values)[:size]] == keys
     np.testing.assert_array_equal(FEATURES.numbers(values)[:size], numbers)
     facts = pad.arrays["person"]
-    ahead = datetime.fromtimestamp(second, ZoneInfo(zone or CATALOG.time_zone)).utcoffset()
+    ahead = datetime.fromtimestamp(second, ZoneInfo(CATALOG.time_zone)).utcoffset()  # as visits are kept
     assert ahead is not None
     assert second + ahead.total_seconds() == facts[PersonFact.local_second]
     assert signed(place_of(geohash_of(query, min(characters, PLACE_DIGITS)))) == facts[PersonFact.place]

@@ -228,7 +228,7 @@ def test_offers_in_the_answer_and_outranked_ones(client: OffersClient) -> None:
     assert (1, True, []) == (best.rank, best.eligible, told(best))
     assert best.score == pytest.approx(answer.offers[0].score, rel=1e-9)
     assert (0, True, ["OUTRANKED"]) == (worst.rank, worst.eligible, [text.split(":")[0] for text in told(worst)])
-    assert 7 == len(worst.factors)
+    assert 9 == len(worst.factors)
 
 
 def test_whole_catalogue_is_told_nearest_first(client: OffersClient) -> None:
