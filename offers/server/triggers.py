@@ -1,7 +1,8 @@
 """Sends offers to people who did not ask: looks at those who are due, decides, and hands over to the outbox.
 
-What is written where, in this order, so that a crash in between repeats a message, by the same id, and loses none: the
-outbox, the log of decisions, the person's record.
+What is written where, in this order: the log of decisions, the outbox, the person's record. A crash in between repeats
+what was done, by the same id, and loses nothing: the log keeps each id once, as readers of the outbox do. While the log
+is away nothing reaches the outbox, however often it is tried.
 """
 
 import contextlib
@@ -21,13 +22,13 @@ from offers.errors import InvalidRequestError, StoreUnavailableError
 from offers.server import convert
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People
+from offers.server.people import People, assign
 from offers.server.recorder import Decided, Recorder
 from offers.state.cloudevents import triggered
 from offers.state.consent import Purposes
 from offers.state.outbox import Outbox
 from offers.state.person import user_of
-from offers.state.stores import Change, Due, Person, StateStore
+from offers.state.stores import Change, Due, LoggedDecision, Person, StateStore
 from offers.state.triggering import (
     RETRY_S,
     Occasion,
@@ -50,6 +51,9 @@ LEASE_S = 15
 """For how long the others stay away from those who are due: longer than one go takes."""
 SOON_S = 300
 """When somebody is looked at again, at the earliest, for whom there was nothing."""
+AGAIN_S = 300
+"""How long after all persons were asked of they are once more: longer than workers take to follow one another to other
+triggers. Until then, those who are behind keep when persons are due by the triggers of before."""
 _NOTE, _DONE = "triggers", "-"
 """Where the store notes which triggers it knows persons to be due for, and how far it has come with that."""
 
@@ -108,7 +112,9 @@ class Triggers:
         default_consent: Purposes,
     ) -> None:
         self._live, self._state, self._outbox, self._people = live, state, outbox, people
-        self._recorder, self._clock, self._default = recorder, clock, default_consent
+        self._clock, self._default = clock, default_consent
+        # Not by the recorder itself: what it cannot write waits in it, and each further try would push out others.
+        self._log = recorder._events  # noqa: SLF001 - the log that all others write to
         self._last = _Last()
         self._offers = OfferService(live, clock, people, self._last)
         self._holder = secrets.token_hex(8)
@@ -136,7 +142,7 @@ class Triggers:
         if not self._state.lease(self._holder, LEASE_S):
             return
         if self._indexed != version:
-            self._index(version)
+            self._index(version, now)
         if due := self._state.due(now, AT_ONCE):
             self._send([self._look(one, watched, now) for one in due], watched, now)
 
@@ -167,12 +173,21 @@ class Triggers:
                 self._state.note(_NOTE, "")
             self._indexed = version
 
-    def _index(self, version: str) -> None:
-        """Find out of some more persons when they are due by these triggers, if that is not yet known of all."""
-        noted, _, place = self._state.noted(_NOTE).partition(" ")
-        if (noted, place) != (version, _DONE):
-            place = self._state.rewatch(place if noted == version else "") or _DONE
-            self._state.note(_NOTE, f"{version} {place}")
+    def _index(self, version: str, now: int) -> None:
+        """Find out of some more persons when they are due by these triggers, if that is not yet known of all.
+
+        The note tells the version, the place to go on from, and, once all were asked of, when they are to be once more.
+        """
+        noted, place, again = [*self._state.noted(_NOTE).split(" "), "", ""][:3]
+        if noted != version:
+            place = again = ""
+        if place != _DONE:
+            if again and now < int(again) <= now + AGAIN_S:
+                return
+            place = self._state.rewatch(place)
+            if not place:
+                place, again = (_DONE, "") if again else ("", str(now + AGAIN_S))
+            self._state.note(_NOTE, f"{version} {place} {again}")
         if place == _DONE:
             self._indexed = version
 
@@ -247,14 +262,27 @@ class Triggers:
             if one.chosen and self._is_still(one.chosen.occasion, record, watched, now)
         }
         if sent:
+            sent = self._logged(sent)
+        if sent:
             self._outbox.append([triggered(one.event_id, one.message) for one in sent.values()])
-            for one in sent.values():
-                self._recorder.keep(one.decided)
-            self._recorder.flush()
         changes = [(one.person, self._kept(one, sent.get(one.person), watched, now)) for one in looked]
         self._state.change(changes, is_heard=False)
         if sent:
             log.info("offers_triggered", count=len(sent))
+
+    def _logged(self, chosen: dict[Person, _Chosen]) -> dict[Person, _Chosen]:
+        """Write decisions to the log. Returns those whose persons were not erased by then."""
+        decided = [one.decided for one in chosen.values()]
+        self._log.record(
+            [LoggedDecision(convert.told_id(*one.ids), one.person, one.second, one.record) for one in decided]
+        )
+        # As what was just written may be of after the log forgot them.
+        left = dict(chosen)
+        for (person, one), erased in zip(chosen.items(), self._state.erasures(list(chosen)), strict=True):
+            if one.decided.second <= erased:
+                self._log.erase([person], erased)
+                del left[person]
+        return left
 
     def _is_still(self, occasion: Occasion, record: bytes, watched: Sequence[Watched], now: int) -> bool:
         """Whether a person is there, and agrees, and what was decided for is still so."""
@@ -265,12 +293,14 @@ class Triggers:
         """What a look leaves in the record. It is written in any case, so that it is due another time."""
         catalogs = {engine.catalog_id for engine in self._known.engines}
 
-        def change(record: bytes, _erased: int) -> bytes | None:
+        def change(record: bytes, erased: int) -> bytes | None:
             if not record:  # erased since
                 return None
             state = UserState.FromString(record)
             if sent:
                 mark(state, sent.occasion, sent=now)
+                if sent.decided.new and sent.decided.second > erased:
+                    assign(state, DecisionRecord.FromString(sent.decided.record), sent.decided.second)
             for occasion, retry in looked.retries:
                 mark(state, occasion, retry=retry)
             forget_others(state, catalogs, watched)

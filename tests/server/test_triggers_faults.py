@@ -17,7 +17,7 @@ from offers.errors import SettingsError, StoreUnavailableError
 from offers.server import triggers
 from offers.server.offer_service import OfferService
 from offers.settings import Settings
-from offers.state.outbox import open_outbox
+from offers.state.outbox import FileOutbox, open_outbox
 from offers.state.stores import Person
 from offers.v1.context_pb2 import CONSENT_PURPOSE_MESSAGING, User
 from offers.v1.event_pb2 import Event
@@ -26,6 +26,7 @@ from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.profile_service_pb2 import DeleteProfileRequest
 from tests.server.running import started, wait_for
 from tests.server.triggering import (
+    AWAY,
     BASKET,
     DAY,
     EVERYTHING,
@@ -106,6 +107,70 @@ def test_a_log_that_is_away_for_a_moment_loses_no_decision(tmp_path: Path, monke
         logged = running.served.stores.events.decisions_of(["u:ada"])
 
     assert [message.decision_id] == [one.decision_id for one in logged]
+
+
+def test_a_log_that_is_away_for_long_sends_nothing_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is tried, nothing is in the outbox, or pushes out other decisions; then each comes once."""
+    persons = ["ada", "ben", "eve"]
+    with server(tmp_path, BASKET) as running:
+        for person in persons:
+            running.put_into_basket(person, NOON)
+        with monkeypatch.context() as patch:
+            patch.setattr(running.served.stores.events, "record", lambda _: away())
+            for second in range(100):
+                with pytest.raises(StoreUnavailableError):
+                    running.look(NOON + IDLE + second)
+            waiting = list(running.served.worker.recorder._waiting)  # noqa: SLF001 - nobody else may see it
+        held_back = running.lines()
+        back = [message for second in range(3) for message in running.look(NOON + IDLE + 100 + second)]
+        logged = running.served.stores.events.decisions_of([f"u:{one}" for one in persons])
+
+    assert ([], []) == (held_back, waiting)
+    assert persons == sorted(one.user.user_id for one in back)
+    assert {one.decision_id for one in back} == {one.decision_id for one in logged}
+    assert len(persons) == len(logged)
+
+
+def test_who_is_erased_while_the_log_is_written_is_not_sent_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the decision stay in the log, which had forgotten the person before."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        fails_once(monkeypatch, running.served.stores.events, "record", lambda: erase(running))
+        messages = running.look(NOON + IDLE)
+        kept, logged = running.state("ada"), running.served.stores.events.decisions_of(["u:ada"])
+
+    assert ([], 0, []) == (messages, kept.ByteSize(), logged)
+
+
+def test_an_outbox_that_is_away_leaves_each_decision_once_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried again it is the same decision, so that the message that comes at last is the one that the log tells of."""
+    with server(tmp_path, BASKET) as running:
+        running.put_into_basket("ada", NOON)
+        with monkeypatch.context() as patch:
+            patch.setattr(FileOutbox, "append", lambda *_: away())
+            for second in range(10):
+                with pytest.raises(StoreUnavailableError):
+                    running.look(NOON + IDLE + second)
+        (message,) = running.look(NOON + IDLE + MINUTE)
+        logged = running.served.stores.events.decisions_of(["u:ada"])
+
+    assert [message.decision_id] == [one.decision_id for one in logged]
+
+
+def test_the_first_variant_of_an_experiment_is_kept_with_what_was_sent(tmp_path: Path) -> None:
+    """Who is sent an offer under an experiment is exposed to it from then on."""
+    with server(tmp_path, BASKET, head=_TRIED) as running:
+        running.put_into_basket("ada", NOON)
+        running.look(NOON + IDLE)
+        assignments = running.state("ada").assignments
+
+    assert [("trial", NOON + IDLE)] == [(one.experiment_id, one.exposure_time.seconds) for one in assignments]
 
 
 def test_an_outbox_that_cannot_be_written_to_keeps_everybody_waiting(tmp_path: Path) -> None:
@@ -313,6 +378,36 @@ def test_a_url_that_names_no_outbox_is_refused(tmp_path: Path, url: str) -> None
         open_outbox(Settings(data_dir=tmp_path, outbox_url=url))
 
 
+def test_who_is_written_by_a_worker_that_is_behind_is_asked_of_once_more(tmp_path: Path) -> None:
+    """What it keeps is of the triggers of before, after all were asked of by those of now; some minutes later again."""
+    month = 30 * DAY
+    with server(tmp_path, BASKET) as behind, server(tmp_path, AWAY) as ahead:
+        ahead.look(NOON)
+        behind.report("ada", NOON, view={"item": {"category": "ramen"}})
+        ahead.look(NOON + triggers.AGAIN_S - 1)
+        assert [] == ahead.due("ada")
+        ahead.look(NOON + triggers.AGAIN_S)
+        assert [NOON + month] == ahead.due("ada")
+        assert ["ada"] == [one.user.user_id for one in ahead.look(NOON + month)]
+
+
+def test_persons_are_asked_of_twice_in_parts_and_then_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part goes on from the one before, also in a worker that starts in between, by whatever clock."""
+    asked = list[str]()
+
+    def rewatch(after: str) -> str:
+        asked.append(after)
+        return {"": "1", "1": "2", "2": ""}[after]
+
+    for seconds in ([0, 1], [2, 3], [365 * DAY, 1, 1 + triggers.AGAIN_S], [2 + triggers.AGAIN_S] * 5):
+        with server(tmp_path, BASKET) as running, monkeypatch.context() as patch:
+            patch.setattr(running.served.stores.state, "rewatch", rewatch)
+            for second in seconds:
+                running.look(NOON + second)
+
+    assert ["", "1", "2"] * 2 == asked
+
+
 def test_workers_that_are_killed_leave_nobody_out(tmp_path: Path) -> None:
     """Of two worker processes one sends; killed in the middle, the other goes on; repeated is the same id alone."""
     source = tmp_path / "catalog.yaml"
@@ -354,6 +449,19 @@ catalog_id: corner
 placements: [{placement_id: push}]
 offers:
 - {offer_id: delivery, title: Delivery is on us, benefit: {free_delivery: {}}, target: {everywhere: true}}
+"""
+
+
+_TRIED = """
+catalog_id: corner
+placements: [{placement_id: push}]
+experiments: [{experiment_id: trial, variants: [{variant_id: a}, {variant_id: b}]}]
+offers:
+- offer_id: delivery
+  title: Delivery is on us
+  benefit: {free_delivery: {}}
+  target: {everywhere: true}
+  audience: {variants: [{experiment_id: trial, variant_id: a}, {experiment_id: trial, variant_id: b}]}
 """
 
 
