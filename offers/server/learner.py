@@ -58,7 +58,7 @@ def _begun(events: EventLog, folder: Path, offers: Offers, stop: Callable[[], bo
     waiting = False
     while not stop():
         try:
-            return Learner(events, folder, offers)
+            return Learner(events, folder, offers, stop=stop)
         except ConflictError as error:
             if not waiting:
                 log.info("learner_waits", reason=str(error))

@@ -23,12 +23,12 @@ from offers.server import convert
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People, assign
-from offers.server.recorder import Decided, Recorder
+from offers.server.recorder import Decided
 from offers.state.cloudevents import triggered
 from offers.state.consent import Purposes
 from offers.state.outbox import Outbox
 from offers.state.person import user_of
-from offers.state.stores import Change, Due, LoggedDecision, Person, StateStore
+from offers.state.stores import Change, Due, EventLog, LoggedDecision, Person, StateStore
 from offers.state.triggering import (
     RETRY_S,
     Occasion,
@@ -107,14 +107,14 @@ class Triggers:
         state: StateStore,
         outbox: Outbox,
         people: People,
-        recorder: Recorder,
+        events: EventLog,
         clock: Callable[[], float],
         default_consent: Purposes,
     ) -> None:
         self._live, self._state, self._outbox, self._people = live, state, outbox, people
         self._clock, self._default = clock, default_consent
-        # Not by the recorder itself: what it cannot write waits in it, and each further try would push out others.
-        self._log = recorder._events  # noqa: SLF001 - the log that all others write to
+        # The log itself, no recorder: what that cannot write waits in it, and each further try would push out others.
+        self._log = events
         self._last = _Last()
         self._offers = OfferService(live, clock, people, self._last)
         self._holder = secrets.token_hex(8)

@@ -138,7 +138,7 @@ class Worker:
         )
         people = People(stores.state, default_consent)
         outbox = open_outbox(settings)
-        self._triggers = Triggers(self.live, stores.state, outbox, people, self.recorder, clock, default_consent)
+        self._triggers = Triggers(self.live, stores.state, outbox, people, stores.events, clock, default_consent)
         stores.state.watch(self._triggers.due)
         self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)

@@ -53,16 +53,15 @@ def test_upkeep_goes_on_after_a_fault(stores: Stores, tmp_path: Path, monkeypatc
         stores.state, faulty, stores.ledger, LiveOffers(live), clock=lambda: 0.0, default_consent=consent,
         geohash_length=6,
     )  # fmt: skip
-    settings, recorder = Settings(data_dir=tmp_path), Recorder(stores.events, stores.state)
+    settings = Settings(data_dir=tmp_path)
     people, outbox = People(stores.state, consent), open_outbox(settings)
-    triggers = Triggers(live, stores.state, outbox, people, recorder, lambda: 0.0, consent)
+    triggers = Triggers(live, stores.state, outbox, people, stores.events, lambda: 0.0, consent)
     working = upkeep.Upkeep(live, stores, intake, triggers, settings, lambda: 0.0)
     grace = working._grace_s  # noqa: SLF001 - set once a recovery has ended
     with capture_logs() as logs:
         working.start()
         wait_for(lambda: working._grace_s != grace, "events are recovered nevertheless")  # noqa: SLF001
         working.stop()
-    recorder.close()
     (told,) = [one for one in logs if one["event"] == "upkeep_failed"]
     assert ("recover", "ValueError") == (told["chore"], told["error"])
     assert PERSONAL not in str(logs)
