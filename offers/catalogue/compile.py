@@ -29,7 +29,16 @@ from offers.catalogue.places import NO_PIECES, Places
 from offers.catalogue.propositions import static_wire, variant_wires
 from offers.catalogue.schedules import NEVER
 from offers.catalogue.shapes import pack
-from offers.catalogue.snapshot import LAST_TURN, NO_AUDIENCE, NO_CAPS, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
+from offers.catalogue.snapshot import (
+    FACTORS,
+    LAST_TURN,
+    NO_AUDIENCE,
+    NO_CAPS,
+    NO_NAME,
+    NO_SCHEDULE,
+    NO_SHAPE,
+    NO_WINDOWS,
+)
 from offers.catalogue.timetable import Hours, Timetable, name_sun
 from offers.catalogue.traits import Traits
 from offers.errors import CatalogError, Problem
@@ -46,8 +55,6 @@ DEFAULT_SHARES: Final = {
     "nearness_without_distance": 0.5, "outside_daypart": 0.5, "missing_location": 0.5, "unreachable": 0.1,
 }  # fmt: skip
 """What strategies leave out, in the order of snapshot.STRATEGY."""
-FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability", "behaviour", "propensity",
-                  "recommendation")  # fmt: skip
 DEFAULT_WEIGHTS: Final = dict.fromkeys(FACTORS, 1.0) | dict.fromkeys(FACTORS[-2:], 0.0)
 """Models that nobody asked for change nothing."""
 DEFAULT_DECAY: Final = 0.5

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,13 @@ DECAY = [
     ("shape", "i8"), ("origin", "f8"), ("offset", "f8"), ("scale", "f8"), ("decay", "f8"), ("log_decay", "f8"),
     ("log_minimum", "f8"),
 ]  # fmt: skip
+FACTORS: Final = ("nearness", "timeliness", "value", "lever", "location", "reachability", "behaviour", "propensity",
+                  "recommendation")  # fmt: skip
+"""Of scores, in the order of offers.v1.FactorName."""
+PROPENSITY, RECOMMENDATION = FACTORS.index("propensity"), FACTORS.index("recommendation")
 STRATEGY = np.dtype(
     [
-        ("weights", "f8", (9,)),  # as compile.FACTORS
+        ("weights", "f8", (len(FACTORS),)),
         ("reward", "i8"),  # what propensity is of, as in offers.v1.Propensity.Reward: 1 or 2
         ("learner", "i8"),  # which model is asked, as in offers.v1.Propensity.Learner: 1 or 2
         ("unknown", "i8"),  # what propensity takes as not known: WITHOUT_CONTEXT and so on

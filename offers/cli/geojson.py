@@ -18,7 +18,7 @@ from shapely.geometry.polygon import orient
 from offers.catalogue import document
 from offers.catalogue.areas import Part
 from offers.catalogue.check import check
-from offers.catalogue.compile import FACTORS
+from offers.catalogue.snapshot import FACTORS
 from offers.cli.words import benefit_words, distance_words, local
 from offers.decision.explain import Reason, Verdict, Why, explain
 from offers.decision.location import SIGMA

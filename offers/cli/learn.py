@@ -152,8 +152,8 @@ def _figures(told: Mapping[str, float]) -> str:
 
 def _tell(learner: "Learner") -> None:
     """What came of it."""
-    from offers.learning.examples import REWARDS
     from offers.learning.learner import current_model
+    from offers.learning.values import REWARDS
 
     figures, position = learner.figures(), learner.course.position
     typer.echo(f"learned up to event {position.event:,} and decision {position.decision:,} of the log")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENUE, PROPENSITY, RECOMMENDATION
 from offers.compiled import apart, inner
 from offers.decision.admit import is_in, may_meet
 from offers.decision.behave import log_behaviour
@@ -106,11 +106,9 @@ def arrange(
         if layout[Layout.full]:
             _tell_factors(columns, scratch, strategy_number, place, time)
             chosen[place].logs[6] = log
-            if outcome[Outcome.learned]:
-                candidate = candidates[chosen[place].index]
-                chosen[place].logs[7], chosen[place].logs[8] = candidate.log_propensity, candidate.log_recommendation
-            else:
-                chosen[place].logs[7], chosen[place].logs[8] = 0.0, 0.0
+            candidate, is_learned = candidates[chosen[place].index], outcome[Outcome.learned] != 0
+            chosen[place].logs[PROPENSITY] = candidate.log_propensity if is_learned else 0.0
+            chosen[place].logs[RECOMMENDATION] = candidate.log_recommendation if is_learned else 0.0
     outcome[Outcome.unknown] = unknowns
     return count
 

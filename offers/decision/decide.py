@@ -6,10 +6,10 @@ from offers.decision.arrange import arrange
 from offers.decision.behave import weigh
 from offers.decision.explore import tell_selection
 from offers.decision.foresee import foresee
-from offers.decision.records import Column, Explore, Table, Terms, f8
+from offers.decision.records import Column, Table, f8
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
-from offers.decision.scratch import NO_ROOM, Outcome, Scratch, chosen_of, reached_of
+from offers.decision.scratch import NO_ROOM, Outcome, Scratch, reached_of
 from offers.decision.screen import screen
 
 LOOK_UP = -1
@@ -56,10 +56,6 @@ def choose(
     listed = score(columns, terms, scratch, strategy, seed, seeded, kept, time)
     count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
     outcome[Outcome.chosen] = count
-    explores = outcome[Outcome.learned] != 0 and f8(terms, Terms.explore)[Explore.method] != 0
-    if explores and count > 0:
+    if count > 0:
         tell_selection(columns, scratch, terms, strategy, kept, count)
-    elif count > 0:
-        for place in range(count):
-            chosen_of(scratch)[place].selection = 0.0
     return LOOK_UP if outcome[Outcome.unknown] else count

@@ -23,11 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue.schedules import Part, Schedule
-from offers.catalogue.snapshot import NO_CAPS, NO_NAME, Snapshot
+from offers.catalogue.snapshot import NO_CAPS, NO_NAME, PROPENSITY, Snapshot
 from offers.decision.budgets import BudgetBook
 from offers.decision.decide import LOOK_UP, choose, find
 from offers.decision.directory import Directory
-from offers.decision.explore import PROPENSITY
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
 from offers.decision.learned import Told, learned_record
 from offers.decision.meet import Fact

@@ -9,6 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from offers.catalogue.snapshot import PROPENSITY
 from offers.compiled import apart, inlined, inner
 from offers.decision.records import Explore, Table, Terms, entries_of, f8, i8, offers_of, strategies_of
 from offers.decision.scratch import RIVALS, Outcome, PersonFact, Scratch, candidates_of, chosen_of, rivals_of
@@ -16,8 +17,6 @@ from offers.model.hashing import mixed
 from offers.v1.catalog_pb2 import Exploration
 
 DRAWS = 64
-PROPENSITY = 7
-"""Place of the factor among a strategy's weights: see compile.FACTORS."""
 HOUR_S = 3_600
 """One person's answers stay the same for so long."""
 FAR = 3.0

@@ -5,10 +5,10 @@ import math
 import numpy as np
 from numba import carray
 
-from offers.catalogue.snapshot import WITHOUT_CONTEXT, WITHOUT_PERSON, WITHOUT_PROFILE
+from offers.catalogue.snapshot import PROPENSITY, RECOMMENDATION, WITHOUT_CONTEXT, WITHOUT_PERSON, WITHOUT_PROFILE
 from offers.compiled import apart, inner
 from offers.decision.admit import may_meet
-from offers.decision.explore import PROPENSITY, explored
+from offers.decision.explore import explored
 from offers.decision.learned import (
     NO_COLUMN,
     OF_PERSON,
@@ -57,8 +57,6 @@ from offers.model.hashing import MISSING
 from offers.model.visits import MAX_VISITS, TRAITS
 from offers.v1.ranking_pb2 import Propensity
 
-RECOMMENDATION = 8
-"""Place of the factor among a strategy's weights: see compile.FACTORS."""
 MOST_WEIGHED = 8_192
 """Offers shown everywhere of which is foreseen how likely they are taken up: those best by the other factors."""
 LEAST_PROPENSITY = 1e-9

@@ -20,12 +20,10 @@ from offers.learning.model import Model
 from offers.learning.popularity import HOURS, Popularity
 from offers.learning.propensity import WEIGHT
 from offers.learning.trees import TEST
+from offers.learning.values import REWARDS
 from offers.model.hashing import attribute_key
 from offers.model.keys import text_hash
 from offers.model.visits import TRAITS
-
-REWARDS = ("click", "redemption")
-"""By their numbers in offers.v1.Propensity.Reward, from 1 on."""
 
 # Where what a model knows requests by comes from.
 (NOWHERE_KNOWN, OF_PERSON, HOUR, WEEKDAY, DAYPART, CHANNEL, PLACEMENT, ENTRY_CHANNEL, PLACE, OF_CONTEXT,

@@ -21,10 +21,10 @@ from offers.catalogue.compile import (
     DEFAULT_TIMELINESS,
     DEFAULT_VALUE,
     DEFAULT_WEIGHTS,
-    FACTORS,
 )
 from offers.catalogue.extras import DEFAULT_MIN_INSIDE, pace
 from offers.catalogue.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
+from offers.catalogue.snapshot import FACTORS
 from offers.decision import reference_people
 from offers.decision.foresee import MOST_WEIGHED
 from offers.decision.reference_behaviour import behaviour, held

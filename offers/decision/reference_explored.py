@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable
 
-from offers.catalogue.compile import FACTORS
+from offers.catalogue.snapshot import PROPENSITY
 from offers.decision.explore import DRAWS
 from offers.decision.reference import Ranked
 from offers.decision.reference_learned import Taught, exploration_of
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
-
-PROPENSITY = FACTORS.index("propensity")
 
 
 def explores(catalog: Catalog, query: Query, ranked: Iterable[Ranked]) -> bool:

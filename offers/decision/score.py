@@ -6,7 +6,7 @@ import numpy as np
 
 from offers.catalogue.geometry import MEAN_RADIUS_M
 from offers.catalogue.schedules import NEVER
-from offers.catalogue.snapshot import ENTRY, OFFER
+from offers.catalogue.snapshot import ENTRY, OFFER, PROPENSITY, RECOMMENDATION
 from offers.compiled import apart, inlined, inner
 from offers.decision.behave import log_behaviour
 from offers.decision.order import is_better
@@ -113,7 +113,7 @@ def score(
         weights = strategies_of(columns)[strategy_number].weights
         for index in range(kept):
             one = candidates[index]
-            one.log_score += weights[7] * one.log_propensity + weights[8] * one.log_recommendation
+            one.log_score += weights[PROPENSITY] * one.log_propensity + weights[RECOMMENDATION] * one.log_recommendation
     listed, least = 0, -math.inf
     for index in range(kept):
         if listed == SHORTLIST:

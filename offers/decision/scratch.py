@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from offers.catalogue.behaviour_rules import MAX_RULES
 from offers.catalogue.geometry import RINGS
 from offers.catalogue.model_rules import MAX_NAMES, RESERVED
+from offers.catalogue.snapshot import FACTORS
 from offers.decision.records import Record, array_of
 from offers.model.query import MAX_OFFERS
 from offers.model.visits import MAX_VISITS, TRAITS, VISIT
@@ -277,7 +278,7 @@ CHOSEN = np.dtype(
         ("log_score", "f8"),
         ("distance_m", "f8"),  # -1: none
         ("until", "i8"),  # second; NEVER: no end
-        ("logs", "f8", (9,)),  # as compile.FACTORS
+        ("logs", "f8", (len(FACTORS),)),  # of its factors
         ("selection", "f8"),  # how probable it was that it is chosen; 0: nothing is explored
         ("creative", "i4"),  # number of the creative variant, or NO_NAME
         ("flags", "u1"),

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.examples import REWARDS, Asked, Collector
+from offers.learning.examples import Asked, Collector
 from offers.learning.features import Examples, Features
 from offers.learning.held import LoggedDecision
 from offers.learning.model import Model
 from offers.learning.promotion import Recent
 from offers.learning.propensity import Propensity
+from offers.learning.values import REWARDS
 from offers.learning.visited import LoggedVisit, Visited
 
 PAGE = 5_000

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from offers.learning.features import Examples, Features
 from offers.learning.held import Counts, Due, Held, LoggedDecision, LoggedEvent, read_held, written
 from offers.learning.rows import Rows
-from offers.learning.values import Offers
+from offers.learning.values import REWARDS, Offers
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,
     EVENT_KIND_DISMISSAL,
@@ -31,9 +31,6 @@ from offers.v1.event_pb2 import (
 )
 from offers.v1.state_pb2 import DecisionRecord
 
-REWARDS = ("click", "redemption")
-"""What is learned of apart: clicks; and redemptions that are confirmed and orders, as far as they are put down to an
-offer."""
 SETTLE_S = (60, 300)
 """Of each reward, the seconds after which an offer that was shown counts as refused. Few, so that refusals and rewards
 of the same moments are learned together: rewards that were waited for days would be learned alone at first."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning.course import PAGE, Log, Merged, Position
-from offers.learning.examples import DONE, REWARDS, Asked, Outcomes
+from offers.learning.examples import DONE, Asked, Outcomes
 from offers.learning.features import Examples, Features
 from offers.learning.held import Held
 from offers.learning.kept import alone, latest, prune
@@ -18,6 +18,7 @@ from offers.learning.model import Model, write_model
 from offers.learning.promotion import figures_of, worse
 from offers.learning.propensity import Propensity
 from offers.learning.trees import Trees, library, train
+from offers.learning.values import REWARDS
 
 FOLDER = "trees"
 """Of a learner's folder."""

@@ -14,7 +14,7 @@ import structlog
 
 from offers.errors import ConflictError, SnapshotError
 from offers.learning.course import REVIEW_GROWTH, Course, Log, Position
-from offers.learning.examples import REWARDS, Asked
+from offers.learning.examples import Asked
 from offers.learning.features import DEFAULT_BITS, Features
 from offers.learning.grown import FOLDER as TREES
 from offers.learning.grown import Grown, Growth, grow
@@ -22,7 +22,7 @@ from offers.learning.kept import alone, latest, prune
 from offers.learning.model import Model, open_model, write_model
 from offers.learning.promotion import worse
 from offers.learning.propensity import HALF_LIFE_DAYS, Propensity
-from offers.learning.values import Offers, features_for
+from offers.learning.values import REWARDS, Offers, features_for
 
 LAG_S = 2
 """How many seconds behind the clock the learner stays while the log is written: decisions come a moment late."""

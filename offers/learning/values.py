@@ -15,6 +15,10 @@ from offers.v1.state_pb2 import DecisionRecord
 
 DAYPART_HOURS = 4
 
+REWARDS = ("click", "redemption")
+"""What is learned of apart: clicks; and redemptions that are confirmed and orders, as far as they are put down to an
+offer. By their numbers in offers.v1.Propensity.Reward, from 1 on."""
+
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
 OFFER_NAMES = (f"{OFFER_PREFIX}id", CATEGORY, f"{OFFER_PREFIX}brand")
 _ALL = 2**64 - 1

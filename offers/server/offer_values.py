@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 
 from offers.catalogue.messages import read_head, read_offers
+from offers.catalogue.model_rules import MAX_NAMES
 from offers.catalogue.publish import publish, stamp
 from offers.catalogue.snapshot import open_snapshot
 from offers.catalogue.timetable import DEFAULT_TIME_ZONE
@@ -19,8 +20,6 @@ from offers.learning.rows import offer_values
 from offers.learning.values import Offers, no_item
 from offers.model.keys import key_of
 
-MOST_NAMES = 16
-"""Attributes of offers that a model knows: as many as a catalogue may have; of several, those that most have."""
 ITEMS_KEPT = 16_384
 """Offers whose items are kept at hand."""
 _OWN = ("category", "brand", "campaign")
@@ -81,8 +80,8 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
     tables = {head.catalog_id: _Table(path) for head, path in zip(heads, snapshots, strict=True)}
     met = Counter(name for table in tables.values() for name in table.names if name not in _OWN)
     names = sorted(met, key=lambda name: (-met[name], name))
-    if left_out := names[MOST_NAMES:]:
-        log.warning("attributes_left_out", most=MOST_NAMES, left_out=left_out)
+    if left_out := names[MAX_NAMES:]:
+        log.warning("attributes_left_out", most=MAX_NAMES, left_out=left_out)
 
     directories = {}
     for path in snapshots:
@@ -99,7 +98,7 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
         return directories[catalog].item(number) if number is not None else no_item(catalog, offer)
 
     return Offers(
-        ("campaign", *sorted(names[:MOST_NAMES])),
+        ("campaign", *sorted(names[:MAX_NAMES])),
         values,
         {head.catalog_id: head.time_zone or DEFAULT_TIME_ZONE for head in heads},
         frozenset(name for head in heads for name in head.sensitive_attributes),

@@ -10,17 +10,10 @@ import orjson
 import pytest
 
 from offers.learning import examples
-from offers.learning.examples import (
-    DISMISSED,
-    HELD_S,
-    REWARDS,
-    SETTLE_S,
-    Asked,
-    Collector,
-)
+from offers.learning.examples import DISMISSED, HELD_S, SETTLE_S, Asked, Collector
 from offers.learning.features import Examples
 from offers.learning.propensity import Propensity
-from offers.learning.values import features_for, request_values
+from offers.learning.values import REWARDS, features_for, request_values
 from offers.state.stores import LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Click, Event, Impression, ItemView, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord
