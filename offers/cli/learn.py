@@ -102,10 +102,10 @@ def learn(
 
 def _grow_beside(events: "EventLog", folder: Path, offers: "Offers", stop: Callable[[], bool]) -> None:
     """Grow trees for a learner that is at work."""
-    from offers.learning.examples import Asked
     from offers.learning.features import Features
     from offers.learning.grown import grow
     from offers.learning.learner import current_model
+    from offers.learning.outcomes import Asked
 
     current = current_model(folder)
     if current is None:

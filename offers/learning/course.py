@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.examples import Asked, Collector
+from offers.learning.examples import Collector
 from offers.learning.features import Examples, Features
 from offers.learning.held import LoggedDecision
 from offers.learning.model import Model
+from offers.learning.outcomes import Asked
 from offers.learning.promotion import Recent
 from offers.learning.propensity import Propensity
 from offers.learning.values import REWARDS

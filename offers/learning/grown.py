@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning.course import PAGE, Log, Merged, Position
-from offers.learning.examples import DONE, Asked, Outcomes
 from offers.learning.features import Examples, Features
 from offers.learning.held import Held
 from offers.learning.kept import alone, latest, prune
 from offers.learning.model import Model, write_model
+from offers.learning.outcomes import DONE, Asked, Outcomes
 from offers.learning.promotion import figures_of, worse
 from offers.learning.propensity import Propensity
 from offers.learning.trees import Trees, library, train

@@ -9,9 +9,10 @@ import numpy as np
 import orjson
 import pytest
 
-from offers.learning import examples
-from offers.learning.examples import DISMISSED, HELD_S, SETTLE_S, Asked, Collector
+from offers.learning import outcomes
+from offers.learning.examples import Collector
 from offers.learning.features import Examples
+from offers.learning.outcomes import DISMISSED, HELD_S, SETTLE_S, Asked
 from offers.learning.propensity import Propensity
 from offers.learning.values import REWARDS, features_for, request_values
 from offers.state.stores import LoggedDecision, LoggedEvent
@@ -273,7 +274,7 @@ def test_a_row_has_the_keys_of_its_request_and_offer() -> None:
 
 def test_frequent_attributes_become_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those met in enough decisions, the most frequent first where there are too many; features stay features."""
-    monkeypatch.setattr(examples, "MOST_NAMES", 3)
+    monkeypatch.setattr(outcomes, "MOST_NAMES", 3)
     told = Collected()
     for number in range(400):
         names = {"often", *(["second"] if number % 2 else []), *(["third"] if number % 3 == 0 else [])}
@@ -323,8 +324,8 @@ def test_what_catalogues_tell_by_now_is_learned() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest decisions are settled early; what comes of them later is learned out of the log, once."""
-    monkeypatch.setattr(examples, "MOST_HELD", 5)
-    monkeypatch.setattr(examples, "MOST_EARLY", 3)
+    monkeypatch.setattr(outcomes, "MOST_HELD", 5)
+    monkeypatch.setattr(outcomes, "MOST_EARLY", 3)
     told = Collected()
     told.tell(*(decision(f"d{number}", NOON + number, ["o1"]) for number in range(20)))
     assert (5, 15, [(0, 1)] * 15) == (len(told.collector.held), told.collector.counts.early, told.rows[CLICK])
@@ -368,7 +369,7 @@ def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order, learned one by one or all together, and read again anywhere: same models."""
-    monkeypatch.setattr(examples, "MOST_HELD", 30)
+    monkeypatch.setattr(outcomes, "MOST_HELD", 30)
     choose = random.Random(seed)
     story: list[Told] = []
     for number in range(150):

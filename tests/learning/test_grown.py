@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from offers.learning import learner
-from offers.learning.examples import DISMISSED, Asked
 from offers.learning.features import CATEGORY, Features
 from offers.learning.grown import Grown, Hindsight, grow
 from offers.learning.kept import alone
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
+from offers.learning.outcomes import DISMISSED, Asked
 from offers.learning.trees import Trees
 from offers.learning.values import Offers, features_for
 from offers.state.sqlite import Database

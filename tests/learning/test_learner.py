@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from offers.errors import OffersError
-from offers.learning import course, examples, learner
+from offers.learning import course, learner, outcomes
 from offers.learning.examples import JUDGED_EVERY
 from offers.learning.features import CATEGORY
 from offers.learning.learner import Learner, current_model, propensities
@@ -338,7 +338,7 @@ def test_attributes_that_make_it_worse_are_declined(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, *, trap: bool
 ) -> None:
     """When attributes become frequent, models with them are learned beside, and take over unless they foresee worse."""
-    monkeypatch.setattr(examples, "LEAST_MET", 900)
+    monkeypatch.setattr(outcomes, "LEAST_MET", 900)
     decisions, events = happenings(ROWS)
     clicked = {_decision_of(one.body) for one in events if one.kind == EVENT_KIND_CLICK}
     for number, made in enumerate(decisions):

@@ -93,7 +93,7 @@ def test_a_second_server_of_the_same_folder_waits_to_learn(tmp_path: Path) -> No
             wait_for(lambda: second.lines("learner_waits"), "the second waits", LONG_S)
             click(second, "ada")
             versions = wait_for(lambda: used(second, 1), "the second's worker uses a model", LONG_S)
-            assert versions <= used(first, 1)
+            wait_for(lambda: versions <= used(first, 1), "the first's worker uses it, too", LONG_S)
             assert 0 == first.stop()
             wait_for(lambda: second.lines("learner_working"), "the second learns", LONG_S)
             click(second, "ben")
