@@ -20,6 +20,7 @@ THOMPSON = int(Exploration.METHOD_THOMPSON)
 _STEPS = 1_024
 _NORMAL = np.array([NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_STEPS)])
 """As many values of a standard normal distribution, one as probable as another."""
+_HIGHEST = float(_NORMAL[-1])
 _OF_DRAW, _OF_NEW, _OF_EPSILON, _OF_OFFER = (np.uint64(0x9E3779B97F4A7C15 * number % 2**64) for number in range(1, 5))
 
 
@@ -72,6 +73,15 @@ def varied(
     else:
         moved = 0.0
     return min(max(moved, -limit), high)
+
+
+@inner
+def highest_of(explore: np.ndarray, weight: float, deviation: float, most: float) -> float:
+    """The most that any draw adds: see `varied`."""
+    high = min(explore[Explore.limit] / weight, most)
+    if explore[Explore.method] != THOMPSON or (deviation < 0.0 and explore[Explore.new_share] > 0):
+        return high
+    return min(_HIGHEST * abs(deviation), high)
 
 
 @inner

@@ -6,7 +6,7 @@ import numpy as np
 
 from offers.catalogue.snapshot import NO_NAME, PROPENSITY
 from offers.compiled import apart, inner
-from offers.decision.explore import DRAWS, THOMPSON, own_of, shares_of, varied
+from offers.decision.explore import DRAWS, THOMPSON, highest_of, own_of, shares_of, varied
 from offers.decision.layout import fits, is_limited
 from offers.decision.order import turn_of
 from offers.decision.records import (
@@ -44,19 +44,22 @@ def tell_selection(
         return
     size = _find_rivals(columns, scratch, terms, weight, kept, count)
     is_bound = _is_bound(columns, scratch, terms, seed, seeded, size)
+    if not is_bound:
+        _find_highest(explore, rivals, weight, count, size)
     new, tried = shares_of(explore, i8(scratch, Scratch.person)[PersonFact.chance])
     for draw in range(DRAWS):
-        for number in range(size):
-            one = rivals[number]
-            added = varied(explore, weight, draw, new, tried, one.own, one.deviation, one.most)
-            one.drawn = one.log_score + weight * added
+        for number in range(size if is_bound else count):
+            _draw(explore, rivals, weight, draw, new, tried, number)
         if is_bound:
             _lay_out(columns, scratch, terms, size)
             continue
-        least = _least_leading(rivals, f8(scratch, Scratch.leading), size, count)
+        drawn, least = count, math.inf
         for place in range(count):
-            if rivals[place].drawn >= least:
-                chosen[place].selection += 1.0 / DRAWS
+            least = min(least, rivals[place].drawn)
+        while drawn < size and rivals[drawn].highest > least:  # those behind it do not come into this answer
+            _draw(explore, rivals, weight, draw, new, tried, drawn)
+            drawn += 1
+        _count_leading(scratch, count, drawn)
     for place in range(count):
         chosen[place].selection = max(chosen[place].selection, 1.0 / DRAWS)
 
@@ -72,6 +75,44 @@ def _is_bound(columns: Table, scratch: Table, terms: Table, seed: int, seeded: i
         for number in range(size):
             rivals[number].turn = turn_of(seed, seeded, entries[rivals[number].entry].order)
     return is_bound
+
+
+@inner
+def _draw(
+    explore: np.ndarray, rivals: np.ndarray, weight: float, draw: int, new: int, tried: int, number: int
+) -> None:  # fmt: skip
+    """Note the score that one has in a draw."""
+    one = rivals[number]
+    added = varied(explore, weight, draw, new, tried, one.own, one.deviation, one.most)
+    one.drawn = one.log_score + weight * added
+
+
+@inner
+def _find_highest(explore: np.ndarray, rivals: np.ndarray, weight: float, count: int, size: int) -> None:
+    """Note of each of those not chosen the highest score that it, or one behind it, has in any draw."""
+    highest = -math.inf
+    for number in range(size - 1, count - 1, -1):
+        one = rivals[number]
+        added = highest_of(explore, weight, one.deviation, one.most)
+        highest = max(highest, one.log_score + weight * added)
+        one.highest = highest
+
+
+@inner
+def _count_leading(scratch: Table, count: int, drawn: int) -> None:
+    """Count the chosen that are in the answer of a draw: those with fewer than `count` better ones.
+
+    All are compared with all: without branches that cannot be foretold, that is quicker than to put them in order.
+    """
+    rivals, chosen, scores = rivals_of(scratch), chosen_of(scratch), f8(scratch, Scratch.drawn)
+    for number in range(drawn):
+        scores[number] = rivals[number].drawn
+    for place in range(count):
+        score, better = scores[place], 0
+        for number in range(drawn):
+            better += scores[number] > score
+        if better < count:
+            chosen[place].selection += 1.0 / DRAWS
 
 
 @inner
@@ -93,25 +134,6 @@ def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
             taken += 1
             if one.place != _OTHER:
                 chosen_of(scratch)[one.place].selection += 1.0 / DRAWS
-
-
-@inner
-def _least_leading(rivals: np.ndarray, leading: np.ndarray, size: int, count: int) -> float:
-    """The least of the best `count` scores that were drawn."""
-    filled = 0
-    for place in range(size):
-        score = rivals[place].drawn
-        if filled == count:
-            if score <= leading[count - 1]:
-                continue
-            filled -= 1
-        at = filled
-        while at > 0 and leading[at - 1] < score:
-            leading[at] = leading[at - 1]
-            at -= 1
-        leading[at] = score
-        filled += 1
-    return leading[filled - 1] if filled == count else -math.inf
 
 
 @inner
