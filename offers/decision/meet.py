@@ -37,6 +37,7 @@ PROFILING, LEARNING = int(CONSENT_PURPOSE_PROFILING), int(CONSENT_PURPOSE_LEARNI
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 _COUNTER_BYTES, _TIME_BYTES = COUNTER.itemsize, 4
 COUNTERS, TIMES = UserState.COUNTERS_FIELD_NUMBER << 3 | BYTES, UserState.TIMES_FIELD_NUMBER << 3 | BYTES
+VISITS = UserState.VISITS_FIELD_NUMBER << 3 | BYTES
 ASSIGNMENT, DRAW = UserState.ASSIGNMENTS_FIELD_NUMBER << 3 | BYTES, UserState.DRAW_FIELD_NUMBER << 3 | FIXED64
 CONSENT = Profile.CONSENTS_FIELD_NUMBER << 3 | BYTES
 PURPOSE, GRANTED = Consent.PURPOSE_FIELD_NUMBER << 3 | VARINT, Consent.GRANTED_FIELD_NUMBER << 3 | VARINT
@@ -113,17 +114,35 @@ def meet(
 @inner
 def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> bool:
     """Note what is known of the person, as far as they agreed to its being kept. False: there is no room for it."""
-    person, end = i8(scratch, Scratch.person), len(record)
-    profile_begin, profile_end = last_of(record, 0, end, PROFILE)
+    person = i8(scratch, Scratch.person)
+    profile_begin = counters_begin = times_begin = visits_begin = draw_begin = assignments_begin = np.int64(-1)
+    profile_end = counters_end = times_end = visits_end = assignments_end = np.int64(-1)
+    at, end = 0, len(record)
+    while 0 <= at < end:  # once: a record has a hundred fields
+        field = at
+        tag, begin, at = following(record, at, end)
+        if at < 0:
+            break
+        if tag == PROFILE:
+            profile_begin, profile_end = begin, at
+        elif tag == COUNTERS:
+            counters_begin, counters_end = begin, at
+        elif tag == TIMES:
+            times_begin, times_end = begin, at
+        elif tag == VISITS:
+            visits_begin, visits_end = begin, at
+        elif tag == DRAW:
+            draw_begin = begin
+        elif tag == ASSIGNMENT:
+            assignments_begin, assignments_end = field if assignments_begin < 0 else assignments_begin, at
     agreed = _agrees(record, profile_begin, profile_end, PROFILING, grants, flags & AGREED)
     known = flags & NAMED and agreed and not flags & BLIND
     agreed = _agrees(record, profile_begin, profile_end, LEARNING, grants, flags & TAUGHT)
     person[PersonFact.learn] = agreed and not flags & (BLIND | HIDDEN)
     if not known:
-        profile_begin, end = -1, 0
-    counted = len(record) if flags & COUNTED else end
-    counters_begin, counters_end = last_of(record, 0, counted, COUNTERS)
-    times_begin, times_end = last_of(record, 0, counted, TIMES)
+        profile_begin = draw_begin = -1
+        if not flags & COUNTED:
+            counters_end, times_end = counters_begin, times_begin
     counters, times = (counters_end - counters_begin) // _COUNTER_BYTES, (times_end - times_begin) // _TIME_BYTES
     if counters > len(counters_of(scratch)) or times > len(u4(scratch, Scratch.times)):
         return False
@@ -133,13 +152,14 @@ def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> 
         one = counters_of(scratch)[place]
         if np.int64(one.first) + np.int64(one.count) > times:
             one.count = 0
-    draw_begin, _ = last_of(record, 0, end, DRAW)
     if draw_begin >= 0 and fixed64(record, draw_begin) != 0:
         draw = np.int64(fixed64(record, draw_begin))
     person[PersonFact.draw], person[PersonFact.counters] = draw, counters
     person[PersonFact.blind], person[PersonFact.known] = flags & BLIND, known
     person[PersonFact.hidden] = flags & HIDDEN
     person[PersonFact.profile_begin], person[PersonFact.profile_end] = profile_begin, profile_end
+    person[PersonFact.visits_begin], person[PersonFact.visits_end] = visits_begin, visits_end
+    person[PersonFact.assignments_begin], person[PersonFact.assignments_end] = assignments_begin, assignments_end
     return True
 
 
@@ -239,7 +259,8 @@ def _recall(people: Table, scratch: Table, record: bytes, time: int) -> None:
     """Note which experiments the person was exposed to, and which variants of those that are on."""
     experiments, arms, text = _experiments_of(people), _arms_of(people), u1(people, People.text)
     variant, seen, kept = i4(scratch, Scratch.variant), u1(scratch, Scratch.exposed), i4(scratch, Scratch.layer)
-    at, end = 0, len(record)
+    person = i8(scratch, Scratch.person)
+    at, end = person[PersonFact.assignments_begin], person[PersonFact.assignments_end]
     while 0 <= at < end:
         tag, begin, at = following(record, at, end)
         if at < 0 or tag != ASSIGNMENT:

@@ -190,6 +190,12 @@ class PersonFact(IntEnum):
     """The number that exploration hangs on."""
     model = 22
     """The version of the model that was told of the request and the person, as a signed number; 0: none was."""
+    visits_begin = 23
+    """Where the visits stand in the record; -1: there are none."""
+    visits_end = 24
+    assignments_begin = 25
+    """Where the first of the assignments of variants stands in the record, with its tag; -1: there is none."""
+    assignments_end = 26
 
 
 CANDIDATE = np.dtype(

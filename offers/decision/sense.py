@@ -31,9 +31,7 @@ from offers.decision.scratch import PersonFact, Scratch, visits_of
 from offers.learning.values import DAYPART_HOURS
 from offers.model.hashing import MISSING, number_key, text_key
 from offers.model.visits import PLACE_DIGITS, VISIT
-from offers.v1.state_pb2 import UserState
 
-VISITS = UserState.VISITS_FIELD_NUMBER << 3 | BYTES
 FIELDS, NAME, SAID = 1 << 3 | BYTES, 1 << 3 | BYTES, 2 << 3 | BYTES
 """Of google.protobuf.Struct, and of an entry of its map."""
 NUMBER, TEXT, TRUTH = 2 << 3 | FIXED64, 3 << 3 | BYTES, 4 << 3 | VARINT
@@ -175,7 +173,7 @@ def _recall(scratch: Table, record: bytes) -> None:
     person[PersonFact.visits] = 0
     if not person[PersonFact.known]:
         return
-    begin, end = last_of(record, 0, len(record), VISITS)
+    begin, end = person[PersonFact.visits_begin], person[PersonFact.visits_end]
     count = min((end - begin) // _VISIT_BYTES, len(visits))
     into = carray(address_of(scratch, Scratch.visit), (count * _VISIT_BYTES,), np.uint8)
     for byte in range(count * _VISIT_BYTES):
