@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 import numba
-from llvmlite import binding  # type: ignore[import-untyped, unused-ignore]
+from llvmlite import binding, ir  # type: ignore[import-untyped, unused-ignore]
 from numba import njit, typeof, types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, ConcreteTemplate, infer_global
@@ -155,6 +155,14 @@ class _Inner:
         context.add_linking_libs([made.library])
         function = context.declare_function(builder.module, made.fndesc)
         return _written(context, builder, signature, function, arguments)
+
+
+def write_fetch_ahead(builder: Any, pointer: Any) -> None:  # noqa: ANN401 - llvmlite's
+    """Write what has a line on its way from memory, while the loop that is being written does other work."""
+    number = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, keep near, data
 
 
 def _written(context: Any, builder: Any, signature: Any, function: Any, arguments: Any) -> Any:  # noqa: ANN401 - numba's

@@ -41,6 +41,7 @@ from offers.catalogue.snapshot import (
     VERTEX,
     WORTH,
 )
+from offers.compiled import write_fetch_ahead
 
 Table = int
 """The address of a record's table: addresses and lengths of its arrays, two numbers each."""
@@ -257,13 +258,7 @@ def fetch_ahead(_context: Any, _table: Any, _place: Any, _byte: Any) -> Any:  # 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
         address = _element(builder, args[0], builder.shl(args[1], ir.IntType(64)(1)))
         pointer = builder.inttoptr(builder.add(address, args[2]), cgutils.voidptr_t)
-        number = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number]),
-            "llvm.prefetch.p0",
-        )
-        builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, keep near, data
+        write_fetch_ahead(builder, pointer)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate

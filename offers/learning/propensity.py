@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from offers.compiled import write_fetch_ahead
 from offers.learning.features import NOWHERE, Examples, Features, place_of
 from offers.model.hashing import MISSING, mixed
 
@@ -184,20 +187,29 @@ def predict(
 
     Offers that are alike in what a group of interactions asks share its sum: it is worked out once, and remembered.
     """
+    whose = np.empty(REMEMBERED, np.uint64)
+    # One after the other from memory, the weights take longer than all else: so all are asked for first.
+    _fetch(interaction, group[0], part, weight, request, request[:0])
+    for number in range(1, len(group)):
+        one = group[number]
+        whose[:] = np.uint64(_MISSING)
+        for place in range(len(offers)):
+            key = _key_of(one, part, request, offers[place])
+            slot = np.int64(key & np.uint64(REMEMBERED - 1))
+            if whose[slot] != key:
+                whose[slot] = key
+                _fetch(interaction, one, part, weight, request, offers[place])
     base_mean, base_variance = _base(seen)
     own_mean, own_variance = _sum(interaction, group[0], part, weight, request, request[:0])
     own_variance += base_variance
     means[:] = base_mean + own_mean
     variances[:] = own_variance
-    whose = np.empty(REMEMBERED, np.uint64)
     sums = np.empty((REMEMBERED, 2))
     for number in range(1, len(group)):
         one = group[number]
         whose[:] = np.uint64(_MISSING)
         for place in range(len(offers)):
-            key = np.uint64(0)
-            for attribute in part[one.part_first : one.part_last]:
-                key = mixed(key ^ offers[place, attribute - len(request)])
+            key = _key_of(one, part, request, offers[place])
             slot = np.int64(key & np.uint64(REMEMBERED - 1))
             if whose[slot] != key:
                 whose[slot] = key
@@ -205,6 +217,41 @@ def predict(
             means[place] += sums[slot, 0]
             variances[place] += sums[slot, 1]
     return own_variance
+
+
+@intrinsic
+def _fetch_ahead(_context: Any, array: Any, _place: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """Have an element on its way from memory while other work is done."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        made = context.make_array(signature.args[0])(context, builder, args[0])
+        write_fetch_ahead(builder, builder.bitcast(builder.gep(made.data, [args[1]]), cgutils.voidptr_t))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@njit(error_model="numpy")
+def _fetch(
+    interaction: NDArray[Any], group: np.void, part: NDArray[np.int32], weight: NDArray[Any],
+    request: NDArray[np.uint64], offer: NDArray[np.uint64],
+) -> None:  # fmt: skip
+    """Have the weights of a group on their way."""
+    for number in range(group.first, group.last):
+        place = place_of(interaction[number], part, request, offer)
+        if place != _NOWHERE:
+            _fetch_ahead(weight, place)
+
+
+@njit(error_model="numpy", forceinline=True)
+def _key_of(
+    group: np.void, part: NDArray[np.int32], request: NDArray[np.uint64], offer: NDArray[np.uint64]
+) -> np.uint64:  # fmt: skip
+    """What is the same for offers that share a group's sum."""
+    key = np.uint64(0)
+    for attribute in part[group.part_first : group.part_last]:
+        key = mixed(key ^ offer[attribute - len(request)])
+    return key
 
 
 @njit(error_model="numpy")
