@@ -5,12 +5,27 @@ from typing import Any
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from offers.compiled import apart, inner
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types. Source: https://protobuf.dev/programming-guides/encoding"""
+
+
+@intrinsic
+def borrowed(_context: Any, data: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """The same bytes, kept by the caller. All loops they are handed to would count who has them, which takes as long
+    as to read a field.
+    """  # noqa: D205
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        made = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=args[0])
+        made.meminfo = cgutils.get_null_value(made.meminfo.type)
+        return made._getvalue()  # noqa: SLF001 - as numba's own intrinsics do
+
+    return data(data), generate
 
 
 @inner
@@ -133,10 +148,23 @@ def varint_size(number: int) -> int:
     return size
 
 
+@intrinsic
+def _store_double(_context: Any, out: Any, _at: Any, _number: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """Write a floating-point number over 8 bytes from a place on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        made = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer = builder.bitcast(builder.gep(made.data, [args[1]]), ir.DoubleType().as_pointer())
+        builder.store(args[2], pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, types.float64), generate
+
+
 @inner
 def double_into(out: np.ndarray, at: int, number: float) -> int:
     """Write 8 bytes of a floating-point number; where they end."""
-    out[at : at + 8].view(np.float64)[0] = number
+    _store_double(out, at, number)
     return at + 8
 
 

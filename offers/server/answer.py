@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from offers.catalogue.snapshot import NO_NAME
 from offers.compiled import apart, inner
 from offers.decision.decide import choose, find
+from offers.decision.encoded import borrowed
 from offers.decision.engine import Engine
 from offers.decision.location import spread
 from offers.decision.log import write_record
@@ -200,12 +201,13 @@ def locate_other(known: Table, surface: int, strategy: int) -> int:
 @njit(cache=True)
 def answer(
     data: bytes, known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int,
-    has_id: bool,
+    has_id: int,
 ) -> int:  # fmt: skip
     """Write the response to an encoded GetOffersRequest into the output; its length, LONG_WAY or ID_WANTED.
 
     The id is used as given if the request has none of its own, or if `has_id` says that it is the request's.
     """
+    data = borrowed(data)
     facts, numbers = i8(scanned, Scan.facts), f8(scanned, Scan.numbers)
     key_size = scan(data, scanned) if len(data) <= MAX_REQUEST_BYTES else -1
     facts[Fact.key_size] = key_size
@@ -222,7 +224,7 @@ def answer(
     if facts[Fact.consent] >= 0 and not facts[Fact.consent] >> CONTEXTUAL & 1:
         return LONG_WAY
     facts[Fact.surface] = place
-    if facts[Fact.id_end] > facts[Fact.id_begin] and not has_id:
+    if facts[Fact.id_end] > facts[Fact.id_begin] and has_id == 0:
         return ID_WANTED
     sigma, growth = spread(numbers[2], facts[Fact.observed], facts[Fact.movement], time)
     found = find(
@@ -239,7 +241,7 @@ def answer(
 @njit(cache=True)
 def finish(
     data: bytes, known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int,
-    record: bytes, draw: int, flags: int, characters: int, is_met: bool,
+    record: bytes, draw: int, flags: int, characters: int, is_met: int,
 ) -> int:  # fmt: skip
     """Write the response where PERSON_WANTED was said, and the decision's record; its length, or what is wanted.
 
@@ -247,13 +249,14 @@ def finish(
     does. Meanwhile another thread may have
     remembered the surface for another time: then the long way has to answer.
     """
+    data, record = borrowed(data), borrowed(record)
     facts, person = i8(scanned, Scan.facts), i8(scratch, Scratch.person)
     time = facts[Fact.time] if facts[Fact.time] >= 0 else now
     surface = _surfaces_of(known)[facts[Fact.surface]]
     clock = _clocks_of(known)[surface.clock]
     if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
         return LONG_WAY
-    if not is_met:
+    if is_met == 0:
         left = meet(
             surface.columns, surface.people, surface.terms, scratch, record, data, draw, facts[Fact.consent], flags,
             time,
@@ -286,7 +289,7 @@ def finish(
 def compile_for_persons() -> None:
     """Have what only decisions about persons call compiled before the first of them."""
     number, text = types.int64, typeof(b"")
-    finish.compile((text, *(number,) * 7, text, number, number, number, types.boolean))
+    finish.compile((text, *(number,) * 7, text, *(number,) * 4))
 
 
 @apart
