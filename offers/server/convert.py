@@ -66,7 +66,6 @@ _CODES = {
 }
 
 _TWO_NUMBERS = struct.Struct(">qq")
-_ALL = 2**64 - 1
 _VARIANT = 2**62
 """Of UUIDs: the bits of the lower half under it are free, the two above it are 1 and 0."""
 CURRENCY = re.compile(r"[A-Z]{3}")
@@ -322,7 +321,7 @@ def new_decision_id() -> tuple[int, int]:
 
 def told_id(high: int, low: int) -> str:
     """An id as callers see it."""
-    return f"{high & _ALL:016x}{low & _ALL:016x}"
+    return _TWO_NUMBERS.pack(high, low).hex()
 
 
 def may_use_context(user: User) -> bool:

@@ -26,7 +26,7 @@ from offers.server.answer import (
 from offers.server.batch import requests_of
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
-from offers.server.people import TOLD_BLIND, Met, People
+from offers.server.people import TOLD_BLIND, People
 from offers.server.recorder import Decided, Keeper
 from offers.server.scan import Fact, scan_record
 from offers.server.wire import Output, write_response
@@ -42,17 +42,34 @@ WHAT_IF_S = 300
 """A decision for an instant farther from the clock than clocks differ asks what if: nobody was exposed to anything."""
 
 
-class _Room(threading.local):
-    """Each thread's memory for an answer."""
+# Between two calls, caches go cold: what the path of requests needs of an enum is looked up once.
+_SURFACE, _TIME, _CONSENT = int(Fact.surface), int(Fact.time), int(Fact.consent)
+_PERSON_FIELD, _PERSON_BEGIN, _PERSON_END = int(Fact.person_field), int(Fact.person_begin), int(Fact.person_end)
+_KNOWN, _NEW, _LOGGED = int(PersonFact.known), int(PersonFact.new), int(PersonFact.logged)
+_USER_ID = int(User.USER_ID_FIELD_NUMBER)
+
+
+class _Room:
+    """A thread's memory for an answer."""
 
     def __init__(self) -> None:
         self.scan = scan_record()
+        self.scanned = self.scan.table
+        self.facts = self.scan.arrays["facts"]
         self.pad = Scratchpad()
         self.grow(_ROOM)
 
     def grow(self, size: int) -> None:
-        self.output = Record(Output, {"bytes": np.empty(size, np.uint8)})
-        self.bytes = self.output.arrays["bytes"].data
+        self._output = Record(Output, {"bytes": np.empty(size, np.uint8)})
+        self.output = self._output.table
+        self.bytes = self._output.arrays["bytes"].data
+
+
+class _Own(threading.local):
+    """Each thread's own."""
+
+    def __init__(self) -> None:
+        self.room = _Room()
 
 
 class OfferService:
@@ -75,7 +92,7 @@ class OfferService:
         self._people = people or People(None, frozenset())
         self._recorder = recorder
         self._geohash_length = geohash_length
-        self._room = _Room()
+        self._own = _Own()
 
     def get_offers(self, data: bytes) -> bytes:
         """GetOffers: a GetOffersRequest to a GetOffersResponse, both encoded. Raises InvalidRequestError."""
@@ -100,54 +117,58 @@ class OfferService:
         return b"".join(parts)
 
     def _answer(self, data: bytes, now: int) -> bytes:
-        room, known = self._room, self._live.known
-        tables = known.table, room.scan.table, room.pad.table, room.output.table
-        high, low = convert.new_decision_id()
-        length = answer(data, *tables, now, high, low, has_id=False)
+        room, known = self._own.room, self._live.known
+        ids = convert.new_decision_id()
+        length = answer(data, known.table, room.scanned, room.pad.table, room.output, now, *ids, 0)
         if length == ID_WANTED:
-            facts = room.scan.arrays["facts"]
+            facts = room.facts
             request_id = data[facts[Fact.id_begin] : facts[Fact.id_end]].decode()
-            high, low = convert.decision_id_of(request_id, known.engine(int(facts[Fact.surface])).catalog_id)
-            length = answer(data, *tables, now, high, low, has_id=True)
+            ids = convert.decision_id_of(request_id, known.engine(int(facts[_SURFACE])).catalog_id)
+            length = answer(data, known.table, room.scanned, room.pad.table, room.output, now, *ids, 1)
         if length >= 0:
             return room.bytes[:length].tobytes()
-        response = self._finish(data, now, known, room, (high, low)) if length == PERSON_WANTED else None
+        response = self._finish(data, now, known, room, ids) if length == PERSON_WANTED else None
         return self._answer_step_by_step(data, now, known, room) if response is None else response
 
     def _finish(self, data: bytes, now: int, known: KnownSurfaces, room: _Room, ids: tuple[int, int]) -> bytes | None:
         """The response to a usual request that the person matters to; None: the long way has to find it."""
-        facts = room.scan.arrays["facts"].tolist()
-        place, grants = facts[Fact.surface], facts[Fact.consent]
-        engine = known.engine(place)
-        met = self._people.read(_name(data, facts), grants)
-        is_met, second = False, facts[Fact.time] if facts[Fact.time] >= 0 else now
+        facts = room.facts.tolist()
+        begin, end, field = facts[_PERSON_BEGIN], facts[_PERSON_END], facts[_PERSON_FIELD]
+        # The person, as stores know them; without a field, where the id stands is of an earlier request.
+        name = f"{'u' if field == _USER_ID else 'a'}:{data[begin:end].decode()}" if field else NOBODY
+        met = self._people.read(name, facts[_CONSENT])
+        _, draw, record, flags = met
+        is_met, second = 0, facts[_TIME] if facts[_TIME] >= 0 else now
         while True:
-            tables = known.table, room.scan.table, room.pad.table, room.output.table  # the pad's may have grown
-            length = finish(data, *tables, now, *ids, met.record, met.draw, met.flags, self._geohash_length, is_met)
+            length = finish(
+                data, known.table, room.scanned, room.pad.table, room.output, now, *ids, record, draw, flags,
+                self._geohash_length, is_met,
+            )  # fmt: skip
             if length >= LONG_WAY:
                 break
+            engine = known.engine(facts[_SURFACE])
             if length == SEGMENTS_WANTED:
                 told = self._people.facts(engine, met, GetOffersRequest.FromString(data), second)
                 engine.meeting.ask(room.pad, int(room.pad.arrays["person"][PersonFact.left]), told)
-                is_met = True
+                is_met = 1
             elif length == STANDING_WANTED:
                 strategy = int(room.pad.arrays["person"][PersonFact.strategy])
-                if not self._live.stand(known, place, strategy, second):
+                if not self._live.stand(known, facts[_SURFACE], strategy, second):
                     return None
-                is_met = True
+                is_met = 1
             else:
-                engine.meeting.help(length - HELP_WANTED, room.pad, len(met.record), second)
+                engine.meeting.help(length - HELP_WANTED, room.pad, len(record), second)
         if length < 0:
             return None
-        self._keep(ids, met, now, second, room.pad)
+        self._keep(ids, name, now, second, room.pad)
         response = room.bytes[:length].tobytes()
-        return response + TOLD_BLIND if met.flags & BLIND else response
+        return response + TOLD_BLIND if flags & BLIND else response
 
     def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, room: _Room) -> bytes:
         request = convert.parse(GetOffersRequest, data, MAX_REQUEST_BYTES)
         query = convert.query_of(request, now)
         engine = self._live.engine(query.surface.catalog)
-        key_size = int(room.scan.arrays["facts"][Fact.key_size])
+        key_size = int(room.facts[Fact.key_size])
         met, person = self._people.meet(engine, request, query.time)
         ids = convert.new_decision_id()
         if query.request_id:
@@ -162,13 +183,13 @@ class OfferService:
                 engine.columns.table, terms, engine.meeting.record.table, room.pad.table, person.record, person.request,
                 query.latitude, query.longitude, self._geohash_length, query.time, decision.count,
             )  # fmt: skip
-            self._keep(ids, met, now, query.time, room.pad)
+            self._keep(ids, met.name, now, query.time, room.pad)
             told = [Exposure(experiment_id=one, variant_id=variant) for one, variant in decision.exposures]
             tail = GetOffersResponse(exposures=told).SerializeToString()
             tail += TOLD_BLIND if met.flags & BLIND else b""
         while True:
             length = write_response(
-                engine.columns.table, room.pad.table, room.output.table, *ids, engine.version, decision.count,
+                engine.columns.table, room.pad.table, room.output, *ids, engine.version, decision.count,
                 decision.strategy, query.time, query.surface.full, decision.refresh_after, decision.refresh_distance_m,
                 decision.eligible,
             )  # fmt: skip
@@ -176,19 +197,9 @@ class OfferService:
                 return room.bytes[:length].tobytes() + tail
             room.grow(-length)
 
-    def _keep(self, ids: tuple[int, int], met: Met, now: int, second: int, pad: Scratchpad) -> None:
+    def _keep(self, ids: tuple[int, int], name: str, now: int, second: int, pad: Scratchpad) -> None:
         """Hand a decision to the recorder."""
         if self._recorder is not None and abs(second - now) <= WHAT_IF_S:
             facts = pad.arrays["person"].tolist()
-            name = met.name if facts[PersonFact.known] else ""
-            record = pad.arrays["logged"][: facts[PersonFact.logged]].tobytes()
-            self._recorder.keep(Decided(ids, name, now, record, bool(facts[PersonFact.new])))
-
-
-def _name(data: bytes, facts: list[int]) -> str:
-    """The person of a usual request, as stores know them: see offers.state.person.person_of."""
-    field = facts[Fact.person_field]
-    if not field:  # where the id stands is of an earlier request
-        return NOBODY
-    name = data[facts[Fact.person_begin] : facts[Fact.person_end]].decode()
-    return f"{'u' if field == User.USER_ID_FIELD_NUMBER else 'a'}:{name}"
+            record = pad.arrays["logged"][: facts[_LOGGED]].tobytes()
+            self._recorder.keep(Decided(ids, name if facts[_KNOWN] else "", now, record, facts[_NEW] != 0))
