@@ -10,7 +10,7 @@ import structlog
 from offers.errors import StoreUnavailableError
 from offers.server import convert
 from offers.server.people import assign
-from offers.state.stores import EventLog, LoggedDecision, StateStore
+from offers.state.stores import EVER, EventLog, LoggedDecision, StateStore
 from offers.v1.state_pb2 import DecisionRecord, UserState
 
 MOST_WAITING = 20_000
@@ -105,8 +105,8 @@ class Recorder:
         """Erase what was just written of persons who were erased while it waited; before that, it could come after."""
         first: dict[str, int] = {}
         for one in batch:
-            if one.person:
-                first[one.person] = min(one.second, first.get(one.person, one.second))
+            if one.person and one.second < first.get(one.person, EVER):
+                first[one.person] = one.second
         for person, erased in zip(first, self._state.erasures(list(first)), strict=True):
             if first[person] <= erased:
                 self._events.erase([person], erased)
@@ -126,4 +126,5 @@ class _Assigning:
 
 
 def _logged(one: Decided) -> LoggedDecision:
-    return LoggedDecision(convert.told_id(*one.ids), one.person, one.second, one.record)
+    ids, person, second, record, _ = one
+    return LoggedDecision(convert.told_id(*ids), person, second, record)

@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from offers.state.sqlite import Database, blank, found, translated
@@ -24,6 +25,10 @@ _UNSEEN = """
     AND NOT EXISTS (SELECT 1 FROM decision WHERE person > 0 AND person = who.number AND decision.gone = 0)"""
 _UUID_DIGITS, _VERSION = 32, 12
 """Of a UUID in hexadecimal digits, and where its version stands; in version 7, 48 bits of time stand before it."""
+_RECORD = "INSERT INTO decision (hash, gone, person, second, decision_id, body) VALUES {} ON CONFLICT (hash) DO NOTHING"
+_ROW = "(?, 0, ?, ?, ?, ?)"
+_RECORDED_AT_ONCE = 32
+"""Python's sqlite3 gives up its lock for each statement, and all that wait for it fight over it."""
 _SWEPT_AT_ONCE = 1000
 _WORTH_REWRITING = 1000
 
@@ -113,20 +118,15 @@ class SqliteEvents:
         """See EventLog."""
         with self._database.writing() as connection:
             numbers = self._numbers(connection, {decision.person for decision in decisions})
-            connection.executemany(
-                "INSERT INTO decision (hash, gone, person, second, decision_id, body) VALUES (?, 0, ?, ?, ?, ?)"
-                " ON CONFLICT (hash) DO NOTHING",
-                [
-                    (
-                        self._key(one.decision_id),
-                        numbers[one.person],
-                        one.second,
-                        one.decision_id,
-                        one.record,
-                    )
-                    for one in decisions
-                ],
-            )
+            rows = [
+                (self._key(decision_id), numbers[person], second, decision_id, record)
+                for decision_id, person, second, record in decisions
+            ]
+            last = len(rows) - len(rows) % _RECORDED_AT_ONCE
+            for first in range(0, last, _RECORDED_AT_ONCE):
+                some = rows[first : first + _RECORDED_AT_ONCE]
+                connection.execute(_RECORD.format(", ".join([_ROW] * len(some))), list(chain.from_iterable(some)))
+            connection.executemany(_RECORD.format(_ROW), rows[last:])
 
     def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
         """See EventLog."""
@@ -154,8 +154,10 @@ class SqliteEvents:
         """
         key = self._database.hash_once(decision_id)
         if len(decision_id) == _UUID_DIGITS and decision_id[_VERSION] == "7":
-            with suppress(ValueError):
+            try:  # noqa: SIM105 - a decision has one: it is to cost little
                 key = bytes.fromhex(decision_id[:_VERSION]) + key[: -_VERSION // 2]
+            except ValueError:  # it only looks like one
+                pass
         return key
 
     def _numbers(self, connection: sqlite3.Connection, persons: Iterable[Person]) -> dict[Person, int]:

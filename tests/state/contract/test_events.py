@@ -243,6 +243,16 @@ def test_a_person_s_decisions_come_by_time(events_stores: Stores) -> None:
     assert [decision("d2", "a:1", 20)] == log.decisions_of(["u:1", "a:1"])
 
 
+def test_many_decisions_are_recorded_at_once(events_stores: Stores) -> None:
+    """Each is kept, once, in the order in which they were handed over, however many there are."""
+    log = events_stores.events
+    many = [decision(f"d{number}", f"u:{number % 7}" if number % 5 else "", number) for number in range(75)]
+    log.record([*many[:40], many[3], *many[40:], many[3]])
+
+    assert many == [one for _, one in log.decisions_after(0, 100)]
+    assert [one for one in many if one.person == "u:1"] == log.decisions_of(["u:1"])
+
+
 def test_decisions_are_read_as_they_were_written(events_stores: Stores) -> None:
     """Every field comes back; one that is known by its id stays as it was; places rise."""
     log = events_stores.events
