@@ -200,6 +200,7 @@ class Outcomes(ABC):
             decision.second,
             request,
             tuple(told.offer_ids),
+            tuple(told.distances_m) if len(told.distances_m) == count else (0,) * count,
             bytearray(count),
             tuple([state] * count for _ in REWARDS),
         )

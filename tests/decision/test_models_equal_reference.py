@@ -36,7 +36,6 @@ from tests.people import PeopleMaker, behaving, person_of, usages_of
 
 NEAR = 1e-5
 """Scores (logarithms) that differ by less may be put in either order: recommendation adds 32-bit numbers up."""
-CHARACTERS = 6
 SECRET = "secret"  # noqa: S105 - the name of an attribute
 
 
@@ -49,6 +48,8 @@ class Asked:
     person: Person
     known: Known
     otherwise: int
+    characters: int
+    """Of geohashes."""
 
 
 class ModelMaker(PeopleMaker):
@@ -137,12 +138,12 @@ class ModelMaker(PeopleMaker):
             flags=flags if agrees else flags & ~AGREED,
         )  # fmt: skip
         zone = catalog.time_zone
-        draw = known.draw if may_keep else 0
-        values = told(context, profile, query, draw, CHARACTERS, zone, hidden=is_hidden)
+        draw, characters = known.draw if may_keep else 0, pick([0, 1, 3, 6, 6, 6, 12])
+        values = told(context, profile, query, draw, characters, zone, hidden=is_hidden)
         chance = chance_of(known.draw, time, query.seed, otherwise)
         visits = record.visits if may_keep else b""
-        taught = taught_of(*models.pair, values, query, visits, CHARACTERS, zone, chance)
-        return Asked(request, query, person, replace(known, taught=taught), otherwise)
+        taught = taught_of(*models.pair, values, query, visits, characters, zone, chance)
+        return Asked(request, query, person, replace(known, taught=taught), otherwise, characters)
 
 
 class ModelAndReference:
@@ -159,7 +160,7 @@ class Answered:
 
     def __init__(self, engine: Engine, asked: Asked) -> None:
         pad = Scratchpad()
-        self.decision = engine.decide(asked.query, pad, asked.person, CHARACTERS, asked.otherwise)
+        self.decision = engine.decide(asked.query, pad, asked.person, asked.characters, asked.otherwise)
         self.chosen = pad.arrays["chosen"][: self.decision.count]
         offers = engine.snapshot.columns["entry"]["offer"][self.chosen["entry"]]
         self.ids = [engine.directory.offer_id(int(number)) for number in offers]
