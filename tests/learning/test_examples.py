@@ -12,9 +12,9 @@ import pytest
 from offers.learning import outcomes
 from offers.learning.examples import Collector
 from offers.learning.features import Examples
-from offers.learning.outcomes import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S, Asked
+from offers.learning.outcomes import DISMISSED, HELD_S, SETTLE_S, Asked
 from offers.learning.propensity import Propensity
-from offers.learning.values import REWARDS, Offers, Sum, features_for, request_values
+from offers.learning.values import REWARDS, Offers, features_for, request_values
 from offers.state.stores import LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Click, Event, Impression, ItemView, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord
@@ -189,103 +189,6 @@ def test_chances_are_foreseen_as_they_are_however_late_rewards_come(delay: int) 
         if not reward
     ]
     assert 0.4 == pytest.approx(np.mean(foreseen), abs=0.03)
-
-
-@pytest.mark.parametrize(
-    ("units", "nanos", "reward"),
-    [(0, 10_000_000, 0.0002), (20, 0, 0.4), (12, 500_000_000, 0.25), (50, 0, 1), (80, 0, 1)],
-)
-def test_an_order_is_worth_its_share_of_the_scale(units: int, nanos: int, reward: float) -> None:
-    """Learned at once, as a redemption as well; what is over the scale counts as the scale."""
-    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1, units=units, nanos=nanos))
-    assert ([], [(1, 1)], [(pytest.approx(reward), 1)]) == told.rows
-    assert {0: pytest.approx(reward)} == told.outcomes[ORDER_VALUE]
-    told.at(NOON + HELD_S // 2)
-    assert 1 == len(told.rows[ORDER_VALUE])
-
-
-def test_an_order_of_nothing_is_a_refusal() -> None:
-    """At once; one of more that follows counts beside it, and one of nothing after the refusal changes nothing."""
-    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1))
-    assert ([], [(1, 1)], [(0, 1)]) == told.rows
-    told.tell(order("2", "d", 1, NOON + 9), order("3", "d", 1, NOON + 10, units=20), order("4", "d", 1, NOON + 11))
-    importance = 0.4 / (1 - told.foreseen[ORDER_VALUE][0])
-    assert [(0, 1), (1, pytest.approx(importance))] == told.rows[ORDER_VALUE]
-    assert [(1, 1)] == told.rows[REDEMPTION]
-
-
-@pytest.mark.parametrize(
-    "of_unknown_worth",
-    [order("1", "d", 1, units=20, currency="USD"), order("1", "d", 1, units=-20), event("1", "order", "d", 1)],
-)
-def test_what_an_order_is_worth_may_be_unknown(of_unknown_worth: LoggedEvent) -> None:
-    """Of another currency, below 0, or without a total: an order, of whose value nothing is learned, then or later."""
-    told = Collected(offers=SCALED).tell(decision("d", offers=["o1", "o2"]), of_unknown_worth)
-    told.at(NOON + HELD_S // 2).tell(order("2", "d", 1, NOON + HELD_S // 2, units=20))
-    second = FEATURES.keys({"offer.id": "o2"})[FEATURES.attributes.index("offer.id")]
-    assert ([(1, 1), (0, 1)], [(0, 1)]) == told.rows[REDEMPTION:]
-    assert second == told.keys[ORDER_VALUE][0][FEATURES.attributes.index("offer.id")]
-    assert math.isnan(told.outcomes[ORDER_VALUE][0])
-
-
-def test_a_redemption_says_nothing_of_order_values() -> None:
-    """It is no order value, and refuses none: what is not ordered is refused when it is settled, as everything is."""
-    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), event("1", "redemption", "d", 1, NOON + 1))
-    told.at(NOON + SETTLE_S[ORDER_VALUE] - 1)
-    assert ([(1, 1)], []) == told.rows[REDEMPTION:]
-    told.at(NOON + SETTLE_S[ORDER_VALUE])
-    assert ([(1, 1)], [(0, 1)]) == told.rows[REDEMPTION:]
-
-
-def test_only_catalogues_with_a_scale_tell_of_order_values() -> None:
-    """Each order is measured by its own catalogue's scale; where there is none, there are no examples at all."""
-    scales = {"corner": Sum("EUR", 50.0), "far": Sum("JPY", 4_000.0)}
-    told = Collected(offers=OFFERS._replace(scales=scales))
-    for name, catalog, currency, units in (
-        ("c", "corner", "EUR", 10), ("f", "far", "JPY", 1_000), ("n", "none", "EUR", 10),
-    ):  # fmt: skip
-        told.tell(order(f"early{name}", name, 1, units=units, currency=currency))
-        told.tell(decision(name, offers=["o1", "o2", "o3"], catalog=catalog), event(f"i{name}", "impression", name, 2))
-        told.tell(event(f"x{name}", "dismissal", name, 3))
-    told.at(NOON + HELD_S // 2)
-    assert [(0.2, 1), (0, DISMISSED), (0.25, 1), (0, DISMISSED)] == told.rows[ORDER_VALUE][:4]
-    assert [(0, 1)] * 2 == told.rows[ORDER_VALUE][4:]
-    assert [(1, 1), (0, DISMISSED)] * 3 == told.rows[REDEMPTION][:6]
-
-
-def test_a_late_order_makes_up_for_its_refusal() -> None:
-    """Where p was foreseen when the refusal was learned, a reward r counts r / (1 - p): a late one pulls as one in time
-    pulls from where the refusal was learned, and by no more than MOST_IMPORTANCE.
-    """  # noqa: D205
-    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"])).at(NOON + SETTLE_S[ORDER_VALUE])
-    told.tell(order("1", "d", 1, NOON + 3_600, units=20))
-    chance = told.foreseen[ORDER_VALUE][0]
-    ((_, _), (reward, importance)) = told.rows[ORDER_VALUE]
-    assert (1, pytest.approx(0.4 / (1 - chance))) == (reward, importance)
-    assert 0.4 - chance == pytest.approx(importance * (reward - chance) - chance)
-    assert 2 == told.collector.counts.late  # as a redemption as well
-    held = told.tell(decision("e", NOON + 3_600, ["o2"])).at(NOON + 7_200).collector.held["e"]
-    held.states[ORDER_VALUE][0] = 0.99
-    told.tell(order("2", "e", 1, NOON + 7_200, units=40))
-    assert (1, MOST_IMPORTANCE) == told.rows[ORDER_VALUE][-1]
-
-
-@pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
-def test_order_values_are_foreseen_as_they_are_however_late_orders_come(delay: int) -> None:
-    """Of an offer that half of people order for, for 10 or for 40 of a scale of 50, a quarter of it is foreseen."""
-    choose = random.Random(4)
-    told = Collected(offers=SCALED)
-    story: list[Told] = []
-    for number in range(4_000):
-        second = NOON + 10 * number
-        story.append(decision(f"d{number}", second, ["o1"], ""))
-        if choose.random() < 0.5:
-            story.append(order(f"c{number}", f"d{number}", 1, second + delay, units=choose.choice([10, 40])))
-    end = story[-1].second - delay
-    told.tell(*in_order([one for one in story if one.second <= end]))
-    learned = zip(told.rows[ORDER_VALUE], told.foreseen[ORDER_VALUE], strict=True)
-    foreseen = [chance for (reward, _), chance in learned if not reward]
-    assert 0.25 == pytest.approx(np.mean(foreseen[len(foreseen) // 2 :]), abs=0.03)
 
 
 def test_only_what_was_seen_was_shown_where_impressions_are_reported() -> None:

@@ -20,12 +20,12 @@ from offers.learning.examples import JUDGED_EVERY
 from offers.learning.features import CATEGORY
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
-from offers.learning.promotion import Recent, worse
-from offers.learning.values import Offers, Sum
+from offers.learning.promotion import worse
+from offers.learning.values import Offers
 from offers.state.sqlite import Database
 from offers.state.sqlite_events import SqliteEvents
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
-from tests.learning.made_log import NOON, OFFERS, SCALED, event, happenings, write
+from tests.learning.made_log import NOON, OFFERS, event, happenings, write
 
 ROOT = Path(__file__).parents[2]
 BITS = 12
@@ -233,102 +233,6 @@ def test_worse_is_told_in_words() -> None:
     assert "log loss" in worse((other, np.full(4_000, 0.9)), (reward, truth))
     flat = np.full(4_000, reward.mean())  # which tells nothing apart, but promises nothing wrong either
     assert "calibration error on the last 4,000 offers shown" in worse((reward, truth + 0.06), (reward, flat))
-
-
-def test_shares_are_judged_as_what_is_or_is_not() -> None:
-    """Of rewards between 0 and 1, too, the truth is no worse than anything, what strays from it is, by log loss, and
-    what promises too much by calibration.
-    """  # noqa: D205
-    random_ = np.random.default_rng(2)
-    truth = random_.uniform(0.05, 0.4, 4_000)
-    reward = np.where(random_.random(4_000) < 0.5, random_.beta(2 * truth, 2 - 2 * truth), truth)
-    noisy = np.clip(truth + random_.normal(0, 0.1, 4_000), 0.01, 0.99)
-    assert 0 < np.median(reward) < 1
-    assert "" == worse((reward, truth), (reward, noisy))
-    assert "log loss on the last 4,000 offers shown" in worse((reward, noisy), (reward, truth))
-    flat = np.full(4_000, reward.mean())
-    assert "calibration error on the last 4,000 offers shown" in worse((reward, truth + 0.06), (reward, flat))
-    recent = Recent()
-    recent.foreseen(truth, noisy)
-    for number, one in enumerate(reward.tolist()):
-        recent.settle(number, one)
-    assert "" == worse(*recent.of_both())
-    assert recent.figures()["calibration_error"] < 0.02
-
-
-def test_without_a_scale_nothing_of_order_values_is_kept(log: SqliteEvents, folder: Path) -> None:
-    """Orders are learned as redemptions; no array, figure or example is of their value, published or kept."""
-    write(log, *happenings(ROWS))
-    learn(log, folder)
-    model = current_model(folder)
-    assert model is not None
-    (checkpoint,) = (folder / "checkpoint").iterdir()
-    assert ["click", "redemption"] == model.meta["rewards"] == list(propensities(model))
-    assert "order_value" not in model.meta["figures"]
-    assert [] == [name for name in model.arrays if name.startswith("order_value")]
-    assert ["order_value.recent.npy"] == [path.name for path in checkpoint.glob("order_value*")]
-
-
-def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """As a share of the scale, whatever one pauses for; clicks and redemptions are as if there was none."""
-    write(log, *happenings(ROWS))
-    learn(log, tmp_path / "without")
-    expected = learn(log, folder, offers=SCALED)
-    model, without = current_model(folder), current_model(tmp_path / "without")
-    assert model is not None
-    assert without is not None
-    figures = model.meta["figures"]
-    assert figures["redemption"]["examples"] == figures["order_value"]["examples"] > 4 * ROWS
-    assert 4 * ROWS // JUDGED_EVERY == figures["order_value"]["judged"]
-    for name, array in without.arrays.items():
-        assert array.tobytes() == model.arrays[name].tobytes()
-    assert 0 < chance(folder, "rain", "o3", "order_value") < chance(folder, "rain", "o3", "redemption")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "PAGE", 97)
-        for second in range(0, ROWS + 700, 200):
-            one = opened(log, tmp_path / "paused", offers=SCALED)
-            while one.step(NOON + second):
-                pass
-            one.checkpoint()
-            one.close()
-        assert expected == learn(log, tmp_path / "paused", offers=SCALED)
-
-
-@pytest.mark.parametrize("ends", ["goes on", "begins again", "is stopped"])
-def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path, ends: str) -> None:
-    """Where a catalogue measures orders by something else, or not any more, models are those of a learner that never
-    knew better: one that goes on, one that begins again, and one that was stopped while it learned the log again.
-    """  # noqa: D205
-    write(log, *happenings(ROWS))
-    learn(log, folder, offers=SCALED)
-    for number, scales in enumerate(({"corner": Sum("EUR", 20.0)}, {"corner": Sum("USD", 20.0)}, {})):
-        offers = OFFERS._replace(scales=scales)
-        if ends == "is stopped":
-            stopped = Learner(log, folder, offers, bits=BITS, stop=lambda: True)
-            assert stopped.publish() is None
-            stopped.checkpoint()
-            stopped.close()
-        one = opened(log, folder, offers=_last(folder) if ends == "goes on" else offers)
-        one.know(offers)
-        model = one.publish()
-        one.checkpoint()
-        one.close()
-        assert model is not None
-        fresh = learn(log, tmp_path / f"fresh{number}", offers=offers)
-        expected = current_model(tmp_path / f"fresh{number}")
-        assert expected is not None
-        assert fresh == expected.version
-        assert expected.arrays.keys() == model.arrays.keys()
-        for name, array in expected.arrays.items():
-            assert array.tobytes() == model.arrays[name].tobytes()
-        assert [] == one.refused
-
-
-def _last(folder: Path) -> Offers:
-    """What catalogues told when the current model was published."""
-    model = current_model(folder)
-    assert model is not None
-    return OFFERS._replace(scales={name: Sum(*scale) for name, scale in model.meta["scales"].items()})
 
 
 def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
