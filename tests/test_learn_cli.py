@@ -105,11 +105,15 @@ def test_trees_are_grown(data: Path) -> None:
 
 
 def test_trees_are_grown_beside_a_learner(data: Path) -> None:
-    """While another process learns, trees are grown for it: it publishes them with its next model."""
+    """While another process learns, trees are grown for it: it publishes them with its next model. To learn anew
+    meanwhile is refused.
+    """  # noqa: D205
     pytest.importorskip("lightgbm", reason="needs LightGBM: pip install 'offers[gbdt]'")
     child = begin(data)
     try:
         wait_for(lambda: current_model(data / "learning"), "the learner publishes", 120)
+        status, _, said = run(data, "--model", "gbdt", "--anew")
+        assert (1, True) == (status, "stop it first" in said)
         status, output, _ = run(data, "--model", "gbdt")
         assert (0, "the learner at work publishes with its next model what was grown") == (
             status,

@@ -85,7 +85,7 @@ def learn(
         try:
             learner = Learner(stores.events, folder, offers, anew=anew, stop=stop)
         except ConflictError:
-            if model != Kind.gbdt:
+            if anew or model != Kind.gbdt:
                 raise
             _grow_beside(stores.events, folder, offers, stop)
             return

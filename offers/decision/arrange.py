@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
-from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, NO_VENUE, PROPENSITY, RECOMMENDATION
+from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, PROPENSITY, RECOMMENDATION
 from offers.compiled import apart, inner
 from offers.decision.admit import is_in, may_meet
 from offers.decision.behave import log_behaviour
+from offers.decision.layout import fits
 from offers.decision.order import is_better, rise, sink
 from offers.decision.records import (
     LINE_BYTES,
@@ -26,6 +27,7 @@ from offers.decision.records import (
     f8,
     fetch_ahead,
     i4,
+    i8,
     offers_of,
     strategies_of,
     u1,
@@ -60,7 +62,7 @@ def arrange(
     Schedules of unknown state are listed: look them up and begin again.
     """
     candidates, heap, chosen = candidates_of(scratch), i4(scratch, Scratch.heap), chosen_of(scratch)
-    entries, layout, outcome = entries_of(columns), i4(terms, Terms.layout), f8(scratch, Scratch.outcome)
+    layout, outcome = i4(terms, Terms.layout), f8(scratch, Scratch.outcome)
     coming, last = int(outcome[Outcome.standing_begin]), int(outcome[Outcome.standing_end])
     personal, held = outcome[Outcome.personal] != 0, np.int64(outcome[Outcome.held])
     own, last_listed = kept, heap[listed - 1]
@@ -92,9 +94,10 @@ def arrange(
         size -= 1
         heap[0] = heap[size]
         sink(columns, scratch, seed, seeded, 0, size)
-        entry = entries[candidates[index].entry]
-        if _fits(columns, chosen, count, entry.venue, offers_of(columns)[entry.offer], layout):
-            chosen[count].index, chosen[count].entry = index, candidates[index].entry
+        entry = candidates[index].entry
+        if fits(columns, scratch, count, entry, layout):
+            chosen[count].index, chosen[count].entry = index, entry
+            i8(scratch, Scratch.taken)[count] = entry
             count += 1
     unknowns = 0
     for place in range(count):
@@ -137,28 +140,6 @@ def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best
     entries = entries_of(columns)
     ours = entries[i4(standing, Standing.entry)[coming]].order
     return seeded != 0 or bound != score or ours < entries[candidates_of(scratch)[best].entry].order
-
-
-@inner
-def _fits(columns: Table, chosen: np.ndarray, count: int, venue: int, offer: np.void, layout: np.ndarray) -> bool:
-    """Whether an offer may stand beside those chosen: exclusion groups, and the placement's limits."""
-    limited = layout[Layout.per_venue] + layout[Layout.per_brand] + layout[Layout.per_category] > 0
-    if offer.group == NO_NAME and not limited:
-        return True
-    venues = brands = categories = 0
-    for place in range(count):
-        entry = entries_of(columns)[chosen[place].entry]
-        other = offers_of(columns)[entry.offer]
-        if offer.group != NO_NAME and other.group == offer.group:
-            return False
-        venues += venue != NO_VENUE and entry.venue == venue
-        brands += offer.brand != NO_NAME and other.brand == offer.brand
-        categories += offer.category != NO_NAME and other.category == offer.category
-    return (
-        (layout[Layout.per_venue] == 0 or venues < layout[Layout.per_venue])
-        and (layout[Layout.per_brand] == 0 or brands < layout[Layout.per_brand])
-        and (layout[Layout.per_category] == 0 or categories < layout[Layout.per_category])
-    )
 
 
 @inner

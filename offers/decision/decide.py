@@ -4,13 +4,13 @@ from offers.compiled import apart
 from offers.decision.admit import admit, survey
 from offers.decision.arrange import arrange
 from offers.decision.behave import weigh
-from offers.decision.explore import tell_selection
 from offers.decision.foresee import foresee
 from offers.decision.records import Column, Table, f8
 from offers.decision.retrieve import retrieve
 from offers.decision.score import score
 from offers.decision.scratch import NO_ROOM, Outcome, Scratch, reached_of
 from offers.decision.screen import screen
+from offers.decision.select import tell_selection
 
 LOOK_UP = -1
 """In place of a count: schedules of unknown state must be looked up; then decide again."""
@@ -57,5 +57,5 @@ def choose(
     count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
     outcome[Outcome.chosen] = count
     if count > 0:
-        tell_selection(columns, scratch, terms, strategy, kept, count)
+        tell_selection(columns, scratch, terms, strategy, seed, seeded, kept, count)
     return LOOK_UP if outcome[Outcome.unknown] else count

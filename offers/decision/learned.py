@@ -14,7 +14,7 @@ from offers.decision.scratch import MOST_ATTRIBUTES, MOST_OWN
 from offers.decision.sound import check_arrays
 from offers.learning import recommend
 from offers.learning.cooccurrence import Cooccurrence
-from offers.learning.features import GROUP, INTERACTION, OFFER_PREFIX, PERSON, Features
+from offers.learning.features import DISTANCE, GROUP, INTERACTION, OFFER_PREFIX, PERSON, Features
 from offers.learning.habit import Parameters
 from offers.learning.model import Model
 from offers.learning.popularity import HOURS, Popularity
@@ -47,7 +47,7 @@ class Learned(IntEnum):
     attribute = 1
     """ATTRIBUTE: of requests."""
     column = 2
-    """i8: of what it knows offers by, the place in the snapshot's offer_key; NO_COLUMN: the snapshot has not got it."""
+    """i8: of what it knows offers by, the place in the snapshot's offer_key, or NO_COLUMN or DISTANCE_COLUMN."""
     interaction = 3
     group = 4
     part = 5
@@ -123,7 +123,9 @@ class Told(IntEnum):
     """How many attributes of offers the snapshot has."""
 
 
-NO_COLUMN = -1
+NO_COLUMN, DISTANCE_COLUMN = -1, -2
+"""In place of a column: the snapshot has not got it; it is worked out per candidate."""
+DISTANCE_KEY = attribute_key(DISTANCE)
 _TREE_TYPES: Mapping[str, Any] = {
     "test_first": "i4", "test": TEST, "leaf_first": "i4", "leaf": "f8", "level_first": "i4", "level_key": "u8",
     "level_count": "f8",
@@ -159,7 +161,8 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
     for number, name in enumerate(features.attributes[:size]):
         attribute[number] = attribute_key(name), *_source(name, name in hidden)
     own = list(offer_attributes)
-    column = [own.index(name) if name in own else NO_COLUMN for name in features.attributes[size:]]
+    columns = {name: place for place, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
+    column = [columns.get(name, NO_COLUMN) for name in features.attributes[size:]]
     arrays = _arrays(model)
     alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
     fact = np.zeros(len(Told), np.int64)

@@ -44,8 +44,13 @@ def is_better(columns: Table, scratch: Table, seed: int, seeded: int, one: int, 
     if first.log_score != second.log_score:
         return first.log_score > second.log_score
     entries = entries_of(columns)
-    ours, theirs = np.uint64(entries[first.entry].order), np.uint64(entries[second.entry].order)
-    return shuffled(seed, ours) < shuffled(seed, theirs) if seeded else ours < theirs
+    return turn_of(seed, seeded, entries[first.entry].order) < turn_of(seed, seeded, entries[second.entry].order)
+
+
+@inlined
+def turn_of(seed: int, seeded: int, order: int) -> np.uint64:
+    """What comes first of what scores alike: the least of these."""
+    return shuffled(seed, np.uint64(order)) if seeded else np.uint64(order)
 
 
 @inner

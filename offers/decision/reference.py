@@ -128,7 +128,7 @@ def ranking(
     strategy = strategy_of(catalog, query, instead)
     rules = held(catalog, strategy, query.time, known.segments, known.did)
     eligible = _proper(eligible)
-    order = {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
+    order = order_of(catalog)
     if asks_model(strategy, known):
         worth = {offer.offer_id: _ranked(catalog, strategy, query, offer, found).log_score for offer, found in eligible}
         everywhere = [offer.offer_id for offer, found in eligible if found.place.piece is None]
@@ -136,7 +136,12 @@ def ranking(
         left_out = frozenset(everywhere[MOST_WEIGHED:])
         eligible = [found for found in eligible if found[0].offer_id not in left_out]
     ranked = [_ranked(catalog, strategy, query, *found, behaviour(found[0], rules), known) for found in eligible]
-    return sorted(ranked, key=lambda one: (-one.log_score, _turn(query.seed, order[one.offer_id])))
+    return sorted(ranked, key=lambda one: (-one.log_score, turn_of(query.seed, order[one.offer_id])))
+
+
+def order_of(catalog: Catalog) -> dict[str, int]:
+    """The place of each offer among all, by id."""
+    return {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
 
 
 def _proper(eligible: list[tuple[Offer, Found]]) -> list[tuple[Offer, Found]]:
@@ -365,7 +370,8 @@ def _ranked(
         location = share("missing_location")
     foreseen, drawn = NOTHING, 0.0
     if known.taught is not None and asks_model(strategy, known):
-        foreseen = known.taught.of(catalog, strategy, offer)
+        middle = place.piece.center if found.away < math.inf and isinstance(place.piece, Circle) else None
+        foreseen = known.taught.of(catalog, strategy, offer, middle)
         drawn = known.taught.varied(catalog, query, strategy.weights.propensity, offer.offer_id, foreseen)
     values = (
         _decayed(near, found.away) if found.away < math.inf else share("nearness_without_distance"),
@@ -412,7 +418,7 @@ def _decayed(decay: Decay, value: float) -> float:
     return max(left, decay.minimum if decay.HasField("minimum") else DEFAULT_MINIMUM)
 
 
-def _turn(seed: int, order: int) -> int:
+def turn_of(seed: int, order: int) -> int:
     """Which of two offers of equal score comes first: the one with the lower turn (splitmix64 of the seed)."""
     if seed < 0:
         return order

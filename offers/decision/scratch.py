@@ -114,14 +114,28 @@ class Scratch(IntEnum):
     """RIVAL: the candidates that exploration may bring into the answer."""
     leading = 45
     """f8: the best scores of a draw."""
+    taken = 46
+    """i8: entries that are in an answer, or would be by a draw."""
+    cell = 47
+    """f8: the middle of the cell in which the person is, in earth-centred metres; NaN: it is not known. See cell.py."""
 
 
 COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
 """As in offers.v1.UserState: instants of one kind, from `first` in times on."""
 MARK = np.dtype([("number", "i8"), ("bits", "i8")])
 """The number of the decision that marked a category last, and a bit per behaviour rule that applies to it."""
-RIVAL = np.dtype([("log_score", "f8"), ("deviation", "f8"), ("most", "f8"), ("own", "u8"), ("drawn", "f8")])
-"""Score without exploration, what is drawn of it, and the most that may be added; what draws go by; a draw."""
+RIVAL = np.dtype(
+    [
+        ("log_score", "f8"),  # without exploration
+        ("deviation", "f8"),  # as of the candidate
+        ("most", "f8"),  # the most that may be added to the logarithm of its propensity
+        ("own", "u8"),  # what draws go by
+        ("drawn", "f8"),  # the score in a draw
+        ("turn", "u8"),  # what comes first of what scores alike: the least of these
+        ("entry", "i8"),
+        ("place", "i8"),  # among the chosen; -1: it is none of them
+    ],
+)
 STEP = np.dtype([("what", "i8"), ("quantity", "i8"), ("begin", "i8"), ("end", "i8")])
 """A product of a venue and a category, by a hash; how many there are in the basket; where its category stands."""
 OUT, IN, UNASKED = 0, 1, 2
@@ -187,6 +201,7 @@ CANDIDATE = np.dtype(
         ("until", "u4"),  # second at which it ends; NEVER: it does not
         ("entry", "u4"),
         ("flags", "u4"),  # what is to be told of it: UNPLACED and so on
+        ("site", "i4"),  # where it is shown, if it has a distance
         ("log_propensity", "f8"),  # as explored; these four only where Outcome.learned says so
         ("varied", "f8"),  # how much of it is exploration
         ("deviation", "f8"),  # standard deviation of what is explored of it; below 0: of a new offer
@@ -218,7 +233,7 @@ POINTS = RINGS * RINGS
 """Points that stand for a distribution: as many to a ring as there are rings."""
 MOST_ROWS = 8
 """Rows of a level, and so spans, that are kept."""
-LOGGED_ATTRIBUTES = 2048
+LOGGED_ATTRIBUTES = 8192
 """Bytes of attributes that the record of a decision has of the request, and of the person; of more it has none."""
 _LOGGED, _LOGGED_EACH = 1792 + 2 * LOGGED_ATTRIBUTES, 168
 """Bytes of the record of a decision: of a surface and attributes, and of an offer, or an experiment and its variant."""
@@ -295,7 +310,8 @@ SCRATCH = {
     "lifted": MARK, "turn": "i8", "held": "i4", "step": STEP, "request_key": "u8", "request_number": "f8",
     "asked_key": "u8", "offer_key": "u8", "offer_number": "f8", "foreseen": "f8", "item": "i8", "trait": "u2",
     "visit": VISIT, "recommend_keys": "i8", "recommend_sums": "f8", "recommend_used": "i4", "recommend_traits": "f8",
-    "recommend_per_kind": "f8", "recommend_counts": "f8", "rival": RIVAL, "leading": "f8",
+    "recommend_per_kind": "f8", "recommend_counts": "f8", "rival": RIVAL, "leading": "f8", "taken": "i8",
+    "cell": "f8",
 }  # fmt: skip
 """The types of the arrays of Scratch."""
 
@@ -352,6 +368,7 @@ class Scratchpad:
             "recommend_keys": related, "recommend_sums": 2 * related, "recommend_used": related,
             "recommend_traits": len(TRAITS) << 16 if related else 0, "recommend_per_kind": 2 * len(TRAITS),
             "recommend_counts": MAX_VISITS, "rival": MAX_OFFERS + 1 + RIVALS, "leading": MAX_OFFERS + 1,
+            "taken": MAX_OFFERS + 1, "cell": 3,
             "logged": _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * experiments),
         }  # fmt: skip
         before = self.arrays

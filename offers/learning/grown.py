@@ -132,6 +132,7 @@ class Hindsight(Outcomes):
         return self._rows.examples(
             [end.held.request for _, end in ends],
             [(end.held.catalog, end.held.offers[place]) for (_, place), end in ends],
+            [end.held.metres[place] for (_, place), end in ends],
             np.array([end.reward for _, end in ends]),
             np.array([end.importance for _, end in ends]),
             np.array([end.held.second for _, end in ends], np.int64),

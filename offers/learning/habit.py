@@ -24,6 +24,17 @@ _INSTANT_H = 0.1
 _TAU = 2 * math.pi
 
 
+def hours_apart(place: int) -> float:
+    """The difference of two times of day, in hours (0 to 12), of a bin."""
+    return min(place, BINS - 1 - place) / 6.0
+
+
+OPPOSITE = np.array([1.0 - math.cos(hours_apart(place) * _TAU / 24.0) for place in range(BINS)])
+"""By bin, how far two times of day lie apart: 0, the same, to 2, twelve hours."""
+CLOSE = np.array([math.exp(-hours_apart(place)) for place in range(BINS)])
+"""By bin, how close two times of day are: 1, the same; 0.37, an hour apart."""
+
+
 class Parameters(NamedTuple):
     """What is learned of people in general: what makes a visit of the past say something of now."""
 
@@ -47,28 +58,9 @@ def tabulate(parameters: Parameters) -> None:
     """Work out the tables from the weights."""
     weights = parameters.weights
     for place in range(BINS):
-        hours = hours_apart(place)
-        parameters.by_bin[place] = math.exp(weights[TIME_OF_DAY] * opposite(hours) + weights[SAME_HOUR] * close(hours))
+        parameters.by_bin[place] = math.exp(weights[TIME_OF_DAY] * OPPOSITE[place] + weights[SAME_HOUR] * CLOSE[place])
     for days in range(DAYS):
         parameters.by_day[days] = math.exp(weights[AGE] * days / _MONTH)
-
-
-@njit(error_model="numpy")
-def hours_apart(place: int) -> float:
-    """The difference of two times of day, in hours (0 to 12), of a bin."""
-    return min(place, BINS - 1 - place) / 6.0
-
-
-@njit(error_model="numpy")
-def opposite(hours: float) -> float:
-    """How far two times of day lie apart: 0, the same, to 2, twelve hours."""
-    return 1.0 - math.cos(hours * _TAU / 24.0)
-
-
-@njit(error_model="numpy")
-def close(hours: float) -> float:
-    """How close two times of day are: 1, the same; 0.37, an hour apart."""
-    return math.exp(-hours)
 
 
 @njit(error_model="numpy")
@@ -112,13 +104,13 @@ def alike(one_h: float, other_h: float) -> float:
 
 @njit(**LOOP)
 def answers(history: NDArray[np.void], at: int, now: Now, into: NDArray[np.float64]) -> None:
-    """The answers to the questions asked of a visit: 0, no, to 1, yes; AGE in months and TIME_OF_DAY as `opposite`."""
+    """The answers to the questions asked of a visit: 0, no, to 1, yes; AGE in months and TIME_OF_DAY as OPPOSITE."""
     visit = history[at]
     ago = now.second - visit.second
-    hours = hours_apart((ago % 86_400 + 300) // 600)
+    place = (ago % 86_400 + 300) // 600
     into[AGE] = min(ago // 86_400, DAYS - 1) / _MONTH
-    into[TIME_OF_DAY] = opposite(hours)
-    into[SAME_HOUR] = close(hours)
+    into[TIME_OF_DAY] = OPPOSITE[place]
+    into[SAME_HOUR] = CLOSE[place]
     into[SAME_KIND_OF_DAY] = 1.0 if _weekend(visit.second) == _weekend(now.second) else 0.0
     into[AFTER_THE_SAME] = 0.0
     if at > 0 and history[at - 1].item == now.last_item:

@@ -209,6 +209,7 @@ class Outcomes(ABC):
             decision.second,
             request,
             tuple(told.offer_ids),
+            tuple(told.distances_m) if len(told.distances_m) == count else (0,) * count,
             bytearray(count),
             tuple(
                 [state if self._is_learned(number, told.catalog) else DONE] * count for number in range(len(REWARDS))

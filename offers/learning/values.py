@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from google.protobuf.struct_pb2 import Struct
 from google.type.money_pb2 import Money
 
-from offers.learning.features import CATEGORY, OFFER_PREFIX, PERSON, Features, default_features
+from offers.learning.features import CATEGORY, DISTANCE, OFFER_PREFIX, PERSON, Features, default_features
 from offers.model.acts import NO_TRAITS
 from offers.model.visits import NOTHING, PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord
@@ -87,14 +87,20 @@ class Offers(NamedTuple):
 
 
 def features_for(
-    counted: Sequence[str], offers: Sequence[str], bits: int, declared: Iterable[tuple[str, ...]] = ()
+    counted: Sequence[str],
+    offers: Sequence[str],
+    bits: int,
+    declared: Iterable[tuple[str, ...]] = (),
+    *,
+    distance: bool = True,
 ) -> Features:
     """The features of attributes of requests and persons ("context." or "profile." and a name), and of offers (names).
 
-    `bits` is the binary logarithm of how many weights there are; `declared` names attributes that go together.
+    `bits` is the binary logarithm of how many weights there are; `declared` names attributes that go together. DISTANCE
+    is among the attributes unless it is said to be known of nothing.
     """
-    names = dict.fromkeys([*REQUEST_NAMES, *counted, *OFFER_NAMES, *(OFFER_PREFIX + name for name in offers)])
-    return default_features(tuple(names), bits, declared)
+    of_offers = (*OFFER_NAMES, *[DISTANCE] * distance, *(OFFER_PREFIX + name for name in offers))
+    return default_features(tuple(dict.fromkeys([*REQUEST_NAMES, *counted, *of_offers])), bits, declared)
 
 
 def person_value(draw: int) -> str:

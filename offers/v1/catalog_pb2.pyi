@@ -221,8 +221,9 @@ class Interaction(_message.Message):
     def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """2 to 4 of them: "person", "hour", "weekday" (0: Monday), "daypart" (four hours each), "channel", "placement",
         "entry_channel", "place" (some 5 km); "context." and a name of `Context.attributes`, "profile." and one of
-        `Profile.attributes`; "offer.id", "offer.category", "offer.brand", "offer.campaign", "offer." and a name of
-        `Offer.attributes`. One that is seldom or never met has no effect.
+        `Profile.attributes`; "offer.id", "offer.category", "offer.brand", "offer.campaign", "offer.distance" (how far the
+        place is for which it is shown, two steps for each doubling), "offer." and a name of `Offer.attributes`. One that is
+        seldom or never met has no effect.
         """
 
     def __init__(

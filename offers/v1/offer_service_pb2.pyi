@@ -538,8 +538,9 @@ class Proposition(_message.Message):
     creative_id: _builtins.str
     """Which of the offer's `creative_variants` is shown. Empty: `Offer.creative`."""
     selection_probability: _builtins.float
-    """How probable it was that the offer is in the answer, over 0 and at most 1, to 1/64 and but for the limits of the
-    placement's layout. Absent: nothing is explored, and it is 1.
+    """How probable it was that the offer is in the answer, over 0 and at most 1, to 1/64; reckoned with the placement's
+    layout and with exclusion groups, among those in the answer and the 32 that may come nearest. Absent: nothing is
+    explored, and it is 1.
     """
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:

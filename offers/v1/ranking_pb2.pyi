@@ -186,7 +186,7 @@ class Propensity(_message.Message):
     learner: Global___Propensity.Learner.ValueType
     """Which kind of model is asked. Absent: ONLINE."""
     without_context: _builtins.bool
-    """Take the moment (time, place, channel, entry channel, `Context.attributes`) as not known."""
+    """Take the moment (time, place, distance, channel, entry channel, `Context.attributes`) as not known."""
     without_profile: _builtins.bool
     """Take the person's `Profile.attributes` as not known."""
     without_person: _builtins.bool

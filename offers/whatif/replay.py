@@ -27,14 +27,13 @@ from offers.errors import OffersError
 from offers.learning.model import Model
 from offers.learning.values import Sum, sum_of
 from offers.model.query import DEFAULT_MAX_OFFERS, Query, Surface
+from offers.state.geohash import centre_of
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.offer_pb2 import Offer
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.profile_pb2 import Profile
 from offers.v1.state_pb2 import DecisionRecord, UserState
-
-_DIGITS = "0123456789bcdefghjkmnpqrstuvwxyz"
 
 
 class UnknownStrategyError(OffersError):
@@ -130,14 +129,3 @@ def _context(told: DecisionRecord, time: int) -> Context:
         latitude, longitude = centre_of(told.geohash)
         context.location.point.CopyFrom(LatLng(latitude=latitude, longitude=longitude))
     return context
-
-
-def centre_of(geohash: str) -> tuple[float, float]:
-    """The latitude and longitude, in degrees, of the middle of a geohash's cell."""
-    bounds = [[-90.0, 90.0], [-180.0, 180.0]]
-    bits = (_DIGITS.index(digit) >> place & 1 for digit in geohash for place in reversed(range(5)))
-    for number, bit in enumerate(bits):
-        bound = bounds[1 - number % 2]  # the first bit is of the longitude, and they take turns
-        bound[1 - bit] = sum(bound) / 2
-    (south, north), (west, east) = bounds
-    return (south + north) / 2, (west + east) / 2

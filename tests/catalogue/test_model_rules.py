@@ -54,6 +54,7 @@ def problems(folder: Path, text: str, *attributes: str) -> list[tuple[str, str]]
         ("{campaign: a}", "campaign", "'campaign' is what models know of every offer"),
         ("{category: 1}", "category", "'category' is what models know of every offer"),
         ("{brand: true}", "brand", "'brand' is what models know of every offer"),
+        ("{distance: 300}", "distance", "'distance' is what models know of every offer"),
         ("{cuisine: ''}", "cuisine", "missing"),
         (f"{{cuisine: {'x' * 129}}}", "cuisine", "has 129 characters"),
         (f"{{{'n' * 65}: a}}", "n" * 65, "has 65 characters"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning import recommend
-from offers.learning.features import CATEGORY, PERSON, Features, Interaction, default_features
+from offers.learning.features import CATEGORY, DISTANCE, PERSON, Features, Interaction, default_features
 from offers.learning.habit import tabulate
 from offers.learning.model import Model
 from offers.learning.propensity import Propensity
@@ -51,6 +51,7 @@ def some_features(random: Random, bits: int = 11) -> Features:
     crossed = [
         (PERSON, "offer.id"), ("hour", "context.weather", CATEGORY), ("offer.id", "offer.cuisine"), ("offer.id",),
         ("place", "profile.plan"), (PERSON,), ("offer.level", "offer.halal", "context.heat"),
+        (DISTANCE, "hour"), (DISTANCE,),
     ]  # fmt: skip
     return Features(
         tuple(Interaction(one, random.choice([0.1, 2.0])) for one in crossed if random.random() < 0.9), bits
@@ -102,7 +103,7 @@ def _grow(
         return
     on_left = random.randint(1, size - 1)
     kept = (2**64 - 1) ^ ((1 << begin + on_left) - (1 << begin))
-    threshold = random.choice([-1.0, 0.0, 0.5, 1.0, 2.0, 12.0, 30.5])
+    threshold = random.choice([-1.0, 0.0, 0.5, 1.0, 2.0, 12.0, 30.5, 700.0, 90_000.0])
     tests[random.randrange(len(tests))].append((threshold, kept, tree, random.choice([LEFT, RIGHT, ZERO])))
     _grow(random, tests, leaves, tree, begin, on_left)
     _grow(random, tests, leaves, tree, begin + on_left, size - on_left)

@@ -15,7 +15,7 @@ from offers.decision.explore import DRAWS, HOUR_S
 from offers.decision.foresee import MOST_WEIGHED
 from offers.decision.meet import AGREED, NAMED
 from offers.decision.person import Person
-from offers.decision.reference_explored import drawn_score
+from offers.decision.reference_explored import selection_probabilities
 from offers.decision.reference_learned import Taught, chance_of
 from offers.decision.reference_people import Known
 from offers.decision.scratch import Scratchpad
@@ -39,16 +39,20 @@ WEIGHT = 2.0
 ENCODED = GetOffersRequest().SerializeToString()
 
 
-def catalog_of(exploration: Exploration) -> Catalog:
-    """Some offers for everywhere, of different worth."""
+def catalog_of(exploration: Exploration, *, limited: bool = False) -> Catalog:
+    """Some offers for everywhere, of different worth; `limited`: two of a category at most, some exclude each other."""
+    placement = Placement(placement_id="p", ranking_strategy_id="s", exploration=exploration)
+    if limited:
+        placement.max_per_category = 2
     return Catalog(
         catalog_id="random",
         ranking_strategies=[RankingStrategy(ranking_strategy_id="s", weights=FactorWeights(propensity=WEIGHT))],
-        placements=[Placement(placement_id="p", ranking_strategy_id="s", exploration=exploration)],
+        placements=[placement],
         offers=[
             Offer(
                 offer_id=f"o{number:02}", title="T", category=f"c{number % 3}", benefit=Benefit(custom="b"),
                 target=Target(everywhere=True), value=0.5 + number / 40,
+                exclusion_group="last" if limited and number > COUNT - 4 else "",
             )
             for number in range(COUNT)
         ],
@@ -70,10 +74,10 @@ def propensity(evidence: float, new: int = 3) -> Propensity:
 
 @contextmanager
 def exploring(
-    exploration: Exploration, evidence: float = 20.0, new: int = 3
+    exploration: Exploration, evidence: float = 20.0, new: int = 3, *, limited: bool = False
 ) -> Iterator[tuple[Engine, Catalog, Taught]]:
     """An engine that explores, and what the reference has to know of its model."""
-    catalog = catalog_of(exploration)
+    catalog = catalog_of(exploration, limited=limited)
     arrays = {f"click.{name}": one for name, one in propensity(evidence, new).arrays().items()}
     model = model_of(arrays, FEATURES)
     with engine_of(catalog) as engine:
@@ -101,25 +105,23 @@ KINDS = [
 ]
 
 
+@pytest.mark.parametrize("limited", [False, True])
 @pytest.mark.parametrize("exploration", KINDS)
-def test_offers_are_shown_as_often_as_is_said(exploration: Exploration) -> None:
-    """Over many chances, an offer is in as many answers as its probabilities add up to, and these are what is told."""
+def test_offers_are_shown_as_often_as_is_said(exploration: Exploration, limited: bool) -> None:  # noqa: FBT001
+    """Over many chances, an offer is in as many answers as its probabilities add up to, and these are what is told;
+    so also where the layout, or an exclusion group, keeps some of the best away.
+    """  # noqa: D205
     pad, expected, found, spread = Scratchpad(), np.zeros(COUNT), np.zeros(COUNT), np.zeros(COUNT)
-    with exploring(exploration) as (engine, catalog, taught):
+    with exploring(exploration, limited=limited) as (engine, catalog, taught):
         for seed in range(CHANCES):
             query = Query(Surface("UTC", "p", max_offers=SHOWN), NOW, seed=seed)
             one = replace(taught, chance=chance_of(0, NOW, seed, 0))
             ranked, _ = reference.ranked_for(catalog, query, Known(taught=one))
-            ranked.sort(key=lambda each: each.offer_id)
-            scores = np.array(
-                [[drawn_score(catalog, query, each, one, draw) for each in ranked] for draw in range(DRAWS)]
-            )
-            share = (scores >= np.sort(scores, axis=1)[:, [-SHOWN]]).mean(axis=0)
-            answer = answer_to(engine, pad, seed=seed)
-            for name, (_, told) in answer.items():
-                number = int(name[1:])
-                found[number] += 1
-                assert max(share[number], 1 / DRAWS) == pytest.approx(told, abs=1e-9)
+            wanted = selection_probabilities(catalog, query, ranked, one)
+            for name, (_, told) in answer_to(engine, pad, seed=seed).items():
+                found[int(name[1:])] += 1
+                assert max(wanted[name][0], 1 / DRAWS) == pytest.approx(told, abs=1e-9)
+            share = np.array([wanted[name][0] for name in sorted(wanted)])
             expected += share
             spread += share * (1 - share)
     assert (np.abs(found - expected) <= 4.5 * np.sqrt(spread) + 1e-6).all()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from offers.decision import reference, reference_explored
 from offers.decision.engine import Engine
+from offers.decision.explore import DRAWS
 from offers.decision.meet import AGREED, HIDDEN, NAMED, TAUGHT
 from offers.decision.person import Person
 from offers.decision.reference import Ranked
@@ -37,7 +38,7 @@ from tests.people import PeopleMaker, behaving, person_of, usages_of
 
 NEAR = 1e-5
 """Scores (logarithms) that differ by less may be put in either order: recommendation adds 32-bit numbers up."""
-CHARACTERS = 6
+TINY = 1e-9
 SECRET = "secret"  # noqa: S105 - the name of an attribute
 
 
@@ -50,6 +51,8 @@ class Asked:
     person: Person
     known: Known
     otherwise: int
+    characters: int
+    """Of geohashes."""
 
 
 class ModelMaker(PeopleMaker):
@@ -139,12 +142,12 @@ class ModelMaker(PeopleMaker):
             flags=flags if agrees else flags & ~AGREED,
         )  # fmt: skip
         zone = catalog.time_zone
-        draw = known.draw if may_keep else 0
-        values = told(context, profile, query, draw, CHARACTERS, zone, hidden=is_hidden)
+        draw, characters = known.draw if may_keep else 0, pick([0, 1, 3, 6, 6, 6, 12])
+        values = told(context, profile, query, draw, characters, zone, hidden=is_hidden)
         chance = chance_of(known.draw, time, query.seed, otherwise)
         visits = record.visits if may_keep else b""
-        taught = taught_of(*models.pair, values, query, visits, CHARACTERS, zone, chance)
-        return Asked(request, query, person, replace(known, taught=taught), otherwise)
+        taught = taught_of(*models.pair, values, query, visits, characters, zone, chance)
+        return Asked(request, query, person, replace(known, taught=taught), otherwise, characters)
 
 
 class ModelAndReference:
@@ -161,7 +164,7 @@ class Answered:
 
     def __init__(self, engine: Engine, asked: Asked) -> None:
         pad = Scratchpad()
-        self.decision = engine.decide(asked.query, pad, asked.person, CHARACTERS, asked.otherwise)
+        self.decision = engine.decide(asked.query, pad, asked.person, asked.characters, asked.otherwise)
         self.chosen = pad.arrays["chosen"][: self.decision.count]
         offers = engine.snapshot.columns["entry"]["offer"][self.chosen["entry"]]
         self.ids = [engine.directory.offer_id(int(number)) for number in offers]
@@ -180,28 +183,19 @@ def check(catalog: Catalog, engine: Engine, asked: Asked) -> Answered | None:
     check_order(ranked, answered.ids)
     by_id = {one.offer_id: one for one in ranked}
     is_explored = reference_explored.explores(catalog, asked.query, considered)
+    selection: dict[str, tuple[float, float]] = {}
+    if is_explored and asked.known.taught:
+        selection = reference_explored.selection_probabilities(
+            catalog, asked.query, considered, asked.known.taught, NEAR
+        )
     for name, got in zip(answered.ids, answered.chosen, strict=True):
         one = by_id[name]
         assert made_models.is_close(one.log_score, float(got["log_score"]), NEAR)
         for (value, _), log in zip(one.factors[7:], got["logs"].tolist()[7:], strict=True):
             assert made_models.is_close(math.log(value), log, NEAR)
-        if is_explored:
-            check_selection(catalog, asked, considered, one, float(got["selection"]), len(best))
-        else:
-            assert 0.0 == got["selection"]
+        least, most = (max(share, 1 / DRAWS) if is_explored else 0.0 for share in selection.get(name, (0.0, 0.0)))
+        assert least - TINY <= float(got["selection"]) <= most + TINY
     return answered
-
-
-def check_selection(
-    catalog: Catalog, asked: Asked, ranked: list[Ranked], own: Ranked, found: float, count: int
-) -> None:  # fmt: skip
-    """The probability that is told is the share of draws that bring an offer into the answer, but for rounding."""
-    assert asked.known.taught is not None
-    least, most = (
-        reference_explored.selection_probability(catalog, asked.query, ranked, own, count, asked.known.taught, slack)
-        for slack in (-NEAR, NEAR)
-    )
-    assert least <= found <= most
 
 
 def check_order(wanted: list[Ranked], got: list[str]) -> None:

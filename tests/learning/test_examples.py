@@ -374,9 +374,8 @@ def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch:
     for number in range(150):
         second = NOON + 7 * number
         if number % 2 == 0:
-            story.append(
-                decision(f"d{number}", second, SHOWN, f"u:{number % 9}", channel=choose.choice(["app", "mail"]))
-            )
+            channel, metres = choose.choice(["app", "mail"]), [number % 8 * 200, 0, 3_000]
+            story.append(decision(f"d{number}", second, SHOWN, f"u:{number % 9}", channel=channel, distances_m=metres))
         kind = choose.choice(["impression", "click", "dismissal", "order", "redemption"])
         of, rank = f"d{choose.randint(max(0, number - 60), number + 2) // 2 * 2}", choose.randint(0, 4)
         if kind == "order" and choose.random() < 0.8:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from offers.learning import learner
-from offers.learning.features import CATEGORY, Features
+from offers.learning.features import CATEGORY, DISTANCE, Features
 from offers.learning.grown import Grown, Hindsight, grow
 from offers.learning.kept import alone
 from offers.learning.learner import Learner, current_model
@@ -111,6 +111,27 @@ def test_numbers_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> Non
     assert model is not None
     chances = [foreseen(model, asked("sun", "o1", **{"profile.age": age})) for age in (37.0, 38.0)]
     assert [0.1, 0.9] == pytest.approx(chances, abs=0.1)
+
+
+def test_distances_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> None:
+    """Whatever is within 1,600 m is clicked: trees find an edge inside of a bucket of distances."""
+    choose = random.Random("distances")
+    decisions, events = [], []
+    for number in range(ROWS):
+        metres = [choose.choice([0] * 6 + [*range(1_500, 2_000, 20)]) for _ in range(3)]
+        offers = [f"o{one}" for one in choose.sample(range(20), 3)]
+        decisions.append(decision(f"{number:032x}", NOON + number, offers, f"u:{number}", distances_m=metres))
+        for rank, far in enumerate(metres, 1):
+            if choose.random() < (0.9 if 0 < far <= 1_600 else 0.1):
+                events.append(event(f"c{number}-{rank}", "click", decisions[-1].decision_id, rank, NOON + number + 5))
+    write(log, decisions, events)
+    one = learned(log, tmp_path / "learning")
+    assert "" == one.grow(lambda: False)[0].refused
+    model = one.publish()
+    one.close()
+    assert model is not None
+    told = [foreseen(model, asked("sun", "o1", **more)) for more in ({DISTANCE: 1_590}, {DISTANCE: 1_630}, {})]
+    assert [0.9, 0.1, 0.1] == pytest.approx(told, abs=0.1)
 
 
 def peopled(chance: Callable[[float, str], float], first: int = 0) -> tuple[list[LoggedDecision], list[LoggedEvent]]:
