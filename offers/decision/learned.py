@@ -56,40 +56,49 @@ class Learned(IntEnum):
     click_seen = 7
     redemption_weight = 8
     redemption_seen = 9
-    click_test_first = 10
-    click_test = 11
-    click_leaf_first = 12
-    click_leaf = 13
-    click_level_first = 14
-    click_level_key = 15
-    click_level_count = 16
-    redemption_test_first = 17
-    redemption_test = 18
-    redemption_leaf_first = 19
-    redemption_leaf = 20
-    redemption_level_first = 21
-    redemption_level_key = 22
-    redemption_level_count = 23
+    order_value_weight = 10
+    order_value_seen = 11
+    click_test_first = 12
+    click_test = 13
+    click_leaf_first = 14
+    click_leaf = 15
+    click_level_first = 16
+    click_level_key = 17
+    click_level_count = 18
+    redemption_test_first = 19
+    redemption_test = 20
+    redemption_leaf_first = 21
+    redemption_leaf = 22
+    redemption_level_first = 23
+    redemption_level_key = 24
+    redemption_level_count = 25
+    order_value_test_first = 26
+    order_value_test = 27
+    order_value_leaf_first = 28
+    order_value_leaf = 29
+    order_value_level_first = 30
+    order_value_level_key = 31
+    order_value_level_count = 32
     # Of recommendation: see learning.recommend.Model.
-    item_keys = 24
-    item_weights = 25
-    item_hours = 26
-    place_keys = 27
-    place_weights = 28
-    place_hours = 29
-    pair_keys = 30
-    pair_weights = 31
-    trait_weights = 32
-    epoch = 33
-    source_keys = 34
-    source_weights = 35
-    partner_keys = 36
-    partner_weights = 37
-    together_epoch = 38
-    habit_weights = 39
-    unknown = 40
-    by_bin = 41
-    by_day = 42
+    item_keys = 33
+    item_weights = 34
+    item_hours = 35
+    place_keys = 36
+    place_weights = 37
+    place_hours = 38
+    pair_keys = 39
+    pair_weights = 40
+    trait_weights = 41
+    epoch = 42
+    source_keys = 43
+    source_weights = 44
+    partner_keys = 45
+    partner_weights = 46
+    together_epoch = 47
+    habit_weights = 48
+    unknown = 49
+    by_bin = 50
+    by_day = 51
 
 
 class Told(IntEnum):
@@ -106,9 +115,11 @@ class Told(IntEnum):
     click = 4
     """Whether the online model of the reward is there."""
     redemption = 5
-    click_trees = 6
-    redemption_trees = 7
-    width = 8
+    order_value = 6
+    click_trees = 7
+    redemption_trees = 8
+    order_value_trees = 9
+    width = 10
     """How many attributes of offers the snapshot has."""
 
 

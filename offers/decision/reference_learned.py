@@ -20,7 +20,7 @@ from offers.learning.model import Model
 from offers.learning.propensity import BEFOREHAND
 from offers.learning.recommend_reference import Reference
 from offers.learning.trees import RIGHT, ZERO
-from offers.learning.values import request_values
+from offers.learning.values import REWARDS, request_values
 from offers.model.hashing import MISSING, mixed_in_python
 from offers.model.keys import key_of
 from offers.model.query import Query
@@ -178,7 +178,7 @@ def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offe
             "id": offer.offer_id, "category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id,
         }.items()
     }  # fmt: skip
-    reward = "redemption" if asked.reward == Propensity.REWARD_REDEMPTION else "click"
+    reward = REWARDS[max(asked.reward - 1, 0)]
     keys = [int(key) for key in features.keys(values)]
     if asked.learner == Propensity.LEARNER_TREES and f"{reward}.trees.test_first" in taught.model.arrays:
         numbers = [float(number) for number in features.numbers(values)]

@@ -25,6 +25,7 @@ from offers.decision.scratch import Scratchpad
 from offers.decision.segments import Facts
 from offers.errors import OffersError
 from offers.learning.model import Model
+from offers.learning.values import Sum, sum_of
 from offers.model.query import DEFAULT_MAX_OFFERS, Query, Surface
 from offers.state.geohash import centre_of
 from offers.v1.catalog_pb2 import Catalog
@@ -46,6 +47,12 @@ class Replay:
         self.checked, self.engine, self.model = checked, engine, model
         engine.use(model)
         self._pad = Scratchpad()
+
+    @property
+    def scale(self) -> Sum | None:
+        """What its catalogue measures orders by; None: nothing."""
+        catalog = self.checked.catalog
+        return sum_of(catalog.order_value_scale) if catalog.HasField("order_value_scale") else None
 
     def answer(self, told: DecisionRecord, second: int) -> list[str]:
         """The offers it would show, best first, in a decision that was made at a second.

@@ -17,7 +17,7 @@ from offers.learning.propensity import Propensity
 from offers.learning.recommend_reference import Reference
 from offers.learning.slots import WAYS, paired
 from offers.learning.trees import LEFT, RIGHT, TEST, ZERO, Trees
-from offers.learning.values import features_for
+from offers.learning.values import REWARDS, features_for
 from offers.model.hashing import key_of, mixed_in_python
 from offers.model.visits import VISIT
 
@@ -35,7 +35,7 @@ TEXTS = {
 
 def model_of(arrays: Mapping[str, NDArray[Any]], features: Features, version: int = 1) -> Model:
     """A model as it would be opened, of arrays in memory."""
-    meta = {"features": features.as_json(), "rewards": ["click", "redemption"]}
+    meta = {"features": features.as_json(), "rewards": list(REWARDS)}
     return Model(Path("made-up"), f"{version:016x}", arrays, meta, 0)
 
 
@@ -180,7 +180,7 @@ def some_model(
     """A model as of a second, with any of its parts left out; and the specification of its recommendation."""
     features = some_features(random)
     arrays: dict[str, NDArray[Any]] = {}
-    for reward in ("click", "redemption"):
+    for reward in REWARDS:
         if random.random() < 0.8:
             arrays |= {f"{reward}.{name}": one for name, one in online(features, random.getrandbits(32)).items()}
         if random.random() < 0.5:

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
+from google.type.money_pb2 import Money
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,7 @@ class ModelMaker(PeopleMaker):
         """As PeopleMaker's."""
         catalog, pick = super().catalog(size), self.random.choice
         catalog.sensitive_attributes.extend(self.some([SECRET, "age"]))
+        catalog.order_value_scale.CopyFrom(Money(currency_code="EUR", units=50))
         for placement in catalog.placements:
             strategies = {one.ranking_strategy_id: one for one in catalog.ranking_strategies}
             if strategies[placement.ranking_strategy_id].weights.propensity and self.chance(0.7):
