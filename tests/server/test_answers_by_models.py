@@ -193,9 +193,9 @@ def test_explanations_have_the_factors_of_the_answer(shop: Shop, placement: str,
         values: dict[int, set[float]] = {FACTOR_NAME_PROPENSITY: set(), FACTOR_NAME_RECOMMENDATION: set()}
         for name, one in explained.items():
             assert math.isclose(math.log(one.score), math.fsum(each.log_contribution for each in one.factors))
-            for kind in values:
+            for kind, found in values.items():
                 value = factor(list(one.factors), kind)
-                values[kind].add(value)
+                found.add(value)
                 if name in answered:
                     assert math.isclose(factor(list(answered[name].factors), kind), value, rel_tol=1e-6)
         for found in values.values():
