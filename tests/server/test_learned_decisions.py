@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from offers.learning import course, examples
+from offers.learning import course, outcomes
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.values import Offers, request_values
 from offers.server.offer_values import offers_of
@@ -100,7 +100,7 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
     """The propensity of each offer in a FULL answer is what the published model says of the logged decision's values:
     of the moment by the asked or the catalogue's clock, of the person, and of the offer's attributes.
     """  # noqa: D205
-    monkeypatch.setattr(examples, "LEAST_MET", 10)
+    monkeypatch.setattr(outcomes, "LEAST_MET", 10)
     monkeypatch.setattr(course, "FIRST_REVIEW", 12)
     path = tmp_path / "catalog.yaml"
     path.write_text(DOCUMENT)
