@@ -33,7 +33,7 @@ from offers.v1.profile_pb2 import Profile
 from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 from offers.v1.state_pb2 import UserState
 from tests.decision import made_models
-from tests.decision.test_kernels_equal_reference import all_of, engine_of, undecided
+from tests.decision.test_kernels_equal_reference import engine_of, laid_out, undecided
 from tests.people import PeopleMaker, behaving, person_of, usages_of
 
 NEAR = 1e-5
@@ -175,9 +175,8 @@ def check(catalog: Catalog, engine: Engine, asked: Asked) -> Answered | None:
     if asked.request.context.HasField("location") and undecided(catalog, asked.query):
         return None
     answered = Answered(engine, asked)
-    ranked, eligible = all_of(catalog, asked.request, asked.known)
-    best, _ = reference.decide(catalog, asked.query, asked.known)
-    considered, _ = reference.ranked_for(catalog, asked.query, asked.known)
+    considered, eligible = reference.ranked_for(catalog, asked.query, asked.known)
+    best, ranked = laid_out(catalog, asked.query, considered)
     assert eligible == answered.decision.eligible
     assert len(best) == answered.decision.count
     check_order(ranked, answered.ids)
