@@ -163,7 +163,7 @@ class Course:
         """See Pupil."""
         recent = self.recent[REWARDS[number]]
         recent.examples += len(examples.reward)
-        recent.rewards += float(examples.reward.sum())
+        recent.rewards += int(np.count_nonzero(examples.reward))
         return self.models[REWARDS[number]].update(examples)
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
