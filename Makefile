@@ -35,8 +35,10 @@ run: $(INSTALLED) ## Serve the demo catalogue and show an answer; PORT=50051, ON
 	echo "Serving until Ctrl-C."; \
 	wait $$server
 
+# Each process takes half of the tests, file by file, and then some of what the other has left. The variable, where it is
+# set, has every process that tests start compile all modules again.
 test: $(INSTALLED) build/protoc ## Run all tests; ARGS="-k client" for some
-	$(BIN)/pytest -n 2 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: lint types imports buf breaking test ## Run everything that must pass, as .ci/run does
 

@@ -1,5 +1,6 @@
 """The composition root: the only place that names concrete classes and puts them together."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,16 +22,16 @@ def serve(settings: Settings) -> int:
     from offers.server.supervisor import Supervisor
 
     logs.configure(settings.log_level)
-    frozen = settings.model_dump_json()
+    frozen, own = settings.model_dump_json(), str(os.getpid())
 
     def worker_command(core: int, port: int, served: Path) -> Sequence[str]:
-        return [sys.executable, "-P", "-m", "offers.app", "worker", frozen, str(core), str(port), str(served)]
+        return [sys.executable, "-P", "-m", "offers.app", "worker", frozen, str(core), str(port), str(served), own]
 
     def publish_command(source: Path) -> Sequence[str]:
         return [sys.executable, "-P", "-m", "offers.app", "publish", frozen, str(source)]
 
     def learner_command(served: Path) -> Sequence[str]:
-        return [sys.executable, "-P", "-m", "offers.app", "learner", frozen, str(served)]
+        return [sys.executable, "-P", "-m", "offers.app", "learner", frozen, str(served), own]
 
     sources = settings.catalogs or (demo_catalogue(),)
     try:
@@ -41,19 +42,19 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def _worker(settings: Settings, core: str, port: str, served: str) -> int:
+def _worker(settings: Settings, core: str, port: str, served: str, supervisor: str) -> int:
     """A worker process of the supervisor."""
     from offers.server import worker
 
-    worker.run(settings, int(core), int(port), Path(served))
+    worker.run(settings, int(core), int(port), Path(served), int(supervisor))
     return 0
 
 
-def _learner(settings: Settings, served: str) -> int:
+def _learner(settings: Settings, served: str, supervisor: str) -> int:
     """The learner process of the supervisor."""
     from offers.server import learner
 
-    learner.run(settings, Path(served))
+    learner.run(settings, Path(served), int(supervisor))
     return 0
 
 

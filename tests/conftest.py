@@ -1,7 +1,9 @@
-"""Hypothesis profiles: `ci`, the default, repeats the same examples everywhere; `explore` looks for more. And logs."""
+"""Hypothesis profiles: `ci`, the default, repeats the same examples everywhere; `explore` looks for more. Also logs,
+and loops."""  # noqa: D205, D209
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -12,6 +14,21 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None, max_examples=2_000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+MANY = 500
+"""Tests among which some need the loops for certain."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Of two processes that need all loops, the second compiles first what the first one comes to last."""
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw1" and len(session.items) >= MANY:
+        from offers.decision.arrange import arrange
+        from offers.decision.foresee import foresee
+        from offers.decision.screen import screen
+
+        last: tuple[Any, ...] = (foresee, screen, arrange)
+        for loop in last:
+            loop.prepare()
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ from offers.settings import read_settings
 from offers.state.opening import open_stores
 from offers.v1.event_pb2 import Event, RedemptionEvent
 from offers.whatif.evaluation import UNDECIDED
-from tests.learning.made_log import NOON, decision, event, logged
+from offers.whatif.log import UNMEASURED
+from tests.learning.made_log import NOON, decision, event, logged, order
 from tests.whatif import worlds
 
 DECISIONS, DAY_S = 2_000, 86_400
@@ -141,6 +142,61 @@ def test_a_reward_is_of_its_kind_and_in_time(tmp_path: Path) -> None:
     earned = {name: 4 * one["evaluation"]["earned"]["value"] for name, one in found.items()}
     assert {"click": 1.0, "redemption": 1.0, "order": 2.0} == pytest.approx(earned)
     assert [0, 0, 0] == [one["open"] for one in found.values()]
+
+
+def test_order_values_are_shares_of_the_document_s_scale(tmp_path: Path) -> None:
+    """In time, the first over 0, at most 1; decisions with an order that cannot be measured are left out, and counted;
+    other rewards know nothing of it.
+    """  # noqa: D205
+    decisions = [decision(f"{number:032x}", offers=worlds.USUAL, draw=number) for number in range(1, 8)]
+    ids = [one.decision_id for one in decisions]
+    events = [
+        order("1", ids[0], 1, NOON + 1, units=10),
+        order("2", ids[0], 1, NOON + 2, units=50),
+        order("3", ids[1], 2, NOON + 8 * DAY_S, units=80),
+        order("4", ids[2], 2, NOON + 8 * DAY_S + 1, units=50),
+        order("5", ids[3], 1, NOON + 1),
+        order("6", ids[3], 1, NOON + 2, units=12, nanos=500_000_000),
+        order("7", ids[4], 1, NOON + 1, units=10, currency="USD"),
+        event("8", "order", ids[5], 2, NOON + 1),
+        worlds.redemption("9", ids[6], 1, NOON + 1),
+    ]
+    data = worlds.made(tmp_path, decisions, events, worlds.MEASURED)
+
+    found, orders = (told(data, "--reward", name, strategy="usual") for name in ("order_value", "order"))
+
+    assert 0.2 + 1 + 0.25 == pytest.approx(5 * found["evaluation"]["earned"]["value"])
+    assert ({UNMEASURED: 2}, 5, {"currency": "EUR", "units": 50.0}) == (
+        found["left_out"], found["decisions"], found["scale"]
+    )  # fmt: skip
+    assert 5 == pytest.approx(7 * orders["evaluation"]["earned"]["value"])
+    assert ({}, 7, None) == (orders["left_out"], orders["decisions"], orders["scale"])
+
+
+def test_an_order_value_is_within_its_intervals(tmp_path: Path) -> None:
+    """What a strategy's orders are worth in a known world is in the intervals, and told in the currency as well."""
+    decisions, events = worlds.happened(DECISIONS)
+    data = worlds.made(tmp_path, decisions, worlds.ordered(decisions, events), worlds.MEASURED)
+
+    found, shown = told(data, "--reward", "order_value"), run(data, "--reward", "order_value")
+
+    for name in ("ipw", "snips", "dr"):
+        one = found["evaluation"][name]
+        assert one["low"] < worlds.WET_VALUE < one["high"]
+        assert one["high"] - one["low"] < 0.1
+    assert found["evaluation"]["earned"]["high"] < worlds.WET_VALUE
+    assert "order value (1 is 50.00 EUR) per decision" in shown.stdout.replace("\n", " ")
+    value = 50 * found["evaluation"]["dr"]["value"]
+    assert f"By DR that is {value:.2f} EUR per decision (" in shown.stdout
+    assert "An order counts as 50.00 EUR at most." in shown.stdout
+
+
+def test_order_values_need_a_scale(explored: Path) -> None:
+    """A document that measures orders by nothing cannot be asked for their value."""
+    refused = run(explored, "--reward", "order_value")
+
+    assert isinstance(refused.exception, EvaluationError)
+    assert "the catalogue has no order_value_scale" in str(refused.exception)
 
 
 def test_decisions_are_chosen_by_placement_and_time(tmp_path: Path) -> None:

@@ -68,6 +68,25 @@ def test_a_log_is_learned_once(data: Path) -> None:
     assert {CATEGORY, "offer.campaign", "profile.age"} < set(propensities(model)["click"].features.attributes)
 
 
+def test_order_values_are_learned_where_the_document_measures_them(data: Path) -> None:
+    """With a scale in the document, what orders are worth is told as well; with another one, it is learned anew."""
+    assert "order_value" not in run(data, "--once")[1]
+    found = []
+    for units in (50, 5):
+        text = f"{CATALOG}order_value_scale: {{currency_code: EUR, units: {units}}}\n"
+        (data.parent / "catalog.yaml").write_text(text)
+        status, output, _ = run(data, "--once")
+        assert 0 == status
+        lines = {line.partition(": ")[0]: line for line in output.splitlines()}
+        rewards = [lines[name].partition(": ")[2].partition(" of them")[0] for name in ("redemption", "order_value")]
+        assert rewards[0] == rewards[1]
+        model = current_model(data / "learning")
+        assert model is not None
+        found.append(model.arrays["order_value.seen"][0] / model.arrays["redemption.seen"][0])
+    assert 0.3 < found[0] < 0.9
+    assert 1 == pytest.approx(found[1])
+
+
 def test_a_log_is_followed_until_it_is_told_to_stop(data: Path) -> None:
     """A process that follows the log publishes, ends at SIGTERM with status 0, and tells what it learned."""
     child = begin(data)

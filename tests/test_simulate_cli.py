@@ -135,6 +135,29 @@ def test_another_strategy_is_held_against_the_same_moments(tmp_path: Path) -> No
     assert sorted(losses) == losses
 
 
+def test_order_values_are_expected_in_the_new_document_s_scale(tmp_path: Path) -> None:
+    """Of half the scale, which no order is over, shares are twice as large; they are told in the currency as well."""
+    decisions, events = worlds.happened(1_000)
+    worlds.made(tmp_path, decisions, worlds.ordered(decisions, events), worlds.MEASURED)
+    text = worlds.MEASURED.replace("units: 50}", "units: 200}")
+    (tmp_path / "without.yaml").write_text(worlds.CATALOG)
+    (tmp_path / "wider.yaml").write_text(text)
+    (tmp_path / "widest.yaml").write_text(text.replace("units: 200}", "units: 400}"))
+    asked = ("--strategy", "by-weather", "--reward", "order_value", "--before", str(tmp_path / "catalog.yaml"))
+
+    wider, widest = (told(tmp_path, *asked, catalog=f"{name}.yaml") for name in ("wider", "widest"))
+    shown = run(tmp_path, *asked, "--by", "context.weather", catalog="widest.yaml")
+    refused = run(tmp_path, *asked, catalog="without.yaml")
+
+    assert [("EUR", 200.0), ("EUR", 400.0)] == [tuple(one["scale"].values()) for one in (wider, widest)]
+    for name in ("reward_before", "reward_after"):
+        assert wider[name] == pytest.approx(2 * widest[name], rel=0.1)
+    money = [f"{400 * widest[name]:.2f} EUR" for name in ("reward_before", "reward_after")]
+    assert f"That is {money[0]} before, {money[1]} after. An order counts as 400.00 EUR at most." in shown.stdout
+    assert "order value (1 is 400.00 EUR) expected per decision" in shown.stdout
+    assert "no order_value_scale" in str(refused.exception)
+
+
 def test_two_documents_are_decided_again_alike(tmp_path: Path) -> None:
     """Given a document to compare with, it is that, and not what was explored, that stands beside the new one."""
     worlds.made(tmp_path, *worlds.happened(60))

@@ -13,7 +13,9 @@ from offers.v1.ranking_pb2 import RankingStrategy
 from offers.v1.trigger_pb2 import Trigger
 from offers.v1.venue_pb2 import Venue, Zone
 
-HEAD_FIELDS = ("catalog_id", "title", "time_zone", "country_code", "default_ranking_strategy_id", "holdout")
+HEAD_FIELDS = (
+    "catalog_id", "title", "time_zone", "country_code", "default_ranking_strategy_id", "holdout", "order_value_scale",
+)  # fmt: skip
 ID_NAMES = {
     "venues": "venue_id",
     "zones": "zone_id",
@@ -51,11 +53,16 @@ class Definitions:
     triggers: dict[str, Trigger]
 
 
+def head_of(catalog: Catalog) -> Catalog:
+    """The single values of a catalogue, as far as they are given."""
+    return Catalog(**{one.name: value for one, value in catalog.ListFields() if one.name in HEAD_FIELDS})
+
+
 def definitions(source: Path) -> Definitions:
     """The definitions of a document, taken as they stand: for who has `check` look at the same time."""
     head, kept = Catalog(), Catalog()
     for fragment in document.read(source, [], offers=False, unknown=False):
-        head.MergeFrom(Catalog(**{name: getattr(fragment.catalog, name) for name in HEAD_FIELDS}))
+        head.MergeFrom(head_of(fragment.catalog))
         head.sensitive_attributes.extend(fragment.catalog.sensitive_attributes)
         head.interactions.extend(fragment.catalog.interactions)
         for name in ID_NAMES:

@@ -11,7 +11,9 @@ from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 
 MAX_NAMES = 16
 MAX_NAME, MAX_TEXT = 64, 128
-RESERVED = ("id", "category", "brand", "campaign")
+OF_OFFERS = ("id", "category", "brand", "campaign")
+"""What models know of every offer, whoever it is shown to."""
+RESERVED = (*OF_OFFERS, "distance")
 """What models know of every offer."""
 MAX_LOSS, MAX_SHARE = 0.99, 0.5
 MAX_INTERACTIONS, MOST_TOGETHER = 32, 4

@@ -20,7 +20,7 @@ from offers.v1.behaviour_pb2 import Intent
 from offers.v1.experiment_pb2 import Experiment
 from offers.v1.limits_pb2 import Campaign, ContactPolicy
 from offers.v1.offer_pb2 import Offer
-from offers.v1.ranking_pb2 import RankingStrategy
+from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 from offers.v1.trigger_pb2 import Trigger
 
 _ROOM = 1e-9
@@ -92,7 +92,12 @@ class PeopleRules:
             yield Fault(("expression",), reason, fix)
 
     def strategy_faults(self, strategy: RankingStrategy) -> Iterator[Fault]:
-        """Find what a strategy's behaviour rules name and the catalogue does not have."""
+        """Find what a strategy asks for, and its behaviour rules name, that the catalogue does not have."""
+        is_scaled = self._survey.head.HasField("order_value_scale")
+        if strategy.propensity.reward == Propensity.REWARD_ORDER_VALUE and not is_scaled:
+            reason = "REWARD_ORDER_VALUE has nothing to measure orders by: the catalogue has no order_value_scale"
+            fix = "write 'order_value_scale: {currency_code: EUR, units: 50}', or ask for another reward"
+            yield Fault(("propensity", "reward"), reason, fix)
         intents = intents_of(self._known["intents"].values())
         for index, rule in enumerate(strategy.behaviour_rules):
             path = ("behaviour_rules", index)

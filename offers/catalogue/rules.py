@@ -68,6 +68,8 @@ def check_head(catalog: Catalog, faults: Faults) -> None:
     for index, name in enumerate(catalog.sensitive_attributes):
         check_text(name, 128, ("sensitive_attributes", index), faults)
     check_interactions(catalog, faults)
+    if catalog.HasField("order_value_scale"):
+        check_money(catalog.order_value_scale, ("order_value_scale",), faults, over_zero=True)
 
 
 def check_placement(placement: Placement, faults: Faults) -> None:

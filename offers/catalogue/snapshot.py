@@ -45,7 +45,7 @@ PROPENSITY, RECOMMENDATION = FACTORS.index("propensity"), FACTORS.index("recomme
 STRATEGY = np.dtype(
     [
         ("weights", "f8", (len(FACTORS),)),
-        ("reward", "i8"),  # what propensity is of, as in offers.v1.Propensity.Reward: 1 or 2
+        ("reward", "i8"),  # what propensity is of, as in offers.v1.Propensity.Reward: 1 to 3
         ("learner", "i8"),  # which model is asked, as in offers.v1.Propensity.Learner: 1 or 2
         ("unknown", "i8"),  # what propensity takes as not known: WITHOUT_CONTEXT and so on
         ("log_without_distance", "f8"),

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from google.protobuf.message import Message
+from google.protobuf.text_format import MessageToString
+
 from offers.catalogue import audience_rules, behaviour_rules, limit_rules, rules
-from offers.catalogue.definitions import HEAD_FIELDS, ID_NAMES
+from offers.catalogue.definitions import ID_NAMES, head_of
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.faults import Fault
@@ -61,6 +64,11 @@ def place_of(fragment: Fragment, path: Path) -> str:
     """Write where a value stands, for a reason that points to it."""
     line = fragment.line_of(path)
     return f"{fragment.file}:{line}" if line is not None else f"{fragment.file} {fragment.problem(path, '', '').field}"
+
+
+def _said(value: object) -> str:
+    """A single value in words, on one line."""
+    return MessageToString(value, as_one_line=True) if isinstance(value, Message) else str(value)
 
 
 @dataclass(slots=True)
@@ -151,16 +159,13 @@ class Survey:
         rules.check_head(fragment.catalog, faults)
         self.head.sensitive_attributes.extend(fragment.catalog.sensitive_attributes)
         self.head.interactions.extend(fragment.catalog.interactions)
-        for name in HEAD_FIELDS:
-            value = getattr(fragment.catalog, name)
-            if not value:
-                continue
-            first = getattr(self.head, name)
-            if not first:
-                setattr(self.head, name, value)
+        for described, value in head_of(fragment.catalog).ListFields():
+            name = described.name
+            if name not in self.head_places:
+                self.head.MergeFrom(Catalog(**{name: value}))
                 self.head_places[name] = fragment, place_of(fragment, (name,))
-            elif value != first:
-                reason = f"is '{value}', but '{first}' at {self.head_places[name][1]}"
+            elif value != (first := getattr(self.head, name)):
+                reason = f"is '{_said(value)}', but '{_said(first)}' at {self.head_places[name][1]}"
                 faults.append(Fault((name,), reason, "give it once, or the same each time"))
         self.problems += problems_of(fragment, (), faults)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.catalogue.model_rules import RESERVED
+from offers.catalogue.model_rules import OF_OFFERS
 from offers.model.hashing import attribute_key, key_of, text_key
 from offers.model.keys import keys_of
 from offers.model.visits import TRAITS, short, trait_of
@@ -38,7 +38,7 @@ class Traits:
     def attributes(self) -> list[str]:
         """Names of the attributes that offer_key has the keys of, as models name them."""
         own = sorted({name for values in self._attributes.values() for name in values})
-        return [OFFER_PREFIX + name for name in (*RESERVED, *own)]
+        return [OFFER_PREFIX + name for name in (*OF_OFFERS, *own)]
 
     def columns(
         self, catalog_id: str, ids: Sequence[str], offer: dict[str, "array[Any]"], order: NDArray[np.int64]

@@ -15,6 +15,7 @@ from offers.errors import OffersError
 
 if TYPE_CHECKING:
     from offers.learning.model import Model
+    from offers.learning.values import Sum
     from offers.state.stores import EventLog
     from offers.whatif.evaluation import StrategyReport
     from offers.whatif.replay import Replay
@@ -26,6 +27,7 @@ class Reward(StrEnum):
     CLICK = "click"
     REDEMPTION = "redemption"
     ORDER = "order"
+    ORDER_VALUE = "order_value"
 
 
 CatalogOption = Annotated[
@@ -38,7 +40,13 @@ SinceOption = Annotated[
     str,
     typer.Option(metavar="INSTANT", help="Decisions made from 2026-11-01 or '2026-11-24 12:15' on. \\[default: all]"),
 ]
-RewardOption = Annotated[Reward, typer.Option(help="What an offer is to bring.")]
+RewardOption = Annotated[
+    Reward,
+    typer.Option(
+        help="What an offer is to bring; order_value: the totals of orders, each as a share of the document's "
+        "order_value_scale and at most 1."
+    ),
+]
 
 
 def evaluate(
@@ -81,7 +89,7 @@ def _show(told: "StrategyReport") -> None:
     from rich.text import Text
 
     console = stdout()
-    found, unit = told.evaluation, f"{told.reward}s per decision"
+    found, unit = told.evaluation, f"{unit_of(told.reward, told.scale)} per decision"
     table = Table("by", unit, "95 % interval", title=Text(f"strategy {told.strategy}"), title_justify="left")
     rows = (
         ("earned, as logged", found.earned, ".4f"),
@@ -100,6 +108,9 @@ def _show(told: "StrategyReport") -> None:
     size = f"Effective sample size: {found.effective_rows:,.1f} of the offers shown."
     support = f"Without support: {100 * told.unsupported:.1f} % of what the strategy shows."
     said = [f"{used} The strategy shows {told.offers:.2f} in each.", *left_out(told.left_out), f"{size} {support}"]
+    if told.scale and found.dr:
+        value, low, high = (amount(part, told.scale) for part in found.dr)
+        said.append(f"By DR that is {value} per decision ({low} to {high}). {at_most(told.scale)}")
     if told.open:
         said.append(f"Of {told.open:,} of the decisions more may yet come.")
     said.append(
@@ -108,6 +119,21 @@ def _show(told: "StrategyReport") -> None:
     said += [f"WARNING: {warning}" for warning in told.warnings]
     for line in said:
         console.print(Text(line), soft_wrap=True)
+
+
+def unit_of(reward: str, scale: "Sum | None") -> str:
+    """What a value counts, in words."""
+    return f"{reward}s" if scale is None else f"order value (1 is {amount(1, scale)})"
+
+
+def amount(share: float, scale: "Sum") -> str:
+    """A share of a scale, in its currency."""
+    return f"{share * scale.units:,.2f} {scale.currency}"
+
+
+def at_most(scale: "Sum") -> str:
+    """Up to what orders count, in words."""
+    return f"An order counts as {amount(1, scale)} at most."
 
 
 def left_out(counts: Mapping[str, int]) -> list[str]:

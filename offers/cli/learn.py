@@ -153,14 +153,13 @@ def _figures(told: Mapping[str, float]) -> str:
 def _tell(learner: "Learner") -> None:
     """What came of it."""
     from offers.learning.learner import current_model
-    from offers.learning.values import REWARDS
 
     figures, position = learner.figures(), learner.course.position
     typer.echo(f"learned up to event {position.event:,} and decision {position.decision:,} of the log")
     typer.echo(", ".join(f"{figures[name]:,} {text}" for name, text in _COUNTS.items()))
-    for name in REWARDS:
+    for name in learner.course.taught:
         one = figures[name]
-        line = f"{name}: {one['examples']:,} examples, {one['rewards']:,.0f} of them rewards"
+        line = f"{name}: {one['examples']:,} examples, {one['rewards']:,} of them rewards"
         typer.echo(f"{line}; {_figures(one)}" if one["judged"] else line)
     for why in learner.refused:
         typer.echo(f"not promoted: {why}")

@@ -12,10 +12,13 @@ from offers.cli.evaluate import (
     Reward,
     RewardOption,
     SinceOption,
+    amount,
+    at_most,
     decided_by,
     instant,
     left_out,
     logged,
+    unit_of,
 )
 from offers.cli.events import DataDir, EventsUrl
 from offers.cli.output import stderr, stdout
@@ -99,12 +102,16 @@ def _show(told: "Simulation") -> None:
     console.print(table)
     if told.budgets:
         console.print(_budgets(told.budgets))
+    unit = unit_of(told.reward, told.scale)
     for name, rows in told.segments.items():
-        console.print(_segments(name, told.reward, rows))
+        console.print(_segments(name, unit, rows))
     same = f"Over {told.decisions:,} decisions, {told.unchanged:,} of them with the same answer as before:"
     rewards = f"{told.reward_before:.4f} before, {told.reward_after:.4f} after"
     change = f"{told.reward_after - told.reward_before:+.4f}"
-    said = [f"{same} {told.reward}s expected per decision {rewards} ({change}).", *left_out(told.left_out)]
+    said = [f"{same} {unit} expected per decision {rewards} ({change}).", *left_out(told.left_out)]
+    if told.scale:
+        before, after = (amount(part, told.scale) for part in (told.reward_before, told.reward_after))
+        said.append(f"That is {before} before, {after} after. {at_most(told.scale)}")
     if told.unmet:
         names = ", ".join(told.unmet[:ROWS])
         said.append(f"Never shown in the log, so that what is expected of them is little more than a guess: {names}.")
@@ -135,7 +142,7 @@ def _budgets(rows: "tuple[BudgetUse, ...]") -> "Table":
     return table
 
 
-def _segments(name: str, reward: str, rows: "tuple[SegmentChange, ...]") -> "Table":
+def _segments(name: str, unit: str, rows: "tuple[SegmentChange, ...]") -> "Table":
     """Who is shown how much, and who gains and loses."""
     from rich.table import Table
     from rich.text import Text
@@ -148,7 +155,7 @@ def _segments(name: str, reward: str, rows: "tuple[SegmentChange, ...]") -> "Tab
         "share",
         "of offers shown, before",
         "after",
-        f"{reward}s per decision, before",
+        f"{unit} per decision, before",
         "after",
         "gain",
     ):

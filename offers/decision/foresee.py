@@ -8,9 +8,11 @@ from numba import carray
 from offers.catalogue.snapshot import PROPENSITY, RECOMMENDATION, WITHOUT_CONTEXT, WITHOUT_PERSON, WITHOUT_PROFILE
 from offers.compiled import apart, inner
 from offers.decision.admit import may_meet
+from offers.decision.cell import metres_to
 from offers.decision.explore import explored
 from offers.decision.learned import (
-    NO_COLUMN,
+    DISTANCE_COLUMN,
+    DISTANCE_KEY,
     OF_PERSON,
     OF_PROFILE,
     Learned,
@@ -53,7 +55,7 @@ from offers.decision.standing import call_up
 from offers.learning import recommend, trees
 from offers.learning.features import NOWHERE, place_of
 from offers.learning.propensity import predict
-from offers.model.hashing import MISSING
+from offers.model.hashing import MISSING, number_key
 from offers.model.visits import MAX_VISITS, TRAITS
 from offers.v1.ranking_pb2 import Propensity
 
@@ -148,9 +150,14 @@ def _propensities(
             base = np.int64(entries[candidates[first + place].entry].offer) * width
             for attribute in range(len(wanted)):
                 column = wanted[attribute]
-                there = column != NO_COLUMN
-                offer_keys[place, attribute] = known_keys[base + column] if there else np.uint64(_MISSING)
-                offer_numbers[place, attribute] = known_numbers[base + column] if there else math.nan
+                if column >= 0:
+                    offer_keys[place, attribute] = known_keys[base + column]
+                    offer_numbers[place, attribute] = known_numbers[base + column]
+                elif column == DISTANCE_COLUMN and not strategy.unknown & WITHOUT_CONTEXT:
+                    own = _distance(columns, scratch, first + place)
+                    offer_keys[place, attribute], offer_numbers[place, attribute] = own
+                else:
+                    offer_keys[place, attribute], offer_numbers[place, attribute] = np.uint64(_MISSING), math.nan
         if by_trees:
             shared = _ask_trees(learned, scratch, reward, request, offer_keys, offer_numbers, count, means)
             variances[:count] = 0.0
@@ -173,6 +180,15 @@ def _propensities(
                 key, most = offers_of(columns)[entries[one.entry].offer].key, -one.log_propensity
                 one.varied = explored(scratch, terms, strategy.weights[PROPENSITY], one.deviation, most, key)
                 one.log_propensity += one.varied
+
+
+@inner
+def _distance(columns: Table, scratch: Table, index: int) -> tuple[int, float]:
+    """The key of how far a candidate is, and the metres."""
+    metres = metres_to(columns, scratch, index)
+    if metres == 0:
+        return np.uint64(_MISSING), math.nan
+    return number_key(np.uint64(DISTANCE_KEY), float(metres)), float(metres)
 
 
 @inner

@@ -14,7 +14,7 @@ from offers.decision.scratch import MOST_ATTRIBUTES, MOST_OWN
 from offers.decision.sound import check_arrays
 from offers.learning import recommend
 from offers.learning.cooccurrence import Cooccurrence
-from offers.learning.features import GROUP, INTERACTION, OFFER_PREFIX, PERSON, Features
+from offers.learning.features import DISTANCE, GROUP, INTERACTION, OFFER_PREFIX, PERSON, Features
 from offers.learning.habit import Parameters
 from offers.learning.model import Model
 from offers.learning.popularity import HOURS, Popularity
@@ -47,7 +47,7 @@ class Learned(IntEnum):
     attribute = 1
     """ATTRIBUTE: of requests."""
     column = 2
-    """i8: of what it knows offers by, the place in the snapshot's offer_key; NO_COLUMN: the snapshot has not got it."""
+    """i8: of what it knows offers by, the place in the snapshot's offer_key, or NO_COLUMN or DISTANCE_COLUMN."""
     interaction = 3
     group = 4
     part = 5
@@ -56,40 +56,49 @@ class Learned(IntEnum):
     click_seen = 7
     redemption_weight = 8
     redemption_seen = 9
-    click_test_first = 10
-    click_test = 11
-    click_leaf_first = 12
-    click_leaf = 13
-    click_level_first = 14
-    click_level_key = 15
-    click_level_count = 16
-    redemption_test_first = 17
-    redemption_test = 18
-    redemption_leaf_first = 19
-    redemption_leaf = 20
-    redemption_level_first = 21
-    redemption_level_key = 22
-    redemption_level_count = 23
+    order_value_weight = 10
+    order_value_seen = 11
+    click_test_first = 12
+    click_test = 13
+    click_leaf_first = 14
+    click_leaf = 15
+    click_level_first = 16
+    click_level_key = 17
+    click_level_count = 18
+    redemption_test_first = 19
+    redemption_test = 20
+    redemption_leaf_first = 21
+    redemption_leaf = 22
+    redemption_level_first = 23
+    redemption_level_key = 24
+    redemption_level_count = 25
+    order_value_test_first = 26
+    order_value_test = 27
+    order_value_leaf_first = 28
+    order_value_leaf = 29
+    order_value_level_first = 30
+    order_value_level_key = 31
+    order_value_level_count = 32
     # Of recommendation: see learning.recommend.Model.
-    item_keys = 24
-    item_weights = 25
-    item_hours = 26
-    place_keys = 27
-    place_weights = 28
-    place_hours = 29
-    pair_keys = 30
-    pair_weights = 31
-    trait_weights = 32
-    epoch = 33
-    source_keys = 34
-    source_weights = 35
-    partner_keys = 36
-    partner_weights = 37
-    together_epoch = 38
-    habit_weights = 39
-    unknown = 40
-    by_bin = 41
-    by_day = 42
+    item_keys = 33
+    item_weights = 34
+    item_hours = 35
+    place_keys = 36
+    place_weights = 37
+    place_hours = 38
+    pair_keys = 39
+    pair_weights = 40
+    trait_weights = 41
+    epoch = 42
+    source_keys = 43
+    source_weights = 44
+    partner_keys = 45
+    partner_weights = 46
+    together_epoch = 47
+    habit_weights = 48
+    unknown = 49
+    by_bin = 50
+    by_day = 51
 
 
 class Told(IntEnum):
@@ -106,13 +115,17 @@ class Told(IntEnum):
     click = 4
     """Whether the online model of the reward is there."""
     redemption = 5
-    click_trees = 6
-    redemption_trees = 7
-    width = 8
+    order_value = 6
+    click_trees = 7
+    redemption_trees = 8
+    order_value_trees = 9
+    width = 10
     """How many attributes of offers the snapshot has."""
 
 
-NO_COLUMN = -1
+NO_COLUMN, DISTANCE_COLUMN = -1, -2
+"""In place of a column: the snapshot has not got it; it is worked out per candidate."""
+DISTANCE_KEY = attribute_key(DISTANCE)
 _TREE_TYPES: Mapping[str, Any] = {
     "test_first": "i4", "test": TEST, "leaf_first": "i4", "leaf": "f8", "level_first": "i4", "level_key": "u8",
     "level_count": "f8",
@@ -148,7 +161,8 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
     for number, name in enumerate(features.attributes[:size]):
         attribute[number] = attribute_key(name), *_source(name, name in hidden)
     own = list(offer_attributes)
-    column = [own.index(name) if name in own else NO_COLUMN for name in features.attributes[size:]]
+    columns = {name: place for place, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
+    column = [columns.get(name, NO_COLUMN) for name in features.attributes[size:]]
     arrays = _arrays(model)
     alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
     fact = np.zeros(len(Told), np.int64)

@@ -5,7 +5,18 @@ import math
 import numpy as np
 
 from offers.compiled import apart, inner
-from offers.decision.encoded import BYTES, FIXED64, VARINT, double_into, hexadecimal, last_of, varint, varint_into
+from offers.decision.cell import cell_of, metres_to
+from offers.decision.encoded import (
+    BYTES,
+    FIXED64,
+    VARINT,
+    double_into,
+    hexadecimal,
+    last_of,
+    varint,
+    varint_into,
+    varint_size,
+)
 from offers.decision.meet import exposures_size, write_exposures
 from offers.decision.records import Column, Table, Terms, entries_of, f8, i8, offers_of, u1
 from offers.decision.scratch import LOGGED_ATTRIBUTES, Outcome, PersonFact, Scratch, chosen_of
@@ -21,7 +32,7 @@ CONTEXT_ATTRIBUTES = _FIELDS["context_attributes"].number << 3 | BYTES
 PROFILE_ATTRIBUTES = _FIELDS["profile_attributes"].number << 3 | BYTES
 MODEL_VERSION = _FIELDS["model_version"].number << 3 | BYTES
 SELECTION, DRAW = _FIELDS["selection_probabilities"].number << 3 | BYTES, _FIELDS["draw"].number << 3 | FIXED64
-GEOHASH = _FIELDS["geohash"].number << 3 | BYTES
+GEOHASH, DISTANCES = _FIELDS["geohash"].number << 3 | BYTES, _FIELDS["distances_m"].number << 3 | BYTES
 ASKED_ATTRIBUTES, ASKED_ZONE = Context.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES, Context.TIME_ZONE_FIELD_NUMBER << 3 | BYTES
 SESSION, ENTRY = Context.SESSION_FIELD_NUMBER << 3 | BYTES, Session.ENTRY_CHANNEL_FIELD_NUMBER << 3 | BYTES
 KNOWN_ATTRIBUTES = Profile.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES
@@ -42,7 +53,7 @@ def write_record(
     """
     out, stem, wire = u1(scratch, Scratch.logged), u1(terms, Terms.stem), u1(columns, Column.wire)
     chosen, entries, offers = chosen_of(scratch), entries_of(columns), offers_of(columns)
-    most = len(stem) + count * (_MOST_ID + 16) + 128 + 2 * _MOST_NAME + exposures_size(people, scratch)
+    most = len(stem) + count * (_MOST_ID + 21) + 128 + 2 * _MOST_NAME + exposures_size(people, scratch)
     if most + 2 * LOGGED_ATTRIBUTES > len(out):
         return 0
     at = _copied(out, 0, stem, 0, len(stem))
@@ -73,6 +84,7 @@ def write_record(
         if characters > 0 and not math.isnan(latitude):
             out[at], out[at + 1] = GEOHASH, characters
             at = write_geohash(out, at + 2, latitude, longitude, characters)
+            at = _write_distances(columns, scratch, out, at, count)
     return at
 
 
@@ -92,6 +104,23 @@ def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, reque
     at = _field(out, at, ENTRY_CHANNEL, request, begin, end, ENTRY, _MOST_NAME)
     begin, end = person[PersonFact.profile_begin], person[PersonFact.profile_end]
     return _field(out, at, PROFILE_ATTRIBUTES, record, begin, end, KNOWN_ATTRIBUTES, LOGGED_ATTRIBUTES)
+
+
+@inner
+def _write_distances(columns: Table, scratch: Table, out: np.ndarray, at: int, count: int) -> int:
+    """Write how far the offers are from the middle of the geohash's cell, if that is known of any; where it ends."""
+    chosen, size, known = chosen_of(scratch), 0, False
+    for place in range(count):
+        metres = metres_to(columns, scratch, chosen[place].index)
+        size += varint_size(metres)
+        known |= metres > 0
+    if not known:
+        return at
+    out[at], out[at + 1] = DISTANCES & 127 | 128, DISTANCES >> 7
+    at = varint_into(out, at + 2, size)
+    for place in range(count):
+        at = varint_into(out, at, metres_to(columns, scratch, chosen[place].index))
+    return at
 
 
 @inner
@@ -116,8 +145,7 @@ def write_geohash(out: np.ndarray, at: int, latitude: float, longitude: float, c
     """Write the geohash of a position in degrees, as offers.state.geohash gives it; where it ends."""
     of_y = 5 * characters // 2
     of_x = 5 * characters - of_y
-    x: int = min(np.int64((longitude + 180.0) / 360.0 * (1 << of_x)), (1 << of_x) - 1)
-    y: int = min(np.int64((latitude + 90.0) / 180.0 * (1 << of_y)), (1 << of_y) - 1)
+    y, x = cell_of(latitude, longitude, of_y, of_x)
     for place in range(characters):
         digit = 0
         for bit in range(5 * place, 5 * place + 5):  # they take turns

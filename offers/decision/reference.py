@@ -370,7 +370,8 @@ def _ranked(
         location = share("missing_location")
     foreseen, drawn = NOTHING, 0.0
     if known.taught is not None and asks_model(strategy, known):
-        foreseen = known.taught.of(catalog, strategy, offer)
+        middle = place.piece.center if found.away < math.inf and isinstance(place.piece, Circle) else None
+        foreseen = known.taught.of(catalog, strategy, offer, middle)
         drawn = known.taught.varied(catalog, query, strategy.weights.propensity, offer.offer_id, foreseen)
     values = (
         _decayed(near, found.away) if found.away < math.inf else share("nearness_without_distance"),

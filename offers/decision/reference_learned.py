@@ -8,21 +8,24 @@ from statistics import NormalDist
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from google.type.latlng_pb2 import LatLng
+
 from offers.catalogue.compile import DEFAULT_EPSILON, DEFAULT_MAX_LOSS, DEFAULT_NEW_OFFER_SHARE
 from offers.decision.explore import DRAWS, HOUR_S
 from offers.decision.foresee import LEAST_PROPENSITY, NEW_SHOWN
+from offers.decision.reference_places import distance_m
 from offers.decision.sound import MOST_LEAVES
-from offers.learning.features import NOWHERE, OFFER_PREFIX, PERSON, Features
+from offers.learning.features import DISTANCE, NOWHERE, OFFER_PREFIX, PERSON, Features
 from offers.learning.model import Model
 from offers.learning.propensity import BEFOREHAND
 from offers.learning.recommend_reference import Reference
 from offers.learning.trees import RIGHT, ZERO
-from offers.learning.values import request_values
+from offers.learning.values import REWARDS, request_values
 from offers.model.hashing import MISSING, mixed_in_python
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.model.visits import TRAITS, place_of, short, trait_of
-from offers.state.geohash import geohash
+from offers.state.geohash import centre_of, geohash
 from offers.v1.catalog_pb2 import Catalog, Exploration
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_pb2 import Offer, Target
@@ -53,13 +56,16 @@ class Taught:
     """The instant by the person's wall clock, as seconds since 1970."""
     chance: int = 0
     """The unsigned number that exploration hangs on: see `chance_of`."""
-    _known: dict[tuple[str, str], "Foreseen"] = field(default_factory=dict, compare=False)
+    cell: str = ""
+    """The geohash of where the person is; "": nowhere."""
+    _known: dict[tuple[str, str, int], "Foreseen"] = field(default_factory=dict, compare=False)
 
-    def of(self, catalog: Catalog, strategy: RankingStrategy, offer: Offer) -> "Foreseen":
-        """What is foreseen of an offer; worked out once."""
-        key = strategy.ranking_strategy_id, offer.offer_id
+    def of(self, catalog: Catalog, strategy: RankingStrategy, offer: Offer, place: LatLng | None = None) -> "Foreseen":
+        """What is foreseen of an offer that is shown for a place, None: for none with a distance; worked out once."""
+        metres = metres_from(self.cell, place) if self.cell and place else 0
+        key = strategy.ranking_strategy_id, offer.offer_id, metres
         if key not in self._known:
-            self._known[key] = _foreseen(self, catalog, strategy, offer)
+            self._known[key] = _foreseen(self, catalog, strategy, offer, metres)
         return self._known[key]
 
     def varied(
@@ -121,14 +127,20 @@ def taught_of(
     zone = ZoneInfo(time_zone or "UTC")  # as visits have it
     ahead = datetime.fromtimestamp(query.time, zone).utcoffset()
     second = query.time + round(ahead.total_seconds() if ahead else 0)
-    place = place_of(geohash_of(query, characters))
-    return Taught(model, recommends, values, history, place, second, chance)
+    cell = geohash_of(query, characters)
+    return Taught(model, recommends, values, history, place_of(cell), second, chance, cell)
 
 
-def _foreseen(taught: Taught, catalog: Catalog, strategy: RankingStrategy, offer: Offer) -> Foreseen:
+def metres_from(cell: str, place: LatLng) -> int:
+    """Whole metres from the middle of a geohash's cell to a place, 1 at least."""
+    latitude, longitude = centre_of(cell)
+    return max(math.floor(distance_m(LatLng(latitude=latitude, longitude=longitude), place) + 0.5), 1)
+
+
+def _foreseen(taught: Taught, catalog: Catalog, strategy: RankingStrategy, offer: Offer, metres: int) -> Foreseen:
     found = Foreseen()
     if strategy.weights.propensity > 0:
-        found = _propensity(taught, catalog, strategy.propensity, offer)
+        found = _propensity(taught, catalog, strategy.propensity, offer, metres)
     if strategy.weights.recommendation > 0 and taught.recommends:
         item, traits = item_of(catalog, offer), traits_of(offer)
         share = taught.recommends.probability(taught.history, taught.place, taught.second, item, traits)
@@ -154,9 +166,11 @@ def traits_of(offer: Offer) -> list[int]:
     return [int(short(trait_of(kind, named.get(kind, "")))) for kind in TRAITS]
 
 
-def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offer) -> Foreseen:
-    features = Features.of_json(taught.model.meta["features"])
-    values = {name: value for name, value in taught.values.items() if not _is_unknown(name, catalog, asked)}
+def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offer, metres: int) -> Foreseen:
+    features, moment = Features.of_json(taught.model.meta["features"]), dict(taught.values)
+    if metres:
+        moment[DISTANCE] = metres
+    values = {name: value for name, value in moment.items() if not _is_unknown(name, catalog, asked)}
     values |= {f"{OFFER_PREFIX}{name}": value for name, value in offer.attributes.items()}
     values |= {
         f"{OFFER_PREFIX}{name}": value
@@ -164,7 +178,7 @@ def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offe
             "id": offer.offer_id, "category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id,
         }.items()
     }  # fmt: skip
-    reward = "redemption" if asked.reward == Propensity.REWARD_REDEMPTION else "click"
+    reward = REWARDS[max(asked.reward - 1, 0)]
     keys = [int(key) for key in features.keys(values)]
     if asked.learner == Propensity.LEARNER_TREES and f"{reward}.trees.test_first" in taught.model.arrays:
         numbers = [float(number) for number in features.numbers(values)]

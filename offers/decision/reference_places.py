@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from google.type.latlng_pb2 import LatLng
@@ -151,8 +151,7 @@ def chance_inside(place: Place, query: Query) -> float | None:
     if sigma == 0:
         return float(_held(place, [(latitude, longitude)])[0])
     if isinstance(place.piece, Circle) and not place.cuts:
-        here = _earth_centred(LatLng(latitude=latitude, longitude=longitude))
-        away = math.dist(here, _earth_centred(place.piece.center))
+        away = math.dist(_earth_centred(latitude, longitude), _earth_centred(*_position_in(place.piece)))
         return _chance_in_circle(away / sigma, _straight(place.piece.radius_m) / sigma)
     points = [point_around(latitude, longitude, sigma, point) for point in range(POINTS)]
     return float(_held(place, points).mean())
@@ -171,8 +170,8 @@ def _held(place: Place, positions: Sequence[tuple[float, float]]) -> NDArray[np.
 def _inside(piece: Piece, positions: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
     if isinstance(piece, Part):
         return contain_each(piece, *np.array(positions).T)
-    spots = [LatLng(latitude=latitude, longitude=longitude) for latitude, longitude in positions]
-    return np.array([distance_m(spot, piece.center) <= piece.radius_m for spot in spots])
+    center = _position_in(piece)
+    return np.array([_ground_m(position, center) <= piece.radius_m for position in positions])
 
 
 def _chance_in_circle(away: float, radius: float) -> float:
@@ -194,12 +193,17 @@ def _straight(ground: float) -> float:
 
 def distance_m(one: LatLng, other: LatLng) -> float:
     """Metres along the ground: the straight line through the earth, bent to a sphere of mean radius."""
-    straight = math.dist(_earth_centred(one), _earth_centred(other))
+    return _ground_m((one.latitude, one.longitude), (other.latitude, other.longitude))
+
+
+def _ground_m(one: tuple[float, float], other: tuple[float, float]) -> float:
+    straight = math.dist(_earth_centred(*one), _earth_centred(*other))
     return 2 * MEAN_RADIUS_M * math.asin(min(straight / (2 * MEAN_RADIUS_M), 1))
 
 
-def _earth_centred(point: LatLng) -> tuple[float, float, float]:
-    phi, lam = math.radians(point.latitude), math.radians(point.longitude)
+@lru_cache(16 * POINTS)  # all places are asked about the same points
+def _earth_centred(latitude: float, longitude: float) -> tuple[float, float, float]:
+    phi, lam = math.radians(latitude), math.radians(longitude)
     squared = FLATTENING * (2 - FLATTENING)
     normal = SEMI_MAJOR_M / math.sqrt(1 - squared * math.sin(phi) ** 2)
     return (

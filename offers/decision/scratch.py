@@ -116,6 +116,8 @@ class Scratch(IntEnum):
     """f8: the scores of a draw."""
     taken = 46
     """i8: entries that are in an answer, or would be by a draw."""
+    cell = 47
+    """f8: the middle of the cell in which the person is, in earth-centred metres; NaN: it is not known. See cell.py."""
 
 
 COUNTER = np.dtype([("key", "<i8"), ("kind", "u1"), ("spare", "u1"), ("count", "<u2"), ("first", "<u4")])
@@ -206,6 +208,7 @@ CANDIDATE = np.dtype(
         ("until", "u4"),  # second at which it ends; NEVER: it does not
         ("entry", "u4"),
         ("flags", "u4"),  # what is to be told of it: UNPLACED and so on
+        ("site", "i4"),  # where it is shown, if it has a distance
         ("log_propensity", "f8"),  # as explored; these four only where Outcome.learned says so
         ("varied", "f8"),  # how much of it is exploration
         ("deviation", "f8"),  # standard deviation of what is explored of it; below 0: of a new offer
@@ -315,6 +318,7 @@ SCRATCH = {
     "asked_key": "u8", "offer_key": "u8", "offer_number": "f8", "foreseen": "f8", "item": "i8", "trait": "u2",
     "visit": VISIT, "recommend_keys": "i8", "recommend_sums": "f8", "recommend_used": "i4", "recommend_traits": "f8",
     "recommend_per_kind": "f8", "recommend_counts": "f8", "rival": RIVAL, "drawn": "f8", "taken": "i8",
+    "cell": "f8",
 }  # fmt: skip
 """The types of the arrays of Scratch."""
 
@@ -371,7 +375,7 @@ class Scratchpad:
             "recommend_keys": related, "recommend_sums": 2 * related, "recommend_used": related,
             "recommend_traits": len(TRAITS) << 16 if related else 0, "recommend_per_kind": 2 * len(TRAITS),
             "recommend_counts": MAX_VISITS, "rival": MAX_OFFERS + 1 + RIVALS, "drawn": MAX_OFFERS + 1 + RIVALS,
-            "taken": MAX_OFFERS + 1,
+            "taken": MAX_OFFERS + 1, "cell": 3,
             "logged": _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * experiments),
         }  # fmt: skip
         before = self.arrays

@@ -125,6 +125,7 @@ def screen(
             soonest = min(soonest, changes if may else _NEVER)
             one = candidates[np.uint64(kept)]
             one.squared, one.chance, one.until, one.entry, one.flags = squared, likely, ends_at, number, 0
+            one.site = site
             kept += may & has_begun & is_open
         if is_any:
             margin, refresh = _hold(margin, refresh, slack, loss, time)
@@ -206,6 +207,7 @@ def _screen_odd(
             chain_best[entry.chain] = kept
     one = candidates[place]
     one.squared, one.chance, one.until, one.entry, one.flags = away, likely, ends, number, told
+    one.site = site
     if place < kept:
         return kept, 0, unknowns, margin, refresh
     return kept + 1, int(entry.fallback != 0), unknowns, margin, refresh

@@ -6,6 +6,7 @@ import numpy as np
 from numba import carray
 
 from offers.compiled import apart, inner
+from offers.decision.cell import note_cell
 from offers.decision.encoded import BYTES, FIXED64, VARINT, double, following, hash_of, last_of, varint
 from offers.decision.explore import chance_of
 from offers.decision.learned import (
@@ -49,8 +50,10 @@ def sense(
     """Note what a model is told of a request and a person whom `meet` has met, and what they took up before.
 
     Of a location (NaN: none) the model is told so many characters of a geohash, PLACE_DIGITS at most. `otherwise`
-    is what exploration hangs on where there is neither a seed nor a person.
+    is what exploration hangs on where there is neither a seed nor a person. The cell of all characters is noted for the
+    log as well, whether or not there is a model.
     """
+    note_cell(scratch, latitude, longitude, characters)
     learned = i8(people, People.fact)[Fact.learned]
     person = i8(scratch, Scratch.person)
     person[PersonFact.model] = i8(learned, Learned.fact)[Told.version] if learned else 0

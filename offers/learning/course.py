@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -16,7 +16,7 @@ from offers.learning.model import Model
 from offers.learning.outcomes import Asked
 from offers.learning.promotion import Recent
 from offers.learning.propensity import Propensity
-from offers.learning.values import REWARDS
+from offers.learning.values import ORDER_VALUE, REWARDS, Sum
 from offers.learning.visited import LoggedVisit, Visited
 
 PAGE = 5_000
@@ -117,6 +117,16 @@ class Course:
         return self.visited.learned + sum(recent.examples for recent in self.recent.values())
 
     @property
+    def scales(self) -> Mapping[str, Sum]:
+        """By catalogue, what orders are measured by."""
+        return self.collector.scales
+
+    @property
+    def taught(self) -> dict[str, Propensity]:
+        """The models that have learned from anything, by reward."""
+        return {name: model for name, model in self.models.items() if self.recent[name].examples}
+
+    @property
     def position(self) -> Position:
         """Up to where the log was learned."""
         return self._merged.position
@@ -153,13 +163,15 @@ class Course:
         """See Pupil."""
         recent = self.recent[REWARDS[number]]
         recent.examples += len(examples.reward)
-        recent.rewards += float(examples.reward.sum())
+        recent.rewards += int(np.count_nonzero(examples.reward))
         return self.models[REWARDS[number]].update(examples)
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
         """See Pupil."""
         first = 0
-        for name, recent in self.recent.items():
+        for number, (name, recent) in enumerate(self.recent.items()):
+            if number == ORDER_VALUE and not self.scales:
+                continue  # nothing ever comes of it
             first, incumbent = recent.judged, self._incumbents.get(name) if self._is_compared else None
             recent.foreseen(
                 self.models[name].predict(request, offers).probability(),
@@ -175,9 +187,10 @@ class Course:
         """All that `restored` needs: arrays, and what JSON can hold."""
         arrays, said = self.collector.kept()
         arrays = {_PREFIX + name: array for name, array in arrays.items()} | self.visited.kept()
-        for name, model in self.models.items():
+        for name, model in self.taught.items():
             arrays |= {f"{name}.{part}": array for part, array in model.arrays().items()}
-            arrays[f"{name}.recent"] = np.stack((self.recent[name].reward, self.recent[name].candidate))
+        for name, recent in self.recent.items():
+            arrays[f"{name}.recent"] = np.stack((recent.reward, recent.candidate))
         return arrays, {
             "features": self.features.as_json(),
             "position": list(self.position),
@@ -195,12 +208,12 @@ class Course:
         own = cls(log, asked, Features.of_json(said["features"]), position)
         own.review = said["review"]
         own.visited = Visited.restored(arrays, said["visits"])
-        for name, model in own.models.items():
-            for part, array in model.arrays().items():
-                array[:] = arrays[f"{name}.{part}"]
-            recent = own.recent[name]
+        for name, recent in own.recent.items():
             recent.reward[:], recent.candidate[:] = arrays[f"{name}.recent"]
             recent.judged, recent.examples, recent.rewards = said["counts"][name]
+        for name, model in own.taught.items():
+            for part, array in model.arrays().items():
+                array[:] = arrays[f"{name}.{part}"]
         held = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
         own.collector.restore(held, said["collector"])
         return own

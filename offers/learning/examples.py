@@ -39,7 +39,7 @@ class Collector(Outcomes):
     def _foresee(self, held: Held) -> None:
         if self.counts.decisions % JUDGED_EVERY == 1:
             self.flush()  # what is foreseen does not depend on how the log is cut into pages
-            held.judged = self.pupil.foresee(*self._rows.keys(held.request, held.catalog, held.offers))
+            held.judged = self.pupil.foresee(*self._rows.keys(held.request, held.catalog, held.offers, held.metres))
 
     def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
         if held.judged >= 0:
@@ -54,6 +54,7 @@ class Collector(Outcomes):
         examples = self._rows.examples(
             [one.request for one in held],
             [(one.catalog, one.offers[place]) for one, place in zip(held, places, strict=True)],
+            [one.metres[place] for one, place in zip(held, places, strict=True)],
             np.array(rewards),
             np.array(importances),
             np.array([one.second for one in held], np.int64),

@@ -23,6 +23,9 @@ PERSON = "person"
 OFFER_PREFIX = "offer."
 """Attributes so named are the offer's; all others are of the request."""
 CATEGORY = "offer.category"
+DISTANCE = "offer.distance"
+"""Whole metres, 1 at least, from the middle of the geohash's cell in which the person is to the place for which the
+offer is shown. The log keeps no more of where the person is, so that the decision and the learner know the same."""
 
 SHARED_VARIANCE = 1.0
 """Prior variance of a logit by all that people have in common, spread evenly over these interactions."""

@@ -18,7 +18,7 @@ from offers.learning.outcomes import DONE, Asked, Outcomes
 from offers.learning.promotion import figures_of, worse
 from offers.learning.propensity import Propensity
 from offers.learning.trees import Trees, library, train
-from offers.learning.values import REWARDS
+from offers.learning.values import ORDER_VALUE, REWARDS, Sum, written_scales
 
 FOLDER = "trees"
 """Of a learner's folder."""
@@ -64,13 +64,17 @@ class Grown:
         """The second of the latest decision that those of a reward have seen."""
         return int(self._model.meta["until"][reward]) if self._model else 0
 
-    def trees(self, features: Features) -> dict[str, Trees]:
-        """Those that `version` found, by reward, as trees over some features; without those that ask for more."""
+    def trees(self, features: Features, scales: Mapping[str, Sum]) -> dict[str, Trees]:
+        """Those that `version` found, by reward, as trees over some features; without those that ask for more, and of
+        order values without those of other scales.
+        """  # noqa: D205
         if not self._model:
             return {}
         own, arrays = Features.of_json(self._model.meta["features"]), self._model.arrays
         found = {}
         for name in self._model.meta["until"]:
+            if name == REWARDS[ORDER_VALUE] and self._model.meta["scales"] != written_scales(scales):
+                continue
             prefix = f"{name}."
             parts = {part.removeprefix(prefix): arrays[part] for part in arrays if part.startswith(prefix)}
             if carried := _over(features, Trees.of_arrays(own, parts)):
@@ -96,17 +100,19 @@ def grow(log: Log, asked: Asked, features: Features, folder: Path, stop: Callabl
             hindsight.decided(second, decision)
     before = Grown(folder)
     before.version()
-    trees = before.trees(features)
+    trees = before.trees(features, hindsight.scales)
     until = {name: before.until(name) for name in trees}
     grown = []
     for number, name in enumerate(REWARDS):
+        if number == ORDER_VALUE and not hindsight.scales:
+            continue
         examples = hindsight.examples(number)
         growth, new = _grown(name, features, examples, trees.get(name), until.get(name, 0))
         grown.append(growth)
         if new:
             trees[name], until[name] = new, int(examples.time[-1])
     if not all(one.refused for one in grown):
-        _keep(folder / FOLDER, features, trees, until)
+        _keep(folder / FOLDER, features, trees, until, hindsight.scales)
     return grown
 
 
@@ -126,6 +132,7 @@ class Hindsight(Outcomes):
         return self._rows.examples(
             [end.held.request for _, end in ends],
             [(end.held.catalog, end.held.offers[place]) for (_, place), end in ends],
+            [end.held.metres[place] for (_, place), end in ends],
             np.array([end.reward for _, end in ends]),
             np.array([end.importance for _, end in ends]),
             np.array([end.held.second for _, end in ends], np.int64),
@@ -145,8 +152,8 @@ class Hindsight(Outcomes):
             if (held.decision_id, place) in unsaid:
                 continue
             known = ends.pop((held.decision_id, place), None)
-            if reward:  # whether or not it came late
-                ends[held.decision_id, place] = _End(held, 1.0, 1.0)
+            if reward:  # one that came late is a whole one of its importance, as nothing was foreseen
+                ends[held.decision_id, place] = _End(held, reward * importance, 1.0)
             elif held.states[number][place] != DONE:
                 ends[held.decision_id, place] = _End(held, 0.0, importance + (known.importance if known else 0.0))
                 held.states[number][place] = 0.0
@@ -222,7 +229,9 @@ def _ordered(
     return np.cumsum([0, *map(len, lists)]).astype(np.int32), np.concatenate(lists)
 
 
-def _keep(folder: Path, features: Features, trees: Mapping[str, Trees], until: Mapping[str, int]) -> None:
+def _keep(
+    folder: Path, features: Features, trees: Mapping[str, Trees], until: Mapping[str, int], scales: Mapping[str, Sum]
+) -> None:
     arrays = {f"{name}.{part}": array for name, one in trees.items() for part, array in one.arrays().items()}
     with alone(folder):
         before = latest(folder)
@@ -230,5 +239,6 @@ def _keep(folder: Path, features: Features, trees: Mapping[str, Trees], until: M
             "sequence": before.meta["sequence"] + 1 if before else 1,
             "features": features.as_json(),
             "until": dict(until),
+            "scales": written_scales(scales),
         }
         prune(folder, {write_model(folder, arrays, said).name})

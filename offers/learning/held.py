@@ -60,6 +60,8 @@ class Held:
     request: bytes
     """Its row: see Rows."""
     offers: tuple[str, ...]
+    metres: tuple[int, ...]
+    """By place: how far the offer was, as in DecisionRecord.distances_m; 0: not known."""
     seen: bytearray
     """By place: whether an impression was reported, and a dismissal."""
     states: tuple[list[float], ...]
@@ -81,6 +83,7 @@ def written(
         "request": np.frombuffer(b"".join(one.request for one in held), np.uint64).reshape(len(held), request_size),
         "second": np.array([one.second for one in held], np.int64),
         "judged": np.array([one.judged for one in held], np.int64),
+        "metres": np.array([metres for one in held for metres in one.metres], np.uint32),
         "seen": np.frombuffer(b"".join(one.seen for one in held), np.uint8),
     }
     for reward, queue in enumerate(due):
@@ -96,13 +99,19 @@ def read_held(
 ) -> tuple[list[Held], tuple[Due, ...]]:
     """The decisions that `written` wrote, and by reward what is due of them."""
     first, held = 0, []
+    unknown = np.zeros(len(arrays["seen"]), np.uint32)
+    metres = arrays.get("metres", unknown).tolist()  # earlier versions did not keep them
     for place, (name, catalog, surface, offers) in enumerate(said):
         last = first + len(offers)
         seen = bytearray(arrays["seen"][first:last].tobytes())
         states = tuple(arrays[f"state.{reward}"][first:last].tolist() for reward in range(rewards))
         request, second = arrays["request"][place].tobytes(), int(arrays["second"][place])
         judged = int(arrays["judged"][place])
-        held.append(Held(name, catalog, surface, second, request, tuple(offers), seen, states, judged))
+        held.append(
+            Held(
+                name, catalog, surface, second, request, tuple(offers), tuple(metres[first:last]), seen, states, judged
+            )
+        )
         first = last
     return held, tuple(
         deque((at, held[which], place) for at, which, place in arrays[f"due.{reward}"].tolist())

@@ -22,7 +22,7 @@ from offers.learning.model import Model, open_model, write_model
 from offers.learning.outcomes import Asked
 from offers.learning.promotion import worse
 from offers.learning.propensity import HALF_LIFE_DAYS, Propensity
-from offers.learning.values import REWARDS, Offers, features_for
+from offers.learning.values import Offers, features_for, written_scales
 
 LAG_S = 2
 """How many seconds behind the clock the learner stays while the log is written: decisions come a moment late."""
@@ -86,13 +86,17 @@ class Learner:
         current = current_model(folder)
         if current:
             self._compare_with(current)
-            learned = {"position": self.course.position._asdict(), "features": self.course.features.as_json()}
+            learned = {
+                "position": self.course.position._asdict(),
+                "features": self.course.features.as_json(),
+                "scales": written_scales(self.course.scales),
+            }
             if not anew and learned == {name: current.meta[name] for name in learned}:
                 self._published = (self._learned(), current.meta["grown"])
 
     def know(self, offers: Offers) -> None:
-        """Take up what catalogues now tell. Where they tell of other attributes, or what is a feature has become
-        sensitive, models are learned from the log again.
+        """Take up what catalogues now tell. Where they tell of other attributes, what is a feature has become
+        sensitive, or orders are measured by something else, models are learned from the log again.
         """  # noqa: D205
         self._offers, self._asked = offers, self._asked._replace(offers=offers)
         self.course.collector.know(offers)
@@ -133,10 +137,10 @@ class Learner:
                 return None
         arrays = {
             f"{name}.{part}": array
-            for name, model in self.course.models.items()
+            for name, model in self.course.taught.items()
             for part, array in model.arrays().items()
         }
-        trees = self._grown.trees(self.course.features)
+        trees = self._grown.trees(self.course.features, self.course.scales)
         for name, one in trees.items():
             arrays |= {f"{name}.trees.{part}": array for part, array in one.arrays().items()}
         recommend, recommend_said = self.course.visited.published()
@@ -145,7 +149,8 @@ class Learner:
             "recommend": recommend_said,
             "features": self.course.features.as_json(),
             "half_life_days": HALF_LIFE_DAYS,
-            "rewards": REWARDS,
+            "rewards": list(self.course.taught),
+            "scales": written_scales(self.course.scales),
             "trees": sorted(trees),
             "grown": grown,
             "position": self.course.position._asdict(),
@@ -165,7 +170,7 @@ class Learner:
         """What was learned from, and how well the last examples of each reward were foreseen."""
         counts = self.course.collector.counts
         told: dict[str, Any] = {name: getattr(counts, name) for name in counts.__slots__}
-        return told | {name: recent.figures() for name, recent in self.course.recent.items()}
+        return told | {name: self.course.recent[name].figures() for name in self.course.taught}
 
     def grow(self, stop: Callable[[], bool]) -> list[Growth]:
         """Grow trees from all that the log has, to be published from now on. Raises as `grown.grow`."""
@@ -236,21 +241,23 @@ class Learner:
                 course.review = due
 
     def _fit(self, counted: list[str]) -> None:
-        """Let features be these attributes of requests and persons, and what catalogues tell of offers.
+        """Let features be these attributes of requests and persons, and what catalogues tell of offers; let orders be
+        measured by what they say.
 
         Where they are others, models that know them are learned from the log, and take the place of these: whatever
-        they are like where something may not be known any more, and if they foresee as well where only more is known.
-        If that is stopped, all stays, to be fitted at the next start.
-        """
+        they are like where something may not be known any more, or orders are measured otherwise, and if they foresee
+        as well where only more is known. If that is stopped, all stays, to be fitted at the next start.
+        """  # noqa: D205
         course = self.course
         features = features_for(counted, self._offers.attributes, self._bits, self._offers.interactions)
         known, wanted = _named(course.features), _named(features)
         new, gone = wanted - known, known - wanted
-        self._is_fitted = not (new - self._declined or gone)
+        is_other, is_rescaled = bool(new - self._declined or gone), course.scales != self._offers.scales
+        self._is_fitted = not (is_other or is_rescaled)
         if self._is_fitted:
             return
-        log.info("features_change", new=sorted(new), gone=sorted(gone))
-        other = self._begun(features)
+        log.info("learning_again", new=sorted(new), gone=sorted(gone), order_value_scales=is_rescaled)
+        other = self._begun(features if is_other else course.features)
         other.review = course.review
         while not self._stop() and other.step(math.inf, course.position):
             pass
@@ -258,7 +265,7 @@ class Learner:
             return
         self._is_fitted = True
         for name, recent in course.recent.items():
-            if not gone and (why := worse(other.recent[name].of_candidate(), recent.of_candidate())):
+            if not (gone or is_rescaled) and (why := worse(other.recent[name].of_candidate(), recent.of_candidate())):
                 self._refuse(f"the model of {name} with {', '.join(sorted(new))}: {why}")
                 self._declined |= new
                 return
@@ -270,7 +277,8 @@ class Learner:
 
     def _compare_with(self, model: Model) -> None:
         """Let what comes be foreseen by a published model as well."""
-        if model.meta["features"] == self.course.features.as_json():
+        told = model.meta["features"], model.meta["scales"]
+        if told == (self.course.features.as_json(), written_scales(self.course.scales)):
             self.course.compare_with(propensities(model), Position(**model.meta["position"]))
 
 

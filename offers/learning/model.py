@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from offers.directories import Kind, drafting, open_array, publish, read_manifest, seal, write_array
 
-FORMAT = 2
+FORMAT = 3
 _KIND = Kind("model", FORMAT, "learn the model again")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 

@@ -1,8 +1,11 @@
 """Finds what came of each offer that was shown, and when that is settled.
 
 Of an offer that was shown, a reward is learned at once, and a dismissal as well; nothing heard within SETTLE_S is a
-refusal. A reward that comes after its refusal was learned is learned on top of it, with an importance of 1 / (1 - p)
-where p was foreseen of the refusal: then what is foreseen in the long run is right.
+refusal. A reward r that comes after its refusal was learned is learned on top of it, as a whole one with an importance
+of r / (1 - p) where p was foreseen of the refusal: then what is foreseen in the long run is right.
+
+Rewards are 0 or 1, but order values are shares of a scale: the models of them are fractional logistic regressions.
+Source: Papke and Wooldridge, "Econometric methods for fractional response variables", J. Appl. Econometrics 11 (1996).
 """
 
 import math
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from offers.learning.features import Features
 from offers.learning.held import Counts, Due, Held, LoggedDecision, LoggedEvent, read_held, written
 from offers.learning.rows import Rows
-from offers.learning.values import REWARDS, Offers
+from offers.learning.values import NO_SUM, ORDER_VALUE, REWARDS, Offers, Sum, order_value, sum_of, written_scales
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,
     EVENT_KIND_DISMISSAL,
@@ -30,7 +33,7 @@ from offers.v1.event_pb2 import (
 )
 from offers.v1.state_pb2 import DecisionRecord
 
-SETTLE_S = (60, 300)
+SETTLE_S = (60, 300, 300)
 """Of each reward, the seconds after which an offer that was shown counts as refused. Few, so that refusals and rewards
 of the same moments are learned together: rewards that were waited for days would be learned alone at first."""
 HELD_S = 8 * 86_400
@@ -92,12 +95,16 @@ class Outcomes(ABC):
     """By reward: when places of decisions are settled, the next first."""
     reporting: dict[str, None] = field(default_factory=dict)
     """Surfaces that report impressions: there, only what was seen was shown."""
-    early: OrderedDict[str, list[tuple[int, int]]] = field(default_factory=OrderedDict)
-    """By decision that is not known yet: kinds of events, and places."""
+    early: OrderedDict[str, list[tuple[int, int, Sum]]] = field(default_factory=OrderedDict)
+    """By decision that is not known yet: kinds of events, places, and totals of orders."""
     dropped: int = -1
     """The latest second of decisions that were settled early."""
 
+    scales: Mapping[str, Sum] = field(init=False)
+    """Per catalogue, what orders are measured by: from beginning to end the same."""
+
     def __post_init__(self) -> None:
+        self.scales = self.asked.offers.scales
         self._rows = Rows(self.features, self.asked.offers, numbers=self.numbers)
         self._waiting: tuple[list[_Row], ...] = tuple([] for _ in REWARDS)
 
@@ -114,9 +121,10 @@ class Outcomes(ABC):
         held = self._hold(decision, told, _OPEN)
         self._foresee(held)
         for number, queue in enumerate(self.due):
-            queue.append((self.clock + SETTLE_S[number], held, _ALL_PLACES))
-        for kind, place in self.early.pop(decision.decision_id, ()):
-            self._happen(held, place, kind)
+            if held.states[number][0] == _OPEN:
+                queue.append((self.clock + SETTLE_S[number], held, _ALL_PLACES))
+        for kind, place, total in self.early.pop(decision.decision_id, ()):
+            self._happen(held, place, kind, total)
         while len(self.held) > MOST_HELD:
             self._drop(next(iter(self.held.values())))
 
@@ -135,13 +143,14 @@ class Outcomes(ABC):
             return
         place = int(rank) - 1
         what = kind if event.learn else _UNSAID
+        total = sum_of(told.order.total) if kind == EVENT_KIND_ORDER else NO_SUM
         held = self.held.get(decision_id) or self._again(decision_id)
         if held:
-            self._happen(held, place, what)
+            self._happen(held, place, what, total)
             return
         waiting = self.early.setdefault(decision_id, [])
         if len(waiting) < _EARLY_EACH:
-            waiting.append((what, place))
+            waiting.append((what, place, total))
         if len(self.early) > MOST_EARLY:
             self.counts.lost += len(self.early.popitem(last=False)[1])
 
@@ -200,11 +209,17 @@ class Outcomes(ABC):
             decision.second,
             request,
             tuple(told.offer_ids),
+            tuple(told.distances_m) if len(told.distances_m) == count else (0,) * count,
             bytearray(count),
-            tuple([state] * count for _ in REWARDS),
+            tuple(
+                [state if self._is_learned(number, told.catalog) else DONE] * count for number in range(len(REWARDS))
+            ),
         )
         self.held[decision.decision_id] = held
         return held
+
+    def _is_learned(self, number: int, catalog: str) -> bool:
+        return number != ORDER_VALUE or catalog in self.scales
 
     @abstractmethod
     def _foresee(self, held: Held) -> None:
@@ -228,7 +243,7 @@ class Outcomes(ABC):
                 return self._hold(decision, told, 0.0)
         return None
 
-    def _happen(self, held: Held, place: int, kind: int) -> None:
+    def _happen(self, held: Held, place: int, kind: int, total: Sum) -> None:
         if not 0 <= place < len(held.offers):
             return
         if kind == EVENT_KIND_IMPRESSION:
@@ -236,11 +251,12 @@ class Outcomes(ABC):
         elif kind == EVENT_KIND_DISMISSAL:
             self._dismiss(held, place)
         elif kind == _UNSAID:
-            for number, states in enumerate(held.states):
-                states[place] = DONE
-                self._tell(number, held, place, math.nan)
+            for number in range(len(REWARDS)):
+                self._leave_unsaid(number, held, place)
         else:
-            self._reward(_OUTCOMES[kind], held, place)
+            self._reward(_OUTCOMES[kind], held, place, 1.0)
+            if kind == EVENT_KIND_ORDER and held.catalog in self.scales:
+                self._reward(ORDER_VALUE, held, place, order_value(total, self.scales[held.catalog]))
 
     def _see(self, held: Held, place: int) -> None:
         if held.seen[place] & _SEEN:
@@ -260,18 +276,31 @@ class Outcomes(ABC):
             if states[place] != DONE:
                 self._refuse(number, held, place, DISMISSED - (states[place] != _OPEN))
 
-    def _reward(self, number: int, held: Held, place: int) -> None:
+    def _leave_unsaid(self, number: int, held: Held, place: int) -> None:
+        held.states[number][place] = DONE
+        self._tell(number, held, place, math.nan)
+
+    def _reward(self, number: int, held: Held, place: int, reward: float) -> None:
+        """Take a reward from 0 to 1, or NaN: there was one, which cannot be said; the first one over 0 counts."""
         states, importance = held.states[number], 1.0
         if states[place] == DONE:
             return
+        if math.isnan(reward):
+            self._leave_unsaid(number, held, place)
+            return
+        if reward == 0:  # as good as a refusal
+            if states[place] == _OPEN:
+                self._refuse(number, held, place)
+            return
         if states[place] == _LEARNING:
             self._flush(number)
+        self._tell(number, held, place, reward)
         if states[place] != _OPEN:
             self.counts.late += 1
-            importance = min(1 / max(1 - states[place], 1e-9), MOST_IMPORTANCE)
+            # The refusal pulled by -p, and a whole reward pulls by 1 - p each: r / (1 - p) of it make that r - p.
+            reward, importance = 1.0, min(reward / max(1 - states[place], 1e-9), MOST_IMPORTANCE)
         states[place] = DONE
-        self._tell(number, held, place, 1.0)
-        self._waiting[number].append((held, place, 1.0, importance))
+        self._waiting[number].append((held, place, reward, importance))
 
     def _refuse(self, number: int, held: Held, place: int, importance: float = 1.0) -> None:
         held.states[number][place] = _LEARNING
@@ -323,7 +352,11 @@ class Outcomes(ABC):
             "counts": [getattr(self.counts, name) for name in Counts.__slots__],
             "met": dict(self.met),
             "reporting": list(self.reporting),
-            "early": [[name, waiting] for name, waiting in self.early.items()],
+            "early": [
+                [name, [[kind, place, *total] for kind, place, total in waiting]]
+                for name, waiting in self.early.items()
+            ],
+            "scales": written_scales(self.scales),
             "held": held,
         }
 
@@ -331,7 +364,10 @@ class Outcomes(ABC):
         """Go on from what `kept` gave, of the same features."""
         self.clock, self.dropped, self.counts = said["clock"], said["dropped"], Counts(*said["counts"])
         self.met, self.reporting = Counter(said["met"]), dict.fromkeys(said["reporting"])
-        self.early = OrderedDict((name, [(kind, place) for kind, place in waiting]) for name, waiting in said["early"])
+        self.early = OrderedDict(
+            (name, [(kind, place, Sum(*total)) for kind, place, *total in waiting]) for name, waiting in said["early"]
+        )
+        self.scales = {name: Sum(*scale) for name, scale in said["scales"].items()}
         held, self.due = read_held(arrays, said["held"], len(REWARDS))
         self.held = OrderedDict((one.decision_id, one) for one in held)
 

@@ -40,8 +40,8 @@ class Recent:
     """How many there were in all; each has its number from 0."""
     examples: int = 0
     """That were learned."""
-    rewards: float = 0.0
-    """Of them."""
+    rewards: int = 0
+    """How many of them are rewards: over 0."""
 
     def foreseen(self, candidate: NDArray[np.float64], incumbent: NDArray[np.float64] | None) -> None:
         """Take in what was foreseen of some offers: they have the next numbers."""

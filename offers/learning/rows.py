@@ -7,14 +7,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.features import OFFER_PREFIX, Examples, Features
+from offers.learning.features import DISTANCE, OFFER_PREFIX, Examples, Features
 from offers.learning.values import REQUEST_NAMES, Offers, request_values, scalars
-from offers.model.hashing import key_of
+from offers.model.hashing import attribute_key, key_of, number_keys
 from offers.v1.offer_pb2 import Offer
 from offers.v1.state_pb2 import DecisionRecord
 
 _OFFERS = 100_000
 _ID = f"{OFFER_PREFIX}id"
+_DISTANCE_KEY = np.uint64(attribute_key(DISTANCE))
 
 
 class Rows:
@@ -24,6 +25,7 @@ class Rows:
         size = features.request_size
         self._request_names, self._offer_names = features.attributes[:size], features.attributes[size:]
         self._offers, self._numbers = offers, numbers
+        self._distance = self._offer_names.index(DISTANCE) if DISTANCE in self._offer_names else None
         self._known: dict[tuple[str, str], bytes] = {}
         """Rows of offers, by catalogue and id."""
 
@@ -38,27 +40,42 @@ class Rows:
         return self._row(self._request_names, values), list(values)[len(REQUEST_NAMES) :]
 
     def keys(
-        self, request: bytes, catalog: str, offers: Sequence[str]
+        self, request: bytes, catalog: str, offers: Sequence[str], metres: Sequence[int]
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """The keys of a request, and of offers of a catalogue, a row for each."""
-        encoded = [self._offer(catalog, one) for one in offers]
-        return self._split([request], self._request_names)[0][0], self._split(encoded, self._offer_names)[0]
+        """The keys of a request, and of offers of a catalogue, so far away (0: not known), a row for each."""
+        own = self._own([(catalog, one) for one in offers], metres)
+        return self._split([request], self._request_names)[0][0], own[0]
 
     def examples(
         self,
         requests: Sequence[bytes],
         offers: Sequence[tuple[str, str]],
+        metres: Sequence[int],
         reward: NDArray[np.float64],
         importance: NDArray[np.float64],
         time: NDArray[np.int64],
     ) -> Examples:
-        """Examples of requests, each with an offer by its catalogue and id; the rest is as in Examples."""
-        parts = (
-            self._split(requests, self._request_names),
-            self._split([self._offer(*one) for one in offers], self._offer_names),
-        )
+        """Examples of requests, each with an offer by its catalogue and id, so far away; the rest is as in Examples."""
+        parts = self._split(requests, self._request_names), self._own(offers, metres)
         keys, numbers = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
         return Examples(keys, numbers, reward, importance, time)
+
+    def _own(
+        self, offers: Sequence[tuple[str, str]], metres: Sequence[int]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+        """The keys and numbers of offers, each so far from where the person is."""
+        keys, numbers = self._split([self._offer(*one) for one in offers], self._offer_names)
+        if self._distance is None:
+            return keys, numbers
+        far, own = np.array(metres, np.float64), np.empty(len(metres), np.uint64)
+        far[far == 0] = math.nan
+        number_keys(_DISTANCE_KEY, far, own)
+        keys = keys.copy()
+        keys[:, self._distance] = own
+        if self._numbers:
+            numbers = numbers.copy()
+            numbers[:, self._distance] = far
+        return keys, numbers
 
     def _offer(self, catalog: str, offer: str) -> bytes:
         row = self._known.get((catalog, offer))

@@ -1,27 +1,64 @@
-"""What a model is told of a decision and of an offer: values by the names of attributes."""
+"""What a model is told of a decision and of an offer: values by the names of attributes; and what orders are worth."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.protobuf.struct_pb2 import Struct
+from google.type.money_pb2 import Money
 
-from offers.learning.features import CATEGORY, OFFER_PREFIX, PERSON, Features, default_features
+from offers.learning.features import CATEGORY, DISTANCE, OFFER_PREFIX, PERSON, Features, default_features
 from offers.model.acts import NO_TRAITS
 from offers.model.visits import NOTHING, PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord
 
 DAYPART_HOURS = 4
 
-REWARDS = ("click", "redemption")
-"""What is learned of apart: clicks; and redemptions that are confirmed and orders, as far as they are put down to an
-offer. By their numbers in offers.v1.Propensity.Reward, from 1 on."""
+REWARDS = ("click", "redemption", "order_value")
+"""What is learned of apart: clicks; redemptions that are confirmed and orders, as far as they are put down to an offer;
+and what share of their catalogue's scale the totals of such orders are. By their numbers in
+offers.v1.Propensity.Reward, from 1 on."""
+ORDER_VALUE = REWARDS.index("order_value")
 
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
 OFFER_NAMES = (f"{OFFER_PREFIX}id", CATEGORY, f"{OFFER_PREFIX}brand")
 _ALL = 2**64 - 1
+_NANOS = 1e9
+
+
+class Sum(NamedTuple):
+    """A sum of money."""
+
+    currency: str
+    """Code of ISO 4217; "": there is none."""
+    units: float
+
+
+NO_SUM = Sum("", 0.0)
+
+
+def sum_of(money: Money) -> Sum:
+    """A sum of money, of any sign."""
+    return Sum(money.currency_code, money.units + money.nanos / _NANOS)
+
+
+def written_scales(scales: Mapping[str, Sum]) -> dict[str, list[str | float]]:
+    """Scales as JSON has them."""
+    return {name: list(scale) for name, scale in scales.items()}
+
+
+def order_value(total: Sum, scale: Sum) -> float:
+    """What an order is as a reward: the share of a scale (over 0) that its total is, from 0 to 1.
+
+    NaN, if that cannot be said: the total is missing, less than 0, or in another currency.
+    """
+    if total.currency != scale.currency or total.units < 0:
+        return math.nan
+    return min(total.units / scale.units, 1.0)
 
 
 def no_item(_catalog: str, _offer: str) -> tuple[int, Sequence[int]]:
@@ -45,17 +82,25 @@ class Offers(NamedTuple):
     NOTHING where the offer is not known."""
     interactions: tuple[tuple[str, ...], ...] = ()
     """Attributes that are to go together."""
+    scales: Mapping[str, Sum] = MappingProxyType({})
+    """Per catalogue, what orders are measured by; of those that have none, nothing is learned of order values."""
 
 
 def features_for(
-    counted: Sequence[str], offers: Sequence[str], bits: int, declared: Iterable[tuple[str, ...]] = ()
+    counted: Sequence[str],
+    offers: Sequence[str],
+    bits: int,
+    declared: Iterable[tuple[str, ...]] = (),
+    *,
+    distance: bool = True,
 ) -> Features:
     """The features of attributes of requests and persons ("context." or "profile." and a name), and of offers (names).
 
-    `bits` is the binary logarithm of how many weights there are; `declared` names attributes that go together.
+    `bits` is the binary logarithm of how many weights there are; `declared` names attributes that go together. DISTANCE
+    is among the attributes unless it is said to be known of nothing.
     """
-    names = dict.fromkeys([*REQUEST_NAMES, *counted, *OFFER_NAMES, *(OFFER_PREFIX + name for name in offers)])
-    return default_features(tuple(names), bits, declared)
+    of_offers = (*OFFER_NAMES, *[DISTANCE] * distance, *(OFFER_PREFIX + name for name in offers))
+    return default_features(tuple(dict.fromkeys([*REQUEST_NAMES, *counted, *of_offers])), bits, declared)
 
 
 def person_value(draw: int) -> str:

@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 MISSING = 0
 """The key of what is not known."""
@@ -97,3 +98,10 @@ def number_key(attribute: int, value: float) -> int:
         return np.uint64(MISSING)
     key = mixed(attribute ^ np.uint64(_bucket(value)))
     return key if key != np.uint64(0) else np.uint64(1)
+
+
+@njit(cache=True, error_model="numpy")
+def number_keys(attribute: int, values: NDArray[np.float64], keys: NDArray[np.uint64]) -> None:
+    """Write the `number_key` of each of some values."""
+    for place in range(len(values)):
+        keys[place] = number_key(attribute, values[place])

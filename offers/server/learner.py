@@ -27,19 +27,19 @@ WAIT_S = 1.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def run(settings: Settings, served: Path) -> None:
+def run(settings: Settings, served: Path, supervisor: int) -> None:
     """Be the learner process until SIGTERM; where another is at work in the folder, wait until it has gone.
 
-    `served` is written by the supervisor: {"snapshots": [path, ...]}.
+    It also ends when the process `supervisor` is not its parent any more, which writes `served`:
+    {"snapshots": [path, ...]}.
     """
     os.nice(NICENESS)
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    parent = os.getppid()
 
     def stop() -> bool:
-        return bool(told) or os.getppid() != parent
+        return bool(told) or os.getppid() != supervisor
 
     gc.disable()  # decisions that are held have no cycles, and looking for some costs a quarter of the time
     reader = CatalogueReader(lambda: [Path(path) for path in orjson.loads(served.read_bytes())["snapshots"]])

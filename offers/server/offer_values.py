@@ -17,7 +17,7 @@ from offers.catalogue.timetable import DEFAULT_TIME_ZONE
 from offers.decision.directory import Directory
 from offers.errors import OffersError
 from offers.learning.rows import offer_values
-from offers.learning.values import Offers, no_item
+from offers.learning.values import Offers, no_item, sum_of
 from offers.model.keys import key_of
 
 ITEMS_KEPT = 16_384
@@ -104,6 +104,7 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
         frozenset(name for head in heads for name in head.sensitive_attributes),
         item,
         tuple(dict.fromkeys(tuple(one.attributes) for head in heads for one in head.interactions)),
+        {head.catalog_id: sum_of(head.order_value_scale) for head in heads if head.HasField("order_value_scale")},
     )
 
 

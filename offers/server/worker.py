@@ -232,10 +232,11 @@ def warm_engine(path: Path) -> Engine:
     return engine
 
 
-def run(settings: Settings, core: int, port: int, served: Path) -> None:
+def run(settings: Settings, core: int, port: int, served: Path, supervisor: int) -> None:
     """Be a worker process on one core until SIGTERM: serve what the file `served` names, and follow its changes.
 
-    `served` is written by the supervisor: {"snapshots": [path, ...]}.
+    It also ends when the process `supervisor` is not its parent any more, which writes `served`:
+    {"snapshots": [path, ...]}.
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
@@ -244,13 +245,12 @@ def run(settings: Settings, core: int, port: int, served: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     stores = open_stores(settings)
     worker = Worker(settings, stores)
-    parent = os.getppid()
     follower, models = _Follower(worker, served), ModelFollower(worker.live, settings.data_dir / FOLDER)
     follower.look()
     models.look()
     worker.start(port)
     log.info("worker_serving", core=core, port=port)
-    while not told and os.getppid() == parent:
+    while not told and os.getppid() == supervisor:
         follower.look()
         models.look()
         follower.roll()

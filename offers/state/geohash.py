@@ -16,3 +16,14 @@ def geohash(latitude: float, longitude: float, length: int) -> str:
     # Binary digits read in base 4 are spread out: each has room for one of the other number beside it.
     number = int(f"{x:b}", 4) << (bits + 1) % 2 | int(f"{y:b}", 4) << bits % 2
     return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))
+
+
+def centre_of(geohash: str) -> tuple[float, float]:
+    """The latitude and longitude, in degrees, of the middle of a geohash's cell; that of "" is the whole world."""
+    bounds = [[-90.0, 90.0], [-180.0, 180.0]]
+    bits = (_ALPHABET.index(digit) >> place & 1 for digit in geohash for place in reversed(range(5)))
+    for number, bit in enumerate(bits):
+        bound = bounds[1 - number % 2]  # the first bit is of the longitude, and they take turns
+        bound[1 - bit] = sum(bound) / 2
+    (south, north), (west, east) = bounds
+    return (south + north) / 2, (west + east) / 2

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.type import money_pb2 as _money_pb2
 from offers.v1 import audience_pb2 as _audience_pb2
 from offers.v1 import behaviour_pb2 as _behaviour_pb2
 from offers.v1 import experiment_pb2 as _experiment_pb2
@@ -56,6 +57,7 @@ class Catalog(_message.Message):
     INTENTS_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
     INTERACTIONS_FIELD_NUMBER: _builtins.int
+    ORDER_VALUE_SCALE_FIELD_NUMBER: _builtins.int
     catalog_id: _builtins.str
     """The name requests use: 1 to 64 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -134,6 +136,14 @@ class Catalog(_message.Message):
         each with the offer's category): at most 32.
         """
 
+    @_builtins.property
+    def order_value_scale(self) -> _money_pb2.Money:
+        """What `REWARD_ORDER_VALUE` measures orders by, over 0: an order of this total or more counts as 1, one of less as its
+        share of it. From an order without a total, or of another currency, nothing is learned of order values. When it
+        changes, what orders are worth is learned from the log again. Absent: it is not learned, and no strategy may ask for
+        it.
+        """
+
     def __init__(
         self,
         *,
@@ -158,10 +168,11 @@ class Catalog(_message.Message):
         intents: _abc.Iterable[_behaviour_pb2.Intent] | None = ...,
         triggers: _abc.Iterable[_trigger_pb2.Trigger] | None = ...,
         interactions: _abc.Iterable[Global___Interaction] | None = ...,
+        order_value_scale: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order_value_scale", b"order_value_scale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "intents", b"intents", "interactions", b"interactions", "offers", b"offers", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "triggers", b"triggers", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaigns", b"campaigns", "catalog_id", b"catalog_id", "category_limits", b"category_limits", "contact_policies", b"contact_policies", "country_code", b"country_code", "dayparts", b"dayparts", "default_ranking_strategy_id", b"default_ranking_strategy_id", "experiments", b"experiments", "holdout", b"holdout", "intents", b"intents", "interactions", b"interactions", "offers", b"offers", "order_value_scale", b"order_value_scale", "placements", b"placements", "ranking_strategies", b"ranking_strategies", "segments", b"segments", "sensitive_attributes", b"sensitive_attributes", "time_zone", b"time_zone", "title", b"title", "triggers", b"triggers", "venues", b"venues", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,8 +221,9 @@ class Interaction(_message.Message):
     def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """2 to 4 of them: "person", "hour", "weekday" (0: Monday), "daypart" (four hours each), "channel", "placement",
         "entry_channel", "place" (some 5 km); "context." and a name of `Context.attributes`, "profile." and one of
-        `Profile.attributes`; "offer.id", "offer.category", "offer.brand", "offer.campaign", "offer." and a name of
-        `Offer.attributes`. One that is seldom or never met has no effect.
+        `Profile.attributes`; "offer.id", "offer.category", "offer.brand", "offer.campaign", "offer.distance" (how far the
+        place is for which it is shown, two steps for each doubling), "offer." and a name of `Offer.attributes`. One that is
+        seldom or never met has no effect.
         """
 
     def __init__(

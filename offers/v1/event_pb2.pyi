@@ -429,7 +429,7 @@ class Order(_message.Message):
 
     @_builtins.property
     def total(self) -> _money_pb2.Money:
-        """What was paid, 0 or more."""
+        """What was paid, 0 or more. What is learned of order values needs it, in the currency of `Catalog.order_value_scale`."""
 
     def __init__(
         self,

@@ -229,8 +229,9 @@ class Offer(_message.Message):
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """What else models may learn from, such as {"cuisine": "thai", "price_band": "2", "spiciness": 3}: texts, numbers, true
-        or false, by names of 1 to 64 characters; at most 16 names in a catalogue. "cuisine" and "price_band" also tell
-        recommendation what offers have in common.
+        or false, by names of 1 to 64 characters, other than "id", "category", "brand", "campaign" and "distance", which
+        models know anyway; at most 16 names in a catalogue. "cuisine" and "price_band" also tell recommendation what offers
+        have in common.
         """
 
     def __init__(

@@ -253,7 +253,9 @@ class _FactorNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactorName
     FACTOR_NAME_BEHAVIOUR: _FactorName.ValueType  # 7
     """What the person's behaviour speaks for: 1 where no behaviour rule holds."""
     FACTOR_NAME_PROPENSITY: _FactorName.ValueType  # 8
-    """How likely the person takes it up: 1 where there is no model. Varied by exploration."""
+    """How likely the person takes it up, or the share of the scale that they are to order for, as the strategy's reward has
+    it: 1 where there is no model. Varied by exploration.
+    """
     FACTOR_NAME_RECOMMENDATION: _FactorName.ValueType  # 9
     """How probable it is what the person takes up next: 1 where there is no model."""
 
@@ -277,7 +279,9 @@ FACTOR_NAME_REACHABILITY: FactorName.ValueType  # 6
 FACTOR_NAME_BEHAVIOUR: FactorName.ValueType  # 7
 """What the person's behaviour speaks for: 1 where no behaviour rule holds."""
 FACTOR_NAME_PROPENSITY: FactorName.ValueType  # 8
-"""How likely the person takes it up: 1 where there is no model. Varied by exploration."""
+"""How likely the person takes it up, or the share of the scale that they are to order for, as the strategy's reward has
+it: 1 where there is no model. Varied by exploration.
+"""
 FACTOR_NAME_RECOMMENDATION: FactorName.ValueType  # 9
 """How probable it is what the person takes up next: 1 where there is no model."""
 Global___FactorName: _TypeAlias = FactorName  # noqa: Y015

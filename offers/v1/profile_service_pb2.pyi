@@ -353,6 +353,7 @@ class KeptDecision(_message.Message):
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     MAX_OFFERS_FIELD_NUMBER: _builtins.int
+    DISTANCES_M_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     DECISION_TIME_FIELD_NUMBER: _builtins.int
@@ -411,6 +412,10 @@ class KeptDecision(_message.Message):
         """As Proposition.selection_probability, where something was explored."""
 
     @_builtins.property
+    def distances_m(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of each offer, the metres from the middle of the geohash's cell to the place for which it was shown; 0: not known."""
+
+    @_builtins.property
     def user(self) -> _context_pb2.User:
         """The id the person had in the request."""
 
@@ -441,13 +446,14 @@ class KeptDecision(_message.Message):
         language_code: _builtins.str = ...,
         currency_code: _builtins.str = ...,
         max_offers: _builtins.int = ...,
+        distances_m: _abc.Iterable[_builtins.int] | None = ...,
         decision_id: _builtins.str = ...,
         user: _context_pb2.User | None = ...,
         decision_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "decision_time", b"decision_time", "profile_attributes", b"profile_attributes", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "decision_id", b"decision_id", "decision_time", b"decision_time", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "decision_id", b"decision_id", "decision_time", b"decision_time", "distances_m", b"distances_m", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

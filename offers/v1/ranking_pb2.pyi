@@ -118,7 +118,7 @@ Global___RankingStrategy: _TypeAlias = RankingStrategy  # noqa: Y015
 
 @_typing.final
 class Propensity(_message.Message):
-    """How likely the person takes an offer up, as the server's model has learned it."""
+    """How likely the person takes an offer up, or what they are to order because of it, as the server's model has learned it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -134,6 +134,10 @@ class Propensity(_message.Message):
         """A click."""
         REWARD_REDEMPTION: Propensity._Reward.ValueType  # 2
         """A redemption that is confirmed, or an order, put down to the offer."""
+        REWARD_ORDER_VALUE: Propensity._Reward.ValueType  # 3
+        """The total of an order put down to the offer, as a share of `Catalog.order_value_scale`, which it needs: what is
+        foreseen is not how likely an order is, but what share of the scale is to be expected, from 0 to 1.
+        """
 
     class Reward(_Reward, metaclass=_RewardEnumTypeWrapper):
         """What counts as taking up."""
@@ -144,6 +148,10 @@ class Propensity(_message.Message):
     """A click."""
     REWARD_REDEMPTION: Propensity.Reward.ValueType  # 2
     """A redemption that is confirmed, or an order, put down to the offer."""
+    REWARD_ORDER_VALUE: Propensity.Reward.ValueType  # 3
+    """The total of an order put down to the offer, as a share of `Catalog.order_value_scale`, which it needs: what is
+    foreseen is not how likely an order is, but what share of the scale is to be expected, from 0 to 1.
+    """
 
     class _Learner:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -178,7 +186,7 @@ class Propensity(_message.Message):
     learner: Global___Propensity.Learner.ValueType
     """Which kind of model is asked. Absent: ONLINE."""
     without_context: _builtins.bool
-    """Take the moment (time, place, channel, entry channel, `Context.attributes`) as not known."""
+    """Take the moment (time, place, distance, channel, entry channel, `Context.attributes`) as not known."""
     without_profile: _builtins.bool
     """Take the person's `Profile.attributes` as not known."""
     without_person: _builtins.bool

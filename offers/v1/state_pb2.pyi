@@ -398,7 +398,7 @@ Global___RecentEvent: _TypeAlias = RecentEvent  # noqa: Y015
 @_typing.final
 class DecisionRecord(_message.Message):
     """What the log keeps of a decision beside its id, its person and its instant. What says something of the person beyond
-    the offers shown (9 to 13, and 17) is there only where the person agreed to learning.
+    the offers shown (9 to 13, 17 and 21) is there only where the person agreed to learning.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -423,6 +423,7 @@ class DecisionRecord(_message.Message):
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     MAX_OFFERS_FIELD_NUMBER: _builtins.int
+    DISTANCES_M_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue."""
     catalog_version: _builtins.str
@@ -475,6 +476,13 @@ class DecisionRecord(_message.Message):
     def selection_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """As Proposition.selection_probability, where something was explored."""
 
+    @_builtins.property
+    def distances_m(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of each offer, in the order of offer_ids, the metres from the middle of the geohash's cell to the venue, or the middle
+        of the circle, for which it was shown: 1 at least. Beyond which of an offer's places that was, they tell nothing of
+        where in the cell the person was. 0: not known, as of what is shown everywhere or in an area. Empty: none is known.
+        """
+
     def __init__(
         self,
         *,
@@ -498,10 +506,11 @@ class DecisionRecord(_message.Message):
         language_code: _builtins.str = ...,
         currency_code: _builtins.str = ...,
         max_offers: _builtins.int = ...,
+        distances_m: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "profile_attributes", b"profile_attributes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "distances_m", b"distances_m", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from offers.errors import InvalidRequestError
 from offers.learning.off_policy import Evaluation, EvaluationError, Floats, LoggedDecisions, evaluate
+from offers.learning.values import Sum
 from offers.state.stores import EventLog
 from offers.whatif.log import Log, Shown, Wanted, read_log
 from offers.whatif.replay import Replay
@@ -26,6 +27,8 @@ class StrategyReport:
 
     strategy: str
     reward: str
+    scale: Sum | None
+    """What an order value of 1 is; None: it is about another reward."""
     decisions: int
     """That could be used."""
     shown: int
@@ -51,6 +54,7 @@ def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, rewa
     Each offer counts by itself, whatever its rank and what else is shown. Raises EvaluationError where the log cannot
     tell, and StoreUnavailableError.
     """
+    wanted = measured(wanted, reward, replay)
     log = read_log(events, wanted)
     answers = decided_again(log, replay)
     if not log.shown:
@@ -65,6 +69,7 @@ def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, rewa
     return StrategyReport(
         strategy,
         reward,
+        wanted.scale,
         len(log.shown),
         len(columns.reward),
         dict(log.left_out),
@@ -75,6 +80,17 @@ def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, rewa
         found,
         (*_of_model(log, replay, strategy), *(() if explored else (UNEXPLORED,)), *found.warnings),
     )
+
+
+def measured(wanted: Wanted, reward: str, replay: Replay) -> Wanted:
+    """Have orders measured where their value is asked for. Raises EvaluationError where a catalogue has no scale."""
+    if reward != "order_value":
+        return wanted
+    if replay.scale is None:
+        raise EvaluationError(
+            "the catalogue has no order_value_scale to measure orders by: write one, or ask for another reward"
+        )
+    return wanted._replace(scale=replay.scale)
 
 
 def decided_again(log: Log, replay: Replay) -> list[list[str]]:

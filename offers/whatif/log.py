@@ -1,10 +1,12 @@
 """What a server has logged: decisions that may be learned from, and what came of each offer they showed."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from offers.learning.values import Sum, order_value, sum_of
 from offers.state.attribution import CLICK_WINDOW_S, IMPRESSION_WINDOW_S
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import (
@@ -23,15 +25,17 @@ WINDOW_S = {
     "click": IMPRESSION_WINDOW_S,
     "redemption": IMPRESSION_WINDOW_S + CLICK_WINDOW_S,
     "order": IMPRESSION_WINDOW_S + CLICK_WINDOW_S,
+    "order_value": IMPRESSION_WINDOW_S + CLICK_WINDOW_S,
 }
 """Of each reward, the seconds after a decision within which it counts: as long as outcomes are attributed."""
 REWARD_OF: dict[EventKind.ValueType, str] = {
     EVENT_KIND_CLICK: "click", EVENT_KIND_REDEMPTION: "redemption", EVENT_KIND_ORDER: "order",
 }  # fmt: skip
-UNTAUGHT, WITHDRAWN, EMPTY = (
+UNTAUGHT, WITHDRAWN, EMPTY, UNMEASURED = (
     "without consent to learning",
     "with an outcome that is not to be learned",
     "showed nothing",
+    "with an order that has no total, or one of another currency",
 )
 """Why decisions are left out."""
 PAGE = 5_000
@@ -50,6 +54,8 @@ class Wanted(NamedTuple):
     """Those made from this second on."""
     empty: bool = False
     """Also those that showed nothing."""
+    scale: Sum | None = None
+    """What orders are measured by; None: what they are worth is not asked for, and 0 throughout."""
 
 
 @dataclass(slots=True)
@@ -62,7 +68,7 @@ class Shown:
     person: str
     told: DecisionRecord
     rewards: dict[str, list[float]]
-    """By reward, 1 for each offer that it came of, else 0."""
+    """By reward, 1 for each offer that it came of, else 0; of order values, a share of the scale."""
     paid: list[tuple[str, str, float]] = field(default_factory=list)
     """Of each redemption the offer, and what it took from budgets: a currency and units of it."""
 
@@ -101,12 +107,15 @@ def read_log(events: EventLog, wanted: Wanted) -> Log:
         if of is None or not rank.isdecimal() or not 1 <= int(rank) <= len(of.told.offer_ids):
             continue
         if event.learn:
-            _reward(of, int(rank) - 1, event, told)
+            _reward(of, int(rank) - 1, event, told, wanted.scale)
         else:
             gone.add(decision_id)
     if gone:
         log.left_out[WITHDRAWN] = len(gone)
-    log.shown = [one for decision_id, one in found.items() if decision_id not in gone]
+    kept = [one for decision_id, one in found.items() if decision_id not in gone]
+    log.shown = [one for one in kept if not any(map(math.isnan, one.rewards["order_value"]))]
+    if len(log.shown) < len(kept):
+        log.left_out[UNMEASURED] = len(kept) - len(log.shown)
     return log
 
 
@@ -123,8 +132,8 @@ def _shown(number: int, decision: LoggedDecision, wanted: Wanted, left_out: Coun
     return Shown(number, decision.second, decision.person, told, rewards)
 
 
-def _reward(of: Shown, place: int, event: LoggedEvent, told: Event) -> None:
-    """Note a reward that came in time."""
+def _reward(of: Shown, place: int, event: LoggedEvent, told: Event, scale: Sum | None) -> None:
+    """Note a reward that came in time; NaN for what an order is worth that cannot be measured."""
     name = REWARD_OF[event.kind]
     if event.second > of.second + WINDOW_S[name]:
         return
@@ -134,6 +143,8 @@ def _reward(of: Shown, place: int, event: LoggedEvent, told: Event) -> None:
         amount = told.redemption.amount
         of.paid.append((of.told.offer_ids[place], amount.currency_code, amount.units + amount.nanos / _NANOS))
     of.rewards[name][place] = 1.0
+    if name == "order" and scale and not of.rewards["order_value"][place]:  # the first over 0 counts, as in learning
+        of.rewards["order_value"][place] = order_value(sum_of(told.order.total), scale)
 
 
 def _paged(read: Callable[[int, int], Sequence[tuple[int, Logged]]]) -> Iterator[tuple[int, Logged]]:

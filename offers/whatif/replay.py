@@ -25,15 +25,15 @@ from offers.decision.scratch import Scratchpad
 from offers.decision.segments import Facts
 from offers.errors import OffersError
 from offers.learning.model import Model
+from offers.learning.values import Sum, sum_of
 from offers.model.query import DEFAULT_MAX_OFFERS, Query, Surface
+from offers.state.geohash import centre_of
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.offer_pb2 import Offer
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.profile_pb2 import Profile
 from offers.v1.state_pb2 import DecisionRecord, UserState
-
-_DIGITS = "0123456789bcdefghjkmnpqrstuvwxyz"
 
 
 class UnknownStrategyError(OffersError):
@@ -47,6 +47,12 @@ class Replay:
         self.checked, self.engine, self.model = checked, engine, model
         engine.use(model)
         self._pad = Scratchpad()
+
+    @property
+    def scale(self) -> Sum | None:
+        """What its catalogue measures orders by; None: nothing."""
+        catalog = self.checked.catalog
+        return sum_of(catalog.order_value_scale) if catalog.HasField("order_value_scale") else None
 
     def answer(self, told: DecisionRecord, second: int) -> list[str]:
         """The offers it would show, best first, in a decision that was made at a second.
@@ -123,14 +129,3 @@ def _context(told: DecisionRecord, time: int) -> Context:
         latitude, longitude = centre_of(told.geohash)
         context.location.point.CopyFrom(LatLng(latitude=latitude, longitude=longitude))
     return context
-
-
-def centre_of(geohash: str) -> tuple[float, float]:
-    """The latitude and longitude, in degrees, of the middle of a geohash's cell."""
-    bounds = [[-90.0, 90.0], [-180.0, 180.0]]
-    bits = (_DIGITS.index(digit) >> place & 1 for digit in geohash for place in reversed(range(5)))
-    for number, bit in enumerate(bits):
-        bound = bounds[1 - number % 2]  # the first bit is of the longitude, and they take turns
-        bound[1 - bit] = sum(bound) / 2
-    (south, north), (west, east) = bounds
-    return (south + north) / 2, (west + east) / 2

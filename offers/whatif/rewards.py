@@ -84,4 +84,6 @@ class Moments:
         least = LEAST_SHARE * len(self.shown)
         barred = {f"profile.{name}" for name in sensitive}
         common = [name for name, count in met.most_common() if count >= least and name not in barred]
-        return features_for(sorted(common[:MOST_NAMES]), sorted({*offer_names} - {"category", "brand"}), BITS)
+        others = sorted({*offer_names} - {"category", "brand"})
+        # An offer that was not shown has no distance: those that were would be told by having one.
+        return features_for(sorted(common[:MOST_NAMES]), others, BITS, distance=False)

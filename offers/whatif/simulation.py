@@ -10,9 +10,10 @@ import numpy as np
 from offers.decision.budgets import Budget
 from offers.learning.fairness import Exposures, exposure_table, gains
 from offers.learning.off_policy import EvaluationError, Floats
+from offers.learning.values import Sum
 from offers.state.stores import EventLog
 from offers.v1.offer_pb2 import Offer
-from offers.whatif.evaluation import decided_again, listing, nothing
+from offers.whatif.evaluation import decided_again, listing, measured, nothing
 from offers.whatif.log import Log, Wanted, read_log
 from offers.whatif.replay import Replay
 from offers.whatif.rewards import Moments
@@ -69,6 +70,8 @@ class Simulation:
     """A comparison of what is shown before and after."""
 
     reward: str
+    scale: Sum | None
+    """What an order value of 1 is; None: it is about another reward."""
     decisions: int
     left_out: dict[str, int]
     """Decisions, by why."""
@@ -94,6 +97,7 @@ def simulate(
     Raises EvaluationError where there is nothing to compare, and for attributes that no decision tells;
     StoreUnavailableError.
     """
+    wanted = measured(wanted, reward, after)
     log = read_log(events, wanted)
     new = decided_again(log, after)
     if before:
@@ -118,6 +122,7 @@ def simulate(
     met = {offer for one in log.shown for offer in one.told.offer_ids}
     return Simulation(
         reward=reward,
+        scale=wanted.scale,
         decisions=len(log.shown),
         left_out=dict(log.left_out),
         unchanged=sum(a == b for a, b in zip(old, new, strict=True)),

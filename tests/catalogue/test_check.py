@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from google.type.money_pb2 import Money
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ time_zone: Europe/Paris
 country_code: FR
 default_ranking_strategy_id: plain
 holdout: 0.5
+order_value_scale: {currency_code: EUR, nanos: 1}
 sensitive_attributes: [religion]
 segments:
 - {segment_id: lapsing, expression: profile.life_cycle == LifeCycle.LIFE_CYCLE_LAPSING}
@@ -156,6 +158,7 @@ ranking_strategies:
   weights: {nearness: 0, timeliness: 100}
   nearness: {scale: 0.1, decay: 0.999, minimum: 1}
   timeliness: {shape: SHAPE_LINEAR, offset: 5, scale: 1}
+  propensity: {reward: REWARD_ORDER_VALUE}
   nearness_without_distance: 1
   unreachable: 0.001
   behaviour_rules:
@@ -192,6 +195,7 @@ def test_a_catalogue_without_faults(tmp_path: Path) -> None:
         default_ranking_strategy_id="plain",
         holdout=0.5,
         sensitive_attributes=["religion"],
+        order_value_scale=Money(currency_code="EUR", nanos=1),
     )
     assert head == checked.catalog
     assert 4 == checked.offer_count
@@ -250,12 +254,8 @@ def test_parts_in_any_order(tmp_path: Path) -> None:
     (fragment,) = document.read(tmp_path / "good.yaml", [])
     records = []
     for described, value in fragment.catalog.ListFields():
-        part = Catalog()
-        if isinstance(value, str | float):
-            setattr(part, described.name, value)
-        else:
-            getattr(part, described.name).extend(value)
-        records.append(part)
+        one: dict[str, Any] = {described.name: value}
+        records.append(Catalog(**one))
     for parts in (records, records[::-1]):
         write_fragments(tmp_path / "good.binpb", parts)
         assert 4 == check(tmp_path / "good.binpb").offer_count
@@ -395,11 +395,15 @@ def places(node: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:
             yield from places(value)
 
 
+TEXTS: dict[str, Any] = yaml.load(GOOD, Loader=yaml.BaseLoader)  # noqa: S506 - it makes nothing but texts
+DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), suffix=st.sampled_from(["yaml", "json"]))
 def test_a_mutated_document(data: st.DataObject, suffix: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A good document with values and names replaced is accepted or refused with problems that say where and what."""
-    content = yaml.load(GOOD, Loader=yaml.BaseLoader)  # noqa: S506 - the base loader makes nothing but texts
+    content = copy.deepcopy(TEXTS)
     for _ in range(data.draw(st.integers(1, 3))):
         holder, key = data.draw(st.sampled_from(list(places(content))))
         change = data.draw(st.sampled_from(["replace", "remove", "rename", "repeat"]))
@@ -412,7 +416,7 @@ def test_a_mutated_document(data: st.DataObject, suffix: str, tmp_path_factory: 
         else:
             holder[key] = copy.deepcopy(data.draw(st.sampled_from(ODD_VALUES)))
     path = tmp_path_factory.getbasetemp() / f"mutated.{suffix}"
-    path.write_text(json.dumps(content) if suffix == "json" else yaml.safe_dump(content))
+    path.write_text(json.dumps(content) if suffix == "json" else yaml.dump(content, Dumper=DUMPER))
     last = len(path.read_text().splitlines())
     problems: tuple[Problem, ...] = ()
     try:

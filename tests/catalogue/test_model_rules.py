@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import yaml
 from google.type.latlng_pb2 import LatLng
+from google.type.money_pb2 import Money
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.catalogue.check import check
-from offers.catalogue.document import write_document
+from offers.catalogue.definitions import definitions
+from offers.catalogue.document import write_document, write_fragments
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import Snapshot, open_snapshot
 from offers.errors import CatalogError
@@ -52,6 +54,7 @@ def problems(folder: Path, text: str, *attributes: str) -> list[tuple[str, str]]
         ("{campaign: a}", "campaign", "'campaign' is what models know of every offer"),
         ("{category: 1}", "category", "'category' is what models know of every offer"),
         ("{brand: true}", "brand", "'brand' is what models know of every offer"),
+        ("{distance: 300}", "distance", "'distance' is what models know of every offer"),
         ("{cuisine: ''}", "cuisine", "missing"),
         (f"{{cuisine: {'x' * 129}}}", "cuisine", "has 129 characters"),
         (f"{{{'n' * 65}: a}}", "n" * 65, "has 65 characters"),
@@ -144,6 +147,55 @@ def test_unknown_kinds_of_propensity_are_told(tmp_path: Path) -> None:
         check(tmp_path / "catalog.binpb")
     told = [(one.field.split(".", 1)[1], one.reason) for one in raised.value.problems]
     assert [("propensity.reward", "7 is none of them"), ("propensity.learner", "9 is none of them")] == told
+
+
+@pytest.mark.parametrize(
+    ("scale", "field", "reason"),
+    [
+        ("{}", ".currency_code", "missing"),
+        ("{currency_code: EUR}", "", "is 0"),
+        ("{currency_code: eur, units: 1}", ".currency_code", "'eur' is not a currency code"),
+        ("{currency_code: EUR, units: -1}", "", "is less than 0"),
+        ("{currency_code: EUR, units: 1, nanos: -1}", ".nanos", "-1 has not the sign of units, 1"),
+        ("{currency_code: EUR, units: .inf}", ".units", "'.inf' is not a whole number"),
+    ],
+)
+def test_faulty_scale_of_order_values_is_told(scale: str, field: str, reason: str, tmp_path: Path) -> None:
+    """What no order can be measured by is a problem of the catalogue."""
+    assert (f"order_value_scale{field}", reason) in problems(tmp_path, f"order_value_scale: {scale}")
+
+
+def test_order_values_need_a_scale(tmp_path: Path) -> None:
+    """Every strategy that asks for order values is told where there is none, also one that only a variant names."""
+    text = """
+ranking_strategies:
+- {ranking_strategy_id: s, propensity: {reward: REWARD_ORDER_VALUE}}
+- {ranking_strategy_id: t, propensity: {reward: REWARD_REDEMPTION}}
+- {ranking_strategy_id: u, weights: {propensity: 1}, propensity: {reward: REWARD_ORDER_VALUE}}
+experiments:
+- experiment_id: e
+  variants: [{variant_id: a}, {variant_id: b, ranking_strategy_id: u}]
+"""
+    reason = "REWARD_ORDER_VALUE has nothing to measure orders by: the catalogue has no order_value_scale"
+    assert [(f"ranking_strategies[{one}].propensity.reward", reason) for one in (0, 2)] == problems(tmp_path, text)
+    assert [] == problems(tmp_path, text + "order_value_scale: {currency_code: EUR, units: 50}")
+
+
+def test_one_scale_holds_for_all_parts(tmp_path: Path) -> None:
+    """A document's parts may each give the scale, or one for all; two that differ are told, with both."""
+    asking = RankingStrategy(ranking_strategy_id="s", propensity=Propensity(reward=Propensity.REWARD_ORDER_VALUE))
+    one, other = (Catalog(order_value_scale=Money(currency_code="EUR", units=units)) for units in (50, 20))
+    parts = [Catalog(catalog_id="shop", offers=[ONE], ranking_strategies=[asking]), one]
+    write_fragments(tmp_path / "catalog.binpb", [*parts, one])
+    assert one.order_value_scale == check(tmp_path / "catalog.binpb").catalog.order_value_scale
+    assert one.order_value_scale == definitions(tmp_path / "catalog.binpb").catalog.order_value_scale
+    write_fragments(tmp_path / "catalog.binpb", [*parts, other])
+    with pytest.raises(CatalogError) as raised:
+        check(tmp_path / "catalog.binpb")
+    ((problem),) = raised.value.problems
+    told = """is 'currency_code: "EUR" units: 20', but 'currency_code: "EUR" units: 50' at"""
+    assert "order_value_scale" in problem.field
+    assert told in problem.reason
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json", ".binpb"])
@@ -250,10 +302,12 @@ def test_weights_of_models_are_nothing_unless_named(tmp_path: Path) -> None:
             ranking_strategy_id="b", weights=FactorWeights(propensity=2, recommendation=0.5),
             propensity=Propensity(reward=Propensity.REWARD_REDEMPTION, learner=Propensity.LEARNER_TREES),
         ),
+        RankingStrategy(ranking_strategy_id="c", propensity=Propensity(reward=Propensity.REWARD_ORDER_VALUE)),
     ])  # fmt: skip
+    catalog.order_value_scale.CopyFrom(Money(currency_code="EUR", units=50))
     found = compiled(tmp_path, catalog).columns["strategies"]
-    assert [[0.0, 0.0], [0.0, 0.0], [2.0, 0.5]] == found["weights"][:, 7:].tolist()
-    assert [(1, 1), (1, 1), (2, 2)] == [(int(one["reward"]), int(one["learner"])) for one in found]
+    assert [[0.0, 0.0], [0.0, 0.0], [2.0, 0.5], [0.0, 0.0]] == found["weights"][:, 7:].tolist()
+    assert [(1, 1), (1, 1), (2, 2), (3, 1)] == [(int(one["reward"]), int(one["learner"])) for one in found]
 
 
 def test_keys_of_texts_are_signed_nowhere_else() -> None:

@@ -19,15 +19,29 @@ from offers.errors import CatalogError, SnapshotError
 from tests.strategies import Maker
 
 PUBLISH = """
-import json, resource, sys
+import resource, sys
 from pathlib import Path
 from offers.catalogue.publish import publish
-if sys.argv[3] != "-1":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
-sys.stdin.readline()
-published = publish(Path(sys.argv[1]), Path(sys.argv[2]))
-print(json.dumps([str(published.path), published.version, published.compiled]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
+publish(Path(sys.argv[1]), Path(sys.argv[2]))
 """
+"""With no file larger than so many bytes."""
+RACE = """
+import json, os, sys
+from pathlib import Path
+from offers.catalogue.publish import publish
+read, write = os.pipe()
+for _ in range(4):
+    if not os.fork():
+        os.close(write)
+        os.read(read, 1)
+        published = publish(Path(sys.argv[1]), Path(sys.argv[2]))
+        print(json.dumps([str(published.path), published.version]), flush=True)
+        os._exit(0)
+os.close(write)
+sys.exit(max(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(4)))
+"""
+"""In four processes, each of which begins when the others do: once nobody can write to what it reads from."""
 
 
 def write_catalog(folder: Path, size: int = 20, name: str = "catalog.binpb") -> Path:
@@ -139,10 +153,10 @@ def test_places_without_a_snapshot_are_refused(tmp_path: Path) -> None:
             open_snapshot(path)
 
 
-def start(source: Path, data: Path, limit: int = -1) -> subprocess.Popen[str]:
-    """A process that will publish once told to, with no file larger than `limit` bytes (-1: any)."""
-    command = [sys.executable, "-c", PUBLISH, str(source), str(data), str(limit)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def run(program: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run one of the programs above to its end."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.mark.parametrize("limit", [0, 200, 4_000])
@@ -151,10 +165,9 @@ def test_failed_write_leaves_nothing(tmp_path: Path, published: Published, limit
     was there before is as it was."""  # noqa: D205, D209
     before = content(published.path)
     assert max(map(len, before.values())) > 4_000
-    process = start(write_catalog(tmp_path, 300), tmp_path / "data", limit)
-    _, errors = process.communicate("\n", timeout=240)
-    assert 1 == process.returncode
-    assert re.search(r"OSError: .*(File too large|requested and \d+ written|disk I/O error|disk is full)", errors)
+    ended = run(PUBLISH, write_catalog(tmp_path, 300), tmp_path / "data", limit)
+    assert 1 == ended.returncode
+    assert re.search(r"OSError: .*(File too large|requested and \d+ written|disk I/O error|disk is full)", ended.stderr)
     assert [published.version] == names_in(tmp_path / "data" / "snapshots")
     assert before == content(published.path)
     open_snapshot(published.path)
@@ -166,19 +179,13 @@ def test_racing_writers_give_one_good_snapshot(tmp_path: Path, *, damaged: bool)
     source, data = write_catalog(tmp_path, 40), tmp_path / "data"
     if damaged:
         (publish(source, data).path / "wire.npy").unlink()
-    processes = [start(source, data) for _ in range(4)]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    results = []
-    for process in processes:
-        output, errors = process.communicate(timeout=240)
-        assert 0 == process.returncode, errors
-        results.append(json.loads(output))
-    assert 1 == len({(path, version) for path, version, _ in results})
-    assert [results[0][1]] == names_in(data / "snapshots")
-    open_snapshot(Path(results[0][0]))
+    ended = run(RACE, source, data)
+    assert 0 == ended.returncode, ended.stderr
+    results = ended.stdout.splitlines()
+    assert 4 == len(results)
+    ((path, version),) = (json.loads(one) for one in set(results))
+    assert [version] == names_in(data / "snapshots")
+    open_snapshot(Path(path))
 
 
 def test_bad_document_leaves_what_was_published(tmp_path: Path, published: Published) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning import recommend
-from offers.learning.features import CATEGORY, PERSON, Features, Interaction, default_features
+from offers.learning.features import CATEGORY, DISTANCE, PERSON, Features, Interaction, default_features
 from offers.learning.habit import tabulate
 from offers.learning.model import Model
 from offers.learning.propensity import Propensity
 from offers.learning.recommend_reference import Reference
 from offers.learning.slots import WAYS, paired
 from offers.learning.trees import LEFT, RIGHT, TEST, ZERO, Trees
-from offers.learning.values import features_for
+from offers.learning.values import REWARDS, features_for
 from offers.model.hashing import key_of, mixed_in_python
 from offers.model.visits import VISIT
 
@@ -35,7 +35,7 @@ TEXTS = {
 
 def model_of(arrays: Mapping[str, NDArray[Any]], features: Features, version: int = 1) -> Model:
     """A model as it would be opened, of arrays in memory."""
-    meta = {"features": features.as_json(), "rewards": ["click", "redemption"]}
+    meta = {"features": features.as_json(), "rewards": list(REWARDS)}
     return Model(Path("made-up"), f"{version:016x}", arrays, meta, 0)
 
 
@@ -51,6 +51,7 @@ def some_features(random: Random, bits: int = 11) -> Features:
     crossed = [
         (PERSON, "offer.id"), ("hour", "context.weather", CATEGORY), ("offer.id", "offer.cuisine"), ("offer.id",),
         ("place", "profile.plan"), (PERSON,), ("offer.level", "offer.halal", "context.heat"),
+        (DISTANCE, "hour"), (DISTANCE,),
     ]  # fmt: skip
     return Features(
         tuple(Interaction(one, random.choice([0.1, 2.0])) for one in crossed if random.random() < 0.9), bits
@@ -102,7 +103,7 @@ def _grow(
         return
     on_left = random.randint(1, size - 1)
     kept = (2**64 - 1) ^ ((1 << begin + on_left) - (1 << begin))
-    threshold = random.choice([-1.0, 0.0, 0.5, 1.0, 2.0, 12.0, 30.5])
+    threshold = random.choice([-1.0, 0.0, 0.5, 1.0, 2.0, 12.0, 30.5, 700.0, 90_000.0])
     tests[random.randrange(len(tests))].append((threshold, kept, tree, random.choice([LEFT, RIGHT, ZERO])))
     _grow(random, tests, leaves, tree, begin, on_left)
     _grow(random, tests, leaves, tree, begin + on_left, size - on_left)
@@ -179,7 +180,7 @@ def some_model(
     """A model as of a second, with any of its parts left out; and the specification of its recommendation."""
     features = some_features(random)
     arrays: dict[str, NDArray[Any]] = {}
-    for reward in ("click", "redemption"):
+    for reward in REWARDS:
         if random.random() < 0.8:
             arrays |= {f"{reward}.{name}": one for name, one in online(features, random.getrandbits(32)).items()}
         if random.random() < 0.5:

@@ -129,8 +129,8 @@ def check(
     if request.context.HasField("location") and undecided(catalog, query):
         return None
     answer = GetOffersResponse.FromString(service.get_offers(request.SerializeToString()))
-    everything, eligible = all_of(catalog, request, known)
-    best, _ = reference.decide(catalog, query, known)
+    ranked, eligible = reference.ranked_for(catalog, query, known)
+    best, everything = laid_out(catalog, query, ranked)
     assert eligible == answer.eligible_count
     assert len(best) == len(answer.offers)
     assert len({one.offer_id for one in answer.offers}) == len(answer.offers)
@@ -141,14 +141,17 @@ def check(
     return answer
 
 
-def all_of(catalog: Catalog, request: GetOffersRequest, known: Known = NOBODY) -> tuple[list[Ranked], int]:
-    """All that qualify for a request, as many as they are: its placement holds no fewer, for once."""
-    whole = Catalog()
-    whole.CopyFrom(catalog)
+def laid_out(catalog: Catalog, query: Query, ranked: list[Ranked]) -> tuple[list[Ranked], list[Ranked]]:
+    """The reference's answer, and what it would be if its placement held any number of offers."""
+    whole = Catalog(placements=catalog.placements, offers=catalog.offers)
     for placement in whole.placements:
         placement.ClearField("max_offers")
-    query = query_of(request, 0)
-    return reference.decide(whole, query._replace(surface=query.surface._replace(max_offers=100)), known)
+    most = query._replace(surface=query.surface._replace(max_offers=100))
+    best, everything = (
+        [one for one, limits in reference.laid_out(*asked, ranked) if not limits]
+        for asked in ((catalog, query), (whole, most))
+    )
+    return best, everything
 
 
 @settings(max_examples=40)

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
+from google.type.money_pb2 import Money
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,13 +33,12 @@ from offers.v1.profile_pb2 import Profile
 from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 from offers.v1.state_pb2 import UserState
 from tests.decision import made_models
-from tests.decision.test_kernels_equal_reference import all_of, engine_of, undecided
+from tests.decision.test_kernels_equal_reference import engine_of, laid_out, undecided
 from tests.people import PeopleMaker, behaving, person_of, usages_of
 
 NEAR = 1e-5
 """Scores (logarithms) that differ by less may be put in either order: recommendation adds 32-bit numbers up."""
 TINY = 1e-9
-CHARACTERS = 6
 SECRET = "secret"  # noqa: S105 - the name of an attribute
 
 
@@ -51,6 +51,8 @@ class Asked:
     person: Person
     known: Known
     otherwise: int
+    characters: int
+    """Of geohashes."""
 
 
 class ModelMaker(PeopleMaker):
@@ -84,6 +86,7 @@ class ModelMaker(PeopleMaker):
         """As PeopleMaker's."""
         catalog, pick = super().catalog(size), self.random.choice
         catalog.sensitive_attributes.extend(self.some([SECRET, "age"]))
+        catalog.order_value_scale.CopyFrom(Money(currency_code="EUR", units=50))
         for placement in catalog.placements:
             strategies = {one.ranking_strategy_id: one for one in catalog.ranking_strategies}
             if strategies[placement.ranking_strategy_id].weights.propensity and self.chance(0.7):
@@ -139,12 +142,12 @@ class ModelMaker(PeopleMaker):
             flags=flags if agrees else flags & ~AGREED,
         )  # fmt: skip
         zone = catalog.time_zone
-        draw = known.draw if may_keep else 0
-        values = told(context, profile, query, draw, CHARACTERS, zone, hidden=is_hidden)
+        draw, characters = known.draw if may_keep else 0, pick([0, 1, 3, 6, 6, 6, 12])
+        values = told(context, profile, query, draw, characters, zone, hidden=is_hidden)
         chance = chance_of(known.draw, time, query.seed, otherwise)
         visits = record.visits if may_keep else b""
-        taught = taught_of(*models.pair, values, query, visits, CHARACTERS, zone, chance)
-        return Asked(request, query, person, replace(known, taught=taught), otherwise)
+        taught = taught_of(*models.pair, values, query, visits, characters, zone, chance)
+        return Asked(request, query, person, replace(known, taught=taught), otherwise, characters)
 
 
 class ModelAndReference:
@@ -161,7 +164,7 @@ class Answered:
 
     def __init__(self, engine: Engine, asked: Asked) -> None:
         pad = Scratchpad()
-        self.decision = engine.decide(asked.query, pad, asked.person, CHARACTERS, asked.otherwise)
+        self.decision = engine.decide(asked.query, pad, asked.person, asked.characters, asked.otherwise)
         self.chosen = pad.arrays["chosen"][: self.decision.count]
         offers = engine.snapshot.columns["entry"]["offer"][self.chosen["entry"]]
         self.ids = [engine.directory.offer_id(int(number)) for number in offers]
@@ -172,9 +175,8 @@ def check(catalog: Catalog, engine: Engine, asked: Asked) -> Answered | None:
     if asked.request.context.HasField("location") and undecided(catalog, asked.query):
         return None
     answered = Answered(engine, asked)
-    ranked, eligible = all_of(catalog, asked.request, asked.known)
-    best, _ = reference.decide(catalog, asked.query, asked.known)
-    considered, _ = reference.ranked_for(catalog, asked.query, asked.known)
+    considered, eligible = reference.ranked_for(catalog, asked.query, asked.known)
+    best, ranked = laid_out(catalog, asked.query, considered)
     assert eligible == answered.decision.eligible
     assert len(best) == answered.decision.count
     check_order(ranked, answered.ids)

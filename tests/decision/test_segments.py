@@ -1,5 +1,6 @@
 """Who is in a segment: evaluated together, segments come to what each comes to by itself."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,10 +109,13 @@ def facts(draw: st.DrawFn) -> Facts:
     return Facts(context.user, context.session, context, profile, NOON)
 
 
+program_of = functools.cache(compiled)
+
+
 def alone(expression: str, known: Facts) -> bool:
     """What one expression comes to, over the messages themselves."""
     activation = environment().Activation({**known._asdict(), "now": known.instant()})
-    return compiled(expression).eval(activation).value() is True
+    return program_of(expression).eval(activation).value() is True
 
 
 def evaluated(segments: Segments, needed: Sequence[int], known: Facts) -> list[int]:
@@ -238,7 +242,7 @@ def test_terms_decide_as_the_whole_does(known: Facts, chosen: list[str]) -> None
     """A person is in a segment just when every term of its expression is true."""
     expression = " && ".join(f"({one}\n)" for one in chosen)
     try:
-        compiled(expression)
+        program_of(expression)
     except ExpressionError:  # terms that are no truth values alone
         return
     found = membership(expression, known)

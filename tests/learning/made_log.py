@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from offers.learning.values import Offers
+from offers.learning.values import Offers, Sum
 from offers.model.keys import key_of
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Event, EventKind, RedemptionEvent
@@ -21,6 +21,8 @@ def values_of(catalog: str, offer: str) -> Mapping[str, object]:
 
 
 OFFERS = Offers((), values_of, {"corner": "Europe/Paris"})
+SCALED = OFFERS._replace(scales={"corner": Sum("EUR", 50.0)})
+"""The same, where orders are measured."""
 
 
 def decision(
@@ -46,6 +48,16 @@ def event(name: str, kind: str, of: str, rank: int, second: int = NOON, *, learn
     return logged(made, second, learn=learn)
 
 
+def order(
+    name: str, of: str, rank: int, second: int = NOON, *, units: int = 0, nanos: int = 0, currency: str = "EUR"
+) -> LoggedEvent:
+    """An order put down to an offer of a decision, and what was paid."""
+    made = Event(event_id=name, attributed_proposition_id=f"{of}-{rank}")
+    total = made.order.total
+    total.currency_code, total.units, total.nanos = currency, units, nanos
+    return logged(made, second)
+
+
 def logged(made: Event, second: int, *, learn: bool = True) -> LoggedEvent:
     """An event as the log keeps it."""
     kind = EventKind.Value(f"EVENT_KIND_{(made.WhichOneof('kind') or '').upper()}")
@@ -58,7 +70,8 @@ def happenings(
 ) -> tuple[list[LoggedDecision], list[LoggedEvent]]:
     """So many decisions, one a second, and what came of them: when it rains coffee is clicked, else never.
 
-    `flipped`: the other way round. One click in three leads to an order, ten minutes later.
+    `flipped`: the other way round. One click in three leads to an order, ten minutes later, of 10 to 50 euros by the
+    offer's category.
     """
     choose = random.Random(f"{seed}.{first}")
     decisions, events = [], []
@@ -78,7 +91,8 @@ def happenings(
             if choose.random() < (0.8 if likely else 0.05):
                 events.append(event(f"c{name}", "click", made.decision_id, rank, second + 20))
                 if choose.random() < 1 / 3:
-                    events.append(event(f"r{name}", "order", made.decision_id, rank, second + 600))
+                    euros = 10 * (1 + int(offer[1:]) % 5)
+                    events.append(order(f"r{name}", made.decision_id, rank, second + 600, units=euros))
     return decisions, sorted(events, key=lambda one: one.received)
 
 

@@ -14,15 +14,14 @@ from offers.learning.examples import Collector
 from offers.learning.features import Examples
 from offers.learning.outcomes import DISMISSED, HELD_S, SETTLE_S, Asked
 from offers.learning.propensity import Propensity
-from offers.learning.values import REWARDS, features_for, request_values
+from offers.learning.values import REWARDS, Offers, features_for, request_values
 from offers.state.stores import LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Click, Event, Impression, ItemView, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord
-from tests.learning.made_log import NOON, OFFERS, SHOWN, decision, event, happenings, logged
+from tests.learning.made_log import NOON, OFFERS, SCALED, SHOWN, decision, event, happenings, logged, order
 
 FEATURES = features_for(["context.weather"], (), 10)
-CLICK, REDEMPTION = range(2)
-
+CLICK, REDEMPTION, ORDER_VALUE = range(3)
 
 Told = LoggedDecision | LoggedEvent
 
@@ -35,18 +34,18 @@ def in_order(story: Sequence[Told]) -> list[Told]:
 class Collected:
     """A collector, and what it made, learned by real models."""
 
-    def __init__(self, kept: Sequence[LoggedDecision] = ()) -> None:
+    def __init__(self, kept: Sequence[LoggedDecision] = (), offers: Offers = OFFERS) -> None:
         """`kept`: what the log has of decisions."""
         self.kept = {one.decision_id: one for one in kept}
         self.models = [Propensity.untaught(FEATURES) for _ in REWARDS]
-        self.rows: tuple[list[Any], ...] = ([], [])
+        self.rows: tuple[list[Any], ...] = ([], [], [])
         """By reward: rewards and importances."""
-        self.keys: tuple[list[Any], ...] = ([], [])
-        self.foreseen: tuple[list[float], ...] = ([], [])
+        self.keys: tuple[list[Any], ...] = ([], [], [])
+        self.foreseen: tuple[list[float], ...] = ([], [], [])
         self.asked: list[list[int]] = []
         """Keys of offers of which it was asked beforehand what will come of them."""
-        self.outcomes: tuple[dict[int, float], ...] = ({}, {})
-        self.collector = Collector(FEATURES, Asked(OFFERS, self._decisions), self)
+        self.outcomes: tuple[dict[int, float], ...] = ({}, {}, {})
+        self.collector = Collector(FEATURES, Asked(offers, self._decisions), self)
 
     def tell(self, *told: Told) -> "Collected":
         """Tell of decisions and events, in this order."""
@@ -91,11 +90,11 @@ class Collected:
 def test_what_is_heard_of_within_the_settle_time_is_no_refusal() -> None:
     """A click is learned when it comes; the offers that were not clicked are refused once they are settled."""
     told = Collected().tell(decision("d"), event("1", "click", "d", 2, NOON + 5))
-    assert (1, 0) == tuple(map(len, told.rows))
+    assert (1, 0, 0) == tuple(map(len, told.rows))
     told.at(NOON + SETTLE_S[CLICK] - 1)
     assert [(1, 1)] == told.rows[CLICK]
     told.at(NOON + SETTLE_S[CLICK])
-    assert ([(1, 1), (0, 1), (0, 1)], []) == told.rows
+    assert ([(1, 1), (0, 1), (0, 1)], [], []) == told.rows
     told.at(NOON + SETTLE_S[REDEMPTION])
     assert [(0, 1)] * 3 == told.rows[REDEMPTION]
 
@@ -104,7 +103,7 @@ def test_what_is_heard_of_within_the_settle_time_is_no_refusal() -> None:
 def test_redemptions_and_orders_are_rewards_of_their_own(kind: str) -> None:
     """An order put down to an offer, or a redemption of it that is confirmed, says nothing of clicks."""
     told = Collected().tell(decision("d", offers=["o1"]), event("1", kind, "d", 1))
-    assert ([], [(1, 1)]) == told.rows
+    assert ([], [(1, 1)], []) == told.rows
 
 
 def test_a_redemption_that_is_only_reserved_is_no_reward() -> None:
@@ -139,10 +138,10 @@ def test_a_row_is_not_learned_twice() -> None:
 def test_dismissals_weigh_more_than_silence() -> None:
     """At once if nothing was learned yet; after it was settled, the rest of the weight comes on top."""
     told = Collected().tell(decision("d", offers=["o1"]), event("1", "dismissal", "d", 1))
-    assert ([(0, DISMISSED)],) * 2 == told.rows
+    assert ([(0, DISMISSED)],) * 2 == told.rows[:ORDER_VALUE]
     later = Collected().tell(decision("d", offers=["o1"])).at(NOON + HELD_S // 2)
     later.tell(event("1", "dismissal", "d", 1, NOON + HELD_S // 2))
-    assert ([(0, 1), (0, DISMISSED - 1)],) * 2 == later.rows
+    assert ([(0, 1), (0, DISMISSED - 1)],) * 2 == later.rows[:ORDER_VALUE]
 
 
 def test_what_came_of_what_was_foreseen_is_told() -> None:
@@ -209,7 +208,7 @@ def test_outcomes_wait_for_their_decision() -> None:
     before = Collected().tell(event("1", "click", "d", 2), event("2", "dismissal", "d", 1), decision("d"))
     after = Collected().tell(decision("d"), event("1", "click", "d", 2), event("2", "dismissal", "d", 1))
     assert after.rows == before.rows
-    assert ([(1, 1), (0, DISMISSED)], [(0, DISMISSED)]) == after.rows
+    assert ([(1, 1), (0, DISMISSED)], [(0, DISMISSED)], []) == after.rows
 
 
 def test_only_what_may_be_learned_is() -> None:
@@ -217,7 +216,7 @@ def test_only_what_may_be_learned_is() -> None:
     told = Collected().tell(decision("d", learn=False), event("1", "click", "d", 1))
     told.tell(decision("e", NOON + 1, ["o1", "o2"]), event("2", "click", "e", 1, NOON + 2, learn=False))
     told.at(NOON + HELD_S // 2)
-    assert ([(0, 1)], [(0, 1)]) == told.rows
+    assert ([(0, 1)], [(0, 1)], []) == told.rows
 
 
 def test_what_names_no_proposition_is_passed_over() -> None:
@@ -226,7 +225,7 @@ def test_what_names_no_proposition_is_passed_over() -> None:
     for number, name in enumerate(("", "d", "d-", "d-0", "d-2", "d-x", "-1", "d--1")):
         told.tell(logged(Event(event_id=str(number), click=Click(), proposition_id=name), NOON))
     told.tell(logged(Event(event_id="view", view=ItemView(), proposition_id="d-1"), NOON))
-    assert ([], []) == told.rows
+    assert ([], [], []) == told.rows
 
 
 def test_values_of_a_decision() -> None:
@@ -354,9 +353,9 @@ def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
     decisions, events = happenings(300)
     told: list[Told] = [*decisions, *events]
     story = in_order(told)
-    whole = Collected().tell(*story)
-    first = Collected().tell(*story[:cut])
-    second = Collected(list(first.kept.values()))
+    whole = Collected(offers=SCALED).tell(*story)
+    first = Collected(offers=SCALED).tell(*story[:cut])
+    second = Collected(list(first.kept.values()), OFFERS)  # what was kept says what orders are measured by
     second.models = first.models
     second.collector.restore(*first.collector.kept())
     second.tell(*story[cut:])
@@ -375,23 +374,26 @@ def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch:
     for number in range(150):
         second = NOON + 7 * number
         if number % 2 == 0:
-            story.append(
-                decision(f"d{number}", second, SHOWN, f"u:{number % 9}", channel=choose.choice(["app", "mail"]))
-            )
+            channel, metres = choose.choice(["app", "mail"]), [number % 8 * 200, 0, 3_000]
+            story.append(decision(f"d{number}", second, SHOWN, f"u:{number % 9}", channel=channel, distances_m=metres))
         kind = choose.choice(["impression", "click", "dismissal", "order", "redemption"])
         of, rank = f"d{choose.randint(max(0, number - 60), number + 2) // 2 * 2}", choose.randint(0, 4)
-        story.append(event(f"e{number}", kind, of, rank, second, learn=choose.random() < 0.95))
+        if kind == "order" and choose.random() < 0.8:
+            units, currency = choose.choice([0, 5, 20, 80]), choose.choice(["EUR", "EUR", "USD"])
+            story.append(order(f"e{number}", of, rank, second, units=units, currency=currency))
+        else:
+            story.append(event(f"e{number}", kind, of, rank, second, learn=choose.random() < 0.95))
     story = [one for one in story for _ in range(choose.choice([1, 1, 2]))]
-    whole = Collected([one for one in story if isinstance(one, LoggedDecision)])
+    whole = Collected([one for one in story if isinstance(one, LoggedDecision)], SCALED)
     for one in story:
         whole.collect(one)
     whole.tell()
-    pieces = Collected(list(whole.kept.values()))
+    pieces = Collected(list(whole.kept.values()), SCALED)
     for one in story:
         pieces.tell(one)
         if choose.random() < 0.1:
             arrays, said = pieces.collector.kept()
-            again = Collected(list(whole.kept.values()))
+            again = Collected(list(whole.kept.values()), SCALED)
             again.collector.restore(arrays, orjson.loads(orjson.dumps(said)))
             again.models, again.rows, again.keys = pieces.models, pieces.rows, pieces.keys
             again.asked, again.outcomes = pieces.asked, pieces.outcomes

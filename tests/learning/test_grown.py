@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from offers.learning import learner
-from offers.learning.features import CATEGORY, Features
+from offers.learning.features import CATEGORY, DISTANCE, Features
 from offers.learning.grown import Grown, Hindsight, grow
 from offers.learning.kept import alone
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
 from offers.learning.outcomes import DISMISSED, Asked
 from offers.learning.trees import Trees
-from offers.learning.values import Offers, features_for
+from offers.learning.values import ORDER_VALUE, Offers, Sum, features_for
 from offers.state.sqlite import Database
 from offers.state.sqlite_events import SqliteEvents
 from offers.state.stores import LoggedDecision, LoggedEvent
-from tests.learning.made_log import NOON, OFFERS, decision, event, happenings, values_of, write
+from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, values_of, write
 
 pytest.importorskip("lightgbm", reason="needs LightGBM: pip install 'offers[gbdt]'")
 BITS = 12
@@ -113,6 +113,27 @@ def test_numbers_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> Non
     assert [0.1, 0.9] == pytest.approx(chances, abs=0.1)
 
 
+def test_distances_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> None:
+    """Whatever is within 1,600 m is clicked: trees find an edge inside of a bucket of distances."""
+    choose = random.Random("distances")
+    decisions, events = [], []
+    for number in range(ROWS):
+        metres = [choose.choice([0] * 6 + [*range(1_500, 2_000, 20)]) for _ in range(3)]
+        offers = [f"o{one}" for one in choose.sample(range(20), 3)]
+        decisions.append(decision(f"{number:032x}", NOON + number, offers, f"u:{number}", distances_m=metres))
+        for rank, far in enumerate(metres, 1):
+            if choose.random() < (0.9 if 0 < far <= 1_600 else 0.1):
+                events.append(event(f"c{number}-{rank}", "click", decisions[-1].decision_id, rank, NOON + number + 5))
+    write(log, decisions, events)
+    one = learned(log, tmp_path / "learning")
+    assert "" == one.grow(lambda: False)[0].refused
+    model = one.publish()
+    one.close()
+    assert model is not None
+    told = [foreseen(model, asked("sun", "o1", **more)) for more in ({DISTANCE: 1_590}, {DISTANCE: 1_630}, {})]
+    assert [0.9, 0.1, 0.1] == pytest.approx(told, abs=0.1)
+
+
 def peopled(chance: Callable[[float, str], float], first: int = 0) -> tuple[list[LoggedDecision], list[LoggedEvent]]:
     """Decisions about people between 32 and 43 of age, and their clicks."""
     choose = random.Random(f"ages {first}")
@@ -201,6 +222,46 @@ def test_each_offer_shown_is_one_example() -> None:
     assert {NOON} == set(redemption.time.tolist())
 
 
+def test_what_an_order_is_worth_is_one_example() -> None:
+    """Its share of the scale, whether it comes in time, late, or after one of nothing; unknown, it is none."""
+    told = Hindsight(OFFERS_SEEN, Asked(SCALED, lambda _: []))
+    told.decided(NOON, decision("d", NOON, ["o1", "o2", "o3", "o4", "o5"]))
+    told.happened(NOON, order("1", "d", 1, NOON, units=20))
+    told.happened(NOON, order("2", "d", 2, NOON))
+    for name, rank, currency in (("3", 2, "EUR"), ("4", 3, "EUR"), ("5", 4, "USD")):
+        told.happened(NOON + 9_000, order(name, "d", rank, NOON + 9_000, units=30, currency=currency))
+    examples, place = told.examples(ORDER_VALUE), OFFERS_SEEN.attributes.index("offer.id")
+    names = {int(OFFERS_SEEN.keys({"offer.id": f"o{number}"})[place]): f"o{number}" for number in range(1, 6)}
+    assert {"o1": (0.4, 1), "o2": (0.6, 1), "o3": (0.6, 1), "o5": (0, 1)} == {
+        names[int(key)]: (reward, importance)
+        for key, reward, importance in zip(examples.keys[:, place], examples.reward, examples.importance, strict=True)
+    }
+
+
+def test_trees_of_order_values_follow_the_scale(log: SqliteEvents, tmp_path: Path) -> None:
+    """They are grown where orders are measured, foresee shares, and are not used where orders are measured by something
+    else, until they are grown again; those of clicks stay.
+    """  # noqa: D205
+    write(log, *happenings(ROWS))
+    one = learned(log, tmp_path / "learning", SCALED)
+    grown = one.grow(lambda: False)
+    assert [("click", ""), ("redemption", ""), ("order_value", "")] == [(each.reward, each.refused) for each in grown]
+    first = one.publish()
+    assert first is not None
+    shares = [foreseen(first, asked("rain", "o3"), name) for name in ("order_value", "redemption")]
+    assert 0.2 * shares[1] < shares[0] < shares[1]
+    one.know(OFFERS._replace(scales={"corner": Sum("EUR", 500.0)}))
+    second = one.publish()
+    assert second is not None
+    assert ["click", "redemption"] == second.meta["trees"]
+    one.grow(lambda: False)
+    third = one.publish()
+    one.close()
+    assert third is not None
+    assert ["click", "order_value", "redemption"] == third.meta["trees"]
+    assert shares[0] / 10 == pytest.approx(foreseen(third, asked("rain", "o3"), "order_value"), rel=0.3)
+
+
 @pytest.mark.parametrize("is_learned_before", [False, True])
 def test_what_may_not_be_said_is_no_example(*, is_learned_before: bool) -> None:
     """A click that then may not be learned from is no example, whether or not it was one already."""
@@ -280,9 +341,9 @@ def test_damaged_trees_are_passed_over(log: SqliteEvents, tmp_path: Path) -> Non
     (kept / "click.leaf.npy").write_bytes(b"broken")
     kept.rename(kept.with_name("f" * 16))
     assert version == grown.version()
-    assert {"click", "redemption"} == set(grown.trees(one.course.features))
+    assert {"click", "redemption"} == set(grown.trees(one.course.features, {}))
     assert "" == Grown(one.folder).version()
-    assert {} == Grown(one.folder).trees(one.course.features)
+    assert {} == Grown(one.folder).trees(one.course.features, {})
     one.close()
 
 

@@ -21,6 +21,7 @@ from offers.learning.features import CATEGORY
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.promotion import worse
+from offers.learning.values import Offers
 from offers.state.sqlite import Database
 from offers.state.sqlite_events import SqliteEvents
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
@@ -46,14 +47,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "learning"
 
 
-def opened(log: SqliteEvents, folder: Path, *, anew: bool = False) -> Learner:
+def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers = OFFERS) -> Learner:
     """A learner of few weights."""
-    return Learner(log, folder, OFFERS, bits=BITS, anew=anew)
+    return Learner(log, folder, offers, bits=BITS, anew=anew)
 
 
-def learn(log: SqliteEvents, folder: Path, *, anew: bool = False) -> str:
+def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers = OFFERS) -> str:
     """Learn what there is; the version that is current afterwards."""
-    one = opened(log, folder, anew=anew)
+    one = opened(log, folder, anew=anew, offers=offers)
     one.catch_up(lambda: False, lambda _: None)
     one.close()
     model = current_model(folder)

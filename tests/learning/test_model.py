@@ -89,7 +89,7 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
     path = write_model(tmp_path, ARRAYS, META)
     manifest = orjson.loads((path / "manifest.json").read_bytes())
     (path / "manifest.json").write_bytes(orjson.dumps({**manifest, "format": 0}))
-    with pytest.raises(SnapshotError, match="another format than 2"):
+    with pytest.raises(SnapshotError, match="another format than 3"):
         open_model(path)
 
 

@@ -71,6 +71,20 @@ def answers(trees: Trees, examples: Examples) -> list[float]:
     ]
 
 
+def test_shares_are_foreseen(lightgbm: Any) -> None:  # noqa: ANN401
+    """Of rewards between 0 and 1 trees give logits of the shares to expect, as LightGBM itself foresees them."""
+    values, examples = drawn(6, 3_000, 0)
+    liked = np.array([(one["context.weather"] == "rain") == (one[CATEGORY] in {"c1", "c2", "c3"}) for one in values])
+    share = np.where(liked, np.random.default_rng(7).uniform(0.2, 0.8, 3_000), 0.0)
+    examples = examples._replace(reward=share, importance=np.ones(3_000))
+    found = 1 / (1 + np.exp(-np.array(answers(train(FEATURES, examples), examples))))
+    data = lightgbm.Dataset(asked(values, values), share)
+    booster = lightgbm.train(dict(PARAMETERS), data, 200)
+    assert list(booster.predict(asked(values, values))) == pytest.approx(found.tolist(), rel=1e-9)
+    assert 0.5 == pytest.approx(found[liked].mean(), abs=0.03)
+    assert share.mean() == pytest.approx(found.mean(), abs=0.01)
+
+
 @pytest.mark.parametrize(("lacking", "lacking_later"), [(0, 0), (0.2, 0.2), (0, 0.3), (0.2, 0)])
 def test_answers_are_those_of_lightgbm(lightgbm: Any, lacking: float, lacking_later: float) -> None:  # noqa: ANN401
     """To the last bit, for values met, never met, missing, and on the edge, whether or not any were missing before."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import orjson
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SERVE = "import sys; from offers.app import serve; from offers.settings import Settings; sys.exit(serve(Settings()))"
-READY_S = 60.0
-"""The first start on a machine compiles the loops."""
+LONG_S = 300.0
+"""For a process to begin or to end, on a machine that has to compile its loops first, and has more to do."""
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:  # noqa: ANN401 - whatever is true
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:  # noqa: ANN401 - whatever is true
     """Wait until something is true and return it; fails with `what` if it takes too long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -94,12 +94,12 @@ class Server:
                 raise AssertionError(self.text)
             return len(self.lines("worker_serving")) >= len(self.workers()) > 0
 
-        wait_for(ready, "the server is ready", READY_S)
+        wait_for(ready, "the server is ready", LONG_S)
 
     def stop(self) -> int:
         """End it as an operator would, and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(LONG_S)
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - of a setting
@@ -126,6 +126,7 @@ def started(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN401 
             children = server.workers() | server.learners()
             server.process.kill()
             server.process.wait()
-            wait_for(
-                lambda: not any(b"offers.app" in command_of(pid) for pid in children), "its children have ended", 60
-            )
+            for pid in children:  # in the middle of compiling they would notice late that they are alone
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: not any(b"offers.app" in command_of(pid) for pid in children), "its children have ended")

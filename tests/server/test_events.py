@@ -323,6 +323,7 @@ class Dying:
 
 def test_what_died_halfway_is_done_by_the_next_report_or_recovery(at: Server) -> None:
     """Events that were logged without effect have it when they come again, and by recovery, once in all."""
+    at.served.worker.upkeep.stop()  # it would recover them first
     stores = at.served.stores
     one, other = event("e1", offer_id="lunch", click={}), event("e2", offer_id="lunch", click={})
     dying = Intake(
@@ -391,6 +392,7 @@ def test_what_came_after_an_erasure_stays_when_a_late_event_is_found(at: Server)
     left = LoggedEvent(
         "e1", "u:alice", NOW - 5, NOW, EventKind.EVENT_KIND_ORDER, "", "", "", learn=True, body=late.SerializeToString()
     )
+    at.served.worker.upkeep.stop()  # it would find it first
     assert [True] == stores.events.append([left])
     assert 1 == at.served.worker.intake.recover(grace_s=0)
     assert ["e2"] == [event.event_id for _, event in stores.events.read(0, 9)]

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from offers.learning import course, examples
+from offers.learning import course, outcomes
+from offers.learning.features import DISTANCE
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.values import Offers, request_values
 from offers.server.offer_values import offers_of
@@ -27,7 +28,10 @@ DOCUMENT = """
 catalog_id: corner
 time_zone: Asia/Tokyo
 sensitive_attributes: [faith]
+interactions: [{attributes: [hour, offer.distance]}]
 ranking_strategies: [{ranking_strategy_id: learned, weights: {propensity: 1}}]
+venues:
+  - {venue_id: tea-house, title: Tea House, point: {latitude: 35.69, longitude: 139.71}, radius_m: 9000}
 placements: [{placement_id: home, channel: app, ranking_strategy_id: learned}]
 offers:
   - offer_id: noodles
@@ -42,6 +46,11 @@ offers:
     category: transport
     benefit: {percent_off: 10}
     target: {everywhere: true}
+  - offer_id: tea
+    title: Tea
+    category: food
+    benefit: {percent_off: 10}
+    target: {venue_ids: [tea-house]}
 """
 
 
@@ -53,7 +62,7 @@ def asked(number: int, weather: str, time_zone: str = "") -> GetOffersRequest:
     context.time.seconds = NOON + 3_600 * number
     context.time_zone = time_zone
     context.channel = "app"
-    context.location.point.latitude, context.location.point.longitude = 35.68, 139.7
+    context.location.point.latitude, context.location.point.longitude = 35.68 + number % 5 * 0.007, 139.7
     context.attributes.update({"weather": weather, "temperature": 7.5 + number % 20})
     context.session.entry_channel = "push"
     return request
@@ -98,9 +107,9 @@ class Story:
 
 def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The propensity of each offer in a FULL answer is what the published model says of the logged decision's values:
-    of the moment by the asked or the catalogue's clock, of the person, and of the offer's attributes.
+    of the moment by the asked or the catalogue's clock, of the person, of the offer's attributes, and how far it is.
     """  # noqa: D205
-    monkeypatch.setattr(examples, "LEAST_MET", 10)
+    monkeypatch.setattr(outcomes, "LEAST_MET", 10)
     monkeypatch.setattr(course, "FIRST_REVIEW", 12)
     path = tmp_path / "catalog.yaml"
     path.write_text(DOCUMENT)
@@ -113,7 +122,9 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
         learner.catch_up(lambda: False, lambda _: None)
         learner.close()
         known = set(learner.course.features.attributes)
-        assert {"context.weather", "context.temperature", "profile.age", "profile.member", "offer.cuisine"} < known
+        assert {
+            "context.weather", "context.temperature", "profile.age", "profile.member", "offer.cuisine", DISTANCE,
+        } < known  # fmt: skip
         assert "profile.faith" not in known
         model = current_model(tmp_path / "learning")
         assert model is not None
@@ -124,7 +135,7 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
             told = {one.offer_id: _propensity(one) for one in response.offers}
             expected = foreseen(served, learner, offers, response.decision_id)
             assert expected == pytest.approx(told, rel=1e-9)
-            assert told["noodles"] != told["ride"]
+            assert 3 == len(set(told.values()))
 
 
 def _propensity(offer: Any) -> float:  # noqa: ANN401 - a Proposition
@@ -141,8 +152,10 @@ def foreseen(served: Served, learner: Learner, offers: Offers, decision_id: str)
     record, size = logged.told(), propensity.features.request_size
     request = request_values(record, logged.second, offers.time_zones[record.catalog])
     found = {}
-    for offer in record.offer_ids:
+    for offer, metres in zip(record.offer_ids, record.distances_m, strict=True):
+        assert (offer == "tea") == (metres > 0)
         own = {f"offer.{name}": value for name, value in offers.values(record.catalog, offer).items()}
+        own |= {DISTANCE: metres} if metres else {}
         keys = propensity.features.keys({**request, **own, "offer.id": offer})
         found[offer] = float(propensity.predict(keys[:size], keys[None, size:]).probability()[0])
     return found

@@ -12,7 +12,7 @@ from offers.v1.event_service_pb2 import ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
-from tests.server.running import Server, command_of, started, wait_for
+from tests.server.running import LONG_S, Server, command_of, started, wait_for
 
 DOCUMENT = """
 catalog_id: learning
@@ -26,8 +26,6 @@ offers:
     frequency_caps: [{kind: EVENT_KIND_DISMISSAL, max_count: 5, rolling: 86400s}]
 """
 CONSENT = ("contextual", "profiling", "learning")
-LONG_S = 120.0
-"""For a process to begin, on a machine that has to compile its loops first."""
 
 
 def document(folder: Path) -> Path:

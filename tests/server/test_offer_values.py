@@ -18,6 +18,7 @@ catalog_id: paris
 time_zone: Europe/Paris
 interactions: [{attributes: [hour, offer.cuisine]}]
 sensitive_attributes: [religion]
+order_value_scale: {currency_code: EUR, units: 49, nanos: 500000000}
 campaigns: [{campaign_id: spring, title: Spring}]
 offers:
   - offer_id: thai
@@ -58,6 +59,7 @@ def test_catalogues_tell_of_their_offers(tmp_path: Path) -> None:
         "category": "food", "brand": "b1", "campaign": "spring", "cuisine": "thai", "spiciness": 3, "vegan": True
     } == told.values("paris", "thai")  # fmt: skip
     assert {"stars": 2} == told.values("tokyo", "thai")
+    assert {"paris": ("EUR", 49.5)} == told.scales
     assert [{}] * 4 == [
         told.values(*one) for one in (("tokyo", "plain"), ("paris", "plain"), ("paris", ""), ("gone", "thai"))
     ]

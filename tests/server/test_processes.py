@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +22,7 @@ from offers.state.opening import open_stores
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
-from tests.server.running import Server, command_of, started, wait_for
+from tests.server.running import LONG_S, Server, command_of, started, wait_for
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE = "offers.v1.OfferService"
@@ -117,16 +116,16 @@ def test_sigterm_drains_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
-    with started(tmp_path, catalogs=(write(tmp_path),), drain_s=1.5) as server:
+    with started(tmp_path, catalogs=(write(tmp_path),), drain_s=3) as server:
         processes = {server.process.pid, *server.workers()}
         assert [SERVING, SERVING] == [server.health(), server.health(SERVICE)]
         channels = [channel_to(server) for _ in range(4)]
         stubs = [OfferServiceStub(channel) for channel in channels]
         assert all(stub.GetOffers(pb.GetOffersRequest(), timeout=5).decision_id for stub in stubs)
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: server.health() == NOT_SERVING, "health says so", 1.4)
+        wait_for(lambda: server.health() == NOT_SERVING, "health says so", 2.9)
         assert all(stub.GetOffers(pb.GetOffersRequest(), timeout=5).decision_id for stub in stubs)
-        assert 0 == server.process.wait(20)
+        assert 0 == server.process.wait(LONG_S)
         for channel in channels:
             channel.close()
         assert [] == [pid for pid in processes if command_of(pid)]
@@ -142,11 +141,12 @@ def test_calls_under_way_finish(tmp_path: Path) -> None:
         batch = pb.BatchGetOffersRequest(requests=[pb.GetOffersRequest(max_offers=100)] * 1_000)
         stub = OfferServiceStub(channel)
         stub.BatchGetOffers(batch, timeout=20)
-        calls = [stub.BatchGetOffers.future(batch, timeout=20) for _ in range(4)]
-        time.sleep(0.03)
+        calls = [stub.BatchGetOffers.future(batch, timeout=60) for _ in range(16)]
+        wait_for(lambda: any(call.done() for call in calls), "the first is answered")
+        under_way = [call for call in calls if not call.done()]
         server.process.send_signal(signal.SIGTERM)
-        codes = {call.code() for call in calls}
-        assert 0 == server.process.wait(20)
+        codes = {call.code() for call in under_way}
+        assert 0 == server.process.wait(LONG_S)
         assert "Traceback" not in server.text
     # A call that reaches the worker only after it stopped listening is refused so that a client sends it elsewhere.
     assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
@@ -193,7 +193,7 @@ def test_two_catalogues_of_one_name_are_refused(tmp_path: Path) -> None:
     first, second = write(tmp_path, "same"), tmp_path / "other.yaml"
     shutil.copy(first, second)
     server = Server(tmp_path, catalogs=(first, second))
-    assert 1 == server.process.wait(60)
+    assert 1 == server.process.wait(LONG_S)
     (refused,) = server.lines("catalogue_refused")
     assert "catalog_id 'same' is another document's too" in refused["problems"][0]
     assert "offers: cannot serve" in server.text
@@ -203,7 +203,7 @@ def test_two_catalogues_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_missing_catalogue_is_refused(tmp_path: Path) -> None:
     """A server does not start without its document, and says so."""
     server = Server(tmp_path, catalogs=(tmp_path / "none.yaml",))
-    assert 1 == server.process.wait(60)
+    assert 1 == server.process.wait(LONG_S)
     assert re.search(r"^offers: cannot serve .*none\.yaml", server.text, re.MULTILINE)
     assert "Traceback" not in server.text
 
@@ -212,7 +212,7 @@ def test_data_dir_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """A server that cannot write its snapshots does not start, and says where and why."""
     (tmp_path / "taken").write_text("a file", encoding="utf-8")
     server = Server(tmp_path, catalogs=(write(tmp_path),), data_dir=tmp_path / "taken")
-    assert 1 == server.process.wait(60)
+    assert 1 == server.process.wait(LONG_S)
     (refused,) = server.lines("catalogue_refused")
     assert "taken" in refused["problems"][0]
     assert "Traceback" not in server.text
@@ -225,7 +225,7 @@ def test_taken_port_is_refused(tmp_path: Path) -> None:
         stranger.listen()
         port = stranger.getsockname()[1]
         server = Server(tmp_path, catalogs=(write(tmp_path),), port=port)
-        assert 1 == server.process.wait(60)
+        assert 1 == server.process.wait(LONG_S)
     said = re.findall(r"^offers: cannot listen on [\d.:]+", server.text, re.MULTILINE)
     assert [f"offers: cannot listen on 127.0.0.1:{port}"] == said
     assert "Traceback" not in server.text
@@ -233,7 +233,7 @@ def test_taken_port_is_refused(tmp_path: Path) -> None:
         other = tmp_path / "other"
         other.mkdir()
         second = Server(other, catalogs=(write(tmp_path),), port=int(first.target.split(":")[1]))
-        assert 1 == second.process.wait(60)
+        assert 1 == second.process.wait(LONG_S)
         assert "offers: cannot listen" in second.text
         assert SERVING == first.health()
 
@@ -248,6 +248,15 @@ def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+
+
+def test_children_that_are_only_starting_do_not_outlive_it_either(tmp_path: Path) -> None:
+    """Also of a supervisor that is killed before its workers and its learner have looked whose children they are."""
+    server = Server(tmp_path, catalogs=(write(tmp_path),), learner=True)
+    children = wait_for(lambda: len(found := server.workers() | server.learners()) == 3 and found, "all begin", LONG_S)
+    server.process.kill()
+    server.process.wait()
+    wait_for(lambda: not any(map(command_of, children)), "they have ended", LONG_S)
 
 
 @pytest.fixture(scope="module")

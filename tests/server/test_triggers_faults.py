@@ -324,14 +324,15 @@ def test_many_are_looked_at_a_part_at_a_time(tmp_path: Path) -> None:
         assert MANY == len(set(users(running.lines())))
 
 
-def test_of_two_servers_one_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_servers_one_sends(tmp_path: Path) -> None:
     """Over the same stores only one looks; once it is gone for good, the other does."""
-    monkeypatch.setattr(triggers, "LEASE_S", 2)
     with server(tmp_path, BASKET) as one, server(tmp_path, BASKET) as other:
         one.put_into_basket("ada", NOON)
         assert 1 == len(one.look(NOON + IDLE))
         other.put_into_basket("ben", NOON)
         assert [] == other.look(NOON + IDLE)
+        holder = one.served.worker.upkeep._triggers._holder  # noqa: SLF001 - it asks for the last time
+        assert one.served.stores.state.lease(holder, 1)
         wait_for(lambda: other.look(NOON + IDLE), "the other goes on")
 
         assert ["ada", "ben"] == users(one.lines())

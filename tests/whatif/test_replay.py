@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offers.errors import InvalidRequestError
-from offers.state.geohash import geohash
+from offers.state.geohash import centre_of, geohash
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import ConsentGrants, ConsentPurpose, Context, User
 from offers.v1.offer_service_pb2 import GetOffersRequest
@@ -18,7 +18,7 @@ from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import UpdateProfileRequest
 from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
 from offers.v1.state_pb2 import DecisionRecord
-from offers.whatif.replay import Replay, UnknownStrategyError, centre_of, replaying
+from offers.whatif.replay import Replay, UnknownStrategyError, replaying
 from tests.server.running import wait_for
 
 AGREED = ConsentGrants(purposes=ConsentPurpose.values()[1:])

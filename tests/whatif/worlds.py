@@ -6,8 +6,8 @@ from pathlib import Path
 from offers.settings import read_settings
 from offers.state.opening import open_stores
 from offers.state.stores import LoggedDecision, LoggedEvent
-from offers.v1.event_pb2 import Event, RedemptionEvent
-from tests.learning.made_log import NOON, decision, event, logged, write
+from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event, RedemptionEvent
+from tests.learning.made_log import NOON, decision, event, logged, order, write
 
 CATALOG = """
 catalog_id: corner
@@ -43,6 +43,8 @@ offers:
     campaign_id: autumn
     budget: {units: 40}
 """
+MEASURED = f"{CATALOG}order_value_scale: {{currency_code: EUR, units: 50}}\n"
+"""The same, where orders are measured."""
 USUAL = ("lunch", "ride")
 """What the catalogue shows at home, best first; by weather, rain puts coffee before lunch."""
 PAIRS = {("lunch", "ride"): 0.5, ("coffee", "lunch"): 0.3, ("ride", "coffee"): 0.2}
@@ -105,9 +107,33 @@ def redemption(name: str, of: str, rank: int, second: int, euros: int = 3) -> Lo
     return logged(made, second)
 
 
-def made(folder: Path, decisions: list[LoggedDecision], events: list[LoggedEvent]) -> Path:
+EUROS = {"coffee": 10, "lunch": 80, "ride": 25}
+"""What is ordered after a click."""
+SHARE = {"coffee": 0.2, "lunch": 1.0, "ride": 0.5}
+"""The same, as MEASURED has it."""
+WET_VALUE = RAIN * (0.6 * SHARE["coffee"] + 0.1 * SHARE["lunch"]) + (1 - RAIN) * (
+    0.3 * SHARE["lunch"] + 0.1 * SHARE["ride"]
+)
+"""Order value per decision by weather."""
+
+
+def ordered(decisions: list[LoggedDecision], events: list[LoggedEvent]) -> list[LoggedEvent]:
+    """The events, and an order after each click."""
+    shown = {one.decision_id: one.told().offer_ids for one in decisions}
+    found = list(events)
+    for one in events:
+        if one.kind == EVENT_KIND_CLICK:
+            of, _, rank = Event.FromString(one.body).proposition_id.rpartition("-")
+            euros = EUROS[shown[of][int(rank) - 1]]
+            found.append(order(f"o{one.event_id}", of, int(rank), one.second + 60, units=euros))
+    return found
+
+
+def made(
+    folder: Path, decisions: list[LoggedDecision], events: list[LoggedEvent], catalog: str = CATALOG
+) -> Path:  # fmt: skip
     """A data folder with such a log, beside a catalogue; the folder."""
-    (folder / "catalog.yaml").write_text(CATALOG)
+    (folder / "catalog.yaml").write_text(catalog)
     stores = open_stores(read_settings(data_dir=folder / "data"))
     write(stores.events, decisions, events)
     stores.close()

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import yaml
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from offers.catalogue.document import nodes
 from offers.catalogue.document.messages import build
@@ -272,14 +272,14 @@ _YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def _records(catalog: Catalog) -> Iterator[Catalog]:
     """Split a catalogue: first its single values, then each of its lists a thousand elements at a time."""
-    head = Catalog()
+    single: dict[str, Any] = {}
     lists: list[tuple[str, Any]] = []
     for described, value in catalog.ListFields():
-        if isinstance(value, (str, float, int)):
-            setattr(head, described.name, value)
+        if isinstance(value, (str, float, int, Message)):
+            single[described.name] = value
         else:
             lists.append((described.name, value))
-    yield head
+    yield Catalog(**single)
     for name, elements in lists:
         for start in range(0, len(elements), _RECORD_ITEMS):
             record = Catalog()

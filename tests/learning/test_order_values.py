@@ -1,0 +1,229 @@
+"""What orders are worth, as a reward: which examples they make, and that models are of one scale throughout."""
+
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offers.learning import course
+from offers.learning.examples import JUDGED_EVERY
+from offers.learning.learner import Learner, current_model, propensities
+from offers.learning.outcomes import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
+from offers.learning.promotion import Recent, worse
+from offers.learning.values import Offers, Sum
+from offers.state.sqlite import Database
+from offers.state.sqlite_events import SqliteEvents
+from offers.state.stores import LoggedEvent
+from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, write
+from tests.learning.test_examples import FEATURES, ORDER_VALUE, REDEMPTION, Collected, Told, in_order
+from tests.learning.test_learner import BITS, ROWS, chance, learn, opened
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteEvents]:
+    """An empty log."""
+    events = SqliteEvents(Database(tmp_path / "state.db"))
+    yield events
+    events.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where models go."""
+    return tmp_path / "learning"
+
+
+@pytest.mark.parametrize(
+    ("units", "nanos", "reward"),
+    [(0, 10_000_000, 0.0002), (20, 0, 0.4), (12, 500_000_000, 0.25), (50, 0, 1), (80, 0, 1)],
+)
+def test_an_order_is_worth_its_share_of_the_scale(units: int, nanos: int, reward: float) -> None:
+    """Learned at once, as a redemption as well; what is over the scale counts as the scale."""
+    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1, units=units, nanos=nanos))
+    assert ([], [(1, 1)], [(pytest.approx(reward), 1)]) == told.rows
+    assert {0: pytest.approx(reward)} == told.outcomes[ORDER_VALUE]
+    told.at(NOON + HELD_S // 2)
+    assert 1 == len(told.rows[ORDER_VALUE])
+
+
+def test_an_order_of_nothing_is_a_refusal() -> None:
+    """At once; one of more that follows counts beside it, and one of nothing after the refusal changes nothing."""
+    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1))
+    assert ([], [(1, 1)], [(0, 1)]) == told.rows
+    told.tell(order("2", "d", 1, NOON + 9), order("3", "d", 1, NOON + 10, units=20), order("4", "d", 1, NOON + 11))
+    importance = 0.4 / (1 - told.foreseen[ORDER_VALUE][0])
+    assert [(0, 1), (1, pytest.approx(importance))] == told.rows[ORDER_VALUE]
+    assert [(1, 1)] == told.rows[REDEMPTION]
+
+
+@pytest.mark.parametrize(
+    "of_unknown_worth",
+    [order("1", "d", 1, units=20, currency="USD"), order("1", "d", 1, units=-20), event("1", "order", "d", 1)],
+)
+def test_what_an_order_is_worth_may_be_unknown(of_unknown_worth: LoggedEvent) -> None:
+    """Of another currency, below 0, or without a total: an order, of whose value nothing is learned, then or later."""
+    told = Collected(offers=SCALED).tell(decision("d", offers=["o1", "o2"]), of_unknown_worth)
+    told.at(NOON + HELD_S // 2).tell(order("2", "d", 1, NOON + HELD_S // 2, units=20))
+    second = FEATURES.keys({"offer.id": "o2"})[FEATURES.attributes.index("offer.id")]
+    assert ([(1, 1), (0, 1)], [(0, 1)]) == told.rows[REDEMPTION:]
+    assert second == told.keys[ORDER_VALUE][0][FEATURES.attributes.index("offer.id")]
+    assert math.isnan(told.outcomes[ORDER_VALUE][0])
+
+
+def test_a_redemption_says_nothing_of_order_values() -> None:
+    """It is no order value, and refuses none: what is not ordered is refused when it is settled, as everything is."""
+    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), event("1", "redemption", "d", 1, NOON + 1))
+    told.at(NOON + SETTLE_S[ORDER_VALUE] - 1)
+    assert ([(1, 1)], []) == told.rows[REDEMPTION:]
+    told.at(NOON + SETTLE_S[ORDER_VALUE])
+    assert ([(1, 1)], [(0, 1)]) == told.rows[REDEMPTION:]
+
+
+def test_only_catalogues_with_a_scale_tell_of_order_values() -> None:
+    """Each order is measured by its own catalogue's scale; where there is none, there are no examples at all."""
+    scales = {"corner": Sum("EUR", 50.0), "far": Sum("JPY", 4_000.0)}
+    told = Collected(offers=OFFERS._replace(scales=scales))
+    for name, catalog, currency, units in (
+        ("c", "corner", "EUR", 10), ("f", "far", "JPY", 1_000), ("n", "none", "EUR", 10),
+    ):  # fmt: skip
+        told.tell(order(f"early{name}", name, 1, units=units, currency=currency))
+        told.tell(decision(name, offers=["o1", "o2", "o3"], catalog=catalog), event(f"i{name}", "impression", name, 2))
+        told.tell(event(f"x{name}", "dismissal", name, 3))
+    told.at(NOON + HELD_S // 2)
+    assert [(0.2, 1), (0, DISMISSED), (0.25, 1), (0, DISMISSED)] == told.rows[ORDER_VALUE][:4]
+    assert [(0, 1)] * 2 == told.rows[ORDER_VALUE][4:]
+    assert [(1, 1), (0, DISMISSED)] * 3 == told.rows[REDEMPTION][:6]
+
+
+def test_a_late_order_makes_up_for_its_refusal() -> None:
+    """Where p was foreseen when the refusal was learned, a reward r counts r / (1 - p): a late one pulls as one in time
+    pulls from where the refusal was learned, and by no more than MOST_IMPORTANCE.
+    """  # noqa: D205
+    told = Collected(offers=SCALED).tell(decision("d", offers=["o1"])).at(NOON + SETTLE_S[ORDER_VALUE])
+    told.tell(order("1", "d", 1, NOON + 3_600, units=20))
+    chance = told.foreseen[ORDER_VALUE][0]
+    ((_, _), (reward, importance)) = told.rows[ORDER_VALUE]
+    assert (1, pytest.approx(0.4 / (1 - chance))) == (reward, importance)
+    assert 0.4 - chance == pytest.approx(importance * (reward - chance) - chance)
+    assert 2 == told.collector.counts.late  # as a redemption as well
+    held = told.tell(decision("e", NOON + 3_600, ["o2"])).at(NOON + 7_200).collector.held["e"]
+    held.states[ORDER_VALUE][0] = 0.99
+    told.tell(order("2", "e", 1, NOON + 7_200, units=40))
+    assert (1, MOST_IMPORTANCE) == told.rows[ORDER_VALUE][-1]
+
+
+@pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
+def test_order_values_are_foreseen_as_they_are_however_late_orders_come(delay: int) -> None:
+    """Of an offer that half of people order for, for 10 or for 40 of a scale of 50, a quarter of it is foreseen."""
+    choose = random.Random(4)
+    told = Collected(offers=SCALED)
+    story: list[Told] = []
+    for number in range(4_000):
+        second = NOON + 10 * number
+        story.append(decision(f"d{number}", second, ["o1"], ""))
+        if choose.random() < 0.5:
+            story.append(order(f"c{number}", f"d{number}", 1, second + delay, units=choose.choice([10, 40])))
+    end = story[-1].second - delay
+    told.tell(*in_order([one for one in story if one.second <= end]))
+    learned = zip(told.rows[ORDER_VALUE], told.foreseen[ORDER_VALUE], strict=True)
+    foreseen = [chance for (reward, _), chance in learned if not reward]
+    assert 0.25 == pytest.approx(np.mean(foreseen[len(foreseen) // 2 :]), abs=0.03)
+
+
+def test_shares_are_judged_as_what_is_or_is_not() -> None:
+    """Of rewards between 0 and 1, too, the truth is no worse than anything, what strays from it is, by log loss, and
+    what promises too much by calibration.
+    """  # noqa: D205
+    random_ = np.random.default_rng(2)
+    truth = random_.uniform(0.05, 0.4, 4_000)
+    reward = np.where(random_.random(4_000) < 0.5, random_.beta(2 * truth, 2 - 2 * truth), truth)
+    noisy = np.clip(truth + random_.normal(0, 0.1, 4_000), 0.01, 0.99)
+    assert 0 < np.median(reward) < 1
+    assert "" == worse((reward, truth), (reward, noisy))
+    assert "log loss on the last 4,000 offers shown" in worse((reward, noisy), (reward, truth))
+    flat = np.full(4_000, reward.mean())
+    assert "calibration error on the last 4,000 offers shown" in worse((reward, truth + 0.06), (reward, flat))
+    recent = Recent()
+    recent.foreseen(truth, noisy)
+    for number, one in enumerate(reward.tolist()):
+        recent.settle(number, one)
+    assert "" == worse(*recent.of_both())
+    assert recent.figures()["calibration_error"] < 0.02
+
+
+def test_without_a_scale_nothing_of_order_values_is_kept(log: SqliteEvents, folder: Path) -> None:
+    """Orders are learned as redemptions; no array, figure or example is of their value, published or kept."""
+    write(log, *happenings(ROWS))
+    learn(log, folder)
+    model = current_model(folder)
+    assert model is not None
+    (checkpoint,) = (folder / "checkpoint").iterdir()
+    assert ["click", "redemption"] == model.meta["rewards"] == list(propensities(model))
+    assert "order_value" not in model.meta["figures"]
+    assert [] == [name for name in model.arrays if name.startswith("order_value")]
+    assert ["order_value.recent.npy"] == [path.name for path in checkpoint.glob("order_value*")]
+
+
+def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
+    """As a share of the scale, whatever one pauses for; clicks and redemptions are as if there was none."""
+    write(log, *happenings(ROWS))
+    learn(log, tmp_path / "without")
+    expected = learn(log, folder, offers=SCALED)
+    model, without = current_model(folder), current_model(tmp_path / "without")
+    assert model is not None
+    assert without is not None
+    figures = model.meta["figures"]
+    assert figures["redemption"]["examples"] == figures["order_value"]["examples"] > 4 * ROWS
+    assert 4 * ROWS // JUDGED_EVERY == figures["order_value"]["judged"]
+    for name, array in without.arrays.items():
+        assert array.tobytes() == model.arrays[name].tobytes()
+    assert 0 < chance(folder, "rain", "o3", "order_value") < chance(folder, "rain", "o3", "redemption")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(course, "PAGE", 97)
+        for second in range(0, ROWS + 700, 200):
+            one = opened(log, tmp_path / "paused", offers=SCALED)
+            while one.step(NOON + second):
+                pass
+            one.checkpoint()
+            one.close()
+        assert expected == learn(log, tmp_path / "paused", offers=SCALED)
+
+
+@pytest.mark.parametrize("ends", ["goes on", "begins again", "is stopped"])
+def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path, ends: str) -> None:
+    """Where a catalogue measures orders by something else, or not any more, models are those of a learner that never
+    knew better: one that goes on, one that begins again, and one that was stopped while it learned the log again.
+    """  # noqa: D205
+    write(log, *happenings(ROWS))
+    learn(log, folder, offers=SCALED)
+    for number, scales in enumerate(({"corner": Sum("EUR", 20.0)}, {"corner": Sum("USD", 20.0)}, {})):
+        offers = OFFERS._replace(scales=scales)
+        if ends == "is stopped":
+            stopped = Learner(log, folder, offers, bits=BITS, stop=lambda: True)
+            assert stopped.publish() is None
+            stopped.checkpoint()
+            stopped.close()
+        one = opened(log, folder, offers=_last(folder) if ends == "goes on" else offers)
+        one.know(offers)
+        model = one.publish()
+        one.checkpoint()
+        one.close()
+        assert model is not None
+        fresh = learn(log, tmp_path / f"fresh{number}", offers=offers)
+        expected = current_model(tmp_path / f"fresh{number}")
+        assert expected is not None
+        assert fresh == expected.version
+        assert expected.arrays.keys() == model.arrays.keys()
+        for name, array in expected.arrays.items():
+            assert array.tobytes() == model.arrays[name].tobytes()
+        assert [] == one.refused
+
+
+def _last(folder: Path) -> Offers:
+    """What catalogues told when the current model was published."""
+    model = current_model(folder)
+    assert model is not None
+    return OFFERS._replace(scales={name: Sum(*scale) for name, scale in model.meta["scales"].items()})

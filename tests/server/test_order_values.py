@@ -1,0 +1,99 @@
+"""Over a real server: what is ordered because of offers decides their order, where a strategy asks for that."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.type.money_pb2 import Money
+
+from offers.learning.learner import Learner, current_model
+from offers.server.offer_values import offers_of
+from offers.testing import Served, serving
+from offers.v1.context_pb2 import Context, User
+from offers.v1.event_pb2 import Event, Order
+from offers.v1.event_service_pb2 import ReportEventsRequest
+from offers.v1.event_service_pb2_grpc import EventServiceStub
+from offers.v1.offer_service_pb2 import FACTOR_NAME_PROPENSITY, VIEW_FULL, ExplainOffersRequest, GetOffersRequest
+from offers.v1.offer_service_pb2_grpc import OfferServiceStub
+
+NOON, VISITS = 1_795_000_000, 400
+CONSENT: Any = ("contextual", "profiling", "learning")
+EUROS = {"feast": 40, "snack": 5}
+"""What is ordered because of an offer."""
+TURN = {"feast": 0, "snack": 2}
+"""Of four visits, which one ends with an order because of it: either as often, whoever comes at whatever hour."""
+DOCUMENT = """
+catalog_id: corner
+order_value_scale: {currency_code: EUR, units: 50}
+ranking_strategies:
+  - {ranking_strategy_id: by-orders, weights: {propensity: 1}, propensity: {reward: REWARD_REDEMPTION}}
+  - {ranking_strategy_id: by-value, weights: {propensity: 1}, propensity: {reward: REWARD_ORDER_VALUE}}
+placements:
+  - {placement_id: orders, ranking_strategy_id: by-orders}
+  - {placement_id: value, ranking_strategy_id: by-value}
+offers:
+  - {offer_id: feast, title: Feast, category: food, benefit: {percent_off: 10}, target: {everywhere: true}}
+  - {offer_id: snack, title: Snack, category: food, benefit: {percent_off: 10}, target: {everywhere: true}}
+"""
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with a model of people who order for either of two offers as often, and for very different sums."""
+    folder, clock = tmp_path_factory.mktemp("ordered"), [float(NOON)]
+    (folder / "catalog.yaml").write_text(DOCUMENT)
+    with serving(
+        folder / "catalog.yaml", clock=lambda: clock[0], data_dir=folder / "data", default_consent=CONSENT
+    ) as served:
+        offers, events = OfferServiceStub(served.channel), EventServiceStub(served.channel)
+        for number in range(VISITS):
+            clock[0] += 600
+            context = Context(user=User(user_id=f"person-{number % 37}"))
+            answer = offers.GetOffers(GetOffersRequest(context=context, placement="orders"), timeout=60)
+            served.worker.recorder.flush()
+            for one in answer.offers:
+                if number % 4 == TURN[one.offer_id]:
+                    total = Money(currency_code="EUR", units=EUROS[one.offer_id])
+                    event = Event(event_id=one.proposition_id, proposition_id=one.proposition_id, user=context.user)
+                    event.order.CopyFrom(Order(total=total))
+                    (told,) = events.ReportEvents(ReportEventsRequest(events=[event]), timeout=10).results
+                    assert not told.HasField("status")
+        (engine,) = served.worker.live.engines()
+        learner = Learner(served.stores.events, folder / "learning", offers_of([engine.snapshot.path]), bits=12)
+        learner.catch_up(lambda: False, lambda _: None)
+        learner.close()
+        served.worker.live.use_model(current_model(folder / "learning"))
+        yield served
+
+
+def propensities(served: Served, placement: str) -> dict[str, float]:
+    """The propensity of each offer in a FULL answer, best first; ExplainOffers tells the same."""
+    offers = OfferServiceStub(served.channel)
+    request = GetOffersRequest(context=Context(user=User(user_id="person-7")), placement=placement, view=VIEW_FULL)
+    found = {}
+    for one in offers.GetOffers(request, timeout=60).offers:
+        (found[one.offer_id],) = [factor.value for factor in one.factors if factor.name == FACTOR_NAME_PROPENSITY]
+    told = offers.ExplainOffers(ExplainOffersRequest(request=request, offer_ids=list(found)), timeout=60)
+    explained = {
+        one.offer_id: factor.value
+        for one in told.explanations
+        for factor in one.factors
+        if factor.name == FACTOR_NAME_PROPENSITY
+    }
+    assert explained == pytest.approx(found, rel=1e-9)
+    return found
+
+
+def test_the_dearer_orders_come_first_by_value(taught: Served) -> None:
+    """What is foreseen of each offer is about its share of the scale, times how often it is ordered for."""
+    found = propensities(taught, "value")
+    assert ["feast", "snack"] == list(found)
+    assert 0.25 * 40 / 50 == pytest.approx(found["feast"], rel=0.3)
+    assert 0.25 * 5 / 50 == pytest.approx(found["snack"], rel=0.6)
+
+
+def test_orders_alone_do_not_tell_them_apart(taught: Served) -> None:
+    """Either was ordered for as often."""
+    found = propensities(taught, "orders")
+    assert found["feast"] == pytest.approx(found["snack"], rel=0.15)
+    assert 0.25 == pytest.approx(found["feast"], rel=0.3)
