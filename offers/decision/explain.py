@@ -14,7 +14,7 @@ from google.type.latlng_pb2 import LatLng
 from offers.catalogue import schedules
 from offers.catalogue.areas import Part, contains
 from offers.catalogue.schedules import HORIZON_DAYS, NEVER, zone_clock
-from offers.decision import reference
+from offers.decision import reference, reference_times
 from offers.decision.reference import Found, Ranked
 from offers.decision.reference_people import campaign_of
 from offers.decision.reference_places import Piece, Place, chance_inside, distance_m, pieces_of, places_of
@@ -217,28 +217,28 @@ def _cutter(catalog: Catalog, offer: Offer, query: Query) -> str:
 
 def _against_time(catalog: Catalog, offer: Offer, place: Place, query: Query) -> Iterator[Reason]:
     availability, redemption = offer.availability, offer.redemption
-    clock = reference.clock_of(catalog, offer, place, query)
+    clock = reference_times.clock_of(catalog, offer, place, query)
     country = availability.country_code or place.country_code
 
     def opening(rules: Sequence[str]) -> int | None:
         return _opens([schedules.Part((rule,), clock, country, place.position) for rule in rules if rule], query.time)
 
-    for name, end in reference.ends_of(catalog, offer, place, query).items():
+    for name, end in reference_times.ends_of(catalog, offer, place, query).items():
         if end is not None:
             continue
         match name:
             case "window":
-                yield _windowed(reference.spans_of(availability.windows), query.time)
+                yield _windowed(reference_times.spans_of(availability.windows), query.time)
             case "campaign":
                 campaign = campaign_of(catalog, offer) or Campaign()
-                yield _windowed(reference.spans_of([campaign.window]), query.time)
+                yield _windowed(reference_times.spans_of([campaign.window]), query.time)
             case "hours":
                 yield Reason(Why.CLOSED, until=opening([availability.opening_hours]))
             case "daypart":
-                dayparts = reference.dayparts_of(catalog, availability.daypart_ids)
+                dayparts = reference_times.dayparts_of(catalog, availability.daypart_ids)
                 yield Reason(Why.DAYPART, until=opening(dayparts))
             case "redemption window":
-                told = _windowed(reference.spans_of([redemption.window]), query.time)
+                told = _windowed(reference_times.spans_of([redemption.window]), query.time)
                 yield Reason(Why.NOT_REDEEMABLE, until=told.until, detail=told.why)
             case "redemption hours":
                 yield Reason(Why.NOT_REDEEMABLE, until=opening([redemption.opening_hours]), detail="closed")
