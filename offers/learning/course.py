@@ -163,7 +163,9 @@ class Course:
         """See Pupil."""
         recent = self.recent[REWARDS[number]]
         recent.examples += len(examples.reward)
-        recent.rewards += float(examples.reward.sum())
+        recent.rewards = float(
+            np.cumsum(np.append(recent.rewards, examples.reward))[-1]
+        )  # in turn, however pages are cut
         return self.models[REWARDS[number]].update(examples)
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:

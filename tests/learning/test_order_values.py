@@ -192,6 +192,21 @@ def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_p
         assert expected == learn(log, tmp_path / "paused", offers=SCALED)
 
 
+def test_shares_add_up_alike_however_the_log_is_cut(
+    log: SqliteEvents, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of totals whose shares have no exact sum, too, all that is published is the same from small pages and large."""
+    names = [f"{number:032x}" for number in range(300)]
+    orders = [
+        order(name, name, 1, NOON + number, units=number % 49, nanos=7_777_777 * number % 10**9)
+        for number, name in enumerate(names)
+    ]
+    write(log, [decision(name, NOON + number, ["o1"]) for number, name in enumerate(names)], orders)
+    expected = learn(log, folder, offers=SCALED)
+    monkeypatch.setattr(course, "PAGE", 7)
+    assert expected == learn(log, tmp_path / "in-small-pages", offers=SCALED)
+
+
 @pytest.mark.parametrize("ends", ["goes on", "begins again", "is stopped"])
 def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path, ends: str) -> None:
     """Where a catalogue measures orders by something else, or not any more, models are those of a learner that never
