@@ -163,9 +163,8 @@ class Course:
         """See Pupil."""
         recent = self.recent[REWARDS[number]]
         recent.examples += len(examples.reward)
-        recent.rewards = float(
-            np.cumsum(np.append(recent.rewards, examples.reward))[-1]
-        )  # in turn, however pages are cut
+        # One after the other, so that it does not hang on where pages end.
+        recent.rewards = float(np.cumsum(np.append(recent.rewards, examples.reward))[-1])
         return self.models[REWARDS[number]].update(examples)
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
