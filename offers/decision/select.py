@@ -26,6 +26,8 @@ from offers.decision.scratch import RIVALS, Outcome, PersonFact, Scratch, candid
 FAR = 3.0
 """Standard deviations beyond which a draw is not reckoned with."""
 _OTHER = -1
+_GRAIN = 2.0**-40
+"""Logarithms of scores are reckoned to that: taking off what was explored leaves less, and would part equals."""
 
 
 @apart
@@ -43,17 +45,19 @@ def tell_selection(
     if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
         return
     size = _find_rivals(columns, scratch, terms, weight, kept, count)
-    is_bound = _is_bound(columns, scratch, terms, seed, seeded, size)
+    is_bound = _is_bound(columns, scratch, terms, size)
+    for number in range(size):
+        rivals[number].turn = turn_of(seed, seeded, entries_of(columns)[rivals[number].entry].order)
     new, tried = shares_of(explore, i8(scratch, Scratch.person)[PersonFact.chance])
     for draw in range(DRAWS):
         for number in range(size):
             one = rivals[number]
             added = varied(explore, weight, draw, new, tried, one.own, one.deviation, one.most)
             one.drawn = one.log_score + weight * added
-        if is_bound:
+        least, left_out = _around_last(rivals, f8(scratch, Scratch.leading), size, count)
+        if is_bound or least == left_out:
             _lay_out(columns, scratch, terms, size)
             continue
-        least = _least_leading(rivals, f8(scratch, Scratch.leading), size, count)
         for place in range(count):
             if rivals[place].drawn >= least:
                 chosen[place].selection += 1.0 / DRAWS
@@ -62,15 +66,12 @@ def tell_selection(
 
 
 @inner
-def _is_bound(columns: Table, scratch: Table, terms: Table, seed: int, seeded: int, size: int) -> bool:
-    """Whether it is not the best alone that are in an answer; then, what decides between equals is noted."""
+def _is_bound(columns: Table, scratch: Table, terms: Table, size: int) -> bool:
+    """Whether it is not the best alone that are in an answer."""
     rivals, entries = rivals_of(scratch), entries_of(columns)
     is_bound = is_limited(i4(terms, Terms.layout))
     for number in range(size):
         is_bound |= offers_of(columns)[entries[rivals[number].entry].offer].group != NO_NAME
-    if is_bound:
-        for number in range(size):
-            rivals[number].turn = turn_of(seed, seeded, entries[rivals[number].entry].order)
     return is_bound
 
 
@@ -96,12 +97,13 @@ def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
 
 
 @inner
-def _least_leading(rivals: np.ndarray, leading: np.ndarray, size: int, count: int) -> float:
-    """The least of the best `count` scores that were drawn."""
-    filled = 0
+def _around_last(rivals: np.ndarray, leading: np.ndarray, size: int, count: int) -> tuple[float, float]:
+    """The least of the best `count` scores that were drawn, and the best of the others."""
+    filled, left_out = 0, -math.inf
     for place in range(size):
         score = rivals[place].drawn
         if filled == count:
+            left_out = max(left_out, min(score, leading[count - 1]))
             if score <= leading[count - 1]:
                 continue
             filled -= 1
@@ -111,7 +113,7 @@ def _least_leading(rivals: np.ndarray, leading: np.ndarray, size: int, count: in
             at -= 1
         leading[at] = score
         filled += 1
-    return leading[filled - 1] if filled == count else -math.inf
+    return leading[count - 1], left_out
 
 
 @inner
@@ -158,8 +160,13 @@ def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
 @inner
 def _list(columns: Table, scratch: Table, weight: float, index: int, place: int) -> None:
     one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
-    rival.log_score = one.log_score - weight * one.varied
-    rival.deviation, rival.most = one.deviation, one.varied - one.log_propensity
+    rival.log_score = _rounded(one.log_score - weight * one.varied)
+    rival.deviation, rival.most = one.deviation, _rounded(one.varied - one.log_propensity)
     key = offers_of(columns)[entries_of(columns)[one.entry].offer].key
     rival.own = own_of(i8(scratch, Scratch.person)[PersonFact.chance], key)
     rival.entry, rival.place = one.entry, _OTHER
+
+
+@inner
+def _rounded(log: float) -> float:
+    return math.floor(log / _GRAIN + 0.5) * _GRAIN
