@@ -11,6 +11,8 @@ from offers.decision.reference_learned import Taught, exploration_of
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
 
+_DIGITS = 12
+
 
 def explores(catalog: Catalog, query: Query, ranked: Iterable[Ranked]) -> bool:
     """Whether propensities are varied, so that each offer has a probability of being in the answer."""
@@ -44,7 +46,7 @@ def selection_probabilities(
 
 
 def drawn_score(catalog: Catalog, query: Query, one: Ranked, taught: Taught, draw: int) -> float:
-    """The logarithm of an offer's score in one of the draws."""
+    """The logarithm of an offer's score in one of the draws, as exactly as tells equals from others."""
     _, weight = one.factors[PROPENSITY]
     drawn = taught.varied(catalog, query, weight, one.offer_id, one.foreseen, draw)
-    return one.log_score + weight * (drawn - one.drawn)
+    return round(one.log_score + weight * (drawn - one.drawn), _DIGITS)

@@ -26,6 +26,8 @@ from offers.decision.scratch import RIVALS, Outcome, PersonFact, Scratch, candid
 FAR = 3.0
 """Standard deviations beyond which a draw is not reckoned with."""
 _OTHER = -1
+_GRAIN = 2.0**-40
+"""Logarithms of scores are reckoned to that: taking off what was explored leaves less, and would part equals."""
 
 
 @apart
@@ -43,9 +45,11 @@ def tell_selection(
     if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
         return
     size = _find_rivals(columns, scratch, terms, weight, kept, count)
-    is_bound = _is_bound(columns, scratch, terms, seed, seeded, size)
+    is_bound = _is_bound(columns, scratch, terms, size)
     if not is_bound:
         _find_highest(explore, rivals, weight, count, size)
+    for number in range(size):
+        rivals[number].turn = turn_of(seed, seeded, entries_of(columns)[rivals[number].entry].order)
     new, tried = shares_of(explore, i8(scratch, Scratch.person)[PersonFact.chance])
     for draw in range(DRAWS):
         for number in range(size if is_bound else count):
@@ -56,7 +60,7 @@ def tell_selection(
         drawn, least = count, math.inf
         for place in range(count):
             least = min(least, rivals[place].drawn)
-        while drawn < size and rivals[drawn].highest > least:  # those behind it do not come into this answer
+        while drawn < size and rivals[drawn].highest >= least:  # those behind it do not come into this answer
             _draw(explore, rivals, weight, draw, new, tried, drawn)
             drawn += 1
         _count_leading(scratch, count, drawn)
@@ -65,15 +69,12 @@ def tell_selection(
 
 
 @inner
-def _is_bound(columns: Table, scratch: Table, terms: Table, seed: int, seeded: int, size: int) -> bool:
-    """Whether it is not the best alone that are in an answer; then, what decides between equals is noted."""
+def _is_bound(columns: Table, scratch: Table, terms: Table, size: int) -> bool:
+    """Whether it is not the best alone that are in an answer."""
     rivals, entries = rivals_of(scratch), entries_of(columns)
     is_bound = is_limited(i4(terms, Terms.layout))
     for number in range(size):
         is_bound |= offers_of(columns)[entries[rivals[number].entry].offer].group != NO_NAME
-    if is_bound:
-        for number in range(size):
-            rivals[number].turn = turn_of(seed, seeded, entries[rivals[number].entry].order)
     return is_bound
 
 
@@ -108,9 +109,9 @@ def _count_leading(scratch: Table, count: int, drawn: int) -> None:
     for number in range(drawn):
         scores[number] = rivals[number].drawn
     for place in range(count):
-        score, better = scores[place], 0
+        score, turn, better = scores[place], rivals[place].turn, 0
         for number in range(drawn):
-            better += scores[number] > score
+            better += (scores[number] > score) | ((scores[number] == score) & (rivals[number].turn < turn))
         if better < count:
             chosen[place].selection += 1.0 / DRAWS
 
@@ -180,8 +181,13 @@ def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
 @inner
 def _list(columns: Table, scratch: Table, weight: float, index: int, place: int) -> None:
     one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
-    rival.log_score = one.log_score - weight * one.varied
-    rival.deviation, rival.most = one.deviation, one.varied - one.log_propensity
+    rival.log_score = _rounded(one.log_score - weight * one.varied)
+    rival.deviation, rival.most = one.deviation, _rounded(one.varied - one.log_propensity)
     key = offers_of(columns)[entries_of(columns)[one.entry].offer].key
     rival.own = own_of(i8(scratch, Scratch.person)[PersonFact.chance], key)
     rival.entry, rival.place = one.entry, _OTHER
+
+
+@inner
+def _rounded(log: float) -> float:
+    return math.floor(log / _GRAIN + 0.5) * _GRAIN

@@ -99,8 +99,7 @@ def read_held(
 ) -> tuple[list[Held], tuple[Due, ...]]:
     """The decisions that `written` wrote, and by reward what is due of them."""
     first, held = 0, []
-    unknown = np.zeros(len(arrays["seen"]), np.uint32)
-    metres = arrays.get("metres", unknown).tolist()  # earlier versions did not keep them
+    metres = arrays["metres"].tolist()
     for place, (name, catalog, surface, offers) in enumerate(said):
         last = first + len(offers)
         seen = bytearray(arrays["seen"][first:last].tobytes())

@@ -285,7 +285,7 @@ class Outcomes(ABC):
         states, importance = held.states[number], 1.0
         if states[place] == DONE:
             return
-        if math.isnan(reward):
+        if math.isnan(reward) and states[place] == _OPEN:
             self._leave_unsaid(number, held, place)
             return
         if reward == 0:  # as good as a refusal
@@ -297,8 +297,11 @@ class Outcomes(ABC):
         self._tell(number, held, place, reward)
         if states[place] != _OPEN:
             self.counts.late += 1
-            # The refusal pulled by -p, and a whole reward pulls by 1 - p each: r / (1 - p) of it make that r - p.
-            reward, importance = 1.0, min(reward / max(1 - states[place], 1e-9), MOST_IMPORTANCE)
+            foreseen = states[place]
+            # The refusal pulled by -p, and a whole reward pulls by 1 - p each: r / (1 - p) of it make that r - p. What
+            # cannot be said is as what was foreseen: then the refusal is taken back.
+            worth = foreseen if math.isnan(reward) else reward
+            reward, importance = 1.0, min(worth / max(1 - foreseen, 1e-9), MOST_IMPORTANCE)
         states[place] = DONE
         self._waiting[number].append((held, place, reward, importance))
 

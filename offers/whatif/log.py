@@ -40,7 +40,6 @@ UNTAUGHT, WITHDRAWN, EMPTY, UNMEASURED = (
 """Why decisions are left out."""
 PAGE = 5_000
 _KINDS = {*REWARD_OF, EVENT_KIND_IMPRESSION, EVENT_KIND_DISMISSAL}
-_NANOS = 1e9
 Logged = TypeVar("Logged", LoggedDecision, LoggedEvent)
 
 
@@ -140,8 +139,7 @@ def _reward(of: Shown, place: int, event: LoggedEvent, told: Event, scale: Sum |
     if name == "redemption":
         if told.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
             return
-        amount = told.redemption.amount
-        of.paid.append((of.told.offer_ids[place], amount.currency_code, amount.units + amount.nanos / _NANOS))
+        of.paid.append((of.told.offer_ids[place], *sum_of(told.redemption.amount)))
     of.rewards[name][place] = 1.0
     if name == "order" and scale and not of.rewards["order_value"][place]:  # the first over 0 counts, as in learning
         of.rewards["order_value"][place] = order_value(sum_of(told.order.total), scale)

@@ -39,8 +39,10 @@ WEIGHT = 2.0
 ENCODED = GetOffersRequest().SerializeToString()
 
 
-def catalog_of(exploration: Exploration, *, limited: bool = False) -> Catalog:
-    """Some offers for everywhere, of different worth; `limited`: two of a category at most, some exclude each other."""
+def catalog_of(exploration: Exploration, *, limited: bool = False, equal: bool = False) -> Catalog:
+    """Some offers for everywhere, of different worth, or `equal`; `limited`: two of a category at most, some exclude
+    each other.
+    """  # noqa: D205
     placement = Placement(placement_id="p", ranking_strategy_id="s", exploration=exploration)
     if limited:
         placement.max_per_category = 2
@@ -51,7 +53,7 @@ def catalog_of(exploration: Exploration, *, limited: bool = False) -> Catalog:
         offers=[
             Offer(
                 offer_id=f"o{number:02}", title="T", category=f"c{number % 3}", benefit=Benefit(custom="b"),
-                target=Target(everywhere=True), value=0.5 + number / 40,
+                target=Target(everywhere=True), value=0.5 if equal else 0.5 + number / 40,
                 exclusion_group="last" if limited and number > COUNT - 4 else "",
             )
             for number in range(COUNT)
@@ -74,11 +76,12 @@ def propensity(evidence: float, new: int = 3) -> Propensity:
 
 @contextmanager
 def exploring(
-    exploration: Exploration, evidence: float = 20.0, new: int = 3, *, limited: bool = False
+    exploration: Exploration, evidence: float = 20.0, new: int = 3, *, limited: bool = False, equal: bool = False
 ) -> Iterator[tuple[Engine, Catalog, Taught]]:
-    """An engine that explores, and what the reference has to know of its model."""
-    catalog = catalog_of(exploration, limited=limited)
-    arrays = {f"click.{name}": one for name, one in propensity(evidence, new).arrays().items()}
+    """An engine that explores, and what the reference has to know of its model; `equal`: it tells no offers apart."""
+    catalog = catalog_of(exploration, limited=limited, equal=equal)
+    learned = Propensity.untaught(FEATURES) if equal else propensity(evidence, new)
+    arrays = {f"click.{name}": one for name, one in learned.arrays().items()}
     model = model_of(arrays, FEATURES)
     with engine_of(catalog) as engine:
         engine.use(model)
@@ -105,14 +108,14 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize(("limited", "equal"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("exploration", KINDS)
-def test_offers_are_shown_as_often_as_is_said(exploration: Exploration, limited: bool) -> None:  # noqa: FBT001
+def test_offers_are_shown_as_often_as_is_said(exploration: Exploration, *, limited: bool, equal: bool) -> None:
     """Over many chances, an offer is in as many answers as its probabilities add up to, and these are what is told;
-    so also where the layout, or an exclusion group, keeps some of the best away.
+    so also where the layout, or an exclusion group, keeps some of the best away, and among equals.
     """  # noqa: D205
     pad, expected, found, spread = Scratchpad(), np.zeros(COUNT), np.zeros(COUNT), np.zeros(COUNT)
-    with exploring(exploration, limited=limited) as (engine, catalog, taught):
+    with exploring(exploration, limited=limited, equal=equal) as (engine, catalog, taught):
         for seed in range(CHANCES):
             query = Query(Surface("UTC", "p", max_offers=SHOWN), NOW, seed=seed)
             one = replace(taught, chance=chance_of(0, NOW, seed, 0))

@@ -40,18 +40,12 @@ def test_distances_that_fit_no_offers_are_not_known(metres: list[int]) -> None:
 
 
 def test_distances_are_kept_with_what_is_held() -> None:
-    """What waits for its outcome keeps its distances through a restart; those of an earlier version's are not known."""
-    for is_earlier, expected in ((False, [key(70), key(7_000), MISSING]), (True, [MISSING] * 3)):
-        first = Collected().tell(
-            decision("d", offers=["o1", "o2"], distances_m=[70, 7_000]), decision("e", offers=["o3"])
-        )
-        arrays, said = first.collector.kept()
-        second = Collected(list(first.kept.values()))
-        second.collector.restore(
-            {name: one for name, one in arrays.items() if name != "metres" or not is_earlier}, said
-        )
-        second.at(NOON + SETTLE_S[CLICK])
-        assert expected == [keys[COLUMN] for keys in second.keys[CLICK]]
+    """What waits for its outcome keeps its distances through a restart."""
+    first = Collected().tell(decision("d", offers=["o1", "o2"], distances_m=[70, 7_000]), decision("e", offers=["o3"]))
+    second = Collected(list(first.kept.values()))
+    second.collector.restore(*first.collector.kept())
+    second.at(NOON + SETTLE_S[CLICK])
+    assert [key(70), key(7_000), MISSING] == [keys[COLUMN] for keys in second.keys[CLICK]]
 
 
 def test_trees_are_told_the_metres() -> None:

@@ -133,6 +133,28 @@ def test_order_values_are_foreseen_as_they_are_however_late_orders_come(delay: i
     assert 0.25 == pytest.approx(np.mean(foreseen[len(foreseen) // 2 :]), abs=0.03)
 
 
+@pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
+def test_orders_of_unknown_worth_teach_nothing_however_late_they_come(delay: int) -> None:
+    """Of what was foreseen of offers that half of people order for in another currency, nothing is taken or given: the
+    refusal that was learned before such an order came is taken back.
+    """  # noqa: D205
+    choose = random.Random(4)
+    told = Collected(offers=SCALED)
+    story: list[Told] = []
+    for number in range(4_000):
+        second = NOON + 10 * number
+        story.append(decision(f"d{number}", second, ["o1"], ""))
+        currency = choose.choice(["EUR", "", "USD", "USD"])
+        if currency:
+            story.append(order(f"c{number}", f"d{number}", 1, second + delay, units=40, currency=currency))
+    end = story[-1].second - delay
+    told.tell(*in_order([one for one in story if one.second <= end]))
+    learned = zip(told.rows[ORDER_VALUE], told.foreseen[ORDER_VALUE], strict=True)
+    foreseen = [chance for (reward, _), chance in learned if not reward]
+    assert 0.4 == pytest.approx(np.mean(foreseen[len(foreseen) // 2 :]), abs=0.04)
+    assert all(math.isnan(one) or one in {0, 0.8} for one in told.outcomes[ORDER_VALUE].values())
+
+
 def test_shares_are_judged_as_what_is_or_is_not() -> None:
     """Of rewards between 0 and 1, too, the truth is no worse than anything, what strays from it is, by log loss, and
     what promises too much by calibration.
@@ -190,6 +212,21 @@ def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_p
             one.checkpoint()
             one.close()
         assert expected == learn(log, tmp_path / "paused", offers=SCALED)
+
+
+def test_shares_add_up_alike_however_the_log_is_cut(
+    log: SqliteEvents, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of totals whose shares have no exact sum, too, all that is published is the same from small pages and large."""
+    names = [f"{number:032x}" for number in range(300)]
+    orders = [
+        order(name, name, 1, NOON + number, units=number % 49, nanos=7_777_777 * number % 10**9)
+        for number, name in enumerate(names)
+    ]
+    write(log, [decision(name, NOON + number, ["o1"]) for number, name in enumerate(names)], orders)
+    expected = learn(log, folder, offers=SCALED)
+    monkeypatch.setattr(course, "PAGE", 7)
+    assert expected == learn(log, tmp_path / "in-small-pages", offers=SCALED)
 
 
 @pytest.mark.parametrize("ends", ["goes on", "begins again", "is stopped"])

@@ -220,6 +220,19 @@ def test_log_keeps_what_models_learn_from(shop: Shop) -> None:
     assert ("sun", 30, "push") == tuple(values[name] for name in ("context.weather", "profile.age", "entry_channel"))
 
 
+@pytest.mark.parametrize(("size", "is_logged"), [(8_100, True), (8_200, False)])
+def test_log_keeps_attributes_up_to_a_size(shop: Shop, size: int, is_logged: bool) -> None:  # noqa: FBT001
+    """Of the request, and of the person, all that take up to 8 KiB, and none of more."""
+    known, request = UserState(), request_of()
+    for attributes in (known.profile.attributes, request.context.attributes):
+        attributes["note"] = "x" * (size - 20)
+    SqliteState(shop.database).change([("u:ann", lambda _, __: known.SerializeToString())])
+    shop.offers.get_offers(request.SerializeToString())
+    ((_, record),) = shop.logged()
+    assert 3 == len(record.offer_ids)
+    assert (is_logged, is_logged) == ("note" in record.profile_attributes, "note" in record.context_attributes)
+
+
 @pytest.mark.parametrize("purposes", [ALL[:2], ALL[:1], ()])
 def test_log_tells_nothing_of_persons_without_consent_to_learning(shop: Shop, purposes: Purposes) -> None:
     """Without consent to learning, the record names the model and the offers, and neither person nor moment."""
