@@ -85,6 +85,13 @@ def highest_of(explore: np.ndarray, weight: float, deviation: float, most: float
 
 
 @inner
+def lowest_of(explore: np.ndarray, weight: float, deviation: float) -> float:
+    """The least that any draw adds: see `varied`."""
+    low = -explore[Explore.limit] / weight
+    return max(-_HIGHEST * abs(deviation), low) if explore[Explore.method] == THOMPSON else low
+
+
+@inner
 def explored(scratch: Table, terms: Table, weight: float, deviation: float, most: float, key: int) -> float:
     """What the decision's draw adds to the logarithm of an offer's propensity: see `varied`."""
     chance, explore = i8(scratch, Scratch.person)[PersonFact.chance], f8(terms, Terms.explore)

@@ -63,7 +63,7 @@ def write_record(
         size, begin = varint(wire, first, first + 3)
         out[at] = OFFER_IDS
         at = _copied(out, at + 1, wire, first, begin + size)
-    if count:
+    if count and math.isnan(latitude):  # else they tell how far the person was from each place, to the metre
         out[at] = LOG_SCORES
         at = varint_into(out, at + 1, 8 * count)
         for place in range(count):

@@ -112,8 +112,8 @@ class Scratch(IntEnum):
     recommend_counts = 43
     rival = 44
     """RIVAL: the candidates that exploration may bring into the answer."""
-    drawn = 45
-    """f8: the scores of a draw."""
+    highest = 45
+    """f8: of rivals while they are looked for, the highest score that each has in any draw."""
     taken = 46
     """i8: entries that are in an answer, or would be by a draw."""
     cell = 47
@@ -131,7 +131,7 @@ RIVAL = np.dtype(
         ("most", "f8"),  # the most that may be added to the logarithm of its propensity
         ("own", "u8"),  # what draws go by
         ("drawn", "f8"),  # the score in a draw
-        ("highest", "f8"),  # of those not chosen: the highest score that it, or one behind it, has in any draw
+        ("highest", "f8"),  # of those not chosen: the highest score that it has in any draw, or some more; they fall
         ("turn", "u8"),  # what comes first of what scores alike: the least of these
         ("entry", "i8"),
         ("place", "i8"),  # among the chosen; -1: it is none of them
@@ -248,7 +248,7 @@ AT_A_TIME = 256
 """Candidates of which is foreseen at a time how likely they are taken up."""
 MOST_ATTRIBUTES, MOST_OWN = 128, MAX_NAMES + len(RESERVED)
 """What models know requests and offers by, at most."""
-RIVALS = 32
+RIVALS = 256
 """Candidates that are drawn again to find out how probable the answer was."""
 MOST_DEPTH = 32
 """Results of steps that wait for each other."""
@@ -317,7 +317,7 @@ SCRATCH = {
     "lifted": MARK, "turn": "i8", "held": "i4", "step": STEP, "request_key": "u8", "request_number": "f8",
     "asked_key": "u8", "offer_key": "u8", "offer_number": "f8", "foreseen": "f8", "item": "i8", "trait": "u2",
     "visit": VISIT, "recommend_keys": "i8", "recommend_sums": "f8", "recommend_used": "i4", "recommend_traits": "f8",
-    "recommend_per_kind": "f8", "recommend_counts": "f8", "rival": RIVAL, "drawn": "f8", "taken": "i8",
+    "recommend_per_kind": "f8", "recommend_counts": "f8", "rival": RIVAL, "highest": "f8", "taken": "i8",
     "cell": "f8",
 }  # fmt: skip
 """The types of the arrays of Scratch."""
@@ -374,7 +374,7 @@ class Scratchpad:
             "item": AT_A_TIME, "trait": AT_A_TIME * len(TRAITS), "visit": MAX_VISITS,
             "recommend_keys": related, "recommend_sums": 2 * related, "recommend_used": related,
             "recommend_traits": len(TRAITS) << 16 if related else 0, "recommend_per_kind": 2 * len(TRAITS),
-            "recommend_counts": MAX_VISITS, "rival": MAX_OFFERS + 1 + RIVALS, "drawn": MAX_OFFERS + 1 + RIVALS,
+            "recommend_counts": MAX_VISITS, "rival": MAX_OFFERS + 1 + RIVALS, "highest": RIVALS,
             "taken": MAX_OFFERS + 1, "cell": 3,
             "logged": _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * experiments),
         }  # fmt: skip

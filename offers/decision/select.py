@@ -6,11 +6,10 @@ import numpy as np
 
 from offers.catalogue.snapshot import NO_NAME, PROPENSITY
 from offers.compiled import apart, inner
-from offers.decision.explore import DRAWS, THOMPSON, highest_of, own_of, shares_of, varied
+from offers.decision.explore import DRAWS, highest_of, lowest_of, own_of, shares_of, varied
 from offers.decision.layout import fits, is_limited
 from offers.decision.order import turn_of
 from offers.decision.records import (
-    Explore,
     Layout,
     Table,
     Terms,
@@ -23,11 +22,11 @@ from offers.decision.records import (
 )
 from offers.decision.scratch import RIVALS, Outcome, PersonFact, Scratch, candidates_of, chosen_of, rivals_of
 
-FAR = 3.0
-"""Standard deviations beyond which a draw is not reckoned with."""
 _OTHER = -1
 _GRAIN = 2.0**-40
 """Logarithms of scores are reckoned to that: taking off what was explored leaves less, and would part equals."""
+_ROUNDED = 1e-9
+"""More than rounding makes of a score."""
 
 
 @apart
@@ -44,26 +43,18 @@ def tell_selection(
         chosen[place].selection = 0.0
     if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
         return
-    size = _find_rivals(columns, scratch, terms, weight, kept, count)
-    is_bound = _is_bound(columns, scratch, terms, size)
-    if not is_bound:
-        _find_highest(explore, rivals, weight, count, size)
+    size = _find_rivals(columns, scratch, explore, weight, kept, count)
     for number in range(size):
         rivals[number].turn = turn_of(seed, seeded, entries_of(columns)[rivals[number].entry].order)
+    is_bound = _is_bound(columns, scratch, terms, size)
     new, tried = shares_of(explore, i8(scratch, Scratch.person)[PersonFact.chance])
     for draw in range(DRAWS):
-        for number in range(size if is_bound else count):
-            _draw(explore, rivals, weight, draw, new, tried, number)
         if is_bound:
+            for number in range(size):
+                _draw(explore, rivals, weight, draw, new, tried, number)
             _lay_out(columns, scratch, terms, size)
-            continue
-        drawn, least = count, math.inf
-        for place in range(count):
-            least = min(least, rivals[place].drawn)
-        while drawn < size and rivals[drawn].highest >= least:  # those behind it do not come into this answer
-            _draw(explore, rivals, weight, draw, new, tried, drawn)
-            drawn += 1
-        _count_leading(scratch, count, drawn)
+        else:
+            _lead(scratch, explore, weight, draw, new, tried, size, count)
     for place in range(count):
         chosen[place].selection = max(chosen[place].selection, 1.0 / DRAWS)
 
@@ -89,42 +80,54 @@ def _draw(
 
 
 @inner
-def _find_highest(explore: np.ndarray, rivals: np.ndarray, weight: float, count: int, size: int) -> None:
-    """Note of each of those not chosen the highest score that it, or one behind it, has in any draw."""
-    highest = -math.inf
-    for number in range(size - 1, count - 1, -1):
-        one = rivals[number]
-        added = highest_of(explore, weight, one.deviation, one.most)
-        highest = max(highest, one.log_score + weight * added)
-        one.highest = highest
+def _lead(
+    scratch: Table, explore: np.ndarray, weight: float, draw: int, new: int, tried: int, size: int, count: int
+) -> None:  # fmt: skip
+    """Count the chosen that are among the best `count` of a draw. Who cannot come among them is not drawn."""
+    rivals, leading, filled = rivals_of(scratch), i4(scratch, Scratch.heap), 0
+    for number in range(size):
+        if filled == count and rivals[number].highest < rivals[leading[count - 1]].drawn:
+            break  # so it is with those behind it
+        _draw(explore, rivals, weight, draw, new, tried, number)
+        if filled == count:
+            if not _is_before(rivals, number, leading[count - 1]):
+                continue
+            filled -= 1
+        at = filled
+        while at > 0 and _is_before(rivals, number, leading[at - 1]):
+            leading[at] = leading[at - 1]
+            at -= 1
+        leading[at] = number
+        filled += 1
+    for place in range(filled):
+        _count(scratch, leading[place])
 
 
 @inner
-def _count_leading(scratch: Table, count: int, drawn: int) -> None:
-    """Count the chosen that are in the answer of a draw: those with fewer than `count` better ones.
+def _is_before(rivals: np.ndarray, one: int, other: int) -> bool:
+    """Whether one comes before another in a draw."""
+    gain = rivals[one].drawn - rivals[other].drawn
+    return gain > 0.0 or (gain == 0.0 and rivals[one].turn < rivals[other].turn)
 
-    All are compared with all: without branches that cannot be foretold, that is quicker than to put them in order.
-    """
-    rivals, chosen, scores = rivals_of(scratch), chosen_of(scratch), f8(scratch, Scratch.drawn)
-    for number in range(drawn):
-        scores[number] = rivals[number].drawn
-    for place in range(count):
-        score, turn, better = scores[place], rivals[place].turn, 0
-        for number in range(drawn):
-            better += (scores[number] > score) | ((scores[number] == score) & (rivals[number].turn < turn))
-        if better < count:
-            chosen[place].selection += 1.0 / DRAWS
+
+@inner
+def _count(scratch: Table, number: int) -> None:
+    """Count one that is in the answer of a draw, if it is one of the chosen."""
+    place = rivals_of(scratch)[number].place
+    if place != _OTHER:
+        chosen_of(scratch)[place].selection += 1.0 / DRAWS
 
 
 @inner
 def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
-    """Count the chosen that are in the answer of a draw."""
+    """Count the chosen that are in the answer of a draw, as the layout and exclusion groups allow."""
     rivals, layout, taken = rivals_of(scratch), i4(terms, Terms.layout), 0
     while taken < layout[Layout.most]:
         best = 0
         for number in range(1, size):
-            gain = rivals[number].drawn - rivals[best].drawn
-            if gain > 0.0 or (gain == 0.0 and rivals[number].turn < rivals[best].turn):
+            if rivals[number].highest < rivals[best].drawn:
+                break  # so it is with those behind it
+            if _is_before(rivals, number, best):
                 best = number
         one = rivals[best]
         if one.drawn == -math.inf:
@@ -133,41 +136,66 @@ def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
         if fits(columns, scratch, taken, one.entry, layout):
             i8(scratch, Scratch.taken)[taken] = one.entry
             taken += 1
-            if one.place != _OTHER:
-                chosen_of(scratch)[one.place].selection += 1.0 / DRAWS
+            _count(scratch, best)
 
 
 @inner
-def _find_rivals(columns: Table, scratch: Table, terms: Table, weight: float, kept: int, count: int) -> int:
-    """List the chosen, and after them the others that may score best; how many there are."""
+def _find_rivals(
+    columns: Table, scratch: Table, explore: np.ndarray, weight: float, kept: int, count: int
+) -> int:  # fmt: skip
+    """List the chosen, and after them the others that may score as much in some draw, the highest first; how many."""
     rivals, chosen, candidates = rivals_of(scratch), chosen_of(scratch), candidates_of(scratch)
+    numbers, highest, least = i4(scratch, Scratch.heap), f8(scratch, Scratch.highest), math.inf
     for place in range(count):
         _list(columns, scratch, weight, chosen[place].index, place)
-        rivals[place].place = place
-    size, most = count, count + RIVALS
+        one = rivals[place]
+        one.place, one.highest = place, math.inf
+        least = min(least, one.log_score + weight * lowest_of(explore, weight, one.deviation))
+    size = 0
     for index in range(kept):
         one = candidates[index]
-        best = _best_of(terms, one, weight)
-        if (size == most and best <= rivals[size - 1].drawn) or _is_chosen(chosen, count, index):
+        most = one.varied - one.log_propensity
+        best = one.log_score + weight * (highest_of(explore, weight, one.deviation, most) - one.varied)
+        if best < least or (size == RIVALS and best <= highest[0]) or _is_chosen(chosen, count, index):
             continue
-        at = size if size < most else size - 1
-        while at > count and rivals[at - 1].drawn < best:
-            rivals[at] = rivals[at - 1]
-            at -= 1
-        _list(columns, scratch, weight, index, at)
-        rivals[at].drawn = best
-        size = min(size + 1, most)
-    return size
+        if size < RIVALS:
+            size += 1
+            _rise(numbers, highest, size - 1, index, best)
+        else:
+            _sink(numbers, highest, size, index, best)
+    found = count + size
+    for place in range(found - 1, count - 1, -1):  # the lowest of them stands at the top
+        index, best = numbers[0], highest[0]
+        size -= 1
+        _sink(numbers, highest, size, numbers[size], highest[size])
+        _list(columns, scratch, weight, index, place)
+        rivals[place].highest = best + _ROUNDED
+    return found
 
 
 @inner
-def _best_of(terms: Table, candidate: np.void, weight: float) -> float:
-    """The best score that a candidate may be drawn to."""
-    explore = f8(terms, Terms.explore)
-    limit = explore[Explore.limit]
-    if explore[Explore.method] == THOMPSON and not (candidate.deviation < 0.0 and explore[Explore.new_share] > 0):
-        limit = min(limit, FAR * weight * abs(candidate.deviation))
-    return candidate.log_score - weight * candidate.varied + limit
+def _rise(numbers: np.ndarray, highest: np.ndarray, place: int, number: int, value: float) -> None:
+    """Let a number rise from a place of a heap until none above it has a higher value."""
+    while place > 0 and highest[(place - 1) // 2] > value:
+        above = (place - 1) // 2
+        numbers[place], highest[place] = numbers[above], highest[above]
+        place = above
+    numbers[place], highest[place] = number, value
+
+
+@inner
+def _sink(numbers: np.ndarray, highest: np.ndarray, size: int, number: int, value: float) -> None:
+    """Let a number sink from the top of a heap until none below it has a lower value."""
+    place = 0
+    while 2 * place + 1 < size:
+        below = 2 * place + 1
+        if below + 1 < size and highest[below + 1] < highest[below]:
+            below += 1
+        if highest[below] >= value:
+            break
+        numbers[place], highest[place] = numbers[below], highest[below]
+        place = below
+    numbers[place], highest[place] = number, value
 
 
 @inner

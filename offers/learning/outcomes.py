@@ -143,6 +143,8 @@ class Outcomes(ABC):
             return
         place = int(rank) - 1
         what = kind if event.learn else _UNSAID
+        if what == EVENT_KIND_ORDER and told.order.gift:
+            what = _GIFT
         total = sum_of(told.order.total) if kind == EVENT_KIND_ORDER else NO_SUM
         held = self.held.get(decision_id) or self._again(decision_id)
         if held:
@@ -253,6 +255,9 @@ class Outcomes(ABC):
         elif kind == _UNSAID:
             for number in range(len(REWARDS)):
                 self._leave_unsaid(number, held, place)
+        elif kind == _GIFT:
+            for number in (_OUTCOMES[EVENT_KIND_ORDER], ORDER_VALUE):
+                self._reward(number, held, place, math.nan)
         else:
             self._reward(_OUTCOMES[kind], held, place, 1.0)
             if kind == EVENT_KIND_ORDER and held.catalog in self.scales:
@@ -385,3 +390,5 @@ _OUTCOMES: dict[int, int] = {
 """Kinds of events that say what came of an offer, and the reward they are."""
 _UNSAID = 0
 """Kind of an event that may not be learned from: the offer is no example, neither of rewards nor of refusals."""
+_GIFT = -1
+"""Kind of an order for somebody else: what this person likes, it says nothing about."""

@@ -539,7 +539,7 @@ class Proposition(_message.Message):
     """Which of the offer's `creative_variants` is shown. Empty: `Offer.creative`."""
     selection_probability: _builtins.float
     """How probable it was that the offer is in the answer, over 0 and at most 1, to 1/64; reckoned with the placement's
-    layout and with exclusion groups, among those in the answer and the 32 that may come nearest. Absent: nothing is
+    layout and with exclusion groups, among those in the answer and the 256 that may come nearest. Absent: nothing is
     explored, and it is 1.
     """
     @_builtins.property

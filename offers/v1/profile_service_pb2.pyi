@@ -393,7 +393,7 @@ class KeptDecision(_message.Message):
 
     @_builtins.property
     def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The natural logarithms of their scores."""
+        """The natural logarithms of their scores. Empty where the request had a location: they would give it away."""
 
     @_builtins.property
     def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:

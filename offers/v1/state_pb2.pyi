@@ -458,7 +458,7 @@ class DecisionRecord(_message.Message):
 
     @_builtins.property
     def log_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The natural logarithms of their scores."""
+        """The natural logarithms of their scores. Empty where the request has a location: they would give it away."""
 
     @_builtins.property
     def exposures(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.Exposure]:

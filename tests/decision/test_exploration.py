@@ -76,10 +76,16 @@ def propensity(evidence: float, new: int = 3) -> Propensity:
 
 @contextmanager
 def exploring(
-    exploration: Exploration, evidence: float = 20.0, new: int = 3, *, limited: bool = False, equal: bool = False
+    exploration: Exploration,
+    evidence: float = 20.0,
+    new: int = 3,
+    *,
+    limited: bool = False,
+    equal: bool = False,
+    catalog: Catalog | None = None,
 ) -> Iterator[tuple[Engine, Catalog, Taught]]:
     """An engine that explores, and what the reference has to know of its model; `equal`: it tells no offers apart."""
-    catalog = catalog_of(exploration, limited=limited, equal=equal)
+    catalog = catalog or catalog_of(exploration, limited=limited, equal=equal)
     learned = Propensity.untaught(FEATURES) if equal else propensity(evidence, new)
     arrays = {f"click.{name}": one for name, one in learned.arrays().items()}
     model = model_of(arrays, FEATURES)
@@ -129,6 +135,33 @@ def test_offers_are_shown_as_often_as_is_said(exploration: Exploration, *, limit
             spread += share * (1 - share)
     assert (np.abs(found - expected) <= 4.5 * np.sqrt(spread) + 1e-6).all()
     assert np.count_nonzero(spread > CHANCES / 100) > 2
+
+
+@pytest.mark.parametrize(("categories", "most"), [({"a": 0.9}, 0), ({"a": 0.9, "b": 0.88}, 1)])
+@pytest.mark.parametrize("exploration", KINDS)
+def test_however_many_may_be_shown(exploration: Exploration, categories: dict[str, float], most: int) -> None:
+    """Two hundred offers that hardly differ take turns, and each is told to be as improbable as it is; so also those of
+    a category that the layout lets in beside a better one.
+    """  # noqa: D205
+    catalog = catalog_of(exploration)
+    del catalog.offers[:]
+    if most:
+        catalog.placements[0].max_per_category = most
+    for category, value in categories.items():
+        for number in range(200 // len(categories)):
+            offer = catalog.offers.add(offer_id=f"{category}{number:03}", title="T", category=category)
+            offer.benefit.custom, offer.target.everywhere, offer.value = "b", True, value - number * 1e-4
+    pad, shown = Scratchpad(), set()
+    with exploring(exploration, catalog=catalog) as (engine, _, taught):
+        for seed in range(6):
+            query = Query(Surface("UTC", "p", max_offers=2), NOW, seed=seed)
+            one = replace(taught, chance=chance_of(0, NOW, seed, 0))
+            ranked, _ = reference.ranked_for(catalog, query, Known(taught=one))
+            wanted = selection_probabilities(catalog, query, ranked, one)
+            for name, (_, told) in answer_to(engine, pad, seed=seed, most=2).items():
+                assert max(wanted[name][0], 1 / DRAWS) == pytest.approx(told, abs=1e-9)
+                shown.add(name)
+    assert len(shown) > 1
 
 
 @pytest.mark.parametrize("exploration", KINDS)

@@ -17,6 +17,7 @@ from offers.learning.values import Offers, Sum
 from offers.state.sqlite import Database
 from offers.state.sqlite_events import SqliteEvents
 from offers.state.stores import LoggedEvent
+from offers.v1.event_pb2 import Event
 from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, write
 from tests.learning.test_examples import FEATURES, ORDER_VALUE, REDEMPTION, Collected, Told, in_order
 from tests.learning.test_learner import BITS, ROWS, chance, learn, opened
@@ -71,6 +72,19 @@ def test_what_an_order_is_worth_may_be_unknown(of_unknown_worth: LoggedEvent) ->
     assert ([(1, 1), (0, 1)], [(0, 1)]) == told.rows[REDEMPTION:]
     assert second == told.keys[ORDER_VALUE][0][FEATURES.attributes.index("offer.id")]
     assert math.isnan(told.outcomes[ORDER_VALUE][0])
+
+
+def test_a_gift_is_neither_reward_nor_refusal() -> None:
+    """An order for somebody else says nothing of what the person likes, whether it was taken as an order or for its
+    value.
+    """  # noqa: D205
+    gift = order("1", "d", 1, units=20)
+    told_of = Event.FromString(gift.body)
+    told_of.order.gift = True
+    told = Collected(offers=SCALED).tell(decision("d", offers=["o1", "o2"]))
+    told.tell(gift._replace(body=told_of.SerializeToString())).at(NOON + HELD_S // 2)
+    assert [[(0, 1)]] * 2 == [list(rows) for rows in told.rows[REDEMPTION:]]
+    assert all(math.isnan(told.outcomes[number][0]) for number in (REDEMPTION, ORDER_VALUE))
 
 
 def test_a_redemption_says_nothing_of_order_values() -> None:

@@ -78,7 +78,7 @@ def test_the_recorder_goes_on_after_a_fault(stores: Stores) -> None:
         recorder.keep(broken)
         wait_for(lambda: len(logs) == 2, "and so is the second")
         recorder.close()
-    assert [("decisions_lost", "ValueError"), ("decisions_lost", "AttributeError")] == [
+    assert [("decisions_lost", "ValueError"), ("decisions_lost", "TypeError")] == [
         (one["event"], one["error"]) for one in logs
     ]
     assert PERSONAL not in str(logs)
