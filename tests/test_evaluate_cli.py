@@ -185,7 +185,7 @@ def test_an_order_value_is_within_its_intervals(tmp_path: Path) -> None:
         assert one["low"] < worlds.WET_VALUE < one["high"]
         assert one["high"] - one["low"] < 0.1
     assert found["evaluation"]["earned"]["high"] < worlds.WET_VALUE
-    assert "order value (1 is 50.00 EUR) per decision" in shown.stdout.replace("\n", " ")
+    assert "order value (1 is 50.00 EUR)" in shown.stdout.replace("\n", " ")
     value = 50 * found["evaluation"]["dr"]["value"]
     assert f"By DR that is {value:.2f} EUR per decision (" in shown.stdout
     assert "An order counts as 50.00 EUR at most." in shown.stdout
