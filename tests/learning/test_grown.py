@@ -3,7 +3,7 @@
 import math
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from offers.learning.model import Model
 from offers.learning.outcomes import DISMISSED, Asked
 from offers.learning.trees import Trees
 from offers.learning.values import ORDER_VALUE, Offers, Sum, features_for
-from offers.state.sqlite import Database
 from offers.state.sqlite_events import SqliteEvents
 from offers.state.stores import LoggedDecision, LoggedEvent
 from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, values_of, write
@@ -27,14 +26,6 @@ pytest.importorskip("lightgbm", reason="needs LightGBM: pip install 'offers[gbdt
 BITS = 12
 ROWS = 1_000
 OFFERS_SEEN = features_for([], (), BITS)
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[SqliteEvents]:
-    """An empty log."""
-    events = SqliteEvents(Database(tmp_path / "state.db"))
-    yield events
-    events.close()
 
 
 def learned(log: SqliteEvents, folder: Path, offers: Offers = OFFERS) -> Learner:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +30,6 @@ ROOT = Path(__file__).parents[2]
 BITS = 12
 ROWS = 1_200
 FOREVER = float("inf")
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[SqliteEvents]:
-    """An empty log."""
-    events = SqliteEvents(Database(tmp_path / "state.db"))
-    yield events
-    events.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where models go."""
-    return tmp_path / "learning"
 
 
 def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers = OFFERS) -> Learner:

@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,12 @@ from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.outcomes import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
 from offers.learning.promotion import Recent, worse
 from offers.learning.values import Offers, Sum
-from offers.state.sqlite import Database
 from offers.state.sqlite_events import SqliteEvents
 from offers.state.stores import LoggedEvent
 from offers.v1.event_pb2 import Event
 from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, write
 from tests.learning.test_examples import FEATURES, ORDER_VALUE, REDEMPTION, Collected, Told, in_order
 from tests.learning.test_learner import BITS, ROWS, chance, learn, opened
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[SqliteEvents]:
-    """An empty log."""
-    events = SqliteEvents(Database(tmp_path / "state.db"))
-    yield events
-    events.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where models go."""
-    return tmp_path / "learning"
 
 
 @pytest.mark.parametrize(

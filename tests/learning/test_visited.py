@@ -1,6 +1,6 @@
 """Recommendation learned from a log: of the visits that persons' states have, and the same from the same log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -70,14 +70,6 @@ def orders(count: int, seed: int = 1) -> list[LoggedEvent]:
         venue = 2 * choose.randrange(45) + person % 2
         made.append(order(number, NOON + 600 * number, f"u:{person}", f"v{venue}", HERE if venue < 45 else THERE))
     return made
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Iterator[SqliteEvents]:
-    """An empty log."""
-    events = SqliteEvents(Database(tmp_path / "state.db"))
-    yield events
-    events.close()
 
 
 @pytest.fixture
