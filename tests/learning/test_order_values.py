@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,28 +114,9 @@ def test_a_late_order_makes_up_for_its_refusal() -> None:
     assert (1, MOST_IMPORTANCE) == told.rows[ORDER_VALUE][-1]
 
 
-@pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
-def test_order_values_are_foreseen_as_they_are_however_late_orders_come(delay: int) -> None:
-    """Of an offer that half of people order for, for 10 or for 40 of a scale of 50, a quarter of it is foreseen."""
-    choose = random.Random(4)
-    told = Collected(offers=SCALED)
-    story: list[Told] = []
-    for number in range(4_000):
-        second = NOON + 10 * number
-        story.append(decision(f"d{number}", second, ["o1"], ""))
-        if choose.random() < 0.5:
-            story.append(order(f"c{number}", f"d{number}", 1, second + delay, units=choose.choice([10, 40])))
-    end = story[-1].second - delay
-    told.tell(*in_order([one for one in story if one.second <= end]))
-    learned = zip(told.rows[ORDER_VALUE], told.foreseen[ORDER_VALUE], strict=True)
-    foreseen = [chance for (reward, _), chance in learned if not reward]
-    assert 0.25 == pytest.approx(np.mean(foreseen[len(foreseen) // 2 :]), abs=0.03)
-
-
-@pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
-def test_orders_of_unknown_worth_teach_nothing_however_late_they_come(delay: int) -> None:
-    """Of what was foreseen of offers that half of people order for in another currency, nothing is taken or given: the
-    refusal that was learned before such an order came is taken back.
+def ordered(delay: int, paid: Callable[[random.Random], tuple[int, str] | None]) -> tuple[Collected, float]:
+    """What became of an offer that is shown often, for which some order: units and a currency, so much later; and what
+    was foreseen of refusals on average, once half was learned.
     """  # noqa: D205
     choose = random.Random(4)
     told = Collected(offers=SCALED)
@@ -142,14 +124,30 @@ def test_orders_of_unknown_worth_teach_nothing_however_late_they_come(delay: int
     for number in range(4_000):
         second = NOON + 10 * number
         story.append(decision(f"d{number}", second, ["o1"], ""))
-        currency = choose.choice(["EUR", "", "USD", "USD"])
-        if currency:
-            story.append(order(f"c{number}", f"d{number}", 1, second + delay, units=40, currency=currency))
+        if total := paid(choose):
+            story.append(order(f"c{number}", f"d{number}", 1, second + delay, units=total[0], currency=total[1]))
     end = story[-1].second - delay
     told.tell(*in_order([one for one in story if one.second <= end]))
     learned = zip(told.rows[ORDER_VALUE], told.foreseen[ORDER_VALUE], strict=True)
     foreseen = [chance for (reward, _), chance in learned if not reward]
-    assert 0.4 == pytest.approx(np.mean(foreseen[len(foreseen) // 2 :]), abs=0.04)
+    return told, float(np.mean(foreseen[len(foreseen) // 2 :]))
+
+
+@pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
+def test_order_values_are_foreseen_as_they_are_however_late_orders_come(delay: int) -> None:
+    """Of an offer that half of people order for, for 10 or for 40 of a scale of 50, a quarter of it is foreseen."""
+    _, foreseen = ordered(delay, lambda choose: (choose.choice([10, 40]), "EUR") if choose.random() < 0.5 else None)
+    assert 0.25 == pytest.approx(foreseen, abs=0.03)
+
+
+@pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
+def test_orders_of_unknown_worth_teach_nothing_however_late_they_come(delay: int) -> None:
+    """Of what was foreseen of offers that half of people order for in another currency, nothing is taken or given: the
+    refusal that was learned before such an order came is taken back.
+    """  # noqa: D205
+    totals = [(40, "EUR"), None, (40, "USD"), (40, "USD")]
+    told, foreseen = ordered(delay, lambda choose: choose.choice(totals))
+    assert 0.4 == pytest.approx(foreseen, abs=0.04)
     assert all(math.isnan(one) or one in {0, 0.8} for one in told.outcomes[ORDER_VALUE].values())
 
 

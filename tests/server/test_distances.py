@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from geopy.distance import geodesic
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.document import write_document
@@ -181,7 +182,6 @@ def test_the_log_has_metres_from_the_cell_to_the_place_shown(name: str, characte
     """Of venues and circles they are those of geodesics, 0 of all else; also beside a pole, across the antimeridian,
     and from cells as wide as a continent.
     """  # noqa: D205
-    geopy = pytest.importorskip("geopy.distance")
     latitude, longitude = {"paris": PARIS, "pole": POLE, "line": DATE_LINE}[name]
     shop = Shop(tmp_path, characters)
     try:
@@ -197,7 +197,7 @@ def test_the_log_has_metres_from_the_cell_to_the_place_shown(name: str, characte
         if offer in elsewhere:
             assert 0 == metres
         else:
-            way = geopy.geodesic(middle, found[shown[offer]]).m
+            way = geodesic(middle, found[shown[offer]]).m
             assert metres == pytest.approx(way, abs=0.5, rel=2e-4 if way < 1e6 else 0.02)
 
 
