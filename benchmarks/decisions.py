@@ -23,9 +23,9 @@ from benchmarks import catalogues, synthetic
 from offers.catalogue.check import check
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
-from offers.decision.decide import choose, find
 from offers.decision.engine import Engine
-from offers.decision.scratch import Scratchpad
+from offers.decision.kernels.decide import choose, find
+from offers.decision.kernels.memory.scratch import Scratchpad
 from offers.demo import catalogue as demo_catalogue
 from offers.model.query import Query
 from offers.server.convert import query_of

@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 
 from benchmarks.worker import NOOP_SERVICE
-from offers.server.worker import EVENT_SERVICE, SERVICE
+from offers.server.process.worker import EVENT_SERVICE, SERVICE
 
 OUTSTANDING = 8
 """Calls under way at a time: enough that the worker never waits for the client."""

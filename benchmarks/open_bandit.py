@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import yaml
 
-from offers.learning.off_policy import Evaluation, Floats, Integers, LoggedDecisions, evaluate
-from offers.learning.reward_model import FOLDS, LogisticRewardModel, cross_fit
+from offers.whatif.off_policy import Evaluation, Floats, Integers, LoggedDecisions, evaluate
+from offers.whatif.reward_model import FOLDS, LogisticRewardModel, cross_fit
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data" / "open_bandit"
 PUBLISHED: Final = {"ipw": 0.004553, "dm": 0.003545, "dr": 0.004727}

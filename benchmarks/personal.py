@@ -17,7 +17,7 @@ from benchmarks import catalogues, persons
 from benchmarks.load import CLIENT_CORE, WORKER_CORE, Slice, Target, on_core
 from benchmarks.peers.ranking import MissingError
 from benchmarks.peers.servers import HOST, START_S, redis
-from offers.server.worker import warm_engine
+from offers.server.process.worker import warm_engine
 
 ROUNDS, SLICE_CALLS, REPORTS, WARM_CALLS, REQUESTS = 15, 400, 20, 4_096, 4_096
 _NOOP_BYTES = 3_000

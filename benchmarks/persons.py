@@ -17,14 +17,14 @@ from benchmarks import synthetic
 from offers.catalogue.document import read, write_fragments
 from offers.decision.engine import Engine
 from offers.learning.learner import FOLDER, Learner
-from offers.server.event_service import EventService
+from offers.server.events.service import EventService
 from offers.server.offer_service import OfferService
 from offers.server.offer_values import offers_of
 from offers.server.people import People
-from offers.server.worker import Worker, warm_engine
+from offers.server.process.worker import Worker, warm_engine
 from offers.settings import Settings
-from offers.state.apply import Happened, apply
 from offers.state.opening import open_stores
+from offers.state.person.apply import Happened, apply
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.catalog_pb2 import Catalog, Exploration
 from offers.v1.context_pb2 import ConsentGrants, User

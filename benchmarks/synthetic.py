@@ -17,7 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from offers.catalogue.document import write_fragments
-from offers.catalogue.public_holidays import in_library
+from offers.catalogue.hours.public_holidays import in_library
 from offers.v1.catalog_pb2 import Catalog, Placement
 from offers.v1.context_pb2 import Context, Location, Session, User
 from offers.v1.offer_pb2 import Availability, Benefit, Creative, FreeDelivery, Offer, Target

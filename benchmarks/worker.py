@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.synthetic import NOW
 from offers.learning.learner import FOLDER
-from offers.server.models import ModelFollower
-from offers.server.worker import Worker, raw_handlers, warm_engine
+from offers.server.process.models import ModelFollower
+from offers.server.process.worker import Worker, raw_handlers, warm_engine
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.telemetry import logs

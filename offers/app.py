@@ -19,7 +19,7 @@ PROBLEMS_LOGGED = 20
 
 def serve(settings: Settings) -> int:
     """Run the server in the foreground until SIGTERM or SIGINT. Returns the exit status."""
-    from offers.server.supervisor import Supervisor
+    from offers.server.process.supervisor import Supervisor
 
     logs.configure(settings.log_level)
     frozen, own = settings.model_dump_json(), str(os.getpid())
@@ -44,7 +44,7 @@ def serve(settings: Settings) -> int:
 
 def _worker(settings: Settings, core: str, port: str, served: str, supervisor: str) -> int:
     """A worker process of the supervisor."""
-    from offers.server import worker
+    from offers.server.process import worker
 
     worker.run(settings, int(core), int(port), Path(served), int(supervisor))
     return 0
@@ -52,7 +52,7 @@ def _worker(settings: Settings, core: str, port: str, served: str, supervisor: s
 
 def _learner(settings: Settings, served: str, supervisor: str) -> int:
     """The learner process of the supervisor."""
-    from offers.server import learner
+    from offers.server.process import learner
 
     learner.run(settings, Path(served), int(supervisor))
     return 0
@@ -70,7 +70,7 @@ def _publish(settings: Settings, source: str) -> int:
         result = {"problems": [f"cannot write to {settings.data_dir}: {error}"], "problem_count": 1}
         status = 2
     else:
-        from offers.server.worker import warm_engine
+        from offers.server.process.worker import warm_engine
 
         warm_engine(published.path)  # compiles the loops into the cache once, before several workers need them
         result = {**published._asdict(), "path": str(published.path)}

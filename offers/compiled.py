@@ -26,14 +26,14 @@ from numba.core.typing.templates import AbstractTemplate, ConcreteTemplate, infe
 from numba.extending import lower_builtin
 
 SOURCES = (
-    "decision/*.py", "catalogue/areas.py", "catalogue/behaviour.py", "catalogue/geometry.py",
-    "catalogue/model_rules.py",
-    "catalogue/schedules.py", "catalogue/shapes.py", "catalogue/snapshot.py", "catalogue/traits.py", "compiled.py",
-    "learning/cooccurrence.py", "learning/features.py", "learning/habit.py", "learning/model.py",
-    "learning/popularity.py", "learning/propensity.py", "learning/recommend.py", "learning/recommender.py",
-    "learning/slots.py", "learning/trees.py", "learning/values.py", "model/hashing.py", "model/keys.py",
-    "model/query.py", "model/visits.py", "server/answer.py", "server/limits.py", "server/scan.py",
-    "server/scan_session.py", "server/wire.py", "state/basket.py", "v1/*_pb2.py",
+    "catalogue/snapshot.py", "catalogue/compile/areas.py", "catalogue/compile/behaviour.py",
+    "catalogue/compile/geometry.py", "catalogue/compile/shapes.py", "catalogue/compile/traits.py",
+    "catalogue/hours/schedules.py", "catalogue/rules/behaviour.py", "catalogue/rules/models.py", "compiled.py",
+    "decision/*.py", "decision/kernels/**/*.py", "decision/segments/*.py",
+    "learning/model.py", "learning/values.py", "learning/propensity/features.py",
+    "learning/propensity/regression.py", "learning/propensity/trees.py", "learning/recommend/*.py",
+    "model/hashing.py", "model/keys.py", "model/query.py", "model/visits.py", "server/limits.py", "server/fast/*.py",
+    "state/person/basket.py", "v1/*_pb2.py",
 )  # fmt: skip
 """What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a
 change of the file a loop stands in, and run a stale loop when a constant elsewhere changes."""

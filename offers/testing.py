@@ -12,7 +12,7 @@ import grpc
 
 from offers.catalogue.publish import publish
 from offers.demo import catalogue as demo_catalogue
-from offers.server.worker import Worker, warm_engine
+from offers.server.process.worker import Worker, warm_engine
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.areas import Part
-from offers.catalogue.shapes import pack
+from offers.catalogue.compile.areas import Part
+from offers.catalogue.compile.shapes import pack
 from offers.catalogue.snapshot import COLUMNS
-from offers.decision.records import Column, Record
+from offers.decision.kernels.memory.records import Column, Record
 
 Position = Sequence[float]
 

@@ -22,9 +22,9 @@ MANY = 500
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Of two processes that need all loops, the second compiles first what the first one comes to last."""
     if os.environ.get("PYTEST_XDIST_WORKER") == "gw1" and len(session.items) >= MANY:
-        from offers.decision.arrange import arrange
-        from offers.decision.foresee import foresee
-        from offers.decision.screen import screen
+        from offers.decision.kernels.arrange import arrange
+        from offers.decision.kernels.models.foresee import foresee
+        from offers.decision.kernels.screen import screen
 
         last: tuple[Any, ...] = (foresee, screen, arrange)
         for loop in last:

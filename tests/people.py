@@ -11,19 +11,19 @@ from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
-from offers.catalogue.behaviour import intent_name
+from offers.catalogue.compile.behaviour import intent_name
 from offers.catalogue.expressions import compiled, environment
 from offers.catalogue.intents import intents_of
 from offers.decision.calendar import period_of
 from offers.decision.engine import Engine
-from offers.decision.meet import AGREED, BLIND, NAMED
+from offers.decision.kernels.person.meet import AGREED, BLIND, NAMED
 from offers.decision.person import Counted, Person, merged
-from offers.decision.reference_behaviour import behaved
-from offers.decision.reference_people import Known
-from offers.decision.segments import Facts
+from offers.decision.reference.behaviour import behaved
+from offers.decision.reference.people import Known
+from offers.decision.segments.evaluate import Facts
 from offers.model.keys import key_of
 from offers.server.people import Met, People
-from offers.state.basket import fill_in
+from offers.state.person.basket import fill_in
 from offers.state.stores import Usage
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import BehaviourRule, Intent

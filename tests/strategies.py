@@ -17,8 +17,8 @@ from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
-from offers.catalogue.areas import AreaError, Part, parse
-from offers.decision.reference_places import places_of
+from offers.catalogue.compile.areas import AreaError, Part, parse
+from offers.decision.reference.places import places_of
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.context_pb2 import Context, Location
 from offers.v1.offer_pb2 import (

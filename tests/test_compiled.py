@@ -10,8 +10,8 @@ import pytest
 
 from offers.compiled import apart
 from tests import loops
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 ASK = """
 from tests import loops
 print(loops.top(b"ab", is_one=True))

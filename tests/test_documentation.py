@@ -12,8 +12,8 @@ from offers.catalogue.importing import import_table
 from offers.cli import app
 from offers.settings import Settings
 from offers.testing import serving
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 

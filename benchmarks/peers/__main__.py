@@ -31,7 +31,7 @@ from benchmarks.peers.ranking import Asked, MissingError, Ranked
 from benchmarks.peers.redis_geo import redis_geosearch
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
-from offers.decision.scratch import Scratchpad
+from offers.decision.kernels.memory.scratch import Scratchpad
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.v1.offer_service_pb2 import GetOffersResponse

@@ -17,7 +17,7 @@ from benchmarks.quality.figures import Floats, auc
 from benchmarks.quality.mapping import DataSet, Row
 from benchmarks.quality.result import PLACEMENTS, Added, Figure, Found
 from benchmarks.quality.service import Service, event, propensity, proposition, service
-from offers.learning.propensity import calibration_error
+from offers.learning.propensity.regression import calibration_error
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest, Proposition
 

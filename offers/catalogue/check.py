@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offers.catalogue import document
-from offers.catalogue.cross_rules import CrossRules
 from offers.catalogue.definitions import ID_NAMES, Definitions
-from offers.catalogue.survey import Survey, place_of, problems_of
+from offers.catalogue.rules.cross import CrossRules
+from offers.catalogue.rules.survey import Survey, place_of, problems_of
 from offers.errors import CatalogError, Problem
 
 

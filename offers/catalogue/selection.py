@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 
-from offers.catalogue.place_rules import values_of
+from offers.catalogue.rules.places import values_of
 from offers.v1.offer_pb2 import VenueSelector
 from offers.v1.venue_pb2 import Venue
 

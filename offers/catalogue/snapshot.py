@@ -265,7 +265,7 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "row": ROW,  # and one more, where the last one's cells end
     "cell": CELL,  # by column within a row; and one more, where the last one's sites end
     # Per schedule.
-    "schedule_weekly": "u1",  # 1: its parts say all; 0: it has none here, see decision/hours.py
+    "schedule_weekly": "u1",  # 1: its parts say all; 0: it has none here, see decision/kernels/hours.py
     "schedule_part_first": "i4",  # CSR over part_*
     # Per part: a schedule is open when all its parts are.
     "part_zone": "i4",  # index into the time zones; 0: the person's

@@ -13,8 +13,8 @@ from offers.cli.output import fail, stdout
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
-    from offers.state.reporting import ExperimentReport
-    from offers.state.statistics import Estimate
+    from offers.whatif.experiments import ExperimentReport
+    from offers.whatif.statistics import Estimate
 
 app = typer.Typer(name="experiments", no_args_is_help=True, help="Tell what the variants of experiments brought.")
 DAY_S = 86_400
@@ -57,8 +57,8 @@ def report(
     from offers.catalogue.check import check
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
-    from offers.state.reporting import reports
-    from offers.state.statistics import Estimate
+    from offers.whatif.experiments import reports
+    from offers.whatif.statistics import Estimate
 
     checked = check(catalog)
     for name in experiment or ():
@@ -109,7 +109,7 @@ def _show(one: "ExperimentReport", days: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from offers.state.reporting import MISMATCH_P
+    from offers.whatif.experiments import MISMATCH_P
 
     base = one.variants[0]
     counts = Table("variant", "weight", "persons", "crossed", "decisions", "of nobody")

@@ -16,13 +16,13 @@ from shapely import affinity
 from shapely.geometry.polygon import orient
 
 from offers.catalogue import document
-from offers.catalogue.areas import Part
 from offers.catalogue.check import check
+from offers.catalogue.compile.areas import Part
 from offers.catalogue.snapshot import FACTORS
 from offers.cli.words import benefit_words, distance_words, local
-from offers.decision.explain import Reason, Verdict, Why, explain
-from offers.decision.location import SIGMA
-from offers.decision.reference_places import Piece, Place
+from offers.decision.kernels.places.location import SIGMA
+from offers.decision.reference.explain import Reason, Verdict, Why, explain
+from offers.decision.reference.places import Piece, Place
 from offers.errors import OffersError
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog

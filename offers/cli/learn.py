@@ -12,8 +12,8 @@ from offers.cli.events import DataDir, EventsUrl
 from offers.errors import ConflictError, OffersError
 
 if TYPE_CHECKING:
-    from offers.learning.grown import Growth
     from offers.learning.learner import Learner
+    from offers.learning.propensity.grown import Growth
     from offers.learning.values import Offers
     from offers.state.stores import EventLog
 
@@ -59,7 +59,7 @@ def learn(
 
     from offers.demo import catalogue
     from offers.learning.learner import FOLDER, Learner
-    from offers.learning.trees import library
+    from offers.learning.propensity.trees import library
     from offers.server.offer_values import CatalogueReader, Documents
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
@@ -102,10 +102,10 @@ def learn(
 
 def _grow_beside(events: "EventLog", folder: Path, offers: "Offers", stop: Callable[[], bool]) -> None:
     """Grow trees for a learner that is at work."""
-    from offers.learning.features import Features
-    from offers.learning.grown import grow
     from offers.learning.learner import current_model
     from offers.learning.outcomes import Asked
+    from offers.learning.propensity.features import Features
+    from offers.learning.propensity.grown import grow
 
     current = current_model(folder)
     if current is None:

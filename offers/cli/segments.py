@@ -12,8 +12,8 @@ from offers.cli.output import fail, stdout
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from offers.decision.membership import Membership, Term
-    from offers.decision.segments import Facts
+    from offers.decision.segments.evaluate import Facts
+    from offers.decision.segments.membership import Membership, Term
 
 app = typer.Typer(name="segments", no_args_is_help=True, help="Tell who is in which segment.")
 
@@ -50,9 +50,9 @@ def which(
     from rich.table import Table
     from rich.text import Text
 
-    from offers.catalogue.behaviour import conditions
     from offers.catalogue.check import check
-    from offers.decision.membership import membership
+    from offers.catalogue.compile.behaviour import conditions
+    from offers.decision.segments.membership import membership
 
     found = conditions(check(catalog))
     if not found:
@@ -72,7 +72,7 @@ def which(
 
 
 def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, profile: Path | None) -> "Facts":  # noqa: ANN401
-    from offers.decision.segments import Facts
+    from offers.decision.segments.evaluate import Facts
     from offers.v1.context_pb2 import Context
     from offers.v1.profile_pb2 import Profile
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from offers.catalogue.schedules import NEVER
+from offers.catalogue.hours.schedules import NEVER
 from offers.decision.calendar import period_of
-from offers.decision.records import Budgets, Record
+from offers.decision.kernels.memory.records import Budgets, Record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.state.stores import Demand, Usage
 from offers.v1.limits_pb2 import Pacing

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.schedules import NEVER
+from offers.catalogue.hours.schedules import NEVER
 from offers.v1.limits_pb2 import CalendarPeriod
 
 _DAY = timedelta(days=1)

@@ -17,25 +17,25 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.schedules import Part, Schedule
+from offers.catalogue.hours.schedules import Part, Schedule
 from offers.catalogue.snapshot import NO_CAPS, NO_NAME, PROPENSITY, Snapshot
 from offers.decision.budgets import BudgetBook
-from offers.decision.decide import LOOK_UP, choose, find
 from offers.decision.directory import Directory
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
-from offers.decision.learned import Told, learned_record
-from offers.decision.meet import Fact
+from offers.decision.kernels.decide import LOOK_UP, choose, find
+from offers.decision.kernels.memory.records import Column, Explore, Record, StandingFact, Terms
+from offers.decision.kernels.memory.scratch import NO_ROOM, Outcome, PersonFact, Room, Scratchpad
+from offers.decision.kernels.models.learned import Told, learned_record
+from offers.decision.kernels.models.sense import sense
+from offers.decision.kernels.person.meet import Fact
+from offers.decision.kernels.standing import sorted_record, stand, standing_record
 from offers.decision.meeting import Meeting
 from offers.decision.person import NOBODY, Person
-from offers.decision.records import Column, Explore, Record, StandingFact, Terms
-from offers.decision.scratch import NO_ROOM, Outcome, PersonFact, Room, Scratchpad
-from offers.decision.sense import sense
-from offers.decision.standing import sorted_record, stand, standing_record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.learning.model import Model
 from offers.model.decision import Decision
@@ -263,7 +263,7 @@ class Engine:
             placement=surface.placement, channel=surface.channel, language_code=surface.language,
             currency_code=surface.currency, max_offers=surface.max_offers,
         )  # fmt: skip
-        terms = {
+        terms: dict[str, NDArray[Any]] = {
             "admits": admits,
             "layout": layout,
             "creative": self._creative_terms(surface.language, channel),

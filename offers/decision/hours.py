@@ -10,17 +10,16 @@ import contextlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
-from enum import IntEnum
 from functools import cache
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
-from offers.catalogue.schedules import LAST_SECOND, NEVER, WEEK_MINUTES, Schedule, ZoneClock, zone_clock
-from offers.compiled import inner
-from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Record, Table, i4, i8, u1, u4
+from offers.catalogue.hours.schedules import Schedule, ZoneClock, zone_clock
+from offers.decision.kernels.hours import Ahead, work_out
+from offers.decision.kernels.memory.records import CLOSED, OPEN, Hours, Record
 
 INSTANTS_KEPT = 128
 """Minutes kept at a time, at most: the current one, and some of those asked "what if"."""
@@ -38,28 +37,13 @@ FIRST_HORIZON_S = 3 * _DAY_S
 """The first one is short: it shall be there soon."""
 CHANGES_KEPT = 8_000_000
 """Memory for the horizon, in changes of four bytes: about 100,000 schedules; the rest is asked of the library."""
-_WEEK_S = WEEK_MINUTES * 60
-_EPOCH_WEEKDAY_S = 3 * _DAY_S
-"""1970-01-01 was a Thursday."""
-_NEVER, _LAST_SECOND = NEVER, LAST_SECOND
-
-
-class _Ahead(IntEnum):
-    """Places of the arrays of a horizon."""
-
-    known = 0
-    """u1 per schedule: whether it is in the horizon."""
-    first = 1
-    """i8: CSR over change."""
-    change = 2
-    """u4: seconds at which it opens, closes, opens, ...; the last may lie behind the horizon."""
 
 
 class _Horizon(NamedTuple):
     """When the schedules that are not weekly change between two instants."""
 
     record: Record
-    """Of _Ahead."""
+    """Of Ahead."""
     begin: int
     """Seconds."""
     end: int
@@ -89,8 +73,8 @@ class _Draft:
     def finished(self) -> _Horizon:
         """The horizon of what was taken in."""
         change = np.concatenate([np.empty(0, np.uint32), *self._changes])
-        arrays = {"known": self._known, "first": np.cumsum(self._counts), "change": change}
-        return _Horizon(Record(_Ahead, arrays), self.begin, self.end)
+        arrays: dict[str, NDArray[Any]] = {"known": self._known, "first": np.cumsum(self._counts), "change": change}
+        return _Horizon(Record(Ahead, arrays), self.begin, self.end)
 
 
 class HoursAt(NamedTuple):
@@ -207,83 +191,3 @@ class HoursBook:
             return second, second + 1
         place = bisect_right(self._turns, second - minute)
         return minute + self._turns[place - 1], minute + (self._turns[place] if place < len(self._turns) else 60)
-
-
-@njit(cache=True)
-def work_out(
-    columns: Table, ahead: Table, begin: int, end: int, hours: Table, second: int, starts: np.ndarray,
-    offsets: np.ndarray,
-) -> None:  # fmt: skip
-    """Write the state of every schedule at an instant: of weekly ones and, in the horizon, others; the rest is UNKNOWN.
-
-    `ahead`, `begin` and `end` are the horizon, `starts` and `offsets` the clock of the person's time zone, as in
-    schedules.ZoneClock.
-    """
-    weekly, part_first = u1(columns, Column.schedule_weekly), i4(columns, Column.schedule_part_first)
-    zones, margins = i4(columns, Column.part_zone), i4(columns, Column.part_margin)
-    zone_first = i4(columns, Column.zone_first)
-    zone_start, zone_offset = i8(columns, Column.zone_start), i4(columns, Column.zone_offset)
-    state, until = u1(hours, Hours.state), i8(hours, Hours.until)
-    known, first, change = u1(ahead, _Ahead.known), i8(ahead, _Ahead.first), u4(ahead, _Ahead.change)
-    within = begin <= second < end
-    for schedule in range(len(weekly)):
-        if not weekly[schedule]:
-            state[schedule], until[schedule] = UNKNOWN, second
-            if within and known[schedule]:
-                low, high = first[schedule], first[schedule + 1]
-                place = low + np.searchsorted(change[low:high], second, side="right")
-                state[schedule] = OPEN if (place - low) % 2 else CLOSED
-                until[schedule] = np.int64(change[place]) if place < high else end
-            continue
-        closed_until, open_until = -1, _NEVER
-        for part in range(part_first[schedule], part_first[schedule + 1]):
-            if zones[part] == 0:
-                now, change_at = _week_at(columns, part, second, starts, offsets)
-            else:
-                low, high = zone_first[zones[part]], zone_first[zones[part] + 1]
-                now, change_at = _week_at(columns, part, second, zone_start[low:high], zone_offset[low:high])
-            if now == OPEN and change_at < _NEVER:
-                if change_at - margins[part] > second:
-                    change_at -= margins[part]
-                else:
-                    now = CLOSED
-            if now == OPEN:
-                open_until = min(open_until, change_at)
-            else:
-                closed_until = max(closed_until, change_at)
-        state[schedule] = OPEN if closed_until < 0 else CLOSED
-        until[schedule] = open_until if closed_until < 0 else closed_until
-
-
-@inner
-def _week_at(columns: Table, part: int, second: int, starts: np.ndarray, offsets: np.ndarray) -> tuple[int, int]:
-    """Whether a part is open at an instant and when that changes, clock changes included, but not its margin."""
-    week_first = i4(columns, Column.part_week_first)
-    low, high = week_first[part], week_first[part + 1]
-    opens, closes = i4(columns, Column.week_start), i4(columns, Column.week_end)
-    span = np.searchsorted(starts, second, side="right") - 1
-    at, first_state = second, -1
-    if low == high or (high - low == 1 and opens[low] == 0 and closes[low] == WEEK_MINUTES):
-        return (CLOSED if low == high else OPEN), _NEVER
-    while True:
-        in_week = (at + offsets[span] + _EPOCH_WEEKDAY_S) % _WEEK_S
-        # The first span that ends after this time of the week, perhaps that of next week.
-        place = low
-        while place < high and closes[place] * 60 <= in_week:
-            place += 1
-        if place == high:
-            now, change = CLOSED, opens[low] * 60 + _WEEK_S
-        elif in_week < opens[place] * 60:
-            now, change = CLOSED, opens[place] * 60
-        else:
-            now, change = OPEN, closes[place] * 60
-            if change == _WEEK_S and opens[low] == 0:
-                change += closes[low] * 60  # open past Sunday midnight
-        if first_state >= 0 and now != first_state:
-            return first_state, at
-        first_state = now
-        end = starts[span + 1] if span + 1 < len(starts) else _LAST_SECOND + _WEEK_S
-        if at + change - in_week < end or span + 1 == len(starts):
-            return now, at + change - in_week
-        at = end
-        span += 1

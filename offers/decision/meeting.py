@@ -7,11 +7,11 @@ import numpy as np
 
 from offers.decision.calendar import Calendar
 from offers.decision.experiments import Experiments
-from offers.decision.meet import BY_PLACE, BY_TIME, NO_ROOM, OTHER_PERIODS, Fact, People, meet
+from offers.decision.kernels.memory.records import Record, Table
+from offers.decision.kernels.memory.scratch import COUNTER, Outcome, Room, Scratchpad
+from offers.decision.kernels.person.meet import BY_PLACE, BY_TIME, NO_ROOM, OTHER_PERIODS, Fact, People, meet
 from offers.decision.person import Person
-from offers.decision.records import Record, Table
-from offers.decision.scratch import COUNTER, Outcome, Room, Scratchpad
-from offers.decision.segments import Facts, Segments
+from offers.decision.segments.evaluate import Facts, Segments
 from offers.model.keys import key_of
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from offers.decision.scratch import COUNTER
-from offers.decision.segments import Facts
+from offers.decision.kernels.memory.scratch import COUNTER
+from offers.decision.segments.evaluate import Facts
 
 MOST_COUNTED = 0xFFFF
 """Instants that a counter has room for."""

@@ -9,15 +9,15 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.examples import Collector
-from offers.learning.features import Examples, Features
 from offers.learning.held import LoggedDecision
 from offers.learning.model import Model
 from offers.learning.outcomes import Asked
 from offers.learning.promotion import Recent
-from offers.learning.propensity import Propensity
+from offers.learning.propensity.examples import Collector
+from offers.learning.propensity.features import Examples, Features
+from offers.learning.propensity.regression import Propensity
+from offers.learning.recommend.visited import LoggedVisit, Visited
 from offers.learning.values import ORDER_VALUE, REWARDS, Sum
-from offers.learning.visited import LoggedVisit, Visited
 
 PAGE = 5_000
 """Events and decisions that are learned at once."""

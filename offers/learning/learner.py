@@ -14,14 +14,14 @@ import structlog
 
 from offers.errors import ConflictError, SnapshotError
 from offers.learning.course import REVIEW_GROWTH, Course, Log, Position
-from offers.learning.features import DEFAULT_BITS, Features
-from offers.learning.grown import FOLDER as TREES
-from offers.learning.grown import Grown, Growth, grow
 from offers.learning.kept import alone, latest, prune
 from offers.learning.model import Model, open_model, write_model
 from offers.learning.outcomes import Asked
 from offers.learning.promotion import worse
-from offers.learning.propensity import HALF_LIFE_DAYS, Propensity
+from offers.learning.propensity.features import DEFAULT_BITS, Features
+from offers.learning.propensity.grown import FOLDER as TREES
+from offers.learning.propensity.grown import Grown, Growth, grow
+from offers.learning.propensity.regression import HALF_LIFE_DAYS, Propensity
 from offers.learning.values import Offers, features_for, written_scales
 
 LAG_S = 2

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from offers.learning.features import Features
 from offers.learning.held import Counts, Due, Held, LoggedDecision, LoggedEvent, read_held, written
-from offers.learning.rows import Rows
+from offers.learning.propensity.features import Features
+from offers.learning.propensity.rows import Rows
 from offers.learning.values import NO_SUM, ORDER_VALUE, REWARDS, Offers, Sum, order_value, sum_of, written_scales
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,

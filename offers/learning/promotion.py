@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.propensity import calibration_error
+from offers.learning.propensity.regression import calibration_error
 
 RECENT = 4_000
 """A model is judged by so many offers that were shown."""

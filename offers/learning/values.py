@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from google.protobuf.struct_pb2 import Struct
 from google.type.money_pb2 import Money
 
-from offers.learning.features import CATEGORY, DISTANCE, OFFER_PREFIX, PERSON, Features, default_features
+from offers.learning.propensity.features import CATEGORY, DISTANCE, OFFER_PREFIX, PERSON, Features, default_features
 from offers.model.acts import NO_TRAITS
 from offers.model.visits import NOTHING, PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord

@@ -16,10 +16,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from google.type.money_pb2 import Money
 
-from offers.catalogue.creative_rules import is_language_tag
-from offers.catalogue.schedules import FIRST_SECOND, LAST_SECOND
-from offers.catalogue.value_rules import time_zones
-from offers.decision.location import spread
+from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
+from offers.catalogue.rules.creative import is_language_tag
+from offers.catalogue.rules.values import time_zones
+from offers.decision.kernels.places.location import spread
 from offers.errors import (
     BusyError,
     ConflictError,

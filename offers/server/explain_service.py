@@ -12,24 +12,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from offers.catalogue.behaviour import intent_name
-from offers.catalogue.geometry import earth_centred
+from offers.catalogue.compile.behaviour import intent_name
+from offers.catalogue.compile.geometry import earth_centred
+from offers.catalogue.compile.messages import read_messages
 from offers.catalogue.intents import intents_of
-from offers.catalogue.messages import read_messages
 from offers.catalogue.snapshot import EVERYWHERE, NO_VENUE
-from offers.decision import reference
 from offers.decision.engine import Engine
-from offers.decision.meet import BLIND, HIDDEN
+from offers.decision.kernels.person.meet import BLIND, HIDDEN
 from offers.decision.person import Person
-from offers.decision.reference import Ranked
-from offers.decision.reference_behaviour import behaved, held
-from offers.decision.reference_learned import Taught, chance_of, taught_of, told
-from offers.decision.reference_people import Known, strategy_of, variants_of
-from offers.decision.segments import Facts
+from offers.decision.reference import decide as reference
+from offers.decision.reference.behaviour import behaved, held
+from offers.decision.reference.decide import Ranked
+from offers.decision.reference.models import Taught, chance_of, taught_of, told
+from offers.decision.reference.people import Known, strategy_of, variants_of
+from offers.decision.segments.evaluate import Facts
 from offers.errors import FieldViolation, InvalidRequestError
-from offers.learning import recommend
 from offers.learning.model import Model
-from offers.learning.recommend_reference import Reference
+from offers.learning.recommend import scores as recommend
+from offers.learning.recommend.reference import Reference
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.server import convert
@@ -38,8 +38,8 @@ from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import Met, People
 from offers.server.why import Miss, judge
-from offers.state.basket import fill_in
-from offers.state.counters import Counters
+from offers.state.person.basket import fill_in
+from offers.state.person.counters import Counters
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.event_pb2 import EventKind

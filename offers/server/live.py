@@ -11,7 +11,7 @@ from offers.decision.engine import Engine
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.learning.model import Model
 from offers.model.query import Query
-from offers.server.answer import KnownSurfaces
+from offers.server.fast.answer import KnownSurfaces
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 import numpy as np
 
 from offers.catalogue.document import varint
-from offers.decision.log import write_record
-from offers.decision.meet import BLIND
-from offers.decision.records import Record
-from offers.decision.scratch import PersonFact, Scratchpad
+from offers.decision.kernels.log import write_record
+from offers.decision.kernels.memory.records import Record
+from offers.decision.kernels.memory.scratch import PersonFact, Scratchpad
+from offers.decision.kernels.person.meet import BLIND
 from offers.errors import InvalidRequestError
 from offers.server import convert
-from offers.server.answer import (
+from offers.server.batch import requests_of
+from offers.server.fast.answer import (
     HELP_WANTED,
     ID_WANTED,
     LONG_WAY,
@@ -23,14 +24,13 @@ from offers.server.answer import (
     answer,
     finish,
 )
-from offers.server.batch import requests_of
+from offers.server.fast.scan import Fact, scan_record
+from offers.server.fast.wire import Output, write_response
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
 from offers.server.people import TOLD_BLIND, People
 from offers.server.recorder import Decided, Keeper
-from offers.server.scan import Fact, scan_record
-from offers.server.wire import Output, write_response
-from offers.state.person import NOBODY
+from offers.state.person.ids import NOBODY
 from offers.v1.context_pb2 import User
 from offers.v1.offer_service_pb2 import Exposure, GetOffersRequest, GetOffersResponse
 

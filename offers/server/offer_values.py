@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from offers.catalogue.messages import read_head, read_offers
-from offers.catalogue.model_rules import MAX_NAMES
+from offers.catalogue.compile.messages import read_head, read_offers
+from offers.catalogue.compile.timetable import DEFAULT_TIME_ZONE
 from offers.catalogue.publish import publish, stamp
+from offers.catalogue.rules.models import MAX_NAMES
 from offers.catalogue.snapshot import open_snapshot
-from offers.catalogue.timetable import DEFAULT_TIME_ZONE
 from offers.decision.directory import Directory
 from offers.errors import OffersError
-from offers.learning.rows import offer_values
+from offers.learning.propensity.rows import offer_values
 from offers.learning.values import Offers, no_item, sum_of
 from offers.model.keys import key_of
 

@@ -6,15 +6,15 @@ from typing import NamedTuple
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.decision.engine import Engine
-from offers.decision.meet import AGREED, BLIND, COUNTED, HIDDEN, NAMED, TAUGHT
+from offers.decision.kernels.person.meet import AGREED, BLIND, COUNTED, HIDDEN, NAMED, TAUGHT
 from offers.decision.person import Counted, Person, merged
-from offers.decision.segments import Facts
+from offers.decision.segments.evaluate import Facts
 from offers.errors import StoreUnavailableError
 from offers.server.convert import may_use_context
-from offers.state.consent import Purposes, agrees
-from offers.state.person import draw_of, person_of
+from offers.state.person.consent import Purposes, agrees
+from offers.state.person.ids import draw_of, person_of
+from offers.state.person.view import life_cycle, profile_of
 from offers.state.stores import StateStore
-from offers.state.view import life_cycle, profile_of
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
 from offers.v1.event_pb2 import EVENT_KIND_IMPRESSION
 from offers.v1.offer_service_pb2 import Degradation, GetOffersRequest, GetOffersResponse, SeenOffer

@@ -8,14 +8,14 @@ from google.protobuf.struct_pb2 import Struct
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
 from offers.model.visits import TRAITS, visits_in
 from offers.server.convert import check_instant, parse
-from offers.server.event_rules import check_text, check_user
+from offers.server.events.event_rules import check_text, check_user
 from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_PERSON_ID, MAX_REQUEST_BYTES
-from offers.state.consent import Purposes, agreed, latest
-from offers.state.counters import Counters
-from offers.state.merge import linked
-from offers.state.person import person_of, user_of
+from offers.state.person.consent import Purposes, agreed, latest
+from offers.state.person.counters import Counters
+from offers.state.person.ids import person_of, user_of
+from offers.state.person.merge import linked
+from offers.state.person.view import profile_of
 from offers.state.stores import EventLog, Person, StateStore
-from offers.state.view import profile_of
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
 from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import (

@@ -15,8 +15,8 @@ import structlog
 from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from offers.catalogue.creative_rules import is_language_tag
-from offers.catalogue.value_rules import time_zones
+from offers.catalogue.rules.creative import is_language_tag
+from offers.catalogue.rules.values import time_zones
 from offers.decision.engine import Engine
 from offers.errors import InvalidRequestError, StoreUnavailableError
 from offers.server import convert
@@ -25,11 +25,10 @@ from offers.server.offer_service import OfferService
 from offers.server.people import People, assign
 from offers.server.recorder import Decided
 from offers.state.cloudevents import triggered
-from offers.state.consent import Purposes
 from offers.state.outbox import Outbox
-from offers.state.person import user_of
-from offers.state.stores import Change, Due, EventLog, LoggedDecision, Person, StateStore
-from offers.state.triggering import (
+from offers.state.person.consent import Purposes
+from offers.state.person.ids import user_of
+from offers.state.person.triggering import (
     RETRY_S,
     Occasion,
     Watched,
@@ -40,6 +39,7 @@ from offers.state.triggering import (
     occasions,
     watched_of,
 )
+from offers.state.stores import Change, Due, EventLog, LoggedDecision, Person, StateStore
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from offers.v1.state_pb2 import DecisionRecord, UserState

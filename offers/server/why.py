@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Self
 from zoneinfo import ZoneInfo
 
-from offers.decision import reference
-from offers.decision.explain import Reason, Why, gap_of, judged
-from offers.decision.reference import Found, Ranked
-from offers.decision.reference_people import Failed, Known, against
-from offers.decision.reference_places import Place, pieces_of, places_of
+from offers.decision.reference import decide as reference
+from offers.decision.reference.decide import Found, Ranked
+from offers.decision.reference.explain import Reason, Why, gap_of, judged
+from offers.decision.reference.people import Failed, Known, against
+from offers.decision.reference.places import Place, pieces_of, places_of
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Offer

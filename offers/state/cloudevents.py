@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.model.events import KINDS
-from offers.state.person import person_of, user_of
+from offers.state.person.ids import person_of, user_of
 from offers.state.stores import LoggedEvent
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event

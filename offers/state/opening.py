@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from offers.errors import SettingsError
 from offers.settings import Settings
-from offers.state.sqlite import Database
-from offers.state.sqlite_events import SqliteEvents
-from offers.state.sqlite_ledger import SqliteLedger
-from offers.state.sqlite_state import SqliteState
+from offers.state.sqlite.events import SqliteEvents
+from offers.state.sqlite.file import Database
+from offers.state.sqlite.ledger import SqliteLedger
+from offers.state.sqlite.state import SqliteState
 from offers.state.stores import EventLog, Ledger, StateStore
 
 FILE = "state.db"
@@ -60,9 +60,9 @@ def open_stores(settings: Settings) -> Stores:
 
 def _redis(url: str, timeout_s: float) -> tuple[StateStore, Ledger]:
     try:
-        from offers.state.redis_ledger import RedisLedger
-        from offers.state.redis_server import RedisServer
-        from offers.state.redis_state import RedisState
+        from offers.state.redis.ledger import RedisLedger
+        from offers.state.redis.server import RedisServer
+        from offers.state.redis.state import RedisState
     except ImportError as error:
         raise SettingsError(f"state_url: {error}: pip install 'offers[redis]'") from error
     server = RedisServer(url, timeout_s)
@@ -71,7 +71,7 @@ def _redis(url: str, timeout_s: float) -> tuple[StateStore, Ledger]:
 
 def _postgres(url: str, timeout_s: float) -> EventLog:
     try:
-        from offers.state.postgres_events import PostgresEvents
+        from offers.state.postgres.events import PostgresEvents
     except ImportError as error:
         raise SettingsError(f"events_url: {error}: pip install 'offers[postgres]'") from error
     return PostgresEvents(url, timeout_s)

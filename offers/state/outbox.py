@@ -83,7 +83,7 @@ class FileOutbox:
 
 def _redis(url: str, stream: str, timeout_s: float) -> Outbox:
     try:
-        from offers.state.redis_outbox import RedisOutbox
+        from offers.state.redis.outbox import RedisOutbox
     except ImportError as error:
         raise SettingsError(f"outbox_url: {error}: pip install 'offers[redis]'") from error
     return RedisOutbox(url, stream, timeout_s)

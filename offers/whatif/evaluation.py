@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from offers.errors import InvalidRequestError
-from offers.learning.off_policy import Evaluation, EvaluationError, Floats, LoggedDecisions, evaluate
 from offers.learning.values import Sum
 from offers.state.stores import EventLog
 from offers.whatif.log import Log, Shown, Wanted, read_log
+from offers.whatif.off_policy import Evaluation, EvaluationError, Floats, LoggedDecisions, evaluate
 from offers.whatif.replay import Replay
 from offers.whatif.rewards import Moments
 

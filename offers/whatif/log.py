@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from offers.learning.values import Sum, order_value, sum_of
-from offers.state.attribution import CLICK_WINDOW_S, IMPRESSION_WINDOW_S
+from offers.state.person.attribution import CLICK_WINDOW_S, IMPRESSION_WINDOW_S
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,

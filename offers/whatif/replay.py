@@ -13,21 +13,21 @@ from tempfile import TemporaryDirectory
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.check import Checked, check
-from offers.catalogue.compile import compile_snapshot
+from offers.catalogue.compile.arrays import compile_snapshot
+from offers.catalogue.compile.messages import read_messages
 from offers.catalogue.document import read, write_fragments
-from offers.catalogue.messages import read_messages
 from offers.catalogue.publish import fingerprint
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
-from offers.decision.meet import AGREED, NAMED, TAUGHT
+from offers.decision.kernels.memory.scratch import Scratchpad
+from offers.decision.kernels.person.meet import AGREED, NAMED, TAUGHT
 from offers.decision.person import Person
-from offers.decision.scratch import Scratchpad
-from offers.decision.segments import Facts
+from offers.decision.segments.evaluate import Facts
 from offers.errors import OffersError
 from offers.learning.model import Model
 from offers.learning.values import Sum, sum_of
+from offers.model.geohash import centre_of
 from offers.model.query import DEFAULT_MAX_OFFERS, Query, Surface
-from offers.state.geohash import centre_of
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.offer_pb2 import Offer

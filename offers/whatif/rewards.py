@@ -6,15 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
-from offers.learning.features import OFFER_PREFIX, Features
-from offers.learning.off_policy import Floats, Integers
-from offers.learning.reward_model import cross_fit, folds_of
-from offers.learning.rows import offer_values
-from offers.learning.slates import NO_OFFER, SlateRewardModel
+from offers.learning.propensity.features import OFFER_PREFIX, Features
+from offers.learning.propensity.rows import offer_values
 from offers.learning.values import REQUEST_NAMES, features_for, request_values
 from offers.model.hashing import key_of
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.log import Shown
+from offers.whatif.off_policy import Floats, Integers
+from offers.whatif.reward_model import cross_fit, folds_of
+from offers.whatif.slates import NO_OFFER, SlateRewardModel
 
 BITS = 18
 MOST_NAMES, LEAST_SHARE = 64, 0.01

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from offers.decision.budgets import Budget
-from offers.learning.fairness import Exposures, exposure_table, gains
-from offers.learning.off_policy import EvaluationError, Floats
 from offers.learning.values import Sum
 from offers.state.stores import EventLog
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.evaluation import decided_again, listing, measured, nothing
+from offers.whatif.fairness import Exposures, exposure_table, gains
 from offers.whatif.log import Log, Wanted, read_log
+from offers.whatif.off_policy import EvaluationError, Floats
 from offers.whatif.replay import Replay
 from offers.whatif.rewards import Moments
 

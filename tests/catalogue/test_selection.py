@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offers.catalogue.place_rules import selects
+from offers.catalogue.rules.places import selects
 from offers.catalogue.selection import Selection, is_sound
 from offers.v1.offer_pb2 import VenueSelector
 from offers.v1.venue_pb2 import Venue

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning import recommend
-from offers.learning.features import CATEGORY, DISTANCE, PERSON, Features, Interaction, default_features
-from offers.learning.habit import tabulate
 from offers.learning.model import Model
-from offers.learning.propensity import Propensity
-from offers.learning.recommend_reference import Reference
-from offers.learning.slots import WAYS, paired
-from offers.learning.trees import LEFT, RIGHT, TEST, ZERO, Trees
+from offers.learning.propensity.features import CATEGORY, DISTANCE, PERSON, Features, Interaction, default_features
+from offers.learning.propensity.regression import Propensity
+from offers.learning.propensity.trees import LEFT, RIGHT, TEST, ZERO, Trees
+from offers.learning.recommend import scores as recommend
+from offers.learning.recommend.habit import tabulate
+from offers.learning.recommend.reference import Reference
+from offers.learning.recommend.slots import WAYS, paired
 from offers.learning.values import REWARDS, features_for
 from offers.model.hashing import key_of, mixed_in_python
 from offers.model.visits import VISIT

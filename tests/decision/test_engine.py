@@ -16,7 +16,7 @@ from offers.v1.offer_pb2 import MISSING_LOCATION_ALLOW, Benefit, Offer, Reachabl
 from offers.v1.offer_service_pb2 import FACTOR_NAME_TIMELINESS, VIEW_FULL, GetOffersRequest, GetOffersResponse
 from offers.v1.venue_pb2 import Circle, TravelMode
 from tests import strategies
-from tests.decision.test_kernels_equal_reference import service_of
+from tests.decision.kernels.test_kernels_equal_reference import service_of
 
 NOON = 1_781_524_800
 """2026-06-15T12:00Z, a Monday."""

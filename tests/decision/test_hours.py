@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from opening_hours import OpeningHours
 
-from offers.catalogue.layout import calendar
-from offers.catalogue.schedules import LAST_SECOND, NEVER, Part, Schedule, zone_clock
+from offers.catalogue.compile.layout import calendar
+from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, Part, Schedule, zone_clock
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision import hours as hours_module
 from offers.decision.hours import INSTANTS_KEPT, HoursBook
-from offers.decision.records import CLOSED, OPEN, UNKNOWN, Column, Record
+from offers.decision.kernels.memory.records import CLOSED, OPEN, UNKNOWN, Column, Record
 
 CHANGES = (
     ("Europe/Paris", "2026-03-29T01:00", "forward at night"),

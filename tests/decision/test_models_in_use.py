@@ -13,20 +13,20 @@ import pytest
 from numpy.typing import NDArray
 
 from offers.decision.engine import Engine
-from offers.decision.learned import learned_record
-from offers.decision.meet import AGREED, NAMED
+from offers.decision.kernels.memory.scratch import MOST_ATTRIBUTES, MOST_OWN, Scratchpad
+from offers.decision.kernels.models.learned import learned_record
+from offers.decision.kernels.models.sense import sense
+from offers.decision.kernels.person.meet import AGREED, NAMED
 from offers.decision.person import Person
-from offers.decision.scratch import MOST_ATTRIBUTES, MOST_OWN, Scratchpad
-from offers.decision.sense import sense
-from offers.learning.features import Features, Interaction, default_features
 from offers.learning.model import Model
+from offers.learning.propensity.features import Features, Interaction, default_features
 from offers.model.query import Query, Surface
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.ranking_pb2 import FactorWeights, RankingStrategy
+from tests.decision.kernels.test_kernels_equal_reference import engine_of
 from tests.decision.made_models import model_of, online, recommending, trees
-from tests.decision.test_kernels_equal_reference import engine_of
 
 FEATURES = default_features(("person", "hour", "context.weather", "offer.id", "offer.category"), 9)
 NOW = 1_795_000_000

@@ -4,35 +4,34 @@ import csv
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from geopy.distance import geodesic
 
 from offers.catalogue.document import write_document
 from offers.catalogue.importing import import_table
-from offers.decision.scratch import Scratchpad
+from offers.decision.kernels.memory.scratch import Scratchpad
 from offers.model.query import Query, Surface
 from offers.testing import Served, serving
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, Proposition
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
+from tests.paths import DATA, ROOT
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT.parent / "shared" / "data" / "coupon_catalogue"
-MAPPING = ROOT / "tests" / "catalogue" / "coupons_mapping.yaml"
+SET = DATA / "coupon_catalogue"
+MAPPING = ROOT / "tests" / "catalogue" / "importing" / "coupons_mapping.yaml"
 JAPAN = timezone(timedelta(hours=9))
 INSTANTS = 500
 RADIUS_KM = 40.0
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the real coupons in {DATA}")
+pytestmark = pytest.mark.skipif(not SET.is_dir(), reason=f"needs the real coupons in {SET}")
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with all coupons."""
     document = tmp_path_factory.mktemp("coupons") / "coupons.binpb"
-    tables = {"prefectures": DATA / "prefecture_locations.csv"}
-    result = import_table(MAPPING, DATA / "coupon_list_train.csv", tables=tables)
+    tables = {"prefectures": SET / "prefecture_locations.csv"}
+    result = import_table(MAPPING, SET / "coupon_list_train.csv", tables=tables)
     assert (19_413, ()) == (result.rows, result.rejects)
     write_document(document, result.catalog)
     with serving(document) as running:
@@ -40,7 +39,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    with (DATA / name).open(encoding="utf-8-sig", newline="") as file:
+    with (SET / name).open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from offers.state.sqlite import Database
-from offers.state.sqlite_events import SqliteEvents
+from offers.state.sqlite.events import SqliteEvents
+from offers.state.sqlite.file import Database
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from offers.learning import course, learner
 from offers.learning.learner import Learner
-from offers.state.sqlite import Database
-from offers.state.sqlite_events import SqliteEvents
+from offers.state.sqlite.events import SqliteEvents
+from offers.state.sqlite.file import Database
 from tests.learning.made_log import OFFERS
 
 

@@ -15,18 +15,18 @@ import pytest
 
 from offers.errors import OffersError
 from offers.learning import course, learner, outcomes
-from offers.learning.examples import JUDGED_EVERY
-from offers.learning.features import CATEGORY
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.promotion import worse
+from offers.learning.propensity.examples import JUDGED_EVERY
+from offers.learning.propensity.features import CATEGORY
 from offers.learning.values import Offers
-from offers.state.sqlite import Database
-from offers.state.sqlite_events import SqliteEvents
+from offers.state.sqlite.events import SqliteEvents
+from offers.state.sqlite.file import Database
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
 from tests.learning.made_log import NOON, OFFERS, event, happenings, write
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 BITS = 12
 ROWS = 1_200
 FOREVER = float("inf")

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from offers.errors import SnapshotError
-from offers.learning.features import CATEGORY, PERSON, Features, default_features
 from offers.learning.model import open_model, write_model
-from offers.learning.propensity import WEIGHT, Propensity
-from tests.learning.test_propensity import FEATURES, drawn
+from offers.learning.propensity.features import CATEGORY, PERSON, Features, default_features
+from offers.learning.propensity.regression import WEIGHT, Propensity
+from tests.learning.propensity.test_regression import FEATURES, drawn
 
 META = {"features": FEATURES.as_json(), "position": 17}
 ARRAYS = {

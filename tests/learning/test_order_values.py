@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from offers.learning import course
-from offers.learning.examples import JUDGED_EVERY
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.outcomes import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
 from offers.learning.promotion import Recent, worse
+from offers.learning.propensity.examples import JUDGED_EVERY
 from offers.learning.values import Offers, Sum
-from offers.state.sqlite_events import SqliteEvents
+from offers.state.sqlite.events import SqliteEvents
 from offers.state.stores import LoggedEvent
 from offers.v1.event_pb2 import Event
 from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, write
-from tests.learning.test_examples import FEATURES, ORDER_VALUE, REDEMPTION, Collected, Told, in_order
+from tests.learning.propensity.test_examples import FEATURES, ORDER_VALUE, REDEMPTION, Collected, Told, in_order
 from tests.learning.test_learner import BITS, ROWS, chance, learn, opened
 
 

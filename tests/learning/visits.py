@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from offers.learning.recommend import Model, Scratch
-from offers.learning.recommender import People, learn
+from offers.learning.recommend.recommender import People, learn
+from offers.learning.recommend.scores import Model, Scratch
 from offers.model.visits import VISIT, visit
 
 MONDAY = 1_325_462_400

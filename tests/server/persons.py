@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from offers.state.counters import Counters
+from offers.state.person.counters import Counters
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
 from offers.v1.event_pb2 import Event

@@ -11,7 +11,7 @@ from offers.catalogue.document import write_document
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
-from offers.learning.features import default_features
+from offers.learning.propensity.features import default_features
 from offers.learning.values import request_values
 from offers.model.keys import key_of
 from offers.model.visits import visit
@@ -20,10 +20,10 @@ from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People
 from offers.server.recorder import Recorder
-from offers.state.person import draw_of
-from offers.state.sqlite import Database
-from offers.state.sqlite_events import SqliteEvents
-from offers.state.sqlite_state import SqliteState
+from offers.state.person.ids import draw_of
+from offers.state.sqlite.events import SqliteEvents
+from offers.state.sqlite.file import Database
+from offers.state.sqlite.state import SqliteState
 from offers.v1.catalog_pb2 import Catalog, Exploration, Placement
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_CONTEXTUAL,

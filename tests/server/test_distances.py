@@ -12,16 +12,16 @@ from offers.catalogue.document import write_document
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
-from offers.learning.features import DISTANCE, default_features
+from offers.learning.propensity.features import DISTANCE, default_features
 from offers.model.hashing import bucket
 from offers.server.explain_service import ExplainService
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People
 from offers.server.recorder import Recorder
-from offers.state.sqlite import Database
-from offers.state.sqlite_events import SqliteEvents
-from offers.state.sqlite_state import SqliteState
+from offers.state.sqlite.events import SqliteEvents
+from offers.state.sqlite.file import Database
+from offers.state.sqlite.state import SqliteState
 from offers.v1.catalog_pb2 import Catalog, Placement
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_CONTEXTUAL,

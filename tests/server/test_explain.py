@@ -10,7 +10,7 @@ import pytest
 from geopy.distance import geodesic
 
 from offers.client import AsyncOffersClient, OffersCallError, OffersClient, context
-from offers.decision.reference_people import share_of
+from offers.decision.reference.people import share_of
 from offers.model.keys import key_of
 from offers.state.stores import Demand
 from offers.testing import Served, serving

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from offers.server import upkeep
-from offers.server.intake import Intake
+from offers.server.events.intake import Intake
+from offers.server.events.live_offers import LiveOffers
 from offers.server.live import Live
-from offers.server.live_offers import LiveOffers
 from offers.server.people import People
+from offers.server.process import upkeep
 from offers.server.recorder import Recorder
 from offers.server.triggers import Triggers
 from offers.settings import Settings

@@ -7,8 +7,8 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from offers.learning import course, outcomes
-from offers.learning.features import DISTANCE
 from offers.learning.learner import Learner, current_model, propensities
+from offers.learning.propensity.features import DISTANCE
 from offers.learning.values import Offers, request_values
 from offers.server.offer_values import offers_of
 from offers.testing import Served, serving

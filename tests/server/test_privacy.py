@@ -11,7 +11,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from offers.server.worker import raw_handlers
+from offers.server.process.worker import raw_handlers
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context, Location, Session, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import EventWarning, ReportEventsRequest

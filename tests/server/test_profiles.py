@@ -14,7 +14,7 @@ from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
 from offers.model.keys import key_of
-from offers.state.person import draw_of
+from offers.state.person.ids import draw_of
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_LEARNING,
     CONSENT_PURPOSE_MESSAGING,

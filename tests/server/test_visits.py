@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from offers.learning.recommend.visited import Visited
 from offers.learning.values import Offers
-from offers.learning.visited import Visited
 from offers.model.events import KINDS
 from offers.model.keys import key_of
 from offers.model.visits import place_of, short, trait_of
-from offers.server.live_offers import LiveOffers
+from offers.server.events.live_offers import LiveOffers
 from offers.state.stores import LoggedEvent
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, ConsentGrants, User
 from offers.v1.event_pb2 import Event

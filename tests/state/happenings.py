@@ -4,8 +4,8 @@ import pytest
 from hypothesis import strategies as st
 
 from offers.model.facts import CounterSpec, OfferFacts
-from offers.state.apply import Happened
-from offers.state.counters import Counters
+from offers.state.person.apply import Happened
+from offers.state.person.counters import Counters
 from offers.v1.event_pb2 import Event, EventKind, Item, RedemptionEvent
 from offers.v1.state_pb2 import UserState
 

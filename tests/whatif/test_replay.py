@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offers.errors import InvalidRequestError
-from offers.state.geohash import centre_of, geohash
+from offers.model.geohash import centre_of, geohash
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import ConsentGrants, ConsentPurpose, Context, User
 from offers.v1.offer_service_pb2 import GetOffersRequest

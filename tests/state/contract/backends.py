@@ -18,8 +18,8 @@ from benchmarks.peers import servers
 from benchmarks.peers.ranking import MissingError
 from offers.settings import Settings
 from tests.needs import lacking
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 STATE, EVENTS = ("sqlite", "redis"), ("sqlite", "postgres")
 _PASSWORD = "not secret"  # noqa: S105 - of a server for one test
 

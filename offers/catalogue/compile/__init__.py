@@ -1,0 +1,1 @@
+"""From a checked catalogue document to the arrays of a snapshot."""

@@ -1,0 +1,1 @@
+"""Opening hours: grammar, schedules, public holidays and the sun."""

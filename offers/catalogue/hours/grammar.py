@@ -1,0 +1,148 @@
+"""What opening hours may say, and what is wrong with those that say something else."""
+
+import re
+from collections.abc import Iterator
+
+import opening_hours
+
+from offers.catalogue.hours.public_holidays import are_known, regions_of
+from offers.catalogue.hours.schedules import HORIZON_DAYS, parse
+from offers.catalogue.hours.sun import names_sun, take_apart
+
+_COMMENT = re.compile(r'"[^"]*"')
+_WORD = re.compile(r"[A-Za-z]+")
+_WORDS = {
+    "sh": "school holidays are not known: write their dates, such as 'Jul 05-Aug 31'",
+    "unknown": "an offer is shown or it is not: write the open times, or 'off'",
+}
+"""Words of the grammar that cannot be used, and what to write instead."""
+_DAY = "(?:Mo|Tu|We|Th|Fr|Sa|Su)"
+_DAYS_ON = r"(?: *[+-] *\d+ *days?)?"
+_FORMS = (
+    (
+        re.compile(r"(?:\d|\))\+|(?:sunrise|sunset|dawn|dusk)\+(?!\d)", re.IGNORECASE),
+        "the end left open",
+        "write the end, such as 18:00-24:00",
+    ),
+    (
+        re.compile(r"\|\|"),
+        "'||' (what holds otherwise)",
+        "write what holds when, such as 'Mo-Fr 08:00-11:00; Sa 10:00-12:00'",
+    ),
+    (
+        re.compile(r"(?:(?<=:\d\d)|(?<=[a-z)]))/(?=\d)", re.IGNORECASE),
+        "'/' (points in time)",
+        "write spans, such as 10:00-10:30,11:30-12:00",
+    ),
+    (
+        re.compile(rf"\b(?=PH{_DAYS_ON} +{_DAY}\b|{_DAY}(?:\[[^]]*\])?{_DAYS_ON} +PH\b).", re.IGNORECASE),
+        "holidays beside weekdays",
+        "put a comma between them for days that are either, as in 'Mo-Fr,PH'",
+    ),
+    (
+        re.compile(r'(?:^|[;,])\s*"'),
+        "a comment without times",
+        "write the open times before it, or leave it out",
+    ),
+)
+"""What the library reads in another way than the grammar means it: the form, its name, and what to write instead."""
+_DATES = re.compile(
+    r"\b(?:Feb (?:30|31)|(?:Apr|Jun|Sep|Nov) 31)\b|\b[A-Z][a-z]{2} (?P<first>\d{2})-(?P<last>\d{1,2})\b(?!:)",
+    re.IGNORECASE,
+)
+"""A date that is not in the calendar, or days of a month."""
+_WEEKS = re.compile(r"\bweek *(?P<first>\d{1,2})-(?P<last>\d{1,2})/(?P<step>\d+)", re.IGNORECASE)
+
+Refusal = tuple[str, str]
+"""Why hours cannot be used, with the position, and what to write instead."""
+
+
+def refusal(expression: str, country_code: str, *, placed: bool = True) -> Refusal | None:
+    """Why opening hours cannot be used and what to write instead, or None.
+
+    `country_code` is the country (ISO 3166-1) or region (ISO 3166-2) whose public holidays `PH` means, or ""; `placed`
+    says whether the hours are those of a place, where the sun rises and sets.
+    """
+    if not expression.strip():
+        return "the hours are empty", "leave the field out for no limit, or write hours such as 'Mo-Fr 11:30-14:30'"
+    bare = _bare(expression)
+    for found in _WORD.finditer(bare):
+        if fix := _WORDS.get(found.group().lower()):
+            return f"'{found.group()}' at position {found.start() + 1} cannot be used", fix
+    try:
+        parse(expression, "")
+    except opening_hours.ParserError as error:  # type: ignore[attr-defined] # its stubs lack it
+        return _syntax(expression, str(error))
+    refusals = (*_misread(bare), *_of_holidays(expression, country_code), *_of_the_sun(expression, placed=placed))
+    return next(iter(refusals), None)
+
+
+def names_holidays(expression: str) -> bool:
+    """Whether hours depend on a country: whether they say PH."""
+    return "PH" in expression and "PH" in _WORD.findall(_bare(expression))
+
+
+def _bare(expression: str) -> str:
+    """The same without the words of comments, every character in its position."""
+    return _COMMENT.sub(lambda comment: f'"{" " * (len(comment.group()) - 2)}"', expression)
+
+
+def _syntax(expression: str, message: str) -> Refusal:
+    """Turn the parser's message ("--> 1:7 ... = expected ...") into a reason with the position."""
+    place = re.search(r"--> \d+:(\d+)", message)
+    position = int(place.group(1)) if place else 1
+    wanted = re.search(r"= expected (.*)", message)
+    found = expression[position - 1 : position + 11] or "the end"
+    hint = f" (expected {wanted.group(1).replace('_', ' ')})" if wanted else ""
+    return (
+        f"not in the opening_hours grammar at position {position}, near '{found}'{hint}",
+        "write hours such as 'Mo-Fr 11:30-14:30; PH off'",
+    )
+
+
+def _misread(bare: str) -> Iterator[Refusal]:
+    for form, name, fix in _FORMS:
+        if unusable := form.search(bare):
+            yield f"{name} at position {unusable.end()} cannot be used", fix
+    for found in _DATES.finditer(bare):
+        if found["first"] is None or int(found["last"]) < int(found["first"]):
+            reason = f"'{found.group()}' at position {found.start() + 1} is not in the calendar"
+            yield reason, "write dates that exist, the earlier one first, such as 'Jun 24-30'"
+    for found in _WEEKS.finditer(bare):
+        if not 1 < int(found["step"]) <= int(found["last"]) - int(found["first"]):
+            position = found.start("step") + 1
+            reason = f"the step {found['step']} at position {position} leaves out no week, or all but one"
+            yield reason, "leave it out, or write 2 for every other week"
+
+
+def _of_holidays(expression: str, country_code: str) -> Iterator[Refusal]:
+    if not names_holidays(expression):
+        return
+    if not country_code:
+        yield "PH (public holidays) needs a country", "set country_code on the catalogue, the venue or the hours"
+        return
+    if are_known(country_code):
+        return
+    country, _, region = country_code.partition("-")
+    kind, fix = (
+        ("region", _regions_fix(country)) if region else ("country", "leave PH out, or correct the country_code")
+    )
+    yield f"no public holidays are known for {kind} '{country_code}'", fix
+
+
+def _regions_fix(country: str) -> str:
+    codes = [*([country] if are_known(country) else []), *regions_of(country)]
+    return f"leave PH out, or write one of {', '.join(codes)}" if codes else "leave PH out, or correct the country_code"
+
+
+def _of_the_sun(expression: str, *, placed: bool) -> Iterator[Refusal]:
+    found = names_sun(expression)
+    if found is None:
+        return
+    named = f"'{found.group()}' at position {found.start() + 1}"
+    if not placed:
+        fix = "write times of day such as 07:30, or where the offer is shown"
+        yield f"{named} needs a place, and the offer is shown everywhere", fix
+    elif take_apart(expression, "", HORIZON_DAYS) is None:
+        reason = f"{named} stands beside an 'off' for part of a day, or hundreds of spans"
+        yield reason, "write the times that are open; 'off' for whole days may stay"

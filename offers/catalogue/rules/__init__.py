@@ -1,0 +1,1 @@
+"""Validation rules of a catalogue document, one file per part of the schema."""

@@ -1,0 +1,155 @@
+"""What values of any message must be: ids, texts, codes, shares, durations, windows, money."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from zoneinfo import available_timezones
+
+from google.protobuf.duration_pb2 import Duration
+from google.type.interval_pb2 import Interval
+from google.type.money_pb2 import Money
+
+from offers.catalogue.document.nodes import Path
+from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
+from offers.catalogue.rules.faults import Fault, Faults
+
+DAY_S = 86_400
+is_catalog_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
+is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
+is_currency = re.compile(r"[A-Z]{3}").fullmatch
+_COUNTRY = re.compile(r"[A-Z]{2}(?:-[A-Z0-9]{1,3})?").fullmatch
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """Give the IANA names that mean the same everywhere, so without `localtime` and `Factory`."""
+    return frozenset(available_timezones() - {"localtime", "Factory"})
+
+
+def check_share(number: float, path: Path, faults: Faults) -> None:
+    """Check a number over 0 and at most 1."""
+    if not 0 < number <= 1:
+        fix = "write a number over 0 and at most 1, such as 0.5"
+        faults.append(Fault(path, f"{number:.12g} is not over 0 and at most 1", fix))
+
+
+def check_id(text: str, path: Path, faults: Faults) -> None:
+    """Check an id."""
+    if not is_id(text):
+        faults.append(bad_id(path, text, 128))
+
+
+def bad_id(path: Path, text: str, most: int) -> Fault:
+    """Describe a text that is no id of so many characters at most."""
+    reason = f"'{cut(text)}' is not an id" if text else "missing"
+    return Fault(path, reason, f"write 1 to {most} characters of A-Z a-z 0-9 . _ : -")
+
+
+def check_text(text: str, most: int, path: Path, faults: Faults) -> None:
+    """Check a text that must not be blank."""
+    if not text.strip():
+        faults.append(Fault(path, "is blank" if text else "missing", f"write 1 to {most} characters"))
+    check_length(text, most, path, faults)
+
+
+def check_length(text: str, most: int, path: Path, faults: Faults) -> None:
+    """Check a text that may be empty."""
+    if len(text) <= most and text.isprintable():
+        return
+    if len(text) > most:
+        faults.append(Fault(path, f"has {len(text):,} characters", f"write at most {most:,}"))
+    controls = _CONTROL_BUT_SPACE if path[-1] == "body" else _CONTROL
+    if found := controls(text):
+        reason = f"has the control character U+{ord(found.group()):04X}"
+        faults.append(Fault(path, reason, "write printable text, on one line but for `creative.body`"))
+
+
+def check_duration(duration: Duration, path: Path, faults: Faults, *, least: int = 0, days: int = 1) -> None:
+    """Check whole seconds, of a day at most or of some days."""
+    if duration.nanos:
+        faults.append(Fault(path, "is not a whole number of seconds", "leave the fraction of the second out"))
+    elif not least <= duration.seconds <= days * DAY_S:
+        span = f"from {f'{least} s' if least else 0} to {'24 hours' if days == 1 else f'{days} days'}"
+        faults.append(Fault(path, f"{duration.seconds:,} s is not {span}", "write seconds, such as 900s"))
+
+
+def check_time_zone(name: str, path: Path, faults: Faults) -> None:
+    """Check the name of a time zone, where there is one."""
+    if name and name not in time_zones():
+        faults.append(Fault(path, f"'{cut(name)}' is not an IANA time zone", _zone_fix(name)))
+
+
+def check_country(code: str, path: Path, faults: Faults) -> None:
+    """Check the code of a country or region, where there is one."""
+    if code and not _COUNTRY(code):
+        fix = "write two capital letters of ISO 3166-1, such as FR, or a region's code of ISO 3166-2, such as DE-BY"
+        faults.append(Fault(path, f"'{cut(code)}' is not a country code", fix))
+
+
+def cut(text: str) -> str:
+    """A text, or the beginning of a long one."""
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
+@lru_cache(maxsize=1024)
+def _zone_fix(name: str) -> str:
+    close = close_to(name, time_zones())
+    return f"did you mean '{close}'?" if close else "write a name such as Europe/Paris"
+
+
+def close_to(name: str, names: Iterable[str]) -> str | None:
+    """Give the one of some names that somebody who wrote `name` may have meant."""
+    folded = {known.casefold(): known for known in names}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
+    return folded[found[0]] if found else None
+
+
+def is_sound_window(window: Interval) -> bool:
+    """Tell quickly of a window with two ends that nothing is wrong with it."""
+    start, end = window.start_time, window.end_time
+    return FIRST_SECOND < start.seconds < end.seconds <= LAST_SECOND and not start.nanos and not end.nanos
+
+
+def check_window(window: Interval, path: Path, faults: Faults) -> None:
+    """Check a span of time: whole seconds from 1970 to 2100, and at least one end."""
+    ends: list[int] = []
+    for name in ("start_time", "end_time"):
+        if window.HasField(name):
+            instant = window.start_time if name == "start_time" else window.end_time
+            ends.append(instant.seconds)
+            if instant.nanos:
+                fix = "leave the fraction of the second out"
+                faults.append(Fault((*path, name), "is not a whole second", fix))
+            if not FIRST_SECOND <= instant.seconds <= LAST_SECOND:
+                fix = "write an instant from 1970-01-01T00:00:00Z to 2100-01-01T00:00:00Z, or leave this end open"
+                faults.append(Fault((*path, name), "is not from 1970 to 2100", fix))
+    if not ends:
+        faults.append(Fault(path, "has neither end", "write start_time, end_time or both, or leave the window out"))
+    elif ends[0] >= ends[-1] and len(ends) > 1:
+        faults.append(Fault((*path, "end_time"), "is not after start_time", "write a later end, or swap the two"))
+
+
+def check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) -> None:
+    """Check a sum of money, 0 or more or over 0."""
+    if not is_currency(money.currency_code):
+        faults.append(bad_currency((*path, "currency_code"), money.currency_code))
+    units, nanos = money.units, money.nanos
+    if not -999_999_999 <= nanos <= 999_999_999:
+        fix = "write billionths of a unit, such as 500000000 for a half; whole ones go into units"
+        faults.append(Fault((*path, "nanos"), f"{nanos} is not within 999,999,999 of 0", fix))
+    elif (units > 0 > nanos) or (units < 0 < nanos):
+        fix = "give units and nanos the same sign"
+        faults.append(Fault((*path, "nanos"), f"{nanos} has not the sign of units, {units}", fix))
+    elif units < 0 or nanos < 0:
+        faults.append(Fault(path, "is less than 0", "write an amount over 0"))
+    elif over_zero and not units and not nanos:
+        faults.append(Fault(path, "is 0", "write an amount over 0, in units and nanos"))
+
+
+def bad_currency(path: Path, code: str) -> Fault:
+    """Describe a text that is no currency code."""
+    reason = f"'{cut(code)}' is not a currency code" if code else "missing"
+    return Fault(path, reason, "write three capital letters of ISO 4217, such as EUR")

@@ -1,0 +1,1 @@
+"""The compiled stages of a decision. decide.py has their sequence."""

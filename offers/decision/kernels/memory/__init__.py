@@ -1,0 +1,1 @@
+"""Memory layouts of the compiled loops: records, scratch arrays and encoded messages."""

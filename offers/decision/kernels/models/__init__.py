@@ -1,0 +1,1 @@
+"""Compiled stages that ask models: features, propensity, recommendation and exploration."""

@@ -1,0 +1,253 @@
+"""A published model as the compiled loops read it, beside one snapshot."""
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numpy.typing import NDArray
+
+from offers.compiled import inner
+from offers.decision.kernels.memory.records import Record, Table, address_of, array_of, arrays_of, f8, i8
+from offers.decision.kernels.memory.scratch import MOST_ATTRIBUTES, MOST_OWN
+from offers.decision.kernels.models.sound import check_arrays
+from offers.learning.model import Model
+from offers.learning.propensity.features import DISTANCE, GROUP, INTERACTION, OFFER_PREFIX, PERSON, Features
+from offers.learning.propensity.regression import WEIGHT
+from offers.learning.propensity.trees import TEST
+from offers.learning.recommend import scores as recommend
+from offers.learning.recommend.cooccurrence import Cooccurrence
+from offers.learning.recommend.habit import Parameters
+from offers.learning.recommend.popularity import HOURS, Popularity
+from offers.learning.values import REWARDS
+from offers.model.hashing import attribute_key
+from offers.model.keys import text_hash
+from offers.model.visits import TRAITS
+
+# Where what a model knows requests by comes from.
+(NOWHERE_KNOWN, OF_PERSON, HOUR, WEEKDAY, DAYPART, CHANNEL, PLACEMENT, ENTRY_CHANNEL, PLACE, OF_CONTEXT,
+ OF_PROFILE) = range(11)  # fmt: skip
+_SOURCES = {
+    PERSON: OF_PERSON, "hour": HOUR, "weekday": WEEKDAY, "daypart": DAYPART, "channel": CHANNEL,
+    "placement": PLACEMENT, "entry_channel": ENTRY_CHANNEL, "place": PLACE,
+}  # fmt: skip
+_CONTEXT, _PROFILE = "context.", "profile."
+PLACE_KEY = attribute_key("place")
+
+ATTRIBUTE = np.dtype([("key", "u8"), ("name", "i8"), ("source", "i8")])
+"""What a model knows requests by: the attribute's key; of attributes of contexts and profiles, the hash of the name."""
+
+
+class Learned(IntEnum):
+    """Places of the arrays of a model."""
+
+    fact = 0
+    """i8: see Told."""
+    attribute = 1
+    """ATTRIBUTE: of requests."""
+    column = 2
+    """i8: of what it knows offers by, the place in the snapshot's offer_key, or NO_COLUMN or DISTANCE_COLUMN."""
+    interaction = 3
+    group = 4
+    part = 5
+    # By reward: weights and what was seen of the online model, and the arrays of the trees.
+    click_weight = 6
+    click_seen = 7
+    redemption_weight = 8
+    redemption_seen = 9
+    order_value_weight = 10
+    order_value_seen = 11
+    click_test_first = 12
+    click_test = 13
+    click_leaf_first = 14
+    click_leaf = 15
+    click_level_first = 16
+    click_level_key = 17
+    click_level_count = 18
+    redemption_test_first = 19
+    redemption_test = 20
+    redemption_leaf_first = 21
+    redemption_leaf = 22
+    redemption_level_first = 23
+    redemption_level_key = 24
+    redemption_level_count = 25
+    order_value_test_first = 26
+    order_value_test = 27
+    order_value_leaf_first = 28
+    order_value_leaf = 29
+    order_value_level_first = 30
+    order_value_level_key = 31
+    order_value_level_count = 32
+    # Of recommendation: see learning.recommend.Model.
+    item_keys = 33
+    item_weights = 34
+    item_hours = 35
+    place_keys = 36
+    place_weights = 37
+    place_hours = 38
+    pair_keys = 39
+    pair_weights = 40
+    trait_weights = 41
+    epoch = 42
+    source_keys = 43
+    source_weights = 44
+    partner_keys = 45
+    partner_weights = 46
+    together_epoch = 47
+    habit_weights = 48
+    unknown = 49
+    by_bin = 50
+    by_day = 51
+
+
+class Told(IntEnum):
+    """Places of Learned.fact."""
+
+    version = 0
+    """As a signed number."""
+    partners = 1
+    """Of each item of recommendation."""
+    related = 2
+    """Room that recommendation needs in a scratchpad; 0: it is not there."""
+    id_interaction = 3
+    """That of an offer's id alone; -1: there is none."""
+    click = 4
+    """Whether the online model of the reward is there."""
+    redemption = 5
+    order_value = 6
+    click_trees = 7
+    redemption_trees = 8
+    order_value_trees = 9
+    width = 10
+    """How many attributes of offers the snapshot has."""
+
+
+NO_COLUMN, DISTANCE_COLUMN = -1, -2
+"""In place of a column: the snapshot has not got it; it is worked out per candidate."""
+DISTANCE_KEY = attribute_key(DISTANCE)
+_TREE_TYPES: Mapping[str, Any] = {
+    "test_first": "i4", "test": TEST, "leaf_first": "i4", "leaf": "f8", "level_first": "i4", "level_key": "u8",
+    "level_count": "f8",
+}  # fmt: skip
+_RECOMMEND = {
+    **{name: f"popularity.{name}" for name in Popularity._fields},
+    **{name: f"cooccurrence.{name}" for name in Cooccurrence._fields if name != "epoch"},
+    "together_epoch": "cooccurrence.epoch",
+    "habit_weights": "habit.weights", "unknown": "habit.unknown", "by_bin": "habit.by_bin", "by_day": "habit.by_day",
+}  # fmt: skip
+"""From places of Learned to names of recommend.Model.arrays."""
+
+
+def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Iterable[str]) -> Record:
+    """The record of a model, for a snapshot that has some attributes of offers, and lets none of the sensitive be used.
+
+    Raises ValueError for a model that cannot be read, does not fit together, or has more attributes than there may be.
+    """
+    try:
+        features = Features.of_json(model.meta["features"])
+        plan = features.plan
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        message = f"the model's features cannot be read ({error}): learn it again"
+        raise ValueError(message) from None
+    check_arrays(model.arrays, features)
+    hidden = {_PROFILE + name for name in sensitive}
+    size = features.request_size
+    known = [name.removeprefix(OFFER_PREFIX) for name in features.attributes[size:]]
+    if size > MOST_ATTRIBUTES or len(known) > MOST_OWN:
+        message = f"the model knows requests by {size} and offers by {len(known)} attributes: learn it again"
+        raise ValueError(message)
+    attribute = np.zeros(size, ATTRIBUTE)
+    for number, name in enumerate(features.attributes[:size]):
+        attribute[number] = attribute_key(name), *_source(name, name in hidden)
+    own = list(offer_attributes)
+    columns = {name: place for place, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
+    column = [columns.get(name, NO_COLUMN) for name in features.attributes[size:]]
+    arrays = _arrays(model)
+    alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
+    fact = np.zeros(len(Told), np.int64)
+    version = int(model.version, 16)
+    fact[Told.version] = version if version < 2**63 else version - 2**64
+    fact[Told.id_interaction] = alone[0] if alone else -1
+    fact[Told.width] = len(own)
+    for place, reward in enumerate(REWARDS):
+        fact[Told.click + place] = len(arrays[f"{reward}_weight"]) > 0
+        fact[Told.click_trees + place] = len(arrays[f"{reward}_test_first"]) > 0
+    partners = arrays["partner_keys"]
+    if len(partners):
+        fact[Told.partners] = partners.shape[1]
+        fact[Told.related] = len(recommend.Scratch.empty(partners=partners.shape[1]).keys)
+    flat = {name: array.reshape(-1) for name, array in arrays.items()}
+    return Record(
+        Learned,
+        {
+            "fact": fact, "attribute": attribute, "column": np.array(column, np.int64),
+            "interaction": plan.interaction, "group": plan.group, "part": plan.part, **flat,
+        },
+    )  # fmt: skip
+
+
+def _source(name: str, is_hidden: bool) -> tuple[int, int]:
+    """The hash of an attribute's own name, and where it comes from."""
+    if is_hidden:
+        return 0, NOWHERE_KNOWN
+    for prefix, source in ((_CONTEXT, OF_CONTEXT), (_PROFILE, OF_PROFILE)):
+        if name.startswith(prefix):
+            return text_hash(name.removeprefix(prefix)), source
+    return 0, _SOURCES.get(name, NOWHERE_KNOWN)
+
+
+def _arrays(model: Model) -> Mapping[str, NDArray[Any]]:
+    """What is learned, by places of Learned; empty where the model has not got it."""
+    found: dict[str, NDArray[Any]] = {}
+    for reward in REWARDS:
+        found[f"{reward}_weight"] = model.arrays.get(f"{reward}.weight", np.zeros(0, WEIGHT))
+        found[f"{reward}_seen"] = model.arrays.get(f"{reward}.seen", np.zeros(0))
+        for part, kind in _TREE_TYPES.items():
+            empty: NDArray[Any] = np.zeros(0, np.dtype(kind))
+            found[f"{reward}_{part}"] = model.arrays.get(f"{reward}.trees.{part}", empty)
+    for name, said in _RECOMMEND.items():
+        found[name] = model.arrays.get(f"recommend.{said}", np.zeros((0, 0)))
+    return found
+
+
+interactions_of = array_of(Learned.interaction, INTERACTION)
+groups_of = array_of(Learned.group, GROUP)
+attributes_of = array_of(Learned.attribute, ATTRIBUTE)
+weights_of = arrays_of(WEIGHT)
+tests_of = arrays_of(TEST)
+
+
+@inner
+def recommendation_of(learned: Table) -> recommend.Model:
+    """What a model knows of recommendation."""
+    partners = i8(learned, Learned.fact)[Told.partners]
+    items, places = len(i8(learned, Learned.item_keys)), len(f8(learned, Learned.place_weights))
+    sources = len(i8(learned, Learned.source_keys))
+    return recommend.Model(
+        Popularity(
+            i8(learned, Learned.item_keys),
+            f8(learned, Learned.item_weights),
+            carray(address_of(learned, Learned.item_hours), (items, HOURS), np.float32),
+            i8(learned, Learned.place_keys),
+            f8(learned, Learned.place_weights),
+            carray(address_of(learned, Learned.place_hours), (places, HOURS), np.float32),
+            i8(learned, Learned.pair_keys),
+            f8(learned, Learned.pair_weights),
+            carray(address_of(learned, Learned.trait_weights), (len(TRAITS), 1 << 16), np.float64),
+            i8(learned, Learned.epoch),
+        ),
+        Cooccurrence(
+            i8(learned, Learned.source_keys),
+            f8(learned, Learned.source_weights),
+            carray(address_of(learned, Learned.partner_keys), (sources, partners), np.int64),
+            carray(address_of(learned, Learned.partner_weights), (sources, partners), np.float32),
+            i8(learned, Learned.together_epoch),
+        ),
+        Parameters(
+            f8(learned, Learned.habit_weights),
+            f8(learned, Learned.unknown),
+            f8(learned, Learned.by_bin),
+            f8(learned, Learned.by_day),
+        ),
+    )

@@ -1,0 +1,229 @@
+"""Select: how probable it was that each offer is in the answer: it would be there in so many of the draws."""
+
+import math
+
+import numpy as np
+
+from offers.catalogue.snapshot import NO_NAME, PROPENSITY
+from offers.compiled import apart, inner
+from offers.decision.kernels.layout import fits, is_limited
+from offers.decision.kernels.memory.records import (
+    Layout,
+    Table,
+    Terms,
+    entries_of,
+    f8,
+    i4,
+    i8,
+    offers_of,
+    strategies_of,
+)
+from offers.decision.kernels.memory.scratch import (
+    RIVALS,
+    Outcome,
+    PersonFact,
+    Scratch,
+    candidates_of,
+    chosen_of,
+    rivals_of,
+)
+from offers.decision.kernels.models.explore import DRAWS, highest_of, lowest_of, own_of, shares_of, varied
+from offers.decision.kernels.order import turn_of
+
+_OTHER = -1
+_GRAIN = 2.0**-40
+"""Logarithms of scores are reckoned to that: taking off what was explored leaves less, and would part equals."""
+_ROUNDED = 1e-9
+"""More than rounding makes of a score."""
+
+
+@apart
+def tell_selection(
+    columns: Table, scratch: Table, terms: Table, strategy_number: int, seed: int, seeded: int, kept: int, count: int
+) -> None:
+    """Write how probable it was that each offer is in the answer: of the draws, those that bring it there.
+
+    Reckoned among the chosen and the RIVALS that may come nearest to them, as the placement's layout allows.
+    """
+    rivals, chosen = rivals_of(scratch), chosen_of(scratch)
+    weight, explore = strategies_of(columns)[strategy_number].weights[PROPENSITY], f8(terms, Terms.explore)
+    for place in range(count):
+        chosen[place].selection = 0.0
+    if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
+        return
+    size = _find_rivals(columns, scratch, explore, weight, kept, count)
+    for number in range(size):
+        rivals[number].turn = turn_of(seed, seeded, entries_of(columns)[rivals[number].entry].order)
+    is_bound = _is_bound(columns, scratch, terms, size)
+    new, tried = shares_of(explore, i8(scratch, Scratch.person)[PersonFact.chance])
+    for draw in range(DRAWS):
+        if is_bound:
+            for number in range(size):
+                _draw(explore, rivals, weight, draw, new, tried, number)
+            _lay_out(columns, scratch, terms, size)
+        else:
+            _lead(scratch, explore, weight, draw, new, tried, size, count)
+    for place in range(count):
+        chosen[place].selection = max(chosen[place].selection, 1.0 / DRAWS)
+
+
+@inner
+def _is_bound(columns: Table, scratch: Table, terms: Table, size: int) -> bool:
+    """Whether it is not the best alone that are in an answer."""
+    rivals, entries = rivals_of(scratch), entries_of(columns)
+    is_bound = is_limited(i4(terms, Terms.layout))
+    for number in range(size):
+        is_bound |= offers_of(columns)[entries[rivals[number].entry].offer].group != NO_NAME
+    return is_bound
+
+
+@inner
+def _draw(
+    explore: np.ndarray, rivals: np.ndarray, weight: float, draw: int, new: int, tried: int, number: int
+) -> None:  # fmt: skip
+    """Note the score that one has in a draw."""
+    one = rivals[number]
+    added = varied(explore, weight, draw, new, tried, one.own, one.deviation, one.most)
+    one.drawn = one.log_score + weight * added
+
+
+@inner
+def _lead(
+    scratch: Table, explore: np.ndarray, weight: float, draw: int, new: int, tried: int, size: int, count: int
+) -> None:  # fmt: skip
+    """Count the chosen that are among the best `count` of a draw. Who cannot come among them is not drawn."""
+    rivals, leading, filled = rivals_of(scratch), i4(scratch, Scratch.heap), 0
+    for number in range(size):
+        if filled == count and rivals[number].highest < rivals[leading[count - 1]].drawn:
+            break  # so it is with those behind it
+        _draw(explore, rivals, weight, draw, new, tried, number)
+        if filled == count:
+            if not _is_before(rivals, number, leading[count - 1]):
+                continue
+            filled -= 1
+        at = filled
+        while at > 0 and _is_before(rivals, number, leading[at - 1]):
+            leading[at] = leading[at - 1]
+            at -= 1
+        leading[at] = number
+        filled += 1
+    for place in range(filled):
+        _count(scratch, leading[place])
+
+
+@inner
+def _is_before(rivals: np.ndarray, one: int, other: int) -> bool:
+    """Whether one comes before another in a draw."""
+    gain = rivals[one].drawn - rivals[other].drawn
+    return gain > 0.0 or (gain == 0.0 and rivals[one].turn < rivals[other].turn)
+
+
+@inner
+def _count(scratch: Table, number: int) -> None:
+    """Count one that is in the answer of a draw, if it is one of the chosen."""
+    place = rivals_of(scratch)[number].place
+    if place != _OTHER:
+        chosen_of(scratch)[place].selection += 1.0 / DRAWS
+
+
+@inner
+def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
+    """Count the chosen that are in the answer of a draw, as the layout and exclusion groups allow."""
+    rivals, layout, taken = rivals_of(scratch), i4(terms, Terms.layout), 0
+    while taken < layout[Layout.most]:
+        best = 0
+        for number in range(1, size):
+            if rivals[number].highest < rivals[best].drawn:
+                break  # so it is with those behind it
+            if _is_before(rivals, number, best):
+                best = number
+        one = rivals[best]
+        if one.drawn == -math.inf:
+            break
+        one.drawn = -math.inf
+        if fits(columns, scratch, taken, one.entry, layout):
+            i8(scratch, Scratch.taken)[taken] = one.entry
+            taken += 1
+            _count(scratch, best)
+
+
+@inner
+def _find_rivals(
+    columns: Table, scratch: Table, explore: np.ndarray, weight: float, kept: int, count: int
+) -> int:  # fmt: skip
+    """List the chosen, and after them the others that may score as much in some draw, the highest first; how many."""
+    rivals, chosen, candidates = rivals_of(scratch), chosen_of(scratch), candidates_of(scratch)
+    numbers, highest, least = i4(scratch, Scratch.heap), f8(scratch, Scratch.highest), math.inf
+    for place in range(count):
+        _list(columns, scratch, weight, chosen[place].index, place)
+        one = rivals[place]
+        one.place, one.highest = place, math.inf
+        least = min(least, one.log_score + weight * lowest_of(explore, weight, one.deviation))
+    size = 0
+    for index in range(kept):
+        one = candidates[index]
+        most = one.varied - one.log_propensity
+        best = one.log_score + weight * (highest_of(explore, weight, one.deviation, most) - one.varied)
+        if best < least or (size == RIVALS and best <= highest[0]) or _is_chosen(chosen, count, index):
+            continue
+        if size < RIVALS:
+            size += 1
+            _rise(numbers, highest, size - 1, index, best)
+        else:
+            _sink(numbers, highest, size, index, best)
+    found = count + size
+    for place in range(found - 1, count - 1, -1):  # the lowest of them stands at the top
+        index, best = numbers[0], highest[0]
+        size -= 1
+        _sink(numbers, highest, size, numbers[size], highest[size])
+        _list(columns, scratch, weight, index, place)
+        rivals[place].highest = best + _ROUNDED
+    return found
+
+
+@inner
+def _rise(numbers: np.ndarray, highest: np.ndarray, place: int, number: int, value: float) -> None:
+    """Let a number rise from a place of a heap until none above it has a higher value."""
+    while place > 0 and highest[(place - 1) // 2] > value:
+        above = (place - 1) // 2
+        numbers[place], highest[place] = numbers[above], highest[above]
+        place = above
+    numbers[place], highest[place] = number, value
+
+
+@inner
+def _sink(numbers: np.ndarray, highest: np.ndarray, size: int, number: int, value: float) -> None:
+    """Let a number sink from the top of a heap until none below it has a lower value."""
+    place = 0
+    while 2 * place + 1 < size:
+        below = 2 * place + 1
+        if below + 1 < size and highest[below + 1] < highest[below]:
+            below += 1
+        if highest[below] >= value:
+            break
+        numbers[place], highest[place] = numbers[below], highest[below]
+        place = below
+    numbers[place], highest[place] = number, value
+
+
+@inner
+def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
+    found = False
+    for place in range(count):
+        found |= chosen[place].index == index
+    return found
+
+
+@inner
+def _list(columns: Table, scratch: Table, weight: float, index: int, place: int) -> None:
+    one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
+    rival.log_score = _rounded(one.log_score - weight * one.varied)
+    rival.deviation, rival.most = one.deviation, _rounded(one.varied - one.log_propensity)
+    key = offers_of(columns)[entries_of(columns)[one.entry].offer].key
+    rival.own = own_of(i8(scratch, Scratch.person)[PersonFact.chance], key)
+    rival.entry, rival.place = one.entry, _OTHER
+
+
+@inner
+def _rounded(log: float) -> float:
+    return math.floor(log / _GRAIN + 0.5) * _GRAIN

@@ -1,0 +1,1 @@
+"""Compiled stages that read the person: consent, counters, segments and behaviour."""

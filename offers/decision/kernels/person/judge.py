@@ -1,0 +1,274 @@
+"""Judge: what segments come to that are steps over the encoded person and request (see predicates.py)."""
+
+import numpy as np
+
+from offers.compiled import apart, inner
+from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT, double, following, is_same, last_of, varint
+from offers.decision.kernels.memory.records import Table, i4, i8, u1
+from offers.decision.kernels.memory.scratch import PersonFact, Scratch, values_of
+from offers.decision.segments.predicates import (
+    ABSENT,
+    CONTAINS,
+    ERROR,
+    FALSE,
+    IS_THERE,
+    IS_TRUE,
+    JOINS,
+    LIST,
+    NEGATES,
+    NULL,
+    NUMBER,
+    OF_COUNT,
+    OF_DOUBLE,
+    OF_DOUBLES,
+    OF_INTEGER,
+    OF_MESSAGE,
+    OF_MESSAGES,
+    OF_STRUCT,
+    OF_TEXT,
+    OF_TEXTS,
+    PARTS,
+    SAYS,
+    STRUCT,
+    TEXT,
+    TRUE,
+    TRUTH,
+    Rules,
+    paths_of,
+    steps_of,
+)
+
+LEFT_TO_CEL = -1
+_EQUAL, _UNEQUAL, _LESS, _LESS_OR_EQUAL, _GREATER = range(5)
+"""In the order of predicates.py."""
+_ENTRY, _KEY = 1 << 3 | BYTES, 1 << 3 | BYTES
+"""Of google.protobuf.Struct and ListValue, and of the entries of maps."""
+_VALUE_NUMBER, _VALUE_TEXT = 2 << 3 | FIXED64, 2 << 3 | BYTES
+_NUMBER_VALUE, _STRING_VALUE, _BOOL_VALUE = 2 << 3 | FIXED64, 3 << 3 | BYTES, 4 << 3 | VARINT
+_STRUCT_VALUE, _LIST_VALUE = 5 << 3 | BYTES, 6 << 3 | BYTES
+
+
+@apart
+def judged(rules: Table, scratch: Table, number: int, record: bytes, request: bytes) -> int:
+    """What a segment comes to: FALSE, TRUE or ERROR; or LEFT_TO_CEL.
+
+    PersonFact says where the profile stands in the record and the context in the request.
+    """
+    steps, firsts, stack, top = steps_of(rules), i4(rules, Rules.step_first), u1(scratch, Scratch.stack), 0
+    if firsts[number] == firsts[number + 1]:
+        return LEFT_TO_CEL
+    for place in range(firsts[number], firsts[number + 1]):
+        does = steps[place].does
+        if does == NEGATES:
+            if stack[top - 1] != ERROR:
+                stack[top - 1] = 1 - stack[top - 1]
+        elif does in (JOINS, PARTS):
+            top -= 1
+            stack[top - 1] = _joined(stack[top - 1], stack[top], FALSE if does == JOINS else TRUE)
+        elif does == SAYS:
+            stack[top] = TRUE if steps[place].number != 0.0 else FALSE
+            top += 1
+        else:
+            path = steps[place].path
+            of_profile = paths_of(rules)[path].of_profile != 0
+            data = record if of_profile else request
+            if values_of(scratch)[path].stamp != i8(scratch, Scratch.person)[PersonFact.number]:
+                _read(rules, scratch, path, data)
+            stack[top] = _taken(rules, scratch, place, data)
+            top += 1
+    return np.int64(stack[0])
+
+
+@inner
+def _joined(one: int, other: int, decisive: int) -> int:
+    """One and, or one or, other: what decides it whatever the other is comes before an error."""
+    if decisive in (one, other):
+        return decisive
+    return ERROR if ERROR in (one, other) else 1 - decisive
+
+
+@inner
+def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
+    """Read a value into its place."""
+    facts = i8(scratch, Scratch.person)
+    path, value, tags = paths_of(rules)[number], values_of(scratch)[number], i4(rules, Rules.tag)
+    if path.of_profile:
+        begin, end = facts[PersonFact.profile_begin], facts[PersonFact.profile_end]
+    else:
+        begin, end = facts[PersonFact.context_begin], facts[PersonFact.context_end]
+    value.stamp, value.kind, value.number, value.begin, value.end = facts[PersonFact.number], ABSENT, 0.0, 0, 0
+    if path.hidden and facts[PersonFact.hidden]:
+        begin = -1
+    is_keyed = path.encoding >= OF_STRUCT
+    for place in range(path.first, path.last - (is_keyed or path.encoding == OF_COUNT)):
+        if begin >= 0:
+            begin, end = last_of(data, begin, end, tags[place])
+    if path.encoding == OF_COUNT:
+        value.kind, value.number = NUMBER, (float(_count(data, begin, end, tags[path.last - 1])) if begin >= 0 else 0.0)
+    elif path.encoding == OF_MESSAGE:
+        value.kind = NULL if begin >= 0 else ABSENT
+    elif is_keyed:
+        if begin >= 0:
+            _read_keyed(rules, scratch, number, data, begin, end)
+    elif path.encoding == OF_TEXT:
+        value.kind = TEXT
+        if begin >= 0:
+            value.begin, value.end = begin, end
+    elif path.encoding == OF_DOUBLE:
+        value.kind, value.number = NUMBER, (double(data, begin) if begin >= 0 else 0.0)
+    else:
+        value.kind = NUMBER if path.encoding == OF_INTEGER else TRUTH
+        value.number = float(varint(data, begin, end)[0]) if begin >= 0 else 0.0
+
+
+@inner
+def _count(data: bytes, at: int, end: int, wanted: int) -> int:
+    """How many fields of a tag a message between two places has."""
+    count = 0
+    while 0 <= at < end:
+        tag, _, at = following(data, at, end)
+        count += at >= 0 and tag == wanted
+    return count
+
+
+@inner
+def _read_keyed(rules: Table, scratch: Table, number: int, data: bytes, begin: int, end: int) -> None:
+    """Read a value that stands under a key, of the message between two places."""
+    path, text, tag = (
+        paths_of(rules)[number],
+        u1(rules, Rules.text),
+        i4(rules, Rules.tag)[paths_of(rules)[number].last - 1],
+    )
+    if path.encoding == OF_STRUCT:
+        begin, end = last_of(data, begin, end, tag)
+        tag = _ENTRY
+    at = begin
+    while 0 <= at < end:
+        found, entry, at = following(data, at, end)
+        if at < 0 or found != tag:
+            continue
+        key_begin, key_end = last_of(data, entry, at, _KEY)
+        if is_same(data, max(key_begin, 0), max(key_end, 0), text, path.key_first, path.key_last):
+            _take(rules, scratch, number, data, entry, at)
+
+
+@inner
+def _take(rules: Table, scratch: Table, number: int, data: bytes, entry: int, end: int) -> None:
+    """Read the value of a map's entry."""
+    encoding, value = paths_of(rules)[number].encoding, values_of(scratch)[number]
+    if encoding == OF_MESSAGES:
+        value.kind = NULL
+        return
+    if encoding == OF_DOUBLES:
+        begin, _ = last_of(data, entry, end, _VALUE_NUMBER)
+        value.kind, value.number = NUMBER, (double(data, begin) if begin >= 0 else 0.0)
+        return
+    begin, stop = last_of(data, entry, end, _VALUE_TEXT)
+    if encoding == OF_TEXTS:
+        value.kind, value.begin, value.end = TEXT, max(begin, 0), max(stop, 0)
+    else:
+        value.kind, value.number, value.begin, value.end = _kind_of(data, begin, stop)
+
+
+@inner
+def _kind_of(data: bytes, at: int, end: int) -> tuple[int, float, int, int]:
+    """What a google.protobuf.Value is: its kind, its number, and where what it holds begins and ends."""
+    kind, number, begin, stop = NULL, 0.0, 0, 0
+    while 0 <= at < end:
+        tag, begin, at = following(data, at, end)
+        stop = at
+        if at < 0:
+            return NULL, 0.0, 0, 0
+        if tag == _NUMBER_VALUE:
+            kind, number = NUMBER, double(data, begin)
+        elif tag == _BOOL_VALUE:
+            kind, number = TRUTH, float(varint(data, begin, stop)[0])
+        elif tag == _STRING_VALUE:
+            kind = TEXT
+        elif tag == _STRUCT_VALUE:
+            kind = STRUCT
+        elif tag == _LIST_VALUE:
+            kind = LIST
+        else:
+            kind = NULL
+    return kind, number, begin, stop
+
+
+@inner
+def _taken(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+    """What a step about a value comes to."""
+    step = steps_of(rules)[place]
+    value = values_of(scratch)[step.path]
+    if step.does == IS_THERE:
+        return TRUE if value.kind != ABSENT else FALSE
+    if value.kind == ABSENT:
+        return ERROR
+    if step.does == IS_TRUE:
+        return (TRUE if value.number != 0.0 else FALSE) if value.kind == TRUTH else ERROR
+    if step.does == CONTAINS:
+        return _contains(rules, scratch, place, data)
+    return _equal(rules, scratch, place, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, place, data)
+
+
+@inner
+def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+    """Whether a value is, or is not, a constant; what is of another type is not."""
+    step = steps_of(rules)[place]
+    value = values_of(scratch)[step.path]
+    same = value.kind == step.kind
+    if same and step.kind == TEXT:
+        same = is_same(data, value.begin, value.end, u1(rules, Rules.text), step.first, step.last)
+    elif same:
+        same = value.number == step.number
+    return TRUE if same == (step.compare == _EQUAL) else FALSE
+
+
+@inner
+def _ordered(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+    """Whether a value comes before a constant, and so on; what is of another type cannot be compared."""
+    step = steps_of(rules)[place]
+    value = values_of(scratch)[step.path]
+    if value.kind != step.kind:
+        return ERROR
+    if step.kind == TEXT:
+        order = _order(data, value.begin, value.end, u1(rules, Rules.text), step.first, step.last)
+    else:
+        order = (value.number > step.number) - np.int64(value.number < step.number)
+        if np.isnan(value.number):
+            return FALSE
+    if step.compare in (_LESS, _LESS_OR_EQUAL):
+        order = -order
+    return TRUE if order > 0 or (order == 0 and step.compare not in (_LESS, _GREATER)) else FALSE
+
+
+@inner
+def _order(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last: int) -> int:
+    """Below 0, 0 or above, as a text comes before a constant, is the same or comes after: bytes are in the same order
+    as the characters they encode.
+    """  # noqa: D205
+    for place in range(min(end - begin, last - first)):
+        if data[begin + place] != text[first + place]:
+            return np.int64(data[begin + place]) - np.int64(text[first + place])
+    return (end - begin) - (last - first)
+
+
+@inner
+def _contains(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+    """Whether a list has a text among its values, or a struct among its keys."""
+    step, text = steps_of(rules)[place], u1(rules, Rules.text)
+    value = values_of(scratch)[step.path]
+    kind, at, end = value.kind, value.begin, value.end
+    if kind not in (LIST, STRUCT):
+        return ERROR
+    while 0 <= at < end:
+        tag, begin, at = following(data, at, end)
+        if at < 0 or tag != _ENTRY:
+            continue
+        if kind == STRUCT:
+            begin, stop = last_of(data, begin, at, _KEY)
+            begin, stop, of = max(begin, 0), max(stop, 0), TEXT
+        else:
+            of, _, begin, stop = _kind_of(data, begin, at)
+        if of == TEXT and is_same(data, begin, stop, text, step.first, step.last):
+            return TRUE
+    return FALSE

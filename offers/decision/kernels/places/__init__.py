@@ -1,0 +1,1 @@
+"""Compiled geometry: distances, areas and uncertain locations."""

@@ -1,0 +1,121 @@
+"""What is known of where a person is: a normal distribution around a point, and how likely that is inside a circle.
+
+`accuracy_m` is the radius that holds the true position in 68 % of cases. It grows from the measurement on.
+"""
+
+import math
+
+import numpy as np
+
+from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RING_ROOM, RINGS, ring_radius
+from offers.compiled import apart, inner
+from offers.decision.kernels.memory.records import Table, f8
+from offers.decision.kernels.memory.scratch import POINTS, Outcome, Scratch, points_of
+
+MOVEMENT_MPS = np.array([1.4, 1.4, 4.2, 8.3, 13.9])
+"""Metres per second by which a position grows older, per offers.v1.TravelMode: not said (as on foot), walking, cycling,
+transit, driving."""
+WIDEST_M = 1_000_000.0
+"""The most a radius grows to: beyond, nothing is known."""
+SIGMA = 1 / math.sqrt(-2 * math.log(1 - 0.68))
+"""Standard deviation (either way) per metre of the radius that holds 68 %."""
+CERTAIN = 5.5
+"""So many standard deviations from an edge, a person is inside or outside for certain (to 3e-7)."""
+WIDE = 16.0
+"""Radii over so many standard deviations are wide."""
+_ANGLES, _SHARES = np.polynomial.legendre.leggauss(32)
+_STRIPS, _WEIGHTS = (values[3:] for values in np.polynomial.hermite_e.hermegauss(7))
+"""Strips of a normal distribution: the middle one and those on one side of it."""
+
+
+@apart
+def spread(accuracy_m: float, observed: int, movement: int, time: int) -> tuple[float, float]:
+    """The standard deviation of a position at a time, either way in metres, and its growth in metres per second.
+
+    `observed` is the second of the measurement, or -1: it is always as old as the request; `movement` a TravelMode.
+    """
+    if observed < 0:
+        return accuracy_m * SIGMA, 0.0
+    speed = MOVEMENT_MPS[movement]
+    radius = accuracy_m + max(time - observed, 0) * speed
+    return (radius * SIGMA, speed * SIGMA) if radius < WIDEST_M else (WIDEST_M * SIGMA, 0.0)
+
+
+@inner
+def _below(value: float) -> float:
+    """The share of a standard normal distribution below a value."""
+    return 0.5 * math.erfc(-value * math.sqrt(0.5))
+
+
+@inner
+def probability_in_circle(distance_m: float, radius_m: float, sigma_m: float) -> float:
+    """The share of a normal distribution inside a circle, `distance_m` from its centre to the circle's.
+
+    Cut into strips along the line of the centres: a strip's share is a difference of two normal ones. Few strips do for
+    a circle that is wide beside the distribution, as most are; for others the sine of an angle in place of the strip's
+    place makes the sum smooth. To 1e-6.
+    """
+    if abs(radius_m - distance_m) >= CERTAIN * sigma_m:
+        return 1.0 if distance_m <= radius_m else 0.0
+    away, wide = distance_m / sigma_m, radius_m / sigma_m
+    total = 0.0
+    if wide > WIDE:
+        for place in range(len(_STRIPS)):
+            along = math.sqrt(wide * wide - _STRIPS[place] * _STRIPS[place])
+            total += (1 if place == 0 else 2) * _WEIGHTS[place] * _below(along - away)
+        return total / math.sqrt(2.0 * math.pi)
+    most = math.asin(min(1.0, 7.0 / wide))
+    for place in range(len(_ANGLES)):
+        angle = 0.5 * most * (_ANGLES[place] + 1.0)
+        across, along = wide * math.sin(angle), wide * math.cos(angle)
+        share = _below(along - away) - _below(-along - away)
+        total += _SHARES[place] * math.exp(-0.5 * across * across) * along * share
+    return min(total * 0.5 * most * math.sqrt(2.0 / math.pi), 1.0)
+
+
+# The points of every other ring are turned by half a step.
+_BEARINGS = (np.arange(POINTS) % RINGS + 0.5 * (np.arange(POINTS) // RINGS % 2)) * 2 * np.pi / RINGS
+_RADII = np.array([ring_radius(point // RINGS + 1) for point in range(POINTS)])
+_NORTH, _EAST = _RADII * np.cos(_BEARINGS), _RADII * np.sin(_BEARINGS)
+"""Standard deviations from the middle."""
+
+
+@inner
+def point_around(latitude: float, longitude: float, sigma_m: float, point: int) -> tuple[float, float]:
+    """One of the points that stand for a distribution around a position: latitude and longitude in degrees.
+
+    It is what stands over a point of the plane that touches the ellipsoid at the position.
+    """
+    phi = math.radians(latitude)
+    sine, cosine = math.sin(phi), math.cos(phi)
+    normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * sine * sine)
+    north, east = sigma_m * _NORTH[point], sigma_m * _EAST[point]
+    outward = normal * cosine - north * sine
+    up = normal * (1 - ECCENTRICITY_2) * sine + north * cosine
+    there = math.degrees(math.atan2(up, (1 - ECCENTRICITY_2) * math.hypot(outward, east)))
+    turned = longitude + math.degrees(math.atan2(east, outward))
+    if turned > 180.0:
+        turned -= 360.0
+    elif turned < -180.0:
+        turned += 360.0
+    return there, turned
+
+
+@inner
+def points_within(clear_m: float, sigma_m: float) -> int:
+    """How many of the points, counted from the inmost ring, are no farther than so many metres away."""
+    ring = 0
+    while ring < RINGS and RING_ROOM * _RADII[ring * RINGS] * sigma_m <= clear_m:
+        ring += 1
+    return ring * RINGS
+
+
+@inner
+def lay_points(scratch: Table, latitude: float, longitude: float, sigma_m: float, first: int) -> None:
+    """Work out the points around a decision's location from number `first` on, unless it has been done."""
+    points, outcome = points_of(scratch), f8(scratch, Scratch.outcome)
+    laid = int(outcome[Outcome.laid_from])
+    for number in range(first, laid):
+        point = points[number]
+        point.latitude, point.longitude = point_around(latitude, longitude, sigma_m, number)
+    outcome[Outcome.laid_from] = min(first, laid)

@@ -1,0 +1,161 @@
+"""Whether, or how likely, a person is inside the place of an entry, and how far they may move before that changes.
+
+The place of an entry is a circle, an area or everywhere, without the zones cut out of it. A circle alone has a formula;
+for areas and what is cut out, the share of points spread over the location's distribution is taken.
+"""
+
+import math
+
+import numpy as np
+
+from offers.catalogue.compile.geometry import earth_centred
+from offers.catalogue.snapshot import NO_SHAPE
+from offers.compiled import apart, inner
+from offers.decision.kernels.memory.records import Table, centres_of, extras_of, pieces_of
+from offers.decision.kernels.memory.scratch import POINTS, points_of
+from offers.decision.kernels.places.areas import clearance
+from offers.decision.kernels.places.areas import inside as in_area
+from offers.decision.kernels.places.location import CERTAIN, lay_points, points_within, probability_in_circle
+
+NOWHERE = -1
+"""In place of a site: the entry is shown everywhere."""
+FAR_M = 20_000.0
+"""The farthest one is ever said to be from the edge of an area: measuring farther takes longer."""
+DENSITY = math.sqrt(2 * math.pi)
+"""Per metre moved, a probability changes by no more than 1 / (DENSITY * sigma)."""
+WIDENING = DENSITY * 2 / math.e
+"""Per metre that sigma grows by, it changes by no more than WIDENING / (DENSITY * sigma): that of the circle with a
+radius of sigma times the root of 2 around the location changes by so much, and of no set by more."""
+
+
+@apart
+def located(
+    columns: Table,
+    scratch: Table,
+    number: int,
+    site: int,
+    latitude: float,
+    longitude: float,
+    sigma: float,
+    growth: float,
+    cap: float,
+) -> tuple[float, float, float]:
+    """How likely one is inside the place of the entries at a site with the EXTRA of this number.
+
+    Returns the probability (0 or 1 where the location is exact), metres one may move before it passes `min_inside` (0
+    or less: perhaps none; what is over `cap` is of no use), and by how many metres a second these grow less.
+    """
+    extra = extras_of(columns)[number]
+    x, y, z = earth_centred(latitude, longitude)
+    cap = min(cap, FAR_M) + 2 * CERTAIN * sigma
+    inside, clear = True, math.inf
+    if site != NOWHERE:
+        centre = centres_of(columns)[site]
+        depth = centre.reach - _away(centre.x, centre.y, centre.z, x, y, z)
+        inside, clear = _part(columns, depth, extra.shape, latitude, longitude, cap)
+        if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
+            return in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
+    for place in range(extra.joined_first, extra.joined_last):
+        within, edge = _piece(columns, place, x, y, z, latitude, longitude, cap)
+        if within:  # one stays inside as long as one is in the one or the other
+            inside, clear = True, max(clear, edge) if inside else edge
+        elif not inside:
+            clear = min(clear, edge)
+    cut_out, beyond = False, 0.0
+    for place in range(extra.excluded_first, extra.excluded_last):
+        within, edge = _piece(columns, place, x, y, z, latitude, longitude, cap)
+        if within:
+            cut_out, beyond = True, max(beyond, edge)
+        elif inside:
+            clear = min(clear, edge)
+    if cut_out:  # it stays so as long as the one or the other does
+        clear = beyond if inside else max(clear, beyond)
+        inside = False
+    if (sigma == 0.0 and growth == 0.0) or clear == math.inf:
+        return (1.0 if inside else 0.0), clear, 0.0
+    chance = 1.0 if inside else 0.0
+    if clear < CERTAIN * sigma:
+        first = points_within(clear, sigma)
+        hits = first if inside else 0  # as the location itself
+        lay_points(scratch, latitude, longitude, sigma, first)
+        points = points_of(scratch)
+        for place in range(first, POINTS):
+            hits += _holds(columns, extra, site, points[place].latitude, points[place].longitude)
+        chance = hits / POINTS
+    qualifies = chance >= extra.min_inside
+    away = extra.rings_inside if qualifies else extra.rings_outside
+    return chance, (clear if inside == qualifies else 0.0) - away * sigma, away * growth
+
+
+@inner
+def in_circle(extra: np.void, depth: float, reach: float, sigma: float, growth: float) -> tuple[float, float, float]:
+    """The same for a circle alone and an uncertain location, `depth` straight-line metres inside its edge."""
+    if depth > CERTAIN * sigma:
+        return 1.0, depth - extra.depth * sigma, extra.depth * growth
+    chance = probability_in_circle(reach - depth, reach, sigma)
+    if chance >= extra.min_inside:
+        slack, away = depth - extra.depth * sigma, extra.depth
+    else:
+        slack, away = -depth - extra.fringe * sigma, extra.fringe
+    spare = abs(chance - extra.min_inside) * DENSITY * sigma
+    return (chance, spare, WIDENING * growth) if spare > slack else (chance, slack, away * growth)
+
+
+@inner
+def _away(cx: float, cy: float, cz: float, x: float, y: float, z: float) -> float:
+    """Straight-line metres."""
+    return math.sqrt((cx - x) * (cx - x) + (cy - y) * (cy - y) + (cz - z) * (cz - z))
+
+
+@inner
+def _part(
+    columns: Table, depth: float, shape: int, latitude: float, longitude: float, cap: float
+) -> tuple[bool, float]:
+    """Whether a position is in a circle or area, and metres to its edge at least.
+
+    `depth` is how far inside the circle, or that around the area, it is.
+    """
+    if shape == NO_SHAPE or depth < -cap:
+        return depth >= 0, abs(depth)
+    clear = clearance(columns, shape, latitude, longitude, cap)
+    if depth < 0:
+        return False, max(-depth, clear)
+    return in_area(columns, shape, latitude, longitude), clear
+
+
+@inner
+def _piece(
+    columns: Table, place: int, x: float, y: float, z: float, latitude: float, longitude: float, cap: float
+) -> tuple[bool, float]:
+    """The same of one of the snapshot's pieces."""
+    piece = pieces_of(columns)[place]
+    depth = piece.reach - _away(piece.x, piece.y, piece.z, x, y, z)
+    return _part(columns, depth, piece.shape, latitude, longitude, cap)
+
+
+@inner
+def _holds(columns: Table, extra: np.void, site: int, latitude: float, longitude: float) -> bool:
+    """Whether a position is in the place of an entry."""
+    if site != NOWHERE:
+        centre = centres_of(columns)[site]
+        held = _is_in(columns, extra.shape, centre.reach, centre.x, centre.y, centre.z, latitude, longitude)
+        for place in range(extra.joined_first, extra.joined_last):
+            held = held or in_area(columns, pieces_of(columns)[place].shape, latitude, longitude)
+        if not held:
+            return False
+    for place in range(extra.excluded_first, extra.excluded_last):
+        cut = pieces_of(columns)[place]
+        if _is_in(columns, cut.shape, cut.reach, cut.x, cut.y, cut.z, latitude, longitude):
+            return False
+    return True
+
+
+@inner
+def _is_in(
+    columns: Table, shape: int, reach: float, cx: float, cy: float, cz: float, latitude: float, longitude: float
+) -> bool:
+    """Whether a position is in an area, or in a circle where there is none."""
+    if shape != NO_SHAPE:
+        return in_area(columns, shape, latitude, longitude)
+    x, y, z = earth_centred(latitude, longitude)
+    return _away(cx, cy, cz, x, y, z) <= reach

@@ -1,0 +1,1 @@
+"""The specification of a decision in plain Python. Production code: ExplainOffers runs it."""

@@ -1,0 +1,290 @@
+"""What models make of an offer, in plain Python: the part of the specification that is about them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import NormalDist
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from google.type.latlng_pb2 import LatLng
+
+from offers.catalogue.compile.arrays import DEFAULT_EPSILON, DEFAULT_MAX_LOSS, DEFAULT_NEW_OFFER_SHARE
+from offers.decision.kernels.models.explore import DRAWS, HOUR_S
+from offers.decision.kernels.models.foresee import LEAST_PROPENSITY, NEW_SHOWN
+from offers.decision.kernels.models.sound import MOST_LEAVES
+from offers.decision.reference.places import distance_m
+from offers.learning.model import Model
+from offers.learning.propensity.features import DISTANCE, NOWHERE, OFFER_PREFIX, PERSON, Features
+from offers.learning.propensity.regression import BEFOREHAND
+from offers.learning.propensity.trees import RIGHT, ZERO
+from offers.learning.recommend.reference import Reference
+from offers.learning.values import REWARDS, request_values
+from offers.model.geohash import centre_of, geohash
+from offers.model.hashing import MISSING, mixed_in_python
+from offers.model.keys import key_of
+from offers.model.query import Query
+from offers.model.visits import TRAITS, place_of, short, trait_of
+from offers.v1.catalog_pb2 import Catalog, Exploration
+from offers.v1.context_pb2 import Context
+from offers.v1.offer_pb2 import Offer, Target
+from offers.v1.profile_pb2 import Profile
+from offers.v1.ranking_pb2 import Propensity, RankingStrategy
+from offers.v1.state_pb2 import DecisionRecord
+
+_ALL = 2**64 - 1
+_OF_DRAW, _OF_NEW, _OF_EPSILON, _OF_OFFER = (0x9E3779B97F4A7C15 * number & _ALL for number in range(1, 5))
+_STEPS = 1_024
+_NORMAL = [NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_STEPS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A model, and what it is told of a request and a person."""
+
+    model: Model
+    recommends: Reference | None
+    """The model's recommendation; None: it has none."""
+    values: Mapping[str, object]
+    """What the model is told, as learning.values names it."""
+    history: bytes = b""
+    """What the person took up: model.visits.VISIT."""
+    place: int = 0
+    """The key of where the person is; 0: nowhere."""
+    second: int = 0
+    """The instant by the person's wall clock, as seconds since 1970."""
+    chance: int = 0
+    """The unsigned number that exploration hangs on: see `chance_of`."""
+    cell: str = ""
+    """The geohash of where the person is; "": nowhere."""
+    _known: dict[tuple[str, str, int], "Foreseen"] = field(default_factory=dict, compare=False)
+
+    def of(self, catalog: Catalog, strategy: RankingStrategy, offer: Offer, place: LatLng | None = None) -> "Foreseen":
+        """What is foreseen of an offer that is shown for a place, None: for none with a distance; worked out once."""
+        metres = metres_from(self.cell, place) if self.cell and place else 0
+        key = strategy.ranking_strategy_id, offer.offer_id, metres
+        if key not in self._known:
+            self._known[key] = _foreseen(self, catalog, strategy, offer, metres)
+        return self._known[key]
+
+    def varied(
+        self, catalog: Catalog, query: Query, weight: float, offer_id: str, foreseen: "Foreseen",
+        draw: int | None = None,
+    ) -> float:  # fmt: skip
+        """What a draw adds to the logarithm of an offer's propensity; None: the decision's own."""
+        exploration = exploration_of(catalog, query)
+        if not foreseen.is_asked or exploration.method == Exploration.METHOD_UNSPECIFIED:
+            return 0.0
+        key = key_of("offer", catalog.catalog_id, offer_id)
+        return varied(exploration, weight, foreseen, key, self.chance, draw_of(self.chance) if draw is None else draw)
+
+
+class Foreseen(NamedTuple):
+    """What a model foresees of an offer."""
+
+    propensity: float = 1.0
+    """Without exploration."""
+    deviation: float = 0.0
+    """Standard deviation of its logarithm, as far as it tells the offer from others."""
+    is_new: bool = False
+    is_asked: bool = False
+    """Whether there is a model of the reward: else there is nothing to explore."""
+    recommendation: float = 1.0
+
+
+NOTHING = Foreseen()
+"""What is foreseen where there is no model."""
+
+
+def told(
+    context: Context, profile: Profile, query: Query, draw: int, characters: int, time_zone: str, *, hidden: bool
+) -> dict[str, object]:  # fmt: skip
+    """What models are told of a request and a person, by name: the same that they learn from the decision's record.
+
+    `draw` tells the person, 0 for nobody; of the location, so many characters of a geohash are told; `time_zone` is
+    the catalogue's; if `hidden`, the visit is not to be used.
+    """
+    record = DecisionRecord(
+        time=query.time, time_zone=context.time_zone, channel=query.surface.channel,
+        placement=query.surface.placement, entry_channel="" if hidden else context.session.entry_channel,
+        geohash=geohash_of(query, characters), context_attributes=context.attributes,
+        profile_attributes=profile.attributes, draw=draw,
+    )  # fmt: skip
+    return request_values(record, query.time, time_zone or "UTC")
+
+
+def geohash_of(query: Query, characters: int) -> str:
+    """So many characters of the geohash of where a query is asked from; "": nowhere."""
+    return "" if math.isnan(query.latitude) else geohash(query.latitude, query.longitude, characters)
+
+
+def taught_of(
+    model: Model, recommends: Reference | None, values: Mapping[str, object], query: Query, history: bytes,
+    characters: int, time_zone: str, chance: int,
+) -> Taught:  # fmt: skip
+    """What a model goes by in a decision; the arguments are those of `told` and of Taught."""
+    zone = ZoneInfo(time_zone or "UTC")  # as visits have it
+    ahead = datetime.fromtimestamp(query.time, zone).utcoffset()
+    second = query.time + round(ahead.total_seconds() if ahead else 0)
+    cell = geohash_of(query, characters)
+    return Taught(model, recommends, values, history, place_of(cell), second, chance, cell)
+
+
+def metres_from(cell: str, place: LatLng) -> int:
+    """Whole metres from the middle of a geohash's cell to a place, 1 at least."""
+    latitude, longitude = centre_of(cell)
+    return max(math.floor(distance_m(LatLng(latitude=latitude, longitude=longitude), place) + 0.5), 1)
+
+
+def _foreseen(taught: Taught, catalog: Catalog, strategy: RankingStrategy, offer: Offer, metres: int) -> Foreseen:
+    found = Foreseen()
+    if strategy.weights.propensity > 0:
+        found = _propensity(taught, catalog, strategy.propensity, offer, metres)
+    if strategy.weights.recommendation > 0 and taught.recommends:
+        item, traits = item_of(catalog, offer), traits_of(offer)
+        share = taught.recommends.probability(taught.history, taught.place, taught.second, item, traits)
+        found = found._replace(recommendation=share)
+    return found
+
+
+def item_of(catalog: Catalog, offer: Offer) -> int:
+    """The key of what an offer is to a person's habits: the one venue it is for, else itself."""
+    target = Target()
+    target.CopyFrom(offer.target)
+    for name in ("radius_m", "excluded_zone_ids", "missing_location", "min_inside_probability"):
+        target.ClearField(name)
+    if len(target.venue_ids) == 1 and target == Target(venue_ids=target.venue_ids):
+        return key_of("venue", catalog.catalog_id, target.venue_ids[0])
+    return key_of("offer", catalog.catalog_id, offer.offer_id)
+
+
+def traits_of(offer: Offer) -> list[int]:
+    """What an offer has in common with others, in the order of TRAITS."""
+    named = {"category": offer.category, "brand": offer.brand}
+    named |= {name: value for name, value in offer.attributes.items() if isinstance(value, str) and name in TRAITS}
+    return [int(short(trait_of(kind, named.get(kind, "")))) for kind in TRAITS]
+
+
+def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offer, metres: int) -> Foreseen:
+    features, moment = Features.of_json(taught.model.meta["features"]), dict(taught.values)
+    if metres:
+        moment[DISTANCE] = metres
+    values = {name: value for name, value in moment.items() if not _is_unknown(name, catalog, asked)}
+    values |= {f"{OFFER_PREFIX}{name}": value for name, value in offer.attributes.items()}
+    values |= {
+        f"{OFFER_PREFIX}{name}": value
+        for name, value in {
+            "id": offer.offer_id, "category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id,
+        }.items()
+    }  # fmt: skip
+    reward = REWARDS[max(asked.reward - 1, 0)]
+    keys = [int(key) for key in features.keys(values)]
+    if asked.learner == Propensity.LEARNER_TREES and f"{reward}.trees.test_first" in taught.model.arrays:
+        numbers = [float(number) for number in features.numbers(values)]
+        chance = max(_logistic(_of_trees(taught.model, f"{reward}.trees.", keys, numbers)), LEAST_PROPENSITY)
+        return Foreseen(chance, is_asked=True)
+    if f"{reward}.weight" not in taught.model.arrays:
+        return Foreseen()
+    weights, (rewards, refusals, _) = taught.model.arrays[f"{reward}.weight"], taught.model.arrays[f"{reward}.seen"]
+    rewards, refusals = float(rewards) + BEFOREHAND, float(refusals) + BEFOREHAND
+    mean, shared, own = math.log(rewards / refusals), 1 / rewards + 1 / refusals, 0.0
+    evidence = None
+    for (one, _), place in zip(features.ordered, features.places(keys), strict=True):
+        if place == NOWHERE:
+            continue
+        mean += math.sqrt(one.variance) * float(weights["mean"][place])
+        left = one.variance / (1 + float(weights["evidence"][place]))
+        if any(name.startswith(OFFER_PREFIX) for name in one.attributes):
+            own += left
+        else:
+            shared += left
+        if one.attributes == (f"{OFFER_PREFIX}id",):
+            evidence = float(weights["evidence"][place]) / one.variance
+    chance = max(_logistic(mean / math.sqrt(1 + math.pi / 8 * (shared + own))), LEAST_PROPENSITY)
+    is_new = evidence is not None and evidence < NEW_SHOWN * chance * (1 - chance)
+    return Foreseen(chance, (1 - chance) * math.sqrt(own), is_new, is_asked=True)
+
+
+def _is_unknown(name: str, catalog: Catalog, asked: Propensity) -> bool:
+    """Whether propensity may not or shall not be told what a request or person has by a name."""
+    if name.startswith("profile."):
+        return asked.without_profile or name.removeprefix("profile.") in catalog.sensitive_attributes
+    return asked.without_person if name == PERSON else asked.without_context
+
+
+def _logistic(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+
+def _of_trees(model: Model, prefix: str, keys: list[int], numbers: list[float]) -> float:
+    """The logit of grown trees: in each, tests that go to the right rule leaves out, and the first one left counts."""
+    arrays = {name.removeprefix(prefix): array for name, array in model.arrays.items() if name.startswith(prefix)}
+    left = [2**MOST_LEAVES - 1] * len(arrays["leaf_first"])
+    for attribute, (key, number) in enumerate(zip(keys, numbers, strict=True)):
+        met = number
+        if key != MISSING and math.isnan(number):
+            levels = slice(*arrays["level_first"][attribute : attribute + 2].tolist())
+            counts = zip(arrays["level_key"][levels].tolist(), arrays["level_count"][levels].tolist(), strict=True)
+            met = dict(counts).get(key, 0.0)
+        for test in arrays["test"][slice(*arrays["test_first"][attribute : attribute + 2].tolist())]:
+            if math.isnan(met):
+                goes_right = test["missing"] == RIGHT or (test["missing"] == ZERO and test["threshold"] < 0)
+            else:
+                goes_right = met > test["threshold"]
+            if goes_right:
+                left[test["tree"]] &= int(test["kept"])
+    first = arrays["leaf_first"].tolist()
+    return sum(
+        float(arrays["leaf"][begin + (leaves & -leaves).bit_length() - 1])
+        for begin, leaves in zip(first, left, strict=True)
+    )
+
+
+def chance_of(draw: int, time: int, seed: int, otherwise: int) -> int:
+    """The number that exploration hangs on: the request's seed (-1: none), else the person and the hour, else any."""
+    if seed >= 0:
+        return mixed_in_python(seed)
+    return mixed_in_python(draw & _ALL ^ mixed_in_python(time // HOUR_S) if draw else otherwise & _ALL)
+
+
+def draw_of(chance: int) -> int:
+    """Which of the DRAWS a decision goes by."""
+    return mixed_in_python(chance ^ _OF_DRAW) % DRAWS
+
+
+def exploration_of(catalog: Catalog, query: Query) -> Exploration:
+    """What the placement that is asked for explores."""
+    named = (one.exploration for one in catalog.placements if one.placement_id == query.surface.placement)
+    return next(named, Exploration())
+
+
+def varied(
+    exploration: Exploration, weight: float, foreseen: Foreseen, key: int, chance: int, draw: int
+) -> float:  # fmt: skip
+    """What a draw adds to the logarithm of an offer's propensity.
+
+    `weight` is that of the factor, and `key` the offer's.
+    """
+    loss = exploration.max_loss if exploration.HasField("max_loss") else DEFAULT_MAX_LOSS
+    limit = -math.log(1 - loss) / 2 / weight
+    high = min(limit, -math.log(foreseen.propensity))
+    share = exploration.new_offer_share if exploration.HasField("new_offer_share") else DEFAULT_NEW_OFFER_SHARE
+    if draw < _draws_for(share, chance ^ _OF_NEW) and foreseen.is_new:
+        return high
+    bits = mixed_in_python(mixed_in_python(chance ^ key & _ALL) + (draw + 1) * _OF_OFFER & _ALL)
+    if exploration.method == Exploration.METHOD_THOMPSON:
+        moved = _NORMAL[bits % _STEPS] * foreseen.deviation
+    else:
+        epsilon = exploration.epsilon if exploration.HasField("epsilon") else DEFAULT_EPSILON
+        explores = DRAWS - draw <= _draws_for(epsilon, chance ^ _OF_EPSILON)
+        moved = (2 * _evenly(bits) - 1) * limit if explores else 0.0
+    return min(max(moved, -limit), high)
+
+
+def _evenly(bits: int) -> float:
+    return (bits >> 11) / 2**53
+
+
+def _draws_for(share: float, bits: int) -> int:
+    return int(share * DRAWS + _evenly(mixed_in_python(bits)))

@@ -1,0 +1,1 @@
+"""Segment membership: CEL evaluation and its compiled form."""

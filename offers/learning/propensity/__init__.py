@@ -1,0 +1,1 @@
+"""Propensity models: features, online logistic regression and boosted trees."""

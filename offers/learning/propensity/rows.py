@@ -1,0 +1,116 @@
+"""Makes rows of decisions and of the offers they showed: keys, and numbers where they are asked for."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offers.learning.propensity.features import DISTANCE, OFFER_PREFIX, Examples, Features
+from offers.learning.values import REQUEST_NAMES, Offers, request_values, scalars
+from offers.model.hashing import attribute_key, key_of, number_keys
+from offers.v1.offer_pb2 import Offer
+from offers.v1.state_pb2 import DecisionRecord
+
+_OFFERS = 100_000
+_ID = f"{OFFER_PREFIX}id"
+_DISTANCE_KEY = np.uint64(attribute_key(DISTANCE))
+
+
+class Rows:
+    """Rows of one set of features. A row is encoded: its keys, then its numbers, if there are any, as 8 bytes each."""
+
+    def __init__(self, features: Features, offers: Offers, *, numbers: bool) -> None:
+        size = features.request_size
+        self._request_names, self._offer_names = features.attributes[:size], features.attributes[size:]
+        self._offers, self._numbers = offers, numbers
+        self._distance = self._offer_names.index(DISTANCE) if DISTANCE in self._offer_names else None
+        self._known: dict[tuple[str, str], bytes] = {}
+        """Rows of offers, by catalogue and id."""
+
+    def know(self, offers: Offers) -> None:
+        """Take up what catalogues now tell."""
+        self._offers = offers
+        self._known.clear()
+
+    def request(self, told: DecisionRecord, second: int) -> tuple[bytes, list[str]]:
+        """The row of a decision that was made at a second, and which attributes of request and person it told of."""
+        values = request_values(told, second, self._offers.time_zones.get(told.catalog, "UTC"))
+        return self._row(self._request_names, values), list(values)[len(REQUEST_NAMES) :]
+
+    def keys(
+        self, request: bytes, catalog: str, offers: Sequence[str], metres: Sequence[int]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """The keys of a request, and of offers of a catalogue, so far away (0: not known), a row for each."""
+        own = self._own([(catalog, one) for one in offers], metres)
+        return self._split([request], self._request_names)[0][0], own[0]
+
+    def examples(
+        self,
+        requests: Sequence[bytes],
+        offers: Sequence[tuple[str, str]],
+        metres: Sequence[int],
+        reward: NDArray[np.float64],
+        importance: NDArray[np.float64],
+        time: NDArray[np.int64],
+    ) -> Examples:
+        """Examples of requests, each with an offer by its catalogue and id, so far away; the rest is as in Examples."""
+        parts = self._split(requests, self._request_names), self._own(offers, metres)
+        keys, numbers = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
+        return Examples(keys, numbers, reward, importance, time)
+
+    def _own(
+        self, offers: Sequence[tuple[str, str]], metres: Sequence[int]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+        """The keys and numbers of offers, each so far from where the person is."""
+        keys, numbers = self._split([self._offer(*one) for one in offers], self._offer_names)
+        if self._distance is None:
+            return keys, numbers
+        far, own = np.array(metres, np.float64), np.empty(len(metres), np.uint64)
+        far[far == 0] = math.nan
+        number_keys(_DISTANCE_KEY, far, own)
+        keys = keys.copy()
+        keys[:, self._distance] = own
+        if self._numbers:
+            numbers = numbers.copy()
+            numbers[:, self._distance] = far
+        return keys, numbers
+
+    def _offer(self, catalog: str, offer: str) -> bytes:
+        row = self._known.get((catalog, offer))
+        if row is None:
+            if len(self._known) >= _OFFERS:
+                self._known.clear()
+            values = {OFFER_PREFIX + name: value for name, value in self._offers.values(catalog, offer).items()}
+            row = self._known[catalog, offer] = self._row(self._offer_names, {**values, _ID: offer})
+        return row
+
+    def _row(self, names: Sequence[str], values: Mapping[str, object]) -> bytes:
+        keys = np.array([_key_of(name, values.get(name)) for name in names], np.uint64).tobytes()
+        if not self._numbers:
+            return keys
+        found = [values.get(name) for name in names]
+        numbers = [value if _is_number(value) else math.nan for value in found]
+        return keys + np.array(numbers, np.float64).tobytes()
+
+    def _split(self, rows: Sequence[bytes], names: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+        """The keys and numbers of some rows."""
+        size = len(names)
+        table = np.frombuffer(b"".join(rows), np.uint64).reshape(len(rows), (1 + self._numbers) * size)
+        keys = table[:, :size]
+        return keys, table[:, size:].view(np.float64) if self._numbers else np.broadcast_to(np.nan, keys.shape)
+
+
+def offer_values(offer: Offer) -> dict[str, object]:
+    """What a model is told of an offer beside its id."""
+    values = scalars(offer.attributes) if offer.HasField("attributes") else {}
+    return values | {"category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id}
+
+
+def _is_number(value: object) -> bool:
+    """As of `Features.numbers`, which trees are asked with."""
+    return isinstance(value, (bool, int, float)) and math.isfinite(value)
+
+
+_key_of = lru_cache(1 << 16)(key_of)

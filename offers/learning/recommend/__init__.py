@@ -1,0 +1,1 @@
+"""Recommendation from visits: habit, popularity and co-occurrence."""

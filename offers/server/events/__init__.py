@@ -1,0 +1,1 @@
+"""Event intake: validate, log and apply events."""

@@ -1,0 +1,1 @@
+"""The fast path of GetOffers: request bytes to response bytes in compiled loops."""

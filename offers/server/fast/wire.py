@@ -1,0 +1,316 @@
+"""Writes GetOffersResponse bytes straight from a decision: what never changes is copied, the rest encoded.
+
+A test parses what this writes and holds it equal to the messages; field numbers come from the descriptors.
+"""
+
+import math
+import sys
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from offers.catalogue.hours.schedules import NEVER
+from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_NAME, NO_SCHEDULE, NO_VENUE
+from offers.compiled import apart, inner
+from offers.decision.kernels.memory.encoded import (
+    BYTES,
+    FIXED64,
+    VARINT,
+    double_into,
+    hexadecimal,
+    varint_into,
+    varint_size,
+)
+from offers.decision.kernels.memory.records import (
+    Column,
+    Table,
+    creatives_of,
+    entries_of,
+    f8,
+    gates_of,
+    i4,
+    i8,
+    offers_of,
+    strategies_of,
+    u1,
+)
+from offers.decision.kernels.memory.scratch import (
+    HABIT,
+    IN_AUDIENCE,
+    IN_DAYPART,
+    LIFTED,
+    UNPLACED,
+    UNREACHABLE,
+    Outcome,
+    PersonFact,
+    Scratch,
+    chosen_of,
+)
+from offers.v1 import offer_service_pb2 as pb
+
+
+def _tag(message: str, field: str, kind: int) -> int:
+    """The first byte of a field on the wire. All fields written here have numbers under 16, but two."""
+    return pb.DESCRIPTOR.message_types_by_name[message].fields_by_name[field].number << 3 | kind
+
+
+DECISION_ID = _tag("GetOffersResponse", "decision_id", BYTES)
+OFFERS = _tag("GetOffersResponse", "offers", BYTES)
+CATALOG_VERSION = _tag("GetOffersResponse", "catalog_version", BYTES)
+REFRESH_AFTER = _tag("GetOffersResponse", "refresh_after", BYTES)
+REFRESH_DISTANCE = _tag("GetOffersResponse", "refresh_distance_m", FIXED64)
+MODEL_VERSION = _tag("GetOffersResponse", "model_version", BYTES)
+ELIGIBLE_COUNT = _tag("GetOffersResponse", "eligible_count", VARINT)
+RANK = _tag("Proposition", "rank", VARINT)
+PROPOSITION_ID = _tag("Proposition", "proposition_id", BYTES)
+SCORE = _tag("Proposition", "score", FIXED64)
+DISTANCE = _tag("Proposition", "distance_m", FIXED64)
+VENUE_ID = _tag("Proposition", "venue_id", BYTES)
+VALID_UNTIL = _tag("Proposition", "valid_until", BYTES)
+REDEEMABLE_NOW = _tag("Proposition", "redeemable_now", VARINT)
+REASONS = _tag("Proposition", "reasons", BYTES)
+FACTORS = _tag("Proposition", "factors", BYTES)
+SELECTION = _tag("Proposition", "selection_probability", FIXED64)
+FACTOR_NAME = _tag("Factor", "name", VARINT)
+FACTOR_VALUE = _tag("Factor", "value", FIXED64)
+FACTOR_WEIGHT = _tag("Factor", "weight", FIXED64)
+FACTOR_LOG = _tag("Factor", "log_contribution", FIXED64)
+SECONDS = 1 << 3 | VARINT
+
+NEARBY, ZONE, ANYWHERE = pb.REASON_CODE_NEARBY, pb.REASON_CODE_IN_ZONE, pb.REASON_CODE_EVERYWHERE
+OPEN_NOW, ENDS_SOON, FALLBACK = pb.REASON_CODE_OPEN_NOW, pb.REASON_CODE_ENDS_SOON, pb.REASON_CODE_FALLBACK
+MISSING, DAYPART = pb.REASON_CODE_LOCATION_MISSING, pb.REASON_CODE_PREFERRED_DAYPART
+TOO_FAR, AUDIENCE, BEHAVIOUR = pb.REASON_CODE_UNREACHABLE, pb.REASON_CODE_AUDIENCE, pb.REASON_CODE_BEHAVIOUR
+HABITUAL = pb.REASON_CODE_HABIT
+SOON_S = 3600
+"""An offer ends soon when it ends within an hour: one can still act on it, if now."""
+
+
+class Output(IntEnum):
+    """Places of the arrays a response is written into."""
+
+    bytes = 0
+
+
+PER_PROPOSITION = 512
+"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 70, factors 9 x 32."""
+PER_RESPONSE = 256
+FACTOR_SIZE = 3 + 2 + 3 * 9
+FACTORS_TOLD = len(pb.FactorName.values()) - 1
+"""They stand in the order of their numbers."""
+VALUE, LEVER = pb.FACTOR_NAME_VALUE - 1, pb.FACTOR_NAME_LEVER - 1
+LEAST_SCORE = sys.float_info.min
+"""A score is over 0; weights can be so heavy that its true value is not. Its factors tell that."""
+_NEVER = NEVER
+_ID_LENGTH = 32
+
+
+@inner
+def _double(out: np.ndarray, at: int, tag: int, number: float) -> int:
+    out[at] = tag
+    return double_into(out, at + 1, number)
+
+
+@inner
+def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
+    """A google.protobuf.Timestamp."""
+    out[at] = tag
+    out[at + 1] = 1 + varint_size(second)
+    out[at + 2] = SECONDS
+    return varint_into(out, at + 3, second)
+
+
+@intrinsic
+def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: Any) -> Any:  # noqa: ANN401
+    """Copy bytes between arrays as the machine does it: a loop over bytes is several times slower."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        out, at, source, begin, size = args
+        to = context.make_array(signature.args[0])(context, builder, out).data
+        origin = context.make_array(signature.args[2])(context, builder, source).data
+        cgutils.raw_memmove(builder, builder.gep(to, [at]), builder.gep(origin, [begin]), size, 1)
+        return context.get_dummy_value()
+
+    return types.void(_out, types.int64, _source, types.int64, types.int64), generate
+
+
+@inner
+def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) -> int:
+    _move(out, at, source, begin, end - begin)
+    return at + end - begin
+
+
+@inner
+def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy: np.void) -> int:
+    for factor in range(FACTORS_TOLD):
+        value, weight = math.exp(chosen.logs[factor]), strategy.weights[factor]
+        if factor == VALUE:  # as it is written
+            value = offer.value
+        elif factor == LEVER:
+            value = offer.lever
+        at = _factor(out, at, factor + 1, value, weight, weight * chosen.logs[factor])
+    return at
+
+
+@inner
+def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, log: float) -> int:
+    out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # as its number takes two bytes
+    out[at + 2] = FACTOR_SIZE - 3
+    out[at + 3], out[at + 4] = FACTOR_NAME, name
+    at = _double(out, at + 5, FACTOR_VALUE, value)
+    at = _double(out, at, FACTOR_WEIGHT, weight)
+    return _double(out, at, FACTOR_LOG, log)
+
+
+@inner
+def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
+    """The decision's id, which stands at `id_at`, a dash, and the rank."""
+    out[at], out[at + 1] = PROPOSITION_ID, _ID_LENGTH + 1 + digits
+    at = _copy(out, at + 2, out, id_at, id_at + _ID_LENGTH)
+    out[at] = 45
+    for digit in range(digits):
+        out[at + digits - digit] = 48 + rank % 10
+        rank //= 10
+    return at + 1 + digits
+
+
+@inner
+def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool, flags: int) -> int:
+    out[at] = REASONS
+    first = at + 2
+    out[first] = ANYWHERE if kind == EVERYWHERE else ZONE if kind == IN_ZONE else NEARBY
+    if flags & UNPLACED:
+        out[first] = MISSING
+    end = first + 1
+    if has_hours:
+        out[end] = OPEN_NOW
+        end += 1
+    if ends_soon:
+        out[end] = ENDS_SOON
+        end += 1
+    if fallback:
+        out[end] = FALLBACK
+        end += 1
+    if flags & IN_DAYPART:
+        out[end] = DAYPART
+        end += 1
+    if flags & UNREACHABLE:
+        out[end] = TOO_FAR
+        end += 1
+    if flags & IN_AUDIENCE:
+        out[end] = AUDIENCE
+        end += 1
+    if flags & LIFTED:
+        out[end] = BEHAVIOUR
+        end += 1
+    if flags & HABIT:
+        out[end] = HABITUAL
+        end += 1
+    out[at + 1] = end - first
+    return end
+
+
+@inner
+def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, int]:
+    """Where the fields that never change stand: their column, and where they begin and end there."""
+    if chosen.creative == NO_NAME:
+        return np.int64(Column.wire), offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
+    creative = creatives_of(columns)[chosen.creative]
+    return np.int64(Column.creative_wire), creative.wire_first, creative.wire_first + np.int64(creative.wire_size)
+
+
+@apart
+def write_response(
+    columns: Table, scratch: Table, output: Table, id_high: int, id_low: int, version: int, count: int,
+    strategy_number: int, time: int, full: int, refresh_after: int, refresh_distance: float, eligible: int,
+) -> int:  # fmt: skip
+    """Write a response and return its length; a negative length says how many bytes the output must have instead.
+
+    The decision's id is 128 bits in two signed numbers, the version 64 bits in one; both are written as hexadecimal.
+    """
+    out = u1(output, Output.bytes)
+    offers = offers_of(columns)
+    venue_first, venue_ids = i4(columns, Column.venue_id_first), u1(columns, Column.venue_id)
+    gates, entries, chosen = gates_of(columns), entries_of(columns), chosen_of(scratch)
+    strategy = strategies_of(columns)[strategy_number]
+    need = PER_RESPONSE
+    for place in range(count):
+        entry = entries[chosen[place].entry]
+        venue = entry.venue
+        _, first, last = _static(columns, chosen[place], offers[entry.offer])
+        need += PER_PROPOSITION + last - first
+        if venue != NO_VENUE:
+            need += venue_first[venue + 1] - venue_first[venue]
+    if need > len(out):
+        return -need
+    out[0], out[1] = DECISION_ID, _ID_LENGTH
+    id_at = 2
+    at = hexadecimal(out, hexadecimal(out, id_at, id_high), id_low)
+    for place in range(count):
+        one = chosen[place]
+        entry, rank = entries[one.entry], place + 1
+        offer, venue = offers[entry.offer], entry.venue
+        column, first, last = _static(columns, one, offer)
+        has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
+        has_hours, ends_soon = gates[one.entry].schedule != NO_SCHEDULE, one.until - time <= SOON_S
+        is_fallback, in_daypart = entry.fallback != 0, one.flags & IN_DAYPART != 0
+        too_far, in_audience = one.flags & UNREACHABLE != 0, one.flags & IN_AUDIENCE != 0
+        is_lifted, is_habit = one.flags & LIFTED != 0, one.flags & HABIT != 0
+        digits = 1 if rank < 10 else 2 if rank < 100 else 3
+        venue_begin = venue_end = venue_size = 0
+        if venue != NO_VENUE:
+            venue_begin, venue_end = venue_first[venue], venue_first[venue + 1]
+            venue_size = 1 + varint_size(venue_end - venue_begin) + venue_end - venue_begin
+        size = (
+            (last - first)
+            + 2  # rank
+            + (3 + _ID_LENGTH + digits)  # proposition_id
+            + 9  # score
+            + 9 * has_distance
+            + venue_size
+            + ((3 + varint_size(one.until)) if has_end else 0)
+            + 2 * redeemable
+            + (
+                3 + has_hours + ends_soon + is_fallback + in_daypart + too_far + in_audience + is_lifted + is_habit
+            )  # reasons
+            + (FACTORS_TOLD * FACTOR_SIZE if full else 0)
+            + 10 * (one.selection > 0)
+        )
+        out[at] = OFFERS
+        at = varint_into(out, at + 1, size)
+        at = _copy(out, at, u1(columns, column), first, last)
+        out[at], out[at + 1] = RANK, rank
+        at = _proposition_id(out, at + 2, id_at, rank, digits)
+        at = _double(out, at, SCORE, max(math.exp(one.log_score), LEAST_SCORE))
+        if has_distance:
+            at = _double(out, at, DISTANCE, one.distance_m)
+        if venue_size:
+            out[at] = VENUE_ID
+            at = _copy(out, varint_into(out, at + 1, venue_end - venue_begin), venue_ids, venue_begin, venue_end)
+        if has_end:
+            at = _instant(out, at, VALID_UNTIL, one.until)
+        if redeemable:
+            out[at], out[at + 1] = REDEEMABLE_NOW, 1
+            at += 2
+        at = _reasons(out, at, entry.kind, has_hours, ends_soon, is_fallback, one.flags)
+        if full:
+            at = _factors(out, at, one, offer, strategy)
+        if one.selection > 0:
+            out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
+            at = double_into(out, at + 2, one.selection)
+    out[at], out[at + 1] = CATALOG_VERSION, 16
+    at = hexadecimal(out, at + 2, version)
+    at = _instant(out, at, REFRESH_AFTER, refresh_after)
+    if refresh_distance < np.inf:
+        at = _double(out, at, REFRESH_DISTANCE, refresh_distance)
+    if eligible:
+        out[at] = ELIGIBLE_COUNT
+        at = varint_into(out, at + 1, eligible)
+    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        out[at], out[at + 1] = MODEL_VERSION, 16
+        at = hexadecimal(out, at + 2, i8(scratch, Scratch.person)[PersonFact.model])
+    return at

@@ -1,0 +1,1 @@
+"""Supervisor, worker and learner processes, and the periodic work each does."""

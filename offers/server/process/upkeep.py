@@ -1,0 +1,101 @@
+"""What a worker does beside its calls: follows the budgets, gives back what expired, recovers events, sends what
+triggers ask for, sweeps.
+"""  # noqa: D205
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from offers.errors import StoreUnavailableError
+from offers.server.events.intake import GRACE_S, Intake
+from offers.server.live import Live
+from offers.server.triggers import Triggers
+from offers.settings import Settings
+from offers.state.opening import Stores
+from offers.state.sweeping import sweep
+
+BUDGETS_S = 0.25
+"""How old a decision's view of the budgets may be. Nothing is oversold by that: reserving asks the ledger itself."""
+RECOVER_S = 10.0
+TRIGGER_S = 1.0
+SWEEP_S = 3600.0
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Upkeep:
+    """A thread that does each of these from time to time; a store that is away makes none of the others wait."""
+
+    def __init__(
+        self,
+        live: Live,
+        stores: Stores,
+        intake: Intake,
+        triggers: Triggers,
+        settings: Settings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._live, self._stores, self._intake, self._triggers = live, stores, intake, triggers
+        self._settings, self._clock = settings, clock
+        self._chores = [
+            (self.follow_budgets, BUDGETS_S),
+            (self.recover, RECOVER_S),
+            (self.trigger, TRIGGER_S),
+            (self.sweep, SWEEP_S),
+        ]
+        self._grace_s = 0  # at first: whatever a worker before this one has left
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, once what is under way is done."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def follow_budgets(self) -> None:
+        """Let the engines know what is left of budgets, also after giving back what expired."""
+        engines = [engine for engine in self._live.engines() if engine.budgets.budgets]
+        if engines:
+            now = int(self._clock())
+            self._stores.ledger.expire(now)
+            usage = list(self._stores.ledger.usage())
+            for engine in engines:
+                engine.budgets.update(usage, now)
+
+    def recover(self) -> None:
+        """Let events have their effect that were taken in by a worker that died before they had it."""
+        if count := self._intake.recover(self._grace_s):
+            log.info("events_recovered", count=count)
+        self._grace_s = GRACE_S
+
+    def trigger(self) -> None:
+        """Send offers to people who did not ask, and are to have one now."""
+        self._triggers.scan()
+
+    def sweep(self) -> None:
+        """Remove what has been kept for as long as the settings allow."""
+        swept = sweep(self._stores, self._settings, int(self._clock()))
+        if any(swept):
+            log.info("swept", **swept._asdict())
+
+    def _run(self) -> None:
+        due = dict.fromkeys(range(len(self._chores)), 0.0)
+        while not self._stopping.wait(BUDGETS_S):
+            for number, (chore, every_s) in enumerate(self._chores):
+                if time.monotonic() < due[number]:
+                    continue
+                due[number] = time.monotonic() + every_s
+                try:
+                    chore()
+                except StoreUnavailableError as error:
+                    log.warning("upkeep_put_off", chore=chore.__name__, error=str(error))
+                except Exception as error:  # noqa: BLE001 - a fault in one chore must not end the others
+                    # Without its message, which may tell of a person.
+                    log.error("upkeep_failed", chore=chore.__name__, error=type(error).__qualname__)  # noqa: TRY400

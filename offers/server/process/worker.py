@@ -1,0 +1,296 @@
+"""One worker process: a synchronous gRPC server on one core."""
+
+import contextlib
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import orjson
+import structlog
+from google.rpc import code_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from offers.catalogue.rules.values import time_zones
+from offers.catalogue.snapshot import open_snapshot
+from offers.decision.engine import Engine
+from offers.errors import OffersError
+from offers.learning.learner import FOLDER
+from offers.server import convert
+from offers.server.events.intake import Intake
+from offers.server.events.live_offers import LiveOffers
+from offers.server.events.service import EventService
+from offers.server.explain_service import ExplainService
+from offers.server.fast.answer import compile_for_persons
+from offers.server.live import Live
+from offers.server.offer_service import OfferService
+from offers.server.people import People
+from offers.server.process.models import ModelFollower
+from offers.server.process.reflection import reflection_handlers
+from offers.server.process.upkeep import Upkeep
+from offers.server.profile_service import ProfileService
+from offers.server.recorder import Recorder
+from offers.server.triggers import Triggers
+from offers.settings import Settings, address_of
+from offers.state.opening import Stores, open_stores
+from offers.state.outbox import open_outbox
+from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
+from offers.v1.context_pb2 import ConsentPurpose
+
+SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
+EVENT_SERVICE = event_service_pb2.DESCRIPTOR.services_by_name["EventService"].full_name
+PROFILE_SERVICE = profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
+MAX_MESSAGE_BYTES = 8 << 20
+"""Above the servicers' own limits, so that a message somewhat too large is refused with a reason."""
+RETRY_S = 5.0
+"""Until a worker tries again to open what it could not."""
+POLL_S = 0.25
+"""How often a worker looks whether another snapshot is to be served, and works some milliseconds ahead."""
+WARM_S = 2.0
+"""Work ahead before an engine serves; what takes longer is done beside its requests."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+Asked = TypeVar("Asked", bytes, Iterator[bytes])
+
+
+def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerContext], bytes]:
+    """The one wrapper of every call: errors become statuses, and a fault of ours is logged once."""
+
+    def handle(asked: Asked, context: grpc.ServicerContext) -> bytes:
+        try:
+            return answer(asked)
+        except OffersError as error:
+            status = convert.status_of(error)
+        except grpc.RpcError:  # the caller has ended its stream of requests, and waits for no answer
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+            # Where, but not the message: it may tell of the person the call is about.
+            frames = [
+                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+            ]
+            log.error("call_failed", error=type(error).__qualname__, frames=frames)  # noqa: TRY400 - see above
+            status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
+        context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError  # abort has raised
+
+    return handle
+
+
+def raw_handlers(
+    service: str,
+    methods: Mapping[str, Callable[[bytes], bytes]],
+    streams: Mapping[str, Callable[[Iterator[bytes]], bytes]] | None = None,
+) -> grpc.GenericRpcHandler:
+    """Methods of a service that take and return encoded messages; `streams` take many of them."""
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()
+    }
+    for name, answer in (streams or {}).items():
+        handlers[name] = grpc.stream_unary_rpc_method_handler(guarded(answer))
+    return grpc.method_handlers_generic_handler(service, handlers)
+
+
+class Worker:
+    """A gRPC server over live engines. Says SERVING once it has some."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: Stores,
+        *,
+        clock: Callable[[], float] = time.time,
+        extra: Iterable[grpc.GenericRpcHandler] = (),
+    ) -> None:
+        self.live = Live()
+        self.health = health.HealthServicer(experimental_non_blocking=True)
+        self._settings = settings
+        self._services = {"", SERVICE, EVENT_SERVICE, PROFILE_SERVICE}
+        self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._server = grpc.server(
+            ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
+            options=[
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
+                ("grpc.max_connection_age_grace_ms", 30_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ],
+        )
+        self.recorder = Recorder(stores.events, stores.state)
+        default_consent = frozenset(
+            ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.upper()}") for name in settings.default_consent
+        )
+        self.intake = Intake(
+            *stores,
+            LiveOffers(self.live),
+            clock=clock,
+            default_consent=default_consent,
+            geohash_length=settings.geohash_length,
+        )
+        people = People(stores.state, default_consent)
+        outbox = open_outbox(settings)
+        self._triggers = Triggers(self.live, stores.state, outbox, people, stores.events, clock, default_consent)
+        stores.state.watch(self._triggers.due)
+        self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
+        offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
+        explaining = ExplainService(self.live, clock, people, settings.geohash_length)
+        # A stream holds a thread for as long as its caller likes: some must be left for calls.
+        events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
+        profiles = ProfileService(
+            stores.state,
+            stores.events,
+            clock=clock,
+            default_consent=default_consent,
+            tombstone_s=settings.retention_days["tombstone"] * 86_400,
+        )
+        self._server.add_generic_rpc_handlers(
+            (
+                raw_handlers(
+                    SERVICE,
+                    {
+                        "GetOffers": offers.get_offers,
+                        "BatchGetOffers": offers.batch_get_offers,
+                        "ExplainOffers": explaining.explain_offers,
+                    },
+                ),
+                raw_handlers(
+                    EVENT_SERVICE, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}
+                ),
+                raw_handlers(
+                    PROFILE_SERVICE,
+                    {
+                        "GetProfile": profiles.get_profile,
+                        "UpdateProfile": profiles.update_profile,
+                        "DeleteProfile": profiles.delete_profile,
+                        "ExportProfile": profiles.export_profile,
+                        "LinkIdentities": profiles.link_identities,
+                    },
+                ),
+                *reflection_handlers([SERVICE, EVENT_SERVICE, PROFILE_SERVICE, health.SERVICE_NAME]),
+                *extra,
+            )
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+
+    def start(self, port: int) -> int:
+        """Listen on a port (0: a free one) and return it. Raises OffersError if it cannot be had."""
+        address = address_of(self._settings.host, port)
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            message = f"cannot listen on {address}: is the port taken, or the address not of this machine?"
+            raise OffersError(message)
+        self._server.start()
+        self.upkeep.start()
+        return bound
+
+    def serve(self, engines: Iterable[Engine]) -> None:
+        """Answer from these engines from now on; they must be warm."""
+        self.live.swap(engines)
+        self._say(health_pb2.HealthCheckResponse.SERVING)
+
+    def drain(self) -> None:
+        """Say NOT_SERVING, wait until callers have noticed, end the calls under way, and stop."""
+        self.health.enter_graceful_shutdown()
+        time.sleep(self._settings.drain_s)
+        self._server.stop(self._settings.grace_s).wait()
+        self._end()
+
+    def stop(self) -> None:
+        """Stop at once."""
+        self._server.stop(None).wait()
+        self._end()
+
+    def _end(self) -> None:
+        self.upkeep.stop()
+        self.recorder.close()
+        self._triggers.close()
+
+    def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in self._services:
+            self.health.set(service, status)
+
+
+def warm_engine(path: Path) -> Engine:
+    """Open a snapshot and run every loop once, so that none is compiled at a caller's expense."""
+    engine = Engine(open_snapshot(path))
+    engine.roll(int(time.time()), WARM_S)
+    OfferService(Live([engine]), time.time).get_offers(b"")
+    compile_for_persons()
+    time_zones()
+    return engine
+
+
+def run(settings: Settings, core: int, port: int, served: Path, supervisor: int) -> None:
+    """Be a worker process on one core until SIGTERM: serve what the file `served` names, and follow its changes.
+
+    It also ends when the process `supervisor` is not its parent any more, which writes `served`:
+    {"snapshots": [path, ...]}.
+    """
+    with contextlib.suppress(OSError):  # not all systems let a process choose
+        os.sched_setaffinity(0, {core})
+    told: list[int] = []  # no event: it may be locked by what the signal interrupts
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    stores = open_stores(settings)
+    worker = Worker(settings, stores)
+    follower, models = _Follower(worker, served), ModelFollower(worker.live, settings.data_dir / FOLDER)
+    follower.look()
+    models.look()
+    worker.start(port)
+    log.info("worker_serving", core=core, port=port)
+    while not told and os.getppid() == supervisor:
+        follower.look()
+        models.look()
+        follower.roll()
+        time.sleep(POLL_S)
+    worker.drain()
+    stores.close()
+    log.info("worker_stopped", core=core)
+
+
+class _Follower:
+    """Follows the supervisor's file: opens the snapshots it names, and swaps them in."""
+
+    def __init__(self, worker: Worker, served: Path) -> None:
+        self._worker = worker
+        self._served = served
+        self._seen: bytes = b""
+        self._not_before = 0.0
+        self._engines: dict[str, Engine] = {}
+
+    def look(self) -> None:
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            content = self._served.read_bytes()
+            if content == self._seen:
+                return
+            wanted: list[str] = orjson.loads(content)["snapshots"]
+            engines = {path: self._engines.get(path) or warm_engine(Path(path)) for path in wanted}
+        except (OffersError, OSError) as error:
+            log.error("snapshot_refused", error=str(error), serving=sorted(self._engines))  # noqa: TRY400
+            if not self._engines:
+                raise
+            self._not_before = time.monotonic() + RETRY_S
+            return
+        self._seen, self._engines = content, engines
+        self._worker.serve(engines.values())
+        log.info("snapshots_served", versions=[engine.snapshot.version for engine in engines.values()])
+
+    def roll(self) -> None:
+        """Let every engine work ahead a little."""
+        now = int(time.time())
+        for engine in self._engines.values():
+            engine.roll(now)

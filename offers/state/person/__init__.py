@@ -1,0 +1,1 @@
+"""A person's state, and how events change it."""

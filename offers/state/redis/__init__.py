@@ -1,0 +1,1 @@
+"""Stores in Redis: person state, budgets and outbox."""

@@ -1,0 +1,1 @@
+"""Stores in SQLite: person state, budgets and the event log."""

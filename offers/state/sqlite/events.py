@@ -1,0 +1,225 @@
+"""The log of events and decisions in SQLite. Its rows stay where they are, and are blanked when they are to go."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+from offers.state.sqlite.file import Database, blank, found, translated
+from offers.state.sqlite.state import SqliteState
+from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
+from offers.v1.event_pb2 import EventKind
+
+_EVENTS = """
+    SELECT event.number, event_id, coalesce(name, ''), second, received, kind, catalog, offer_id, geohash, learn, body
+    FROM event LEFT JOIN who ON who.number = person WHERE event.gone = 0 AND"""
+_DECISIONS = """
+    SELECT decision.number, decision_id, coalesce(name, ''), second, body
+    FROM decision LEFT JOIN who ON who.number = person WHERE decision.gone = 0 AND"""
+_NO_EVENT = "UPDATE event SET gone = 1, " + blank("event_id", "catalog", "offer_id", "geohash", "body") + " WHERE"
+_NO_DECISION = "UPDATE decision SET gone = 1, " + blank("decision_id", "body") + " WHERE"
+_NOBODY = "UPDATE who SET gone = 1, hash = randomblob(16), " + blank("name") + " WHERE"
+_UNSEEN = """
+    gone = 0 AND NOT EXISTS (SELECT 1 FROM event WHERE person > 0 AND person = who.number AND event.gone = 0)
+    AND NOT EXISTS (SELECT 1 FROM decision WHERE person > 0 AND person = who.number AND decision.gone = 0)"""
+_UUID_DIGITS, _VERSION = 32, 12
+"""Of a UUID in hexadecimal digits, and where its version stands; in version 7, 48 bits of time stand before it."""
+_RECORD = "INSERT INTO decision (hash, gone, person, second, decision_id, body) VALUES {} ON CONFLICT (hash) DO NOTHING"
+_ROW = "(?, 0, ?, ?, ?, ?)"
+_RECORDED_AT_ONCE = 32
+"""Python's sqlite3 gives up its lock for each statement, and all that wait for it fight over it."""
+_SWEPT_AT_ONCE = 1000
+_WORTH_REWRITING = 1000
+
+
+class SqliteEvents:
+    """An EventLog in a SQLite file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def together(self, state: StateStore) -> Iterator[bool]:
+        """See EventLog."""
+        if isinstance(state, SqliteState) and state.is_in(self._database):
+            with self._database.writing():
+                yield True
+        else:
+            yield False
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
+        """See EventLog."""
+        with self._database.writing() as connection:
+            numbers = self._numbers(connection, {event.person for event in events})
+            return [self._insert(connection, event, numbers[event.person], applied) for event in events]
+
+    def known(self, event_ids: Sequence[str]) -> set[str]:
+        """See EventLog."""
+        query = "SELECT 1 FROM event WHERE hash = ?"
+        with self._database.reading() as connection:
+            return {one for one in event_ids if connection.execute(query, (self._database.hash(one),)).fetchone()}
+
+    def unapplied(self, limit: int) -> list[LoggedEvent]:
+        """See EventLog."""
+        return [event for _, event in self._events("applied = 0 ORDER BY event.number LIMIT ?", (limit,))]
+
+    def pending(self, event_ids: Sequence[str]) -> set[str]:
+        """See EventLog."""
+        query = "SELECT 1 FROM event WHERE hash = ? AND applied = 0 AND gone = 0"
+        with self._database.reading() as connection:
+            return {one for one in event_ids if connection.execute(query, (self._database.hash(one),)).fetchone()}
+
+    def applied(self, event_ids: Sequence[str]) -> None:
+        """See EventLog."""
+        hashes = [(self._database.hash(one),) for one in event_ids]
+        with self._database.writing() as connection:
+            connection.executemany("UPDATE event SET applied = 1 WHERE hash = ?", hashes)
+
+    def read(self, after: int, limit: int) -> list[Position]:
+        """See EventLog."""
+        return self._events("event.number > ? ORDER BY event.number LIMIT ?", (after, limit))
+
+    def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
+        """See EventLog."""
+        events = []
+        for person in persons:
+            condition = "person > 0 AND person = (SELECT number FROM who WHERE hash = ?)"
+            events += self._events(condition, (self._database.hash(person),))
+        return [event for _, event in sorted(events, key=lambda found: (found.event.second, found.number))]
+
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
+        """See EventLog."""
+        erased = 0
+        with self._database.writing() as connection:
+            for person in persons:
+                row = connection.execute(
+                    "SELECT number FROM who WHERE hash = ?", (self._database.hash(person),)
+                ).fetchone()
+                if row:
+                    theirs = "person > 0 AND person = ? AND gone = 0 AND second <= ?"
+                    erased += connection.execute(f"{_NO_EVENT} {theirs}", (*row, until)).rowcount
+                    connection.execute(f"{_NO_DECISION} {theirs}", (*row, until))
+                    connection.execute(f"{_NOBODY} number = ? AND {_UNSEEN}", row)
+        self._database.forget()
+        return erased
+
+    def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
+        """See EventLog."""
+        old = " OR ".join(f"kind = {int(kind)} AND received < {second}" for kind, second in received_before.items())
+        swept = self._sweep("event", _NO_EVENT, old or "0")
+        decisions = self._sweep("decision", _NO_DECISION, f"second < {decisions_before}")
+        persons = self._sweep("who", _NOBODY, _UNSEEN)
+        if self._remove_blanks() or swept or decisions or persons:
+            self._database.forget()
+        return swept
+
+    def record(self, decisions: Sequence[LoggedDecision]) -> None:
+        """See EventLog."""
+        with self._database.writing() as connection:
+            numbers = self._numbers(connection, {decision.person for decision in decisions})
+            rows = [
+                (self._key(decision_id), numbers[person], second, decision_id, record)
+                for decision_id, person, second, record in decisions
+            ]
+            last = len(rows) - len(rows) % _RECORDED_AT_ONCE
+            for first in range(0, last, _RECORDED_AT_ONCE):
+                some = rows[first : first + _RECORDED_AT_ONCE]
+                connection.execute(_RECORD.format(", ".join([_ROW] * len(some))), list(chain.from_iterable(some)))
+            connection.executemany(_RECORD.format(_ROW), rows[last:])
+
+    def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
+        """See EventLog."""
+        found = [self._decisions("decision.hash = ?", (self._key(one),)) for one in decision_ids]
+        return [decision for rows in found for _, decision in rows]
+
+    def decisions_after(self, number: int, limit: int) -> list[tuple[int, LoggedDecision]]:
+        """See EventLog."""
+        return self._decisions("decision.number > ? ORDER BY decision.number LIMIT ?", (number, limit))
+
+    def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
+        """See EventLog."""
+        condition = "person > 0 AND person = (SELECT number FROM who WHERE hash = ?)"
+        theirs = [row for one in persons for row in self._decisions(condition, (self._database.hash(one),))]
+        return [decision for _, decision in sorted(theirs, key=lambda row: (row[1].second, row[0]))]
+
+    def close(self) -> None:
+        """See EventLog."""
+        self._database.close()
+
+    def _key(self, decision_id: str) -> bytes:
+        """By what a decision is found: a hash, which for ids that begin with the time does so as well.
+
+        Rows that are added together then stand together in the index too: elsewhere each would cost a page.
+        """
+        key = self._database.hash_once(decision_id)
+        if len(decision_id) == _UUID_DIGITS and decision_id[_VERSION] == "7":
+            try:  # noqa: SIM105 - a decision has one: it is to cost little
+                key = bytes.fromhex(decision_id[:_VERSION]) + key[: -_VERSION // 2]
+            except ValueError:  # it only looks like one
+                pass
+        return key
+
+    def _numbers(self, connection: sqlite3.Connection, persons: Iterable[Person]) -> dict[Person, int]:
+        """The numbers of persons, new ones for those who have none; 0 for nobody."""
+        names = {self._database.hash(person): person for person in persons if person}
+        rows = found(connection, "SELECT hash, number FROM who WHERE hash IN", list(names))
+        numbers = {"": 0} | {names[name]: number for name, number in rows}
+        for name, person in names.items():
+            if person not in numbers:
+                query = "INSERT INTO who (hash, gone, name) VALUES (?, 0, ?) RETURNING number"
+                (numbers[person],) = connection.execute(query, (name, person)).fetchone()
+        return numbers
+
+    def _insert(self, connection: sqlite3.Connection, event: LoggedEvent, person: int, applied: bool) -> bool:  # noqa: FBT001 - its own
+        event_id, _, second, received, kind, catalog, offer_id, geohash, learn, body = event
+        cursor = connection.execute(
+            "INSERT INTO event (hash, gone, applied, person, second, received, kind, learn, event_id, catalog,"
+            " offer_id, geohash, body) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+            (
+                self._database.hash(event_id), int(applied), person, second, received, int(kind), int(learn), event_id,
+                catalog, offer_id, geohash, body,
+            ),
+        )  # fmt: skip
+        return cursor.rowcount == 1
+
+    def _events(self, condition: str, parameters: tuple[Any, ...]) -> list[Position]:
+        with translated(self._database.path):
+            rows = self._database.connection().execute(f"{_EVENTS} {condition}", parameters).fetchall()
+        return [Position(row[0], LoggedEvent._make((*row[1:9], bool(row[9]), row[10]))) for row in rows]
+
+    def _decisions(self, condition: str, parameters: tuple[Any, ...]) -> list[tuple[int, LoggedDecision]]:
+        with translated(self._database.path):
+            rows = self._database.connection().execute(f"{_DECISIONS} {condition}", parameters).fetchall()
+        return [(number, LoggedDecision(*rest)) for number, *rest in rows]
+
+    def _sweep(self, table: str, change: str, condition: str) -> int:
+        swept = last = 0
+        while True:  # in parts, so that others can write in between
+            with self._database.writing() as connection:
+                query = f"SELECT number FROM {table} WHERE number > ? AND gone = 0 AND ({condition}) LIMIT ?"
+                rows = connection.execute(query, (last, _SWEPT_AT_ONCE)).fetchall()
+                connection.executemany(f"{change} number = ?", rows)
+            swept += len(rows)
+            if len(rows) < _SWEPT_AT_ONCE:
+                return swept
+            last = rows[-1][0]
+
+    def _remove_blanks(self) -> bool:
+        """Remove blanked rows from logs that they are most of. This is the one time when rows move: all are to be
+        written anew afterwards.
+        """  # noqa: D205
+        full = []
+        with self._database.reading() as connection:
+            for table in ("event", "decision"):
+                (blanks,) = connection.execute(f"SELECT count(*) FROM {table} WHERE gone = 1").fetchone()
+                if blanks >= _WORTH_REWRITING:
+                    (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+                    if 2 * blanks > rows:
+                        full.append(table)
+        if full:
+            with self._database.writing() as connection:
+                connection.execute("UPDATE store SET rewrite = 1")  # also where a fault comes between
+                for table in (*full, "who"):
+                    connection.execute(f"DELETE FROM {table} WHERE gone = 1")
+        return bool(full)

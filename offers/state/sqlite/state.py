@@ -1,0 +1,260 @@
+"""The records of persons in SQLite."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+
+from offers.state.records import ids_of, is_user, pack, state_of, with_state
+from offers.state.sqlite.file import PAGE_SIZE, Database, found, translated
+from offers.state.stores import NEVER, Change, Due, DueSecond, Person
+
+_LEAD = (PAGE_SIZE - 12) * 32 // 255 - 23
+"""The least that SQLite keeps of a large row in the tree, where rows are moved. What is personal begins behind it."""
+_BEFORE = bytes(_LEAD)
+_OVERFLOW = PAGE_SIZE - 4
+"""What it puts into each page of the row's own. If these are full, it keeps the least in the tree."""
+_READ = "SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
+_FIND = "SELECT number, content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
+_FIND_WITH_TOMBSTONE = """
+    SELECT number, content, (SELECT second FROM tombstone WHERE hash = ?1)
+    FROM (SELECT 1) LEFT JOIN record ON number = (SELECT record FROM name WHERE hash = ?1)"""
+_SWEPT_AT_ONCE = 500
+_WATCHED_AT_ONCE = 500
+
+
+_Row = tuple[int | None, bytes | None, int | None]
+"""Number and content of a record, and second of a tombstone; None: there is none."""
+
+
+class SqliteState:
+    """A StateStore in a SQLite file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._looked: tuple[int, dict[Person, _Row]] = (0, {})
+        """What was found in a transaction that is to change it."""
+        self._due: DueSecond | None = None
+
+    def is_in(self, database: Database) -> bool:
+        """Whether the records are in a file."""
+        return self._database is database
+
+    def read(self, person: Person) -> bytes:
+        """See StateStore."""
+        database = self._database
+        try:
+            row = database.connection().execute(_READ, (database.hash(person),)).fetchone()
+        except sqlite3.Error:
+            with translated(database.path):
+                raise
+        return state_of(row[0], _LEAD) if row else b""
+
+    def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
+        """See StateStore."""
+        with self._database.reading() as connection:
+            rows = {person: self._find(connection, person) for person in persons}
+        if transaction := self._database.transaction:
+            self._looked = transaction, rows
+        return [_known(rows[person]) for person in persons]
+
+    def erasures(self, persons: Sequence[Person]) -> list[int]:
+        """See StateStore."""
+        hashes = [self._database.hash(person) for person in persons]
+        with self._database.reading() as connection:
+            seconds = dict(found(connection, "SELECT hash, second FROM tombstone WHERE hash IN", hashes))
+        return [seconds.get(one, -1) for one in hashes]
+
+    def change(self, changes: Sequence[tuple[Person, Change]], *, is_heard: bool = True) -> None:
+        """See StateStore. All of them are one transaction."""
+        now = int(time.time()) if is_heard else 0
+        changed = set[int | None]()
+        with self._database.writing() as connection:
+            transaction, looked = self._looked
+            self._looked = 0, {}  # what is changed is to be looked up again
+            if transaction != self._database.transaction:
+                looked = {}
+            for person, change in changes:
+                row = looked.pop(person, None)
+                if row is None or row[0] in changed:
+                    row = self._find(connection, person)
+                number, content, _ = row
+                state = change(*_known(row))
+                if state is None:
+                    continue
+                if number is not None and content:
+                    _put(connection, number, now, with_state(content, _LEAD, state))
+                else:
+                    number = _insert(connection, now or int(time.time()), [person], state)
+                    _lead(connection, self._database.hash(person), number)
+                self._watch(connection, number, state)
+                changed.add(number)
+
+    def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
+        """See StateStore."""
+        now = int(time.time())
+        name, name_of_visitor = self._database.hash(user), self._database.hash(visitor)
+        with self._database.writing() as connection:
+            found = connection.execute(_FIND, (name,)).fetchone()
+            other = connection.execute(_FIND, (name_of_visitor,)).fetchone()
+            if found and other and found[0] == other[0]:
+                return
+            ids = ids_of(found[1], _LEAD) if found else [user]
+            state = state_of(found[1], _LEAD) if found else b""
+            if other:
+                others = ids_of(other[1], _LEAD)
+                state_of_other = state_of(other[1], _LEAD)
+                if is_user(others[0]):
+                    _update(connection, other[0], now, [one for one in others if one != visitor], state_of_other)
+                else:
+                    connection.execute("DELETE FROM record WHERE number = ?", (other[0],))
+                    state = merge(state, state_of_other) if state_of_other else state
+            ids.append(visitor)
+            if found:
+                number = found[0]
+                _update(connection, number, now, ids, state)
+            else:
+                number = _insert(connection, now, ids, state)
+                _lead(connection, name, number)
+            _lead(connection, name_of_visitor, number)
+            self._watch(connection, number, state)
+
+    def ids(self, person: Person) -> list[Person]:
+        """See StateStore."""
+        with translated(self._database.path):
+            row = self._database.connection().execute(_READ, (self._database.hash(person),)).fetchone()
+        return ids_of(row[0], _LEAD) if row else [person]
+
+    def erase(self, person: Person, second: int, expires: int) -> list[Person]:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            found = connection.execute(_FIND, (self._database.hash(person),)).fetchone()
+            ids = ids_of(found[1], _LEAD) if found else [person]
+            if found:
+                self._remove(connection, found[0], ids)
+            connection.executemany(
+                "INSERT INTO tombstone VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE"
+                " SET second = max(second, excluded.second), expires = max(expires, excluded.expires)",
+                [(self._database.hash(one), second, expires) for one in ids],
+            )
+        self._database.forget()
+        return ids
+
+    def sweep(self, now: int, idle_s: int) -> int:
+        """See StateStore."""
+        swept = 0
+        idle = now - idle_s
+        while True:  # in parts, so that others can write in between
+            with self._database.writing() as connection:
+                rows = connection.execute(
+                    "SELECT number, content FROM record WHERE changed <= ? LIMIT ?", (idle, _SWEPT_AT_ONCE)
+                ).fetchall()
+                for number, content in rows:
+                    self._remove(connection, number, ids_of(content, _LEAD))
+                connection.execute("DELETE FROM tombstone WHERE expires <= ?", (now,))
+            swept += len(rows)
+            if len(rows) < _SWEPT_AT_ONCE:
+                break
+        if swept:
+            self._database.forget()
+        return swept
+
+    def watch(self, due: DueSecond | None) -> None:
+        """See StateStore."""
+        self._due = due
+
+    def rewatch(self, after: str) -> str:
+        """See StateStore."""
+        query = "SELECT number, content FROM record WHERE number > ? ORDER BY number LIMIT ?"
+        with self._database.writing() as connection:
+            rows = connection.execute(query, (int(after or 0), _WATCHED_AT_ONCE)).fetchall()
+            for number, content in rows:
+                self._watch(connection, number, state_of(content, _LEAD))
+        return str(rows[-1][0]) if len(rows) == _WATCHED_AT_ONCE else ""
+
+    def due(self, until: int, limit: int) -> list[Due]:
+        """See StateStore."""
+        query = (
+            "SELECT second, content FROM due JOIN record ON number = due.record WHERE second <= ?"
+            " ORDER BY second LIMIT ?"
+        )
+        with translated(self._database.path):
+            rows = self._database.connection().execute(query, (until, limit)).fetchall()
+        return [Due(ids_of(content, _LEAD), state_of(content, _LEAD), second) for second, content in rows]
+
+    def lease(self, holder: str, seconds: int) -> bool:
+        """See StateStore. One that ends later than any that is given now is of before the clock was set back."""
+        now = int(time.time())
+        with self._database.writing() as connection:
+            row = connection.execute("SELECT holder, until FROM lease").fetchone()
+            if row and row[0] != holder and now < row[1] <= now + seconds:
+                return False
+            connection.execute("INSERT OR REPLACE INTO lease VALUES (1, ?, ?)", (holder, now + seconds))
+            return True
+
+    def release(self, holder: str) -> None:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM lease WHERE holder = ?", (holder,))
+
+    def noted(self, name: str) -> str:
+        """See StateStore."""
+        with translated(self._database.path):
+            row = self._database.connection().execute("SELECT text FROM note WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def note(self, name: str, text: str) -> None:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, text))
+
+    def close(self) -> None:
+        """See StateStore."""
+        self._database.close()
+
+    def _find(self, connection: sqlite3.Connection, person: Person) -> _Row:
+        row: _Row = connection.execute(_FIND_WITH_TOMBSTONE, (self._database.hash(person),)).fetchone()
+        return row
+
+    def _watch(self, connection: sqlite3.Connection, number: int, state: bytes) -> None:
+        """Keep when a record is due."""
+        second = self._due(state) if self._due else None
+        if second == NEVER:
+            connection.execute("DELETE FROM due WHERE record = ?", (number,))
+        elif second is not None:
+            connection.execute("INSERT OR REPLACE INTO due VALUES (?, ?)", (number, second))
+
+    def _remove(self, connection: sqlite3.Connection, number: int, ids: Sequence[Person]) -> None:
+        connection.execute("DELETE FROM record WHERE number = ?", (number,))
+        connection.executemany("DELETE FROM name WHERE hash = ?", [(self._database.hash(one),) for one in ids])
+
+
+def _known(row: _Row) -> tuple[bytes, int]:
+    """State and erasure, as changes are told them."""
+    _, content, erased = row
+    return state_of(content, _LEAD) if content else b"", -1 if erased is None else erased
+
+
+def _content(record: bytes) -> bytes:
+    """A row's content: as much behind the lead as fills whole pages."""
+    return b"".join((_BEFORE, record, bytes(-len(record) % _OVERFLOW)))
+
+
+def _insert(connection: sqlite3.Connection, now: int, ids: Sequence[Person], state: bytes) -> int:
+    query = "INSERT INTO record (changed, content) VALUES (?, ?) RETURNING number"
+    (number,) = connection.execute(query, (now, _content(pack(ids, state)))).fetchone()
+    return int(number)
+
+
+def _update(connection: sqlite3.Connection, number: int, now: int, ids: Sequence[Person], state: bytes) -> None:
+    _put(connection, number, now, pack(ids, state))
+
+
+def _put(connection: sqlite3.Connection, number: int, now: int, record: bytes) -> None:
+    query = "UPDATE record SET changed = max(changed, ?), content = ? WHERE number = ?"
+    connection.execute(query, (now, _content(record), number))
+
+
+def _lead(connection: sqlite3.Connection, name: bytes, number: int) -> None:
+    connection.execute(
+        "INSERT INTO name VALUES (?, ?) ON CONFLICT (hash) DO UPDATE SET record = excluded.record", (name, number)
+    )

@@ -1,0 +1,347 @@
+"""Opening hours and clocks, held against published tables that nobody here wrote."""
+
+import csv
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+import opening_hours
+import pytest
+
+from offers.catalogue.hours.grammar import refusal
+from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND, NEVER, WEEK_MINUTES, Part, Schedule, zone_clock
+from offers.catalogue.hours.sun import names_sun
+from tests.paths import DATA
+
+BERLIN = "Europe/Berlin"
+
+
+def needs(path: Path) -> Path:
+    """A table, or skip the test where the folder beside the project is absent."""
+    if not path.exists():
+        pytest.skip(f"the tables in {path.parent.name} are not beside the project")
+    return path
+
+
+def utc(local: str) -> int:
+    """Seconds since 1970 that a wall clock in UTC reads so."""
+    return int(datetime.fromisoformat(local).replace(tzinfo=UTC).timestamp())
+
+
+def test_clocks_agree_with_a_table_of_unusual_changes() -> None:
+    """Just before and at each change from 1970 on, the clock reads what the table says."""
+    rows = 0
+    with needs(DATA / "time_zones" / "edge_cases.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            change = int(datetime.fromisoformat(row["utc_instant"]).timestamp())
+            if not FIRST_SECOND < change < LAST_SECOND:
+                continue
+            clock = zone_clock(row["zone"])
+            for second, local in ((change - 1, row["local_before"]), (change, row["local_after"])):
+                offset, until = clock.at(second)
+                assert utc(local) == second + offset, row
+                assert second < until
+            rows += 1
+    assert rows > 500
+
+
+def test_clocks_of_all_zones_agree_with_the_standard_library() -> None:
+    """At random instants from 1970 to 2100 every zone has the offset that zoneinfo gives."""
+    random = Random(2)
+    for name in sorted(available_timezones())[::8]:
+        clock, zone = zone_clock(name), ZoneInfo(name)
+        for _ in range(60):
+            second = random.randrange(FIRST_SECOND, LAST_SECOND)
+            offset = datetime.fromtimestamp(second, zone).utcoffset()
+            assert offset is not None
+            assert offset.total_seconds() == clock.at(second)[0], (name, second)
+
+
+def test_unknown_zone_is_an_error() -> None:
+    """A name that is no time zone is refused, not read as UTC."""
+    with pytest.raises((ZoneInfoNotFoundError, ValueError)):
+        zone_clock("Mars/Olympus")
+
+
+COUNTRIES = {
+    "Italian": "IT",
+    "Russian": "RU",
+    "United States": "US",
+    "Argentina": "AR",
+    "Australia": "AU",
+    "Swedish": "SE",
+    "Ireland": "IE",
+}
+"""Whose holidays a case means, by a word of its name; else those it says itself, else Germany's."""
+HERE = (49.5400039, 9.7937133)
+"""Where the cases are that say no place."""
+SUN_S = 120
+"""The two libraries' suns rise within two minutes of each other."""
+DIFFERING = {
+    "Real world example: Was not processed right": "hours past midnight of a later rule end at midnight where an "
+    "earlier rule has hours on the next day: the library's reading",
+    "Variable times e.g. dawn, dusk without coordinates (→ constant times)": "here the sun always is that of a place",
+    "Variable times boundary: first non-empty day": "a minute's difference of the sun makes or unmakes the day",
+    "Variable times boundary: zero-length is excluded": "a minute's difference of the sun makes or unmakes the day",
+    "Variable times which moves over fix end time": "a minute's difference of the sun makes or unmakes the day",
+    "Additional comments for unknown": "a comment does not make hours unknown",
+    "Real world example: Was not processed right (month range/monthday range)": "a range up to easter includes it",
+    "Calculations based on variable events": "a range up to easter includes it, and one that begins there may last "
+    "into the next year",
+}
+"""Cases read otherwise, and why."""
+REGIONAL = ("ublic holidays", "PH", "Even-year holidays", "Weekday in given week", "holiday parser")
+"""Words of cases that mean the holidays of a region, or move holidays: the library knows those of countries."""
+SYNTAX_KEPT = (
+    *("week 02-52/2 We, week 01-53/2 Sa 0:00-24:00", "PH, Aug-Sep 00:00-24:00", "We, Aug Mo", "2014, Aug Mo"),
+    *("week 05, Aug Mo", "Jun 02-5, week 05 00:00-24:00", "2012, Jan"),  # rules, of which one is for whole days
+    "2014-2014",
+)
+"""What the other library warns of, though it is in the grammar."""
+
+
+def _instant(local: str) -> int:
+    if "T" in local:
+        return int(datetime.fromisoformat(local).timestamp())
+    day, _, time = local.partition(" ")
+    year, month, number = map(int, day.split("-"))
+    hour, minute = map(int, (time or "0:0").split(":"))
+    moment = datetime(year, month, 1, tzinfo=ZoneInfo(BERLIN)) + timedelta(days=number - 1, hours=hour, minutes=minute)
+    return int(moment.timestamp())  # the 31st of November is the 1st of December
+
+
+def _agrees(expression: str, country: str, case: dict[str, Any]) -> bool:
+    """Whether hours are open in just the intervals of a case, where the sun is meant within two minutes."""
+    begin, end, place = _instant(case["from_"]), _instant(case["to"]), case["nominatim"] or {}
+    position = (float(place.get("lat") or HERE[0]), float(place.get("lon") or HERE[1]))
+    part, clock = Part((expression,), BERLIN, country, position), zone_clock(BERLIN)
+    got = [moment for start, until in part.spans(begin, end, clock) for moment in (start, min(until, end))]
+    wanted: list[int] = []
+    for start, until, *unknown in case["expected_intervals"]:
+        if wanted and wanted[-1] == _instant(start):
+            wanted.pop()
+        elif not (unknown and unknown[0]):
+            wanted.append(_instant(start))
+        else:
+            continue
+        wanted.append(_instant(until))
+    most = SUN_S if names_sun(expression) else 0
+    return len(wanted) == len(got) and all(abs(ours - theirs) <= most for ours, theirs in zip(got, wanted, strict=True))
+
+
+def _cases() -> dict[str, Any]:
+    cases: dict[str, Any] = json.loads(needs(DATA / "opening_hours" / "cases.json").read_text(encoding="utf-8"))
+    return cases
+
+
+def test_cases_of_the_javascript_library_agree() -> None:
+    """Every case that can be read means what the reference library's own tests say, but for those listed with reason.
+
+    A case writes each meaning in several spellings, many of them sloppy on purpose: those are refused.
+    """
+    spellings = agreeing = simple = 0
+    differing: set[str] = set()
+    for case in _cases()["tests"]:
+        own = (case["nominatim"] or {}).get("country_code")
+        country = own or next((code for word, code in COUNTRIES.items() if word in case["name"]), "de")
+        for text in case["values"]:
+            if refusal(text, country.upper()) is not None:
+                continue
+            spellings += 1
+            if _agrees(text, country.upper(), case):
+                agreeing += 1
+                simple += case["simple"]
+            elif not any(word in case["name"] for word in REGIONAL):
+                differing.add(case["name"])
+                assert text.startswith(("Mo,Tu,We,Th,Fr,Su 11", "Mo, Tu, We, Th, Fr, Su 11")) or not case["simple"]
+            else:
+                assert "PH" in text
+    assert differing == set(DIFFERING)
+    assert (191, 127, 20) == (spellings, agreeing, simple)
+
+
+def test_what_the_javascript_library_refuses_is_refused() -> None:
+    """Hours that must fail do, with the position of the fault; those in the grammar that it only warns of do not."""
+    kept = []
+    cases = _cases()["should_fail"]
+    for case in cases:
+        for text in case["values"] if case["name"].startswith("Incorrect syntax") else ():
+            expression, _, _ = text.partition("; 00:23-00:42 unknown")  # a part that is refused for itself
+            found = refusal(expression, "DE")
+            if found is None:
+                kept.append(expression)
+            else:
+                assert "empty" in found[0] or re.search(r"at position \d+", found[0]), expression
+    assert sorted(SYNTAX_KEPT) == sorted(kept)
+    assert refusal("PH", "") is not None
+
+
+@pytest.mark.parametrize("country", ["FR", "US", "JP"])
+def test_years_whose_holidays_are_known(country: str) -> None:
+    """Public holidays are known from 2000 to 2076, as the documents say; in other years no day is one."""
+    part, clock = Part(("PH",), "UTC", country), zone_clock("UTC")
+    years = range(1970, 2100)
+    known = [y for y in years if part.spans(utc(f"{y}-01-01T00:00"), utc(f"{y}-12-31T00:00"), clock)]
+    assert list(range(2000, 2077)) == known
+
+
+@pytest.mark.parametrize(
+    ("expression", "country", "part"),
+    [
+        ("", "FR", "empty"),
+        ("  ", "FR", "empty"),
+        ("Mo-Fr 9-5pm", "FR", "grammar"),
+        ("Mo-Fr 25:00-26:00", "FR", "grammar"),
+        ('Mo 10:00-12:00 || "on call" foo', "FR", "grammar"),
+        ("Mo sunrise-sunset+", "FR", "left open at position 18"),
+        ("(sunrise+01:00)+", "FR", "left open at position 16"),
+        ("sunrise-sunset; Mo 12:00-13:00 off", "FR", "'sunrise' at position 1 stands beside an 'off'"),
+        (",".join(["sunrise-sunset"] * 501), "FR", "hundreds of spans"),
+        ("Mo 10:00-12:00 || Tu 10:00-12:00", "FR", "'||' (what holds otherwise) at position 17"),
+        ('Mo 10:00-12:00 || "on call"', "FR", "'||' (what holds otherwise) at position 17"),
+        ('Mo 10:00-12:00; "on call"', "FR", "a comment without times at position 17"),
+        ("10:00-16:00/01:30", "FR", "'/' (points in time) at position 12"),
+        ("sunrise-sunset/01:30", "FR", "'/' (points in time) at position 15"),
+        ("Mo; Feb 30 off", "FR", "'Feb 30' at position 5 is not in the calendar"),
+        ("Jun 30-24", "FR", "'Jun 30-24' at position 1 is not in the calendar"),
+        ("week 10-20/1", "FR", "the step 1 at position 12 leaves out no week"),
+        ("SH 10:00-12:00", "FR", "'SH'"),
+        ("Su 10:00-12:00; PH Mo-Fr 10:00-12:00", "FR", "holidays beside weekdays at position 17"),
+        ("PH +1 day Mo 10:00-12:00", "FR", "holidays beside weekdays at position 1"),
+        ("Su[-1] PH off", "FR", "holidays beside weekdays at position 1"),
+        ("Mo 10:00-12:00 unknown", "FR", "'unknown'"),
+        ("Mo 10:00+", "FR", "left open"),
+        ("PH off", "", "needs a country"),
+        ("PH off", "ZZ", "no public holidays"),
+        ("\0", "FR", "grammar"),
+        ("Mo " * 500, "FR", "grammar"),
+    ],
+)
+def test_hours_that_cannot_be_used_are_refused(expression: str, country: str, part: str) -> None:
+    """Every kind of hours that cannot be used is refused, with what is wrong and what to write instead."""
+    found = refusal(expression, country)
+    assert found is not None
+    assert part in found[0]
+    assert found[1]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("sunrise-sunset", "(sunset-01:00)-24:00", "Mo-Fr (sunrise+01:30)-(dusk-00:10),20:00-02:00; PH,Su off"),
+        "PH +1 day sunrise-sunset",
+        *(
+            "week 01-53/2 Mo",
+            "week 10-20/10",
+            "Jan 01-Feb 28",
+            "Jun 24-30 10:00-12:00",
+            "Jun 24-Jul 02",
+        ),
+        *("Mo-Fr,PH 10:00-12:00", "PH, Mo 10:00-12:00", "Su; PH off", 'PH 10:00-12:00; Mo "PH"'),
+        *("Mo[-1] 10:00-12:00", "PH +1 day 10:00-12:00", "PH -1 day off", "easter -2 days off", "Nov-Feb 10:00-12:00"),
+    ],
+)
+def test_hours_that_can_be_used(expression: str) -> None:
+    """Sun, week numbers, dates, the nth weekday and days beside holidays are in the grammar."""
+    assert refusal(expression, "FR") is None
+
+
+def test_hours_by_the_sun_need_a_place() -> None:
+    """Where an offer is shown everywhere, hours by the sun are refused, with the position of the word."""
+    found = refusal('10:00-12:00 "sunrise"; Sa 10:00-Sunset', "", placed=False)
+    assert found is not None
+    assert found[0].startswith("'Sunset' at position 33 needs a place")
+
+
+@pytest.mark.parametrize("comment", ["SH", "unknown", "sunrise", "PH", "10+", "||", "Feb 30", "10:00-12:00/30"])
+def test_comments_are_not_read_as_rules(comment: str) -> None:
+    """A word in a comment is not the rule of the same name."""
+    assert refusal(f'Mo-Fr 10:00-12:00 "{comment}"', "", placed=False) is None
+
+
+def test_weeks_are_what_the_library_says() -> None:
+    """The spans of a week, of random rules, equal the library's reading of every minute of a week, now and in 2050."""
+    random = Random(3)
+    days = ("", "Mo-Fr ", "Sa,Su ", "Fr-Mo ", "We ")
+    for _ in range(60):
+        rules = []
+        for _ in range(random.randint(1, 3)):
+            start = random.randrange(0, 1_440, random.choice([1, 15, 60]))
+            end = start + random.choice([1, 30, 60, 600, 1_439])
+            span = f"{start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02}"
+            rules.append(random.choice(days) + random.choice([span, span, span, "off"]))
+        expression = random.choice(["; ", ", "]).join(rules)
+        if refusal(expression, "") is not None:
+            continue
+        week = Part((expression,)).weekly()
+        assert week is not None
+        hours = opening_hours.OpeningHours(expression)
+        for monday in (utc("2026-06-15"), utc("2050-01-03")):
+            for _ in range(80):
+                minute = random.randrange(WEEK_MINUTES)
+                moment = datetime.fromtimestamp(monday + 60 * minute, UTC).replace(tzinfo=None)
+                assert hours.is_open(moment) == any(start <= minute < end for start, end in week), (expression, moment)
+
+
+FORMS = (
+    *("Mo-Fr 09:00-17:00; PH off", "Mo-Su 18:00-06:00; Dec 31 off", "Jan 01 00:00-24:00", "Mo[1] 10:00-12:00", "24/7"),
+    *("week 01-53/2 Mo-Fr 08:00-12:00", "PH 10:00-12:00", "Mo-Su 02:00-02:30", "off", "Mo 12:00-16:00"),
+    *("sunrise-sunset", "22:00-sunrise; Su off", "2026 Mar 29 00:00-24:00", "Fr 20:00-24:00; Sa 00:00-05:00"),
+)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Paris", "America/Sao_Paulo", "Pacific/Apia", "Africa/Monrovia"])
+def test_spans_are_what_is_open(zone: str) -> None:
+    """The spans between two instants are just where a schedule is open; the last one ends where it does, or beyond."""
+    random = Random(zone)
+    clock = zone_clock(zone)
+    for _ in range(60):
+        parts = tuple(
+            Part(
+                tuple(random.sample(FORMS, random.choice([1, 1, 2, 3]))),
+                zone,
+                "FR",
+                (random.uniform(-70, 70), random.uniform(-180, 180)),
+                random.choice([0, 0, 1, 90, 3_600, 86_400]),
+            )
+            for _ in range(random.choice([1, 1, 2, 3]))
+        )
+        schedule = Schedule(parts)
+        begin = random.choice(
+            [1_774_700_000, 1_541_200_000, 1_325_200_000, 62_000_000, random.randrange(4_000_000_000)]
+        )
+        end = begin + random.choice([1, 86_399, 9 * 86_400])
+        spans = schedule.spans(begin, end, lambda _: clock)
+        edges = [moment for span in spans for moment in span]
+        assert edges == sorted(set(edges))
+        assert all(begin <= start < end for start, _ in spans)
+        for second in {begin, end - 1, *(random.randrange(begin, end) for _ in range(20)), *edges} & set(
+            range(begin, end)
+        ):
+            is_open, until = schedule.at(second, lambda _: clock)
+            inside = [stop for start, stop in spans if start <= second < stop]
+            assert bool(inside) == is_open, (parts, second)
+            if is_open:
+                assert inside == [until]
+            else:
+                assert until <= min([start for start, _ in spans if start > second], default=NEVER)
+
+
+@pytest.mark.parametrize(
+    ("rule", "margin"), [("Mo-Su 00:00-24:00", 0), ("Mo-Su 02:30-03:30", 1_800), ("Su 01:00-02:30", 90)]
+)
+def test_a_margin_is_of_instants(rule: str, margin: int) -> None:
+    """Hours end a margin of real time before each closing, also across a clock change; 24/7 never closes."""
+    forward = utc("2026-03-29T01:00")  # 02:00 becomes 03:00 in Paris
+    part = Part((rule,), "Europe/Paris", closing_margin=margin)
+    whole = Part((rule,), "Europe/Paris").spans(forward - 86_400, forward + 86_400, zone_clock("Europe/Paris"))
+    cut = part.spans(forward - 86_400, forward + 86_400, zone_clock("Europe/Paris"))
+    if rule.endswith("24:00"):
+        assert [(forward - 86_400, NEVER)] == whole == cut
+    else:
+        assert [(start, end - margin) for start, end in whole if end - start > margin] == cut
+        assert len(cut) < len(whole) or rule.startswith("Su")

@@ -1,0 +1,370 @@
+"""`offers query --map`: what a person sees on a map is what the server decided, with every reason."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import shapely
+from geopy.distance import geodesic
+from shapely.geometry import shape
+
+from offers.cli import main
+from offers.cli.geojson import GREEN, GREY, features_of
+from offers.decision.reference.explain import Why
+from offers.model.query import Query, Surface
+from offers.testing import Served, serving
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
+from offers.v1.venue_pb2 import Circle
+
+CATALOGUE = """
+catalog_id: seen
+time_zone: Europe/Paris
+venues:
+  - {venue_id: bar, title: The bar, point: {latitude: 48.8674, longitude: 2.3640}, radius_m: 800}
+  - venue_id: shut
+    point: {latitude: 48.8680, longitude: 2.3636}
+    radius_m: 800
+    opening_hours: "18:00-23:00"
+  - venue_id: far
+    point: {latitude: 48.8874, longitude: 2.3636}
+    radius_m: 3000
+    travel: {mode: TRAVEL_MODE_WALKING}
+dayparts:
+  - {daypart_id: dinner, opening_hours: "19:00-22:00"}
+placements:
+  - {placement_id: home, channel: app, max_per_brand: 1}
+  - {placement_id: list, max_per_category: 1, max_per_venue: 1}
+zones:
+  - zone_id: hole
+    areas: [{type: Polygon, coordinates: [[[2.36, 48.86], [2.37, 48.86], [2.37, 48.87], [2.36, 48.87], [2.36, 48.86]]]}]
+  - zone_id: ring
+    circles: [{center: {latitude: 48.8674, longitude: 2.3636}, radius_m: 4000}]
+    excluded_zone_ids: [hole]
+offers:
+"""
+HERE = {"circles": [{"center": {"latitude": 48.8674, "longitude": 2.3636}, "radius_m": 900}]}
+THERE = {"latitude": 48.8674, "longitude": 2.3950}
+OFFERS: dict[str, dict[str, Any]] = {
+    "best": {"target": {"venue_ids": ["bar"]}, "value": 1, "brand": "x", "category": "y", "exclusion_group": "z"},
+    "same-brand": {"target": HERE, "brand": "x", "value": 0.1},
+    "same-category": {"target": HERE, "category": "y", "value": 0.1},
+    "same-venue": {"target": {"venue_ids": ["bar"]}, "value": 0.1},
+    "same-group": {"target": HERE, "exclusion_group": "z", "value": 0.1},
+    "two-places": {"target": {"circles": [*HERE["circles"], {"center": THERE, "radius_m": 5000}]}},
+    "other-placement": {"target": HERE, "placement_ids": ["list"]},
+    "french": {"target": HERE, "language_codes": ["fr"]},
+    "dollars": {"target": HERE, "currency_codes": ["USD"]},
+    "email": {"target": HERE, "channels": ["email"]},
+    "elsewhere": {"target": {"circles": [{"center": THERE, "radius_m": 500}]}},
+    "not-in-hole": {"target": {"everywhere": True, "excluded_zone_ids": ["hole"]}},
+    "in-ring": {"target": {"zone_ids": ["ring"]}},
+    "narrow": {"target": {"circles": [{"center": THERE | {"longitude": 2.3636}, "radius_m": 60}]}},
+    "last-year": {"target": HERE, "availability": {"windows": [{"end_time": "2026-01-01T00:00:00+01:00"}]}},
+    "next-year": {"target": HERE, "availability": {"windows": [{"start_time": "2027-01-01T00:00:00+01:00"}]}},
+    "evening": {"target": HERE, "availability": {"opening_hours": "Tu 18:00-20:00"}},
+    "never": {"target": HERE, "availability": {"opening_hours": "off"}},
+    "dinner": {"target": HERE, "availability": {"daypart_ids": ["dinner"]}},
+    "bar-shut": {"target": {"venue_ids": ["shut"]}, "availability": {"only_when_open": True}},
+    "used-up": {
+        "target": HERE,
+        "redemption": {"window": {"end_time": "2026-02-01T00:00:00+01:00"}, "required_when_shown": True},
+    },
+    "used-later": {"target": HERE, "redemption": {"opening_hours": "Sa", "required_when_shown": True}},
+    "too-late": {
+        "target": {"venue_ids": ["far"]},
+        "availability": {"opening_hours": "12:00-12:20", "reachable_before_end": "REACHABLE_BEFORE_END_DROP"},
+    },
+    "everywhere": {"target": {"everywhere": True}},
+    "stopgap": {"target": {"everywhere": True}, "fallback": True},
+}
+PLACE = ("--lat", "48.8674", "--lng", "2.3636")
+NOON = ("--at", "2026-11-24 12:15", "--time-zone", "Europe/Paris", "--max-offers", "100")
+
+
+class Seen(NamedTuple):
+    """What a query with a map gives."""
+
+    response: Any
+    features: list[dict[str, Any]]
+    err: str
+
+    def places(self, offer_id: str = "") -> list[dict[str, Any]]:
+        """The properties of the places, of one offer or of all."""
+        told = [one["properties"] for one in self.features if one["properties"]["kind"] == "place"]
+        return [one for one in told if offer_id in {"", one["offer_id"]}]
+
+
+See = Callable[..., Seen]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the catalogue."""
+    path = tmp_path_factory.mktemp("catalogue") / "seen.yaml"
+    offers = [{"offer_id": name, "title": name, "benefit": {"custom": "x"}, **told} for name, told in OFFERS.items()]
+    path.write_text(f"{CATALOGUE}{''.join(f'  - {json.dumps(offer)}{chr(10)}' for offer in offers)}", "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(source: Path) -> Iterator[Served]:
+    """Serve it."""
+    with serving(source) as running:
+        yield running
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def query(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], served: Served) -> Run:
+    """Run `offers query` against the server."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["offers", "query", "--target", served.target, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def see(query: Run, source: Path, tmp_path: Path) -> See:
+    """Ask at noon, and look at the map."""
+
+    def run(*arguments: str) -> Seen:
+        file = tmp_path / "seen.geojson"
+        status, out, err = query(*NOON, *arguments, "--json", "--map", file, "--catalog", source)
+        assert 0 == status, err
+        collection = json.loads(file.read_bytes())
+        assert "FeatureCollection" == collection["type"]
+        return Seen(json.loads(out), collection["features"], err)
+
+    return run
+
+
+CASES = [
+    ("best", PLACE, "returned", "returned"),
+    ("two-places", PLACE, "other place", "another place"),
+    ("other-placement", (*PLACE, "--placement", "home"), "placement", "not for the placement home"),
+    ("french", (*PLACE, "--language", "en"), "language", "not for the language en"),
+    ("dollars", (*PLACE, "--currency", "EUR"), "currency", "not for the currency EUR"),
+    ("email", (*PLACE, "--channel", "app"), "channel", "not for the channel"),
+    ("email", (*PLACE, "--placement", "home"), "channel", "not for the channel"),
+    ("best", (), "no location", "there is no location"),
+    ("elsewhere", PLACE, "outside", "outside, 1.8 km away"),
+    ("not-in-hole", PLACE, "cut out", "cut out by the zone hole"),
+    ("in-ring", PLACE, "cut out", "cut out by the zone hole"),
+    ("narrow", (*PLACE, "--accuracy", "100"), "unlikely", "probability of only 0.34, and 0.5 is needed"),
+    ("last-year", PLACE, "over", "over since Thu 1 Jan 2026 00:00 Europe/Paris"),
+    ("next-year", PLACE, "not begun", "begins Fri 1 Jan 2027 00:00 Europe/Paris"),
+    ("evening", PLACE, "closed", "closed until Tue 24 Nov 2026 18:00 Europe/Paris"),
+    ("never", PLACE, "closed", "closed for the next 400 days"),
+    ("dinner", PLACE, "daypart", "outside its dayparts until Tue 24 Nov 2026 19:00"),
+    ("bar-shut", PLACE, "venue closed", "until Tue 24 Nov 2026 18:00"),
+    ("used-up", PLACE, "not redeemable", "over since Sun 1 Feb 2026 00:00"),
+    ("used-later", PLACE, "not redeemable", "not to be used until Sat 28 Nov 2026 00:00"),
+    ("too-late", PLACE, "unreachable", "ends before one can be there"),
+    ("stopgap", PLACE, "fallback", "held back"),
+    ("same-group", PLACE, "exclusion group", "a better one of its exclusion group"),
+    ("same-brand", (*PLACE, "--placement", "home"), "layout", "its most of one brand"),
+    ("same-category", (*PLACE, "--placement", "list"), "layout", "its most of one category"),
+    ("same-venue", (*PLACE, "--placement", "list"), "layout", "its most of one venue"),
+    ("everywhere", (*PLACE, "--max-offers", "1"), "beyond", "as many better ones"),
+]
+
+
+@pytest.mark.parametrize(("offer_id", "arguments", "why", "words"), CASES)
+def test_each_reason_is_told(see: See, offer_id: str, arguments: tuple[str, ...], why: str, words: str) -> None:
+    """An offer made for one reason has it at one of its places, alone and in words; green is what is returned."""
+    seen = see(*arguments)
+    answered = {one["offer_id"] for one in seen.response.get("offers", [])}
+
+    (place,) = (one for one in seen.places(offer_id) if why in one["reasons"])
+    assert [why] == place["reasons"]
+    assert words in place["why"]
+    assert (offer_id in answered) == (why in {"returned", "other place"})
+    colors = {place.get("stroke", place.get("marker-color"))}
+    assert {GREEN if why == "returned" else GREY} == colors
+
+
+def test_every_reason_has_its_case() -> None:
+    """No reason is left without an offer made for it."""
+    assert set(Why) == {why for _, _, why, _ in CASES}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        PLACE,
+        (*PLACE, "--accuracy", "300"),
+        (*PLACE, "--accuracy", "30", "--observed-at", "12:13", "--moving", "driving"),
+        (),
+        (*PLACE, "--max-offers", "3"),
+    ],
+)
+def test_what_is_returned_is_what_the_server_answered(see: See, arguments: tuple[str, ...]) -> None:
+    """The same offers with the same ranks and scores, each at one place, and their factors make up the score."""
+    seen = see(*arguments)
+    returned = [one for one in seen.places() if one["verdict"] == "returned"]
+
+    wanted = {one["offer_id"]: (one["rank"], one["score"]) for one in seen.response.get("offers", [])}
+    assert wanted == {one["offer_id"]: (one["rank"], one["score"]) for one in returned}
+    assert len(wanted) == len(returned)
+    for one in returned:
+        score = 1.0
+        for factor in one["factors"].split(", "):
+            _, value, _, weight = factor.split(" ")
+            score *= float(value) ** float(weight)
+        assert score == pytest.approx(one["score"], rel=2e-3)
+    assert OFFERS.keys() == {one["offer_id"] for one in seen.places()}
+
+
+def test_geometries_are_what_viewers_expect(see: See) -> None:
+    """Each geometry is valid, outer rings go anticlockwise, and lines and points have colours."""
+    features = see(*PLACE, "--accuracy", "100").features
+
+    assert {"place", "venue", "accuracy", "location", "cut out"} == {one["properties"]["kind"] for one in features}
+    for one in features:
+        geometry = shape(one["geometry"])
+        assert geometry.is_valid
+        assert not geometry.is_empty
+        wanted = {"marker-color"} if one["geometry"]["type"] == "Point" else {"stroke", "fill"}
+        assert wanted <= one["properties"].keys()
+        if one["geometry"]["type"] == "Polygon":
+            assert geometry.exterior.is_ccw
+
+
+def test_circles_are_drawn_on_the_ellipsoid(see: See) -> None:
+    """The 64 corners of a circle lie on its edge."""
+    features = see(*PLACE, "--accuracy", "250").features
+    (circle,) = (one["geometry"] for one in features if one["properties"]["kind"] == "accuracy")
+    (ring,) = circle["coordinates"]
+
+    assert 65 == len(ring)
+    assert ring[0] == ring[-1]
+    for longitude, latitude in ring:
+        assert geodesic((48.8674, 2.3636), (latitude, longitude)).m == pytest.approx(250, abs=0.01)
+
+
+def test_only_places_near_are_shown(see: See) -> None:
+    """Places farther off than --map-radius are not on the map; what is returned is, however far."""
+    near = see(*PLACE, "--map-radius", "100")
+
+    assert [] == near.places("elsewhere")
+    assert 1 == len(see(*PLACE, "--map-radius", "2000").places("elsewhere"))
+    assert {"returned"} == {one["verdict"] for one in near.places("everywhere")}
+
+
+def test_a_map_without_a_location_has_all_places(see: See) -> None:
+    """Without a location places are where they are, and what is everywhere has no geometry."""
+    seen = see()
+
+    assert {"place", "venue", "cut out"} == {one["properties"]["kind"] for one in seen.features}
+    nowhere = {one["properties"]["offer_id"] for one in seen.features if one["geometry"] is None}
+    assert {"everywhere", "stopgap", "not-in-hole"} == nowhere
+
+
+def test_a_map_needs_the_document(query: Run, tmp_path: Path) -> None:
+    """Without --catalog, and with a name that is no map's, the command says what to give."""
+    status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "seen.geojson")
+    assert 2 == status
+    assert "--catalog" in err
+    assert 2 == query(*NOON, *PLACE, "--map", tmp_path / "seen.png", "--catalog", "x.yaml")[0]
+    status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "seen.geojson", "--catalog", tmp_path / "none.yaml")
+    assert 1 == status
+    assert "none.yaml: cannot be read" in err
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_another_document_is_refused(query: Run, source: Path, tmp_path: Path) -> None:
+    """A document that would answer otherwise than the server did explains nothing, and no map is written."""
+    edited = tmp_path / "edited.yaml"
+    edited.write_text(source.read_text("utf-8").replace('"offer_id": "everywhere"', '"offer_id": "anywhere"'), "utf-8")
+    status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "seen.geojson", "--catalog", edited)
+
+    assert 1 == status
+    assert "about anywhere, everywhere: give --catalog the document that it serves" in " ".join(err.split())
+    assert [edited] == list(tmp_path.iterdir())
+
+
+def test_a_map_that_cannot_be_written(query: Run, source: Path, tmp_path: Path) -> None:
+    """A folder that is not there is said to be the reason."""
+    status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "no" / "seen.geojson", "--catalog", source)
+
+    assert 1 == status
+    assert "cannot write" in err
+
+
+def test_the_instant_of_a_map_is_that_of_the_answer(query: Run, source: Path, tmp_path: Path) -> None:
+    """Without --at the map is of now."""
+    status, _, err = query(*PLACE, "--map", tmp_path / "now.geojson", "--catalog", source)
+
+    assert 0 == status, err
+    assert "written to" in err
+
+
+FIJI_AREA = {
+    "type": "Polygon",
+    "coordinates": [[[179, -18], [-179, -18], [-179, -16], [179, -16], [179, -18]]],
+}
+
+
+def drawn(target: dict[str, Any], latitude: float, longitude: float) -> list[Any]:
+    """Draw an offer's places near a location, and return their shapes."""
+    catalog = Catalog(catalog_id="edge", time_zone="UTC")
+    offer = catalog.offers.add(offer_id="o", title="o")
+    offer.benefit.custom = "x"
+    for circle in target.get("circles", ()):
+        offer.target.circles.append(Circle(**circle))
+    offer.target.areas.extend(json.dumps(area) for area in target.get("areas", ()))
+    response = GetOffersResponse(offers=[Proposition(offer_id="o", rank=1, score=0.5)])
+    features = features_of(catalog, Query(Surface(), 0, latitude, longitude), response, 5_000)
+    return [shape(one["geometry"]) for one in features if one["properties"]["kind"] == "place"]
+
+
+def test_what_crosses_the_antimeridian_is_split() -> None:
+    """Circles and areas across 180 degrees are MultiPolygons of which each part lies on one side (RFC 7946)."""
+    circle = {"center": {"latitude": -17, "longitude": 179.9}, "radius_m": 50_000}
+    for geometry in drawn({"circles": [circle], "areas": [FIJI_AREA]}, -17.0, -179.95):
+        assert "MultiPolygon" == geometry.geom_type
+        assert geometry.is_valid
+        west, east = sorted(geometry.geoms, key=lambda part: part.bounds[0])
+        assert (-180, 180) == (west.bounds[0], east.bounds[2])
+        assert west.bounds[2] < -178
+        assert east.bounds[0] > 178
+        assert geometry.contains(shapely.Point(-179.95, -17))
+        assert not geometry.contains(shapely.Point(0, -17))
+
+
+@pytest.mark.parametrize("pole", [90, -90])
+def test_a_circle_around_a_pole_holds_it(pole: int) -> None:
+    """Around a pole a circle is drawn from -180 to 180, down to its edge and up to the pole."""
+    circle = {"center": {"latitude": pole * 0.99, "longitude": 170}, "radius_m": 300_000}
+    (geometry,) = drawn({"circles": [circle]}, pole * 0.99, 170)
+
+    assert geometry.is_valid
+    assert (-180, 180) == (geometry.bounds[0], geometry.bounds[2])
+    step = 1 if pole > 0 else -1
+    for longitude in range(-179, 180, 17):
+        for latitude in (pole - 0.001 * step, pole - 1 * step, pole - 2.5 * step, pole - 4 * step):
+            away = geodesic((pole * 0.99, 170), (latitude, longitude)).m
+            if abs(away - 300_000) > 2_000:
+                assert (away < 300_000) == geometry.contains(shapely.Point(longitude, latitude))
+
+
+def test_an_area_with_a_hole_keeps_it() -> None:
+    """Holes, islands in them and parts side by side are drawn as they are."""
+
+    def box(size: float) -> list[list[float]]:
+        return [[-size, -size], [size, -size], [size, size], [-size, size], [-size, -size]]
+
+    island = {"type": "MultiPolygon", "coordinates": [[box(3), box(2)], [box(1)]]}
+    (geometry,) = drawn({"areas": [island]}, 0.5, 0.5)
+
+    assert geometry.equals(shape(island))

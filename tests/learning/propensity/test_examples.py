@@ -1,0 +1,409 @@
+"""From the log to examples: what becomes a row, when, and with which values."""
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from offers.learning import outcomes
+from offers.learning.outcomes import DISMISSED, HELD_S, SETTLE_S, Asked
+from offers.learning.propensity.examples import Collector
+from offers.learning.propensity.features import Examples
+from offers.learning.propensity.regression import Propensity
+from offers.learning.values import REWARDS, Offers, features_for, request_values
+from offers.state.stores import LoggedDecision, LoggedEvent
+from offers.v1.event_pb2 import Click, Event, Impression, ItemView, RedemptionEvent
+from offers.v1.state_pb2 import DecisionRecord
+from tests.learning.made_log import NOON, OFFERS, SCALED, SHOWN, decision, event, happenings, logged, order
+
+FEATURES = features_for(["context.weather"], (), 10)
+CLICK, REDEMPTION, ORDER_VALUE = range(3)
+
+Told = LoggedDecision | LoggedEvent
+
+
+def in_order(story: Sequence[Told]) -> list[Told]:
+    """By time."""
+    return sorted(story, key=lambda one: one.second)
+
+
+class Collected:
+    """A collector, and what it made, learned by real models."""
+
+    def __init__(self, kept: Sequence[LoggedDecision] = (), offers: Offers = OFFERS) -> None:
+        """`kept`: what the log has of decisions."""
+        self.kept = {one.decision_id: one for one in kept}
+        self.models = [Propensity.untaught(FEATURES) for _ in REWARDS]
+        self.rows: tuple[list[Any], ...] = ([], [], [])
+        """By reward: rewards and importances."""
+        self.keys: tuple[list[Any], ...] = ([], [], [])
+        self.foreseen: tuple[list[float], ...] = ([], [], [])
+        self.asked: list[list[int]] = []
+        """Keys of offers of which it was asked beforehand what will come of them."""
+        self.outcomes: tuple[dict[int, float], ...] = ({}, {}, {})
+        self.collector = Collector(FEATURES, Asked(offers, self._decisions), self)
+
+    def tell(self, *told: Told) -> "Collected":
+        """Tell of decisions and events, in this order."""
+        for one in told:
+            self.collect(one)
+        self.collector.flush()
+        return self
+
+    def collect(self, one: Told) -> None:
+        """Tell of a decision or event, and leave the rest to later."""
+        if isinstance(one, LoggedDecision):
+            self.kept[one.decision_id] = one
+            self.collector.decided(one.second, one)
+        else:
+            self.collector.happened(one.received, one)
+
+    def at(self, second: int) -> "Collected":
+        """Let time pass until then."""
+        return self.tell(logged(Event(event_id="later", impression=Impression()), second))
+
+    def learn(self, number: int, rows: Examples) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """See Pupil."""
+        self.rows[number].extend(zip(rows.reward.tolist(), rows.importance.tolist(), strict=True))
+        self.keys[number].extend(rows.keys.tolist())
+        foreseen = self.models[number].update(rows)
+        self.foreseen[number].extend(foreseen.tolist())
+        return foreseen
+
+    def foresee(self, request: np.ndarray[Any, Any], offers: np.ndarray[Any, Any]) -> int:
+        """See Pupil."""
+        self.asked += [[*request.tolist(), *offer] for offer in offers.tolist()]
+        return len(self.asked) - len(offers)
+
+    def settle(self, number: int, offer: int, reward: float) -> None:
+        """See Pupil."""
+        self.outcomes[number][offer] = reward
+
+    def _decisions(self, names: Sequence[str]) -> list[LoggedDecision]:
+        return [self.kept[name] for name in names if name in self.kept]
+
+
+def test_what_is_heard_of_within_the_settle_time_is_no_refusal() -> None:
+    """A click is learned when it comes; the offers that were not clicked are refused once they are settled."""
+    told = Collected().tell(decision("d"), event("1", "click", "d", 2, NOON + 5))
+    assert (1, 0, 0) == tuple(map(len, told.rows))
+    told.at(NOON + SETTLE_S[CLICK] - 1)
+    assert [(1, 1)] == told.rows[CLICK]
+    told.at(NOON + SETTLE_S[CLICK])
+    assert ([(1, 1), (0, 1), (0, 1)], [], []) == told.rows
+    told.at(NOON + SETTLE_S[REDEMPTION])
+    assert [(0, 1)] * 3 == told.rows[REDEMPTION]
+
+
+@pytest.mark.parametrize("kind", ["order", "redemption"])
+def test_redemptions_and_orders_are_rewards_of_their_own(kind: str) -> None:
+    """An order put down to an offer, or a redemption of it that is confirmed, says nothing of clicks."""
+    told = Collected().tell(decision("d", offers=["o1"]), event("1", kind, "d", 1))
+    assert ([], [(1, 1)], []) == told.rows
+
+
+def test_a_redemption_that_is_only_reserved_is_no_reward() -> None:
+    """Nor is one that is given back; both leave the offer to be settled."""
+    told = Collected().tell(decision("d", offers=["o1"]))
+    for phase in (RedemptionEvent.PHASE_RESERVE, RedemptionEvent.PHASE_RELEASE):
+        step = Event(event_id=str(phase), proposition_id="d-1", redemption=RedemptionEvent(phase=phase))
+        told.tell(logged(step, NOON + 1))
+    told.at(NOON + SETTLE_S[REDEMPTION])
+    assert [(0, 1)] == told.rows[REDEMPTION]
+
+
+def test_a_row_is_not_learned_twice() -> None:
+    """The same decision, impression, click or dismissal told again changes nothing, before and after it is settled."""
+    story: list[Told] = [
+        decision("d"),
+        event("1", "impression", "d", 1, NOON + 1),
+        event("2", "impression", "d", 2, NOON + 1),
+        event("3", "click", "d", 1, NOON + 2),
+        event("4", "dismissal", "d", 2, NOON + 3),
+    ]
+    once, twice = Collected(), Collected()
+    for one in story:
+        once.tell(one)
+        twice.tell(one, one)
+    for told in (once, twice):
+        told.at(NOON + SETTLE_S[REDEMPTION] + 1).tell(*(one for one in story if told is twice)).at(NOON + HELD_S)
+    assert [(1, 1), (0, DISMISSED)] == once.rows[CLICK]
+    assert once.rows == twice.rows
+
+
+def test_dismissals_weigh_more_than_silence() -> None:
+    """At once if nothing was learned yet; after it was settled, the rest of the weight comes on top."""
+    told = Collected().tell(decision("d", offers=["o1"]), event("1", "dismissal", "d", 1))
+    assert ([(0, DISMISSED)],) * 2 == told.rows[:ORDER_VALUE]
+    later = Collected().tell(decision("d", offers=["o1"])).at(NOON + HELD_S // 2)
+    later.tell(event("1", "dismissal", "d", 1, NOON + HELD_S // 2))
+    assert ([(0, 1), (0, DISMISSED - 1)],) * 2 == later.rows[:ORDER_VALUE]
+
+
+def test_what_came_of_what_was_foreseen_is_told() -> None:
+    """Of every eighth decision it is foreseen what will come of it; then rewards, refusals and the untold are told."""
+    told = Collected().tell(*(decision(f"d{number}", offers=[f"o{number}", "o99"]) for number in range(10)))
+    offer = FEATURES.attributes.index("offer.id")
+    names = [FEATURES.keys({"offer.id": name})[offer] for name in ("o0", "o99", "o8", "o99")]
+    assert names == [keys[offer] for keys in told.asked]
+    told.tell(event("1", "click", "d0", 1, NOON + 1), event("2", "click", "d8", 2, NOON + 1, learn=False))
+    told.at(NOON + SETTLE_S[CLICK])
+    assert {0: 1.0, 1: 0.0, 2: 0.0} == {
+        offer: one for offer, one in told.outcomes[CLICK].items() if not math.isnan(one)
+    }
+    told.tell(event("3", "click", "d0", 2, NOON + 99), event("4", "click", "d1", 2, NOON + 99))
+    assert {0: 1.0, 1: 1.0, 2: 0.0} == {
+        offer: one for offer, one in told.outcomes[CLICK].items() if not math.isnan(one)
+    }
+
+
+def test_a_late_reward_makes_up_for_its_refusal() -> None:
+    """Where p was foreseen when the refusal was learned, the reward counts 1 / (1 - p)."""
+    told = Collected().tell(decision("d", offers=["o1"])).at(NOON + SETTLE_S[CLICK])
+    told.tell(event("1", "click", "d", 1, NOON + 3_600))
+    assert [(0, 1), (1, pytest.approx(1 / (1 - told.foreseen[CLICK][0])))] == told.rows[CLICK]
+    assert 1 == told.collector.counts.late
+
+
+@pytest.mark.parametrize("delay", [5, SETTLE_S[CLICK] + 600])
+def test_chances_are_foreseen_as_they_are_however_late_rewards_come(delay: int) -> None:
+    """Of offers that four in ten click, that much is foreseen, also where each click comes after its refusal."""
+    choose = random.Random(3)
+    told = Collected()
+    story: list[Told] = []
+    for number in range(3_000):
+        second = NOON + 10 * number
+        story.append(decision(f"d{number}", second, ["o1"], ""))
+        if choose.random() < 0.4:
+            story.append(event(f"c{number}", "click", f"d{number}", 1, second + delay))
+    end = story[-1].second - delay  # from then on there would be clicks alone
+    told.tell(*in_order([one for one in story if one.second <= end]))
+    half = len(told.rows[CLICK]) // 2
+    foreseen = [
+        chance
+        for (reward, _), chance in zip(told.rows[CLICK][half:], told.foreseen[CLICK][half:], strict=True)
+        if not reward
+    ]
+    assert 0.4 == pytest.approx(np.mean(foreseen), abs=0.03)
+
+
+def test_only_what_was_seen_was_shown_where_impressions_are_reported() -> None:
+    """On a surface with impressions, offers without one are no examples; on others, all offers of a decision are."""
+    other = decision("e", channel="mail")
+    told = Collected().tell(decision("d"), other, event("1", "impression", "d", 3, NOON + 40))
+    told.at(NOON + SETTLE_S[CLICK])
+    assert [(0, 1)] * len(SHOWN) == told.rows[CLICK]
+    told.at(NOON + 40 + SETTLE_S[CLICK])
+    assert [(0, 1)] * (len(SHOWN) + 1) == told.rows[CLICK]
+    third = FEATURES.keys({"offer.id": "o3"})[FEATURES.attributes.index("offer.id")]
+    assert third == told.keys[CLICK][-1][FEATURES.attributes.index("offer.id")]
+
+
+def test_outcomes_wait_for_their_decision() -> None:
+    """Events that come before their decision count as if they had come after it."""
+    before = Collected().tell(event("1", "click", "d", 2), event("2", "dismissal", "d", 1), decision("d"))
+    after = Collected().tell(decision("d"), event("1", "click", "d", 2), event("2", "dismissal", "d", 1))
+    assert after.rows == before.rows
+    assert ([(1, 1), (0, DISMISSED)], [(0, DISMISSED)], []) == after.rows
+
+
+def test_only_what_may_be_learned_is() -> None:
+    """A decision without leave is no example; an event without leave makes its offer none, clicked or not."""
+    told = Collected().tell(decision("d", learn=False), event("1", "click", "d", 1))
+    told.tell(decision("e", NOON + 1, ["o1", "o2"]), event("2", "click", "e", 1, NOON + 2, learn=False))
+    told.at(NOON + HELD_S // 2)
+    assert ([(0, 1)], [(0, 1)], []) == told.rows
+
+
+def test_what_names_no_proposition_is_passed_over() -> None:
+    """Events of nothing shown, of ranks there are none of, and of other kinds leave no trace."""
+    told = Collected().tell(decision("d", offers=["o1"]))
+    for number, name in enumerate(("", "d", "d-", "d-0", "d-2", "d-x", "-1", "d--1")):
+        told.tell(logged(Event(event_id=str(number), click=Click(), proposition_id=name), NOON))
+    told.tell(logged(Event(event_id="view", view=ItemView(), proposition_id="d-1"), NOON))
+    assert ([], [], []) == told.rows
+
+
+def test_values_of_a_decision() -> None:
+    """The moment is that of the person's clock; attributes are named after where they come from; lists are left out."""
+    record = DecisionRecord(
+        channel="app", placement="home", entry_channel="push", geohash="u09tvwq", time=NOON, time_zone="Asia/Tokyo",
+        draw=-2,
+    )  # fmt: skip
+    record.context_attributes.update({"weather": "rain", "tags": ["a"]})
+    record.profile_attributes.update({"age": 40, "member": True})
+    expected = {
+        "person": "fffffffffffffffe",
+        "hour": 20,
+        "weekday": 2,
+        "daypart": 5,
+        "channel": "app",
+        "placement": "home",
+        "entry_channel": "push",
+        "place": "u09tv",
+        "context.weather": "rain",
+        "profile.age": 40,
+        "profile.member": True,
+    }
+    assert expected == request_values(record, 0, "Europe/Paris")
+    for name, hour in (("", 12), ("No/Where", 12), ("America/New_York", 6)):
+        record.time_zone = name
+        assert hour == request_values(record, 0, "Europe/Paris")["hour"]
+    record.time, record.time_zone = 0, ""
+    assert 13 == request_values(record, NOON + 3_600, "Europe/Paris")["hour"]
+    for draw, person in ((0, ""), (1, "0000000000000001")):
+        record.draw = draw
+        assert person == request_values(record, 0, "Europe/Paris")["person"]
+
+
+def test_a_row_has_the_keys_of_its_request_and_offer() -> None:
+    """Keys are those that `Features.keys` gives for the values of the request and of the offer, unknown or not."""
+    told = Collected().tell(decision("d", offers=["o7", "o700"], time=NOON))
+    told.tell(event("1", "click", "d", 1), event("2", "click", "d", 2))
+    values = request_values(told.kept["d"].told(), NOON, "Europe/Paris")
+    known = {"offer.id": "o7", "offer.category": "books", "offer.brand": "b0"}
+    assert [FEATURES.keys(values | known).tolist(), FEATURES.keys(values | {"offer.id": "o700"}).tolist()] == (
+        told.keys[CLICK]
+    )
+
+
+def test_frequent_attributes_become_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those met in enough decisions, the most frequent first where there are too many; features stay features."""
+    monkeypatch.setattr(outcomes, "MOST_NAMES", 3)
+    told = Collected()
+    for number in range(400):
+        names = {"often", *(["second"] if number % 2 else []), *(["third"] if number % 3 == 0 else [])}
+        names |= {"seldom"} if number % 5 == 0 else set()
+        record = decision(f"d{number}").told()
+        record.profile_attributes.update(dict.fromkeys(names, 1))
+        told.tell(decision(f"d{number}")._replace(record=record.SerializeToString()))
+    assert ["context.weather", "profile.often", "profile.second"] == told.collector.frequent()
+
+
+def test_what_is_sensitive_is_no_feature() -> None:
+    """However frequent, a sensitive attribute of persons is not to be one; nor any more, once it has become sensitive;
+    one of the context by the same name is.
+    """  # noqa: D205
+    features = features_for(["context.faith", "profile.faith", "profile.age"], (), 10)
+    told = Collector(
+        features, Asked(OFFERS._replace(sensitive=frozenset({"faith", "party"})), lambda _: []), Collected()
+    )
+    for number in range(150):
+        record = decision(f"d{number}").told()
+        record.profile_attributes.update({"faith": "a", "party": "b", "income": 1})
+        told.decided(NOON, decision(f"d{number}")._replace(record=record.SerializeToString()))
+    assert ["context.faith", "profile.age"] == sorted(told.counted())
+    assert ["context.faith", "profile.age", "profile.income"] == told.frequent()
+
+
+def test_the_clock_is_that_of_the_decision_s_catalogue() -> None:
+    """A decision that names no time zone has that of its own catalogue; UTC where that is not known."""
+    zones = {"corner": "Europe/Paris", "far": "Asia/Tokyo"}
+    hours = FEATURES.attributes.index("hour")
+    for catalog, hour in (("corner", 12), ("far", 20), ("gone", 11)):
+        told = Collected()
+        told.collector.know(OFFERS._replace(time_zones=zones))
+        told.tell(decision("d", catalog=catalog, time=NOON), event("1", "click", "d", 1))
+        assert FEATURES.keys({"hour": hour})[hours] == told.keys[CLICK][0][hours]
+
+
+def test_what_catalogues_tell_by_now_is_learned() -> None:
+    """Offers shown after a catalogue changed have its new values."""
+    told = Collected().tell(decision("d", offers=["o1"]), event("1", "click", "d", 1))
+    told.collector.know(OFFERS._replace(values=lambda _catalog, _offer: {"category": "tea"}))
+    told.tell(decision("e", offers=["o1"]), event("2", "click", "e", 1))
+    category = FEATURES.attributes.index("offer.category")
+    keys = [FEATURES.keys({"offer.category": name})[category] for name in ("ride", "tea")]
+    assert keys == [one[category] for one in told.keys[CLICK]]
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest decisions are settled early; what comes of them later is learned out of the log, once."""
+    monkeypatch.setattr(outcomes, "MOST_HELD", 5)
+    monkeypatch.setattr(outcomes, "MOST_EARLY", 3)
+    told = Collected()
+    told.tell(*(decision(f"d{number}", NOON + number, ["o1"]) for number in range(20)))
+    assert (5, 15, [(0, 1)] * 15) == (len(told.collector.held), told.collector.counts.early, told.rows[CLICK])
+    told.tell(event("1", "click", "d2", 1, NOON + 20), event("2", "click", "d2", 1, NOON + 21))
+    assert (1, 1) == told.rows[CLICK][-1]
+    assert 1 == sum(reward for reward, _ in told.rows[CLICK])
+    told.tell(*(event(f"e{number}", "click", f"none{number}", 1, NOON + 22) for number in range(10)))
+    assert (3, 7) == (len(told.collector.early), told.collector.counts.lost)
+    told.at(NOON + 22 + HELD_S)
+    assert 0 == len(told.collector.held)
+
+
+def test_what_the_log_has_lost_is_forgotten() -> None:
+    """Decisions that were erased while they were held are not learned any more."""
+    told = Collected().tell(decision("d", offers=["o1"]), decision("e", offers=["o2"]))
+    del told.kept["d"]
+    assert 1 == told.collector.forget()
+    told.at(NOON + SETTLE_S[CLICK])
+    second = FEATURES.keys({"offer.id": "o2"})[FEATURES.attributes.index("offer.id")]
+    assert [second] == [keys[FEATURES.attributes.index("offer.id")] for keys in told.keys[CLICK]]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 77, 500, 1_500])
+def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
+    """A collector that was written down anywhere and read again makes the same examples from there on."""
+    decisions, events = happenings(300)
+    told: list[Told] = [*decisions, *events]
+    story = in_order(told)
+    whole = Collected(offers=SCALED).tell(*story)
+    first = Collected(offers=SCALED).tell(*story[:cut])
+    second = Collected(list(first.kept.values()), OFFERS)  # what was kept says what orders are measured by
+    second.models = first.models
+    second.collector.restore(*first.collector.kept())
+    second.tell(*story[cut:])
+    for number in range(len(REWARDS)):
+        assert whole.rows[number] == first.rows[number] + second.rows[number]
+        assert whole.keys[number] == first.keys[number] + second.keys[number]
+        assert whole.models[number].weight.tobytes() == second.models[number].weight.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens in whatever order, learned one by one or all together, and read again anywhere: same models."""
+    monkeypatch.setattr(outcomes, "MOST_HELD", 30)
+    choose = random.Random(seed)
+    story: list[Told] = []
+    for number in range(150):
+        second = NOON + 7 * number
+        if number % 2 == 0:
+            channel, metres = choose.choice(["app", "mail"]), [number % 8 * 200, 0, 3_000]
+            story.append(decision(f"d{number}", second, SHOWN, f"u:{number % 9}", channel=channel, distances_m=metres))
+        kind = choose.choice(["impression", "click", "dismissal", "order", "redemption"])
+        of, rank = f"d{choose.randint(max(0, number - 60), number + 2) // 2 * 2}", choose.randint(0, 4)
+        if kind == "order" and choose.random() < 0.8:
+            units, currency = choose.choice([0, 5, 20, 80]), choose.choice(["EUR", "EUR", "USD"])
+            story.append(order(f"e{number}", of, rank, second, units=units, currency=currency))
+        else:
+            story.append(event(f"e{number}", kind, of, rank, second, learn=choose.random() < 0.95))
+    story = [one for one in story for _ in range(choose.choice([1, 1, 2]))]
+    whole = Collected([one for one in story if isinstance(one, LoggedDecision)], SCALED)
+    for one in story:
+        whole.collect(one)
+    whole.tell()
+    pieces = Collected(list(whole.kept.values()), SCALED)
+    for one in story:
+        pieces.tell(one)
+        if choose.random() < 0.1:
+            arrays, said = pieces.collector.kept()
+            again = Collected(list(whole.kept.values()), SCALED)
+            again.collector.restore(arrays, orjson.loads(orjson.dumps(said)))
+            again.models, again.rows, again.keys = pieces.models, pieces.rows, pieces.keys
+            again.asked, again.outcomes = pieces.asked, pieces.outcomes
+            pieces = again
+    assert len(whole.rows[CLICK]) > 20
+    assert whole.collector.counts == pieces.collector.counts
+    assert whole.collector.counts.late > 0
+    assert whole.asked == pieces.asked
+    assert repr(whole.outcomes) == repr(pieces.outcomes)
+    for number in range(len(REWARDS)):
+        assert whole.rows[number] == pieces.rows[number]
+        assert whole.keys[number] == pieces.keys[number]
+        assert whole.models[number].weight.tobytes() == pieces.models[number].weight.tobytes()

@@ -1,0 +1,84 @@
+"""Counters, changed where they lie, are what a plain reckoning of all events makes of them."""
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offers.model.facts import CounterSpec
+from offers.state.person.counters import Counters
+
+NOON = 1_795_000_000
+HOUR, DAY = 3_600, 86_400
+SPECS = (
+    CounterSpec(-(2**63), 1, keep=2, span_s=HOUR),
+    CounterSpec(-1, 10, keep=5, span_s=3 * DAY),
+    CounterSpec(-1, 2, keep=1, span_s=0),
+    CounterSpec(0, 1, keep=3, span_s=30 * DAY),
+    CounterSpec(2**63 - 1, 3, keep=100, span_s=0),
+)
+adds = st.lists(st.tuples(st.sampled_from(SPECS), st.integers(0, 40 * DAY).map(NOON.__add__)), max_size=60)
+
+
+def reckoned(added: list[tuple[CounterSpec, int]], last: int) -> list[tuple[int, int, list[int]]]:
+    """What is to be kept of each counter, by key and kind."""
+    kept = []
+    for spec in sorted({spec for spec, _ in added}):
+        times = sorted(second for other, second in added if other == spec)
+        reach = -(-spec.span_s // (2 * DAY)) * 2 * DAY
+        if spec.span_s and times[-1] < last - last % HOUR - reach - HOUR:
+            continue
+        in_window = [second for second in times if not spec.span_s or second >= times[-1] - spec.span_s - HOUR]
+        kept.append((spec.key, spec.kind, in_window[-spec.keep :]))
+    return kept
+
+
+@given(adds, st.integers(1, 10))
+def test_counters_are_those_of_all_events(added: list[tuple[CounterSpec, int]], size: int) -> None:
+    """In packs of any size, in any order, what is kept is the last instants in reach of each counter's last."""
+    packed, last, before = (b"", b""), -1, -1
+    for first in range(0, len(added), size):
+        counters = Counters(*packed)
+        for spec, second in added[first : first + size]:
+            counters.add(spec, second)
+            last = max(last, second)
+        packed, before = counters.packed(last, before), last
+
+    assert reckoned(added, last) == list(Counters(*packed))
+
+
+@given(adds)
+def test_the_layout_has_no_gaps(added: list[tuple[CounterSpec, int]]) -> None:
+    """Records follow each other by key and kind, and so do their times, as the compiled loops expect."""
+    counters = Counters()
+    for spec, second in added:
+        counters.add(spec, second)
+    records, times = counters.packed(NOON)
+    rows = list(struct.iter_unpack("<qBBHI", records))
+
+    assert sorted(rows, key=lambda row: row[:2]) == rows
+    assert [sum(row[3] for row in rows[:number]) for number in range(len(rows))] == [row[4] for row in rows]
+    assert 4 * sum(row[3] for row in rows) == len(times)
+
+
+@given(adds, adds)
+def test_merged_counters_are_those_of_both(
+    ours: list[tuple[CounterSpec, int]], theirs: list[tuple[CounterSpec, int]]
+) -> None:
+    """Counts of two persons are one's counts of all that caps ask for, whichever is merged into the other."""
+    made = []
+    for added in (ours, theirs):
+        counters = Counters()
+        for spec, second in added:
+            counters.add(spec, second)
+        made.append(counters)
+    merged, other = Counters(*made[0].packed(NOON)), Counters(*made[1].packed(NOON))
+    merged.merge(made[1])
+    other.merge(made[0])
+    keep = {(spec.key, spec.kind): spec.keep for spec in SPECS}
+
+    assert list(merged) == list(other)
+    # of windows, a merger keeps more than caps ask for
+    in_all = {(key, kind): times for key, kind, times in reckoned(ours + theirs, NOON)}
+    for key, kind, times in merged:
+        assert in_all[key, kind] == [one for one in times if one >= in_all[key, kind][0]][-keep[key, kind] :]

@@ -1,0 +1,175 @@
+"""What events add to the history of a person that recommendation looks at."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offers.model.acts import wall_clock
+from offers.model.keys import key_of
+from offers.model.visits import MAX_VISITS, VISIT, place_of, short, short_in_python, trait_of
+from offers.state.person.apply import Happened, apply
+from offers.state.person.merge import merge
+from offers.v1.event_pb2 import Event, Item, RedemptionEvent
+from offers.v1.state_pb2 import UserState
+from tests.state.happenings import DAY, NOON, OFFERS
+
+HERE = "u09tun"
+TRAITS = (5, 0, 6, 0)
+"""Of the offer "lunch"."""
+Visit = dict[str, int]
+
+
+def one(number: int, second: int = NOON, offer: str = "", **fields: object) -> Happened:
+    """An event in Paris."""
+    event = Event(event_id=f"e{number}", catalog="corner", offer_id=offer, **fields)  # type: ignore[arg-type]
+    event.event_time.seconds = second
+    return Happened(event, OFFERS[offer] if offer else None, HERE, "Europe/Paris")
+
+
+def after(*happened: Happened) -> bytes:
+    """The record of a person after some events."""
+    return apply(b"", happened) or b""
+
+
+def visits(record: bytes) -> list[Visit]:
+    """The visits of a record."""
+    history = np.frombuffer(UserState.FromString(record).visits, VISIT)
+    return [{name: int(visit[name]) for name in VISIT.names or ()} for visit in history]
+
+
+def venue(name: str) -> int:
+    """The key of a venue."""
+    return key_of("venue", "corner", name)
+
+
+def trait(kind: str, name: str) -> int:
+    """A name as visits have it."""
+    return int(short(trait_of(kind, name)))
+
+
+def test_a_visit_says_what_where_and_when() -> None:
+    """An order is a visit of its venue, with the traits of its item, at the place, by the wall clock."""
+    item = Item(venue_id="bar", category="ramen", cuisine="japanese", brand="Bento & Co", price_band="low")
+    (visit,) = visits(after(one(1, order={"items": [item]})))
+    expected = {
+        "item": venue("bar"),
+        "second": NOON + 3_600,
+        "place": int(short(place_of("u09tu"))),
+        "category": trait("category", "ramen"),
+        "cuisine": trait("cuisine", "japanese"),
+        "brand": trait("brand", "Bento & Co"),
+        "price_band": trait("price_band", "low"),
+        "weight": 255,
+        "unused": 0,
+    }
+    assert expected == visit
+
+
+def test_each_venue_of_an_event_is_visited_once() -> None:
+    """A basket from two venues is two visits, however many items each has; the first name of a trait counts."""
+    items = [
+        Item(venue_id="bar", category="ramen"),
+        Item(venue_id="baker"),
+        Item(venue_id="bar", category="soup", cuisine="thai"),
+        Item(category="bag"),
+    ]
+    found = {visit["item"]: visit for visit in visits(after(one(1, add_to_cart={"items": items})))}
+    assert {venue("bar"), venue("baker")} == set(found)
+    bar = found[venue("bar")]
+    assert (trait("category", "ramen"), trait("cuisine", "thai"), 128) == (
+        bar["category"], bar["cuisine"], bar["weight"],
+    )  # fmt: skip
+    assert 0 == found[venue("baker")]["category"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "weight"),
+    [
+        ({"click": {}}, 76),
+        ({"redemption": {"phase": RedemptionEvent.PHASE_CONFIRM}}, 255),
+        ({"redemption": {"phase": RedemptionEvent.PHASE_RESERVE}}, None),
+        ({"view": {"item": {"category": "ramen"}}}, 51),
+        ({"impression": {}}, None),
+        ({"dismissal": {}}, None),
+        ({"remove_from_cart": {"items": [{"venue_id": "bar"}]}}, None),
+        ({"order": {"gift": True, "items": [{"venue_id": "bar"}]}}, None),
+    ],
+)
+def test_what_is_about_an_offer_is_a_visit_of_it(fields: dict[str, object], weight: int | None) -> None:
+    """Clicks, confirmed redemptions, and views without a venue are visits of their offer, by weight; others are not."""
+    found = visits(after(one(1, offer="lunch", **fields)))  # type: ignore[arg-type]
+    assert ([] if weight is None else [(21, weight, TRAITS[2])]) == [
+        (visit["item"], visit["weight"], visit["brand"]) for visit in found
+    ]
+
+
+def test_what_an_item_says_comes_before_what_its_offer_does() -> None:
+    """Traits are those of the item, and where it has none those of the offer; a venue comes before the offer's item."""
+    view = one(1, offer="lunch", view={"item": {"venue_id": "bar", "category": "ramen"}})
+    (visit,) = visits(after(view))
+    assert (venue("bar"), trait("category", "ramen"), TRAITS[2]) == (
+        visit["item"], visit["category"], visit["brand"],
+    )  # fmt: skip
+
+
+def test_items_of_no_catalogue_are_not_known() -> None:
+    """A venue means nothing without its catalogue: then only the offer is visited."""
+    event = one(1, view={"item": {"venue_id": "bar"}})
+    event.event.catalog = ""
+    assert [] == visits(after(event))
+
+
+@pytest.mark.parametrize(
+    ("second", "zone", "offset"),
+    [
+        (1_774_745_999, "Europe/Paris", 3_600),  # the last second of winter
+        (1_774_746_000, "Europe/Paris", 7_200),
+        (1_774_746_000, "Asia/Kathmandu", 20_700),
+        (0, "UTC", 0),
+    ],
+)
+def test_clocks_are_those_of_the_zone(second: int, zone: str, offset: int) -> None:
+    """The wall clock follows its zone, to the second at which it is changed."""
+    assert second + offset == wall_clock(second, zone)
+
+
+def test_there_is_no_wall_clock_before_1970() -> None:
+    """Where it was still 1969, the clock is taken to show the first second of 1970."""
+    assert 0 == wall_clock(0, "America/New_York")
+
+
+def test_the_latest_visits_are_kept() -> None:
+    """Of more visits than there is room for, the latest are kept, whatever the order they come in, in any batches."""
+    happened = [one(number, NOON + number * 1_800, click={}, offer="lunch") for number in range(MAX_VISITS + 50)]
+    record = b""
+    for first in range(len(happened) - 50, -50, -50):
+        record = apply(record, happened[max(first, 0) : first + 50]) or record
+    assert [happened[at].event.event_time.seconds + 3_600 for at in range(50, len(happened))] == [
+        visit["second"] for visit in visits(record)
+    ]
+    assert MAX_VISITS * VISIT.itemsize == len(UserState.FromString(record).visits)
+
+
+def test_two_full_histories_become_one() -> None:
+    """When a visitor turns out to be a user, the latest visits of both are kept, either way round and again."""
+    user = after(*[one(number, NOON + number * 3_600, click={}, offer="lunch") for number in range(MAX_VISITS)])
+    visitor = after(
+        *[one(1_000 + number, NOON + 1_800 + number * 3_600, click={}, offer="ride") for number in range(MAX_VISITS)]
+    )
+    merged = merge(user, visitor)
+    seconds = [visit["second"] for visit in visits(merged)]
+    assert [NOON + 3_600 + 1_800 * at for at in range(MAX_VISITS, 2 * MAX_VISITS)] == seconds
+    assert visits(merged) == visits(merge(visitor, user))
+    assert visits(merged) == visits(merge(merged, visitor))
+
+
+def test_what_was_erased_is_not_visited_again() -> None:
+    """Events of before an erasure leave no visit."""
+    assert apply(b"", [one(1, click={}, offer="lunch")], NOON + DAY) is None
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_short_keys_are_the_same_in_python(key: int) -> None:
+    """Keys are shortened to the same 16 bits with and without a compiled call."""
+    assert short(key) == short_in_python(key)
