@@ -24,7 +24,8 @@ from offers.catalogue.check import check
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
-from offers.decision.kernels.decide import choose, find
+from offers.decision.kernels.decide import begin
+from offers.decision.kernels.memory.frame import Frame, Location
 from offers.decision.kernels.memory.scratch import Scratchpad
 from offers.demo import catalogue as demo_catalogue
 from offers.model.query import Query
@@ -60,19 +61,21 @@ class Figures:
 
 @njit
 def _take_times(
-    tables: NDArray[np.int64], strategies: NDArray[np.int64], places: NDArray[np.float64], now: int,
-    clock: NDArray[np.int64], address: int, taken: NDArray[np.int64],
+    frames: NDArray[np.int64], locations: NDArray[np.float64], clock: NDArray[np.int64], address: int,
+    taken: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    """Write the nanoseconds of each decision. Rows: tables as below; and a place."""
+    """Write the nanoseconds of each decision. Rows: a Frame; a Location."""
     for row in range(len(taken)):
-        columns, people, hours, budgets, standing, scratch, terms = tables[row]
-        latitude, longitude, sigma, growth = places[row]
+        columns, meeting, hours, budgets, standing, scratch, terms, strategy, now, seed, seeded = frames[row]
+        latitude, longitude, sigma, growth = locations[row]
         _CLOCK(_MONOTONIC, address)
-        begin = clock[0] * _GIGA + clock[1]
-        find(columns, hours, standing, scratch, terms, latitude, longitude, sigma, growth, now)
-        choose(columns, people, hours, budgets, standing, scratch, terms, strategies[row], now, 0, 0)
+        before = clock[0] * _GIGA + clock[1]
+        begin(
+            Frame(columns, meeting, hours, budgets, standing, scratch, terms, strategy, now, seed, seeded),
+            Location(latitude, longitude, sigma, growth),
+        )
         _CLOCK(_MONOTONIC, address)
-        taken[row] = clock[0] * _GIGA + clock[1] - begin
+        taken[row] = clock[0] * _GIGA + clock[1] - before
 
 
 class Clocked:
@@ -82,32 +85,21 @@ class Clocked:
         pad = Scratchpad()
         self.decisions = [engine.decide(query, pad) for query in queries]
         """They leave the pad with room for all, and no schedule to be looked up."""
-        resolved = [engine.resolve(query.surface) for query in queries]
         records = [(engine.hours(query).record, engine.standing(query).record) for query in queries]
-        self._alive = engine, pad, resolved, records
-        self._tables = np.array(
+        self._alive = engine, pad, records
+        self._frames = np.array(
             [
-                [
-                    engine.columns.table,
-                    engine.meeting.record.table,
-                    hours.table,
-                    engine.budgets.record.table,
-                    standing.table,
-                    pad.table,
-                    one.terms.table,
-                ]
-                for one, (hours, standing) in zip(resolved, records, strict=True)
+                engine.frame(query, pad)._replace(hours=hours.table, standing=standing.table)
+                for query, (hours, standing) in zip(queries, records, strict=True)
             ]
         )
-        self._strategies = np.array([one.strategy for one in resolved])
-        self._places = np.array([[one.latitude, one.longitude, one.sigma_m, one.growth_mps] for one in queries])
-        self._time = queries[0].time
+        self._locations = np.array([[one.latitude, one.longitude, one.sigma_m, one.growth_mps] for one in queries])
         self.seconds()  # compiles
 
     def seconds(self) -> list[float]:
         """Make all decisions once more, and tell the time each takes."""
-        clock, taken = np.zeros(2, np.int64), np.zeros(len(self._tables), np.int64)
-        _take_times(self._tables, self._strategies, self._places, self._time, clock, clock.ctypes.data, taken)
+        clock, taken = np.zeros(2, np.int64), np.zeros(len(self._frames), np.int64)
+        _take_times(self._frames, self._locations, clock, clock.ctypes.data, taken)
         return [nanoseconds / _GIGA for nanoseconds in taken.tolist()]
 
 

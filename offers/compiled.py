@@ -70,6 +70,8 @@ _TYPES = {int: types.int64, float: types.float64, bool: types.boolean, bytes: ty
 def apart(loop: Loop) -> Loop:
     """Have a loop compiled apart, with arguments and a result of int, float, bool, bytes, None, or tuples of these.
 
+    Tuples may be named ones.
+
     A loop with `cache=True` may call one itself and through `inner` ones, but not through another with `cache=True`:
     what that one calls, numba forgets. Raises KeyError for other annotations.
     """
@@ -103,7 +105,7 @@ class _Apart:
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - as annotated
         self.prepare()
-        return self._loop(*arguments)
+        return self._entry(*arguments)
 
     def __reduce__(self) -> str:
         """By its name: loops that call it are kept in numba's cache with its `prepare`."""
@@ -118,6 +120,7 @@ class _Apart:
         made = self._loop.overloads[self._signature.args]
         # Addresses differ from process to process: what is cached has the symbol.
         binding.add_symbol(self._symbol, made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
+        self._entry = made.entry_point  # numba's dispatcher takes microseconds to find the type of a NamedTuple
         self._is_ready = True
 
     def _write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401 - numba's
@@ -174,10 +177,13 @@ def _written(context: Any, builder: Any, signature: Any, function: Any, argument
     return result
 
 
-def _annotations(loop: Callable[..., Any]) -> list[Any]:
-    return list(inspect.get_annotations(loop, eval_str=True).values())
+def _annotations(annotated: Callable[..., Any]) -> list[Any]:
+    return list(inspect.get_annotations(annotated, eval_str=True).values())
 
 
 def _type_of(annotation: Any) -> Any:  # noqa: ANN401 - numba's type
-    parts = get_args(annotation)
-    return types.Tuple([_type_of(part) for part in parts]) if parts else _TYPES[annotation]
+    if parts := get_args(annotation):
+        return types.Tuple([_type_of(part) for part in parts])
+    if hasattr(annotation, "_fields"):  # a NamedTuple
+        return types.BaseTuple.from_types([_type_of(one) for one in _annotations(annotation)], annotation)
+    return _TYPES[annotation]

@@ -27,12 +27,13 @@ from offers.catalogue.snapshot import NO_CAPS, NO_NAME, PROPENSITY, Snapshot
 from offers.decision.budgets import BudgetBook
 from offers.decision.directory import Directory
 from offers.decision.hours import SLICE_S, HoursAt, HoursBook
-from offers.decision.kernels.decide import LOOK_UP, choose, find
-from offers.decision.kernels.memory.records import Column, Explore, Record, StandingFact, Terms
-from offers.decision.kernels.memory.scratch import NO_ROOM, Outcome, PersonFact, Room, Scratchpad
-from offers.decision.kernels.models.learned import Told, learned_record
-from offers.decision.kernels.models.sense import sense
-from offers.decision.kernels.person.meet import Fact
+from offers.decision.kernels.decide import begin, go_on
+from offers.decision.kernels.memory.frame import Frame, Location, PersonInput
+from offers.decision.kernels.memory.records import Column, Explore, Record, StandingFact, TermsArray
+from offers.decision.kernels.memory.scratch import Capacity, DecisionFact, PersonFact, Scratchpad
+from offers.decision.kernels.models.learned import ModelFact, learned_record
+from offers.decision.kernels.need import Need
+from offers.decision.kernels.person.meet import MeetingFact
 from offers.decision.kernels.standing import sorted_record, stand, standing_record
 from offers.decision.meeting import Meeting
 from offers.decision.person import NOBODY, Person
@@ -46,6 +47,7 @@ from offers.v1.state_pb2 import DecisionRecord
 SURFACES_KEPT = 4096
 """Surfaces that are kept resolved; apps have a few dozen, times their languages and currencies."""
 _HALF = 2**63
+_BEGIN_AGAIN, _IS_MET = frozenset({Need.LOOK_UP, Need.ROOM}), frozenset({Need.SEGMENTS, Need.STANDING})
 STANDING_BYTES = 32 << 20
 """Memory for the offers shown everywhere, as worked out for surfaces and minutes; some of them at least."""
 
@@ -88,8 +90,6 @@ class Engine:
         self.snapshot = snapshot
         self.catalog_id: str = meta["catalog_id"]
         version = int(snapshot.version, 16)
-        self.version = version if version < _HALF else version - 2 * _HALF
-        """The snapshot's version as a signed number."""
         self.columns = Record(Column, snapshot.columns)
         schedules = [
             Schedule(
@@ -116,14 +116,14 @@ class Engine:
         self._creatives = [tuple(frozenset(names) for names in terms) for terms in meta["creative_terms"]]
         self.resolve = lru_cache(SURFACES_KEPT)(self._work_out)
         """A surface in the snapshot's numbers. Raises InvalidRequestError for an unknown placement."""
-        self.meeting = Meeting(self.catalog_id, meta)
+        self.meeting = Meeting(self.catalog_id, version if version < _HALF else version - 2 * _HALF, meta)
         self.budgets = BudgetBook(self.catalog_id, meta["budgets"])
         self.directory = Directory(self.catalog_id, snapshot.columns, meta)
         """What events ask about its offers."""
         self._placement_caps = {
             name: (meta["placement_keys"][name], caps) for name, caps in meta["placement_caps"].items()
         }
-        self.room = Room(
+        self.room = Capacity(
             chains=int(meta["chains"]),
             segments=len(meta["segments"]),
             audiences=len(snapshot.columns["audience"]),
@@ -181,64 +181,79 @@ class Engine:
         """Let decisions ask a model from now on; None: none. Raises ValueError for one that does not fit."""
         meta, facts = self.snapshot.meta, self.meeting.record.arrays["fact"]
         record = learned_record(model, meta["offer_attributes"], meta["sensitive"]) if model else None
-        related = int(record.arrays["fact"][Told.related]) if record else 0
+        related = int(record.arrays["fact"][ModelFact.related]) if record else 0
         before = self._learned
         self._learned = model, record
         self.room = self.room._replace(related=related)
-        facts[Fact.learned] = record.table if record else 0
+        facts[MeetingFact.learned] = record.table if record else 0
         del before  # only now may it go
 
     def decide(
         self, query: Query, pad: Scratchpad, person: Person = NOBODY, geohash_length: int = 0, chance: int = 0
     ) -> Decision:
-        """Decide, and leave the chosen offers in the pad. Raises InvalidRequestError for an unknown placement.
+        """Decide, and leave the chosen offers in the pad; for a person, also the decision's record.
 
-        Models are told so many characters of the location's geohash; exploration hangs on `chance` where there is
-        neither a seed nor a person.
+        Models and the record are given `geohash_length` characters of the location's geohash. Exploration is drawn by
+        `chance` where there is neither a seed nor a person. Raises InvalidRequestError for an unknown placement.
         """
-        surface, time, latitude, longitude, seed, _, sigma, growth = query
-        usual, terms = self.resolve(surface)
-        hours = self.hours(query).record
-        signed = seed if seed < _HALF else seed - 2 * _HALF
+        location = Location(query.latitude, query.longitude, query.sigma_m, query.growth_mps)
+        asked = PersonInput(person.draw, person.grants, person.flags, geohash_length, chance)
         self.make_room(pad)
-        while True:
-            strategy, standing = usual, self.standing(query).record
-            found = count = find(
-                self.columns.table, hours.table, standing.table, pad.table, terms.table,
-                latitude, longitude, sigma, growth, time,
-            )  # fmt: skip
-            outcome = pad.arrays["outcome"]
-            if found >= 0:
-                if outcome[Outcome.personal]:
-                    self.meeting.meet(self.columns.table, terms.table, pad, person, time)
-                    drawn = int(pad.arrays["person"][PersonFact.strategy])
-                    strategy = usual if drawn == NO_NAME else drawn
-                    sense(
-                        self.meeting.record.table, terms.table, pad.table, person.record, person.request, latitude,
-                        longitude, geohash_length, signed, seed >= 0, chance, time,
-                    )  # fmt: skip
-                    standing = self.standing(query, strategy).record if strategy != usual else standing
-                count = choose(
-                    self.columns.table, self.meeting.record.table, hours.table, self.budgets.record.table,
-                    standing.table, pad.table, terms.table, strategy, time, signed, seed >= 0,
-                )  # fmt: skip
-            refresh_after, refresh_distance_m, unknown, found, eligible = pad.arrays["outcome"].tolist()[:5]
-            if count == NO_ROOM:
-                pad.fit(Room(candidates=2 * int(found)))
-                self.make_room(pad)
-            elif count == LOOK_UP:
-                numbers = pad.arrays["unknown"][: int(unknown)].tolist()
-                self._hours.look_up(hours, numbers, time, surface.time_zone)
+        hours, standing = self.hours(query).record, self.standing(query).record
+        frame = self.frame(query, pad)._replace(hours=hours.table, standing=standing.table)
+        need = begin(frame, location)
+        while need:
+            if need in _BEGIN_AGAIN:
+                self._provide(need, query, pad, hours)
+                standing = self.standing(query).record
+                strategy = self.resolve(query.surface).strategy
+                frame = frame._replace(strategy=strategy, standing=standing.table)
+                need = begin(frame, location)
+                continue
+            if need == Need.STANDING:
+                strategy = int(pad.arrays["person"][PersonFact.strategy])
+                standing = self.standing(query, strategy).record
+                frame = frame._replace(strategy=strategy, standing=standing.table)
             else:
-                held = int(refresh_after), refresh_distance_m
-                personal = bool(pad.arrays["outcome"][Outcome.personal])
-                exposures = tuple(self.meeting.exposures(pad))
-                return Decision(count, int(eligible), *held, strategy, exposures, personal)
+                self.meeting.provide(need, pad, person, query.time)
+            need = go_on(frame, location, person.record, person.request, asked, int(need in _IS_MET))
+        facts = pad.arrays["decision"].tolist()
+        return Decision(
+            facts[DecisionFact.chosen],
+            facts[DecisionFact.eligible],
+            facts[DecisionFact.refresh_after],
+            float(pad.arrays["refresh_distance"][0]),
+            frame.strategy,
+            tuple(self.meeting.exposures(pad)),
+            bool(facts[DecisionFact.personal]),
+        )
+
+    def frame(self, query: Query, pad: Scratchpad, strategy: int = NO_NAME) -> Frame:
+        """Return the frame of a decision for a query, without the tables that depend on its time.
+
+        `strategy` is NO_NAME for the surface's own.
+        """
+        usual, terms = self.resolve(query.surface)
+        seed = query.seed if query.seed < _HALF else query.seed - 2 * _HALF
+        return Frame(
+            self.columns.table, self.meeting.record.table, 0, self.budgets.record.table, 0, pad.table, terms.table,
+            usual if strategy == NO_NAME else strategy, query.time, seed, int(query.seed >= 0),
+        )  # fmt: skip
 
     def make_room(self, pad: Scratchpad) -> None:
-        """Let a pad have room for decisions of this engine."""
+        """Grow a pad to the capacity that decisions of this engine need."""
         if any(map(int.__gt__, self.room, pad.room)):
             pad.fit(self.room)
+
+    def _provide(self, need: int, query: Query, pad: Scratchpad, hours: Record) -> None:
+        """Provide what a decision needs to begin again: LOOK_UP or ROOM of Need."""
+        facts = pad.arrays["decision"].tolist()
+        if need == Need.LOOK_UP:
+            numbers = pad.arrays["unknown"][: facts[DecisionFact.unknown]].tolist()
+            self._hours.look_up(hours, numbers, query.time, query.surface.time_zone)
+        else:
+            pad.fit(Capacity(candidates=2 * facts[DecisionFact.found]))
+            self.make_room(pad)
 
     def _work_out(self, surface: Surface) -> Resolved:
         placing = self._placing(surface)
@@ -280,7 +295,7 @@ class Engine:
             "home_start": np.array(home.starts, np.int64),
             "home_offset": np.array(home.offsets, np.int64),
         }
-        return Resolved(placing.strategy, Record(Terms, terms))
+        return Resolved(placing.strategy, Record(TermsArray, terms))
 
     def _conditions(self, strategies: Iterable[int]) -> tuple[bool, NDArray[np.int32]]:
         """Whether any of some strategies has behaviour rules, and the segments that must be known for these."""

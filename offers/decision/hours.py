@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue.hours.schedules import Schedule, ZoneClock, zone_clock
-from offers.decision.kernels.hours import Ahead, work_out
-from offers.decision.kernels.memory.records import CLOSED, OPEN, Hours, Record
+from offers.decision.kernels.hours import HorizonArray, work_out
+from offers.decision.kernels.memory.records import CLOSED, OPEN, HoursArray, Record
 
 INSTANTS_KEPT = 128
 """Minutes kept at a time, at most: the current one, and some of those asked "what if"."""
@@ -74,7 +74,7 @@ class _Draft:
         """The horizon of what was taken in."""
         change = np.concatenate([np.empty(0, np.uint32), *self._changes])
         arrays: dict[str, NDArray[Any]] = {"known": self._known, "first": np.cumsum(self._counts), "change": change}
-        return _Horizon(Record(Ahead, arrays), self.begin, self.end)
+        return _Horizon(Record(HorizonArray, arrays), self.begin, self.end)
 
 
 class HoursAt(NamedTuple):
@@ -170,7 +170,7 @@ class HoursBook:
     def _work_out(self, instant: int, time_zone: str) -> Record:
         clock = self.clock(time_zone)
         hours = Record(
-            Hours,
+            HoursArray,
             {
                 "state": np.empty(len(self._schedules), np.uint8),
                 "until": np.empty(len(self._schedules), np.int64),

@@ -92,6 +92,12 @@ class People:
 
         return met, Person(met.draw, met.record, encoded, grants, met.flags, facts)
 
+    def person(self, engine: Engine, met: Met, data: bytes, second: int) -> Person:
+        """Return the person of a usual request that stands encoded in `data`, as an engine asks about them."""
+        return Person(
+            record=met.record, facts=lambda: self.facts(engine, met, GetOffersRequest.FromString(data), second)
+        )
+
     def facts(self, engine: Engine, met: Met, request: GetOffersRequest, second: int) -> Facts:
         """What the segments are asked about that are left to CEL. Changes the request where consent asks for it."""
         context = request.context

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from offers.decision.engine import Engine
+from offers.decision.kernels.decide import go_on
 from offers.decision.kernels.memory.scratch import MOST_ATTRIBUTES, MOST_OWN, Scratchpad
 from offers.decision.kernels.models.learned import learned_record
-from offers.decision.kernels.models.sense import sense
+from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.meet import AGREED, NAMED
 from offers.decision.person import Person
 from offers.learning.model import Model
@@ -216,13 +217,16 @@ def test_model_that_comes_while_a_person_is_met_is_told_of_them_anew(monkeypatch
             engine.use(others[-1])
             called = list[int]()
 
-            def sense_and_swap(*arguments: Any, called: list[int] = called) -> None:  # noqa: ANN401
-                sense(*arguments)
+            def go_on_and_swap(*arguments: Any, called: list[int] = called) -> int:  # noqa: ANN401
+                need = go_on(*arguments)
                 called.append(1)
+                if len(called) > 1:
+                    return need
                 engine.use(model_numbered(2))
+                return Need.ROOM
 
             with monkeypatch.context() as patched:
-                patched.setattr("offers.decision.engine.sense", sense_and_swap)
+                patched.setattr("offers.decision.engine.go_on", go_on_and_swap)
                 assert expected == answered(engine, Scratchpad(), 5)
             assert 2 == len(called)
             others.pop()

@@ -7,7 +7,7 @@ from numba import njit
 
 from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, WEEK_MINUTES
 from offers.compiled import inner
-from offers.decision.kernels.memory.records import CLOSED, OPEN, UNKNOWN, Column, Hours, Table, i4, i8, u1, u4
+from offers.decision.kernels.memory.records import CLOSED, OPEN, UNKNOWN, Column, HoursArray, Table, i4, i8, u1, u4
 
 _DAY_S = 86_400
 _WEEK_S = WEEK_MINUTES * 60
@@ -16,7 +16,7 @@ _EPOCH_WEEKDAY_S = 3 * _DAY_S
 _NEVER, _LAST_SECOND = NEVER, LAST_SECOND
 
 
-class Ahead(IntEnum):
+class HorizonArray(IntEnum):
     """Places of the arrays of a horizon."""
 
     known = 0
@@ -41,8 +41,8 @@ def work_out(
     zones, margins = i4(columns, Column.part_zone), i4(columns, Column.part_margin)
     zone_first = i4(columns, Column.zone_first)
     zone_start, zone_offset = i8(columns, Column.zone_start), i4(columns, Column.zone_offset)
-    state, until = u1(hours, Hours.state), i8(hours, Hours.until)
-    known, first, change = u1(ahead, Ahead.known), i8(ahead, Ahead.first), u4(ahead, Ahead.change)
+    state, until = u1(hours, HoursArray.state), i8(hours, HoursArray.until)
+    known, first, change = u1(ahead, HorizonArray.known), i8(ahead, HorizonArray.first), u4(ahead, HorizonArray.change)
     within = begin <= second < end
     for schedule in range(len(weekly)):
         if not weekly[schedule]:

@@ -13,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from offers.decision.engine import Engine
-from offers.decision.kernels.log import write_record
 from offers.decision.kernels.memory.scratch import PersonFact, Scratchpad
 from offers.decision.kernels.person.meet import AGREED, BLIND, HIDDEN, NAMED, TAUGHT
 from offers.decision.person import Person
@@ -58,12 +57,8 @@ def engine() -> Any:  # noqa: ANN401 - a generator of an Engine
 def decided(engine: Engine, query: Query, person: Person, characters: int) -> tuple[Scratchpad, DecisionRecord]:
     """What was told in a decision, and what the log keeps of it."""
     pad = Scratchpad()
-    decision = engine.decide(query, pad, person, characters, 5)
-    terms = engine.resolve(query.surface).terms.table
-    size = write_record(
-        engine.columns.table, terms, engine.meeting.record.table, pad.table, person.record, person.request,
-        query.latitude, query.longitude, characters, query.time, decision.count,
-    )  # fmt: skip
+    assert engine.decide(query, pad, person, characters, 5).personal
+    size = int(pad.arrays["person"][PersonFact.logged])
     return pad, DecisionRecord.FromString(pad.arrays["logged"][:size].tobytes())
 
 

@@ -15,7 +15,8 @@ from offers.model.query import Query
 from offers.server import convert
 from offers.server.batch import requests_of
 from offers.server.fast.answer import KEPT
-from offers.server.fast.scan import scan, scan_record
+from offers.server.fast.buffers import ThreadBuffers
+from offers.server.fast.scan import scan
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.v1.catalog_pb2 import Catalog
@@ -199,17 +200,17 @@ def usual() -> GetOffersRequest:
 
 def test_the_usual_request_is_scanned() -> None:
     """Place, instant, person, session and ids are no part of the key."""
-    request, record = usual(), scan_record()
+    request, buffers = usual(), ThreadBuffers()
     context = request.context
-    first = scan(request.SerializeToString(), record.table)
-    key = record.arrays["key"][:first].tobytes()
+    first = scan(request.SerializeToString(), buffers.table)
+    key = buffers.key[:first].tobytes()
     context.location.point.latitude, context.time.seconds, request.request_id = 1.0, NOW + 9, "r-2"
     context.user.anonymous_id, request.seed = "a-1", 2**64 - 1
 
     assert first > 0
-    assert first == scan(request.SerializeToString(), record.table)
-    assert key == record.arrays["key"][:first].tobytes()
-    assert [1.0, 2.3636, 12.5] == record.arrays["numbers"].tolist()
+    assert first == scan(request.SerializeToString(), buffers.table)
+    assert key == buffers.key[:first].tobytes()
+    assert [1.0, 2.3636, 12.5] == buffers.numbers[:3].tolist()
 
 
 @pytest.mark.parametrize("request_id", ["", "r-1"])

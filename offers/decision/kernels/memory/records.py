@@ -50,7 +50,7 @@ Column = IntEnum("Column", list(COLUMNS), start=0)  # type: ignore[misc]
 """Places of a snapshot's columns in their table."""
 
 
-class Hours(IntEnum):
+class HoursArray(IntEnum):
     """Places of the arrays that tell the state of every schedule at one instant."""
 
     state = 0
@@ -63,7 +63,7 @@ LINE_BYTES = 64
 """A line of the processor's cache."""
 
 
-class Terms(IntEnum):
+class TermsArray(IntEnum):
     """Places of the arrays that say which terms admit a request, and what the placement holds."""
 
     admits = 0
@@ -124,7 +124,7 @@ class Layout(IntEnum):
     """Whether any of them asks models."""
 
 
-class Standing(IntEnum):
+class StandingArray(IntEnum):
     """Places of the arrays that tell which offers shown everywhere may be shown: proper ones first, then fallbacks."""
 
     entry = 0
@@ -149,7 +149,7 @@ class Standing(IntEnum):
     """i4 per key."""
 
 
-class Budgets(IntEnum):
+class BudgetArray(IntEnum):
     """Places of the arrays that tell which budgets have something left."""
 
     left = 0
@@ -185,6 +185,10 @@ class Record:
         self.table: Table = self._table.ctypes.data
         self.size = sum(array.nbytes for array in self.arrays.values())
         """Bytes."""
+
+    def copy_table(self, into: NDArray[np.int64]) -> None:
+        """Copy the addresses and lengths into the table of another owner, who keeps `arrays` alive."""
+        into[:] = self._table
 
 
 def _element(builder: Any, table: Any, place: Any) -> Any:  # noqa: ANN401 - llvmlite's own types

@@ -1,4 +1,7 @@
-"""Select: how probable it was that each offer is in the answer: it would be there in so many of the draws."""
+"""Select: compute each chosen offer's selection probability, the share of the draws whose answer has it.
+
+The specification is reference/explored.py.
+"""
 
 import math
 
@@ -7,10 +10,11 @@ import numpy as np
 from offers.catalogue.snapshot import NO_NAME, PROPENSITY
 from offers.compiled import apart, inner
 from offers.decision.kernels.layout import fits, is_limited
+from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     Layout,
     Table,
-    Terms,
+    TermsArray,
     entries_of,
     f8,
     i4,
@@ -20,83 +24,86 @@ from offers.decision.kernels.memory.records import (
 )
 from offers.decision.kernels.memory.scratch import (
     RIVALS,
-    Outcome,
+    DecisionFact,
     PersonFact,
-    Scratch,
+    ScratchArray,
     candidates_of,
     chosen_of,
     rivals_of,
 )
-from offers.decision.kernels.models.explore import DRAWS, highest_of, lowest_of, own_of, shares_of, varied
+from offers.decision.kernels.models.explore import DRAWS, Draws, draws_of, highest_of, lowest_of, own_of, varied
 from offers.decision.kernels.order import turn_of
 
 _OTHER = -1
+"""Rank of a rival that is not chosen."""
 _GRAIN = 2.0**-40
-"""Logarithms of scores are reckoned to that: taking off what was explored leaves less, and would part equals."""
+"""Logarithms of scores are rounded to this: subtracting what was explored leaves smaller errors, which would order
+equal scores."""
 _ROUNDED = 1e-9
-"""More than rounding makes of a score."""
+"""More than the rounding error of a score."""
 
 
 @apart
-def tell_selection(
-    columns: Table, scratch: Table, terms: Table, strategy_number: int, seed: int, seeded: int, kept: int, count: int
-) -> None:
-    """Write how probable it was that each offer is in the answer: of the draws, those that bring it there.
+def compute_selection(frame: Frame) -> None:
+    """Write the selection probability of each chosen offer; 0 if nothing is explored.
 
-    Reckoned among the chosen and the RIVALS that may come nearest to them, as the placement's layout allows.
+    Each draw is made again among the chosen and the RIVALS that may score highest, as the placement's layout allows.
     """
+    columns, scratch, terms = frame.columns, frame.scratch, frame.terms
     rivals, chosen = rivals_of(scratch), chosen_of(scratch)
-    weight, explore = strategies_of(columns)[strategy_number].weights[PROPENSITY], f8(terms, Terms.explore)
+    facts = i8(scratch, ScratchArray.decision)
+    kept, count = facts[DecisionFact.kept], facts[DecisionFact.chosen]
+    weight, explore = strategies_of(columns)[frame.strategy].weights[PROPENSITY], f8(terms, TermsArray.explore)
     for place in range(count):
         chosen[place].selection = 0.0
-    if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
+    if facts[DecisionFact.explored] == 0 or count == 0:
         return
     size = _find_rivals(columns, scratch, explore, weight, kept, count)
     for number in range(size):
-        rivals[number].turn = turn_of(seed, seeded, entries_of(columns)[rivals[number].entry].order)
+        rivals[number].turn = turn_of(frame, entries_of(columns)[rivals[number].entry].order)
     is_bound = _is_bound(columns, scratch, terms, size)
-    new, tried = shares_of(explore, i8(scratch, Scratch.person)[PersonFact.chance])
+    draws = draws_of(explore, i8(scratch, ScratchArray.person)[PersonFact.chance])
     for draw in range(DRAWS):
         if is_bound:
             for number in range(size):
-                _draw(explore, rivals, weight, draw, new, tried, number)
+                _draw(explore, rivals, weight, draw, draws, number)
             _lay_out(columns, scratch, terms, size)
         else:
-            _lead(scratch, explore, weight, draw, new, tried, size, count)
+            _lead(scratch, explore, weight, draw, draws, size)
     for place in range(count):
         chosen[place].selection = max(chosen[place].selection, 1.0 / DRAWS)
 
 
 @inner
 def _is_bound(columns: Table, scratch: Table, terms: Table, size: int) -> bool:
-    """Whether it is not the best alone that are in an answer."""
+    """Return whether the layout or exclusion groups may keep the best out of an answer."""
     rivals, entries = rivals_of(scratch), entries_of(columns)
-    is_bound = is_limited(i4(terms, Terms.layout))
+    is_bound = is_limited(i4(terms, TermsArray.layout))
     for number in range(size):
         is_bound |= offers_of(columns)[entries[rivals[number].entry].offer].group != NO_NAME
     return is_bound
 
 
 @inner
-def _draw(
-    explore: np.ndarray, rivals: np.ndarray, weight: float, draw: int, new: int, tried: int, number: int
-) -> None:  # fmt: skip
-    """Note the score that one has in a draw."""
+def _draw(explore: np.ndarray, rivals: np.ndarray, weight: float, draw: int, draws: Draws, number: int) -> None:
+    """Write the score that a rival has in a draw."""
     one = rivals[number]
-    added = varied(explore, weight, draw, new, tried, one.own, one.deviation, one.most)
+    added = varied(explore, weight, draw, draws, one.own, one.deviation, one.most)
     one.drawn = one.log_score + weight * added
 
 
 @inner
-def _lead(
-    scratch: Table, explore: np.ndarray, weight: float, draw: int, new: int, tried: int, size: int, count: int
-) -> None:  # fmt: skip
-    """Count the chosen that are among the best `count` of a draw. Who cannot come among them is not drawn."""
-    rivals, leading, filled = rivals_of(scratch), i4(scratch, Scratch.heap), 0
+def _lead(scratch: Table, explore: np.ndarray, weight: float, draw: int, draws: Draws, size: int) -> None:
+    """Count the chosen that are among the best of a draw, as many as the answer has.
+
+    Rivals that cannot come among them are not drawn.
+    """
+    rivals, leading, filled = rivals_of(scratch), i4(scratch, ScratchArray.heap), 0
+    count = i8(scratch, ScratchArray.decision)[DecisionFact.chosen]
     for number in range(size):
         if filled == count and rivals[number].highest < rivals[leading[count - 1]].drawn:
-            break  # so it is with those behind it
-        _draw(explore, rivals, weight, draw, new, tried, number)
+            break  # those behind it are lower still
+        _draw(explore, rivals, weight, draw, draws, number)
         if filled == count:
             if not _is_before(rivals, number, leading[count - 1]):
                 continue
@@ -120,7 +127,7 @@ def _is_before(rivals: np.ndarray, one: int, other: int) -> bool:
 
 @inner
 def _count(scratch: Table, number: int) -> None:
-    """Count one that is in the answer of a draw, if it is one of the chosen."""
+    """Count a rival that is in the answer of a draw, if it is one of the chosen."""
     place = rivals_of(scratch)[number].place
     if place != _OTHER:
         chosen_of(scratch)[place].selection += 1.0 / DRAWS
@@ -129,12 +136,12 @@ def _count(scratch: Table, number: int) -> None:
 @inner
 def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
     """Count the chosen that are in the answer of a draw, as the layout and exclusion groups allow."""
-    rivals, layout, taken = rivals_of(scratch), i4(terms, Terms.layout), 0
+    rivals, layout, taken = rivals_of(scratch), i4(terms, TermsArray.layout), 0
     while taken < layout[Layout.most]:
         best = 0
         for number in range(1, size):
             if rivals[number].highest < rivals[best].drawn:
-                break  # so it is with those behind it
+                break  # those behind it are lower still
             if _is_before(rivals, number, best):
                 best = number
         one = rivals[best]
@@ -142,7 +149,7 @@ def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
             break
         one.drawn = -math.inf
         if fits(columns, scratch, taken, one.entry, layout):
-            i8(scratch, Scratch.taken)[taken] = one.entry
+            i8(scratch, ScratchArray.taken)[taken] = one.entry
             taken += 1
             _count(scratch, best)
 
@@ -151,9 +158,12 @@ def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
 def _find_rivals(
     columns: Table, scratch: Table, explore: np.ndarray, weight: float, kept: int, count: int
 ) -> int:  # fmt: skip
-    """List the chosen, and after them the others that may score as much in some draw, the highest first; how many."""
+    """List the chosen, and after them the others that may score as much in some draw, the highest first.
+
+    Returns how many are listed.
+    """
     rivals, chosen, candidates = rivals_of(scratch), chosen_of(scratch), candidates_of(scratch)
-    numbers, highest, least = i4(scratch, Scratch.heap), f8(scratch, Scratch.highest), math.inf
+    numbers, highest, least = i4(scratch, ScratchArray.heap), f8(scratch, ScratchArray.highest), math.inf
     for place in range(count):
         _list(columns, scratch, weight, chosen[place].index, place)
         one = rivals[place]
@@ -183,7 +193,7 @@ def _find_rivals(
 
 @inner
 def _rise(numbers: np.ndarray, highest: np.ndarray, place: int, number: int, value: float) -> None:
-    """Let a number rise from a place of a heap until none above it has a higher value."""
+    """Let a number rise from an index of a heap until none above it has a higher value."""
     while place > 0 and highest[(place - 1) // 2] > value:
         above = (place - 1) // 2
         numbers[place], highest[place] = numbers[above], highest[above]
@@ -208,6 +218,7 @@ def _sink(numbers: np.ndarray, highest: np.ndarray, size: int, number: int, valu
 
 @inner
 def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
+    """Return whether a candidate is among the chosen."""
     found = False
     for place in range(count):
         found |= chosen[place].index == index
@@ -216,14 +227,16 @@ def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
 
 @inner
 def _list(columns: Table, scratch: Table, weight: float, index: int, place: int) -> None:
+    """Write a candidate as the rival of an index."""
     one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
     rival.log_score = _rounded(one.log_score - weight * one.varied)
     rival.deviation, rival.most = one.deviation, _rounded(one.varied - one.log_propensity)
     key = offers_of(columns)[entries_of(columns)[one.entry].offer].key
-    rival.own = own_of(i8(scratch, Scratch.person)[PersonFact.chance], key)
+    rival.own = own_of(i8(scratch, ScratchArray.person)[PersonFact.chance], key)
     rival.entry, rival.place = one.entry, _OTHER
 
 
 @inner
 def _rounded(log: float) -> float:
+    """Round the logarithm of a score to _GRAIN."""
     return math.floor(log / _GRAIN + 0.5) * _GRAIN

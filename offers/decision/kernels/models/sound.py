@@ -1,4 +1,4 @@
-"""Refuses models whose arrays do not fit together: compiled loops do not look whether they read within them."""
+"""Refuse models whose arrays do not fit together: compiled loops do not check whether they read within them."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from offers.learning.recommend.slots import WAYS
 from offers.model.visits import TRAITS
 
 MOST_LEAVES = 64
-"""Of a tree: a bit each."""
+"""Leaves of a tree, at most: each has a bit."""
 _SEEN = 3
 _KEYS, _EPOCHS = 1 << 16, 2
 
@@ -36,13 +36,13 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]], features: Features) -> None
 
 
 class _Arrays:
-    """The arrays of a model, each asked for as what it has to be."""
+    """The arrays of a model, checked when they are asked for."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._arrays = arrays
 
     def get(self, name: str, kind: Any, *shape: int | None) -> NDArray[Any]:  # noqa: ANN401 - what numpy takes for one
-        """An array of a type and a shape; None: of any length. Raises ValueError."""
+        """Return an array of a type and a shape (None: any length). Raises ValueError."""
         array = self._arrays.get(name)
         if array is None:
             _refuse(f"it has no array {name}")
@@ -116,7 +116,7 @@ def _check_recommendation(arrays: _Arrays) -> None:
 
 
 def _table(arrays: _Arrays, name: str) -> int:
-    """How many keys a table has room for."""
+    """Return how many keys a table has room for."""
     size = len(arrays.get(name, "i8", None))
     if size < WAYS or size & (size - 1):
         _refuse(f"{name} has {size:,} places, not a power of two from {WAYS} on")
