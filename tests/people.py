@@ -22,7 +22,7 @@ from offers.decision.reference.behaviour import behaved
 from offers.decision.reference.people import Known
 from offers.decision.segments.evaluate import Facts
 from offers.model.keys import key_of
-from offers.server.people import Met, People
+from offers.server.people import Met, PersonReader
 from offers.state.person.basket import fill_in
 from offers.state.stores import Usage
 from offers.v1.audience_pb2 import Audience, Segment
@@ -48,7 +48,7 @@ AGO = (-3_600, -1, 0, 1, 59, 60, 3_599, 3_600, 7_200, 86_399, 86_400, 604_800, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Someone(People):
+class Someone(PersonReader):
     """Knows one person, whoever asks."""
 
     person: Person

@@ -36,7 +36,7 @@ from offers.server import convert
 from offers.server.limits import MAX_ID, MAX_REQUEST_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import Met, People
+from offers.server.people import Met, PersonReader
 from offers.server.why import Miss, judge
 from offers.state.person.basket import fill_in
 from offers.state.person.counters import Counters
@@ -66,7 +66,7 @@ _RECOMMEND = "recommend."
 class ExplainService:
     """Answers with bytes, as OfferService does; changes no state, and keeps no decision."""
 
-    def __init__(self, live: Live, clock: Callable[[], float], people: People, geohash_length: int = 0) -> None:
+    def __init__(self, live: Live, clock: Callable[[], float], people: PersonReader, geohash_length: int = 0) -> None:
         """Models are told so many characters of the location's geohash, as in OfferService."""
         self._live = live
         self._clock = clock

@@ -1,4 +1,4 @@
-"""OfferService: answers usual requests in one or two compiled calls, all others step by step: convert, decide, convert."""
+"""OfferService: answer usual requests in one or two compiled calls, all others step by step."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from offers.server.fast.buffers import UNUSUAL, RequestFact, ThreadBuffers
 from offers.server.fast.wire import response_size, write_response
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
-from offers.server.people import TOLD_BLIND, People
+from offers.server.people import TOLD_BLIND, PersonReader
 from offers.server.recorder import Decided, Keeper
 from offers.state.person.ids import NOBODY
 from offers.v1.context_pb2 import User
@@ -50,7 +50,7 @@ class OfferService:
         self,
         live: Live,
         clock: Callable[[], float],
-        people: People | None = None,
+        people: PersonReader | None = None,
         recorder: Keeper | None = None,
         geohash_length: int = 0,
     ) -> None:
@@ -60,7 +60,7 @@ class OfferService:
         """
         self._live = live
         self._clock = clock
-        self._people = people or People(None, frozenset())
+        self._people = people or PersonReader(None, frozenset())
         self._recorder = recorder
         self._geohash_length = geohash_length
         self._own = _Own(geohash_length)

@@ -1,4 +1,4 @@
-"""Models made up at random, for tests of what decisions make of them."""
+"""Random models, for tests of decisions that ask them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ TEXTS = {
 
 
 def model_of(arrays: Mapping[str, NDArray[Any]], features: Features, version: int = 1) -> Model:
-    """A model as it would be opened, of arrays in memory."""
+    """Return a model of arrays in memory, as if it were opened."""
     meta = {"features": features.as_json(), "rewards": list(REWARDS)}
     return Model(Path("made-up"), f"{version:016x}", arrays, meta, 0)
 
 
 def some_features(random: Random, bits: int = 11) -> Features:
-    """The usual interactions, or fewer, or others that need several attributes at once."""
+    """Return the usual interactions, or fewer, or others that need several attributes at once."""
     usual = features_for(COUNTED, OWN, bits)
     match random.randrange(3):
         case 0:
@@ -59,7 +59,7 @@ def some_features(random: Random, bits: int = 11) -> Features:
 
 
 def online(features: Features, seed: int, spread: float = 2.0, shown: float = 200.0) -> dict[str, NDArray[Any]]:
-    """Weights and counts of a model that has seen much, or nothing at all."""
+    """Return weights and counts of a model that has seen much, or nothing at all."""
     random = np.random.default_rng(seed)
     model = Propensity.untaught(features)
     if random.random() < 0.9:
@@ -70,7 +70,7 @@ def online(features: Features, seed: int, spread: float = 2.0, shown: float = 20
 
 
 def trees(features: Features, seed: int, count: int) -> dict[str, NDArray[Any]]:
-    """As many trees as that, of 1 to 64 leaves, over any attributes."""
+    """Return a number of trees of 1 to 64 leaves, over any attributes."""
     random = Random(seed)
     tests: list[list[tuple[float, int, int, int]]] = [[] for _ in features.attributes]
     leaves: list[float] = []
@@ -116,7 +116,7 @@ def _firsts(lists: Sequence[Sequence[object]]) -> NDArray[np.int32]:
 def recommending(
     seed: int, items: Sequence[int], places: Sequence[int], epoch: int, partners: int = 4
 ) -> recommend.Model:  # fmt: skip
-    """What people took of some items at some places, as of a second; of some of them nothing is known."""
+    """Return what persons took of some items at some places, as of a second; nothing is known of some items."""
     random = np.random.default_rng(seed)
     model = recommend.Model.empty(items=32, places=8, pairs=64, partners=partners)
     known, together = model.popularity, model.cooccurrence
@@ -149,7 +149,7 @@ def recommending(
 
 
 def _claim(keys: NDArray[np.int64], key: int) -> bool:
-    """Put a key where loops look for it. False: there is no room."""
+    """Put a key where loops look for it. Returns False if there is no room."""
     first = (mixed_in_python(key & (2**64 - 1)) & (keys.size // WAYS - 1)) * WAYS
     free = np.flatnonzero(keys[first : first + WAYS] == 0)
     if key == 0 or key in keys[first : first + WAYS] or not len(free):
@@ -159,7 +159,7 @@ def _claim(keys: NDArray[np.int64], key: int) -> bool:
 
 
 def history(random: Random, items: Sequence[int], second: int) -> bytes:
-    """What somebody did up to about an instant, some of it after."""
+    """Return what somebody did up to about an instant, some of it after."""
     ago = [0, 60, 3_600, 7_200, 86_400, 7 * 86_400, 400 * 86_400, -3_600]
     seconds = sorted(
         min(max(second - random.choice(ago), 0), 2**32 - 1) for _ in range(random.choice([0, 0, 1, 5, 40]))
@@ -177,7 +177,7 @@ def history(random: Random, items: Sequence[int], second: int) -> bytes:
 def some_model(
     random: Random, items: Sequence[int], places: Sequence[int], epoch: int
 ) -> tuple[Model, Reference | None]:  # fmt: skip
-    """A model as of a second, with any of its parts left out; and the specification of its recommendation."""
+    """Return a model as of a second with any of its parts left out, and the specification of its recommendation."""
     features = some_features(random)
     arrays: dict[str, NDArray[Any]] = {}
     for reward in REWARDS:
@@ -194,5 +194,5 @@ def some_model(
 
 
 def is_close(one: float, other: float, near: float) -> bool:
-    """Whether two logarithms are as good as the same."""
+    """Return whether two logarithms are equal up to rounding."""
     return math.isclose(one, other, rel_tol=1e-9, abs_tol=near)

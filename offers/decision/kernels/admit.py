@@ -354,7 +354,7 @@ def hold(scratch: Table, second: int) -> None:
 
 @inner
 def share_of(person: int, key: int) -> float:
-    """Return the share of a person and a key: evenly spread from 0 to 1 (exclusive), and always the same (splitmix64)."""
+    """Return the share of a person and a key: evenly spread from 0 to 1 (exclusive), always the same (splitmix64)."""
     mixed = np.uint64(person) ^ (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15))
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

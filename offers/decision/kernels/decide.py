@@ -38,11 +38,10 @@ def begin(frame: Frame, location: Location) -> int:
 
 @apart
 def go_on(frame: Frame, location: Location, record: bytes, request: bytes, person: PersonInput, is_met: int) -> int:
-    """Decide for a person, after `begin` said PERSON.
+    """Decide for a person, after `begin` said PERSON. The decision's record is written into ScratchArray.logged.
 
     `record` is the person's offers.v1.UserState, `request` the encoded GetOffersRequest. `is_met` is 1 to go on after
-    SEGMENTS or STANDING. Returns any Need but PERSON and those of the fast path. The decision's record is in
-    ScratchArray.logged.
+    SEGMENTS or STANDING. Returns any Need but PERSON and those of the fast path.
     """
     facts = i8(frame.scratch, ScratchArray.person)
     if is_met == 0:

@@ -1,4 +1,4 @@
-"""The state of every schedule at an instant, in a compiled loop."""
+"""Hours: compute the state of every schedule at an instant. The specification is catalogue/hours/schedules.py."""
 
 from enum import IntEnum
 
@@ -17,14 +17,14 @@ _NEVER, _LAST_SECOND = NEVER, LAST_SECOND
 
 
 class HorizonArray(IntEnum):
-    """Places of the arrays of a horizon."""
+    """Indices of the arrays of a horizon: the coming weeks of schedules that are not weekly."""
 
     known = 0
-    """u1 per schedule: whether it is in the horizon."""
+    """u1 per schedule: 1 if it is in the horizon."""
     first = 1
     """i8: CSR over change."""
     change = 2
-    """u4: seconds at which it opens, closes, opens, ...; the last may lie behind the horizon."""
+    """u4: seconds at which it opens, closes, opens and so on; the last may lie beyond the horizon."""
 
 
 @njit(cache=True)
@@ -32,10 +32,10 @@ def work_out(
     columns: Table, ahead: Table, begin: int, end: int, hours: Table, second: int, starts: np.ndarray,
     offsets: np.ndarray,
 ) -> None:  # fmt: skip
-    """Write the state of every schedule at an instant: of weekly ones and, in the horizon, others; the rest is UNKNOWN.
+    """Write the state of every schedule at the instant `second`, and until when it holds.
 
-    `ahead`, `begin` and `end` are the horizon, `starts` and `offsets` the clock of the person's time zone, as in
-    schedules.ZoneClock.
+    The state of a schedule that is neither weekly nor in the horizon is UNKNOWN. `ahead` is the horizon's table,
+    `begin` and `end` its span. `starts` and `offsets` are the clock of the person's time zone: see schedules.ZoneClock.
     """
     weekly, part_first = u1(columns, Column.schedule_weekly), i4(columns, Column.schedule_part_first)
     zones, margins = i4(columns, Column.part_zone), i4(columns, Column.part_margin)
@@ -75,7 +75,7 @@ def work_out(
 
 @inner
 def _week_at(columns: Table, part: int, second: int, starts: np.ndarray, offsets: np.ndarray) -> tuple[int, int]:
-    """Whether a part is open at an instant and when that changes, clock changes included, but not its margin."""
+    """Return whether a part is open at an instant, and when that changes, by the clock but without its margin."""
     week_first = i4(columns, Column.part_week_first)
     low, high = week_first[part], week_first[part + 1]
     opens, closes = i4(columns, Column.week_start), i4(columns, Column.week_end)

@@ -1,4 +1,4 @@
-"""What a decision may need before it can go on, as its compiled steps say it to their caller."""
+"""Needs: what a decision must be given before it can go on, as its compiled steps tell their caller."""
 
 from enum import IntEnum
 

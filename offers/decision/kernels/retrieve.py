@@ -59,7 +59,7 @@ class Origin(NamedTuple):
     y: float
     z: float
     widening: float
-    """Metres beyond its own reach within which a site still counts: an uncertain location may be nearer than it says."""
+    """Metres beyond its own reach within which a site still counts: an uncertain location may be nearer to it."""
 
 
 @apart

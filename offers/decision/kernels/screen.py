@@ -52,8 +52,8 @@ from offers.v1.offer_pb2 import MissingLocation, ReachableBeforeEnd
 REFRESH_S = 86_400
 """The longest that a decision says it holds, in seconds: catalogues are edited daily."""
 STRAIGHT = 0.9999
-"""Share of a slack that is promised: by a metre moved, a distance computed with the earth's mean radius changes by up to
-1.00003 metres, 1,000 km away."""
+"""Share of a slack that is promised. By a metre moved, a distance computed with the earth's mean radius changes by up
+to 1.00003 metres, 1,000 km away."""
 WORTH_BYTES = WORTH.itemsize
 NOTHING = np.zeros(1, np.int64)
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
@@ -209,11 +209,8 @@ def _screen_odd(
         if rival < kept and entries[other.entry].chain == entry.chain:
             if away > other.squared or (
                 away == other.squared
-                and not _is_preferred(
-                    ends, likely, told, entry.turn,
-                    other.until, other.chance, other.flags, entries[other.entry].turn,
-                )
-            ):  # fmt: skip
+                and not _is_preferred(ends, likely, told, entry.turn, other, entries[other.entry].turn)
+            ):
                 return Screening(kept, fallbacks, unknowns, margin, refresh)
             place = np.int64(rival)
         else:
@@ -265,15 +262,12 @@ def _hold(margin: float, refresh: float, slack: float, loss: float, time: int) -
 
 
 @inner
-def _is_preferred(
-    ends: int, likely: float, told: int, turn: int,
-    other_ends: int, other_likely: float, other_told: int, other_turn: int,
-) -> bool:  # fmt: skip
-    """Return whether an offer is better shown at one place than at another that is as near."""
-    if ends != other_ends:
-        return ends > other_ends
-    if likely != other_likely:
-        return likely > other_likely
-    if (told & OUTSIDE_DAYPART) != (other_told & OUTSIDE_DAYPART):
+def _is_preferred(ends: int, likely: float, told: int, turn: int, other: np.void, other_turn: int) -> bool:
+    """Return whether an offer is better shown at one place than as another candidate, which is as near."""
+    if ends != np.int64(other.until):
+        return ends > np.int64(other.until)
+    if likely != other.chance:
+        return likely > other.chance
+    if (told & OUTSIDE_DAYPART) != (np.int64(other.flags) & OUTSIDE_DAYPART):
         return (told & OUTSIDE_DAYPART) == 0
     return turn < other_turn

@@ -171,7 +171,7 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
 
 @inner
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
-    """Write a proposition id: the decision's id, which stands at `id_at`, a dash, and the rank. Returns where it ends."""
+    """Write a proposition id: the decision's id, which stands at `id_at`, a dash, the rank. Returns where it ends."""
     out[at], out[at + 1] = PROPOSITION_ID, _ID_LENGTH + 1 + digits
     at = _copy(out, at + 2, out, id_at, id_at + _ID_LENGTH)
     out[at] = 45

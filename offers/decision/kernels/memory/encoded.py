@@ -1,4 +1,7 @@
-"""Reads and writes encoded messages where they stand, in compiled loops: building one takes longer than deciding."""
+"""Encoded messages: read and write them in place, in compiled loops. Building a message takes longer than deciding.
+
+Offsets are in bytes. An end of -1 says that the data is broken: functions that take an end pass it on.
+"""
 
 from typing import Any
 
@@ -16,8 +19,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 @intrinsic
 def borrowed(_context: Any, data: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The same bytes, kept by the caller. All loops they are handed to would count who has them, which takes as long
-    as to read a field.
+    """Return the same bytes without reference counting; the caller keeps them alive. Counting in every loop that gets
+    them takes as long as reading a field.
     """  # noqa: D205
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
@@ -30,7 +33,7 @@ def borrowed(_context: Any, data: Any) -> Any:  # noqa: ANN401 - numba's own typ
 
 @inner
 def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number and where it ends; -1 for the end if it does not end in time."""
+    """Return a varint and where it ends; -1 if it does not end before `end`."""
     number = shift = 0
     while at < end and shift < 70:
         byte = np.int64(data[at])
@@ -44,7 +47,7 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 @inner
 def span(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
+    """Return where a field of bytes begins and ends; -1 if it goes beyond `end`."""
     size, begin = varint(data, at, end)
     if begin < 0 or begin - at > 5 or size > end - begin:  # protobuf refuses longer lengths
         return 0, -1
@@ -53,7 +56,7 @@ def span(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 @intrinsic
 def _as_double(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """64 bits as a floating-point number."""
+    """Return 64 bits as a floating-point number."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
         return builder.bitcast(args[0], ir.DoubleType())
@@ -63,7 +66,7 @@ def _as_double(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's own 
 
 @inner
 def fixed64(data: bytes, at: int) -> int:
-    """The 8 bytes that stand at a place."""
+    """Return the 8 bytes at an offset."""
     bits = np.uint64(0)
     for byte in range(8):
         bits |= np.uint64(data[at + byte]) << np.uint64(8 * byte)
@@ -72,15 +75,15 @@ def fixed64(data: bytes, at: int) -> int:
 
 @inner
 def double(data: bytes, at: int) -> float:
-    """The 8 bytes that stand at a place, as a floating-point number."""
+    """Return the 8 bytes at an offset as a floating-point number."""
     return _as_double(fixed64(data, at))
 
 
 @inner
 def following(data: bytes, at: int, end: int) -> tuple[int, int, int]:
-    """The tag of the field at a place, and where what it holds begins and ends; -1 for the end: it is broken.
+    """Return the tag of the field at an offset, and where its content begins and ends; -1 if it is broken.
 
-    What is of varying length is without its length.
+    The content of a field of varying length is without the length.
     """
     tag, at = varint(data, at, end)
     kind = tag & 7
@@ -98,7 +101,7 @@ def following(data: bytes, at: int, end: int) -> tuple[int, int, int]:
 
 @apart
 def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
-    """Where what the last field of a tag holds begins and ends, in a message between two places; -1, -1: none."""
+    """Return where the content of a tag's last field begins and ends in a message between two offsets; -1, -1: none."""
     found = -1, -1
     while 0 <= at < end:
         tag, begin, at = following(data, at, end)
@@ -109,7 +112,7 @@ def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
 
 @inner
 def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
-    """What offers.model.keys.text_hash gives for the text between two places (-1, -1: none), given 0 as a salt."""
+    """Return the hash of the text between two offsets (-1, -1: none); with a salt of 0, offers.model.keys.text_hash."""
     hashed = np.uint64(0xCBF29CE484222325) ^ salt
     for place in range(max(begin, 0), end):
         hashed = (hashed ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
@@ -118,7 +121,7 @@ def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
 
 @inner
 def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last: int) -> bool:
-    """Whether what stands between two places is some text."""
+    """Return whether the bytes between two offsets are those of a text."""
     if end - begin != last - first:
         return False
     same = True
@@ -129,7 +132,7 @@ def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, las
 
 @inner
 def varint_into(out: np.ndarray, at: int, number: int) -> int:
-    """Write a number; where it ends."""
+    """Write a varint. Returns where it ends."""
     while number >= 128:
         out[at] = (number & 127) | 128
         number >>= 7
@@ -140,7 +143,7 @@ def varint_into(out: np.ndarray, at: int, number: int) -> int:
 
 @inner
 def varint_size(number: int) -> int:
-    """Bytes that a number takes."""
+    """Return the bytes that a varint takes."""
     size = 1
     while number >= 128:
         number >>= 7
@@ -150,7 +153,7 @@ def varint_size(number: int) -> int:
 
 @intrinsic
 def _store_double(_context: Any, out: Any, _at: Any, _number: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """Write a floating-point number over 8 bytes from a place on."""
+    """Write a floating-point number into the 8 bytes from an offset on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
         made = context.make_array(signature.args[0])(context, builder, args[0])
@@ -163,14 +166,14 @@ def _store_double(_context: Any, out: Any, _at: Any, _number: Any) -> Any:  # no
 
 @inner
 def double_into(out: np.ndarray, at: int, number: float) -> int:
-    """Write 8 bytes of a floating-point number; where they end."""
+    """Write the 8 bytes of a floating-point number. Returns where they end."""
     _store_double(out, at, number)
     return at + 8
 
 
 @inner
 def hexadecimal(out: np.ndarray, at: int, number: int) -> int:
-    """16 digits of a 64-bit number."""
+    """Write the 16 hexadecimal digits of a 64-bit number. Returns where they end."""
     for digit in range(16):
         value = (number >> (60 - 4 * digit)) & 15
         out[at + digit] = value + (48 if value < 10 else 87)

@@ -85,7 +85,7 @@ CHOSEN = np.dtype(
 )
 """An offer of the answer."""
 REACHED = np.dtype([("squared", "f8"), ("site", "i4"), ("first", "u4"), ("last", "u4")], align=True)
-"""A site within reach: straight-line metres to it, squared (infinite: it is NOWHERE), and its entries, last exclusive."""
+"""A site within reach: straight-line metres to it, squared (infinite: NOWHERE), and its entries, the last exclusive."""
 WINDOW = np.dtype([("low", "i8"), ("high", "i8"), ("spread", "f8"), ("spans", "i8"), ("seen", "i8")])
 """The part of a grid level around the location: first and last row, half its width in radians of longitude, the number
 of spans of sites in it (or NOT_FOUND), and of sites."""

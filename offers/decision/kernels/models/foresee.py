@@ -110,7 +110,7 @@ def foresee(frame: Frame) -> int:
 
 @inner
 def _call_up_standing(frame: Frame) -> bool:
-    """Make candidates of the offers shown everywhere that the person may be shown. Returns False if there is no room."""
+    """Make candidates of the offers shown everywhere that the person may be shown. Returns whether there is room."""
     standing, scratch = frame.standing, frame.scratch
     facts, candidates = i8(scratch, ScratchArray.decision), candidates_of(scratch)
     entries = i4(standing, StandingArray.entry)
@@ -168,8 +168,8 @@ def _write_propensities(frame: Frame, learned: Table, kept: int) -> None:
             shared = predict(
                 interactions_of(learned), groups_of(learned), i4(learned, ModelArray.part),
                 weights_of(learned, ModelArray.click_weight + _REWARD_PLACES * reward),
-                f8(learned, ModelArray.click_seen + _REWARD_PLACES * reward), request, offer_keys[:count], means[:count],
-                variances[:count],
+                f8(learned, ModelArray.click_seen + _REWARD_PLACES * reward), request, offer_keys[:count],
+                means[:count], variances[:count],
             )  # fmt: skip
         for place in range(count):
             one = candidates[first + place]

@@ -165,19 +165,8 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
     columns = {name: place for place, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
     column = [columns.get(name, NO_COLUMN) for name in features.attributes[size:]]
     arrays = _arrays(model)
-    alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
-    fact = np.zeros(len(ModelFact), np.int64)
-    version = int(model.version, 16)
-    fact[ModelFact.version] = version if version < 2**63 else version - 2**64
-    fact[ModelFact.id_interaction] = alone[0] if alone else -1
+    fact = _facts(model, features, arrays)
     fact[ModelFact.width] = len(own)
-    for place, reward in enumerate(REWARDS):
-        fact[ModelFact.click + place] = len(arrays[f"{reward}_weight"]) > 0
-        fact[ModelFact.click_trees + place] = len(arrays[f"{reward}_test_first"]) > 0
-    partners = arrays["partner_keys"]
-    if len(partners):
-        fact[ModelFact.partners] = partners.shape[1]
-        fact[ModelFact.related] = len(recommend.Scratch.empty(partners=partners.shape[1]).keys)
     flat = {name: array.reshape(-1) for name, array in arrays.items()}
     return Record(
         ModelArray,
@@ -186,6 +175,23 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
             "interaction": plan.interaction, "group": plan.group, "part": plan.part, **flat,
         },
     )  # fmt: skip
+
+
+def _facts(model: Model, features: Features, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the numbers of ModelFact, without the width."""
+    alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
+    fact = np.zeros(len(ModelFact), np.int64)
+    version = int(model.version, 16)
+    fact[ModelFact.version] = version if version < 2**63 else version - 2**64
+    fact[ModelFact.id_interaction] = alone[0] if alone else -1
+    for place, reward in enumerate(REWARDS):
+        fact[ModelFact.click + place] = len(arrays[f"{reward}_weight"]) > 0
+        fact[ModelFact.click_trees + place] = len(arrays[f"{reward}_test_first"]) > 0
+    partners = arrays["partner_keys"]
+    if len(partners):
+        fact[ModelFact.partners] = partners.shape[1]
+        fact[ModelFact.related] = len(recommend.Scratch.empty(partners=partners.shape[1]).keys)
+    return fact
 
 
 def _source(name: str, is_hidden: bool) -> tuple[int, int]:

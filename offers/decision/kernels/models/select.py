@@ -120,7 +120,7 @@ def _lead(scratch: Table, explore: np.ndarray, weight: float, draw: int, draws: 
 
 @inner
 def _is_before(rivals: np.ndarray, one: int, other: int) -> bool:
-    """Whether one comes before another in a draw."""
+    """Return whether a rival comes before another in a draw."""
     gain = rivals[one].drawn - rivals[other].drawn
     return gain > 0.0 or (gain == 0.0 and rivals[one].turn < rivals[other].turn)
 

@@ -13,7 +13,7 @@ from offers.decision.kernels.memory.scratch import PersonFact, ScratchArray, can
 
 @inner
 def cell_of(latitude: float, longitude: float, of_y: int, of_x: int) -> tuple[int, int]:
-    """Return the row and column of a position in degrees, in a grid of 2^of_y rows and 2^of_x columns from the south west."""
+    """Return row and column of a position in degrees, from the south west of a grid of 2^of_y rows, 2^of_x columns."""
     y: int = min(np.int64((latitude + 90.0) / 180.0 * (1 << of_y)), (1 << of_y) - 1)
     x: int = min(np.int64((longitude + 180.0) / 360.0 * (1 << of_x)), (1 << of_x) - 1)
     return y, x
@@ -33,7 +33,7 @@ def middle_of(latitude: float, longitude: float, characters: int) -> tuple[float
 
 @inner
 def write_cell(scratch: Table, location: Location, characters: int) -> None:
-    """Write the middle of the cell of `characters` in which the person is; unknown if 0, or if the location is hidden."""
+    """Write the middle of the cell of `characters` in which the person is; unknown if 0, or the location is hidden."""
     middle = f8(scratch, ScratchArray.cell)
     if characters <= 0 or math.isnan(location.latitude) or i8(scratch, ScratchArray.person)[PersonFact.hidden]:
         middle[0] = math.nan
