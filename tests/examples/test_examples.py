@@ -89,7 +89,7 @@ def test_the_typescript_example_asks_keeps_and_reports(target: str) -> None:
 
 def test_the_java_example_asks_keeps_and_reports(target: str) -> None:
     """The Java backend, with a client that Maven generates."""
-    command = ["mvn", "--quiet", "--batch-mode", "compile", "exec:java", f"-Dexec.args={target}"]
+    command = ["mvn", "--quiet", "--batch-mode", "-Dstyle.color=never", "compile", "exec:java", f"-Dexec.args={target}"]
     check(run(command, EXAMPLES / "java"))
 
 
