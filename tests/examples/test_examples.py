@@ -20,10 +20,22 @@ BUILD_S = 900
 BUF = [str(Path(sys.executable).with_name("buf")), "generate"]
 
 
+CATALOGUE = """
+catalog_id: examples
+venues:
+  - {venue_id: bar, title: Bar, point: {latitude: 48.8674, longitude: 2.3636}, radius_m: 1500}
+offers:
+  - {offer_id: lunch, title: Lunch, benefit: {percent_off: 20}, target: {venue_ids: [bar]}}
+  - {offer_id: welcome, title: Welcome, benefit: {free_delivery: {}}, target: {everywhere: true}}
+"""
+
+
 @pytest.fixture(scope="module")
-def target() -> Iterator[str]:
-    """Serve the demo catalogue and return the address."""
-    with serving() as served:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve a catalogue whose answers hold for a day, and return the address."""
+    path = tmp_path_factory.mktemp("examples") / "catalogue.yaml"
+    path.write_text(CATALOGUE, "utf-8")
+    with serving(path) as served:
         yield served.target
 
 
@@ -77,7 +89,7 @@ def test_the_typescript_example_asks_keeps_and_reports(target: str) -> None:
 
 def test_the_java_example_asks_keeps_and_reports(target: str) -> None:
     """The Java backend, with a client that Maven generates."""
-    command = ["mvn", "--quiet", "--batch-mode", "compile", "exec:java", f"-Dexec.args={target}"]
+    command = ["mvn", "--quiet", "--batch-mode", "-Dstyle.color=never", "compile", "exec:java", f"-Dexec.args={target}"]
     check(run(command, EXAMPLES / "java"))
 
 
