@@ -117,13 +117,13 @@ def measure(snapshot: Path, queries: list[Query]) -> Figures:
 
 
 def of_synthetic(offers: int, snapshot: Path, cities: int = synthetic.CITIES) -> Figures:
-    """Measure the synthetic catalogue of so many offers and cities, with requests drawn like its offers."""
+    """Measure the synthetic catalogue of a number of offers and cities, with requests drawn like its offers."""
     requests = map(GetOffersRequest.FromString, synthetic.requests(offers, QUERIES, cities))
     return measure(snapshot, [query_of(request, synthetic.NOW) for request in requests])
 
 
 def of_areas(offers: int, snapshot: Path, accuracy_m: float) -> Figures:
-    """Measure the catalogue of so many offers in areas, with locations known to so many metres."""
+    """Measure the catalogue of a number of offers in areas, with locations known to `accuracy_m` metres."""
     queries = []
     for encoded in synthetic.requests(offers * synthetic.OFFERS_PER_VENUE, QUERIES):
         request = GetOffersRequest.FromString(encoded)

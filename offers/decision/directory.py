@@ -78,8 +78,8 @@ class Directory:
                 specs += self._shared("campaign", int(audience["campaign"]))
             if audience["category"] != NO_NAME:
                 specs += self._shared("category_limit", int(audience["category"]))
-            for place in range(audience["policy_first"], audience["policy_last"]):
-                specs += self._shared("policy", int(self._columns["audience_policy"][place]))
+            for index in range(audience["policy_first"], audience["policy_last"]):
+                specs += self._shared("policy", int(self._columns["audience_policy"][index]))
         item, traits = self.item(number)
         return OfferFacts(offer_id, told.category, told.brand, tuple(specs), item, traits)
 

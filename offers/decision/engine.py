@@ -123,7 +123,7 @@ class Engine:
 
     @property
     def model(self) -> Model | None:
-        """The model that decisions ask; None disables models."""
+        """Return the model that decisions ask; None if models are disabled."""
         return self._learned[0]
 
     def use(self, model: Model | None) -> None:

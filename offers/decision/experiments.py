@@ -56,6 +56,7 @@ class Experiments:
         self.arms = np.zeros(sum(len(one["variants"]) for one in described), ARM)
 
         def written(told: bytes) -> tuple[int, int]:
+            """Append to the text. Returns where it begins and ends."""
             first = len(text)
             text.extend(told)
             return first, len(text)

@@ -192,5 +192,5 @@ class HoursBook:
         minute = second - second % 60
         if minute < LAST_ODD_SECOND:
             return second, second + 1
-        place = bisect_right(self._turns, second - minute)
-        return minute + self._turns[place - 1], minute + (self._turns[place] if place < len(self._turns) else 60)
+        index = bisect_right(self._turns, second - minute)
+        return minute + self._turns[index - 1], minute + (self._turns[index] if index < len(self._turns) else 60)

@@ -40,7 +40,7 @@ class SurfaceResolver:
     """Resolves the surfaces of one snapshot."""
 
     def __init__(self, snapshot: Snapshot, experiments: Experiments, clock: Callable[[str], ZoneClock]) -> None:
-        """`clock` returns the clock of a time zone; "" is the catalogue's."""
+        """Take a snapshot, its experiments, and what returns the clock of a time zone ("": the catalogue's)."""
         meta = snapshot.meta
         self._snapshot, self._experiments, self._clock = snapshot, experiments, clock
         self._catalog_id: str = meta["catalog_id"]
@@ -116,7 +116,7 @@ class SurfaceResolver:
         """Return whether any of some strategies has behaviour rules, and the segments that these rules read."""
         columns = self._snapshot.columns
         firsts = columns["rule_first"]
-        numbers = {place for one in strategies for place in range(firsts[one], firsts[one + 1])}
+        numbers = {index for one in strategies for index in range(firsts[one], firsts[one + 1])}
         rules = columns["rule"][sorted(numbers)]
         intents = columns["intent_segment"][: int(rules["intent"].max(initial=NO_NAME)) + 1]
         segments = {*rules["segment"].tolist(), *intents.tolist()} - {NO_NAME}

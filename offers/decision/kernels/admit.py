@@ -69,9 +69,9 @@ def survey(frame: Frame) -> bool:
         return matters
     u1(scratch, ScratchArray.segment)[:] = UNASKED
     conditions = i4(terms, TermsArray.conditions)
-    for place in range(len(conditions)):
-        u1(scratch, ScratchArray.segment)[conditions[place]] = IN  # until it is judged: listed
-        i4(scratch, ScratchArray.wanted)[place] = conditions[place]
+    for slot in range(len(conditions)):
+        u1(scratch, ScratchArray.segment)[conditions[slot]] = IN  # until it is judged: listed
+        i4(scratch, ScratchArray.wanted)[slot] = conditions[slot]
     facts[DecisionFact.wanted] = len(conditions)
     i8(scratch, ScratchArray.person)[PersonFact.number] += 1
     candidates = candidates_of(scratch)
@@ -87,10 +87,10 @@ def survey(frame: Frame) -> bool:
             _list_audience(columns, hours, scratch, offer.audience)
     matters |= len(i8(frame.standing, StandingArray.capped_key)) > 0
     everywhere = i4(frame.standing, StandingArray.audience)
-    for place in range(len(everywhere)):
-        if everywhere[place] != NO_AUDIENCE:
+    for slot in range(len(everywhere)):
+        if everywhere[slot] != NO_AUDIENCE:
             matters = True
-            _list_audience(columns, hours, scratch, everywhere[place])
+            _list_audience(columns, hours, scratch, everywhere[slot])
     return matters
 
 
@@ -104,18 +104,18 @@ def _list_audience(columns: Table, hours: Table, scratch: Table, number: int) ->
     segment, wanted = u1(scratch, ScratchArray.segment), i4(scratch, ScratchArray.wanted)
     facts = i8(scratch, ScratchArray.decision)
     audience, count = audiences_of(columns)[number], facts[DecisionFact.wanted]
-    for place in range(audience.wanted_first, audience.wanted_last):
-        one = i4(columns, Column.audience_segment)[place]
+    for index in range(audience.wanted_first, audience.wanted_last):
+        one = i4(columns, Column.audience_segment)[index]
         if segment[one] == UNASKED:
             segment[one] = IN  # until it is judged: listed
             wanted[count] = one
             count += 1
     facts[DecisionFact.wanted] = count
-    for place in range(audience.named_first, audience.named_last):
-        u1(scratch, ScratchArray.mentioned)[i4(columns, Column.audience_experiment)[place]] = 1
+    for index in range(audience.named_first, audience.named_last):
+        u1(scratch, ScratchArray.mentioned)[i4(columns, Column.audience_experiment)[index]] = 1
     unknown = i4(scratch, ScratchArray.unknown)
-    for place in range(audience.policy_first, audience.policy_last):
-        quiet = policies_of(columns)[i4(columns, Column.audience_policy)[place]].quiet_schedule
+    for index in range(audience.policy_first, audience.policy_last):
+        quiet = policies_of(columns)[i4(columns, Column.audience_policy)[index]].quiet_schedule
         listed = facts[DecisionFact.unknown]
         if quiet != NO_SCHEDULE and u1(hours, HoursArray.state)[quiet] == UNKNOWN and listed < len(unknown):
             unknown[listed] = quiet
@@ -178,19 +178,19 @@ def _count_standing(frame: Frame) -> tuple[int, int]:
     columns, standing, scratch = frame.columns, frame.standing, frame.scratch
     audience, proper, fallback = i4(standing, StandingArray.audience), 0, 0
     is_held_out = i8(scratch, ScratchArray.person)[PersonFact.held_out] != 0
-    for place in range(len(audience)):
-        if _is_admitted(frame, audience[place]):
-            proper += i4(standing, StandingArray.proper)[place]
-            fallback += i4(standing, StandingArray.fallback)[place]
+    for slot in range(len(audience)):
+        if _is_admitted(frame, audience[slot]):
+            proper += i4(standing, StandingArray.proper)[slot]
+            fallback += i4(standing, StandingArray.fallback)[slot]
     keys, capped = i8(standing, StandingArray.capped_key), i4(standing, StandingArray.capped_entry)
     counters, last = counters_of(scratch), np.int64(0)
     for index in range(i8(scratch, ScratchArray.person)[PersonFact.counters] if len(keys) else 0):
         key = counters[index].key
-        place = np.searchsorted(keys, key)
-        if place == len(keys) or keys[place] != key or (index > 0 and key == last):
+        slot = np.searchsorted(keys, key)
+        if slot == len(keys) or keys[slot] != key or (index > 0 and key == last):
             continue
         last = key
-        entry = entries_of(columns)[capped[place]]
+        entry = entries_of(columns)[capped[slot]]
         offer = offers_of(columns)[entry.offer]
         if _is_admitted(frame, offer.audience) and is_capped(frame, key, offer.caps):
             proper -= entry.fallback == 0
@@ -244,8 +244,8 @@ def _judge(frame: Frame, number: int) -> bool:
         limit = category_limits_of(columns)[audience.category]
         if is_capped(frame, limit.key, limit.caps):
             return False
-    for place in range(audience.policy_first, audience.policy_last):
-        policy = policies_of(columns)[i4(columns, Column.audience_policy)[place]]
+    for index in range(audience.policy_first, audience.policy_last):
+        policy = policies_of(columns)[i4(columns, Column.audience_policy)[index]]
         if u1(terms, TermsArray.admits)[policy.channels] == 0:
             continue
         if policy.caps != NO_CAPS and i8(scratch, ScratchArray.person)[PersonFact.blind] != 0:
@@ -267,19 +267,19 @@ def is_in(columns: Table, scratch: Table, number: int) -> bool:
     audience, segments = audiences_of(columns)[number], i4(columns, Column.audience_segment)
     state = u1(scratch, ScratchArray.segment)
     is_any = audience.any_first == audience.all_first
-    for place in range(audience.any_first, audience.all_first):
-        is_any = is_any or state[segments[place]] == IN
+    for index in range(audience.any_first, audience.all_first):
+        is_any = is_any or state[segments[index]] == IN
     if not is_any:
         return False
-    for place in range(audience.all_first, audience.none_first):
-        if state[segments[place]] != IN:
+    for index in range(audience.all_first, audience.none_first):
+        if state[segments[index]] != IN:
             return False
-    for place in range(audience.none_first, audience.wanted_first):
-        if state[segments[place]] == IN:
+    for index in range(audience.none_first, audience.wanted_first):
+        if state[segments[index]] == IN:
             return False
     has_one = audience.variant_first == audience.variant_last
-    for place in range(audience.variant_first, audience.variant_last):
-        named = variants_of(columns)[place]
+    for index in range(audience.variant_first, audience.variant_last):
+        named = variants_of(columns)[index]
         has_one = has_one or i4(scratch, ScratchArray.variant)[named.experiment] == named.variant
     return has_one
 
@@ -300,8 +300,8 @@ def is_capped(frame: Frame, key: int, caps: int) -> bool:
         return False
     columns, scratch, terms, time = frame.columns, frame.scratch, frame.terms, frame.time
     first = i4(columns, Column.cap_list_first)
-    for place in range(first[caps], first[caps + 1]):
-        cap = caps_of(columns)[place]
+    for index in range(first[caps], first[caps + 1]):
+        cap = caps_of(columns)[index]
         if cap.channels != NO_NAME and u1(terms, TermsArray.admits)[cap.channels] == 0:
             continue
         begin, end = _counted(scratch, key, cap.kind)

@@ -107,18 +107,18 @@ def arrange(frame: Frame, listed: int) -> int:
             i8(scratch, ScratchArray.taken)[count] = entry
             count += 1
     unknowns = 0
-    for place in range(count):
-        unknowns = _write_chosen(frame, place, unknowns)
-        _write_audience(frame.columns, scratch, frame.terms, place)
-        log, applies = log_behaviour(frame, chosen[place].entry, held) if held else (0.0, False)
+    for slot in range(count):
+        unknowns = _write_chosen(frame, slot, unknowns)
+        _write_audience(frame.columns, scratch, frame.terms, slot)
+        log, applies = log_behaviour(frame, chosen[slot].entry, held) if held else (0.0, False)
         if applies:
-            chosen[place].flags |= LIFTED
+            chosen[slot].flags |= LIFTED
         if layout[Layout.full]:
-            _write_factors(frame, place)
-            chosen[place].logs[Factor.behaviour] = log
-            candidate, is_learned = candidates[chosen[place].index], facts[DecisionFact.learned] != 0
-            chosen[place].logs[Factor.propensity] = candidate.log_propensity if is_learned else 0.0
-            chosen[place].logs[Factor.recommendation] = candidate.log_recommendation if is_learned else 0.0
+            _write_factors(frame, slot)
+            chosen[slot].logs[Factor.behaviour] = log
+            candidate, is_learned = candidates[chosen[slot].index], facts[DecisionFact.learned] != 0
+            chosen[slot].logs[Factor.propensity] = candidate.log_propensity if is_learned else 0.0
+            chosen[slot].logs[Factor.recommendation] = candidate.log_recommendation if is_learned else 0.0
     facts[DecisionFact.unknown], facts[DecisionFact.chosen] = unknowns, count
     return Need.NOTHING
 
@@ -131,8 +131,8 @@ def _call_up_others(frame: Frame, last_listed: int, own: int, size: int) -> int:
         if is_better(frame, last_listed, index):
             heap[size] = index
             size += 1
-    for place in range(size // 2 - 1, -1, -1):
-        sink(frame, place, size)
+    for slot in range(size // 2 - 1, -1, -1):
+        sink(frame, slot, size)
     return size
 
 
@@ -149,11 +149,11 @@ def _may_lead(frame: Frame, coming: int, best: int) -> bool:
 
 
 @inner
-def _write_chosen(frame: Frame, place: int, unknowns: int) -> int:
+def _write_chosen(frame: Frame, slot: int, unknowns: int) -> int:
     """Write what an answer says of the chosen offer at an index. Returns how many unknown schedules are listed."""
     columns, scratch, time = frame.columns, frame.scratch, frame.time
     state, unknown = u1(frame.hours, HoursArray.state), i4(scratch, ScratchArray.unknown)
-    one = chosen_of(scratch)[place]
+    one = chosen_of(scratch)[slot]
     index = one.index
     candidate = candidates_of(scratch)[index]
     entry = entries_of(columns)[one.entry]
@@ -174,9 +174,9 @@ def _write_chosen(frame: Frame, place: int, unknowns: int) -> int:
 
 
 @inner
-def _write_audience(columns: Table, scratch: Table, terms: Table, place: int) -> None:
+def _write_audience(columns: Table, scratch: Table, terms: Table, index: int) -> None:
     """Write whether a chosen offer is for the person's segments, and which creative variant is shown."""
-    one = chosen_of(scratch)[place]
+    one = chosen_of(scratch)[index]
     number = entries_of(columns)[one.entry].offer
     offer, one.creative = offers_of(columns)[number], NO_NAME
     if offer.audience != NO_AUDIENCE:
@@ -204,9 +204,9 @@ def _write_audience(columns: Table, scratch: Table, terms: Table, place: int) ->
 
 
 @inner
-def _write_factors(frame: Frame, place: int) -> None:
+def _write_factors(frame: Frame, index: int) -> None:
     """Write the logarithms of those factors of a chosen offer that need neither behaviour rules nor a model."""
-    strategy, one = strategies_of(frame.columns)[frame.strategy], chosen_of(frame.scratch)[place]
+    strategy, one = strategies_of(frame.columns)[frame.strategy], chosen_of(frame.scratch)[index]
     candidate, worth, logs = candidates_of(frame.scratch)[one.index], worths_of(frame.columns)[one.entry], one.logs
     logs[Factor.nearness] = log_nearness(strategy, candidate.squared)
     logs[Factor.timeliness] = log_timeliness(strategy, candidate.until, candidate.flags, frame.time)

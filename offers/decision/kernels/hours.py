@@ -49,9 +49,9 @@ def work_out(
             state[schedule], until[schedule] = UNKNOWN, second
             if within and known[schedule]:
                 low, high = first[schedule], first[schedule + 1]
-                place = low + np.searchsorted(change[low:high], second, side="right")
-                state[schedule] = OPEN if (place - low) % 2 else CLOSED
-                until[schedule] = np.int64(change[place]) if place < high else end
+                index = low + np.searchsorted(change[low:high], second, side="right")
+                state[schedule] = OPEN if (index - low) % 2 else CLOSED
+                until[schedule] = np.int64(change[index]) if index < high else end
             continue
         closed_until, open_until = -1, _NEVER
         for part in range(part_first[schedule], part_first[schedule + 1]):
@@ -86,15 +86,15 @@ def _week_at(columns: Table, part: int, second: int, starts: np.ndarray, offsets
     while True:
         in_week = (at + offsets[span] + _EPOCH_WEEKDAY_S) % _WEEK_S
         # The first span that ends after this time of the week, perhaps that of next week.
-        place = low
-        while place < high and closes[place] * 60 <= in_week:
-            place += 1
-        if place == high:
+        index = low
+        while index < high and closes[index] * 60 <= in_week:
+            index += 1
+        if index == high:
             now, change = CLOSED, opens[low] * 60 + _WEEK_S
-        elif in_week < opens[place] * 60:
-            now, change = CLOSED, opens[place] * 60
+        elif in_week < opens[index] * 60:
+            now, change = CLOSED, opens[index] * 60
         else:
-            now, change = OPEN, closes[place] * 60
+            now, change = OPEN, closes[index] * 60
             if change == _WEEK_S and opens[low] == 0:
                 change += closes[low] * 60  # open past Sunday midnight
         if first_state >= 0 and now != first_state:

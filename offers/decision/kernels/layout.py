@@ -25,8 +25,8 @@ def fits(columns: Table, scratch: Table, count: int, entry: int, layout: np.ndar
     if offer.group == NO_NAME and not is_limited(layout):
         return True
     venues = brands = categories = 0
-    for place in range(count):
-        beside = entries[taken[place]]
+    for index in range(count):
+        beside = entries[taken[index]]
         other = offers_of(columns)[beside.offer]
         if offer.group != NO_NAME and other.group == offer.group:
             return False

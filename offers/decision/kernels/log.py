@@ -57,17 +57,17 @@ def write_record(frame: Frame, location: Location, record: bytes, request: bytes
     if most + 2 * LOGGED_ATTRIBUTES > len(out):
         return 0
     at = _copied(out, 0, stem, 0, len(stem))
-    for place in range(count):
+    for index in range(count):
         # An offer's bytes begin with its id.
-        first = offers[entries[chosen[place].entry].offer].wire_first + 1
+        first = offers[entries[chosen[index].entry].offer].wire_first + 1
         size, begin = varint(wire, first, first + 3)
         out[at] = OFFER_IDS
         at = _copied(out, at + 1, wire, first, begin + size)
     if count and math.isnan(location.latitude):  # else scores reveal the distance to each place, to the metre
         out[at] = LOG_SCORES
         at = varint_into(out, at + 1, 8 * count)
-        for place in range(count):
-            at = double_into(out, at, chosen[place].log_score)
+        for index in range(count):
+            at = double_into(out, at, chosen[index].log_score)
     at = write_exposures(meeting, scratch, out, at)
     if facts[DecisionFact.learned]:
         out[at], out[at + 1] = MODEL_VERSION, 16
@@ -75,8 +75,8 @@ def write_record(frame: Frame, location: Location, record: bytes, request: bytes
     if count and chosen[0].selection > 0:
         out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
         at = varint_into(out, at + 2, 8 * count)
-        for place in range(count):
-            at = double_into(out, at, chosen[place].selection)
+        for index in range(count):
+            at = double_into(out, at, chosen[index].selection)
     out[at] = TIME
     at = varint_into(out, at + 1, frame.time)
     if i8(scratch, ScratchArray.person)[PersonFact.learn]:
@@ -110,16 +110,16 @@ def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, reque
 def _write_distances(columns: Table, scratch: Table, out: np.ndarray, at: int, count: int) -> int:
     """Write the offers' distances from the middle of the geohash's cell, if any is known. Returns where they end."""
     chosen, size, known = chosen_of(scratch), 0, False
-    for place in range(count):
-        metres = metres_to(columns, scratch, chosen[place].index)
+    for index in range(count):
+        metres = metres_to(columns, scratch, chosen[index].index)
         size += varint_size(metres)
         known |= metres > 0
     if not known:
         return at
     out[at], out[at + 1] = DISTANCES & 127 | 128, DISTANCES >> 7
     at = varint_into(out, at + 2, size)
-    for place in range(count):
-        at = varint_into(out, at, metres_to(columns, scratch, chosen[place].index))
+    for index in range(count):
+        at = varint_into(out, at, metres_to(columns, scratch, chosen[index].index))
     return at
 
 
@@ -139,8 +139,8 @@ def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int
 @inner
 def _copied(out: np.ndarray, at: int, data: bytes, begin: int, end: int) -> int:
     """Copy bytes. Returns where they end."""
-    for place in range(begin, end):
-        out[at + place - begin] = data[place]
+    for index in range(begin, end):
+        out[at + index - begin] = data[index]
     return at + end - begin
 
 
@@ -150,9 +150,9 @@ def write_geohash(out: np.ndarray, at: int, latitude: float, longitude: float, c
     of_y = 5 * characters // 2
     of_x = 5 * characters - of_y
     y, x = cell_of(latitude, longitude, of_y, of_x)
-    for place in range(characters):
+    for index in range(characters):
         digit = 0
-        for bit in range(5 * place, 5 * place + 5):  # bits of longitude and latitude take turns
+        for bit in range(5 * index, 5 * index + 5):  # bits of longitude and latitude take turns
             digit = digit << 1 | (x >> (of_x - 1 - bit // 2) if bit % 2 == 0 else y >> (of_y - 1 - bit // 2)) & 1
-        out[at + place] = _DIGITS[digit]
+        out[at + index] = _DIGITS[digit]
     return at + characters

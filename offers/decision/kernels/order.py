@@ -9,33 +9,33 @@ from offers.decision.kernels.memory.scratch import ScratchArray, candidates_of
 
 
 @inner
-def rise(frame: Frame, place: int) -> None:
+def rise(frame: Frame, index: int) -> None:
     """Let the candidate at an index of the heap rise until none above it is worse."""
     heap = i4(frame.scratch, ScratchArray.heap)
-    rising = heap[place]
-    while place > 0 and is_better(frame, rising, heap[(place - 1) // 2]):
-        heap[place] = heap[(place - 1) // 2]
-        place = (place - 1) // 2
-    heap[place] = rising
+    rising = heap[index]
+    while index > 0 and is_better(frame, rising, heap[(index - 1) // 2]):
+        heap[index] = heap[(index - 1) // 2]
+        index = (index - 1) // 2
+    heap[index] = rising
 
 
 @inner
-def sink(frame: Frame, place: int, size: int) -> None:
+def sink(frame: Frame, index: int, size: int) -> None:
     """Let the candidate at an index of the heap sink until none below it is better."""
     heap = i4(frame.scratch, ScratchArray.heap)
-    sinking = heap[place]
+    sinking = heap[index]
     while True:
-        child = 2 * place + 1
+        child = 2 * index + 1
         if child >= size:
             break
         if child + 1 < size and is_better(frame, heap[child + 1], heap[child]):
             child += 1
         if not is_better(frame, heap[child], sinking):
             break
-        heap[place] = heap[child]
-        place = child
+        heap[index] = heap[child]
+        index = child
     if size > 0:
-        heap[place] = sinking
+        heap[index] = sinking
 
 
 @inlined

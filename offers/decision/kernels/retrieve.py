@@ -1,7 +1,7 @@
 """Retrieve: find the entries within reach of the location.
 
 The grid has a level for each size of reach. The cells around the location are searched on every level, a little beyond
-that reach, so that the answer can say how far the person may move before something else comes within reach.
+that reach: the answer says how far the person may move before something else comes within reach.
 """
 
 import math

@@ -140,16 +140,16 @@ def score(frame: Frame) -> int:
             if candidates[index].log_score < least or not is_better(frame, index, heap[listed - 1]):
                 continue
             listed -= 1
-        place = listed
-        while place > 0 and is_better(frame, index, heap[place - 1]):
-            heap[place] = heap[place - 1]
-            place -= 1
-        heap[place] = index
+        slot = listed
+        while slot > 0 and is_better(frame, index, heap[slot - 1]):
+            heap[slot] = heap[slot - 1]
+            slot -= 1
+        heap[slot] = index
         listed += 1
         least = candidates[heap[listed - 1]].log_score
         fetch_ahead(columns, Column.entry, candidates[index].entry * ENTRY_BYTES)
-    for place in range(listed):
-        fetch_ahead(columns, Column.offer, np.int64(entries[candidates[heap[place]].entry].offer) * OFFER_BYTES)
+    for slot in range(listed):
+        fetch_ahead(columns, Column.offer, np.int64(entries[candidates[heap[slot]].entry].offer) * OFFER_BYTES)
     return listed
 
 

@@ -202,7 +202,7 @@ def _screen_odd(
             unknowns = _list_unknown(scratch, daypart, unknowns)
         told |= IN_DAYPART if state[daypart] == OPEN else OUTSIDE_DAYPART
     away = squared if entry.kind == AROUND_POINT else math.inf
-    place = kept
+    index = kept
     if entry.chain != NO_CHAIN:
         rival = chain_best[entry.chain]  # left over from an earlier decision, unless it is of the same chain
         other = candidates[rival]
@@ -212,13 +212,13 @@ def _screen_odd(
                 and not _is_preferred(ends, likely, told, entry.turn, other, entries[other.entry].turn)
             ):
                 return Screening(kept, fallbacks, unknowns, margin, refresh)
-            place = np.int64(rival)
+            index = np.int64(rival)
         else:
             chain_best[entry.chain] = kept
-    one = candidates[place]
+    one = candidates[index]
     one.squared, one.chance, one.until, one.entry, one.flags = away, likely, ends, number, told
     one.site = site
-    if place < kept:
+    if index < kept:
         return Screening(kept, fallbacks, unknowns, margin, refresh)
     return Screening(kept + 1, fallbacks + (entry.fallback != 0), unknowns, margin, refresh)
 

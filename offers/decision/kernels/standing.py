@@ -1,6 +1,6 @@
-"""Standing: list the offers shown everywhere once per surface and minute, so that a decision reads only the best ones.
+"""Standing: list the offers shown everywhere, once per surface and minute, by an upper bound of their scores.
 
-They are kept in the order of an upper bound of their scores. arrange.py calls them up in that order.
+arrange.py calls them up in that order: a decision reads only the best of them.
 """
 
 import math

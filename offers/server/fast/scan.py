@@ -228,6 +228,6 @@ def _append(data: bytes, begin: int, end: int, key: np.ndarray, length: int, mes
     if length + 1 + end - begin > KEY_BYTES:
         return UNUSUAL
     key[length] = message
-    for place in range(begin, end):
-        key[length + 1 + place - begin] = data[place]
+    for index in range(begin, end):
+        key[length + 1 + index - begin] = data[index]
     return length + 1 + end - begin

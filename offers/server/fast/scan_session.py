@@ -84,8 +84,8 @@ def _is_new(data: bytes, at: int, end: int, wanted: int, begin: int, stop: int) 
         count += 1
         low, high = span(data, other + 1, at)
         same = high - low == own_end - own
-        for place in range(own_end - own if same else 0):
-            same &= data[own + place] == data[low + place]
+        for index in range(own_end - own if same else 0):
+            same &= data[own + index] == data[low + index]
         if same:
             return False
     return count <= MAX_VIEWED
@@ -167,8 +167,8 @@ def _is_money(data: bytes, at: int, end: int) -> bool:
             begin, at = span(data, at + 1, end)
             if at - begin != 3:
                 return False
-            for place in range(begin, at):
-                if not 65 <= data[place] <= 90:
+            for index in range(begin, at):
+                if not 65 <= data[index] <= 90:
                     return False
             named = True
         elif tag in (UNITS, MONEY_NANOS):
@@ -205,7 +205,7 @@ def _is_text(data: bytes, begin: int, end: int, least: int, most: int) -> bool:
 @inner
 def is_plain(data: bytes, at: int, end: int) -> bool:
     """Return whether a text is ASCII without NUL: one byte per character, and every store can keep it."""
-    for place in range(at, end):
-        if data[place] > 127 or data[place] == 0:
+    for index in range(at, end):
+        if data[index] > 127 or data[index] == 0:
             return False
     return True

@@ -232,9 +232,9 @@ def response_size(frame: Frame) -> int:
     """Return the most bytes that the response of a decision takes, without exposures."""
     columns, chosen, entries = frame.columns, chosen_of(frame.scratch), entries_of(frame.columns)
     venue_first, size = i4(columns, Column.venue_id_first), PER_RESPONSE
-    for place in range(i8(frame.scratch, ScratchArray.decision)[DecisionFact.chosen]):
-        entry = entries[chosen[place].entry]
-        _, first, last = _static(columns, chosen[place], offers_of(columns)[entry.offer])
+    for index in range(i8(frame.scratch, ScratchArray.decision)[DecisionFact.chosen]):
+        entry = entries[chosen[index].entry]
+        _, first, last = _static(columns, chosen[index], offers_of(columns)[entry.offer])
         size += PER_PROPOSITION + last - first
         if entry.venue != NO_VENUE:
             size += venue_first[entry.venue + 1] - venue_first[entry.venue]
@@ -258,9 +258,9 @@ def write_response(frame: Frame, buffers: Table, id_high: int, id_low: int) -> i
     out[0], out[1] = DECISION_ID, _ID_LENGTH
     id_at = 2
     at = hexadecimal(out, hexadecimal(out, id_at, id_high), id_low)
-    for place in range(count):
-        one = chosen[place]
-        entry, rank = entries[one.entry], place + 1
+    for index in range(count):
+        one = chosen[index]
+        entry, rank = entries[one.entry], index + 1
         offer, venue = offers[entry.offer], entry.venue
         column, first, last = _static(columns, one, offer)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0

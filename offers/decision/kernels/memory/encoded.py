@@ -114,8 +114,8 @@ def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
 def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
     """Return the hash of the text between two offsets (-1, -1: none); with a salt of 0, offers.model.keys.text_hash."""
     hashed = np.uint64(0xCBF29CE484222325) ^ salt
-    for place in range(max(begin, 0), end):
-        hashed = (hashed ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
+    for index in range(max(begin, 0), end):
+        hashed = (hashed ^ np.uint64(data[index])) * np.uint64(0x100000001B3)
     return hashed
 
 
@@ -125,8 +125,8 @@ def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, las
     if end - begin != last - first:
         return False
     same = True
-    for place in range(end - begin):
-        same &= data[begin + place] == text[first + place]
+    for index in range(end - begin):
+        same &= data[begin + index] == text[first + index]
     return same
 
 

@@ -180,7 +180,7 @@ class Record:
     __slots__ = ("_table", "arrays", "size", "table")
 
     def __init__(self, places: type[IntEnum], arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.arrays = {place.name: np.ascontiguousarray(arrays[place.name]) for place in places}
+        self.arrays = {index.name: np.ascontiguousarray(arrays[index.name]) for index in places}
         self._table = np.array(
             [number for array in self.arrays.values() for number in (array.ctypes.data, len(array))], np.int64
         )
@@ -193,19 +193,19 @@ class Record:
         into[:] = self._table
 
 
-def _element(builder: Any, table: Any, place: Any) -> Any:  # noqa: ANN401 - llvmlite's own types
+def _element(builder: Any, table: Any, index: Any) -> Any:  # noqa: ANN401 - llvmlite's own types
     """Write the load of a number of a table, given the table's address."""
     numbers = builder.inttoptr(table, ir.IntType(64).as_pointer())
-    return builder.load(builder.gep(numbers, [place]))
+    return builder.load(builder.gep(numbers, [index]))
 
 
-def _reader(dtype: DTypeLike, place: int | None = None) -> Any:  # noqa: ANN401 - numba's own type
+def _reader(dtype: DTypeLike, index: int | None = None) -> Any:  # noqa: ANN401 - numba's own type
     """Make an intrinsic that reads an array of a record. It is for loops alone, and written into them, not called."""
     array = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
         number = context.get_value_type(types.int64)
-        first = builder.shl(args[1], number(1)) if place is None else number(2 * place)
+        first = builder.shl(args[1], number(1)) if index is None else number(2 * index)
         address, length = (_element(builder, args[0], at) for at in (first, builder.add(first, number(1))))
         made = context.make_array(array)(context, builder)
         size = np.dtype(dtype).itemsize
@@ -219,7 +219,7 @@ def _reader(dtype: DTypeLike, place: int | None = None) -> Any:  # noqa: ANN401 
         )
         return made._getvalue()  # noqa: SLF001 - as numba's own intrinsics do
 
-    if place is None:
+    if index is None:
         return intrinsic(lambda _context, _table, _place: (array(types.int64, types.int64), generate))
     return intrinsic(lambda _context, _table: (array(types.int64), generate))
 
@@ -240,9 +240,9 @@ f8: Callable[[Table, int], NDArray[np.float64]] = _reader(np.float64)
 """An array of 64-bit floating-point numbers of a record."""
 
 
-def array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
+def array_of(index: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
     """Make the intrinsic that reads an array of records at one index of a table."""
-    read: Callable[[Table], NDArray[np.void]] = _reader(kind, place)
+    read: Callable[[Table], NDArray[np.void]] = _reader(kind, index)
     return read
 
 

@@ -319,7 +319,7 @@ class ScratchArray(IntEnum):
     held = "i4", MAX_RULES
     """Behaviour rules that hold, DecisionFact.held of them."""
     step = STEP, MAX_STEPS
-    """What events have put into the basket."""
+    """The basket that events have filled."""
     request_key = "u8", MOST_ATTRIBUTES
     """Keys of the request's values, in the order of the model's attributes."""
     request_number = "f8", MOST_ATTRIBUTES
@@ -337,7 +337,7 @@ class ScratchArray(IntEnum):
     trait = "u2", AT_A_TIME * len(TRAITS)
     """Their traits."""
     visit = VISIT, MAX_VISITS
-    """What the person took up before."""
+    """The person's visits."""
     # Working arrays of recommendation: see learning.recommend.Scratch.
     recommend_keys = "i8", lambda room: room.related
     recommend_sums = "f8", lambda room: 2 * room.related

@@ -1,4 +1,4 @@
-"""Explore: vary propensities, so that offers that may turn out better are shown now and then.
+"""Explore: vary propensities, which shows offers now and then that may turn out better.
 
 One number of the decision, its chance, picks one of DRAWS draws of the propensities. The specification is
 reference/explored.py.

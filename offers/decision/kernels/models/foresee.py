@@ -149,18 +149,18 @@ def _write_propensities(frame: Frame, learned: Table, kept: int) -> None:
     i8(scratch, ScratchArray.decision)[DecisionFact.explored] = explores
     for first in range(0, kept, AT_A_TIME):
         count = min(kept - first, AT_A_TIME)
-        for place in range(count):
-            base = np.int64(entries[candidates[first + place].entry].offer) * width
+        for index in range(count):
+            base = np.int64(entries[candidates[first + index].entry].offer) * width
             for attribute in range(len(wanted)):
                 column = wanted[attribute]
                 if column >= 0:
-                    offer_keys[place, attribute] = known_keys[base + column]
-                    offer_numbers[place, attribute] = known_numbers[base + column]
+                    offer_keys[index, attribute] = known_keys[base + column]
+                    offer_numbers[index, attribute] = known_numbers[base + column]
                 elif column == DISTANCE_COLUMN and not strategy.unknown & WITHOUT_CONTEXT:
-                    own = _distance(columns, scratch, first + place)
-                    offer_keys[place, attribute], offer_numbers[place, attribute] = own
+                    own = _distance(columns, scratch, first + index)
+                    offer_keys[index, attribute], offer_numbers[index, attribute] = own
                 else:
-                    offer_keys[place, attribute], offer_numbers[place, attribute] = np.uint64(_MISSING), math.nan
+                    offer_keys[index, attribute], offer_numbers[index, attribute] = np.uint64(_MISSING), math.nan
         if by_trees:
             _ask_trees(learned, scratch, reward, request, offer_keys[:count], offer_numbers[:count])
             variances[:count], shared = 0.0, 0.0
@@ -171,14 +171,14 @@ def _write_propensities(frame: Frame, learned: Table, kept: int) -> None:
                 f8(learned, ModelArray.click_seen + _REWARD_PLACES * reward), request, offer_keys[:count],
                 means[:count], variances[:count],
             )  # fmt: skip
-        for place in range(count):
-            one = candidates[first + place]
-            spread = math.sqrt(1.0 + math.pi / 8.0 * variances[place])
-            chance = max(1.0 / (1.0 + math.exp(-means[place] / spread)), LEAST_PROPENSITY)
+        for index in range(count):
+            one = candidates[first + index]
+            spread = math.sqrt(1.0 + math.pi / 8.0 * variances[index])
+            chance = max(1.0 / (1.0 + math.exp(-means[index] / spread)), LEAST_PROPENSITY)
             one.log_propensity = math.log(chance)
             if explores:
-                one.deviation = (1.0 - chance) * math.sqrt(max(variances[place] - shared, 0.0))
-                if not by_trees and _is_new(learned, reward, request, offer_keys[place], chance):
+                one.deviation = (1.0 - chance) * math.sqrt(max(variances[index] - shared, 0.0))
+                if not by_trees and _is_new(learned, reward, request, offer_keys[index], chance):
                     one.deviation = -max(one.deviation, LEAST_PROPENSITY)
                 key, most = offers_of(columns)[entries[one.entry].offer].key, -one.log_propensity
                 one.varied = explored(scratch, terms, strategy.weights[PROPENSITY], one.deviation, most, key)
@@ -241,10 +241,10 @@ def _is_new(learned: Table, reward: int, request: np.ndarray, offer: np.ndarray,
     if number < 0:
         return False
     one = interactions_of(learned)[number]
-    place = place_of(one, i4(learned, ModelArray.part), request, offer)
-    if place == _NOWHERE:
+    index = place_of(one, i4(learned, ModelArray.part), request, offer)
+    if index == _NOWHERE:
         return True
-    weight = weights_of(learned, ModelArray.click_weight + _REWARD_PLACES * reward)[place]
+    weight = weights_of(learned, ModelArray.click_weight + _REWARD_PLACES * reward)[index]
     return weight.evidence < NEW_SHOWN * one.variance * chance * (1.0 - chance)
 
 
@@ -270,16 +270,16 @@ def _write_recommendations(columns: Table, learned: Table, scratch: Table, kept:
     candidates, entries, unknown = candidates_of(scratch), entries_of(columns), model.habit.unknown[0]
     for first in range(0, kept, AT_A_TIME):
         count = min(kept - first, AT_A_TIME)
-        for place in range(count):
-            offer = np.int64(entries[candidates[first + place].entry].offer)
-            items[place] = known_items[offer]
+        for index in range(count):
+            offer = np.int64(entries[candidates[first + index].entry].offer)
+            items[index] = known_items[offer]
             for kind in range(_KINDS):
-                traits[place, kind] = known_traits[offer * _KINDS + kind]
+                traits[index, kind] = known_traits[offer * _KINDS + kind]
         recommend.judge(model, gathered, items[:count], traits[:count], room, own[:count], background[:count])
-        for place in range(count):
-            one = candidates[first + place]
-            found = (own[place] + unknown * background[place]) / (gathered.own + unknown)
+        for index in range(count):
+            one = candidates[first + index]
+            found = (own[index] + unknown * background[index]) / (gathered.own + unknown)
             one.log_recommendation = math.log(min(found, 1.0)) if found > recommend.LEAST else _LOG_LEAST
-            if own[place] > 0.0:
+            if own[index] > 0.0:
                 one.flags |= HABIT
     recommend.clean(history, gathered, room)

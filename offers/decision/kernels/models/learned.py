@@ -162,7 +162,7 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
     for number, name in enumerate(features.attributes[:size]):
         attribute[number] = attribute_key(name), *_source(name, name in hidden)
     own = list(offer_attributes)
-    columns = {name: place for place, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
+    columns = {name: index for index, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
     column = [columns.get(name, NO_COLUMN) for name in features.attributes[size:]]
     arrays = _arrays(model)
     fact = _facts(model, features, arrays)
@@ -179,14 +179,14 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
 
 def _facts(model: Model, features: Features, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """Return the numbers of ModelFact, without the width."""
-    alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
+    alone = [index for index, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
     fact = np.zeros(len(ModelFact), np.int64)
     version = int(model.version, 16)
     fact[ModelFact.version] = version if version < 2**63 else version - 2**64
     fact[ModelFact.id_interaction] = alone[0] if alone else -1
-    for place, reward in enumerate(REWARDS):
-        fact[ModelFact.click + place] = len(arrays[f"{reward}_weight"]) > 0
-        fact[ModelFact.click_trees + place] = len(arrays[f"{reward}_test_first"]) > 0
+    for index, reward in enumerate(REWARDS):
+        fact[ModelFact.click + index] = len(arrays[f"{reward}_weight"]) > 0
+        fact[ModelFact.click_trees + index] = len(arrays[f"{reward}_test_first"]) > 0
     partners = arrays["partner_keys"]
     if len(partners):
         fact[ModelFact.partners] = partners.shape[1]

@@ -54,8 +54,8 @@ def compute_selection(frame: Frame) -> None:
     facts = i8(scratch, ScratchArray.decision)
     kept, count = facts[DecisionFact.kept], facts[DecisionFact.chosen]
     weight, explore = strategies_of(columns)[frame.strategy].weights[PROPENSITY], f8(terms, TermsArray.explore)
-    for place in range(count):
-        chosen[place].selection = 0.0
+    for index in range(count):
+        chosen[index].selection = 0.0
     if facts[DecisionFact.explored] == 0 or count == 0:
         return
     size = _find_rivals(columns, scratch, explore, weight, kept, count)
@@ -70,8 +70,8 @@ def compute_selection(frame: Frame) -> None:
             _lay_out(columns, scratch, terms, size)
         else:
             _lead(scratch, explore, weight, draw, draws, size)
-    for place in range(count):
-        chosen[place].selection = max(chosen[place].selection, 1.0 / DRAWS)
+    for index in range(count):
+        chosen[index].selection = max(chosen[index].selection, 1.0 / DRAWS)
 
 
 @inner
@@ -94,7 +94,7 @@ def _draw(explore: np.ndarray, rivals: np.ndarray, weight: float, draw: int, dra
 
 @inner
 def _lead(scratch: Table, explore: np.ndarray, weight: float, draw: int, draws: Draws, size: int) -> None:
-    """Count the chosen that are among the best of a draw, as many as the answer has.
+    """Count the chosen that are among the best of a draw. The best are as many as the answer has offers.
 
     Rivals that cannot come among them are not drawn.
     """
@@ -114,8 +114,8 @@ def _lead(scratch: Table, explore: np.ndarray, weight: float, draw: int, draws: 
             at -= 1
         leading[at] = number
         filled += 1
-    for place in range(filled):
-        _count(scratch, leading[place])
+    for index in range(filled):
+        _count(scratch, leading[index])
 
 
 @inner
@@ -128,9 +128,9 @@ def _is_before(rivals: np.ndarray, one: int, other: int) -> bool:
 @inner
 def _count(scratch: Table, number: int) -> None:
     """Count a rival that is in the answer of a draw, if it is one of the chosen."""
-    place = rivals_of(scratch)[number].place
-    if place != _OTHER:
-        chosen_of(scratch)[place].selection += 1.0 / DRAWS
+    index = rivals_of(scratch)[number].place
+    if index != _OTHER:
+        chosen_of(scratch)[index].selection += 1.0 / DRAWS
 
 
 @inner
@@ -164,10 +164,10 @@ def _find_rivals(
     """
     rivals, chosen, candidates = rivals_of(scratch), chosen_of(scratch), candidates_of(scratch)
     numbers, highest, least = i4(scratch, ScratchArray.heap), f8(scratch, ScratchArray.highest), math.inf
-    for place in range(count):
-        _list(columns, scratch, weight, chosen[place].index, place)
-        one = rivals[place]
-        one.place, one.highest = place, math.inf
+    for slot in range(count):
+        _list(columns, scratch, weight, chosen[slot].index, slot)
+        one = rivals[slot]
+        one.place, one.highest = slot, math.inf
         least = min(least, one.log_score + weight * lowest_of(explore, weight, one.deviation))
     size = 0
     for index in range(kept):
@@ -182,53 +182,53 @@ def _find_rivals(
         else:
             _sink(numbers, highest, size, index, best)
     found = count + size
-    for place in range(found - 1, count - 1, -1):  # the lowest of them stands at the top
+    for slot in range(found - 1, count - 1, -1):  # the lowest of them stands at the top
         index, best = numbers[0], highest[0]
         size -= 1
         _sink(numbers, highest, size, numbers[size], highest[size])
-        _list(columns, scratch, weight, index, place)
-        rivals[place].highest = best + _ROUNDED
+        _list(columns, scratch, weight, index, slot)
+        rivals[slot].highest = best + _ROUNDED
     return found
 
 
 @inner
-def _rise(numbers: np.ndarray, highest: np.ndarray, place: int, number: int, value: float) -> None:
+def _rise(numbers: np.ndarray, highest: np.ndarray, index: int, number: int, value: float) -> None:
     """Let a number rise from an index of a heap until none above it has a higher value."""
-    while place > 0 and highest[(place - 1) // 2] > value:
-        above = (place - 1) // 2
-        numbers[place], highest[place] = numbers[above], highest[above]
-        place = above
-    numbers[place], highest[place] = number, value
+    while index > 0 and highest[(index - 1) // 2] > value:
+        above = (index - 1) // 2
+        numbers[index], highest[index] = numbers[above], highest[above]
+        index = above
+    numbers[index], highest[index] = number, value
 
 
 @inner
 def _sink(numbers: np.ndarray, highest: np.ndarray, size: int, number: int, value: float) -> None:
     """Let a number sink from the top of a heap until none below it has a lower value."""
-    place = 0
-    while 2 * place + 1 < size:
-        below = 2 * place + 1
+    index = 0
+    while 2 * index + 1 < size:
+        below = 2 * index + 1
         if below + 1 < size and highest[below + 1] < highest[below]:
             below += 1
         if highest[below] >= value:
             break
-        numbers[place], highest[place] = numbers[below], highest[below]
-        place = below
-    numbers[place], highest[place] = number, value
+        numbers[index], highest[index] = numbers[below], highest[below]
+        index = below
+    numbers[index], highest[index] = number, value
 
 
 @inner
 def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
     """Return whether a candidate is among the chosen."""
     found = False
-    for place in range(count):
-        found |= chosen[place].index == index
+    for slot in range(count):
+        found |= chosen[slot].index == index
     return found
 
 
 @inner
-def _list(columns: Table, scratch: Table, weight: float, index: int, place: int) -> None:
+def _list(columns: Table, scratch: Table, weight: float, index: int, slot: int) -> None:
     """Write a candidate as the rival of an index."""
-    one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
+    one, rival = candidates_of(scratch)[index], rivals_of(scratch)[slot]
     rival.log_score = _rounded(one.log_score - weight * one.varied)
     rival.deviation, rival.most = one.deviation, _rounded(one.varied - one.log_propensity)
     key = offers_of(columns)[entries_of(columns)[one.entry].offer].key

@@ -183,8 +183,8 @@ def _copy_visits(scratch: Table, record: bytes) -> None:
     into = carray(address_of(scratch, ScratchArray.visit), (count * _VISIT_BYTES,), np.uint8)
     for byte in range(count * _VISIT_BYTES):
         into[byte] = record[begin + byte]
-    for place in range(1, count):
-        if visits[place].second < visits[place - 1].second:
-            count = place
+    for index in range(1, count):
+        if visits[index].second < visits[index - 1].second:
+            count = index
             break
     person[PersonFact.visits] = count

@@ -56,11 +56,13 @@ class _Arrays:
 
 
 def _refuse(reason: str) -> NoReturn:
+    """Raise the error of a model that cannot be used."""
     message = f"the model cannot be used, as {reason}: learn it again"
     raise ValueError(message)
 
 
 def _check_weights(arrays: _Arrays, reward: str, features: Features) -> None:
+    """Check the online model of a reward."""
     weight, seen = arrays.get(f"{reward}.weight", WEIGHT, 1 << features.bits), arrays.get(f"{reward}.seen", "f8", _SEEN)
     least, lowest, highest = weight["evidence"].min(), weight["mean"].min(), weight["mean"].max()
     if not (least >= 0 and math.isfinite(lowest) and math.isfinite(highest)):
@@ -70,6 +72,7 @@ def _check_weights(arrays: _Arrays, reward: str, features: Features) -> None:
 
 
 def _check_trees(arrays: _Arrays, prefix: str, attributes: int) -> None:
+    """Check the trees of a reward."""
     test, leaf = arrays.get(f"{prefix}test", TEST, None), arrays.get(f"{prefix}leaf", "f8", None)
     if not np.isfinite(leaf).all():
         _refuse(f"{prefix}leaf is not finite")
@@ -93,6 +96,7 @@ def _check_trees(arrays: _Arrays, prefix: str, attributes: int) -> None:
 
 
 def _check_recommendation(arrays: _Arrays) -> None:
+    """Check the recommendation part."""
     known, together, habit = "recommend.popularity.", "recommend.cooccurrence.", "recommend.habit."
     items = _table(arrays, f"{known}item_keys")
     arrays.get(f"{known}item_weights", "f8", items)

@@ -66,13 +66,13 @@ def notice(frame: Frame, record: bytes, request: bytes) -> None:
     rules = _span(frame)
     first, last = rules
     baskets = views = False
-    for place in range(first, last):
-        kind = rules_of(columns)[place].kind
+    for index in range(first, last):
+        kind = rules_of(columns)[index].kind
         baskets |= kind == OF_BASKET
         views |= kind == OF_VIEWED
-        turns[place - first] = _NEVER
+        turns[index - first] = _NEVER
         if kind not in (OF_BASKET, OF_VIEWED):
-            person[PersonFact.subjects] |= 1 << (place - first)
+            person[PersonFact.subjects] |= 1 << (index - first)
     session, end = np.int64(-1), np.int64(-1)
     if person[PersonFact.context_begin] >= 0 and not person[PersonFact.hidden]:
         session, end = last_of(request, person[PersonFact.context_begin], person[PersonFact.context_end], SESSION)
@@ -125,30 +125,30 @@ def _notice_steps(frame: Frame, record: bytes, rules: tuple[int, int]) -> None:
         for field in (STEP_PRODUCT, STEP_VENUE):
             one, other = last_of(record, begin, at, field)
             what = hash_of(record, one, other, what ^ np.uint64(field))
-        place = 0
-        while place < count and steps[place].what != np.int64(what):
-            place += 1
-        if place == _MOST_STEPS:
+        index = 0
+        while index < count and steps[index].what != np.int64(what):
+            index += 1
+        if index == _MOST_STEPS:
             continue
-        if place == count:
-            steps[place].what, steps[place].quantity = np.int64(what), 0
-            steps[place].begin, steps[place].end = low, high
+        if index == count:
+            steps[index].what, steps[index].quantity = np.int64(what), 0
+            steps[index].begin, steps[index].end = low, high
             count += 1
         number, _ = last_of(record, begin, at, STEP_QUANTITY)
         zigzag = varint(record, number, at)[0] if number >= 0 else 0
-        steps[place].quantity = max(steps[place].quantity + ((zigzag >> 1) ^ -(zigzag & 1)), 0)
+        steps[index].quantity = max(steps[index].quantity + ((zigzag >> 1) ^ -(zigzag & 1)), 0)
         one, other = last_of(record, begin, at, STEP_TIME)
         changed = _second(record, one, other)
     inside = 0
-    for place in range(count):
-        inside += steps[place].quantity > 0
+    for index in range(count):
+        inside += steps[index].quantity > 0
     if inside == 0:
         return
     bits = _left_behind(frame, rules, changed)
-    for place in range(count):
-        if steps[place].quantity > 0:
+    for index in range(count):
+        if steps[index].quantity > 0:
             if inside <= _MOST_ITEMS:
-                _mark(frame, record, steps[place].begin, steps[place].end, bits)
+                _mark(frame, record, steps[index].begin, steps[index].end, bits)
             inside -= 1
 
 
@@ -157,17 +157,17 @@ def _left_behind(frame: Frame, rules: tuple[int, int], changed: int) -> int:
     """Return a bit per rule for which a basket is abandoned that was changed last at a second."""
     turns, bits, time = i8(frame.scratch, ScratchArray.turn), 0, frame.time
     first, last = rules
-    for place in range(first, last):
-        rule = rules_of(frame.columns)[place]
+    for index in range(first, last):
+        rule = rules_of(frame.columns)[index]
         if rule.kind != OF_BASKET:
             continue
         age = max(time - changed, 0)
         if age < rule.idle:
-            turns[place - first] = changed + rule.idle
+            turns[index - first] = changed + rule.idle
         elif age < rule.within:
-            bits |= 1 << (place - first)
+            bits |= 1 << (index - first)
             if rule.within < _NEVER:
-                turns[place - first] = changed + rule.within
+                turns[index - first] = changed + rule.within
     return bits
 
 
@@ -210,11 +210,11 @@ def _viewed(frame: Frame, rules: tuple[int, int], second: int) -> int:
     """Return a bit per rule for which a category counts that was viewed last at a second."""
     turns, bits = i8(frame.scratch, ScratchArray.turn), 0
     first, last = rules
-    for place in range(first, last):
-        rule = rules_of(frame.columns)[place]
+    for index in range(first, last):
+        rule = rules_of(frame.columns)[index]
         if rule.kind == OF_VIEWED and max(frame.time - second, 0) < rule.within:
-            bits |= 1 << (place - first)
-            turns[place - first] = min(turns[place - first], second + rule.within)
+            bits |= 1 << (index - first)
+            turns[index - first] = min(turns[index - first], second + rule.within)
     return bits
 
 
@@ -235,9 +235,9 @@ def _mark(frame: Frame, data: bytes, begin: int, end: int, bits: int) -> None:
     person[PersonFact.subjects] |= bits
     hashes = i8(columns, Column.category_hash)
     hashed = np.int64(hash_of(data, begin, end, np.uint64(0)))
-    place = np.searchsorted(hashes, hashed)
-    if place < len(hashes) and hashes[place] == hashed:
-        mark = marks_of(scratch)[i4(columns, Column.category_number)[place]]
+    index = np.searchsorted(hashes, hashed)
+    if index < len(hashes) and hashes[index] == hashed:
+        mark = marks_of(scratch)[i4(columns, Column.category_number)[index]]
         before = mark.bits if mark.number == person[PersonFact.number] else 0
         mark.number, mark.bits = person[PersonFact.number], before | bits
 
@@ -254,16 +254,16 @@ def weigh(frame: Frame) -> int:
     while intent < len(intents) and segment[intents[intent]] != IN:
         intent += 1
     first, last = _span(frame)
-    for place in range(first, last):
-        rule = rules_of(columns)[place]
+    for index in range(first, last):
+        rule = rules_of(columns)[index]
         if rule.segment != NO_NAME and segment[rule.segment] != IN:
             continue
         if rule.intent != NO_NAME and rule.intent != intent:
             continue
-        if turns[place - first] < _NEVER:
-            hold(scratch, turns[place - first])
-        if subjects >> (place - first) & 1:
-            held[count] = place
+        if turns[index - first] < _NEVER:
+            hold(scratch, turns[index - first])
+        if subjects >> (index - first) & 1:
+            held[count] = index
             count += 1
     return count
 
@@ -281,10 +281,10 @@ def log_behaviour(frame: Frame, entry: int, count: int) -> tuple[float, bool]:
             bits = mark.bits
     if offer.audience != NO_AUDIENCE:
         campaign = np.int64(audiences_of(columns)[offer.audience].campaign)
-    for place in range(count):
-        rule = rules_of(columns)[held[place]]
+    for index in range(count):
+        rule = rules_of(columns)[held[index]]
         if rule.kind in (OF_BASKET, OF_VIEWED):
-            is_meant = bits >> (held[place] - first) & 1 != 0
+            is_meant = bits >> (held[index] - first) & 1 != 0
         else:
             own = offer.category if rule.kind == OF_CATEGORY else offer.brand if rule.kind == OF_BRAND else campaign
             is_meant = own == rule.number

@@ -61,8 +61,8 @@ def judge(rules: Table, scratch: Table, number: int, record: bytes, request: byt
     steps, firsts, stack, top = steps_of(rules), i4(rules, Rules.step_first), u1(scratch, ScratchArray.stack), 0
     if firsts[number] == firsts[number + 1]:
         return LEFT_TO_CEL
-    for place in range(firsts[number], firsts[number + 1]):
-        does = steps[place].does
+    for index in range(firsts[number], firsts[number + 1]):
+        does = steps[index].does
         if does == NEGATES:
             if stack[top - 1] != ERROR:
                 stack[top - 1] = 1 - stack[top - 1]
@@ -70,15 +70,15 @@ def judge(rules: Table, scratch: Table, number: int, record: bytes, request: byt
             top -= 1
             stack[top - 1] = _joined(stack[top - 1], stack[top], FALSE if does == JOINS else TRUE)
         elif does == SAYS:
-            stack[top] = TRUE if steps[place].number != 0.0 else FALSE
+            stack[top] = TRUE if steps[index].number != 0.0 else FALSE
             top += 1
         else:
-            path = steps[place].path
+            path = steps[index].path
             of_profile = paths_of(rules)[path].of_profile != 0
             data = record if of_profile else request
             if values_of(scratch)[path].stamp != i8(scratch, ScratchArray.person)[PersonFact.number]:
                 _read(rules, scratch, path, data)
-            stack[top] = _compare(rules, scratch, place, data)
+            stack[top] = _compare(rules, scratch, index, data)
             top += 1
     return np.int64(stack[0])
 
@@ -104,9 +104,9 @@ def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
     if path.hidden and facts[PersonFact.hidden]:
         begin = -1
     is_keyed = path.encoding >= OF_STRUCT
-    for place in range(path.first, path.last - (is_keyed or path.encoding == OF_COUNT)):
+    for index in range(path.first, path.last - (is_keyed or path.encoding == OF_COUNT)):
         if begin >= 0:
-            begin, end = last_of(data, begin, end, tags[place])
+            begin, end = last_of(data, begin, end, tags[index])
     if path.encoding == OF_COUNT:
         value.kind, value.number = NUMBER, (float(_count(data, begin, end, tags[path.last - 1])) if begin >= 0 else 0.0)
     elif path.encoding == OF_MESSAGE:
@@ -196,9 +196,9 @@ def _kind_of(data: bytes, at: int, end: int) -> tuple[int, float, int, int]:
 
 
 @inner
-def _compare(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+def _compare(rules: Table, scratch: Table, index: int, data: bytes) -> int:
     """Return the verdict of a step about a value."""
-    step = steps_of(rules)[place]
+    step = steps_of(rules)[index]
     value = values_of(scratch)[step.path]
     if step.does == IS_THERE:
         return TRUE if value.kind != ABSENT else FALSE
@@ -207,14 +207,14 @@ def _compare(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     if step.does == IS_TRUE:
         return (TRUE if value.number != 0.0 else FALSE) if value.kind == TRUTH else ERROR
     if step.does == CONTAINS:
-        return _contains(rules, scratch, place, data)
-    return _equal(rules, scratch, place, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, place, data)
+        return _contains(rules, scratch, index, data)
+    return _equal(rules, scratch, index, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, index, data)
 
 
 @inner
-def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+def _equal(rules: Table, scratch: Table, index: int, data: bytes) -> int:
     """Return the verdict of `==` or `!=`; a value of another type than the constant is not equal to it."""
-    step = steps_of(rules)[place]
+    step = steps_of(rules)[index]
     value = values_of(scratch)[step.path]
     same = value.kind == step.kind
     if same and step.kind == TEXT:
@@ -225,9 +225,9 @@ def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
 
 
 @inner
-def _ordered(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+def _ordered(rules: Table, scratch: Table, index: int, data: bytes) -> int:
     """Return the verdict of `<`, `<=`, `>` or `>=`; a value of another type than the constant is an error."""
-    step = steps_of(rules)[place]
+    step = steps_of(rules)[index]
     value = values_of(scratch)[step.path]
     if value.kind != step.kind:
         return ERROR
@@ -247,16 +247,16 @@ def _order(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last
     """Compare a text with a constant: the result is negative, 0 or positive as the text comes before, is equal or comes
     after. UTF-8 bytes are in the same order as the characters they encode.
     """  # noqa: D205
-    for place in range(min(end - begin, last - first)):
-        if data[begin + place] != text[first + place]:
-            return np.int64(data[begin + place]) - np.int64(text[first + place])
+    for index in range(min(end - begin, last - first)):
+        if data[begin + index] != text[first + index]:
+            return np.int64(data[begin + index]) - np.int64(text[first + index])
     return (end - begin) - (last - first)
 
 
 @inner
-def _contains(rules: Table, scratch: Table, place: int, data: bytes) -> int:
+def _contains(rules: Table, scratch: Table, index: int, data: bytes) -> int:
     """Return the verdict of `in`: whether a list has a text among its values, or a struct among its keys."""
-    step, text = steps_of(rules)[place], u1(rules, Rules.text)
+    step, text = steps_of(rules)[index], u1(rules, Rules.text)
     value = values_of(scratch)[step.path]
     kind, at, end = value.kind, value.begin, value.end
     if kind not in (LIST, STRUCT):

@@ -108,8 +108,8 @@ def meet(frame: Frame, record: bytes, request: bytes, asked: PersonInput) -> int
     if not _read_record(scratch, record, asked):
         return Need.COUNTERS
     person, period = i8(scratch, ScratchArray.person), i8(scratch, ScratchArray.period)
-    for place in range(len(i8(meeting, MeetingArray.period))):
-        period[place] = i8(meeting, MeetingArray.period)[place]
+    for index in range(len(i8(meeting, MeetingArray.period))):
+        period[index] = i8(meeting, MeetingArray.period)[index]
     person[PersonFact.context_begin], person[PersonFact.context_end] = last_of(request, 0, len(request), CONTEXT)
     caps, share = i8(frame.terms, TermsArray.caps), f8(meeting, MeetingArray.holdout)[0]
     person[PersonFact.stopped] = is_capped(frame, caps[0], caps[1])
@@ -161,8 +161,8 @@ def _read_record(scratch: Table, record: bytes, asked: PersonInput) -> bool:
         return False
     _copy(scratch, ScratchArray.counter, record, counters_begin, counters * _COUNTER_BYTES)
     _copy(scratch, ScratchArray.times, record, times_begin, times * _TIME_BYTES)
-    for place in range(counters):  # a broken record must not make the loops read beyond the instants
-        one = counters_of(scratch)[place]
+    for index in range(counters):  # a broken record must not make the loops read beyond the instants
+        one = counters_of(scratch)[index]
         if np.int64(one.first) + np.int64(one.count) > times:
             one.count = 0
     if draw_begin >= 0 and fixed64(record, draw_begin) != 0:
@@ -197,9 +197,9 @@ def _agrees(record: bytes, at: int, end: int, wanted: int, grants: int, unsaid: 
 
 
 @inner
-def _copy(scratch: Table, place: int, record: bytes, begin: int, size: int) -> None:
+def _copy(scratch: Table, index: int, record: bytes, begin: int, size: int) -> None:
     """Copy `size` bytes of a record to the beginning of an array that has room for them."""
-    into = carray(address_of(scratch, place), (size,), np.uint8)
+    into = carray(address_of(scratch, index), (size,), np.uint8)
     for byte in range(size):
         into[byte] = record[begin + byte]
 
@@ -210,8 +210,8 @@ def _judge(frame: Frame, record: bytes, request: bytes) -> int:
     meeting, scratch = frame.meeting, frame.scratch
     wanted = i4(scratch, ScratchArray.wanted)
     segment, changes, left = u1(scratch, ScratchArray.segment), u1(meeting, MeetingArray.changes), 0
-    for place in range(i8(scratch, ScratchArray.decision)[DecisionFact.wanted]):
-        number = wanted[place]
+    for index in range(i8(scratch, ScratchArray.decision)[DecisionFact.wanted]):
+        number = wanted[index]
         if changes[number] & BY_TIME:
             hold(scratch, frame.time + 1)
         if changes[number] & BY_PLACE:
@@ -275,9 +275,9 @@ def _drawn_variant(meeting: Table, number: int, kept: int, draw: int) -> int:
     if kept != NO_NAME or not one.low <= share_of(draw, one.layer_key) < one.high:
         return np.int64(NO_NAME)
     share = share_of(draw, one.key)
-    for place in range(one.first, one.last):
-        if share < arms[place].bound:
-            return np.int64(place - one.first)
+    for index in range(one.first, one.last):
+        if share < arms[index].bound:
+            return np.int64(index - one.first)
     return np.int64(one.last - 1 - one.first)
 
 
@@ -303,11 +303,11 @@ def _recall(meeting: Table, scratch: Table, record: bytes, time: int) -> None:
             if not is_same(record, id_begin, id_end, text, one.id_first, one.id_last):
                 continue
             seen[number] = 1
-            for place in range(one.first, one.last):
-                arm = arms[place]
+            for index in range(one.first, one.last):
+                arm = arms[index]
                 is_on = one.start <= time < one.end
                 if is_on and is_same(record, name_begin, name_end, text, arm.id_first, arm.id_last):
-                    variant[number] = place - one.first
+                    variant[number] = index - one.first
                     if kept[one.layer] == NO_NAME:
                         kept[one.layer] = number
 
@@ -342,7 +342,7 @@ def write_exposures(meeting: Table, scratch: Table, out: np.ndarray, at: int) ->
     for number in range(len(experiments)):
         if u1(scratch, ScratchArray.exposed)[number]:
             arm = _arms_of(meeting)[experiments[number].first + i4(scratch, ScratchArray.variant)[number]]
-            for place in range(arm.told_first, arm.told_last):
-                out[at] = text[place]
+            for index in range(arm.told_first, arm.told_last):
+                out[at] = text[index]
                 at += 1
     return at

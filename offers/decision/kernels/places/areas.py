@@ -46,8 +46,8 @@ def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
         return (cell & 1) != 0
     rows, vertices = i4(columns, Column.shape_row), vertices_of(columns)
     odd = False
-    for place in range(rows[box.row_first + row], rows[box.row_first + row + 1]):
-        first = box.vertex_first + rows[box.row_first + place]
+    for index in range(rows[box.row_first + row], rows[box.row_first + row + 1]):
+        first = box.vertex_first + rows[box.row_first + index]
         one, other = vertices[first], vertices[first + 1]
         if crosses(one.longitude, one.latitude, other.longitude, other.latitude, x, y):
             odd = not odd
@@ -139,8 +139,8 @@ def _to_edge_of_frame(
                 continue
             begin, end = rows[box.row_first + near], rows[box.row_first + near + 1]
             looked_at += end - begin
-            for place in range(begin, end):
-                first = box.vertex_first + rows[box.row_first + place]
+            for index in range(begin, end):
+                first = box.vertex_first + rows[box.row_first + index]
                 one, other = vertices[first], vertices[first + 1]
                 nearest = min(
                     nearest,

@@ -60,16 +60,16 @@ def probability_in_circle(distance_m: float, radius_m: float, sigma_m: float) ->
     away, wide = distance_m / sigma_m, radius_m / sigma_m
     total = 0.0
     if wide > WIDE:
-        for place in range(len(_STRIPS)):
-            along = math.sqrt(wide * wide - _STRIPS[place] * _STRIPS[place])
-            total += (1 if place == 0 else 2) * _WEIGHTS[place] * _below(along - away)
+        for index in range(len(_STRIPS)):
+            along = math.sqrt(wide * wide - _STRIPS[index] * _STRIPS[index])
+            total += (1 if index == 0 else 2) * _WEIGHTS[index] * _below(along - away)
         return total / math.sqrt(2.0 * math.pi)
     most = math.asin(min(1.0, 7.0 / wide))
-    for place in range(len(_ANGLES)):
-        angle = 0.5 * most * (_ANGLES[place] + 1.0)
+    for index in range(len(_ANGLES)):
+        angle = 0.5 * most * (_ANGLES[index] + 1.0)
         across, along = wide * math.sin(angle), wide * math.cos(angle)
         share = _below(along - away) - _below(-along - away)
-        total += _SHARES[place] * math.exp(-0.5 * across * across) * along * share
+        total += _SHARES[index] * math.exp(-0.5 * across * across) * along * share
     return min(total * 0.5 * most * math.sqrt(2.0 / math.pi), 1.0)
 
 

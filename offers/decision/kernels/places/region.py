@@ -49,15 +49,15 @@ def located(
         inside, clear = _part(columns, depth, extra.shape, latitude, longitude, cap)
         if extra.shape == NO_SHAPE and extra.excluded_first == extra.excluded_last and (sigma > 0 or growth > 0):
             return in_circle(extra, clear if inside else -clear, centre.reach, sigma, growth)
-    for place in range(extra.joined_first, extra.joined_last):
-        within, edge = _piece(columns, place, x, y, z, latitude, longitude, cap)
+    for index in range(extra.joined_first, extra.joined_last):
+        within, edge = _piece(columns, index, x, y, z, latitude, longitude, cap)
         if within:  # the person stays inside while in either of them
             inside, clear = True, max(clear, edge) if inside else edge
         elif not inside:
             clear = min(clear, edge)
     cut_out, beyond = False, 0.0
-    for place in range(extra.excluded_first, extra.excluded_last):
-        within, edge = _piece(columns, place, x, y, z, latitude, longitude, cap)
+    for index in range(extra.excluded_first, extra.excluded_last):
+        within, edge = _piece(columns, index, x, y, z, latitude, longitude, cap)
         if within:
             cut_out, beyond = True, max(beyond, edge)
         elif inside:
@@ -73,8 +73,8 @@ def located(
         hits = first if inside else 0  # points nearer than the edge are on the same side as the location
         lay_points(scratch, latitude, longitude, sigma, first)
         points = points_of(scratch)
-        for place in range(first, POINTS):
-            hits += _is_inside(columns, extra, site, points[place].latitude, points[place].longitude)
+        for index in range(first, POINTS):
+            hits += _is_inside(columns, extra, site, points[index].latitude, points[index].longitude)
         chance = hits / POINTS
     qualifies = chance >= extra.min_inside
     away = extra.rings_inside if qualifies else extra.rings_outside
@@ -122,10 +122,10 @@ def _part(
 
 @inner
 def _piece(
-    columns: Table, place: int, x: float, y: float, z: float, latitude: float, longitude: float, cap: float
+    columns: Table, index: int, x: float, y: float, z: float, latitude: float, longitude: float, cap: float
 ) -> tuple[bool, float]:
     """Return what `_part` does, for one of the snapshot's pieces."""
-    piece = pieces_of(columns)[place]
+    piece = pieces_of(columns)[index]
     depth = piece.reach - _away(piece.x, piece.y, piece.z, x, y, z)
     return _part(columns, depth, piece.shape, latitude, longitude, cap)
 
@@ -135,12 +135,12 @@ def _is_inside(columns: Table, extra: np.void, site: int, latitude: float, longi
     """Return whether a position is in the place of an entry."""
     if site != NOWHERE:
         held = _is_in(columns, extra.shape, centres_of(columns)[site], latitude, longitude)
-        for place in range(extra.joined_first, extra.joined_last):
-            held = held or in_area(columns, pieces_of(columns)[place].shape, latitude, longitude)
+        for index in range(extra.joined_first, extra.joined_last):
+            held = held or in_area(columns, pieces_of(columns)[index].shape, latitude, longitude)
         if not held:
             return False
-    for place in range(extra.excluded_first, extra.excluded_last):
-        cut = pieces_of(columns)[place]
+    for index in range(extra.excluded_first, extra.excluded_last):
+        cut = pieces_of(columns)[index]
         if _is_in(columns, cut.shape, cut, latitude, longitude):
             return False
     return True
