@@ -54,16 +54,16 @@ class Someone(PersonReader):
     person: Person
 
     def read(self, name: str, grants: int) -> Met:  # noqa: ARG002
-        """See People."""
+        """See PersonReader."""
         return Met("", self.person.draw, self.person.record, self.person.flags)
 
     def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:
-        """See People."""
+        """See PersonReader."""
         facts, encoded = partial(self.facts, engine, self.read("", -1), request, second), request.SerializeToString()
         return self.read("", -1), self.person._replace(request=encoded, facts=facts)
 
     def facts(self, engine: Engine, met: Met, request: GetOffersRequest, second: int) -> Facts:  # noqa: ARG002
-        """See People."""
+        """See PersonReader."""
         assert self.person.facts is not None
         return self.person.facts()._replace(session=request.context.session, context=request.context)
 

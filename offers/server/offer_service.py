@@ -117,7 +117,7 @@ class OfferService:
         while need:
             engine = known.engine(facts[_SURFACE])
             if need in _HELPED:
-                person = self._people.person(engine, met, data, second)
+                person = self._people.person_of(engine, met, data, second)
                 engine.meeting.provide(need, pad, person, second)
             elif need == _STANDING:
                 strategy = int(pad.arrays["person"][PersonFact.strategy])

@@ -92,7 +92,7 @@ class PersonReader:
 
         return met, Person(met.draw, met.record, encoded, grants, met.flags, facts)
 
-    def person(self, engine: Engine, met: Met, data: bytes, second: int) -> Person:
+    def person_of(self, engine: Engine, met: Met, data: bytes, second: int) -> Person:
         """Return the person of a usual request that stands encoded in `data`, as an engine asks about them."""
         return Person(
             record=met.record, facts=lambda: self.facts(engine, met, GetOffersRequest.FromString(data), second)
