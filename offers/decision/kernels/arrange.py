@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE
-from offers.compiled import apart, inner
+from offers.compiled import apart, inlined, inner
 from offers.decision.kernels.admit import is_in, may_be_shown
 from offers.decision.kernels.layout import fits
 from offers.decision.kernels.memory.frame import Frame
@@ -136,7 +136,7 @@ def _call_up_others(frame: Frame, last_listed: int, own: int, size: int) -> int:
     return size
 
 
-@inner
+@inlined
 def _may_lead(frame: Frame, coming: int, best: int) -> bool:
     """Return whether an offer shown everywhere may come before the best candidate."""
     standing, candidate = frame.standing, candidates_of(frame.scratch)[best]
@@ -148,7 +148,7 @@ def _may_lead(frame: Frame, coming: int, best: int) -> bool:
     return frame.seeded != 0 or bound != score or ours < entries[candidate.entry].order
 
 
-@inner
+@inlined
 def _write_chosen(frame: Frame, slot: int, unknowns: int) -> int:
     """Write what an answer says of the chosen offer at an index. Returns how many unknown schedules are listed."""
     columns, scratch, time = frame.columns, frame.scratch, frame.time
@@ -170,6 +170,7 @@ def _write_chosen(frame: Frame, slot: int, unknowns: int) -> int:
     one.log_score = candidate.log_score
     one.distance_m = ground_distance(candidate.squared) if candidate.squared < math.inf else -1.0
     one.until, one.flags, one.redeemable = candidate.until, candidate.flags, redeemable
+    one.selection = 0.0
     return unknowns
 
 

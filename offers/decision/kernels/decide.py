@@ -1,13 +1,16 @@
 """The sequence of a decision: find, meet, sense, choose, log. Both ways of answering a request take it from here.
 
-    begin     find which offers may be shown here and now; choose among them, if the person does not matter
+    begin     find which offers may be shown here and now; if the person does not matter, choose among them
     go_on     otherwise: meet the person, sense what models are told, choose, and write the decision's record
+
+Without a person, choosing is to admit and to rank. With one, it also is to foresee, to weigh behaviour, and to compute
+selection probabilities: `begin` is compiled, and answers, without these.
 
 Each returns a Need. Whoever calls them provides it and calls again: Engine.decide, or the fast path in server/fast.
 """
 
 from offers.catalogue.snapshot import NO_NAME
-from offers.compiled import apart
+from offers.compiled import apart, inner
 from offers.decision.kernels.admit import admit, survey
 from offers.decision.kernels.arrange import arrange
 from offers.decision.kernels.log import write_record
@@ -28,12 +31,15 @@ from offers.decision.kernels.screen import screen
 @apart
 def begin(frame: Frame, location: Location) -> int:
     """Decide, unless the person matters. Returns NOTHING, LOOK_UP, ROOM or PERSON of Need."""
+    facts = i8(frame.scratch, ScratchArray.decision)
     need = _find(frame, location)
     if need != Need.NOTHING:
         return need
-    if i8(frame.scratch, ScratchArray.decision)[DecisionFact.personal] != 0:
+    if facts[DecisionFact.personal] != 0:
         return Need.PERSON
-    return choose(frame)
+    admit(frame)
+    facts[DecisionFact.held] = facts[DecisionFact.learned] = facts[DecisionFact.explored] = 0
+    return _rank(frame)
 
 
 @apart
@@ -43,21 +49,21 @@ def go_on(frame: Frame, location: Location, record: bytes, request: bytes, perso
     `record` is the person's offers.v1.UserState, `request` the encoded GetOffersRequest. `is_met` is 1 to go on after
     SEGMENTS or STANDING. Returns any Need but PERSON and those of the fast path.
     """
-    facts = i8(frame.scratch, ScratchArray.person)
+    known = i8(frame.scratch, ScratchArray.person)
     if is_met == 0:
         need = meet(frame, record, request, person)
         if need != Need.NOTHING:
             return need
-    if facts[PersonFact.strategy] != NO_NAME and facts[PersonFact.strategy] != frame.strategy:
+    if known[PersonFact.strategy] != NO_NAME and known[PersonFact.strategy] != frame.strategy:
         return Need.STANDING
     sense(frame, location, record, request, person)
-    need = choose(frame)
+    need = _choose(frame)
     if need == Need.NOTHING:
-        facts[PersonFact.logged] = write_record(frame, location, record, request, person.geohash_length)
+        known[PersonFact.logged] = write_record(frame, location, record, request, person.geohash_length)
     return need
 
 
-@apart
+@inner
 def _find(frame: Frame, location: Location) -> int:
     """Find the offers that may be shown here and now, whoever asks. Returns NOTHING, LOOK_UP or ROOM of Need.
 
@@ -75,17 +81,26 @@ def _find(frame: Frame, location: Location) -> int:
     return Need.LOOK_UP if facts[DecisionFact.unknown] != 0 else Need.NOTHING
 
 
-@apart
-def choose(frame: Frame) -> int:
-    """Choose the answer's offers among those found. Returns NOTHING, LOOK_UP or ROOM of Need."""
+@inner
+def _choose(frame: Frame) -> int:
+    """Choose the answer's offers for a person. Returns NOTHING, LOOK_UP or ROOM of Need."""
     facts = i8(frame.scratch, ScratchArray.decision)
     admit(frame)
     need = foresee(frame)
     if need != Need.NOTHING:
         return need
-    facts[DecisionFact.held] = weigh(frame) if facts[DecisionFact.personal] != 0 else 0
+    facts[DecisionFact.held] = weigh(frame)
+    need = _rank(frame)
+    if need == Need.NOTHING and facts[DecisionFact.explored] != 0 and facts[DecisionFact.chosen] > 0:
+        compute_selection(frame)
+    return need
+
+
+@inner
+def _rank(frame: Frame) -> int:
+    """Order the offers admitted, and arrange the answer. Returns NOTHING, LOOK_UP or ROOM of Need."""
     need = arrange(frame, score(frame))
     if need != Need.NOTHING:
         return need
-    compute_selection(frame)
-    return Need.LOOK_UP if facts[DecisionFact.unknown] != 0 else Need.NOTHING
+    is_unknown = i8(frame.scratch, ScratchArray.decision)[DecisionFact.unknown] != 0
+    return Need.LOOK_UP if is_unknown else Need.NOTHING

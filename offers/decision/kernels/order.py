@@ -8,7 +8,7 @@ from offers.decision.kernels.memory.records import entries_of, i4
 from offers.decision.kernels.memory.scratch import ScratchArray, candidates_of
 
 
-@inner
+@inlined
 def rise(frame: Frame, index: int) -> None:
     """Let the candidate at an index of the heap rise until none above it is worse."""
     heap = i4(frame.scratch, ScratchArray.heap)
@@ -19,7 +19,7 @@ def rise(frame: Frame, index: int) -> None:
     heap[index] = rising
 
 
-@inner
+@inlined
 def sink(frame: Frame, index: int, size: int) -> None:
     """Let the candidate at an index of the heap sink until none below it is better."""
     heap = i4(frame.scratch, ScratchArray.heap)

@@ -11,7 +11,7 @@ import numpy as np
 
 from offers.catalogue.compile.geometry import LEAST_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import CELL, CENTRE, GATE, ROW
-from offers.compiled import apart, inner
+from offers.compiled import apart, inlined, inner
 from offers.decision.kernels.memory.frame import Frame, Location
 from offers.decision.kernels.memory.records import (
     LINE_BYTES,
@@ -49,9 +49,13 @@ FETCHED = 32
 """Sites of a span that are fetched ahead: the processor fetches those after them by itself."""
 
 
-class Origin(NamedTuple):
-    """The location that is searched around."""
+class Search(NamedTuple):
+    """Tables and numbers of one search around a location: fewer than a Frame's, as the innermost loops take them."""
 
+    columns: Table
+    scratch: Table
+    terms: Table
+    time: int
     longitude: float
     """Degrees."""
     x: float
@@ -76,7 +80,7 @@ def retrieve(frame: Frame, location: Location) -> int:
         widening = location.sigma * f8(columns, Column.widest_fringe)[0]
         _fetch(columns, scratch, location, widening)
         x, y, z = earth_centred(location.latitude, location.longitude)
-        origin = Origin(location.longitude, x, y, z, widening)
+        search = Search(columns, scratch, frame.terms, frame.time, location.longitude, x, y, z, widening)
         windows, spans = windows_of(scratch), spans_of(scratch)
         margin, seen = BEYOND_M, 0
         for level in range(len(f8(columns, Column.level_size))):
@@ -84,14 +88,14 @@ def retrieve(frame: Frame, location: Location) -> int:
             window.seen = 0
             for index in range(level * MOST_ROWS, level * MOST_ROWS + window.spans):
                 begin, end = spans[index].first, spans[index].last
-                found, margin = _scan(frame, origin, begin, end, margin, found)
+                found, margin = _scan(search, begin, end, margin, found)
                 window.seen += end - begin
             if window.spans == NOT_FOUND:
                 bounds = window.low, window.high, window.spread
-                found, margin, window.seen = _search(frame, origin, bounds, margin, found)
+                found, margin, window.seen = _search(search, bounds, margin, found)
             seen = max(seen, window.seen)
         if margin == BEYOND_M and seen <= FEW:
-            margin = _look_farther(frame, origin, location.latitude, found)
+            margin = _look_farther(search, location.latitude, found)
     else:
         for entry in unplaced:
             found = _write_nowhere(scratch, found, entry, entry + 1)
@@ -113,24 +117,24 @@ def _write_nowhere(scratch: Table, found: int, first: int, last: int) -> int:
 
 
 @inner
-def _look_farther(frame: Frame, origin: Origin, latitude: float, found: int) -> float:
+def _look_farther(search: Search, latitude: float, found: int) -> float:
     """Return the metres to the next site that comes within reach, where it is farther than BEYOND_M.
 
     The places found before stay; places found on the way are written behind them and dropped.
     """
-    columns, windows = frame.columns, windows_of(frame.scratch)
+    columns, windows = search.columns, windows_of(search.scratch)
     sizes, margin = f8(columns, Column.level_size), math.inf
     for level in range(len(sizes)):
         beyond, near, seen = BEYOND_M, BEYOND_M, windows[level].seen
         while near >= beyond and seen <= FEW and beyond <= 8 * sizes[level]:
             beyond *= 4
-            window = _window(columns, level, latitude, origin.widening + beyond)
-            _, near, seen = _search(frame, origin, window, min(margin, beyond), found)
+            window = _window(columns, level, latitude, search.widening + beyond)
+            _, near, seen = _search(search, window, min(margin, beyond), found)
         margin = near
     return margin
 
 
-@inner
+@inlined
 def _fetch(columns: Table, scratch: Table, location: Location, widening: float) -> None:
     """Compute the windows of all levels, and fetch ahead from memory all that their first search reads."""
     rows, windows = rows_of(columns), windows_of(scratch)
@@ -148,7 +152,7 @@ def _fetch(columns: Table, scratch: Table, location: Location, widening: float) 
         _find_spans(columns, scratch, level, location.longitude)
 
 
-@inner
+@inlined
 def _find_spans(columns: Table, scratch: Table, level: int, longitude: float) -> None:
     """Write the spans of sites in a level's window; NOT_FOUND where it has many rows, or crosses the antimeridian."""
     rows, cells = rows_of(columns), cells_of(columns)
@@ -229,19 +233,19 @@ def _between(columns: Table, row: int, start: int, stop: int) -> tuple[int, int]
 
 @inner
 def _search(
-    frame: Frame, origin: Origin, window: tuple[int, int, float], margin: float, found: int
+    search: Search, window: tuple[int, int, float], margin: float, found: int
 ) -> tuple[int, float, int]:  # fmt: skip
     """Search the cells of a window (see `_window`) for sites within reach.
 
     Writes places from index `found` on. Returns the number of places then, the lesser of `margin` and the metres to
     the nearest site out of reach, and how many sites were looked at.
     """
-    columns = frame.columns
+    columns = search.columns
     rows, cells, seen = rows_of(columns), cells_of(columns), 0
     low, high, spread = window
     for row in range(low, high + 1):
         count = rows[row].columns
-        west, east = _columns(count, origin.longitude, spread)
+        west, east = _columns(count, search.longitude, spread)
         for run in range(2):  # the columns may wrap around the earth
             if run == 0:
                 start, stop = max(west, 0), min(east, count - 1)
@@ -254,47 +258,47 @@ def _search(
             begin, end = _between(columns, row, start, stop)
             if begin < end:
                 first, last = np.int64(cells[begin].site_first), np.int64(cells[end].site_first)
-                found, margin = _scan(frame, origin, first, last, margin, found)
+                found, margin = _scan(search, first, last, margin, found)
                 seen += last - first
     return found, margin, seen
 
 
-@inner
+@inlined
 def _scan(
-    frame: Frame, origin: Origin, first: int, last: int, margin: float, found: int
+    search: Search, first: int, last: int, margin: float, found: int
 ) -> tuple[int, float]:  # fmt: skip
     """Look at sites that stand side by side. Writes and returns places and margin as `_search` does."""
-    near = i4(frame.scratch, ScratchArray.near)
+    near = i4(search.scratch, ScratchArray.near)
     for begin in range(first, last, SITES_AT_A_TIME):
-        count = _sift(frame.columns, near, begin, min(last, begin + SITES_AT_A_TIME), origin, margin)
+        count = _sift(search, near, begin, min(last, begin + SITES_AT_A_TIME), margin)
         for index in range(count):
-            found, margin = _follow_up(frame, origin, near[index], margin, found)
+            found, margin = _follow_up(search, near[index], margin, found)
     return found, margin
 
 
 @inner
-def _sift(columns: Table, near: np.ndarray, first: int, last: int, origin: Origin, margin: float) -> int:
+def _sift(search: Search, near: np.ndarray, first: int, last: int, margin: float) -> int:
     """List the sites that reach as far as `margin` metres from the location. Returns how many.
 
     Which of them do cannot be predicted: without a branch, the processor does not have to guess.
     """
-    centres, count, beyond = centres_of(columns), 0, origin.widening + margin
+    centres, count, beyond = centres_of(search.columns), 0, search.widening + margin
     for site in range(first, last):
         centre = centres[site]
-        dx, dy, dz, reach = centre.x - origin.x, centre.y - origin.y, centre.z - origin.z, centre.reach + beyond
+        dx, dy, dz, reach = centre.x - search.x, centre.y - search.y, centre.z - search.z, centre.reach + beyond
         near[count] = site
         count += dx * dx + dy * dy + dz * dz <= reach * reach
     return count
 
 
-@inner
-def _follow_up(frame: Frame, origin: Origin, site: int, margin: float, found: int) -> tuple[int, float]:
+@inlined
+def _follow_up(search: Search, site: int, margin: float, found: int) -> tuple[int, float]:
     """Write a site if it is within reach; otherwise measure how far it is from that. Returns as `_search` does."""
-    columns, reached = frame.columns, reached_of(frame.scratch)
+    columns, reached = search.columns, reached_of(search.scratch)
     centre, entry_first = centres_of(columns)[site], i4(columns, Column.site_entry_first)
-    dx, dy, dz = centre.x - origin.x, centre.y - origin.y, centre.z - origin.z
+    dx, dy, dz = centre.x - search.x, centre.y - search.y, centre.z - search.z
     squared = dx * dx + dy * dy + dz * dz
-    reach = centre.reach + origin.widening
+    reach = centre.reach + search.widening
     begin, end = np.int64(entry_first[site]), np.int64(entry_first[site + 1])
     if squared <= reach * reach:
         if found < len(reached):
@@ -305,6 +309,6 @@ def _follow_up(frame: Frame, origin: Origin, site: int, margin: float, found: in
         return found + 1, margin
     if squared < (reach + margin) * (reach + margin):
         for entry in range(begin, end):
-            if may_ever(gates_of(columns)[entry], frame.terms, frame.time):
+            if may_ever(gates_of(columns)[entry], search.terms, search.time):
                 return found, math.sqrt(squared) - reach
     return found, margin

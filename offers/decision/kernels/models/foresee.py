@@ -86,7 +86,7 @@ def foresee(frame: Frame) -> int:
     facts, learned = i8(scratch, ScratchArray.decision), i8(frame.meeting, MeetingArray.fact)[MeetingFact.learned]
     weights = strategies_of(columns)[frame.strategy].weights
     facts[DecisionFact.learned] = facts[DecisionFact.explored] = 0
-    if learned == 0 or facts[DecisionFact.personal] == 0 or weights[PROPENSITY] + weights[RECOMMENDATION] == 0:
+    if learned == 0 or weights[PROPENSITY] + weights[RECOMMENDATION] == 0:
         return Need.NOTHING
     told = i8(learned, ModelArray.fact)
     related = told[ModelFact.related]

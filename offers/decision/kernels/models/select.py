@@ -45,7 +45,7 @@ _ROUNDED = 1e-9
 
 @apart
 def compute_selection(frame: Frame) -> None:
-    """Write the selection probability of each chosen offer; 0 if nothing is explored.
+    """Write the selection probability of each chosen offer, if something is explored. It is 0 before.
 
     Each draw is made again among the chosen and the RIVALS that may score highest, as the placement's layout allows.
     """
@@ -54,10 +54,6 @@ def compute_selection(frame: Frame) -> None:
     facts = i8(scratch, ScratchArray.decision)
     kept, count = facts[DecisionFact.kept], facts[DecisionFact.chosen]
     weight, explore = strategies_of(columns)[frame.strategy].weights[PROPENSITY], f8(terms, TermsArray.explore)
-    for index in range(count):
-        chosen[index].selection = 0.0
-    if facts[DecisionFact.explored] == 0 or count == 0:
-        return
     size = _find_rivals(columns, scratch, explore, weight, kept, count)
     for number in range(size):
         rivals[number].turn = turn_of(frame, entries_of(columns)[rivals[number].entry].order)
