@@ -12,13 +12,14 @@ from geopy.distance import geodesic
 from shapely.geometry import shape
 
 from offers.cli import main
-from offers.cli.geojson import GREEN, GREY, features_of
+from offers.cli.geojson import GREEN, GREY, OfferMap
 from offers.decision.reference.explain import Why
 from offers.model.query import Query, Surface
 from offers.testing import Served, serving
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
+from offers.v1.offer_service_pb2 import GetOffersResponse, OfferExplanation, Proposition
 from offers.v1.venue_pb2 import Circle
+from tests import explained
 
 CATALOGUE = """
 catalog_id: seen
@@ -148,34 +149,40 @@ def see(query: Run, source: Path, tmp_path: Path) -> See:
     return run
 
 
+HOME = (*PLACE, "--placement", "home")
 CASES = [
     ("best", PLACE, "returned", "returned"),
-    ("two-places", PLACE, "other place", "another place"),
-    ("other-placement", (*PLACE, "--placement", "home"), "placement", "not for the placement home"),
-    ("french", (*PLACE, "--language", "en"), "language", "not for the language en"),
-    ("dollars", (*PLACE, "--currency", "EUR"), "currency", "not for the currency EUR"),
-    ("email", (*PLACE, "--channel", "app"), "channel", "not for the channel"),
-    ("email", (*PLACE, "--placement", "home"), "channel", "not for the channel"),
-    ("best", (), "no location", "there is no location"),
-    ("elsewhere", PLACE, "outside", "outside, 1.8 km away"),
-    ("not-in-hole", PLACE, "cut out", "cut out by the zone hole"),
-    ("in-ring", PLACE, "cut out", "cut out by the zone hole"),
-    ("narrow", (*PLACE, "--accuracy", "100"), "unlikely", "probability of only 0.34, and 0.5 is needed"),
-    ("last-year", PLACE, "over", "over since Thu 1 Jan 2026 00:00 Europe/Paris"),
-    ("next-year", PLACE, "not begun", "begins Fri 1 Jan 2027 00:00 Europe/Paris"),
-    ("evening", PLACE, "closed", "closed until Tue 24 Nov 2026 18:00 Europe/Paris"),
-    ("never", PLACE, "closed", "closed for the next 400 days"),
-    ("dinner", PLACE, "daypart", "outside its dayparts until Tue 24 Nov 2026 19:00"),
-    ("bar-shut", PLACE, "venue closed", "until Tue 24 Nov 2026 18:00"),
-    ("used-up", PLACE, "not redeemable", "over since Sun 1 Feb 2026 00:00"),
-    ("used-later", PLACE, "not redeemable", "not to be used until Sat 28 Nov 2026 00:00"),
+    ("two-places", PLACE, "other place", "returned for another place, which is nearer or better"),
+    (
+        "other-placement",
+        HOME,
+        "placement",
+        "asked for the placement home, and it is for list",
+    ),
+    ("french", (*PLACE, "--language", "en"), "language", "asked for the language en, and it is for fr"),
+    ("dollars", (*PLACE, "--currency", "EUR"), "currency", "asked for the currency EUR, and it is for USD"),
+    ("email", (*PLACE, "--channel", "app"), "channel", "asked for the channel app, and it is for email"),
+    ("email", HOME, "channel", "asked for the channel app, and it is for email"),
+    ("best", (), "no location", "there is no location, and it does not allow that"),
+    ("elsewhere", PLACE, "outside", "1,804 m outside the circle"),
+    ("not-in-hole", PLACE, "cut out", "in zone hole, which is cut out"),
+    ("in-ring", PLACE, "cut out", "in zone hole, which is cut out"),
+    ("narrow", (*PLACE, "--accuracy", "100"), "unlikely", "inside the circle with probability 0.34, 0.50 needed"),
+    ("last-year", PLACE, "over", "over since Thu 1 Jan 00:00"),
+    ("next-year", PLACE, "not begun", "begins in 37 d 11 h, at 1 Jan 2027 00:00"),
+    ("evening", PLACE, "closed", "opens in 5 h 45 min, at 18:00"),
+    ("never", PLACE, "closed", "never opens within 400 days"),
+    ("dinner", PLACE, "daypart", "its daypart begins in 6 h 45 min, at 19:00"),
+    ("bar-shut", PLACE, "venue closed", "the venue opens in 5 h 45 min, at 18:00"),
+    ("used-up", PLACE, "not redeemable", "redemption over since Sun 1 Feb 00:00"),
+    ("used-later", PLACE, "not redeemable", "redemption opens in 3 d 11 h, at Sat 28 Nov 00:00"),
     ("too-late", PLACE, "unreachable", "ends before one can be there"),
-    ("stopgap", PLACE, "fallback", "held back"),
-    ("same-group", PLACE, "exclusion group", "a better one of its exclusion group"),
-    ("same-brand", (*PLACE, "--placement", "home"), "layout", "its most of one brand"),
-    ("same-category", (*PLACE, "--placement", "list"), "layout", "its most of one category"),
-    ("same-venue", (*PLACE, "--placement", "list"), "layout", "its most of one venue"),
-    ("everywhere", (*PLACE, "--max-offers", "1"), "beyond", "as many better ones"),
+    ("stopgap", PLACE, "fallback", "a fallback, and other offers qualify"),
+    ("same-group", PLACE, "exclusion group", "a better one of its exclusion group is in the answer"),
+    ("same-brand", HOME, "layout", "the placement holds no more of its brand"),
+    ("same-category", (*PLACE, "--placement", "list"), "layout", "the placement holds no more of its category"),
+    ("same-venue", (*PLACE, "--placement", "list"), "layout", "the placement holds no more of its venue"),
+    ("everywhere", (*PLACE, "--max-offers", "1"), "beyond", "1 better one is in the answer: score 0."),
 ]
 
 
@@ -187,7 +194,7 @@ def test_each_reason_is_told(see: See, offer_id: str, arguments: tuple[str, ...]
 
     (place,) = (one for one in seen.places(offer_id) if why in one["reasons"])
     assert [why] == place["reasons"]
-    assert words in place["why"]
+    assert place["why"].startswith(words)
     assert (offer_id in answered) == (why in {"returned", "other place"})
     colors = {place.get("stroke", place.get("marker-color"))}
     assert {GREEN if why == "returned" else GREY} == colors
@@ -196,6 +203,40 @@ def test_each_reason_is_told(see: See, offer_id: str, arguments: tuple[str, ...]
 def test_every_reason_has_its_case() -> None:
     """No reason is left without an offer made for it."""
     assert set(Why) == {why for _, _, why, _ in CASES}
+
+
+PERSONAL = {
+    "not in segments", "in excluded segment", "other variant", "holdout", "capped", "pressure", "quiet hours",
+    "cooling down", "budget exhausted", "paced",
+}  # fmt: skip
+"""The reasons that concern the person, as the map names them."""
+
+
+@pytest.mark.parametrize("user", ["", explained.HELD_OUT])
+def test_the_map_knows_the_person_as_the_explainer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], user: str
+) -> None:
+    """On the map each offer has the reasons of ExplainOffers: those of audiences, caps, policies and budgets too."""
+    where = ("--lat", str(explained.LATITUDE), "--lng", str(explained.LONGITUDE), "--at", explained.NOON.isoformat())
+    terms = ("--language", "fr", "--currency", "EUR", "--channel", "app", "--placement", "home", "--user", user)
+    file, names = tmp_path / "seen.geojson", [f"--explain={name}" for name in explained.OFFERS]
+    with explained.serving_the_day(tmp_path, default_consent=("contextual", "profiling")) as running:
+        shown = ("--json", *names, "--map", str(file), "--catalog", str(tmp_path / "catalog.yaml"))
+        monkeypatch.setattr(sys, "argv", ["offers", "query", "--target", running.target, *where, *terms, *shown])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    out, err = capsys.readouterr()
+    assert not ended.value.code, err
+
+    places = [one["properties"] for one in json.loads(file.read_bytes())["features"]]
+    on_map = {one["offer_id"]: one for one in places if one["kind"] == "place"}
+    for one in json.loads(out)["explanations"]:
+        checks = [check["detail"] for check in one.get("failed_checks", [])] or ["returned"]
+        assert sorted("; ".join(checks).split("; ")) == sorted(on_map[one["offer_id"]]["why"].split("; "))
+        assert one.get("rank") == on_map[one["offer_id"]].get("rank")
+    assert explained.OFFERS.keys() == on_map.keys()
+    found = {reason for one in on_map.values() for reason in one["reasons"]}
+    assert (PERSONAL <= found) == bool(user)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +365,8 @@ def drawn(target: dict[str, Any], latitude: float, longitude: float) -> list[Any
         offer.target.circles.append(Circle(**circle))
     offer.target.areas.extend(json.dumps(area) for area in target.get("areas", ()))
     response = GetOffersResponse(offers=[Proposition(offer_id="o", rank=1, score=0.5)])
-    features = features_of(catalog, Query(Surface(), 0, latitude, longitude), response, 5_000)
+    drawing = OfferMap(catalog, Query(Surface(), 0, latitude, longitude), response, 5_000)
+    features = drawing.features({"o": OfferExplanation(offer_id="o", eligible=True, rank=1)})
     return [shape(one["geometry"]) for one in features if one["properties"]["kind"] == "place"]
 
 
