@@ -1,4 +1,4 @@
-"""A catalogue with an offer for each reason, and a person whom each concerns: for tests of explanations."""
+"""A catalogue with an offer for each reason, and a person all of them apply to, for tests of explanations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,7 +92,7 @@ USER = User(user_id=HELD_OUT, consent=AGREED)
 
 
 def document(folder: Path) -> Path:
-    """Write the catalogue."""
+    """Write the catalogue, and return its path."""
     source = folder / "catalog.yaml"
     source.write_text(CATALOG + "".join(f"  - {OFFER.format(name, rest)}\n" for name, rest in OFFERS.items()))
     return source

@@ -1,4 +1,4 @@
-"""`offers query --map`: what a person sees on a map is what the server decided, with every reason."""
+"""`offers query --map`: the map shows what the server decided, with every reason."""
 
 import json
 import sys
@@ -87,14 +87,14 @@ NOON = ("--at", "2026-11-24 12:15", "--time-zone", "Europe/Paris", "--max-offers
 
 
 class Seen(NamedTuple):
-    """What a query with a map gives."""
+    """The result of a query with a map."""
 
     response: Any
     features: list[dict[str, Any]]
     err: str
 
     def places(self, offer_id: str = "") -> list[dict[str, Any]]:
-        """The properties of the places, of one offer or of all."""
+        """Return the properties of the places of one offer, or of all."""
         told = [one["properties"] for one in self.features if one["properties"]["kind"] == "place"]
         return [one for one in told if offer_id in {"", one["offer_id"]}]
 
@@ -113,7 +113,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(source: Path) -> Iterator[Served]:
-    """Serve it."""
+    """Serve the catalogue."""
     with serving(source) as running:
         yield running
 
@@ -136,7 +136,7 @@ def query(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], s
 
 @pytest.fixture
 def see(query: Run, source: Path, tmp_path: Path) -> See:
-    """Ask at noon, and look at the map."""
+    """Ask at noon, and read the map."""
 
     def run(*arguments: str) -> Seen:
         file = tmp_path / "seen.geojson"
@@ -188,7 +188,7 @@ CASES = [
 
 @pytest.mark.parametrize(("offer_id", "arguments", "why", "words"), CASES)
 def test_each_reason_is_told(see: See, offer_id: str, arguments: tuple[str, ...], why: str, words: str) -> None:
-    """An offer made for one reason has it at one of its places, alone and in words; green is what is returned."""
+    """An offer made for one reason has it alone at one of its places, in words; what is returned is green."""
     seen = see(*arguments)
     answered = {one["offer_id"] for one in seen.response.get("offers", [])}
 
@@ -201,7 +201,7 @@ def test_each_reason_is_told(see: See, offer_id: str, arguments: tuple[str, ...]
 
 
 def test_every_reason_has_its_case() -> None:
-    """No reason is left without an offer made for it."""
+    """Every reason has an offer made for it."""
     assert set(Why) == {why for _, _, why, _ in CASES}
 
 
@@ -294,7 +294,7 @@ def test_circles_are_drawn_on_the_ellipsoid(see: See) -> None:
 
 
 def test_only_places_near_are_shown(see: See) -> None:
-    """Places farther off than --map-radius are not on the map; what is returned is, however far."""
+    """Places farther away than --map-radius are not on the map, unless they are returned."""
     near = see(*PLACE, "--map-radius", "100")
 
     assert [] == near.places("elsewhere")
@@ -303,7 +303,7 @@ def test_only_places_near_are_shown(see: See) -> None:
 
 
 def test_a_map_without_a_location_has_all_places(see: See) -> None:
-    """Without a location places are where they are, and what is everywhere has no geometry."""
+    """Without a location all places are on the map, and those everywhere have no geometry."""
     seen = see()
 
     assert {"place", "venue", "cut out"} == {one["properties"]["kind"] for one in seen.features}
@@ -312,7 +312,7 @@ def test_a_map_without_a_location_has_all_places(see: See) -> None:
 
 
 def test_a_map_needs_the_document(query: Run, tmp_path: Path) -> None:
-    """Without --catalog, and with a name that is no map's, the command says what to give."""
+    """Without --catalog, or with a name that is not a map's, the command says what to give."""
     status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "seen.geojson")
     assert 2 == status
     assert "--catalog" in err
@@ -324,7 +324,7 @@ def test_a_map_needs_the_document(query: Run, tmp_path: Path) -> None:
 
 
 def test_another_document_is_refused(query: Run, source: Path, tmp_path: Path) -> None:
-    """A document that would answer otherwise than the server did explains nothing, and no map is written."""
+    """A document that the server does not answer from is refused, and no map is written."""
     edited = tmp_path / "edited.yaml"
     edited.write_text(source.read_text("utf-8").replace('"offer_id": "everywhere"', '"offer_id": "anywhere"'), "utf-8")
     status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "seen.geojson", "--catalog", edited)
@@ -335,7 +335,7 @@ def test_another_document_is_refused(query: Run, source: Path, tmp_path: Path) -
 
 
 def test_a_map_that_cannot_be_written(query: Run, source: Path, tmp_path: Path) -> None:
-    """A folder that is not there is said to be the reason."""
+    """A missing folder is named as the reason."""
     status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "no" / "seen.geojson", "--catalog", source)
 
     assert 1 == status
@@ -343,7 +343,7 @@ def test_a_map_that_cannot_be_written(query: Run, source: Path, tmp_path: Path) 
 
 
 def test_the_instant_of_a_map_is_that_of_the_answer(query: Run, source: Path, tmp_path: Path) -> None:
-    """Without --at the map is of now."""
+    """Without --at the map shows the current instant."""
     status, _, err = query(*PLACE, "--map", tmp_path / "now.geojson", "--catalog", source)
 
     assert 0 == status, err
@@ -371,7 +371,7 @@ def drawn(target: dict[str, Any], latitude: float, longitude: float) -> list[Any
 
 
 def test_what_crosses_the_antimeridian_is_split() -> None:
-    """Circles and areas across 180 degrees are MultiPolygons of which each part lies on one side (RFC 7946)."""
+    """Circles and areas across 180 degrees are MultiPolygons, each part on one side (RFC 7946)."""
     circle = {"center": {"latitude": -17, "longitude": 179.9}, "radius_m": 50_000}
     for geometry in drawn({"circles": [circle], "areas": [FIJI_AREA]}, -17.0, -179.95):
         assert "MultiPolygon" == geometry.geom_type
@@ -386,7 +386,7 @@ def test_what_crosses_the_antimeridian_is_split() -> None:
 
 @pytest.mark.parametrize("pole", [90, -90])
 def test_a_circle_around_a_pole_holds_it(pole: int) -> None:
-    """Around a pole a circle is drawn from -180 to 180, down to its edge and up to the pole."""
+    """A circle around a pole is drawn from -180 to 180, from its edge to the pole."""
     circle = {"center": {"latitude": pole * 0.99, "longitude": 170}, "radius_m": 300_000}
     (geometry,) = drawn({"circles": [circle]}, pole * 0.99, 170)
 
@@ -401,7 +401,7 @@ def test_a_circle_around_a_pole_holds_it(pole: int) -> None:
 
 
 def test_an_area_with_a_hole_keeps_it() -> None:
-    """Holes, islands in them and parts side by side are drawn as they are."""
+    """Holes, islands in holes and separate parts are kept."""
 
     def box(size: float) -> list[list[float]]:
         return [[-size, -size], [size, -size], [size, size], [-size, size], [-size, -size]]

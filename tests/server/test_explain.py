@@ -16,20 +16,20 @@ from tests.explained import HELD_OUT, LATITUDE, LONGITUDE, NOON, NOW, OFFERS, US
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server of the catalogue, to which the person's day so far was reported."""
+    """Serve the catalogue, with the person's day so far reported."""
     with serving_the_day(tmp_path_factory.mktemp("explain")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def client(served: Served) -> Iterator[OffersClient]:
-    """A client of the server."""
+    """Return a client of the server."""
     with OffersClient(served.target, timeout_s=20) as made:
         yield made
 
 
 def request(*, located: bool = True, accuracy_m: float | None = None) -> GetOffersRequest:
-    """A request of the person from the usual place."""
+    """Return a request of the person from the usual place."""
     where = {"lat": LATITUDE, "lng": LONGITUDE, "accuracy_m": accuracy_m} if located else {}
     moment = context(at=NOON, language="fr", currency="EUR", channel="app", **where)  # type: ignore[arg-type]
     moment.user.CopyFrom(USER)
@@ -37,13 +37,13 @@ def request(*, located: bool = True, accuracy_m: float | None = None) -> GetOffe
 
 
 def explained(client: OffersClient, *offer_ids: str, asked: GetOffersRequest | None = None) -> list[OfferExplanation]:
-    """What is told of some offers."""
+    """Return the explanations of some offers."""
     response = client.explain(ExplainOffersRequest(request=asked or request(), offer_ids=offer_ids))
     return list(response.explanations)
 
 
 def told(one: OfferExplanation) -> list[str]:
-    """The checks that fail, in short."""
+    """Return the checks that fail, in short."""
     return [
         f"{ReasonCode.Name(check.reason).removeprefix('REASON_CODE_')}: {check.detail}" for check in one.failed_checks
     ]
@@ -84,13 +84,13 @@ def told(one: OfferExplanation) -> list[str]:
     ],
 )
 def test_reason_is_told(client: OffersClient, offer_id: str, wanted: str) -> None:
-    """Each check that fails is told with the values compared and the nearest miss."""
+    """Each failed check names the values compared and the nearest miss."""
     (one,) = explained(client, offer_id)
     assert ([wanted], offer_id, 0) == (told(one), one.offer_id, one.rank)
 
 
 def test_every_check_that_fails_is_told_in_order(client: OffersClient) -> None:
-    """An offer that fails several checks tells all of them, with metres and instants."""
+    """An offer that fails several checks lists all of them in order, with metres and instants."""
     (one,) = explained(client, "several")
     wanted = [
         "OTHER_LANGUAGE: asked for the language fr, and it is for de",
@@ -106,7 +106,7 @@ def test_every_check_that_fails_is_told_in_order(client: OffersClient) -> None:
 
 
 def test_location_that_is_missing_or_vague(client: OffersClient) -> None:
-    """Without a location, and with one that is not known well enough, that is the reason."""
+    """A missing location is a reason, and so is one that is too uncertain."""
     (one,) = explained(client, "far", asked=request(located=False))
     assert ["NEEDS_LOCATION: there is no location, and it does not allow that"] == told(one)
     (one,) = explained(client, "vague", asked=request(accuracy_m=50))
@@ -117,7 +117,7 @@ def test_location_that_is_missing_or_vague(client: OffersClient) -> None:
 
 
 def test_offers_in_the_answer_and_outranked_ones(client: OffersClient) -> None:
-    """What qualifies tells its rank, score and factors as the answer does, and what is better."""
+    """An offer that qualifies has its rank, score and factors; an outranked one names the score to beat."""
     asked = request()
     answer = client.get_offers(asked)
     best, worst = explained(client, "shown", "outranked", asked=asked)
@@ -128,7 +128,7 @@ def test_offers_in_the_answer_and_outranked_ones(client: OffersClient) -> None:
 
 
 def test_whole_catalogue_is_told_nearest_first(client: OffersClient) -> None:
-    """Without ids all offers are told of: those in the answer first, then by how many checks they fail."""
+    """Without ids all offers are explained: those in the answer first, then by the number of checks they fail."""
     response = client.explain(ExplainOffersRequest(request=request(), max_explanations=1000))
     found = list(response.explanations)
     assert sorted(OFFERS) == sorted(one.offer_id for one in found)
@@ -139,7 +139,7 @@ def test_whole_catalogue_is_told_nearest_first(client: OffersClient) -> None:
 
 
 def test_nothing_is_kept(served: Served, client: OffersClient) -> None:
-    """An explanation is no decision: neither the person's state nor the decisions change."""
+    """An explanation changes neither the person's state nor the log of decisions."""
     served.worker.recorder.flush()
     before = served.stores.state.read(f"u:{HELD_OUT}")
     decisions = served.stores.events.decisions_after(0, 1000)
@@ -150,7 +150,7 @@ def test_nothing_is_kept(served: Served, client: OffersClient) -> None:
 
 
 def test_bad_requests_are_refused(client: OffersClient) -> None:
-    """What is beyond the limits is refused by the name of the field."""
+    """A request beyond the limits is refused by the name of its field."""
     broken = request()
     broken.context.location.point.latitude = 100
     for asked, field in (
@@ -167,7 +167,7 @@ def test_bad_requests_are_refused(client: OffersClient) -> None:
 
 
 def test_limits_that_cannot_be_checked(tmp_path: Path) -> None:
-    """Where the state cannot be read, offers under a policy with caps say that, and the answer is degraded."""
+    """If the state cannot be read, offers under a policy with caps give that reason, and the answer is degraded."""
     with (
         serving(document(tmp_path), clock=lambda: NOW, state_url="redis://127.0.0.1:1/0") as running,
         OffersClient(running.target, timeout_s=20) as client,
@@ -178,7 +178,7 @@ def test_limits_that_cannot_be_checked(tmp_path: Path) -> None:
 
 
 def test_asyncio_client_asks_the_same(served: Served, client: OffersClient) -> None:
-    """Both clients get the same explanation."""
+    """The asyncio client gets the same explanation."""
     asked = ExplainOffersRequest(request=request(), offer_ids=["soon"])
 
     async def ask() -> list[OfferExplanation]:

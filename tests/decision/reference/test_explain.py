@@ -1,4 +1,4 @@
-"""Explanations: for any catalogue and query they agree with the decision, and leave no place without a reason."""
+"""Explanations agree with the decision for any catalogue, query and person, and give a reason for every place."""
 
 import math
 from itertools import islice
@@ -69,7 +69,7 @@ def check_explanation(catalog: Catalog, query: Query, known: KnownPerson) -> Non
 
 
 def plainly(place: OfferPlace, query: Query) -> float | None:
-    """How likely one is inside a place, area by area and point by point."""
+    """Return the probability of being inside a place, worked out area by area and point by point."""
     pieces = (place.piece, *place.cuts)
     if query.sigma_m == 0 or math.isnan(query.latitude) or not any(isinstance(piece, Part) for piece in pieces):
         return chance_inside(place, query)
@@ -92,7 +92,7 @@ def plainly(place: OfferPlace, query: Query) -> float | None:
 @settings(max_examples=30)
 @given(strategies.makers, strategies.sizes)
 def test_chances_are_those_of_the_reference(maker: strategies.Maker, size: int) -> None:
-    """How likely one is inside a place is the share of points that are, each asked about by itself."""
+    """The probability of being inside a place is the share of points inside, each tested alone."""
     catalog = maker.catalog(size)
     query = query_of(maker.request(catalog), 0)
     for sigma in (0.0, query.sigma_m, 300.0, 50_000.0):
@@ -117,7 +117,7 @@ FIJI = '{"type": "Polygon", "coordinates": [[[179, -18], [-179, -18], [-179, -16
     ],
 )
 def test_gap_to_an_area(area: str, here: tuple[float, float], nearest: tuple[float, float]) -> None:
-    """The way to an area is that to its nearest edge, also across the antimeridian; 0 inside."""
+    """The distance to an area is that to its nearest edge, also across the antimeridian; 0 inside."""
     (part,) = parse(area)
 
     assert geodesic(here, nearest).m == pytest.approx(gap_m(part, *here), rel=0.01, abs=0.01)
