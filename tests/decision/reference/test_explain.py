@@ -16,9 +16,10 @@ from offers.decision.reference.explain import Why, explain, gap_m
 from offers.decision.reference.people import NOBODY, KnownPerson
 from offers.decision.reference.places import OfferPlace, Piece, chance_inside, distance_m, places_of
 from offers.decision.reference.words import Words
-from offers.model.query import Query
+from offers.model.query import Query, Surface
 from offers.server.convert import query_of
 from offers.v1.catalog_pb2 import Catalog
+from offers.v1.venue_pb2 import Zone
 from tests import people, strategies
 
 
@@ -121,3 +122,16 @@ def test_gap_to_an_area(area: str, here: tuple[float, float], nearest: tuple[flo
     (part,) = parse(area)
 
     assert geodesic(here, nearest).m == pytest.approx(gap_m(part, *here), rel=0.01, abs=0.01)
+
+
+def test_a_zone_of_several_areas_is_named() -> None:
+    """An offer outside a zone of areas with different numbers of corners is told so by the zone's id."""
+    triangle = '{"type": "Polygon", "coordinates": [[[4, 48], [5, 48], [5, 49], [4, 48]]]}'
+    catalog = Catalog(catalog_id="c", zones=[Zone(zone_id="z", areas=[SQUARE, triangle])])
+    catalog.offers.add(offer_id="o").target.zone_ids.append("z")
+    query = Query(Surface(), 0, 48.5, 5.1)
+    (verdict,) = explain(catalog, query)
+
+    (check,) = Words(catalog, query).checks(verdict)
+    assert check.detail.endswith(" outside zone z")
+    assert check.missing_m == pytest.approx(geodesic((48.5, 5.1), (48.5, 5.0)).m, rel=0.01)
