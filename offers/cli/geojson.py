@@ -73,7 +73,7 @@ def write_map(path: Path, features: Sequence[Feature]) -> None:
         raise
 
 
-class _Shown(NamedTuple):
+class _MapEntry(NamedTuple):
     """An offer at one of its places, as the map shows it."""
 
     offer: Offer
@@ -117,7 +117,7 @@ class OfferMap:
         Raises OtherCatalogError where the server's verdicts are not those of the document.
         """
         self._check_document(explanations)
-        shown = [one for placed in self._offers for one in self._shown(placed, explanations[placed.offer.offer_id])]
+        shown = [one for placed in self._offers for one in self._entries(placed, explanations[placed.offer.offer_id])]
         shown.sort(key=lambda one: -one.proposition.rank if one.proposition else -math.inf)
         return [
             *_cuts(one.place for one in shown),
@@ -144,7 +144,7 @@ class OfferMap:
                 f"would, about {', '.join(sorted(differing)[:5])}: give --catalog the document that it serves"
             )
 
-    def _shown(self, placed: PlacedOffer, explanation: OfferExplanation) -> Iterator[_Shown]:
+    def _entries(self, placed: PlacedOffer, explanation: OfferExplanation) -> Iterator[_MapEntry]:
         """Yield an offer at each of its places that are near, and at the one it is returned for."""
         proposition = self._answer.get(placed.offer.offer_id)
         personal = [one for one in explanation.failed_checks if one.reason not in {*_LOCAL, *WITHHELD}]
@@ -164,7 +164,7 @@ class OfferMap:
                     checks, names = withheld, [str(WITHHELD[one.reason]) for one in withheld]
                 details = [one.detail for one in checks]
             factors = explanation.factors if verdict is placed.shown else ()
-            yield _Shown(placed.offer, verdict.place, own, factors, names, "; ".join(details))
+            yield _MapEntry(placed.offer, verdict.place, own, factors, names, "; ".join(details))
 
 
 def _person(query: Query) -> Iterator[Feature]:
@@ -191,7 +191,7 @@ def _cuts(places: Iterable[OfferPlace]) -> Iterator[Feature]:
                 yield _feature("cut out", _geometry(cut), RED, title="cut out")
 
 
-def _place(one: _Shown, query: Query) -> Feature:
+def _place(one: _MapEntry, query: Query) -> Feature:
     """Return an offer at a place, with its verdict."""
     offer, place, proposition = one.offer, one.place, one.proposition
     told: dict[str, Any] = {
@@ -218,9 +218,9 @@ def _place(one: _Shown, query: Query) -> Feature:
     return _feature("place", geometry, one.color, title=title, description=one.why, **told)
 
 
-def _venues(shown: Iterable[_Shown]) -> Iterator[Feature]:
+def _venues(shown: Iterable[_MapEntry]) -> Iterator[Feature]:
     """Yield each venue once, with the verdicts on all its offers."""
-    by_id: dict[str, list[_Shown]] = defaultdict(list)
+    by_id: dict[str, list[_MapEntry]] = defaultdict(list)
     for one in shown:
         if one.place.venue is not None:
             by_id[one.place.venue.venue_id].append(one)

@@ -42,7 +42,7 @@ class Moving(StrEnum):
     DRIVING = "driving"
 
 
-class Where(NamedTuple):
+class WhereOptions(NamedTuple):
     """Where the person is."""
 
     lat: Annotated[float | None, typer.Option(help="Latitude in degrees.")] = None
@@ -66,7 +66,7 @@ class Where(NamedTuple):
     ] = None
 
 
-class When(NamedTuple):
+class WhenOptions(NamedTuple):
     """The instant asked for."""
 
     at: Annotated[
@@ -84,7 +84,7 @@ class When(NamedTuple):
     ] = ""
 
 
-class Who(NamedTuple):
+class WhoOptions(NamedTuple):
     """The person, and their visit."""
 
     user: Annotated[str, typer.Option(help="Id of a signed-in person.")] = ""
@@ -96,7 +96,7 @@ class Who(NamedTuple):
     currency: Annotated[str, typer.Option(help="Currency, such as EUR.")] = ""
 
 
-class What(NamedTuple):
+class WhatOptions(NamedTuple):
     """The offers asked for."""
 
     channel: Annotated[str, typer.Option(help="Channel, such as app or email.")] = ""
@@ -112,7 +112,7 @@ class What(NamedTuple):
     seed: Annotated[int | None, typer.Option(metavar="N", help="Orders offers of equal score: 0 to 2^64 - 1.")] = None
 
 
-class Answer(NamedTuple):
+class AnswerOptions(NamedTuple):
     """The form of the answer."""
 
     full: Annotated[bool, typer.Option("--full", help="Show the factors of each score.")] = False
@@ -123,7 +123,7 @@ class Answer(NamedTuple):
     ] = None
 
 
-class Map(NamedTuple):
+class MapOptions(NamedTuple):
     """The map of the answer."""
 
     map_: Annotated[
@@ -137,7 +137,7 @@ class Map(NamedTuple):
     map_radius: Annotated[float, typer.Option(metavar="METRES", min=0, help="How far off places may be.")] = 5_000.0
 
 
-class Server(NamedTuple):
+class ServerOptions(NamedTuple):
     """The server to ask."""
 
     target: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address of the server.")] = "localhost:50051"
@@ -145,7 +145,15 @@ class Server(NamedTuple):
 
 
 @grouped
-def query(where: Where, when: When, who: Who, what: What, answer: Answer, map_: Map, server: Server) -> None:
+def query(
+    where: WhereOptions,
+    when: WhenOptions,
+    who: WhoOptions,
+    what: WhatOptions,
+    answer: AnswerOptions,
+    map_: MapOptions,
+    server: ServerOptions,
+) -> None:
     """Ask a running server for the offers of one context, best first.
 
     With --map, places near the location are written to a GeoJSON file, each
@@ -175,7 +183,7 @@ def query(where: Where, when: When, who: Who, what: What, answer: Answer, map_: 
 
 
 def _moment(
-    where: Where, when: When, who: Who, what: What, zone: tzinfo | None, *, is_fixed: bool
+    where: WhereOptions, when: WhenOptions, who: WhoOptions, what: WhatOptions, zone: tzinfo | None, *, is_fixed: bool
 ) -> "Context":  # fmt: skip
     """Return the context of a request; if `is_fixed`, it names its instant even if that is now."""
     from offers.client import context
@@ -207,7 +215,9 @@ def _moment(
     return moment
 
 
-def _request(moment: "Context", what: What, answer: Answer, document: "Catalog | None") -> "GetOffersRequest":
+def _request(
+    moment: "Context", what: WhatOptions, answer: AnswerOptions, document: "Catalog | None"
+) -> "GetOffersRequest":
     """Return the request for a context; with a document, of its catalogue."""
     from offers.v1.offer_service_pb2 import VIEW_BASIC, VIEW_FULL, GetOffersRequest
 
@@ -225,7 +235,7 @@ def _request(moment: "Context", what: What, answer: Answer, document: "Catalog |
 
 
 def _print(
-    request: "GetOffersRequest", explained: "ExplainOffersResponse", answer: Answer, zone: tzinfo | None
+    request: "GetOffersRequest", explained: "ExplainOffersResponse", answer: AnswerOptions, zone: tzinfo | None
 ) -> None:  # fmt: skip
     """Print an answer, and its explanations where they were asked for."""
     from google.protobuf.json_format import MessageToJson
@@ -258,7 +268,11 @@ def _document(file: Path | None, path: str) -> "Catalog | None":
 
 
 def _write_map(
-    wanted: Map, document: "Catalog", client: "OffersClient", request: "GetOffersRequest", response: "GetOffersResponse"
+    wanted: MapOptions,
+    document: "Catalog",
+    client: "OffersClient",
+    request: "GetOffersRequest",
+    response: "GetOffersResponse",
 ) -> None:
     """Write the map of an answer. Raises OffersCallError."""
     from offers.cli.geojson import OfferMap, write_map
@@ -334,7 +348,7 @@ def _observed(text: str, zone: tzinfo | None, asked: datetime | None) -> datetim
     return observed
 
 
-def _session(who: Who, zone: tzinfo | None) -> "Session":
+def _session(who: WhoOptions, zone: tzinfo | None) -> "Session":
     """Return the visit of a person."""
     from offers.v1.context_pb2 import Session
 
