@@ -11,8 +11,9 @@ from typer.models import OptionInfo
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Give typer one option for each field of the NamedTuples that a command takes.
 
-    Each parameter of the command is a group of options, and a panel of its help: `where: WhereOptions` is the panel "Where".
-    The fields of a group are declared as typer's parameters are: Annotated, with defaults. No two groups share a name.
+    Each parameter of the command is a group of options, and a panel of its help: `where: WhereOptions` is the panel
+    "Where". The fields of a group are declared as typer's parameters are: Annotated, with defaults. No two groups share
+    a name.
     """
     groups = {name: kind for name, kind in get_type_hints(command).items() if name != "return"}
     options = []
