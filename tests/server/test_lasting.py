@@ -50,7 +50,7 @@ def test_upkeep_goes_on_after_a_fault(stores: Stores, tmp_path: Path, monkeypatc
     live = Live()
     consent = frozenset[Any]()
     intake = Intake(
-        stores.state, faulty, stores.ledger, LiveOffers(live), clock=lambda: 0.0, default_consent=consent,
+        Stores(stores.state, faulty, stores.ledger), LiveOffers(live), clock=lambda: 0.0, default_consent=consent,
         geohash_length=6,
     )  # fmt: skip
     settings = Settings(data_dir=tmp_path)

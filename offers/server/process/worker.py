@@ -130,7 +130,7 @@ class Worker:
             ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.upper()}") for name in settings.default_consent
         )
         self.intake = Intake(
-            *stores,
+            stores,
             LiveOffers(self.live),
             clock=clock,
             default_consent=default_consent,

@@ -1,4 +1,4 @@
-"""What caps count of a person: the last instants of each kind of event, packed, and changed where they lie."""
+"""Counters of frequency caps: the latest instants of each kind of event, packed, and updated in place."""
 
 import struct
 from bisect import bisect_left
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from offers.model.facts import CounterSpec
+from offers.model.instants import DAY_S, HOUR_S
 
 _RECORD = struct.Struct("<qBBHI")
 _PLACE = struct.Struct("<qB")
@@ -13,28 +14,28 @@ _LAST = struct.Struct("<I")
 _SIZE = _RECORD.size
 _MOST = 0xFFFF
 _NEVER = 1 << 62
-_REACH_S = 2 * 86_400
-"""The unit of how long a counter's times matter."""
-_SLACK_S = 3_600
-"""Times are kept this much longer: clocks may be 5 minutes ahead, and a question be about some minutes ago. Once in as
-long, what is over is looked for.
+_REACH_S = 2 * DAY_S
+"""The unit in which a record says how long its instants matter."""
+_SLACK_S = HOUR_S
+"""Instants are kept this much longer than their window, as clocks differ and requests may be about some minutes ago.
+Expired instants are removed once in this time.
 """
 
 
 class Counters:
-    """The counters of one person: instants by key and kind, in that order."""
+    """The counters of one person: instants, ordered by key, then by kind."""
 
     def __init__(self, counters: bytes = b"", times: bytes = b"") -> None:
         self._records, self._times = bytearray(counters), bytearray(times)
         self._oldest_added = _NEVER
 
     def __iter__(self) -> Iterator[tuple[int, int, list[int]]]:
-        """Key, kind and instants of each, in their order; instants in seconds since 1970, the oldest first."""
+        """Yield key, kind and instants of each counter, in their order; instants are seconds, the oldest first."""
         for key, kind, _, count, first in _RECORD.iter_unpack(self._records):
             yield key, kind, self._instants(first, count)
 
     def add(self, spec: CounterSpec, second: int) -> None:
-        """Count an event, in whatever order they come. The result is that of all events ever added with this spec."""
+        """Count an event; the result does not depend on the order in which events are added."""
         reach = _reach(spec.span_s)
         self._oldest_added = min(self._oldest_added, second)
         at = find_aligned(self._records, _PLACE.pack(spec.key, spec.kind), _SIZE)
@@ -54,8 +55,8 @@ class Counters:
         self._replace(at, reach, times[-spec.keep :])
 
     def merge(self, other: "Counters") -> None:
-        """Count another person's events as this one's."""
-        for key, kind, reach, count, first in _RECORD.iter_unpack(other._records):  # noqa: SLF001 - one of its own
+        """Add another person's events to this one's."""
+        for key, kind, reach, count, first in _RECORD.iter_unpack(other._records):  # noqa: SLF001 - an instance of this class
             theirs = other._instants(first, count)  # noqa: SLF001
             at = find_aligned(self._records, _PLACE.pack(key, kind), _SIZE)
             if at < 0:
@@ -66,9 +67,11 @@ class Counters:
                 self._replace(at, max(known, reach) if known and reach else 0, times)
 
     def packed(self, last_second: int, before: int = -1) -> tuple[bytes, bytes]:
-        """UserState.counters and UserState.times, without what no window reaches from the hour of the person's last
-        event. `before`: which that was when they were packed the last time; they must be whenever the hour is another.
-        """  # noqa: D205
+        """Return UserState.counters and UserState.times, without the instants that no window reaches any more.
+
+        Windows end with the hour of the person's last event, at `last_second`. `before` is its value at the last call;
+        a call is needed whenever the hour changes.
+        """
         hour = hour_of(last_second)
         kept = self
         if hour > before or self._oldest_added < hour - _REACH_S:
@@ -94,31 +97,31 @@ class Counters:
         self._replace(at, reach, times)
 
     def _replace(self, at: int, reach: int, times: list[int]) -> None:
-        """Give the counter whose record begins at a byte other times; those of the counters behind it move."""
+        """Replace the instants of the counter whose record begins at a byte, and shift those of the counters behind."""
         key, kind, _, count, first = _RECORD.unpack_from(self._records, at)
         self._times[4 * first : 4 * (first + count)] = struct.pack(f"<{len(times)}I", *times)
         _RECORD.pack_into(self._records, at, key, kind, reach, len(times), first)
         behind = self._records[at + _SIZE :]
-        if len(times) != count and behind:  # all at once, as one number
+        if len(times) != count and behind:  # added to all records at once, as one large number
             moved = int.from_bytes(behind, "little") + (len(times) - count) * _one_each(len(behind) // _SIZE)
             self._records[at + _SIZE :] = moved.to_bytes(len(behind), "little")
 
 
 @lru_cache
 def _one_each(records: int) -> int:
-    """What adds 1 to `first` of so many records, taken as one number."""
+    """Return the number that adds 1 to `first` of each record, when the records are read as one number."""
     return int.from_bytes(_RECORD.pack(0, 0, 0, 0, 1) * records, "little")
 
 
 def hour_of(second: int) -> int:
-    """The second with which an hour begins."""
+    """Return the second at which the hour of a second begins."""
     return second - second % _SLACK_S
 
 
 def find_aligned(content: bytes | bytearray, wanted: bytes, size: int) -> int:
-    """The byte at which the first of some records of `size` bytes begins that begins with `wanted`; -1: none does."""
+    """Return the offset of the first record of `size` bytes that begins with `wanted`; -1, as bytes.find, for none."""
     at = content.find(wanted)
-    while at % size > 0:  # across two records; -1 is not found, and has a remainder too
+    while at % size > 0:  # a match across two records; -1 (not found) has a remainder too
         if at < 0:
             return -1
         at = content.find(wanted, at + 1)

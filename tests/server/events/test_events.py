@@ -15,6 +15,7 @@ from offers.errors import StoreUnavailableError
 from offers.model.keys import key_of
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
+from offers.state.opening import Stores
 from offers.state.stores import LoggedDecision, LoggedEvent, StateStore
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, EventKind, Order, RedemptionEvent
@@ -327,7 +328,7 @@ def test_what_died_halfway_is_done_by_the_next_report_or_recovery(at: Server) ->
     stores = at.served.stores
     one, other = event("e1", offer_id="lunch", click={}), event("e2", offer_id="lunch", click={})
     dying = Intake(
-        Dying(stores.state), stores.events, stores.ledger, LiveOffers(at.served.worker.live),
+        Stores(Dying(stores.state), stores.events, stores.ledger), LiveOffers(at.served.worker.live),
         clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
     )  # fmt: skip
     with pytest.raises(StoreUnavailableError):
@@ -374,7 +375,7 @@ def test_an_erasure_overtakes_what_is_on_its_way(tmp_path: Path) -> None:
     with server(tmp_path, events_url=str(tmp_path / "events.db")) as at:
         stores = at.served.stores
         overtaken = Intake(
-            stores.state, Overtaken(at), stores.ledger, LiveOffers(at.served.worker.live),
+            Stores(stores.state, Overtaken(at), stores.ledger), LiveOffers(at.served.worker.live),
             clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
         )  # fmt: skip
         overtaken.take(ReportEventsRequest(events=[event("e1", order={}), event("e2", "bob", order={})]).events)

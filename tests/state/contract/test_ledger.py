@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offers.state.opening import Stores
-from offers.state.stores import DONE, PERIOD_KEPT_S, Demand, Ledger, Outcome, Usage
+from offers.state.stores import DONE, PERIOD_KEPT_S, Demand, Ledger, RedemptionOutcome, Usage
 
 DAY = 86_400
 MILLION = 1_000_000
@@ -26,9 +26,9 @@ def money(budget: str, micros: int, most: int = -1) -> Demand:
     return Demand(budget, 0, 0, micros, -1, most, -1, -1)
 
 
-def refused(reason: str, budget: str = "") -> Outcome:
+def refused(reason: str, budget: str = "") -> RedemptionOutcome:
     """A step that was not done."""
-    return Outcome(done=False, reason=reason, budget=budget)
+    return RedemptionOutcome(done=False, reason=reason, budget=budget)
 
 
 def used(ledger: Ledger) -> dict[tuple[str, int], tuple[int, int]]:
@@ -224,7 +224,7 @@ class Plain:
                     return demand.budget
         return ""
 
-    def step(self, asked: Step) -> Outcome:
+    def step(self, asked: Step) -> RedemptionOutcome:
         """Do a step."""
         name, now = asked.redemption, asked.now
         phase, until, held = self.phases.get(name, ("unknown", 0, ()))
