@@ -1,4 +1,4 @@
-"""Counters, changed where they lie, are what a plain reckoning of all events makes of them."""
+"""Counters updated in place equal those computed plainly from all events."""
 
 import struct
 
@@ -21,7 +21,7 @@ adds = st.lists(st.tuples(st.sampled_from(SPECS), st.integers(0, 40 * DAY).map(N
 
 
 def reckoned(added: list[tuple[CounterSpec, int]], last: int) -> list[tuple[int, int, list[int]]]:
-    """What is to be kept of each counter, by key and kind."""
+    """Return the expected instants of each counter, by key and kind."""
     kept = []
     for spec in sorted({spec for spec, _ in added}):
         times = sorted(second for other, second in added if other == spec)
@@ -35,7 +35,7 @@ def reckoned(added: list[tuple[CounterSpec, int]], last: int) -> list[tuple[int,
 
 @given(adds, st.integers(1, 10))
 def test_counters_are_those_of_all_events(added: list[tuple[CounterSpec, int]], size: int) -> None:
-    """In packs of any size, in any order, what is kept is the last instants in reach of each counter's last."""
+    """Added in any order and batches, counters keep the last instants within their windows."""
     packed, last, before = (b"", b""), -1, -1
     for first in range(0, len(added), size):
         counters = Counters(*packed)
@@ -49,7 +49,7 @@ def test_counters_are_those_of_all_events(added: list[tuple[CounterSpec, int]], 
 
 @given(adds)
 def test_the_layout_has_no_gaps(added: list[tuple[CounterSpec, int]]) -> None:
-    """Records follow each other by key and kind, and so do their times, as the compiled loops expect."""
+    """Records are ordered by key and kind without gaps, and so are their instants, as compiled loops expect."""
     counters = Counters()
     for spec, second in added:
         counters.add(spec, second)
@@ -65,7 +65,7 @@ def test_the_layout_has_no_gaps(added: list[tuple[CounterSpec, int]]) -> None:
 def test_merged_counters_are_those_of_both(
     ours: list[tuple[CounterSpec, int]], theirs: list[tuple[CounterSpec, int]]
 ) -> None:
-    """Counts of two persons are one's counts of all that caps ask for, whichever is merged into the other."""
+    """Merged either way, two persons' counters are those of all their events, as far as caps need them."""
     made = []
     for added in (ours, theirs):
         counters = Counters()
