@@ -282,3 +282,9 @@ def test_context_refuses_what_cannot_be_meant(known: dict[str, object]) -> None:
     """Half a position, two identities and an instant without a zone raise ValueError."""
     with pytest.raises(ValueError, match="give"):
         context(**known)  # type: ignore[arg-type]
+
+
+def test_context_knows_its_arguments() -> None:
+    """An unknown argument raises TypeError, as with any function."""
+    with pytest.raises(TypeError, match="latitude"):
+        context(latitude=48.0)  # type: ignore[call-arg]

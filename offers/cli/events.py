@@ -57,8 +57,8 @@ def import_(
 
     from offers.client import OffersCallError
 
-    console = stderr()
     columns = (TextColumn(file.name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    console = stderr()
     try:
         with (
             file.open("rb") as lines,

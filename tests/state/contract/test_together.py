@@ -4,9 +4,9 @@ from contextlib import suppress
 
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
-from offers.state.stores import DONE
+from offers.state.stores import DONE, refused
 from tests.state.contract.test_events import event, ids
-from tests.state.contract.test_ledger import refused, units, used
+from tests.state.contract.test_ledger import units, used
 from tests.state.contract.test_state import adding, joined, to
 
 
