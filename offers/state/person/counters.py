@@ -9,7 +9,7 @@ from offers.model.facts import CounterSpec
 from offers.model.instants import DAY_S, HOUR_S
 
 _RECORD = struct.Struct("<qBBHI")
-_PLACE = struct.Struct("<qB")
+_KEY = struct.Struct("<qB")
 _LAST = struct.Struct("<I")
 _SIZE = _RECORD.size
 _MOST = 0xFFFF
@@ -38,11 +38,11 @@ class Counters:
         """Count an event; the result does not depend on the order in which events are added."""
         reach = _reach(spec.span_s)
         self._oldest_added = min(self._oldest_added, second)
-        at = find_aligned(self._records, _PLACE.pack(spec.key, spec.kind), _SIZE)
-        if at < 0:
+        offset = find_aligned(self._records, _KEY.pack(spec.key, spec.kind), _SIZE)
+        if offset < 0:
             self._insert(spec.key, spec.kind, reach, [second])
             return
-        *_, count, first = _RECORD.unpack_from(self._records, at)
+        *_, count, first = _RECORD.unpack_from(self._records, offset)
         times = self._instants(first, count)
         in_order = second >= times[-1]
         times.append(second)
@@ -52,19 +52,19 @@ class Counters:
             horizon = times[-1] - spec.span_s - _SLACK_S
             while times[0] < horizon:
                 del times[0]
-        self._replace(at, reach, times[-spec.keep :])
+        self._replace(offset, reach, times[-spec.keep :])
 
     def merge(self, other: "Counters") -> None:
         """Add another person's events to this one's."""
         for key, kind, reach, count, first in _RECORD.iter_unpack(other._records):  # noqa: SLF001 - an instance of this class
             theirs = other._instants(first, count)  # noqa: SLF001
-            at = find_aligned(self._records, _PLACE.pack(key, kind), _SIZE)
-            if at < 0:
+            offset = find_aligned(self._records, _KEY.pack(key, kind), _SIZE)
+            if offset < 0:
                 self._insert(key, kind, reach, theirs)
             else:
-                *_, known, ours, start = _RECORD.unpack_from(self._records, at)
+                *_, known, ours, start = _RECORD.unpack_from(self._records, offset)
                 times = sorted(self._instants(start, ours) + theirs)[-_MOST:]
-                self._replace(at, max(known, reach) if known and reach else 0, times)
+                self._replace(offset, max(known, reach) if known and reach else 0, times)
 
     def packed(self, last_second: int, before: int = -1) -> tuple[bytes, bytes]:
         """Return UserState.counters and UserState.times, without the instants that no window reaches any more.
@@ -88,23 +88,23 @@ class Counters:
 
     def _insert(self, key: int, kind: int, reach: int, times: list[int]) -> None:
         starts = range(0, len(self._records), _SIZE)
-        place = bisect_left(starts, (key, kind), key=lambda at: _PLACE.unpack_from(self._records, at))
+        index = bisect_left(starts, (key, kind), key=lambda offset: _KEY.unpack_from(self._records, offset))
         first = len(self._times) // 4
-        if place < len(starts):
-            first = _RECORD.unpack_from(self._records, starts[place])[-1]
-        at = place * _SIZE
-        self._records[at:at] = _RECORD.pack(key, kind, reach, 0, first)
-        self._replace(at, reach, times)
+        if index < len(starts):
+            first = _RECORD.unpack_from(self._records, starts[index])[-1]
+        offset = index * _SIZE
+        self._records[offset:offset] = _RECORD.pack(key, kind, reach, 0, first)
+        self._replace(offset, reach, times)
 
-    def _replace(self, at: int, reach: int, times: list[int]) -> None:
-        """Replace the instants of the counter whose record begins at a byte, and shift those of the counters behind."""
-        key, kind, _, count, first = _RECORD.unpack_from(self._records, at)
+    def _replace(self, offset: int, reach: int, times: list[int]) -> None:
+        """Replace the instants of the counter whose record begins at an offset, and shift those behind it."""
+        key, kind, _, count, first = _RECORD.unpack_from(self._records, offset)
         self._times[4 * first : 4 * (first + count)] = struct.pack(f"<{len(times)}I", *times)
-        _RECORD.pack_into(self._records, at, key, kind, reach, len(times), first)
-        behind = self._records[at + _SIZE :]
+        _RECORD.pack_into(self._records, offset, key, kind, reach, len(times), first)
+        behind = self._records[offset + _SIZE :]
         if len(times) != count and behind:  # added to all records at once, as one large number
             moved = int.from_bytes(behind, "little") + (len(times) - count) * _one_each(len(behind) // _SIZE)
-            self._records[at + _SIZE :] = moved.to_bytes(len(behind), "little")
+            self._records[offset + _SIZE :] = moved.to_bytes(len(behind), "little")
 
 
 @lru_cache
@@ -120,12 +120,12 @@ def hour_of(second: int) -> int:
 
 def find_aligned(content: bytes | bytearray, wanted: bytes, size: int) -> int:
     """Return the offset of the first record of `size` bytes that begins with `wanted`; -1, as bytes.find, for none."""
-    at = content.find(wanted)
-    while at % size > 0:  # a match across two records; -1 (not found) has a remainder too
-        if at < 0:
+    offset = content.find(wanted)
+    while offset % size > 0:  # a match across two records; -1 (not found) has a remainder too
+        if offset < 0:
             return -1
-        at = content.find(wanted, at + 1)
-    return at
+        offset = content.find(wanted, offset + 1)
+    return offset
 
 
 def _reach(span_s: int) -> int:
