@@ -10,7 +10,7 @@ from offers.model.instants import DAY_S, HOUR_S
 
 _RECORD = struct.Struct("<qBBHI")
 _KEY = struct.Struct("<qB")
-_LAST = struct.Struct("<I")
+_INSTANT = struct.Struct("<I")
 _SIZE = _RECORD.size
 _MOST = 0xFFFF
 _NEVER = 1 << 62
@@ -78,8 +78,10 @@ class Counters:
             kept = Counters()
             for key, kind, reach, count, first in _RECORD.iter_unpack(self._records):
                 times = self._times[4 * first : 4 * (first + count)]
-                if not reach or _LAST.unpack(times[-4:])[0] >= hour - reach * _REACH_S - _SLACK_S:
-                    kept._records += _RECORD.pack(key, kind, reach, count, len(kept._times) // 4)
+                while reach and times and _INSTANT.unpack_from(times)[0] < hour - reach * _REACH_S - _SLACK_S:
+                    del times[:4]
+                if times:
+                    kept._records += _RECORD.pack(key, kind, reach, len(times) // 4, len(kept._times) // 4)
                     kept._times += times
         return bytes(kept._records), bytes(kept._times)
 

@@ -2,7 +2,7 @@
 
 import struct
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from offers.model.facts import CounterSpec
@@ -25,15 +25,17 @@ def reckoned(added: list[tuple[CounterSpec, int]], last: int) -> list[tuple[int,
     kept = []
     for spec in sorted({spec for spec, _ in added}):
         times = sorted(second for other, second in added if other == spec)
-        reach = -(-spec.span_s // (2 * DAY)) * 2 * DAY
-        if spec.span_s and times[-1] < last - last % HOUR - reach - HOUR:
-            continue
-        in_window = [second for second in times if not spec.span_s or second >= times[-1] - spec.span_s - HOUR]
-        kept.append((spec.key, spec.kind, in_window[-spec.keep :]))
+        if spec.span_s:
+            reach = -(-spec.span_s // (2 * DAY)) * 2 * DAY
+            begin = max(times[-1] - spec.span_s, last - last % HOUR - reach) - HOUR
+            times = [second for second in times if second >= begin]
+        if times:
+            kept.append((spec.key, spec.kind, times[-spec.keep :]))
     return kept
 
 
 @given(adds, st.integers(1, 10))
+@example([(SPECS[0], NOON + 2_598_800), (SPECS[3], NOON), (SPECS[3], NOON + 3_200)], 1)
 def test_counters_are_those_of_all_events(added: list[tuple[CounterSpec, int]], size: int) -> None:
     """Added in any order and batches, counters keep the last instants within their windows."""
     packed, last, before = (b"", b""), -1, -1
