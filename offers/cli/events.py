@@ -245,13 +245,12 @@ def _call_error(error: Any) -> "OffersCallError":  # noqa: ANN401 - grpc.RpcErro
 
 
 def _purposes(names: str) -> list[Any]:
-    from offers.v1.context_pb2 import ConsentPurpose
+    from offers.state.person.consent import PURPOSES
 
     try:
-        return [ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.strip().upper()}") for name in names.split(",") if name]
-    except ValueError:
-        known = ", ".join(name.removeprefix("CONSENT_PURPOSE_").lower() for name in ConsentPurpose.keys()[1:])
-        raise typer.BadParameter(f"--consent '{names}': there are {known}") from None
+        return [PURPOSES[name.strip().lower()] for name in names.split(",") if name]
+    except KeyError:
+        raise typer.BadParameter(f"--consent '{names}': there are {', '.join(PURPOSES)}") from None
 
 
 @contextmanager
@@ -295,10 +294,10 @@ def _last(log: "EventLog", end: int, count: int) -> "deque[NumberedEvent]":
 def _shown(numbered: "NumberedEvent") -> str:
     from datetime import UTC, datetime
 
-    from offers.v1.event_pb2 import EventKind
+    from offers.model.events import KIND_NAMES
 
     number, event = numbered
     when = datetime.fromtimestamp(event.second, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    kind = EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
+    kind = KIND_NAMES.get(event.kind, f"kind {event.kind}")
     about = (event.catalog, event.offer_id, event.person or "nobody", event.geohash)
     return "  ".join((f"{number}", f"{when}Z", kind, *(text for text in about if text)))

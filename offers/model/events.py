@@ -9,6 +9,7 @@ KINDS: dict[str, EventKind.ValueType] = {
     for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields
 }
 """Event kinds by the name of their field in Event."""
+KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 WEIGHTS = {"view": 0.2, "click": 0.3, "add_to_cart": 0.5, "order": 1.0, "redemption": 1.0}
 """Weight of each kind that is evidence of what a person likes, relative to an order."""
 

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
+from offers.model.events import KINDS
 from offers.model.instants import DAY_S
 from offers.settings import Settings
 from offers.state.opening import Stores
-from offers.v1.event_pb2 import EventKind
 
 
 class Swept(NamedTuple):
@@ -22,9 +22,7 @@ def sweep(stores: Stores, settings: Settings, now: int) -> Swept:
     `now` is in seconds since 1970. Raises StoreUnavailableError; removals up to then stay done.
     """
     days = settings.retention_days
-    before = {
-        kind: now - days[name.removeprefix("EVENT_KIND_").lower()] * DAY_S for name, kind in EventKind.items() if kind
-    }
+    before = {kind: now - days[name] * DAY_S for name, kind in KINDS.items()}
     return Swept(
         reservations=stores.ledger.expire(now),
         events=stores.events.sweep(before, now - days["decision"] * DAY_S),

@@ -7,6 +7,10 @@ from offers.v1.context_pb2 import ConsentPurpose, User
 from offers.v1.profile_pb2 import Consent
 
 Purposes = frozenset[ConsentPurpose.ValueType]
+PURPOSES: dict[str, ConsentPurpose.ValueType] = {
+    name.removeprefix("CONSENT_PURPOSE_").lower(): purpose for name, purpose in ConsentPurpose.items() if purpose
+}
+"""Purposes by their names in settings and commands."""
 
 
 def agreed(user: User, stored: Iterable[Consent], default: Purposes) -> Purposes:
