@@ -96,7 +96,7 @@ def test_bad_lines_are_told_by_their_numbers(at: Server) -> None:
     assert ["ce-1"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
 
 
-def test_what_is_exported_can_be_imported(at: Server, tmp_path: Path) -> None:
+def test_exports_can_be_imported(at: Server, tmp_path: Path) -> None:
     """An export has a line for every event; importing it makes the same log, except for places."""
     bring(at, "cloudevents.jsonl", *AGREED)
     result = run("export", "--data-dir", str(at.folder))

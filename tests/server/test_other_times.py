@@ -83,7 +83,7 @@ def test_a_decision_is_kept_from_when_it_was_made(at: Server) -> None:
     assert ("u:carl", int(at.clock[0])) == (decision.person, decision.second)
 
 
-def test_what_was_seen_is_checked(at: Server) -> None:
+def test_seen_offers_are_checked(at: Server) -> None:
     """Impossible instants, too few and too many seen offers are refused by name, for each request of a batch."""
     fitting = SeenOffer(offer_id="lunch", times=[Timestamp(seconds=NOW)])
     batch = BatchGetOffersRequest(

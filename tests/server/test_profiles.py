@@ -134,7 +134,7 @@ def test_attributes_have_limits(at: Server) -> None:
     assert 0.0 == get(at).attributes["a0"]
 
 
-def test_what_cannot_be_changed_is_named(at: Server) -> None:
+def test_invalid_updates_are_named(at: Server) -> None:
     """Unknown paths, unknown purposes and future times are all named in one refusal."""
     request = UpdateProfileRequest(
         user=known("alice"),

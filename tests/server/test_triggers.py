@@ -99,7 +99,7 @@ def test_a_decision_that_depends_on_nobody_is_logged_as_well(tmp_path: Path) -> 
         assert ["delivery"] == [one.offer_id for one in running.state("ada").recent if one.offer_id]
 
 
-def test_what_is_bought_or_taken_out_is_not_left_behind(tmp_path: Path) -> None:
+def test_an_order_or_an_empty_basket_ends_the_occasion(tmp_path: Path) -> None:
     """An order or an emptied basket ends the occasion; later items begin a new one."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
@@ -137,7 +137,7 @@ def test_a_basket_must_be_worth_it(tmp_path: Path, prices: list[int], currency: 
         assert is_enough == bool(running.look(NOON + 10 * MINUTE + 1))
 
 
-def test_who_stays_away_is_written_to(tmp_path: Path) -> None:
+def test_inactive_persons_are_sent_a_message(tmp_path: Path) -> None:
     """A message is sent once, a month after the last event; a return restarts the month."""
     with server(tmp_path, AWAY) as running:
         running.report("ada", NOON, view={"item": {"category": "ramen"}})
@@ -151,7 +151,7 @@ def test_who_stays_away_is_written_to(tmp_path: Path) -> None:
         assert [("away", "ada", "delivery")] == told(running.look(seen + MONTH))
 
 
-def test_who_does_not_order_is_written_to(tmp_path: Path) -> None:
+def test_persons_who_stop_ordering_are_sent_a_message(tmp_path: Path) -> None:
     """The time counts from the last order, whatever else happened; without an order there is no occasion."""
     trigger = "{trigger_id: back, lapsing: {after: 864000s, since: SINCE_LAST_ORDER}, placement_id: push}"
     with server(tmp_path, trigger) as running:
@@ -178,7 +178,7 @@ def test_nobody_is_written_to_without_consent(tmp_path: Path, purposes: tuple[Co
 
 
 @pytest.mark.parametrize("purpose", [PROFILING, MESSAGING])
-def test_who_withdraws_consent_is_not_written_to(tmp_path: Path, purpose: ConsentPurpose.ValueType) -> None:
+def test_withdrawing_consent_stops_messages(tmp_path: Path, purpose: ConsentPurpose.ValueType) -> None:
     """After a withdrawal the person is not due."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
@@ -237,7 +237,7 @@ def test_the_language_is_the_person_s(tmp_path: Path) -> None:
         assert expected == sorted(told(running.look(NOON + IDLE)))
 
 
-def test_what_could_not_be_sent_in_time_is_not_sent(tmp_path: Path) -> None:
+def test_nothing_is_sent_too_late(tmp_path: Path) -> None:
     """Nothing is sent after `within`, be it for lack of an offer or of a check."""
     trigger = "{trigger_id: soon, abandoned_basket: {}, placement_id: push, within: 7200s}"
     with server(tmp_path, trigger) as running:
@@ -288,7 +288,7 @@ def test_a_person_is_left_in_peace_for_the_cool_down(tmp_path: Path) -> None:
         assert [("basket", "ada", "delivery")] == told(running.look(NOON + IDLE + DAY))
 
 
-def test_of_several_at_once_one_is_sent(tmp_path: Path) -> None:
+def test_one_of_several_triggers_is_sent(tmp_path: Path) -> None:
     """Of several triggers the first one with an offer is sent; the others are checked an hour later."""
     none = "{trigger_id: none, abandoned_basket: {}, placement_id: email}"
     head = HEAD.replace("value: 0.9}", "value: 0.9, placement_ids: [push]}").replace("0.3}", "0.3, channels: [push]}")

@@ -133,7 +133,7 @@ def test_a_log_that_is_away_for_long_sends_nothing_until_it_is_back(
     assert len(persons) == len(logged)
 
 
-def test_who_is_erased_while_the_log_is_written_is_not_sent_anything(
+def test_a_person_erased_while_the_log_is_written_is_sent_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is sent to a person erased while the decision is logged, and the decision is removed."""
@@ -235,7 +235,7 @@ def order(running: Server) -> None:
 
 
 @pytest.mark.parametrize("happens", [erase, withdraw, order])
-def test_what_is_out_of_place_by_then_is_not_sent(
+def test_changes_during_the_decision_stop_the_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Server], None]
 ) -> None:
     """A person who is erased, withdraws or orders during the decision is sent nothing; others are."""
@@ -251,7 +251,7 @@ def test_what_is_out_of_place_by_then_is_not_sent(
     assert happens is not erase or not kept.ByteSize()
 
 
-def test_who_is_erased_after_it_was_sent_is_not_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_erased_after_sending_leaves_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a person erased after sending, neither the mark nor the decision is stored."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
@@ -324,7 +324,7 @@ def test_many_are_looked_at_a_part_at_a_time(tmp_path: Path) -> None:
         assert MANY == len(set(users(running.lines())))
 
 
-def test_of_two_servers_one_sends(tmp_path: Path) -> None:
+def test_one_of_two_servers_sends(tmp_path: Path) -> None:
     """Of two servers over the same stores one checks; when it stops, the other takes over."""
     with server(tmp_path, BASKET) as one, server(tmp_path, BASKET) as other:
         one.put_into_basket("ada", NOON)
@@ -379,7 +379,7 @@ def test_a_url_that_names_no_outbox_is_refused(tmp_path: Path, url: str) -> None
         open_outbox(Settings(data_dir=tmp_path, outbox_url=url))
 
 
-def test_who_is_written_by_a_worker_that_is_behind_is_asked_of_once_more(tmp_path: Path) -> None:
+def test_due_seconds_of_a_worker_with_older_triggers_are_recomputed(tmp_path: Path) -> None:
     """Due seconds written by a worker with older triggers are recomputed some minutes later."""
     month = 30 * DAY
     with server(tmp_path, BASKET) as behind, server(tmp_path, AWAY) as ahead:
@@ -466,7 +466,7 @@ offers:
 """
 
 
-def test_what_is_decided_blindly_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_without_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent where the person's state cannot be read, as caps could not be checked."""
     head = _LOUD.replace("{everywhere: true}", "{everywhere: true}, frequency_caps: [{max_count: 1}]")
     with server(tmp_path, BASKET, head=head) as running:

@@ -69,7 +69,7 @@ def test_an_export_tells_what_was_visited(at: Server) -> None:
     assert "corner" == at.profiles.ExportProfile(ExportProfileRequest(user=ALICE), timeout=10).events[1].catalog
 
 
-def test_what_comes_again_is_one_visit(at: Server) -> None:
+def test_repeated_events_are_one_visit(at: Server) -> None:
     """A repeated event, and a weaker one of the same half hour, add nothing."""
     at.report(click(), click())
     at.report(click(), event("e3", at=NOW - 7_199, offer_id="lunch", view={"item": {"product_id": "p"}}))
@@ -102,7 +102,7 @@ def test_visits_are_kept_with_consent_alone(at: Server) -> None:
     assert [b"", b""] == [at.state(person).visits for person in ("u:alice", "u:carol")]
 
 
-def test_what_a_crash_left_is_visited_as_well(at: Server) -> None:
+def test_recovered_events_add_visits(at: Server) -> None:
     """A recovered event adds its visit with the original place and time."""
     at.report(click("e0", NOW - 4_000, "bob"))
     sent = click(second=NOW - 4_000)

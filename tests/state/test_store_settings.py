@@ -24,7 +24,7 @@ def test_every_kind_of_event_is_kept_for_a_stated_time() -> None:
     assert {*KINDS, "decision", "person", "tombstone"} == RETENTION_DAYS.keys()
 
 
-def test_what_is_not_set_is_kept_as_long_as_by_default() -> None:
+def test_unset_retention_has_its_default() -> None:
     """Setting the days of one kind leaves the defaults of the others."""
     assert {**RETENTION_DAYS, "view": 7} == read_settings(retention_days={"view": 7}).retention_days
 

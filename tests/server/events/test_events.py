@@ -322,7 +322,7 @@ class Dying:
         raise StoreUnavailableError(f"gone before {changes}")
 
 
-def test_what_died_halfway_is_done_by_the_next_report_or_recovery(at: Server) -> None:
+def test_unapplied_events_are_applied_by_a_repeat_or_by_recovery(at: Server) -> None:
     """Events logged but not applied are applied by the next report or by recovery, once."""
     at.served.worker.upkeep.stop()  # it would recover them first
     stores = at.served.stores
@@ -385,7 +385,7 @@ def test_an_erasure_overtakes_what_is_on_its_way(tmp_path: Path) -> None:
         assert [] == stores.events.unapplied(9)
 
 
-def test_what_came_after_an_erasure_stays_when_a_late_event_is_found(at: Server) -> None:
+def test_recovery_keeps_events_after_an_erasure(at: Server) -> None:
     """Recovery removes an unapplied event from before an erasure, and keeps later events."""
     at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
     at.report(event("e2", at=NOW + 5, order={}))

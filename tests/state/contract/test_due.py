@@ -94,7 +94,7 @@ def test_a_visitor_who_moves_leaves_the_other_user_due(state: StateStore) -> Non
     assert [(["u:1"], 100), (["u:2", "a:1"], 200)] == [(one.ids, one.second) for one in state.due(1_000, 10)]
 
 
-def test_who_is_erased_or_swept_is_not_due(state: StateStore) -> None:
+def test_erased_and_swept_persons_are_not_due(state: StateStore) -> None:
     """The due second is removed with the record."""
     state.change([("u:1", to(b"100")), ("u:2", to(b"200")), ("u:3", to(b"300"))])
     state.erase("u:1", 1, FAR)
@@ -203,7 +203,7 @@ def test_a_file_of_format_2_is_taken_over(tmp_path: Path) -> None:
     stores.close()
 
 
-def test_who_is_due_in_a_redis_that_lost_the_record_is_forgotten(tmp_path: Path, redis_process: RedisProcess) -> None:
+def test_redis_drops_due_seconds_without_a_record(tmp_path: Path, redis_process: RedisProcess) -> None:
     """A due entry without a record is removed when it is found."""
     with redis_process.client() as client:
         client.flushall()

@@ -119,7 +119,7 @@ def test_positions_rise_and_are_never_used_again(events_stores: Stores) -> None:
     assert [] == log.read(later[-1], 10)
 
 
-def test_who_follows_the_log_misses_nothing(events_stores: Stores, events_settings: Settings) -> None:
+def test_a_reader_of_the_log_misses_nothing(events_stores: Stores, events_settings: Settings) -> None:
     """A reader gets events of concurrent writers once each, however their transactions overlap."""
     following = open_stores(events_settings)
     total = 8 * 20 * 5
@@ -186,7 +186,7 @@ def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores)
     assert [decision("d2", "u:2"), decision("d3", "")] == log.decisions(["d1", "d2", "d3"])
 
 
-def test_what_came_after_a_second_is_not_erased(events_stores: Stores) -> None:
+def test_erasing_up_to_a_second_leaves_later_rows(events_stores: Stores) -> None:
     """Erasing up to a second removes earlier events and decisions, and leaves later ones."""
     log = events_stores.events
     log.append([event("e1", second=10), event("e2", second=11), event("e3", "u:2", second=10)])

@@ -193,7 +193,7 @@ def test_a_paused_postgresql_is_given_up(postgres_url: str, tmp_path: Path) -> N
     stores.close()
 
 
-def test_what_postgresql_can_never_keep_is_not_tried_again(postgres_url: str, tmp_path: Path) -> None:
+def test_decisions_that_postgresql_cannot_store_are_dropped(postgres_url: str, tmp_path: Path) -> None:
     """An unstorable decision is dropped and logged without personal data; its neighbours are stored.
 
     A batch of events with an unstorable one is refused for good, and stores nothing.

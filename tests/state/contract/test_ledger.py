@@ -123,7 +123,7 @@ def test_money_is_exact(state_stores: Stores, amount: int) -> None:
     assert {("b", 0): (0, amount)} == used(ledger)
 
 
-def test_what_a_budget_has_not_enough_of_may_be_other_than_what_is_asked(state_stores: Stores) -> None:
+def test_only_demands_on_an_exhausted_limit_are_refused(state_stores: Stores) -> None:
     """Where a limit was lowered below the usage, only demands on that limit are refused."""
     ledger = state_stores.ledger
     ledger.confirm("r1", [Demand("b", 0, 5, 5, -1, -1, -1, -1)], 100)
@@ -134,7 +134,7 @@ def test_what_a_budget_has_not_enough_of_may_be_other_than_what_is_asked(state_s
     assert refused("exhausted", "b") == ledger.confirm("r5", [Demand("b", 0, 0, 1, -1, 3, -1, -1)], 100)
 
 
-def test_what_is_held_too_long_comes_back(state_stores: Stores) -> None:
+def test_expired_reservations_are_released(state_stores: Stores) -> None:
     """A reservation is released once, at its last second and not before."""
     ledger = state_stores.ledger
     for number in range(1200):
@@ -149,7 +149,7 @@ def test_what_is_held_too_long_comes_back(state_stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("swept", [True, False])
-def test_what_has_expired_is_taken_only_if_there_is_enough(state_stores: Stores, swept: bool) -> None:  # noqa: FBT001
+def test_confirming_an_expired_reservation_needs_enough_budget(state_stores: Stores, swept: bool) -> None:  # noqa: FBT001
     """An expired reservation holds nothing; confirming takes anew, reserving again is refused."""
     ledger = state_stores.ledger
     for name in ("r1", "r2", "r3"):

@@ -193,7 +193,7 @@ def test_an_erased_person_is_unknown_by_every_id(state_stores: Stores) -> None:
     assert [["u:1"], ["a:1"]] == [state.ids(person) for person in ("u:1", "a:1")]
 
 
-def test_who_was_erased_is_remembered_without_the_id(state_stores: Stores) -> None:
+def test_erasures_are_remembered_without_the_id(state_stores: Stores) -> None:
     """A change receives the latest erasure, by every id, also of persons without a record."""
     state = state_stores.state
     state.link("u:1", "a:1", joined)

@@ -42,7 +42,7 @@ def test_events_may_be_logged_with_their_effect(events_stores: Stores) -> None:
     assert ["e1"] == [one.event_id for one in log.unapplied(9)]
 
 
-def test_what_was_looked_at_is_what_is_changed(stores: Stores) -> None:
+def test_changes_after_a_look_see_earlier_changes(stores: Stores) -> None:
     """A change after a look sees earlier changes, by every id of the person."""
     state = stores.state
     state.change([("u:1", to(b"user"))])

@@ -176,7 +176,7 @@ def test_rings_are_bounded() -> None:
     assert MAX_APPLIED * 8 == len(state.applied)
 
 
-def test_what_happened_before_an_erasure_changes_nothing() -> None:
+def test_events_before_an_erasure_change_nothing() -> None:
     """Events up to the erasure are dropped, later ones are applied."""
     assert apply(b"", [one("e", NOON, click={})], erased=NOON) is None
     assert apply(b"", [one("e", NOON + 1, click={})], erased=NOON) is not None

@@ -87,7 +87,7 @@ def test_a_redemption_is_put_down_to_its_offer() -> None:
     assert "b" == attributed(event, [recent(CLICK, 2, "b", offer_id="lunch"), recent(CLICK, 1, "c", offer_id="ride")])
 
 
-def test_what_names_a_proposition_is_put_down_to_no_other() -> None:
+def test_only_events_without_a_proposition_are_attributed() -> None:
     """Only orders and redemptions without a proposition want attribution."""
     assert wants_attribution(FOOD)
     assert not wants_attribution(Event(order=Order(), proposition_id="p"))

@@ -105,7 +105,7 @@ def test_no_cool_down_and_no_end_is_passed_over(seed: int) -> None:
             last[trigger.trigger_id] = one.begin, second
 
 
-def test_what_is_not_said_has_its_default() -> None:
+def test_unset_spans_have_defaults() -> None:
     """By default a basket is abandoned after 30 minutes, sent within a day, with a cool-down of a day."""
     state = UserState()
     state.basket_steps.add(product_id="a", quantity=1, event_time=Timestamp(seconds=START))

@@ -96,7 +96,7 @@ def test_each_venue_of_an_event_is_visited_once() -> None:
         ({"order": {"gift": True, "items": [{"venue_id": "bar"}]}}, None),
     ],
 )
-def test_what_is_about_an_offer_is_a_visit_of_it(fields: dict[str, object], weight: int | None) -> None:
+def test_events_of_an_offer_are_visits_of_it(fields: dict[str, object], weight: int | None) -> None:
     """Clicks, confirmed redemptions, and views without a venue are weighted visits of their offer; others are none."""
     found = visits(after(one(1, offer="lunch", **fields)))  # type: ignore[arg-type]
     assert ([] if weight is None else [(21, weight, TRAITS[2])]) == [
@@ -104,7 +104,7 @@ def test_what_is_about_an_offer_is_a_visit_of_it(fields: dict[str, object], weig
     ]
 
 
-def test_what_an_item_says_comes_before_what_its_offer_does() -> None:
+def test_values_of_items_precede_those_of_offers() -> None:
     """Traits of the item take precedence over those of the offer, and a venue over the offer's item."""
     view = one(1, offer="lunch", view={"item": {"venue_id": "bar", "category": "ramen"}})
     (visit,) = visits(after(view))
@@ -164,7 +164,7 @@ def test_two_full_histories_become_one() -> None:
     assert visits(merged) == visits(merge(merged, visitor))
 
 
-def test_what_was_erased_is_not_visited_again() -> None:
+def test_events_before_an_erasure_add_no_visit() -> None:
     """Events before an erasure add no visit."""
     assert apply(b"", [one(1, click={}, offer="lunch")], NOON + DAY) is None
 
