@@ -13,6 +13,8 @@ from offers.cli.output import fail, stderr
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from offers.client import OffersCallError
     from offers.state.stores import EventLog, NumberedEvent
     from offers.state.tracked import Identified
@@ -53,16 +55,12 @@ def import_(
     counts once: after a fault, import the whole file again.
     Exit status 1: some lines were refused; 3: the server cannot be reached.
     """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
     from offers.client import OffersCallError
 
-    columns = (TextColumn(file.name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    console = stderr()
     try:
         with (
             file.open("rb") as lines,
-            Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+            _progress(file.name) as bar,
             closing(_Importer(target, catalog, _purposes(consent))) as importer,
         ):
             task = bar.add_task("import", total=file.stat().st_size)
@@ -73,6 +71,15 @@ def import_(
         done = "; what was reported until then is kept: import the file again"
         raise typer.Exit(fail(f"{target}: {error}{done}", status=NO_SERVER)) from None
     _tell(file, importer)
+
+
+def _progress(name: str) -> "Progress":
+    """Return a progress bar on stderr, invisible where that is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = stderr()
+    columns = (TextColumn(name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _tell(file: Path, importer: "_Importer") -> None:
