@@ -8,6 +8,7 @@ from offers.decision.kernels.memory.scratch import PersonFact, Scratchpad
 from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.meet import BLIND
 from offers.errors import InvalidRequestError
+from offers.model.proposition_ids import decision_id_of, new_decision_id
 from offers.server import convert
 from offers.server.batch import requests_of
 from offers.server.fast.answer import KnownSurfaces, answer, finish
@@ -90,12 +91,12 @@ class OfferService:
     def _answer(self, data: bytes, now: int) -> bytes:
         """Return the response to an encoded request."""
         buffers, known = self._own.buffers, self._live.known
-        ids = convert.new_decision_id()
+        ids = new_decision_id()
         need, length = answer(data, known.table, buffers.table, now, *ids, 0)
         if need == _REQUEST_ID:
             facts = buffers.facts
             request_id = data[facts[RequestFact.id_begin] : facts[RequestFact.id_end]].decode()
-            ids = convert.decision_id_of(request_id, known.engine(int(facts[_SURFACE])).catalog_id)
+            ids = decision_id_of(request_id, known.engine(int(facts[_SURFACE])).catalog_id)
             need, length = answer(data, known.table, buffers.table, now, *ids, 1)
         if not need:
             return buffers.response[:length].tobytes()
@@ -137,9 +138,9 @@ class OfferService:
         engine, pad = self._live.engine(query.surface.catalog), buffers.pad
         key_size = int(buffers.facts[RequestFact.key_size])
         met, person = self._people.meet(engine, request, query.time)
-        ids = convert.new_decision_id()
+        ids = new_decision_id()
         if query.request_id:
-            ids = convert.decision_id_of(query.request_id, engine.catalog_id)
+            ids = decision_id_of(query.request_id, engine.catalog_id)
         decision = engine.decide(query, pad, person, self._geohash_length, ids[1])
         if key_size != UNUSUAL:
             self._live.remember(known, buffers.key[:key_size], query, engine)

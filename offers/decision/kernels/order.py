@@ -6,6 +6,7 @@ from offers.compiled import inlined, inner
 from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import entries_of, i4
 from offers.decision.kernels.memory.scratch import ScratchArray, candidates_of
+from offers.model.hashing import SPLITMIX_STEP, mixed
 
 
 @inlined
@@ -57,7 +58,4 @@ def turn_of(frame: Frame, order: int) -> np.uint64:
 @inner
 def shuffled(seed: int, order: int) -> int:
     """Return a hash of a seed and an offer's order (splitmix64): offers of equal score take turns with the seed."""
-    mixed = np.uint64(seed) + np.uint64(order + 1) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    return mixed(np.uint64(seed) + np.uint64(order) * np.uint64(SPLITMIX_STEP))

@@ -24,6 +24,7 @@ from offers.decision.kernels.memory.scratch import Capacity, PersonFact, Scratch
 from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.meet import exposures_size, write_exposures
 from offers.decision.kernels.places.location import spread
+from offers.model.hashing import fnv1a
 from offers.model.query import Query, Surface
 from offers.server.fast.buffers import KEY_BYTES, UNUSUAL, BufferArray, RequestFact, RequestNumber
 from offers.server.fast.scan import scan
@@ -39,7 +40,6 @@ BYTES_KEPT = 64 << 20
 """Memory for offers shown everywhere, counted per surface even where surfaces share it."""
 _SLOTS = 2 * KEPT
 """Slots of the hash tables: the load factor is at most 0.5."""
-_FNV_BASIS, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 CONTEXTUAL = int(CONSENT_PURPOSE_CONTEXTUAL)
 _NOTHING, _PERSON, _STANDING = int(Need.NOTHING), int(Need.PERSON), int(Need.STANDING)
@@ -163,11 +163,9 @@ _others_of = array_of(SurfaceArray.other, OTHER)
 
 @njit(cache=True)
 def locate(known: Table, key: np.ndarray) -> tuple[int, int]:
-    """Return the slot of a key, or the free one where it would stand; and its hash (FNV-1a)."""
+    """Return the slot of a key, or the free one where it would stand; and its hash."""
     surfaces, keys = _surfaces_of(known), u1(known, SurfaceArray.key)
-    hashed = np.uint64(_FNV_BASIS)
-    for byte in key:
-        hashed = (hashed ^ np.uint64(byte)) * np.uint64(_FNV_PRIME)
+    hashed = fnv1a(key, 0, len(key), np.uint64(0))
     slot = np.int64(hashed % np.uint64(_SLOTS))
     while surfaces[slot].used:
         if surfaces[slot].hash == np.int64(hashed) and surfaces[slot].key_size == len(key):

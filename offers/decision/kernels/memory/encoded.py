@@ -12,6 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from offers.compiled import apart, inner
+from offers.model.hashing import fnv1a
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types. Source: https://protobuf.dev/programming-guides/encoding"""
@@ -112,11 +113,8 @@ def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
 
 @inner
 def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
-    """Return the hash of the text between two offsets (-1, -1: none); with a salt of 0, offers.model.keys.text_hash."""
-    hashed = np.uint64(0xCBF29CE484222325) ^ salt
-    for index in range(max(begin, 0), end):
-        hashed = (hashed ^ np.uint64(data[index])) * np.uint64(0x100000001B3)
-    return hashed
+    """Return hashing.fnv1a of the text between two offsets (-1, -1: none)."""
+    return fnv1a(data, max(begin, 0), end, salt)
 
 
 @inner
