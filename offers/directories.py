@@ -19,7 +19,7 @@ from offers.errors import SnapshotError
 _MANIFEST = "manifest.json"
 
 
-class Kind(NamedTuple):
+class DirectoryKind(NamedTuple):
     """What is kept in such directories."""
 
     name: str
@@ -49,7 +49,7 @@ def write_array(file: Path, array: NDArray[Any]) -> str:
     return _digest(file)
 
 
-def seal(draft: Path, kind: Kind, body: Mapping[str, Any]) -> str:
+def seal(draft: Path, kind: DirectoryKind, body: Mapping[str, Any]) -> str:
     """Write the manifest of a draft, whose `files` are digests by name; its checksum."""
     body = {"format": kind.format, **body}
     checksum = _checksum(body)
@@ -76,7 +76,7 @@ def publish(draft: Path, path: Path, open_it: Callable[[Path], object]) -> None:
         os.close(descriptor)
 
 
-def read_manifest(path: Path, kind: Kind) -> tuple[dict[str, Any], str, int]:
+def read_manifest(path: Path, kind: DirectoryKind) -> tuple[dict[str, Any], str, int]:
     """A directory's manifest, its checksum, and its size in bytes. Raises SnapshotError saying what is wrong."""
     file = path / _MANIFEST
     try:
@@ -98,7 +98,7 @@ def read_manifest(path: Path, kind: Kind) -> tuple[dict[str, Any], str, int]:
     return manifest, checksum, len(content)
 
 
-def open_array(file: Path, files: Mapping[str, str], kind: Kind) -> tuple[NDArray[Any], int]:
+def open_array(file: Path, files: Mapping[str, str], kind: DirectoryKind) -> tuple[NDArray[Any], int]:
     """An array by memory map, held against its digest in the manifest, and its size in bytes. Raises SnapshotError."""
     try:
         if _digest(file) != files[file.name]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Part
+from offers.catalogue.compile.areas import Area
 from offers.catalogue.compile.shapes import pack
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision.kernels.memory.records import Column, Record
@@ -49,7 +49,7 @@ def _turned(longitude: float) -> float:
     return (longitude + 180) % 360 - 180
 
 
-def record_of(parts: Sequence[Part]) -> Record:
+def record_of(parts: Sequence[Area]) -> Record:
     """A snapshot's record of nothing but shapes."""
     empty: Mapping[str, NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in COLUMNS.items()}
     return Record(Column, {**empty, **pack(parts)})

@@ -17,7 +17,8 @@ from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
-from offers.catalogue.compile.areas import AreaError, Part, parse
+from offers.catalogue.compile.areas import Area
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.decision.reference.places import places_of
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.context_pb2 import Context, Location
@@ -436,7 +437,7 @@ def reaches_of(catalog: Catalog, offer: Offer) -> list[Circle]:
     found = []
     for place in places_of(catalog, offer):
         for piece in (place.piece, *place.cuts):
-            if isinstance(piece, Part):
+            if isinstance(piece, Area):
                 found.append(Circle(center=LatLng(latitude=piece.latitude, longitude=piece.longitude), radius_m=1000))
             elif piece is not None:
                 found.append(piece)

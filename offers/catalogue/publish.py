@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import structlog
 
 from offers.catalogue import snapshot
-from offers.catalogue.compile.arrays import compile_snapshot
 from offers.catalogue.compile.audiences import sensitive_uses
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import files
 from offers.errors import CatalogError, Problem, SnapshotError
 

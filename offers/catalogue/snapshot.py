@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.directories import Kind, drafting, open_array, publish, read_manifest, seal, write_array
+from offers.directories import DirectoryKind, drafting, open_array, publish, read_manifest, seal, write_array
 from offers.errors import SnapshotError
 
 FORMAT = 13
-_KIND = Kind("snapshot", FORMAT, "compile the catalogue again")
+_KIND = DirectoryKind("snapshot", FORMAT, "compile the catalogue again")
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
 """Kinds of entry: shown without a location; inside a zone, at no distance; within reach of a point, at a distance."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from offers.catalogue import snapshot
-from offers.catalogue.compile.arrays import compile_snapshot
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import write_document
 from offers.catalogue.publish import ATTEMPTS, KEPT_S, Published, prune, publish
 from offers.catalogue.snapshot import COLUMNS, open_snapshot

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
 from offers.catalogue.compile.behaviour import conditions
-from offers.catalogue.compile.layout import csr
+from offers.catalogue.compile.columns import csr
 from offers.catalogue.compile.timetable import Timetable
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.hours.schedules import NEVER

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
-from offers.catalogue.compile.layout import csr
+from offers.catalogue.compile.columns import csr
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.intents import intents_of

@@ -5,7 +5,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from offers.catalogue.compile.geometry import RING_ROOM, RINGS, ring_radius
-from offers.catalogue.compile.places import NO_PIECES, Place
+from offers.catalogue.compile.places import NO_PIECES, TargetPlace
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_SHAPE
 from offers.v1.offer_pb2 import Availability, MissingLocation, ReachableBeforeEnd, Target
 from offers.v1.venue_pb2 import Travel, TravelMode
@@ -22,7 +22,7 @@ DETOUR = 1.3
 """Length of a way through streets by that of the straight line: a common mean of road networks."""
 
 
-class Rules(NamedTuple):
+class PlaceRules(NamedTuple):
     """What an offer says for all of its places."""
 
     min_inside: float
@@ -30,7 +30,7 @@ class Rules(NamedTuple):
     reachable: int
 
 
-NO_RULES = Rules(
+NO_RULES = PlaceRules(
     DEFAULT_MIN_INSIDE, MissingLocation.MISSING_LOCATION_DENY, ReachableBeforeEnd.REACHABLE_BEFORE_END_IGNORE
 )
 
@@ -55,19 +55,19 @@ class Extra(NamedTuple):
     reachable: int = ReachableBeforeEnd.REACHABLE_BEFORE_END_IGNORE
 
 
-def rules_of(target: Target, availability: Availability) -> Rules | None:
+def rules_of(target: Target, availability: Availability) -> PlaceRules | None:
     """What an offer says that is not the rule; None where it says nothing."""
     reachable = availability.reachable_before_end
     if not (target.missing_location or reachable or target.HasField("min_inside_probability")):
         return None
-    return Rules(
+    return PlaceRules(
         target.min_inside_probability if target.HasField("min_inside_probability") else DEFAULT_MIN_INSIDE,
         target.missing_location or NO_RULES.missing,
         reachable or NO_RULES.reachable,
     )
 
 
-def extra_of(rules: Rules, place: Place, daypart_schedule: int) -> Extra:
+def extra_of(rules: PlaceRules, place: TargetPlace, daypart_schedule: int) -> Extra:
     """The record of an offer's place."""
     least = rules.min_inside
     by_rings = place.shape != NO_SHAPE or place.cuts != NO_PIECES

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from google.type.latlng_pb2 import LatLng
 from tzfpy import get_tz
 
-from offers.catalogue.compile.areas import Part, parse
-from offers.catalogue.compile.layout import Gathered
+from offers.catalogue.compile.areas import Area
+from offers.catalogue.compile.columns import LayoutInput
+from offers.catalogue.compile.geojson import parse
 from offers.catalogue.compile.shapes import cover
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.selection import Selection, key_of
@@ -20,7 +21,7 @@ from offers.v1.venue_pb2 import Circle, Travel
 NO_PIECES = (0, 0)
 
 
-class Place(NamedTuple):
+class TargetPlace(NamedTuple):
     """One place at which offers may be shown."""
 
     kind: int
@@ -72,21 +73,23 @@ class _ZonePiece(NamedTuple):
 class Places:
     """The places of a catalogue's targets."""
 
-    def __init__(self, checked: Definitions, gathered: Gathered) -> None:
+    def __init__(self, checked: Definitions, gathered: LayoutInput) -> None:
         self._gathered = gathered
         self._country = checked.catalog.country_code
         self._zones = checked.zones
         self._numbers = {venue_id: number for number, venue_id in enumerate(checked.venues)}
         self._around = [
-            Place(
+            TargetPlace(
                 AROUND_POINT, number, number, venue.radius_m, 0.0, NO_SHAPE, NO_PIECES,
                 venue.point.latitude, venue.point.longitude, venue.time_zone, venue.country_code or self._country,
                 venue.travel if venue.HasField("travel") else None, venue.opening_hours,
             )
             for number, venue in enumerate(checked.venues.values())
         ]  # fmt: skip
-        self._everywhere = Place(EVERYWHERE, -1, NO_VENUE, 0.0, 0.0, NO_SHAPE, NO_PIECES, 0.0, 0.0, "", self._country)
-        self.shapes: list[Part] = []
+        self._everywhere = TargetPlace(
+            EVERYWHERE, -1, NO_VENUE, 0.0, 0.0, NO_SHAPE, NO_PIECES, 0.0, 0.0, "", self._country
+        )
+        self.shapes: list[Area] = []
         """The areas, by their numbers."""
         self.pieces: list[tuple[int, float, float, int]] = []
         """All that is cut out or joined: position, radius, reach and shape of each piece."""
@@ -97,7 +100,7 @@ class Places:
         self._selected = lru_cache(4096)(self._select)
         self._area = lru_cache(4096)(self._find_area)
 
-    def of(self, target: Target, *, apart: bool = False) -> Iterable[Place]:
+    def of(self, target: Target, *, apart: bool = False) -> Iterable[TargetPlace]:
         """The places of a target: around venues first, then circles, areas and zones; or everywhere.
 
         `apart`: no area is one with another.
@@ -110,7 +113,7 @@ class Places:
             return [around[numbers[venue_id]] for venue_id in dict.fromkeys(venue_ids)]
         return self._all(target, tuple(sorted(set(target.excluded_zone_ids[:]))), apart)
 
-    def _all(self, target: Target, excluded: tuple[str, ...], apart: bool) -> Iterator[Place]:  # noqa: FBT001
+    def _all(self, target: Target, excluded: tuple[str, ...], apart: bool) -> Iterator[TargetPlace]:  # noqa: FBT001
         cuts = self._cuts(excluded)
         numbers = [self._numbers[venue_id] for venue_id in target.venue_ids]
         for selector in target.venue_selectors:
@@ -121,7 +124,7 @@ class Places:
         others = self._others(target, excluded)
         yield from others if apart else self._joined(list(others))
 
-    def _others(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
+    def _others(self, target: Target, excluded: tuple[str, ...]) -> Iterator[TargetPlace]:
         if target.everywhere:
             yield self._everywhere._replace(cuts=self._cuts(excluded))
         for circle in target.circles[:]:
@@ -133,7 +136,7 @@ class Places:
             for piece, time_zone, country, cut in self._pieces(zone_id):
                 yield self._place(IN_ZONE, piece, tuple(sorted({*excluded, *cut})), time_zone, country or self._country)
 
-    def _joined(self, places: list[Place]) -> list[Place]:
+    def _joined(self, places: list[TargetPlace]) -> list[TargetPlace]:
         """Let areas by the same clock, with the same cut out of them, know of each other: one is in any of them."""
         alike: dict[tuple[object, ...], list[int]] = {}
         for number, place in enumerate(places):
@@ -148,8 +151,8 @@ class Places:
                     places[number] = places[number]._replace(joined=span)
         return places
 
-    def _place(self, kind: int, piece: _Piece, excluded: tuple[str, ...], time_zone: str, country: str) -> Place:
-        return Place(
+    def _place(self, kind: int, piece: _Piece, excluded: tuple[str, ...], time_zone: str, country: str) -> TargetPlace:
+        return TargetPlace(
             kind, piece.number, NO_VENUE, piece.radius_m, piece.reach_m, piece.shape, self._cuts(excluded),
             piece.latitude, piece.longitude, time_zone, country,
         )  # fmt: skip
@@ -171,7 +174,7 @@ class Places:
     def _cuts(self, zone_ids: tuple[str, ...]) -> tuple[int, int]:
         return self._span(zone_ids, (one.piece for zone_id in zone_ids for one in self._pieces(zone_id)))
 
-    def _span(self, key: tuple[str, ...] | tuple[int, ...], pieces: Iterable[_Piece | Place]) -> tuple[int, int]:
+    def _span(self, key: tuple[str, ...] | tuple[int, ...], pieces: Iterable[_Piece | TargetPlace]) -> tuple[int, int]:
         """Where some pieces stand among all: `key` tells them apart from others."""
         span = self._spans.get(key)
         if span is None:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Part, contains
+from offers.catalogue.compile.areas import Area, contains
 from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import SHAPE, VERTEX
 
@@ -47,7 +47,7 @@ class Cover(NamedTuple):
     """Straight-line metres through the earth from the centre."""
 
 
-def pack(parts: Sequence[Part]) -> Arrays:
+def pack(parts: Sequence[Area]) -> Arrays:
     """The arrays of all shapes, in the order of the parts: shape, shape_vertex, shape_row, shape_cell."""
     _keep_compiled(numba.config.CACHE_DIR)
     shapes = np.zeros(len(parts), SHAPE)
@@ -73,7 +73,7 @@ def pack(parts: Sequence[Part]) -> Arrays:
     }
 
 
-def cover(part: Part) -> Cover:
+def cover(part: Area) -> Cover:
     """A circle that holds all of a part, near the smallest; of a part larger than a quarter of the earth, all of it."""
     _keep_compiled(numba.config.CACHE_DIR)
     pieces, sag = [], 0.0

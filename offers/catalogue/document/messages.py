@@ -22,7 +22,7 @@ _GEOJSON = frozenset({"areas"})
 """Fields of texts that may be written as maps."""
 
 
-class Fault(NamedTuple):
+class DocumentFault(NamedTuple):
     """What is wrong at a path."""
 
     path: Path
@@ -35,7 +35,7 @@ class Fault(NamedTuple):
 class Built:
     """What was found out while a message was built."""
 
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[DocumentFault] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)
     """Where a value is written that the message does not have, because it could not be read."""
 
@@ -101,7 +101,7 @@ def _fill(message: Message, node: Mapping, path: Path, built: Built) -> None:
         here = (*path, found.name)
         if found.name in lines:
             reason = f"given twice, first on line {lines[found.name]}"
-            built.faults.append(Fault(here, key.line, reason, "keep one of the two"))
+            built.faults.append(DocumentFault(here, key.line, reason, "keep one of the two"))
             continue
         lines[found.name] = key.line
         if type(value) is Scalar and value.empty:
@@ -109,7 +109,7 @@ def _fill(message: Message, node: Mapping, path: Path, built: Built) -> None:
         if found.oneof:
             if found.oneof in members:
                 reason = f"stands beside {members[found.oneof]}, and only one of them can be given"
-                built.faults.append(Fault(here, key.line, reason, "keep one of the two"))
+                built.faults.append(DocumentFault(here, key.line, reason, "keep one of the two"))
                 continue
             members[found.oneof] = found.name
         if found.keyed:
@@ -137,7 +137,7 @@ def _fill_one(message: Message, found: _Field, pair: tuple[Scalar, Node], path: 
         try:
             converted = found.convert(value)
         except UnfitError as error:
-            built.faults.append(Fault(path, line, error.reason, error.fix))
+            built.faults.append(DocumentFault(path, line, error.reason, error.fix))
             built.left_out.add(path)
         else:
             if isinstance(converted, Timestamp | Duration):
@@ -152,7 +152,7 @@ def _fill_list(message: Message, found: _Field, value: Node, path: Path, built: 
     """Fill a repeated field; an item that cannot be read leaves an empty one, so that the numbers of the rest hold."""
     if type(value) is not Sequence:
         reason = f"{shown(value)} is not a list"
-        built.faults.append(Fault(path, value.line, reason, f"write a list, each item {found.wanted}"))
+        built.faults.append(DocumentFault(path, value.line, reason, f"write a list, each item {found.wanted}"))
         built.left_out.add(path)
         return
     values = getattr(message, found.name)
@@ -171,7 +171,7 @@ def _fill_list(message: Message, found: _Field, value: Node, path: Path, built: 
                 values.append(found.convert(item))
             except UnfitError as error:
                 values.append("")
-                built.faults.append(Fault(here, item.line, error.reason, error.fix))
+                built.faults.append(DocumentFault(here, item.line, error.reason, error.fix))
                 built.left_out.add(here)
             continue
         else:
@@ -196,13 +196,13 @@ def _fill_map(
     for key, item in _once(node, path, built):
         here = (*path, key.text[:SHOWN])
         if type(item) is not Scalar or item.empty:
-            built.faults.append(Fault(here, key.line, f"{shown(item)} is {wanted[0]}", wanted[1]))
+            built.faults.append(DocumentFault(here, key.line, f"{shown(item)} is {wanted[0]}", wanted[1]))
             built.left_out.add(here)
             continue
         try:
             values[string(key)] = read(item)
         except UnfitError as error:
-            built.faults.append(Fault(here, key.line, error.reason, error.fix))
+            built.faults.append(DocumentFault(here, key.line, error.reason, error.fix))
             built.left_out.add(here)
 
 
@@ -212,7 +212,7 @@ def _once(node: Mapping, path: Path, built: Built) -> Iterator[tuple[Scalar, Nod
     for key, value in node.pairs:
         if key.text in lines:
             reason = f"given twice, first on line {lines[key.text]}"
-            built.faults.append(Fault((*path, key.text[:SHOWN]), key.line, reason, "keep one of the two"))
+            built.faults.append(DocumentFault((*path, key.text[:SHOWN]), key.line, reason, "keep one of the two"))
             continue
         lines[key.text] = key.line
         yield key, value
@@ -233,7 +233,7 @@ def _geojson(node: Node, path: Path, built: Built) -> str:
 
 
 def _unfit(found: _Field, value: Node, path: Path, built: Built, line: int) -> None:
-    built.faults.append(Fault(path, line, f"{shown(value)} is not {found.kind}", f"write {found.wanted}"))
+    built.faults.append(DocumentFault(path, line, f"{shown(value)} is not {found.kind}", f"write {found.wanted}"))
     built.left_out.add(path)
 
 
@@ -244,7 +244,7 @@ def _unknown_field(descriptor: Descriptor, key: Scalar, path: Path, built: Built
         fix = "merge keys are not supported: write the fields out, or give an alias for a whole value"
     else:
         fix = _nearest(name, descriptor)
-    built.faults.append(Fault((*path, name), key.line, reason, fix))
+    built.faults.append(DocumentFault((*path, name), key.line, reason, fix))
 
 
 @lru_cache(maxsize=4096)

@@ -71,7 +71,7 @@ def _with_dates(  # a year of dates takes some kilobytes
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Part:
+class SchedulePart:
     """Opening hours by one clock: open when any of the expressions is."""
 
     expressions: tuple[str, ...]
@@ -187,7 +187,7 @@ class Part:
 class Schedule:
     """When something may be: open when every part is."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[SchedulePart, ...]
 
     @property
     def personal(self) -> bool:

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
-from offers.catalogue.compile.areas import AreaError, parse
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.document.nodes import dotted
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")

@@ -36,7 +36,7 @@ class RowFaultError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class LookupTable:
     """A lookup table: its columns, and its rows by key."""
 
     columns: tuple[str, ...]
@@ -48,10 +48,10 @@ def absent(_: Row) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reference:
+class _CellReference:
     column: str
     table_name: str = ""
-    table: Table | None = None
+    table: LookupTable | None = None
     table_column: str = ""
 
     def text(self, row: Row) -> str | None:
@@ -66,11 +66,11 @@ class _Reference:
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    pieces: tuple[str | _Reference, ...]
+    pieces: tuple[str | _CellReference, ...]
 
     @property
     def constant(self) -> bool:
-        return not any(isinstance(piece, _Reference) for piece in self.pieces)
+        return not any(isinstance(piece, _CellReference) for piece in self.pieces)
 
     def text(self, row: Row) -> str | None:
         """The text with each reference filled in; None if any of them has no value."""
@@ -115,7 +115,7 @@ class Compiler:
         self,
         report: MappingReport,
         columns: Sequence[str] | None,
-        tables: Mapping[str, Table],
+        tables: Mapping[str, LookupTable],
         operators: Mapping[str, Operator],
         source: str = "CSV file",
     ) -> None:
@@ -217,7 +217,7 @@ class Compiler:
         text = self.report.text(node, path)
         if text is None:
             return None
-        pieces: list[str | _Reference] = []
+        pieces: list[str | _CellReference] = []
         end = 0
         for match in _REFERENCE.finditer(text):
             pieces.append(text[end : match.start()])
@@ -230,11 +230,11 @@ class Compiler:
                 pieces.append(self._reference(match[1], node, path))
         return _Template((*pieces, text[end:]))
 
-    def _reference(self, name: str, node: Node, path: str) -> _Reference:
+    def _reference(self, name: str, node: Node, path: str) -> _CellReference:
         lookup = _LOOKUP.fullmatch(name)
         if lookup is None or (self._columns is not None and name in self._columns):
             self._use(name, node, path)
-            return _Reference(name)
+            return _CellReference(name)
         table_name, column, table_column = lookup.groups()
         self._use(column, node, path)
         table = self._tables.get(table_name)
@@ -242,7 +242,7 @@ class Compiler:
             self.report.unknown(node, path, table_name, tuple(self._tables), "a table that could be read")
         elif table_column not in table.columns:
             self.report.unknown(node, path, table_column, table.columns, f"a column of table {table_name!r}")
-        return _Reference(column, table_name, table, table_column)
+        return _CellReference(column, table_name, table, table_column)
 
     def _use(self, column: str, node: Node, path: str) -> None:
         self._used.setdefault(_INDEX.sub("", path), set()).add(column)

@@ -17,7 +17,7 @@ from offers.catalogue.importing.mapping import MappingReport, Sections
 from offers.catalogue.importing.mapping import read as read_mapping
 from offers.catalogue.importing.operators import OPERATORS
 from offers.catalogue.importing.rows import CsvRows, open_csv
-from offers.catalogue.importing.rules import Compiler, Row, RowFaultError, Rule, Table
+from offers.catalogue.importing.rules import Compiler, LookupTable, Row, RowFaultError, Rule
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target
@@ -103,8 +103,8 @@ def import_table(
     return ImportResult(head, conversion.rows, rejects, tuple(rules), source.noun)
 
 
-def _lookups(sections: Sections, given: Mapping[str, Path], report: MappingReport) -> dict[str, Table]:
-    lookups: dict[str, Table] = {}
+def _lookups(sections: Sections, given: Mapping[str, Path], report: MappingReport) -> dict[str, LookupTable]:
+    lookups: dict[str, LookupTable] = {}
     for name in given:
         if name not in sections.tables:
             fix = f"name one of: {', '.join(sections.tables) or '(there is none)'}"
@@ -116,7 +116,7 @@ def _lookups(sections: Sections, given: Mapping[str, Path], report: MappingRepor
             continue
         try:
             with open_csv(path, options.csv) as source:
-                lookups[name] = Table(source.columns, _keyed(source.rows(), options.key, path, report))
+                lookups[name] = LookupTable(source.columns, _keyed(source.rows(), options.key, path, report))
                 if options.key not in source.columns:
                     report.unknown(None, f"tables.{name}.key", options.key, source.columns, f"a column of {path}")
         except CatalogError as error:
@@ -146,7 +146,9 @@ def _source(table: Path, sections: Sections, report: MappingReport, stack: ExitS
         return None
 
 
-def _compiler(report: MappingReport, source: CsvRows | FeatureRows | None, lookups: Mapping[str, Table]) -> Compiler:
+def _compiler(
+    report: MappingReport, source: CsvRows | FeatureRows | None, lookups: Mapping[str, LookupTable]
+) -> Compiler:
     if isinstance(source, FeatureRows):
         return Compiler(report, source.columns, lookups, OPERATORS, "GeoJSON file")
     return Compiler(report, None if source is None else source.columns, lookups, OPERATORS)

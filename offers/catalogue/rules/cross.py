@@ -37,7 +37,7 @@ _UNSURE_LABELS = re.compile(r"(?:^|: )venues\[\d+\](?:\.labels|$)")
 """Where a fault stands that may be why a selector finds no venue."""
 
 
-class _Found(NamedTuple):
+class _SelectorMatch(NamedTuple):
     """What a selector finds."""
 
     any: bool
@@ -236,16 +236,16 @@ class CrossRules:
             numbers.setdefault(venue.country_code, set()).add(number)
         return numbers
 
-    def _find(self, key: bytes) -> _Found:
+    def _find(self, key: bytes) -> _SelectorMatch:
         """What a selector finds, by `key_of`; one that says nothing, a fault of its own, is passed over."""
         selector = VenueSelector.FromString(key)
         if not is_sound(selector):
-            return _Found(any=True, never_closes=False, is_never_far=False, without_radius="", countries=())
+            return _SelectorMatch(any=True, never_closes=False, is_never_far=False, without_radius="", countries=())
         selected = self._selection.find(selector)
         without = min(self._without_radius.keys() & selected, default=None)
         countries = (country for country, numbers in self._by_country.items() if not selected.isdisjoint(numbers))
         is_sure = bool(selected) and self._labels_are_sure
-        return _Found(
+        return _SelectorMatch(
             bool(selected),
             is_sure and selected.isdisjoint(self._with_hours),
             is_sure and selected.isdisjoint(self._with_travel),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.areas import AreaError, parse
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.catalogue.rules.values import check_country, check_duration, check_id, check_length, check_time_zone

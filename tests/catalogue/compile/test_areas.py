@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import shapely
 
-from offers.catalogue.compile.areas import GRAIN, AreaError, contains, parse
+from offers.catalogue.compile.areas import GRAIN, contains
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.compile.geometry import earth_centred
 from offers.catalogue.compile.shapes import cover
 from tests.areas import polygon, star

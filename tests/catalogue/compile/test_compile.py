@@ -11,8 +11,8 @@ from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
-from offers.catalogue.compile import arrays as compiling
-from offers.catalogue.compile.arrays import compile_snapshot
+from offers.catalogue.compile import compiler as compiling
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import write_document, write_fragments
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import (

@@ -8,7 +8,8 @@ from geopy.distance import geodesic
 from google.type.latlng_pb2 import LatLng
 from hypothesis import given, settings
 
-from offers.catalogue.compile.areas import Part, contains, parse
+from offers.catalogue.compile.areas import Area, contains
+from offers.catalogue.compile.geojson import parse
 from offers.decision.kernels.memory.scratch import POINTS
 from offers.decision.kernels.places.location import point_around
 from offers.decision.reference import decide as reference
@@ -45,11 +46,11 @@ def test_explanation_agrees_with_the_decision(maker: strategies.Maker, size: int
 def plainly(place: Place, query: Query) -> float | None:
     """How likely one is inside a place, area by area and point by point."""
     pieces = (place.piece, *place.cuts)
-    if query.sigma_m == 0 or math.isnan(query.latitude) or not any(isinstance(piece, Part) for piece in pieces):
+    if query.sigma_m == 0 or math.isnan(query.latitude) or not any(isinstance(piece, Area) for piece in pieces):
         return chance_inside(place, query)
 
     def holds(piece: Piece | None, latitude: float, longitude: float) -> bool:
-        if isinstance(piece, Part):
+        if isinstance(piece, Area):
             return contains(piece, latitude, longitude)
         here = LatLng(latitude=latitude, longitude=longitude)
         return piece is None or distance_m(here, piece.center) <= piece.radius_m
