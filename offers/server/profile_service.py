@@ -9,7 +9,14 @@ from offers.errors import ConflictError, FieldViolation, InvalidRequestError, No
 from offers.model.visits import TRAITS, visits_in
 from offers.server.convert import check_instant, parse
 from offers.server.events.event_rules import check_text, check_user
-from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_PERSON_ID, MAX_REQUEST_BYTES
+from offers.server.limits import (
+    MAX_ATTRIBUTE_BYTES,
+    MAX_ATTRIBUTES,
+    MAX_ID,
+    MAX_LINKS,
+    MAX_PERSON_ID,
+    MAX_REQUEST_BYTES,
+)
 from offers.state.person.consent import Purposes, agreed, latest
 from offers.state.person.counters import Counters
 from offers.state.person.ids import person_of, user_of
@@ -33,8 +40,6 @@ from offers.v1.profile_service_pb2 import (
 )
 from offers.v1.state_pb2 import TriggerMark, UserState
 
-MAX_ATTRIBUTE_BYTES = 16 << 10
-MAX_LINKS = 100
 AHEAD_S = 300
 _UNSIGNED = (1 << 64) - 1
 _UNKNOWN = "nothing is known of this person"

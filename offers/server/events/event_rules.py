@@ -4,11 +4,18 @@ from collections.abc import Callable, Sequence
 
 from offers.errors import FieldViolation
 from offers.server.convert import check_instant, check_money, check_quantity
-from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_ITEMS, MAX_NAME, MAX_PERSON_ID
+from offers.server.limits import (
+    MAX_ATTRIBUTES,
+    MAX_HOLD_S,
+    MAX_ID,
+    MAX_ITEMS,
+    MAX_LATITUDE,
+    MAX_LONGITUDE,
+    MAX_NAME,
+    MAX_PERSON_ID,
+)
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, Item, RedemptionEvent
-
-MAX_HOLD_S = 86_400
 
 _Refuse = Callable[[str, str], None]
 _KINDS = ", ".join(field.name for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields)
@@ -49,8 +56,8 @@ def check_event(event: Event) -> list[FieldViolation]:
         for (name, limit), text in zip(_TEXTS, texts, strict=True):
             check_text(text, 0, limit, name, refuse)
     if event.HasField("location"):
-        _check_degrees(event.location.latitude, 90, "location.latitude", refuse)
-        _check_degrees(event.location.longitude, 180, "location.longitude", refuse)
+        _check_degrees(event.location.latitude, MAX_LATITUDE, "location.latitude", refuse)
+        _check_degrees(event.location.longitude, MAX_LONGITUDE, "location.longitude", refuse)
     kind = event.WhichOneof("kind")
     if kind is None:
         refuse("kind", f"nothing happened: send one of {_KINDS}")

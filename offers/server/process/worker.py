@@ -28,6 +28,7 @@ from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
+from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People
@@ -46,8 +47,6 @@ from offers.v1.context_pb2 import ConsentPurpose
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
 EVENT_SERVICE = event_service_pb2.DESCRIPTOR.services_by_name["EventService"].full_name
 PROFILE_SERVICE = profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
-MAX_MESSAGE_BYTES = 8 << 20
-"""Above the servicers' own limits, so that a message somewhat too large is refused with a reason."""
 RETRY_S = 5.0
 """Until a worker tries again to open what it could not."""
 POLL_S = 0.25
