@@ -1,4 +1,4 @@
-"""The one tree of errors. It knows no gRPC: the server maps each class to a canonical code in server/convert.py."""
+"""The one tree of errors. It knows no gRPC: the server maps each class to a canonical code in server/statuses.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

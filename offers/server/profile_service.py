@@ -7,7 +7,8 @@ from google.protobuf.struct_pb2 import Struct
 
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
 from offers.model.visits import TRAITS, visits_in
-from offers.server.convert import check_instant, parse
+from offers.server.checks import check_instant
+from offers.server.convert import parse
 from offers.server.events.event_rules import check_text, check_user
 from offers.server.limits import (
     MAX_ATTRIBUTE_BYTES,

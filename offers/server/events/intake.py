@@ -12,8 +12,8 @@ from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.events import KINDS
 from offers.model.facts import OfferFacts
 from offers.model.geohash import geohash
-from offers.server.convert import status_of
 from offers.server.events.event_rules import check_event
+from offers.server.statuses import status_of
 from offers.state.person.apply import MAX_APPLIED, Happened, apply, recent_of
 from offers.state.person.attribution import attributed, causes_among, wants_attribution
 from offers.state.person.consent import Purposes, agrees

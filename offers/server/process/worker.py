@@ -22,7 +22,7 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError
 from offers.learning.learner import FOLDER
-from offers.server import convert
+from offers.server import statuses
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
@@ -67,7 +67,7 @@ def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerC
         try:
             return answer(asked)
         except OffersError as error:
-            status = convert.status_of(error)
+            status = statuses.status_of(error)
         except grpc.RpcError:  # the caller has ended its stream of requests, and waits for no answer
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
