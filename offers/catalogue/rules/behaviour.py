@@ -1,4 +1,4 @@
-"""What intents and behaviour rules must be by themselves."""
+"""Rules for intents and behaviour rules, each taken by itself."""
 
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.audience import check_expression
@@ -14,14 +14,14 @@ MAX_DAYS = 400
 
 
 def check_intent(intent: Intent, faults: Faults) -> None:
-    """Check an intent, but for the attributes it uses, which the catalogue may mark as sensitive."""
+    """Check an intent, except for its use of sensitive attributes, which depends on the catalogue."""
     check_id(intent.intent_id, ("intent_id",), faults)
     check_length(intent.title, 200, ("title",), faults)
     check_expression(intent, "write when it is, such as has(session.basket)", faults)
 
 
 def check_behaviour(strategy: RankingStrategy, faults: Faults) -> None:
-    """Check the behaviour rules of a strategy, but for the ids they name."""
+    """Check the behaviour rules of a strategy, except for the ids they name."""
     rules = strategy.behaviour_rules
     if len(rules) > MAX_RULES:
         faults.append(Fault(("behaviour_rules",), f"has {len(rules):,} rules", f"write at most {MAX_RULES}"))
