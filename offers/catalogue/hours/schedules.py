@@ -214,10 +214,10 @@ class Schedule:
         return [(zone, 0, week) for zone, week in merged.items()] + with_margin
 
     def at(self, second: int, clock_of: "ClockOf") -> tuple[bool, int]:
-        """Whether it is open at an instant, and an instant until which that stays so at least.
+        """Return whether it is open at an instant, and an instant until which that does not change.
 
-        Seconds since 1970 UTC. While open, the second is the exact end; `NEVER` stands for no end. `clock_of` gives
-        the clock of a time zone, for "" that of the person who asks.
+        Both are seconds since 1970 UTC. If open, the returned instant is the exact end; NEVER stands for no end.
+        `clock_of` returns the clock of a time zone, and the person's clock for "".
         """
         until_open, until_closed = NEVER, -1
         for part in self.parts:
@@ -246,6 +246,7 @@ def _seconds(moment: datetime) -> int:
 
 
 def _repeats_weekly(expression: str) -> bool:
+    """Return whether an expression uses only weekdays and times of day."""
     bare = _CLOCK.sub("", _COMMENT.sub("", expression))
     return _WEEKLY_WORDS.issuperset(_WORD.findall(bare)) and not re.search(r"\d|\[", bare)
 

@@ -1,4 +1,4 @@
-"""Import of tables: by a mapping file, each row becomes an Offer, a Venue or a Zone, or a reject that says why not."""
+"""Import of tables: by a mapping file, each row becomes an Offer, a Venue or a Zone, or a reject with a reason."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from offers.v1.offer_pb2 import Benefit, Offer, Target
 from offers.v1.venue_pb2 import Venue, Zone
 
 PROGRESS_ROWS = 500
-"""Rows between two reports of progress: often enough for a smooth bar, and not noticeable beside the work."""
+"""Rows between two reports of progress: enough reports for a smooth bar, at no noticeable cost."""
 
 _RECORD = re.compile(r"record (\d+): (?:(\w+)s\[0\]\.?)?(.*)", re.DOTALL)
 _FIRST_ROW_RECORD = 2
@@ -34,24 +34,24 @@ _STAND_IN = Offer(
 _DESCRIPTORS = {"venue": Venue.DESCRIPTOR, "zone": Zone.DESCRIPTOR, "offer": Offer.DESCRIPTOR}
 
 Made = Mapping[str, Venue | Zone | Offer]
-"""What a row became, by KINDS."""
+"""The messages a row became, by their names in KINDS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that is not in the catalogue."""
+    """A row that was not imported."""
 
     row: int
-    """The line of the file, from 1, on which the row begins; of a GeoJSON file the number of the feature, from 1."""
+    """The line on which the row begins or, in a GeoJSON file, the number of the feature, from 1."""
     reason: str
-    """All that is wrong with it, each with the element at fault."""
+    """Every fault, each with its element."""
     fields: tuple[str, ...]
-    """The columns that the elements at fault are made from; empty where the row as a whole is at fault."""
+    """The columns from which the faulty elements are made; empty if the whole row is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What became of a file: each of its rows is in the catalogue, or a reject."""
+    """The outcome of an import: each row is in the catalogue or a reject."""
 
     catalog: Catalog
     rows: int
@@ -59,9 +59,9 @@ class ImportResult:
     rejects: tuple[Reject, ...]
     """In the order of the file."""
     kinds: tuple[str, ...]
-    """What each row became: some of "venue", "zone" and "offer"."""
+    """The messages each row became: some of "venue", "zone" and "offer"."""
     noun: str
-    """What `Reject.row` counts: "line" or "feature"."""
+    """The unit of `Reject.row`: "line" or "feature"."""
 
 
 def import_table(
@@ -71,11 +71,11 @@ def import_table(
     tables: Mapping[str, Path] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportResult:
-    """Make a catalogue of a file: GeoJSON where its name ends with .geojson or .json, else CSV.
+    """Import a file as a catalogue: GeoJSON if its name ends with .geojson or .json, else CSV.
 
-    `tables` gives files for lookup tables of the mapping, by name. `progress` is told how much is read and how much
-    there is, in bytes or characters. Raises CatalogError with every problem of the mapping, its tables, or the file as
-    a whole; what is wrong with a single row makes it a reject.
+    `tables` are the files of lookup tables, by name, in place of those in the mapping. `progress` is called with the
+    number of bytes or characters read so far and in total. Raises CatalogError with every problem of the mapping, its
+    tables, or the file as a whole. A row with a fault becomes a reject.
     """
     report = MappingReport(str(mapping))
     sections = read_mapping(mapping, report)
@@ -155,9 +155,9 @@ def _compiler(
 
 
 def _head(node: Node, report: MappingReport) -> Catalog:
-    """The catalogue without its offers, checked with an offer that stands in for those to come."""
+    """Return the catalogue without its offers, checked with a stand-in for the offers to come."""
     before = len(report.problems)
-    # No columns: the catalogue's own elements are the same for every row.
+    # Without columns, because the catalogue's own elements are the same for every row.
     compiler = Compiler(report, (), {}, OPERATORS)
     rule = compiler.message(node, Catalog.DESCRIPTOR, "catalog", without=("offers",))
     if len(report.problems) > before:
@@ -178,7 +178,7 @@ def _head(node: Node, report: MappingReport) -> Catalog:
 
 
 def _fragment(made: Made) -> Catalog:
-    """The catalogue of one row."""
+    """Return the messages of one row as a catalogue."""
     catalog = Catalog()
     for kind, message in made.items():
         getattr(catalog, f"{kind}s").append(message)
@@ -186,9 +186,9 @@ def _fragment(made: Made) -> Catalog:
 
 
 def _checked(head: Catalog, rows: Sequence[Made]) -> Iterator[tuple[int, Problem]]:
-    """What the check of whole catalogues finds: the index of the row (negative: the head), and the problem.
+    """Check a catalogue of rows, and yield each problem with the index of its row, negative for the head.
 
-    The problem's field is a path that begins with the kind, or a path in the head.
+    The field of a problem is a path that begins with the name in KINDS, or a path in the head.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "import.binpb"
@@ -210,7 +210,7 @@ def _checked(head: Catalog, rows: Sequence[Made]) -> Iterator[tuple[int, Problem
 
 
 class _Conversion:
-    """What came of the rows of a file so far."""
+    """The rows of a file converted so far, and the rejects."""
 
     def __init__(self, rules: Mapping[str, Rule], compiler: Compiler, noun: str) -> None:
         self._rules = rules
@@ -222,7 +222,7 @@ class _Conversion:
         self.rejects: list[Reject] = []
 
     def take(self, line: int, row: Row | str) -> None:
-        """Convert a row; a text is the reason why it could not be read."""
+        """Convert a row. A text in place of the row is the reason why it could not be read."""
         self.rows += 1
         if isinstance(row, str):
             self.rejects.append(Reject(line, row, ()))
@@ -259,12 +259,12 @@ class _Conversion:
             self.made.append((line, made))
 
     def check(self, head: Catalog) -> None:
-        """Make rejects of the rows that break a rule of the schema, by the check every catalogue must pass."""
+        """Reject the rows that break a rule of catalogues."""
         whole = Catalog()
         whole.CopyFrom(head)
         if "offer" not in self._rules:
             whole.offers.append(_STAND_IN)
-        while self.made:  # a row that goes may leave others that refer to it
+        while self.made:  # rows may refer to a rejected one
             faults: dict[int, list[tuple[str, str]]] = {}
             for index, problem in _checked(whole, [made for _, made in self.made]):
                 if index < 0:
@@ -278,7 +278,7 @@ class _Conversion:
 
     def _reject(self, line: int, faults: Sequence[tuple[str, str]]) -> None:
         columns = {column for path, _ in faults for column in self._compiler.columns_at(path)}
-        if len(self._rules) == 1:  # then it needs not be said which kind is meant
+        if len(self._rules) == 1:  # then the path is clear without it
             faults = [(path.removeprefix(f"{next(iter(self._rules))}."), reason) for path, reason in faults]
         reason = "; ".join(f"{path}: {reason}" for path, reason in faults)
         self.rejects.append(Reject(line, reason, tuple(sorted(columns))))

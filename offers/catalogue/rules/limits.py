@@ -1,4 +1,4 @@
-"""What campaigns, caps, contact policies and budgets must be by themselves."""
+"""Rules for campaigns, frequency caps, contact policies and budgets, each taken by itself."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +35,7 @@ MAX_DAYS = 400
 
 
 def check_campaign(campaign: Campaign, faults: Faults) -> None:
-    """Check a campaign, but for the ids it names."""
+    """Check a campaign, except for the ids it names."""
     check_id(campaign.campaign_id, ("campaign_id",), faults)
     check_length(campaign.title, 200, ("title",), faults)
     if campaign.HasField("window"):
@@ -50,7 +50,7 @@ def check_campaign(campaign: Campaign, faults: Faults) -> None:
 
 
 def check_category_limit(limit: CategoryLimit, faults: Faults) -> None:
-    """Check the limit of a category."""
+    """Check a category limit."""
     check_text(limit.category, 128, ("category",), faults)
     if not limit.frequency_caps:
         faults.append(Fault(("frequency_caps",), "missing", "write at least one cap, or leave the limit out"))
@@ -58,7 +58,7 @@ def check_category_limit(limit: CategoryLimit, faults: Faults) -> None:
 
 
 def check_policy(policy: ContactPolicy, faults: Faults) -> None:
-    """Check a contact policy, but for its campaigns and the country of its quiet hours."""
+    """Check a contact policy, except for its campaigns and its quiet hours."""
     check_id(policy.contact_policy_id, ("contact_policy_id",), faults)
     check_length(policy.title, 200, ("title",), faults)
     for index, category in enumerate(policy.categories):
@@ -71,7 +71,7 @@ def check_policy(policy: ContactPolicy, faults: Faults) -> None:
 
 
 def check_holdout(share: float, path: Path, faults: Faults) -> None:
-    """Check the share of persons who are held out."""
+    """Check a holdout, the share of persons who are held out."""
     if not 0 <= share <= 0.5:
         faults.append(Fault(path, f"{share:.12g} is not from 0 to 0.5", "write a share of persons, such as 0.05"))
 
@@ -103,7 +103,7 @@ def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:
 
 
 def check_budget(budget: Budget, path: Path, faults: Faults) -> None:
-    """Check a budget, but for the window of its plan."""
+    """Check a budget, except for the window it is spread over."""
     limits = [name for name in ("units", "amount", "period_units", "period_amount") if budget.HasField(name)]
     if not limits:
         fix = "write units, amount, period_units or period_amount, or leave it out"
@@ -131,17 +131,17 @@ def check_budget(budget: Budget, path: Path, faults: Faults) -> None:
 
 
 def needs_window(budget: Budget) -> bool:
-    """Whether a budget is spread over the window of its campaign or offer."""
+    """Return whether a budget is spread over the window of its campaign or offer."""
     return budget.pacing > Pacing.PACING_AS_FAST_AS_POSSIBLE and not budget.period
 
 
 def has_both_ends(window: Interval) -> bool:
-    """Whether a window begins and ends."""
+    """Return whether a window has both ends."""
     return bool(window.HasField("start_time") and window.HasField("end_time"))
 
 
 def is_unpaced(offer: Offer) -> bool:
-    """Whether an offer has a plan for its budget but no windows of its own that begin and end."""
+    """Return whether an offer's budget needs a window, and its own windows do not have both ends."""
     if not (offer.HasField("budget") and needs_window(offer.budget)):
         return False
     windows = offer.availability.windows
@@ -149,7 +149,7 @@ def is_unpaced(offer: Offer) -> bool:
 
 
 def lacking_window(path: Path, what: str) -> Fault:
-    """Describe a plan without the span of time it is for."""
+    """Return the fault of a paced budget without a window to spread it over."""
     fix = "write a window with start_time and end_time, or the period, or leave the pacing out"
     return Fault(path, f"{what} has no window with both ends to spread it over", fix)
 

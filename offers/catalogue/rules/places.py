@@ -1,4 +1,4 @@
-"""What venues, zones and targets must be, by themselves and among each other."""
+"""Rules for venues, zones and targets, by themselves and in the context of their catalogue."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -50,7 +50,7 @@ def check_zone(zone: Zone, faults: Faults) -> None:
 
 
 def check_target(target: Target, faults: Faults) -> None:  # noqa: C901 - calls would cost more than the checks
-    """Check where an offer may be shown, but for the ids it names."""
+    """Check a target, except for the ids it names."""
     venue_ids, circles, selectors, areas = target.venue_ids, target.circles, target.venue_selectors, target.areas
     places = bool(venue_ids or circles or target.zone_ids or selectors or areas)
     if target.everywhere == places:
@@ -124,7 +124,7 @@ def check_labels(labels: Mapping[str, str], path: Path, faults: Faults) -> None:
     """Check the labels of a venue or a selector."""
     if len(labels) > MAX_LABELS:
         faults.append(Fault(path, f"has {len(labels)} keys", f"write at most {MAX_LABELS}"))
-    for key, value in sorted(labels.items()):  # the order of a protobuf map is any
+    for key, value in sorted(labels.items()):  # the order of a protobuf map is arbitrary
         if not (0 < len(key) <= MAX_LABEL_KEY and key.isprintable()):
             reason = f"{key[:MAX_LABEL_KEY]!r} is not a key"
             faults.append(Fault(path, reason, f"write 1 to {MAX_LABEL_KEY} printable characters"))
@@ -160,18 +160,18 @@ def check_travel(travel: Travel, path: Path, faults: Faults) -> None:
 
 
 def values_of(label: str) -> frozenset[str]:
-    """The values of a label, which semicolons separate."""
+    """Return the values of a label, which are separated by semicolons."""
     return frozenset(value for value in map(str.strip, label.split(";")) if value)
 
 
 def selects(selector: VenueSelector, venue: Venue) -> bool:
-    """Whether each label of a selector shares a value with that of a venue."""
+    """Return whether each label of a selector shares a value with the venue's label of the same key."""
     labels = venue.labels
     return all(key in labels and values_of(value) & values_of(labels[key]) for key, value in selector.labels.items())
 
 
 def zone_faults(zone: Zone, zones: Mapping[str, Zone]) -> Iterator[Fault]:
-    """Find zones that cover themselves, and cut out what itself has something cut out; unknown ids are passed over."""
+    """Find the faults of a zone that covers itself or excludes a zone with exclusions; unknown ids are skipped."""
     for index, identity in enumerate(zone.zone_ids):
         if zone.zone_id in _covered(identity, zones):
             by_way = f" by way of '{identity}'" if identity != zone.zone_id else ""
@@ -180,7 +180,7 @@ def zone_faults(zone: Zone, zones: Mapping[str, Zone]) -> Iterator[Fault]:
 
 
 def cut_faults(zone_ids: Sequence[str], path: Path, zones: Mapping[str, Zone]) -> Iterator[Fault]:
-    """Find zones cut out that have something cut out themselves, in what they cover too."""
+    """Find excluded zones that exclude zones themselves, directly or in a zone they cover."""
     for index, identity in enumerate(zone_ids):
         nested = next((one for one in _covered(identity, zones) if one in zones and zones[one].excluded_zone_ids), None)
         if nested is not None:
@@ -190,7 +190,7 @@ def cut_faults(zone_ids: Sequence[str], path: Path, zones: Mapping[str, Zone]) -
 
 
 def _covered(zone_id: str, zones: Mapping[str, Zone]) -> dict[str, None]:
-    """A zone and all that it covers by way of others, in the order they are met."""
+    """Return a zone and all zones it covers, directly or indirectly, in the order they are found."""
     met: dict[str, None] = {}
     left = [zone_id]
     while left:

@@ -1,4 +1,4 @@
-"""What triggers must be by themselves."""
+"""Rules for triggers, each taken by itself."""
 
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.faults import Fault, Faults
@@ -12,7 +12,7 @@ _MINUTE_S, _HOUR_S = 60, 3_600
 
 
 def check_trigger(trigger: Trigger, faults: Faults) -> None:
-    """Check a trigger, but for the ids it names."""
+    """Check a trigger, except for the ids it names."""
     check_id(trigger.trigger_id, ("trigger_id",), faults)
     check_length(trigger.title, 200, ("title",), faults)
     match trigger.WhichOneof("condition"):

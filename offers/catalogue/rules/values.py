@@ -1,4 +1,4 @@
-"""What values of any message must be: ids, texts, codes, shares, durations, windows, money."""
+"""Rules for values in any message: ids, texts, codes, shares, durations, windows, money."""
 
 import difflib
 import re
@@ -25,7 +25,7 @@ _CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
 
 @cache
 def time_zones() -> frozenset[str]:
-    """Give the IANA names that mean the same everywhere, so without `localtime` and `Factory`."""
+    """Return the IANA names of time zones, without `localtime` and `Factory`, which depend on the machine."""
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
@@ -43,7 +43,7 @@ def check_id(text: str, path: Path, faults: Faults) -> None:
 
 
 def bad_id(path: Path, text: str, most: int) -> Fault:
-    """Describe a text that is no id of so many characters at most."""
+    """Return the fault of a text that is no id of at most `most` characters."""
     reason = f"'{cut(text)}' is not an id" if text else "missing"
     return Fault(path, reason, f"write 1 to {most} characters of A-Z a-z 0-9 . _ : -")
 
@@ -68,7 +68,7 @@ def check_length(text: str, most: int, path: Path, faults: Faults) -> None:
 
 
 def check_duration(duration: Duration, path: Path, faults: Faults, *, least: int = 0, days: int = 1) -> None:
-    """Check whole seconds, of a day at most or of some days."""
+    """Check a duration: whole seconds, from `least` seconds to `days` days."""
     if duration.nanos:
         faults.append(Fault(path, "is not a whole number of seconds", "leave the fraction of the second out"))
     elif not least <= duration.seconds <= days * DAY_S:
@@ -77,20 +77,20 @@ def check_duration(duration: Duration, path: Path, faults: Faults, *, least: int
 
 
 def check_time_zone(name: str, path: Path, faults: Faults) -> None:
-    """Check the name of a time zone, where there is one."""
+    """Check the name of a time zone, if there is one."""
     if name and name not in time_zones():
         faults.append(Fault(path, f"'{cut(name)}' is not an IANA time zone", _zone_fix(name)))
 
 
 def check_country(code: str, path: Path, faults: Faults) -> None:
-    """Check the code of a country or region, where there is one."""
+    """Check the code of a country or region, if there is one."""
     if code and not _COUNTRY(code):
         fix = "write two capital letters of ISO 3166-1, such as FR, or a region's code of ISO 3166-2, such as DE-BY"
         faults.append(Fault(path, f"'{cut(code)}' is not a country code", fix))
 
 
 def cut(text: str) -> str:
-    """A text, or the beginning of a long one."""
+    """Return a text, cut if it is long."""
     return text if len(text) <= 60 else text[:60] + "..."
 
 
@@ -101,14 +101,14 @@ def _zone_fix(name: str) -> str:
 
 
 def close_to(name: str, names: Iterable[str]) -> str | None:
-    """Give the one of some names that somebody who wrote `name` may have meant."""
+    """Return the name that was probably meant by `name`, or None."""
     folded = {known.casefold(): known for known in names}
     found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
     return folded[found[0]] if found else None
 
 
 def is_sound_window(window: Interval) -> bool:
-    """Tell quickly of a window with two ends that nothing is wrong with it."""
+    """Return whether a window with both ends has no fault: a quick test."""
     start, end = window.start_time, window.end_time
     return FIRST_SECOND < start.seconds < end.seconds <= LAST_SECOND and not start.nanos and not end.nanos
 
@@ -133,7 +133,7 @@ def check_window(window: Interval, path: Path, faults: Faults) -> None:
 
 
 def check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) -> None:
-    """Check a sum of money, 0 or more or over 0."""
+    """Check a sum of money: 0 or more or, with `over_zero`, more than 0."""
     if not is_currency(money.currency_code):
         faults.append(bad_currency((*path, "currency_code"), money.currency_code))
     units, nanos = money.units, money.nanos
@@ -150,6 +150,6 @@ def check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) ->
 
 
 def bad_currency(path: Path, code: str) -> Fault:
-    """Describe a text that is no currency code."""
+    """Return the fault of a text that is no currency code."""
     reason = f"'{cut(code)}' is not a currency code" if code else "missing"
     return Fault(path, reason, "write three capital letters of ISO 4217, such as EUR")
