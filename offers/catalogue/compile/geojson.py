@@ -13,6 +13,7 @@ from shapely import affinity
 
 from offers.catalogue.compile.areas import GRAIN, Area, Ring, rounded
 from offers.catalogue.document.nodes import Path, dotted
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.errors import OffersError
 
@@ -20,8 +21,6 @@ _MAX_DEPTH = 8
 """Collections within collections; RFC 7946 advises against even one."""
 _MOST_OVERLAPS = 100
 """Polygons of one area that are reported to overlap another, at most."""
-_SHOWN = 60
-"""Characters of a bad value that a reason repeats."""
 _KINDS = "Polygon or MultiPolygon, or a Feature, FeatureCollection or GeometryCollection of them"
 _LISTS = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
 """Members of collections that hold their elements."""
@@ -77,7 +76,7 @@ def _read(value: Any, path: Path, depth: int, faults: Faults) -> Iterator[Area]:
     elif kind == "Polygon":
         yield from _area([(value.get("coordinates"), (*path, "coordinates"))], faults)
     elif kind not in {"MultiPolygon", *_LISTS}:
-        reason = f"is a {kind[:_SHOWN]}, which has no area" if kind else "has no `type` that GeoJSON knows"
+        reason = f"is a {cut(kind)}, which has no area" if kind else "has no `type` that GeoJSON knows"
         faults.append(Fault(path, reason, f"write a {_KINDS}; around a point, write a circle"))
     else:
         name = _LISTS.get(kind, "coordinates")
@@ -289,4 +288,4 @@ def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         return "a list"
     text = orjson.dumps(value).decode()
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return cut(text)

@@ -45,12 +45,17 @@ class UnfitError(Exception):
         self.reason, self.fix = reason, fix
 
 
+def cut(text: str) -> str:
+    """Return a text, cut if it is long."""
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
 def shown(value: Node) -> str:
     """Return a value as it is shown in a reason, cut if it is long."""
     if isinstance(value, Scalar):
         if value.empty:
             return "an empty value"
-        return repr(value.text if len(value.text) <= SHOWN else value.text[:SHOWN] + "...")
+        return repr(cut(value.text))
     return "a list" if isinstance(value, Sequence) else "a map"
 
 

@@ -7,9 +7,8 @@ import opening_hours
 
 from offers.catalogue.hours.public_holidays import are_known, regions_of
 from offers.catalogue.hours.schedules import HORIZON_DAYS, parse
-from offers.catalogue.hours.sun import names_sun, take_apart
+from offers.catalogue.hours.sun import COMMENT, names_sun, take_apart
 
-_COMMENT = re.compile(r'"[^"]*"')
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS = {
     "sh": "school holidays are not known: write their dates, such as 'Jul 05-Aug 31'",
@@ -88,7 +87,7 @@ def names_holidays(expression: str) -> bool:
 
 def _bare(expression: str) -> str:
     """Return hours with their comments blanked, so that positions stay the same."""
-    return _COMMENT.sub(lambda comment: f'"{" " * (len(comment.group()) - 2)}"', expression)
+    return COMMENT.sub(lambda comment: f'"{" " * (len(comment.group()) - 2)}"', expression)
 
 
 def _syntax(expression: str, message: str) -> Refusal:

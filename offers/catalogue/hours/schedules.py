@@ -19,7 +19,7 @@ import opening_hours
 from opening_hours import OpeningHours
 
 from offers.catalogue.hours.public_holidays import are_known, dated, in_library
-from offers.catalogue.hours.sun import Sunlit, names_sun, take_apart
+from offers.catalogue.hours.sun import COMMENT, Sunlit, names_sun, take_apart
 
 FIRST_SECOND = 0
 """1970-01-01T00:00:00Z, the first instant that a catalogue or a request may name, in seconds."""
@@ -41,7 +41,6 @@ SAMPLE_S = 6 * _DAY
 days."""
 _SOME_DAYS_S = 4 * _DAY
 """Days before and after a moment that can affect whether something is open at it."""
-_COMMENT = re.compile(r'"[^"]*"')
 _CLOCK = re.compile(r"\d{1,2}:\d{2}|24/7")
 _WORD = re.compile(r"[A-Za-z]+")
 _WEEKLY_WORDS = frozenset({"Mo", "Tu", "We", "Th", "Fr", "Sa", "Su", "off", "closed", "open"})
@@ -247,7 +246,7 @@ def _seconds(moment: datetime) -> int:
 
 def _repeats_weekly(expression: str) -> bool:
     """Return whether an expression uses only weekdays and times of day."""
-    bare = _CLOCK.sub("", _COMMENT.sub("", expression))
+    bare = _CLOCK.sub("", COMMENT.sub("", expression))
     return _WEEKLY_WORDS.issuperset(_WORD.findall(bare)) and not re.search(r"\d|\[", bare)
 
 

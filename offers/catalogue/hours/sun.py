@@ -33,7 +33,7 @@ _EARLY = 180
 _J2000_S = 946_728_000
 """The astronomical epoch J2000, 2000-01-01T12:00:00Z."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose without a zone
-_COMMENT = re.compile(r'"[^"]*"')
+COMMENT = re.compile(r'"[^"]*"')
 _DAYS_AFTER = re.compile(r"\bPH (?=\d+ days)")
 """The library's own output for `PH +1 day`, which it cannot parse."""
 _TIME = r"(?:\d{1,2}:\d{2}|(?:dawn|sunrise|sunset|dusk)|\((?:dawn|sunrise|sunset|dusk)[+-]\d{1,2}:\d{2}\))"
@@ -127,7 +127,7 @@ def _cut(span: tuple[int, int], begin: int, end: int) -> Iterator[tuple[int, int
 
 def names_sun(expression: str) -> "re.Match[str] | None":
     """Return the first match of an event of the sun in hours, or None."""
-    return _NAMED.search(_COMMENT.sub(lambda comment: " " * len(comment.group()), expression))
+    return _NAMED.search(COMMENT.sub(lambda comment: " " * len(comment.group()), expression))
 
 
 def without_comments(expression: str) -> str:
@@ -135,7 +135,7 @@ def without_comments(expression: str) -> str:
 
     Raises the library's ParserError for hours it cannot parse.
     """
-    return _DAYS_AFTER.sub("PH +", re.sub(r" *" + _COMMENT.pattern, "", str(OpeningHours(expression))))
+    return _DAYS_AFTER.sub("PH +", re.sub(r" *" + COMMENT.pattern, "", str(OpeningHours(expression))))
 
 
 def take_apart(expression: str, country_code: str, max_interval_days: int) -> Sunlit | None:

@@ -14,6 +14,7 @@ from google.type.money_pb2 import Money
 
 from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.document.nodes import dotted
+from offers.catalogue.document.scalars import cut
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
@@ -76,11 +77,11 @@ def position(text: str) -> tuple[float, float]:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise CellError(f"{_cut(text)!r} is not GeoJSON") from None
+        raise CellError(f"{cut(text)!r} is not GeoJSON") from None
     if isinstance(value, dict) and value.get("type") == "Point":
         numbers = value.get("coordinates")
         if not (isinstance(numbers, list) and len(numbers) >= 2 and all(type(n) in (int, float) for n in numbers[:2])):
-            raise CellError(f"the coordinates {_cut(str(numbers))} are not [longitude, latitude]")
+            raise CellError(f"the coordinates {cut(str(numbers))} are not [longitude, latitude]")
         return float(numbers[1]), float(numbers[0])
     try:
         parts = parse(text)
@@ -145,10 +146,6 @@ def converter(field: FieldDescriptor) -> Callable[[str], object]:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         return lambda text: instant(text, None, None, 0)
     return str
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _word(text: str, words: dict[str, int] | dict[str, bool]) -> int:

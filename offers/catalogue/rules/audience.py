@@ -3,7 +3,7 @@
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.expressions import MAX_CHARACTERS, ExpressionError, compiled
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_id, check_length, check_share, check_text, check_window
+from offers.catalogue.rules.values import check_id, check_length, check_new_id, check_share, check_text, check_window
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import Intent
 from offers.v1.experiment_pb2 import Experiment
@@ -64,11 +64,7 @@ def check_experiment(experiment: Experiment, faults: Faults) -> None:
         faults.append(Fault(("variants",), reason, "write 2 to 20 variants"))
     known: set[str] = set()
     for index, variant in enumerate(experiment.variants):
-        check_id(variant.variant_id, ("variants", index, "variant_id"), faults)
-        if variant.variant_id in known:
-            reason = f"'{variant.variant_id}' is given twice"
-            faults.append(Fault(("variants", index, "variant_id"), reason, "give each its own id, or remove one"))
-        known.add(variant.variant_id)
+        check_new_id(variant.variant_id, known, ("variants", index, "variant_id"), faults)
         if variant.HasField("weight") and not 0 < variant.weight <= MAX_WEIGHT:
             reason = f"{variant.weight:.12g} is not over 0 and at most 1,000"
             faults.append(Fault(("variants", index, "weight"), reason, "write a weight such as 1"))

@@ -3,7 +3,7 @@
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.audience import check_expression
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_duration, check_id, check_length, check_text
+from offers.catalogue.rules.values import check_duration, check_id, check_length, check_new_id, check_text
 from offers.v1.behaviour_pb2 import BasketSubject, BehaviourRule, Intent
 from offers.v1.ranking_pb2 import RankingStrategy
 
@@ -28,11 +28,7 @@ def check_behaviour(strategy: RankingStrategy, faults: Faults) -> None:
     known: set[str] = set()
     for index, rule in enumerate(rules):
         path = ("behaviour_rules", index)
-        check_id(rule.rule_id, (*path, "rule_id"), faults)
-        if rule.rule_id in known:
-            reason = f"'{rule.rule_id}' is given twice"
-            faults.append(Fault((*path, "rule_id"), reason, "give each its own id, or remove one"))
-        known.add(rule.rule_id)
+        check_new_id(rule.rule_id, known, (*path, "rule_id"), faults)
         _check_condition(rule, path, faults)
         _check_subject(rule, path, faults)
         if not 1 < rule.lift <= MAX_LIFT:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.rules.audience import check_audience
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_length, check_text, cut
+from offers.catalogue.rules.values import check_length, check_text
 from offers.v1.offer_pb2 import Creative, CreativeVariant
 
 MAX_URI = 2_000

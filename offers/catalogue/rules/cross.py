@@ -11,12 +11,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.hours.grammar import Refusal, refusal
 from offers.catalogue.rules.faults import Fault
 from offers.catalogue.rules.people import PeopleRules
 from offers.catalogue.rules.places import cut_faults, values_of, zone_faults
 from offers.catalogue.rules.survey import Survey, Venues, Whose, venues_of
-from offers.catalogue.rules.values import close_to, cut
+from offers.catalogue.rules.values import close_to
 from offers.catalogue.selection import Selection, is_sound, key_of
 from offers.v1.catalog_pb2 import Placement
 from offers.v1.offer_pb2 import REACHABLE_BEFORE_END_IGNORE, Offer, Target, VenueSelector

@@ -1,7 +1,6 @@
 """Rules for campaigns, frequency caps, contact policies and budgets, each taken by itself."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from google.type.interval_pb2 import Interval
 
@@ -10,12 +9,14 @@ from offers.catalogue.rules.audience import check_audience
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.catalogue.rules.values import (
     check_duration,
+    check_enum,
     check_id,
     check_length,
     check_money,
     check_text,
     check_time_zone,
     check_window,
+    one_of,
 )
 from offers.v1.event_pb2 import EventKind
 from offers.v1.limits_pb2 import (
@@ -85,7 +86,7 @@ def check_caps(caps: Sequence[FrequencyCap], path: Path, faults: Faults, *, most
 
 
 def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:
-    _check_enum(cap.kind, EventKind, (*path, "kind"), faults)
+    check_enum(cap.kind, EventKind, (*path, "kind"), faults)
     if not 1 <= cap.max_count <= MAX_COUNT:
         reason = f"{cap.max_count:,} is not from 1 to 1,000" if cap.max_count else "missing"
         faults.append(Fault((*path, "max_count"), reason, "write a whole number from 1 to 1000"))
@@ -94,8 +95,8 @@ def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:
         check_duration(cap.rolling, (*path, "rolling"), faults, least=1, days=MAX_DAYS)
     elif window == "calendar":
         if cap.calendar == CALENDAR_PERIOD_UNSPECIFIED:
-            faults.append(Fault((*path, "calendar"), "does not say which period", _one_of(CalendarPeriod)))
-        _check_enum(cap.calendar, CalendarPeriod, (*path, "calendar"), faults)
+            faults.append(Fault((*path, "calendar"), "does not say which period", one_of(CalendarPeriod)))
+        check_enum(cap.calendar, CalendarPeriod, (*path, "calendar"), faults)
     check_time_zone(cap.time_zone, (*path, "time_zone"), faults)
     if cap.time_zone and window != "calendar":
         fix = "leave it out, or write the 'calendar' period it is the clock of"
@@ -119,11 +120,11 @@ def check_budget(budget: Budget, path: Path, faults: Faults) -> None:
     if len(set(codes)) > 1:
         reason = f"is in {codes[1]}, and amount in {codes[0]}"
         faults.append(Fault((*path, "period_amount", "currency_code"), reason, "write both in one currency"))
-    _check_enum(budget.period, CalendarPeriod, (*path, "period"), faults)
-    _check_enum(budget.pacing, Pacing, (*path, "pacing"), faults)
+    check_enum(budget.period, CalendarPeriod, (*path, "period"), faults)
+    check_enum(budget.pacing, Pacing, (*path, "pacing"), faults)
     periodic = any(name.startswith("period") for name in limits)
     if periodic and not budget.period:
-        faults.append(Fault((*path, "period"), "missing", _one_of(CalendarPeriod)))
+        faults.append(Fault((*path, "period"), "missing", one_of(CalendarPeriod)))
     elif budget.period and not periodic:
         fix = "write period_units or period_amount, or leave it out"
         faults.append(Fault((*path, "period"), "has no limit to be the period of", fix))
@@ -152,12 +153,3 @@ def lacking_window(path: Path, what: str) -> Fault:
     """Return the fault of a paced budget without a window to spread it over."""
     fix = "write a window with start_time and end_time, or the period, or leave the pacing out"
     return Fault(path, f"{what} has no window with both ends to spread it over", fix)
-
-
-def _check_enum(number: int, kind: Any, path: Path, faults: Faults) -> None:  # noqa: ANN401 - enums share no type
-    if number not in kind.values():
-        faults.append(Fault(path, f"{number} is not a {kind.DESCRIPTOR.name}", _one_of(kind)))
-
-
-def _one_of(kind: Any) -> str:  # noqa: ANN401
-    return f"write one of {', '.join(kind.keys()[1:])}"

@@ -24,6 +24,7 @@ from offers.catalogue.rules.values import (
     bad_id,
     check_country,
     check_duration,
+    check_enum,
     check_id,
     check_length,
     check_money,
@@ -115,9 +116,7 @@ def check_strategy(strategy: RankingStrategy, faults: Faults) -> None:
 
 
 def _check_decay(decay: Decay, path: Path, faults: Faults) -> None:
-    if decay.shape not in Decay.Shape.values():
-        fix = f"write one of {', '.join(Decay.Shape.keys())}"
-        faults.append(Fault((*path, "shape"), f"{decay.shape} is not a Shape", fix))
+    check_enum(decay.shape, Decay.Shape, (*path, "shape"), faults)
     for name, number in (("offset", decay.offset), ("origin", decay.origin)):
         if not 0 <= number < inf:
             fix = "write metres or seconds, 0 or more"
@@ -275,10 +274,8 @@ def _check_availability(availability: Availability, faults: Faults) -> None:
         if not availability.only_when_open:
             fix = "add 'only_when_open: true', or leave it out"
             faults.append(Fault(("availability", "closing_margin"), "has no closing to be a margin of", fix))
-    if availability.reachable_before_end and availability.reachable_before_end not in ReachableBeforeEnd.values():
-        fix = f"write one of {', '.join(ReachableBeforeEnd.keys())}"
-        reason = f"{availability.reachable_before_end} is not a ReachableBeforeEnd"
-        faults.append(Fault(("availability", "reachable_before_end"), reason, fix))
+    if reachable := availability.reachable_before_end:
+        check_enum(reachable, ReachableBeforeEnd, ("availability", "reachable_before_end"), faults)
 
 
 def _check_venues_there(offer: Offer, faults: Faults) -> None:
@@ -295,8 +292,7 @@ def _check_venues_there(offer: Offer, faults: Faults) -> None:
 def _check_basis(availability: Availability, faults: Faults) -> None:
     basis = availability.time_zone_basis
     if basis not in TimeZoneBasis.values():
-        fix = f"write one of {', '.join(TimeZoneBasis.keys())}"
-        faults.append(Fault(("availability", "time_zone_basis"), f"{basis} is not a TimeZoneBasis", fix))
+        check_enum(basis, TimeZoneBasis, ("availability", "time_zone_basis"), faults)
     elif basis == TIME_ZONE_BASIS_FIXED:
         if not availability.time_zone:
             fix = "write the time zone that TIME_ZONE_BASIS_FIXED means, such as Europe/Paris, or another basis"

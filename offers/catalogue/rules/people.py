@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.expressions import ExpressionError, attributes_of, compiled, tree
 from offers.catalogue.hours.grammar import refusal
 from offers.catalogue.hours.sun import names_sun
@@ -14,7 +15,6 @@ from offers.catalogue.rules.faults import Fault
 from offers.catalogue.rules.limits import has_both_ends, is_unpaced, lacking_window
 from offers.catalogue.rules.survey import Survey
 from offers.catalogue.rules.triggers import MAX_TRIGGERS
-from offers.catalogue.rules.values import cut
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import Intent
 from offers.v1.experiment_pb2 import Experiment

@@ -7,7 +7,15 @@ from google.type.latlng_pb2 import LatLng
 from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_country, check_duration, check_id, check_length, check_time_zone
+from offers.catalogue.rules.values import (
+    check_country,
+    check_duration,
+    check_enum,
+    check_id,
+    check_length,
+    check_time_zone,
+    one_of,
+)
 from offers.v1.offer_pb2 import MissingLocation, Target, VenueSelector
 from offers.v1.venue_pb2 import Circle, Travel, TravelMode, Venue, Zone
 
@@ -81,10 +89,7 @@ def _check_uncertain(target: Target, faults: Faults) -> None:
     if target.HasField("min_inside_probability") and not 0.01 <= target.min_inside_probability <= 0.99:
         reason = f"{target.min_inside_probability:.12g} is not from 0.01 to 0.99"
         faults.append(Fault(("target", "min_inside_probability"), reason, "write a probability such as 0.5"))
-    if target.missing_location not in MissingLocation.values():
-        fix = f"write one of {', '.join(MissingLocation.keys())}"
-        reason = f"{target.missing_location} is not a MissingLocation"
-        faults.append(Fault(("target", "missing_location"), reason, fix))
+    check_enum(target.missing_location, MissingLocation, ("target", "missing_location"), faults)
 
 
 def _check_circle(circle: Circle, path: Path, faults: Faults) -> None:
@@ -148,10 +153,9 @@ def check_selectors(selectors: Sequence[VenueSelector], path: Path, faults: Faul
 
 def check_travel(travel: Travel, path: Path, faults: Faults) -> None:
     """Check a way to travel."""
-    if travel.mode not in TravelMode.values() or not travel.mode:
-        reason = f"{travel.mode} is not a TravelMode" if travel.mode else "missing"
-        fix = f"write one of {', '.join(TravelMode.keys()[1:])}"
-        faults.append(Fault((*path, "mode"), reason, fix))
+    if not travel.mode:
+        faults.append(Fault((*path, "mode"), "missing", one_of(TravelMode)))
+    check_enum(travel.mode, TravelMode, (*path, "mode"), faults)
     if travel.HasField("speed_kmh") and not 0 < travel.speed_kmh <= MAX_SPEED_KMH:
         reason = f"{travel.speed_kmh:.12g} is not over 0 and at most {MAX_SPEED_KMH:.0f}"
         faults.append(Fault((*path, "speed_kmh"), reason, "write kilometres per hour, such as 15"))

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
+from typing import Any
 from zoneinfo import available_timezones
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,6 +12,7 @@ from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
 from offers.catalogue.rules.faults import Fault, Faults
 
@@ -46,6 +48,25 @@ def bad_id(path: Path, text: str, most: int) -> Fault:
     """Return the fault of a text that is no id of at most `most` characters."""
     reason = f"'{cut(text)}' is not an id" if text else "missing"
     return Fault(path, reason, f"write 1 to {most} characters of A-Z a-z 0-9 . _ : -")
+
+
+def check_new_id(text: str, known: set[str], path: Path, faults: Faults) -> None:
+    """Check an id and that it is not in `known`, the ids before it in a list, and add it there."""
+    check_id(text, path, faults)
+    if text in known:
+        faults.append(Fault(path, f"'{text}' is given twice", "give each its own id, or remove one"))
+    known.add(text)
+
+
+def check_enum(number: int, kind: Any, path: Path, faults: Faults) -> None:  # noqa: ANN401 - enums share no type
+    """Check that a number is a value of an enum."""
+    if number not in kind.values():
+        faults.append(Fault(path, f"{number} is not a {kind.DESCRIPTOR.name}", one_of(kind)))
+
+
+def one_of(kind: Any) -> str:  # noqa: ANN401 - enums share no type
+    """Return a fix that lists the values of an enum."""
+    return f"write one of {', '.join(kind.keys()[1:])}"
 
 
 def check_text(text: str, most: int, path: Path, faults: Faults) -> None:
@@ -87,11 +108,6 @@ def check_country(code: str, path: Path, faults: Faults) -> None:
     if code and not _COUNTRY(code):
         fix = "write two capital letters of ISO 3166-1, such as FR, or a region's code of ISO 3166-2, such as DE-BY"
         faults.append(Fault(path, f"'{cut(code)}' is not a country code", fix))
-
-
-def cut(text: str) -> str:
-    """Return a text, cut if it is long."""
-    return text if len(text) <= 60 else text[:60] + "..."
 
 
 @lru_cache(maxsize=1024)
