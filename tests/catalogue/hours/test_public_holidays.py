@@ -23,7 +23,7 @@ KNOWN = range(2000, 2077)
 
 
 def library_days(country: str) -> set[date]:
-    """The public holidays of a country that the opening-hours library knows."""
+    """Return the public holidays of a country as the opening-hours library knows them."""
     hours = OpeningHours("PH", country=country)
     begin, end = datetime(1990, 1, 1), datetime(2090, 1, 1)  # noqa: DTZ001 - the library reads wall clocks
     return {
@@ -67,7 +67,7 @@ def test_holidays_of_regions(code: str, year: int, some: list[str], no: list[str
 
 @pytest.mark.parametrize("country", ["DE", "NO", "FR", "CH"])
 def test_regions_have_the_holidays_of_their_country(country: str) -> None:
-    """Where both sources know a country, each of its regions has the national days that the library gives."""
+    """Each region of a country that both sources know has the national days of the library."""
     national = {day for day in library_days(country) if 2010 <= day.year <= 2040}
     assert len(national) > 100
     for code in [country, *regions_of(country)]:
@@ -163,7 +163,7 @@ def test_across_a_clock_change() -> None:
 
 @pytest.mark.parametrize(("times", "end"), [("22:00-26:00", 2), ("sunset-03:00", 3)])
 def test_across_the_turn_of_the_year(times: str, end: int) -> None:
-    """The night after a holiday goes on into the next year, for one who asks after midnight."""
+    """The night after a holiday continues into the next year, also for requests after midnight."""
     part, clock = SchedulePart((f"PH {times}",), "Europe/Zurich", "CH-GE", (46.2, 6.1)), zone_clock("Europe/Zurich")
     midnight = int(datetime(2027, 1, 1, tzinfo=ZoneInfo("Europe/Zurich")).timestamp())  # Restauration is 31 December
     assert (True, midnight + end * 3_600) == part.at(midnight, clock)
@@ -207,7 +207,7 @@ offers:
 
 
 def test_an_offer_on_holidays(tmp_path: Path) -> None:
-    """An offer is shown on the holidays of the region of the venue that one is at, else of the catalogue's."""
+    """An offer is shown on the holidays of the region of its venue, else of the catalogue's."""
     (tmp_path / "feast.yaml").write_text(CATALOG)
     shown = set()
     with serving(tmp_path / "feast.yaml") as served, OffersClient(served.target) as client:

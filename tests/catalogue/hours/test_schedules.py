@@ -29,7 +29,7 @@ BERLIN = "Europe/Berlin"
 
 
 def needs(path: Path) -> Path:
-    """A table, or skip the test where the folder beside the project is absent."""
+    """Return a table, or skip the test if the folder beside the project is absent."""
     if not path.exists():
         pytest.skip(f"the tables in {path.parent.name} are not beside the project")
     return path
@@ -84,11 +84,11 @@ COUNTRIES = {
     "Swedish": "SE",
     "Ireland": "IE",
 }
-"""Whose holidays a case means, by a word of its name; else those it says itself, else Germany's."""
+"""The country of a case's holidays, by a word in its name; otherwise the case names one, or Germany is meant."""
 HERE = (49.5400039, 9.7937133)
-"""Where the cases are that say no place."""
+"""The position of cases that name none."""
 SUN_S = 120
-"""The two libraries' suns rise within two minutes of each other."""
+"""Minutes by which the sun times of the two libraries may differ."""
 DIFFERING = {
     "Real world example: Was not processed right": "hours past midnight of a later rule end at midnight where an "
     "earlier rule has hours on the next day: the library's reading",
@@ -109,7 +109,7 @@ SYNTAX_KEPT = (
     *("week 05, Aug Mo", "Jun 02-5, week 05 00:00-24:00", "2012, Jan"),  # rules, of which one is for whole days
     "2014-2014",
 )
-"""What the other library warns of, though it is in the grammar."""
+"""Rules of the grammar of which the other library warns."""
 
 
 def _instant(local: str) -> int:
@@ -259,7 +259,7 @@ def test_hours_that_can_be_used(expression: str) -> None:
 
 
 def test_hours_by_the_sun_need_a_place() -> None:
-    """Where an offer is shown everywhere, hours by the sun are refused, with the position of the word."""
+    """Hours that name the sun are refused for offers shown everywhere, with the position of the word."""
     found = refusal('10:00-12:00 "sunrise"; Sa 10:00-Sunset', "", placed=False)
     assert found is not None
     assert found[0].startswith("'Sunset' at position 33 needs a place")

@@ -1,4 +1,4 @@
-"""The sun of a place: against the opening-hours library where that is right, and where it is not."""
+"""Sun times equal those of the opening-hours library where those are right, and are right elsewhere."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -17,12 +17,12 @@ ANADYR = (66.0, -172.0)
 
 
 def second(text: str, zone: str = "UTC") -> int:
-    """The instant at which a wall clock reads so."""
+    """Return the instant at which a wall clock reads a time."""
     return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp())
 
 
 def spans(rule: str, place: tuple[float, float], zone: str, day: str, days: int = 1) -> list[str]:
-    """The open spans of some days, as the wall clock reads them."""
+    """Return the open spans of some days in wall-clock time."""
     begin = second(day, zone)
     found = SchedulePart((rule,), zone, "", place).spans(begin, begin + 86_400 * days, zone_clock(zone))
     return [" ".join(f"{datetime.fromtimestamp(moment, ZoneInfo(zone)):%d %H:%M}" for moment in span) for span in found]
