@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
 from offers.catalogue.compile.behaviour import conditions
-from offers.catalogue.compile.columns import csr
+from offers.catalogue.compile.columns import csr, table
 from offers.catalogue.compile.timetable import Timetable
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.hours.schedules import NEVER
@@ -171,15 +171,15 @@ class Audiences:
             for i, (first, row) in enumerate(zip(firsts, rows, strict=True))
         ]
         return {
-            "audience": np.array(audiences, snapshot.AUDIENCE),
+            "audience": table(snapshot.AUDIENCE, audiences),
             "audience_segment": np.array(segments, np.int64),
-            "audience_variant": np.array([one for row in rows for one in row.variants], snapshot.VARIANT),
+            "audience_variant": table(snapshot.VARIANT, (one for row in rows for one in row.variants)),
             "audience_experiment": np.array([one for row in rows for one in row.named], np.int64),
             "audience_policy": np.array([one for row in rows for one in row.policies], np.int64),
-            "campaign": np.array(self._campaign_rows, snapshot.CAMPAIGN),
-            "category_limit": np.array(self._limits, snapshot.CATEGORY_LIMIT),
-            "policy": np.array([policy[:-1] for policy in self._policies], snapshot.POLICY),
-            "cap": np.array([cap for caps in self._caps for cap in caps], snapshot.CAP),
+            "campaign": table(snapshot.CAMPAIGN, self._campaign_rows),
+            "category_limit": table(snapshot.CATEGORY_LIMIT, self._limits),
+            "policy": table(snapshot.POLICY, (policy[:-1] for policy in self._policies)),
+            "cap": table(snapshot.CAP, (cap for caps in self._caps for cap in caps)),
             "cap_list_first": csr([len(caps) for caps in self._caps]),
             **self._creative_columns(columns, keys),
         }
@@ -241,7 +241,7 @@ class Audiences:
                 wires.append(wire)
                 first += len(wire)
         return {
-            "creative": np.array(rows, snapshot.CREATIVE),
+            "creative": table(snapshot.CREATIVE, rows),
             "creative_wire": np.frombuffer(b"".join(wires), np.uint8),
         }
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
-from offers.catalogue.compile.columns import csr
+from offers.catalogue.compile.columns import csr, table
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.intents import intents_of
@@ -58,7 +58,7 @@ def behaviour_columns(
     )
     found = sorted((text_hash(name), number) for name, number in names.items() if number in used and name)
     return {
-        "rule": np.array(rows, snapshot.RULE),
+        "rule": table(snapshot.RULE, rows),
         "rule_first": csr([len(rules) for rules in strategies]),
         "intent_segment": np.array(intents, np.int64),
         "category_hash": np.array([hashed for hashed, _ in found], np.int64),

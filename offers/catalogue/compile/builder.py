@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from offers.catalogue import snapshot
 from offers.catalogue.compile.audiences import ALWAYS, Audiences, Span, Terms, span_of
 from offers.catalogue.compile.behaviour import behaviour_columns
-from offers.catalogue.compile.columns import LayoutInput
+from offers.catalogue.compile.columns import LayoutInput, table
 from offers.catalogue.compile.extras import NO_RULES, Extra, extra_of, rules_of
 from offers.catalogue.compile.layout import lay_out
 from offers.catalogue.compile.places import NO_PIECES, Places
@@ -140,7 +140,7 @@ class Builder:
             **schedule_columns(list(self._timetable.schedules), self._timetable.time_zones()),
             **pack(self._places.shapes),
             **self._traits.columns(self._catalog.catalog_id, self._gathered.ids, self._gathered.offer, order),
-            "strategies": np.array(list(map(strategy_row, strategies)), snapshot.STRATEGY),
+            "strategies": table(snapshot.STRATEGY, map(strategy_row, strategies)),
             **behaviour_columns(self._checked, self._names, self._gathered.offer["category"]),
         }
 

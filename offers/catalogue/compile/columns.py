@@ -1,7 +1,7 @@
 """Columns of a catalogue in document order, and helpers that turn columns into the arrays of a snapshot."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -71,6 +71,15 @@ def records(kind: np.dtype[Any], fields: Arrays) -> NDArray[Any]:
     filled = np.zeros(len(next(iter(fields.values()))), kind)
     for name, values in fields.items():
         filled[name] = values
+    return filled
+
+
+def table(kind: np.dtype[Any], rows: Iterable[Any]) -> NDArray[Any]:
+    """Return records of a dtype, filled row by row. Padding is zero, so that equal rows have equal bytes."""
+    given = list(rows)
+    filled = np.zeros(len(given), kind)
+    for number, row in enumerate(given):
+        filled[number] = row
     return filled
 
 

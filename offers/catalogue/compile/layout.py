@@ -39,6 +39,7 @@ def lay_out(gathered: LayoutInput) -> Arrays:
     )
     grid, entries = lay_grid(gathered, entry, extras, offer_order)
     entry = {name: values[entries] for name, values in entry.items()}
+    entry["venue"], venue_ids = _venues(gathered, entry["venue"])
     _, first = np.unique(entry["offer"], return_index=True)
     offers = np.argsort(first)
     return {
@@ -49,7 +50,8 @@ def lay_out(gathered: LayoutInput) -> Arrays:
         "piece": _pieces(gathered),
         "unplaced": np.flatnonzero((extras["missing"][entry["extra"]] > _DENY) & (entry["kind"] != EVERYWHERE)),
         "widest_fringe": extras["fringe"].max(keepdims=True),
-        **_entry_arrays(gathered, entry, offer, offers, offer_order),
+        **_entry_arrays(entry, offer, offers, offer_order),
+        **venue_ids,
         **grid,
     }
 
@@ -74,14 +76,8 @@ def _offer_arrays(gathered: LayoutInput, offer: Arrays, offers: NDArray[np.int64
     }
 
 
-def _entry_arrays(
-    gathered: LayoutInput,
-    entry: Arrays,
-    offer: Arrays,
-    offers: NDArray[np.int64],
-    offer_order: NDArray[np.int64],
-) -> Arrays:
-    """Return the arrays of entries and of the venues they name.
+def _entry_arrays(entry: Arrays, offer: Arrays, offers: NDArray[np.int64], offer_order: NDArray[np.int64]) -> Arrays:
+    """Return the arrays of entries.
 
     The columns `entry` are in the order of the grid. The columns `offer` and `offer_order` are in document order.
     """
@@ -97,7 +93,6 @@ def _entry_arrays(
         | (offer["windows"][number] != NO_WINDOWS)
         | (offer["fallback"][number] != 0)
     )
-    venue, venue_ids = _venues(gathered, entry["venue"])
     return {
         "gate": records(
             GATE,
@@ -116,26 +111,27 @@ def _entry_arrays(
             ENTRY,
             {
                 "offer": renumbered[number],
-                "venue": venue,
                 "chain": chain[number],
                 "order": offer_order[number],
                 "windows": offer["windows"][number],
                 "fallback": offer["fallback"][number],
-                **{name: entry[name] for name in ("redeem_schedule", "kind", "extra", "turn")},
+                **{name: entry[name] for name in ("venue", "redeem_schedule", "kind", "extra", "turn")},
             },
         ),
-        "venue_id_first": csr([len(venue_id) for venue_id in venue_ids]),
-        "venue_id": np.frombuffer(b"".join(venue_ids), np.uint8),
     }
 
 
-def _venues(gathered: LayoutInput, venue: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[bytes]]:
-    """Renumber the entries' venues in the order the entries first name them; return those numbers and the ids named."""
+def _venues(gathered: LayoutInput, venue: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
+    """Renumber the entries' venues in the order the entries first name them; return the numbers and the ids named."""
     named, first = np.unique(venue[venue != NO_VENUE], return_index=True)
     named = named[np.argsort(first)]
     renumbered = np.full(len(gathered.venue_ids) + 1, NO_VENUE)
     renumbered[named] = np.arange(len(named))
-    return renumbered[venue], [gathered.venue_ids[number].encode() for number in named.tolist()]
+    ids = [gathered.venue_ids[number].encode() for number in named.tolist()]
+    return renumbered[venue], {
+        "venue_id_first": csr([len(one) for one in ids]),
+        "venue_id": np.frombuffer(b"".join(ids), np.uint8),
+    }
 
 
 def _pieces(gathered: LayoutInput) -> NDArray[np.void]:
