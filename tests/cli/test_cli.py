@@ -436,7 +436,7 @@ def test_import_of_no_row_is_an_error(importing: Import) -> None:
 
 
 def test_import_writes_all_rejects_to_a_file_where_there_are_many(importing: Import) -> None:
-    """With more than twenty rejects, the first are listed and all are in a file; an import with fewer removes the file."""
+    """If there are over twenty rejects, all are in a file, too; an import with fewer removes the file."""
     rows = "".join(f"{number},\n" for number in range(21))
 
     shown = importing.run(f"id,title\na,One\n{rows}")

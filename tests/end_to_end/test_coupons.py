@@ -48,7 +48,7 @@ def _second(text: str) -> int:
 
 
 def test_eligible_sets_equal_the_csv(served: Served) -> None:
-    """At 500 random instants and all 47 prefecture offices, exactly the coupons on display within 40 km are eligible."""
+    """At 500 random instants and all 47 prefecture offices, just the coupons on display within 40 km are eligible."""
     offices = {row["PREF_NAME"]: (float(row["LATITUDE"]), float(row["LONGITUDE"])) for row in
                _rows("prefecture_locations.csv")}  # fmt: skip
     near = {
