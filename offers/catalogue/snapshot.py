@@ -301,7 +301,7 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "rule": RULE,
     "rule_first": "i4",  # CSR over rule, per strategy
     "intent_segment": "i4",  # numbers of the intents among segments, in the order they are tried
-    "category_hash": "i8",  # keys.text_hash of offers' categories, ascending; empty unless rules look up categories
+    "category_hash": "i8",  # hashing.text_hash of offers' categories, ascending; empty unless rules look up categories
     "category_number": "i4",  # parallel to category_hash
     "offer_by_key": "i4",  # numbers of the offers, sorted by key
     # Features of offers for models, offer by offer.

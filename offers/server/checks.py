@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
+from offers.model.money import NANOS
 from offers.server.limits import (
     MAX_ACCURACY_M,
     MAX_ID,
@@ -28,7 +29,6 @@ from offers.v1.offer_service_pb2 import SeenOffer
 from offers.v1.venue_pb2 import TravelMode
 
 CURRENCY = re.compile(r"[A-Z]{3}")
-_NANOS = 1_000_000_000
 
 Refuse = Callable[[str, str], None]
 """Reports a field that cannot be used: its path, and the reason with the remedy."""
@@ -39,7 +39,7 @@ def check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
     """Check that an instant is from 1970 to 2100."""
     if not FIRST_SECOND <= instant.seconds < LAST_SECOND:
         refuse(field, f"{instant.seconds} s is out of range: send an instant from 1970 to 2100")
-    elif not 0 <= instant.nanos < _NANOS:
+    elif not 0 <= instant.nanos < NANOS:
         refuse(field, f"{instant.nanos} ns is out of range: send 0 to 999,999,999")
 
 
@@ -49,7 +49,7 @@ def check_money(money: Money, field: str, refuse: Refuse) -> None:
         refuse(f"{field}.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
     if not 0 <= money.units <= MAX_UNITS:
         refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 or more, less than a trillion")
-    if not 0 <= money.nanos < _NANOS:
+    if not 0 <= money.nanos < NANOS:
         refuse(f"{field}.nanos", f"{money.nanos:,} is out of range: send 0 to 999,999,999")
 
 

@@ -6,6 +6,7 @@ The comments in protos/offers/v1 state the same limits for callers. tests/server
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from offers.model.instants import DAY_S
 from offers.model.query import MAX_OFFERS
 
 MAX_REQUEST_BYTES: Final = 1 << 20
@@ -42,7 +43,7 @@ MAX_ITEMS: Final = 100
 MAX_QUANTITY: Final = 1_000_000
 MAX_UNITS: Final = 2**40 - 1
 """Whole units of a sum of money."""
-MAX_HOLD_S: Final = 86_400
+MAX_HOLD_S: Final = DAY_S
 """Seconds a reservation may hold."""
 
 

@@ -15,8 +15,8 @@ from offers.catalogue.document.nodes import Path
 from offers.catalogue.document.scalars import cut
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
 from offers.catalogue.rules.faults import Fault, Faults
+from offers.model.instants import DAY_S
 
-DAY_S = 86_400
 is_catalog_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
 is_currency = re.compile(r"[A-Z]{3}").fullmatch

@@ -1,4 +1,4 @@
-"""What an event must be like to be taken in."""
+"""Rules that an event must meet to be taken in."""
 
 from collections.abc import Callable, Sequence
 
@@ -34,12 +34,12 @@ _ITEM_TEXTS = (
     ("cuisine", MAX_NAME),
     ("price_band", MAX_NAME),
 )
-"""Fields, and the most characters they may have."""
+"""Text fields with their maximum number of characters."""
 _OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
 
 
 def check_event(event: Event) -> list[FieldViolation]:
-    """All that is wrong with an event, by paths from the event."""
+    """Return all violations of an event, with paths relative to it."""
     violations: list[FieldViolation] = []
 
     def refuse(field: str, reason: str) -> None:
@@ -70,18 +70,18 @@ def check_event(event: Event) -> list[FieldViolation]:
 
 
 def check_user(field: str, user: User, refuse: Refuse) -> None:
-    """Note what is wrong with a person's ids."""
+    """Report violations of a person's ids."""
     name = user.WhichOneof("identity") or "user_id"
     check_text(user.user_id or user.anonymous_id, 1, MAX_PERSON_ID, f"{field}.{name}", refuse)
 
 
 def _are_plain(texts: tuple[str, ...]) -> bool:
-    """Whether there is nothing wrong with any of some texts, as nearly always: told at once."""
+    """Return whether all texts are surely valid, as nearly always: one fast check instead of one for each text."""
     return max(map(len, texts)) <= MAX_NAME and "\0" not in "".join(texts)
 
 
 def check_text(text: str, least: int, most: int, field: str, refuse: Refuse) -> None:
-    """Note what is wrong with a text of so many characters."""
+    """Report violations of a text that must have from `least` to `most` characters."""
     if not least <= len(text) <= most:
         refuse(field, f"{len(text):,} characters: send {f'{least} to' if least else 'at most'} {most}")
     elif "\0" in text:
