@@ -35,10 +35,8 @@ class Segment(_message.Message):
     expression: _builtins.str
     """A boolean expression of the Common Expression Language: at most 4,000 characters. Its variables are `user` (User),
     `session` (Session), `context` (Context), `profile` (Profile) and `now` (the instant decided for). A field that is
-    not
-    set has its default value. An attribute that is missing, or any other error of evaluation, makes the expression
-    false.
-    Examples:
+    not set has its default value. An attribute that is missing, or any other error of evaluation, makes the expression
+    false. Examples:
       profile.attributes.city == 'Lyon' && profile.life_cycle == LifeCycle.LIFE_CYCLE_LAPSING
       session.entry_channel == 'push' && now - profile.last_order_time > duration('336h')
     Source: https://github.com/google/cel-spec

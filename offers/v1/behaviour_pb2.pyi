@@ -59,9 +59,8 @@ Global___Intent: _TypeAlias = Intent  # noqa: Y015
 @_typing.final
 class BehaviourRule(_message.Message):
     """Lifts some offers above others while a person behaves in a certain way. A rule holds when its condition is true and
-    its
-    subject exists, for instance an abandoned basket. The behaviour factor of an offer is the product of the lifts of the
-    rules that hold and apply to the offer, divided by the product of the lifts of all rules that hold.
+    its subject exists, for instance an abandoned basket. The behaviour factor of an offer is the product of the lifts of
+    the rules that hold and apply to the offer, divided by the product of the lifts of all rules that hold.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -122,8 +122,7 @@ class Catalog(_message.Message):
     @_builtins.property
     def sensitive_attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of profile attributes (the top level of `Profile.attributes`), such as "religion", that no segment and no
-        model
-        may use without permission (`Segment.sensitive_use`): at most 100.
+        model may use without permission (`Segment.sensitive_use`): at most 100.
         """
 
     @_builtins.property
@@ -137,16 +136,14 @@ class Catalog(_message.Message):
     @_builtins.property
     def interactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interaction]:
         """Combinations of attributes that models learn in addition to the default ones (each attribute alone, and each with
-        the
-        offer's category): at most 32.
+        the offer's category): at most 32.
         """
 
     @_builtins.property
     def order_value_scale(self) -> _money_pb2.Money:
         """The order total that `REWARD_ORDER_VALUE` counts as 1, over 0. A smaller total counts as its share of the scale.
-        Orders
-        without a total, or in another currency, teach nothing about order values. When the scale changes, order values are
-        learned from the log again. Absent: order values are not learned, and no strategy may use that reward.
+        Orders without a total, or in another currency, teach nothing about order values. When the scale changes, order
+        values are learned from the log again. Absent: order values are not learned, and no strategy may use that reward.
         """
 
     def __init__(
@@ -226,13 +223,11 @@ class Interaction(_message.Message):
     def attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """2 to 4 attributes, each one of:
         - "person", "hour", "weekday" (0: Monday), "daypart" (four hours each), "channel", "placement", "entry_channel",
-          "place"
-          (cells of about 5 km);
+          "place" (cells of about 5 km);
         - "context." and a name of `Context.attributes`;
         - "profile." and a name of `Profile.attributes`;
         - "offer.id", "offer.category", "offer.brand", "offer.campaign", "offer.distance" (the distance to the place for
-          which
-          the offer is shown, two steps for each doubling);
+          which the offer is shown, two steps for each doubling);
         - "offer." and a name of `Offer.attributes`.
 
         A combination that occurs seldom or never has no effect.

@@ -75,8 +75,7 @@ class Context(_message.Message):
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     time_zone: _builtins.str
     """The person's IANA time zone, such as "Europe/Paris". It decides the opening hours of offers whose `time_zone_basis`
-    is
-    USER, and of offers shown everywhere that name no time zone. Absent: the catalogue's time zone.
+    is USER, and of offers shown everywhere that name no time zone. Absent: the catalogue's time zone.
     """
     channel: _builtins.str
     """The channel of the request, such as "app", "web" or "email": at most 64 characters. Absent: the channel of the
@@ -93,8 +92,8 @@ class Context(_message.Message):
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The instant to decide for, from 1970-01-01T00:00:00Z to 2100-01-01T00:00:00Z (exclusive), in whole seconds:
-        fractions
-        are cut off. Absent: the server's clock. An instant in the past or the future makes the request hypothetical.
+        fractions are cut off. Absent: the server's clock. An instant in the past or the future makes the request
+        hypothetical.
         """
 
     @_builtins.property
@@ -144,8 +143,7 @@ class Location(_message.Message):
     MOVEMENT_FIELD_NUMBER: _builtins.int
     accuracy_m: _builtins.float
     """The radius in metres that contains the true position in 68 % of cases, as phones report it: from 0 to 1,000,000.
-    The
-    position is assumed to be normally distributed around the point. Absent: exact.
+    The position is assumed to be normally distributed around the point. Absent: exact.
     """
     movement: _venue_pb2.TravelMode.ValueType
     """How the person moves: walking 1.4 m/s, cycling 4.2, transit 8.3, driving 13.9. Absent: walking."""
@@ -193,8 +191,7 @@ class User(_message.Message):
     @_builtins.property
     def consent(self) -> Global___ConsentGrants:
         """The purposes the person has agreed to, if the caller keeps consents. Absent: the consents given to ProfileService
-        or,
-        without any, the server's default (only CONTEXTUAL, unless changed).
+        or, without any, the server's default (only CONTEXTUAL, unless changed).
         """
 
     def __init__(

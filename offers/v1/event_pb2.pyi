@@ -117,8 +117,7 @@ class Event(_message.Message):
     offer_id: _builtins.str
     """The offer it is about: at most 128 characters. Impressions, clicks, dismissals and redemptions need it or a
     `proposition_id`; the proposition's decision then supplies offer, placement, channel and catalogue. An event about
-    an
-    offer that the catalogue does not have (any more) is kept in the log, has no effect, and gets a warning.
+    an offer that the catalogue does not have (any more) is kept in the log, has no effect, and gets a warning.
     """
     placement: _builtins.str
     """The placement it happened in: at most 128 characters."""
@@ -128,12 +127,9 @@ class Event(_message.Message):
     """The visit it happened in: at most 256 characters."""
     attributed_proposition_id: _builtins.str
     """The proposition to which an order or redemption without a `proposition_id` is attributed, as exports show it. This
-    is
-    the proposition of the person's last click within 7 days before or, without one, of the last impression within 1
-    day
-    before. The click or impression must be among the person's last 50 events, and be on the same offer (for a
-    redemption)
-    or on an offer of a category or venue of the items (for an order). Empty: none.
+    is the proposition of the person's last click within 7 days before or, without one, of the last impression within 1
+    day before. The click or impression must be among the person's last 50 events, and be on the same offer (for a
+    redemption) or on an offer of a category or venue of the items (for an order). Empty: none.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
@@ -148,8 +144,7 @@ class Event(_message.Message):
     @_builtins.property
     def location(self) -> _latlng_pb2.LatLng:
         """Where it happened, in degrees on WGS 84: latitude from -90 to 90, longitude from -180 to 180. It is stored only as
-        a
-        geohash of the length set on the server, or not at all.
+        a geohash of the length set on the server, or not at all.
         """
 
     @_builtins.property

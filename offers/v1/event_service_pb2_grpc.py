@@ -53,8 +53,8 @@ class EventServiceServicer(object):
 
     def ReportEvents(self, request, context):
         """Reports a batch of events, each on its own: an invalid event fails alone. Sending a request again is safe. Ends
-        with
-        UNAVAILABLE when the stores cannot be reached; events taken in until then stay, and are skipped when sent again.
+        with UNAVAILABLE when the stores cannot be reached; events taken in until then stay, and are skipped when sent
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

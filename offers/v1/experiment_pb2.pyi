@@ -22,8 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Experiment(_message.Message):
     """A comparison of variants. A hash of the experiment's id and the person's id decides the variant. Once exposed, a
-    person
-    keeps the variant, also after signing in. The variant applies only while the person is in the experiment.
+    person keeps the variant, also after signing in. The variant applies only while the person is in the experiment.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -97,8 +96,7 @@ class Variant(_message.Message):
     """The weight of the variant among all, over 0 and at most 1,000. Absent: 1."""
     ranking_strategy_id: _builtins.str
     """The strategy that replaces the placement's. Empty: no change. A person in several experiments that replace the
-    strategy
-    gets the strategy of the first in the catalogue.
+    strategy gets the strategy of the first in the catalogue.
     """
     def __init__(
         self,

@@ -233,8 +233,7 @@ class ContactPolicy(_message.Message):
     """Human-readable title: at most 200 characters."""
     quiet_hours: _builtins.str
     """When the covered offers are not shown, in the grammar of `Availability.opening_hours`, such as "22:00-08:00". The
-    clock
-    is the person's or, if unknown, the catalogue's. Empty: never.
+    clock is the person's or, if unknown, the catalogue's. Empty: never.
     """
     @_builtins.property
     def campaign_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

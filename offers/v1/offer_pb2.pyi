@@ -223,20 +223,16 @@ class Offer(_message.Message):
     @_builtins.property
     def creative_variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreativeVariant]:
         """Content for certain people, languages or channels: at most 50. The first variant that fits replaces `creative`.
-        Variants
-        are tried in this order: those with an audience before those without, then those with a language, then those with a
-        channel, then in the order of this list.
+        Variants are tried in this order: those with an audience before those without, then those with a language, then
+        those with a channel, then in the order of this list.
         """
 
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """Further attributes for models, such as {"cuisine": "thai", "price_band": "2", "spiciness": 3}. Values are texts,
-        numbers
-        or booleans. Names have 1 to 64 characters; "id", "category", "brand", "campaign" and "distance" are reserved,
-        because
-        models know them anyway. A catalogue has at most 16 names. Recommendation uses "cuisine" and "price_band" as traits
-        that
-        offers have in common.
+        numbers or booleans. Names have 1 to 64 characters; "id", "category", "brand", "campaign" and "distance" are
+        reserved, because models know them anyway. A catalogue has at most 16 names. Recommendation uses "cuisine" and
+        "price_band" as traits that offers have in common.
         """
 
     def __init__(
@@ -515,8 +511,7 @@ class Target(_message.Message):
     Areas of a target, including those of its zones, count as one area if they have the same time zone, country and
     exclusions, and the offer's hours and dayparts do not name the sun, which rises at another time in each area. Each
     circle counts by itself, whether around a venue, of the target or of a zone. Near the border of two circles, a
-    person
-    may well be in one of them, yet in neither with enough probability.
+    person may well be in one of them, yet in neither with enough probability.
     """
     missing_location: Global___MissingLocation.ValueType
     """The treatment of a request without a location. For offers shown everywhere it applies only if zones are excluded."""
@@ -638,23 +633,19 @@ class Availability(_message.Message):
     """Weekly hours in the grammar of OpenStreetMap's opening_hours, such as "Mo-Fr 11:30-14:30; PH off". Empty: no limit.
 
     An instant is inside when the wall clock of the place reads an open time: an hour that a clock change skips is
-    never
-    open, and an hour that it repeats is open both times. Sunrise, sunset, dawn and dusk are those of the place; offers
-    shown everywhere cannot use them. School holidays are refused.
+    never open, and an hour that it repeats is open both times. Sunrise, sunset, dawn and dusk are those of the place;
+    offers shown everywhere cannot use them. School holidays are refused.
     Source: https://wiki.openstreetmap.org/wiki/Key:opening_hours/specification
     """
     time_zone: _builtins.str
     """The IANA time zone of the hours, if `time_zone_basis` is FIXED or absent."""
     country_code: _builtins.str
     """The country whose public holidays (PH) the hours mean, as two capital letters of ISO 3166-1, or the region, as a
-    code of
-    ISO 3166-2 such as "DE-BY". Absent: the country of the venue or zone, else of the catalogue.
+    code of ISO 3166-2 such as "DE-BY". Absent: the country of the venue or zone, else of the catalogue.
 
     The holidays of a country are those of all its regions. They are known from 2000 to 2076 for some 130 countries.
-    For
-    other countries and for regions, the years are those of Python's holidays package; codes it does not know are
-    refused.
-    Holidays of single communes are not known.
+    For other countries and for regions, the years are those of Python's holidays package; codes it does not know are
+    refused. Holidays of single communes are not known.
     """
     time_zone_basis: Global___TimeZoneBasis.ValueType
     """The clock by which the hours and dayparts are read."""
@@ -662,8 +653,7 @@ class Availability(_message.Message):
     """True: the offer is shown only while the venue is open, by the venue's own hours and clock."""
     reachable_before_end: Global___ReachableBeforeEnd.ValueType
     """The treatment of an offer that would end before the person, or the goods, can arrive, according to the venue's
-    `travel`.
-    Needs a venue that has one.
+    `travel`. Needs a venue that has one.
     """
     @_builtins.property
     def windows(self) -> _containers.RepeatedCompositeFieldContainer[_interval_pb2.Interval]:

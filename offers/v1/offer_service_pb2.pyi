@@ -254,8 +254,7 @@ class _FactorNameEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactorName
     """The lift by behaviour rules: 1 if no rule holds."""
     FACTOR_NAME_PROPENSITY: _FactorName.ValueType  # 8
     """The predicted reward of the strategy: the probability that the person takes up the offer, or the expected order
-    total as
-    a share of the scale. 1 without a model. Exploration varies it.
+    total as a share of the scale. 1 without a model. Exploration varies it.
     """
     FACTOR_NAME_RECOMMENDATION: _FactorName.ValueType  # 9
     """The probability that the offer is what the person takes up next. 1 without a model."""
@@ -281,8 +280,7 @@ FACTOR_NAME_BEHAVIOUR: FactorName.ValueType  # 7
 """The lift by behaviour rules: 1 if no rule holds."""
 FACTOR_NAME_PROPENSITY: FactorName.ValueType  # 8
 """The predicted reward of the strategy: the probability that the person takes up the offer, or the expected order
-total as
-a share of the scale. 1 without a model. Exploration varies it.
+total as a share of the scale. 1 without a model. Exploration varies it.
 """
 FACTOR_NAME_RECOMMENDATION: FactorName.ValueType  # 9
 """The probability that the offer is what the person takes up next. 1 without a model."""
@@ -329,8 +327,7 @@ class GetOffersRequest(_message.Message):
     @_builtins.property
     def seen(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeenOffer]:
         """The person's earlier events with offers, if the caller keeps them and the server does not: at most 1,000 entries.
-        They
-        count for caps like reported events.
+        They count for caps like reported events.
         """
 
     def __init__(
@@ -417,8 +414,7 @@ class GetOffersResponse(_message.Message):
     """The version of the catalogue that decided: 16 hexadecimal digits."""
     refresh_distance_m: _builtins.float
     """Metres one can move from the location of the request before the set of offers that qualify may change. Absent: the
-    set
-    does not depend on the location, or the request had none.
+    set does not depend on the location, or the request had none.
     """
     eligible_count: _builtins.int
     """The number of offers that qualified, 0 or more. `offers` are the best of them that the placement's layout allows."""
@@ -431,10 +427,8 @@ class GetOffersResponse(_message.Message):
     @_builtins.property
     def refresh_after(self) -> _timestamp_pb2.Timestamp:
         """Until this instant, and within `refresh_distance_m` of the location of the request, the set of offers that qualify
-        stays
-        the same, and time alone makes no behaviour rule of the ranking strategy begin or cease to hold. The order of the
-        offers
-        may shift with distance and time. At most 24 hours ahead.
+        stays the same, and time alone makes no behaviour rule of the ranking strategy begin or cease to hold. The order of
+        the offers may shift with distance and time. At most 24 hours ahead.
         """
 
     @_builtins.property
@@ -549,15 +543,13 @@ class Proposition(_message.Message):
     """The variant of `Offer.creative_variants` that is shown. Empty: `Offer.creative`."""
     selection_probability: _builtins.float
     """The probability with which the offer was selected for the answer, over 0 and at most 1, in steps of 1/64. It is
-    computed
-    with the placement's layout and exclusion groups, from the offers in the answer and up to 256 runners-up. Absent:
-    nothing is explored, and the probability is 1.
+    computed with the placement's layout and exclusion groups, from the offers in the answer and up to 256 runners-up.
+    Absent: nothing is explored, and the probability is 1.
     """
     @_builtins.property
     def valid_until(self) -> _timestamp_pb2.Timestamp:
         """The first instant at which the offer no longer qualifies at the venue, circle or zone named here, by its windows
-        and
-        hours. Absent: no end or, for hours with dates or holidays, none within 400 days.
+        and hours. Absent: no end or, for hours with dates or holidays, none within 400 days.
         """
 
     @_builtins.property
@@ -636,8 +628,7 @@ class Factor(_message.Message):
     """The exponent, 0 or more."""
     log_contribution: _builtins.float
     """weight * ln(value), 0 or less. The contributions of an offer add up to ln(score), unless that is below
-    ln(2.3e-308), the
-    smallest value a score can have.
+    ln(2.3e-308), the smallest value a score can have.
     """
     def __init__(
         self,
@@ -779,8 +770,7 @@ class ExplainOffersRequest(_message.Message):
     @_builtins.property
     def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The offers to explain: at most 1,000 entries, of 1 to 128 characters. Empty: all offers of the catalogue, beginning
-        with
-        those in the answer, then by how near they are to being in it.
+        with those in the answer, then by how near they are to being in it.
         """
 
     def __init__(

@@ -66,8 +66,7 @@ class OfferServiceServicer(object):
 
     def BatchGetOffers(self, request, context):
         """Decides for many contexts, each on its own: an invalid request fails alone. All answers together have at most 32
-        MiB.
-        Requests whose answers would exceed that get RESOURCE_EXHAUSTED.
+        MiB. Requests whose answers would exceed that get RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -242,9 +242,8 @@ Global___Consent: _TypeAlias = Consent  # noqa: Y015
 @_typing.final
 class Affinities(_message.Message):
     """The preferences of a person: shares from 0 to 1 by name, for the 32 strongest names of each kind. The weight of an
-    event
-    depends on its kind (view 0.2, click 0.3, add to cart 0.5, order and redemption 1, dismissal of an offer -0.3) and
-    halves in 30 days. A prior of 3 orders keeps the share after a single event at 0.25 or less.
+    event depends on its kind (view 0.2, click 0.3, add to cart 0.5, order and redemption 1, dismissal of an offer -0.3)
+    and halves in 30 days. A prior of 3 orders keeps the share after a single event at 0.25 or less.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -75,10 +75,8 @@ class ProfileServiceServicer(object):
 
     def UpdateProfile(self, request, context):
         """Changes attributes and consents, and creates the profile if there is none. Attributes are kept only of persons who
-        have
-        agreed to profiling, otherwise the call ends with FAILED_PRECONDITION. Withdrawing that consent removes everything
-        but
-        the consents from the profile.
+        have agreed to profiling, otherwise the call ends with FAILED_PRECONDITION. Withdrawing that consent removes
+        everything but the consents from the profile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,8 +84,7 @@ class ProfileServiceServicer(object):
 
     def DeleteProfile(self, request, context):
         """Erases a person: the profile, all ids, events and inputs of learning are gone when the call returns. Events from
-        before
-        the erasure that arrive later are dropped. Erasing again is safe, also for a person who is not known.
+        before the erasure that arrive later are dropped. Erasing again is safe, also for a person who is not known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,11 +99,9 @@ class ProfileServiceServicer(object):
 
     def LinkIdentities(self, request, context):
         """Links visitors to a known person, as at sign-in. From then on their profiles are one: caps, affinities and
-        experiment
-        variants of all of them count. Linking again changes nothing. Events may come before or after. A visitor who was
-        linked
-        to another person moves to this one from now on; data merged before stays with the other. FAILED_PRECONDITION: the
-        person has not agreed to profiling, so that no ids can be kept.
+        experiment variants of all of them count. Linking again changes nothing. Events may come before or after. A visitor
+        who was linked to another person moves to this one from now on; data merged before stays with the other.
+        FAILED_PRECONDITION: the person has not agreed to profiling, so that no ids can be kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -22,11 +22,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RankingStrategy(_message.Message):
-    """A way to rank. The score of an offer is the product of its factors, each in (0, 1] and raised to its weight:
-    score = nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w * behaviour^w * propensity^w *
+    """A way to rank. The score of an offer is the product of its factors, each in (0, 1] and raised to its weight: score =
+    nearness^w * timeliness^w * value^w * lever^w * location^w * reachability^w * behaviour^w * propensity^w *
     recommendation^w. Logarithms add up, so that the contribution of each factor to the rank is exact. Offers of equal
-    score
-    are ordered by a hash of the request's seed, if it has one, and then by `offer_id`.
+    score are ordered by a hash of the request's seed, if it has one, and then by `offer_id`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -51,15 +50,12 @@ class RankingStrategy(_message.Message):
     """
     missing_location: _builtins.float
     """The location factor of an offer with MISSING_LOCATION_ALLOW_WITH_PENALTY in a request without a location, over 0
-    and at
-    most 1. Absent: 0.5. With a location, the factor is the probability that the person is inside, or 1 for offers
-    shown
-    everywhere.
+    and at most 1. Absent: 0.5. With a location, the factor is the probability that the person is inside, or 1 for
+    offers shown everywhere.
     """
     unreachable: _builtins.float
     """The reachability factor of an offer with REACHABLE_BEFORE_END_RANK_DOWN that ends before one can be there, over 0
-    and at
-    most 1. Absent: 0.1. All other offers have 1.
+    and at most 1. Absent: 0.1. All other offers have 1.
     """
     @_builtins.property
     def weights(self) -> Global___FactorWeights:
@@ -72,8 +68,7 @@ class RankingStrategy(_message.Message):
     @_builtins.property
     def timeliness(self) -> Global___Decay:
         """The timeliness factor, by the seconds until the offer ends: offers that end soon come first. An offer without an
-        end has
-        the minimum. Absent: EXP, offset 0, scale 7,200, decay 0.5, minimum 0.25.
+        end has the minimum. Absent: EXP, offset 0, scale 7,200, decay 0.5, minimum 0.25.
         """
 
     @_builtins.property
@@ -143,8 +138,7 @@ class Propensity(_message.Message):
         """A confirmed redemption, or an order attributed to the offer."""
         REWARD_ORDER_VALUE: Propensity._Reward.ValueType  # 3
         """The total of an order attributed to the offer, as a share of `Catalog.order_value_scale`, which it needs. The
-        prediction
-        is the expected share, from 0 to 1, not the probability of an order.
+        prediction is the expected share, from 0 to 1, not the probability of an order.
         """
 
     class Reward(_Reward, metaclass=_RewardEnumTypeWrapper):
@@ -158,8 +152,7 @@ class Propensity(_message.Message):
     """A confirmed redemption, or an order attributed to the offer."""
     REWARD_ORDER_VALUE: Propensity.Reward.ValueType  # 3
     """The total of an order attributed to the offer, as a share of `Catalog.order_value_scale`, which it needs. The
-    prediction
-    is the expected share, from 0 to 1, not the probability of an order.
+    prediction is the expected share, from 0 to 1, not the probability of an order.
     """
 
     class _Learner:
@@ -250,8 +243,7 @@ class FactorWeights(_message.Message):
     """Weight of propensity. Absent: 0, so that a model changes nothing unless a strategy asks for it."""
     recommendation: _builtins.float
     """Weight of the probability that the offer is what the person takes up next, by their habits and those of similar
-    people.
-    Absent: 0.
+    people. Absent: 0.
     """
     def __init__(
         self,
@@ -363,9 +355,8 @@ class Decay(_message.Message):
     """The least value of the factor, over 0 and at most 1, so that no logarithm is infinite. Absent: 0.000001."""
     origin: _builtins.float
     """The distance or time at which the factor is best, in metres or seconds, 0 or more. Absent: 0, here or now. For an
-    offer
-    with several places the nearest one counts, even if another is closer to `origin`. This differs from Elasticsearch,
-    whose multi_value_mode `min` takes the least x.
+    offer with several places the nearest one counts, even if another is closer to `origin`. This differs from
+    Elasticsearch, whose multi_value_mode `min` takes the least x.
     """
     def __init__(
         self,

@@ -406,8 +406,7 @@ Global___RecentEvent: _TypeAlias = RecentEvent  # noqa: Y015
 @_typing.final
 class DecisionRecord(_message.Message):
     """The logged fields of a decision, apart from its id, its person and its instant. Fields that reveal something about
-    the
-    person beyond the offers shown (9 to 13, 17 and 21) are set only if the person agreed to learning.
+    the person beyond the offers shown (9 to 13, 17 and 21) are set only if the person agreed to learning.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -490,11 +489,9 @@ class DecisionRecord(_message.Message):
     @_builtins.property
     def distances_m(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """For each offer, in the order of offer_ids, the metres from the middle of the geohash's cell to the venue or the
-        centre
-        of the circle for which it was shown: 1 at least. The distances reveal which place of the offer that was, but
-        nothing
-        about where in the cell the person was. 0: unknown, as for offers shown everywhere or in an area. Empty: none is
-        known.
+        centre of the circle for which it was shown: 1 at least. The distances reveal which place of the offer that was,
+        but nothing about where in the cell the person was. 0: unknown, as for offers shown everywhere or in an area.
+        Empty: none is known.
         """
 
     def __init__(

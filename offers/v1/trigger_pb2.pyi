@@ -27,10 +27,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Trigger(_message.Message):
     """Sends a person an offer when a condition becomes true. Only persons who have agreed to PROFILING and to MESSAGING, by
-    a
-    consent given to ProfileService or by the server's default, are addressed. At most one offer is sent for one basket
-    or
-    one absence. See docs/triggers.md.
+    a consent given to ProfileService or by the server's default, are addressed. At most one offer is sent for one basket
+    or one absence. See docs/triggers.md.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -177,8 +175,7 @@ Global___Lapsing: _TypeAlias = Lapsing  # noqa: Y015
 @_typing.final
 class OfferTriggered(_message.Message):
     """The data of a CloudEvent of type "offers.v1.OfferTriggered" in the outbox, for the system that sends messages. It may
-    be
-    delivered more than once, with the same CloudEvent id.
+    be delivered more than once, with the same CloudEvent id.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -211,8 +208,7 @@ class OfferTriggered(_message.Message):
     @_builtins.property
     def proposition(self) -> _offer_service_pb2.Proposition:
         """The offer, as in GetOffersResponse. Events about it name its `proposition_id`, including the impression, reported
-        once
-        the message was seen, that counts for caps.
+        once the message was seen, that counts for caps.
         """
 
     @_builtins.property

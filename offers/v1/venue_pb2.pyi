@@ -94,15 +94,13 @@ class Venue(_message.Message):
     """The public name: at most 200 characters."""
     radius_m: _builtins.float
     """The reach of the venue in metres on the WGS 84 ellipsoid, over 0 and at most 1,000,000. It applies to offers that
-    name
-    the venue without a radius of their own.
+    name the venue without a radius of their own.
     """
     time_zone: _builtins.str
     """The IANA time zone, such as "Europe/Paris". Absent: the time zone of the position."""
     country_code: _builtins.str
     """The country, as two capital letters of ISO 3166-1, or the region, as a code of ISO 3166-2 such as "DE-BY". It
-    decides
-    public holidays. Absent: the catalogue's.
+    decides public holidays. Absent: the catalogue's.
     """
     opening_hours: _builtins.str
     """The opening hours, in the grammar of `Availability.opening_hours`. Empty: always open. They apply to offers with
@@ -115,8 +113,7 @@ class Venue(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for `VenueSelector`, such as {cuisine: "ramen;sushi"}: at most 32 keys of 1 to 64 characters, and values of
-        at
-        most 200 characters. Several values of a key are separated by semicolons, as in OpenStreetMap.
+        at most 200 characters. Several values of a key are separated by semicolons, as in OpenStreetMap.
         """
 
     @_builtins.property
@@ -187,8 +184,7 @@ Global___Travel: _TypeAlias = Travel  # noqa: Y015
 @_typing.final
 class Zone(_message.Message):
     """A named area shared by offers. A position is in the zone if it is in any of its circles, areas or zones, and in none
-    of
-    the zones it excludes.
+    of the zones it excludes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -209,8 +205,7 @@ class Zone(_message.Message):
     """The IANA time zone. Absent: the time zone of the position of the circle or area that contains the location."""
     country_code: _builtins.str
     """The country, as two capital letters of ISO 3166-1, or the region, as a code of ISO 3166-2 such as "DE-BY". It
-    decides
-    public holidays. Absent: the catalogue's.
+    decides public holidays. Absent: the catalogue's.
     """
     @_builtins.property
     def circles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Circle]:
@@ -219,17 +214,13 @@ class Zone(_message.Message):
     @_builtins.property
     def areas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The areas of the zone, each a GeoJSON text (RFC 7946): a Polygon or MultiPolygon, or a Feature or FeatureCollection
-        of
-        them. Positions are [longitude, latitude] in degrees on WGS 84, edges are straight in longitude and latitude, and
-        holes
-        are outside. Documents may hold the GeoJSON as a map, without quotes.
+        of them. Positions are [longitude, latitude] in degrees on WGS 84, edges are straight in longitude and latitude,
+        and holes are outside. Documents may hold the GeoJSON as a map, without quotes.
 
         A position on an edge belongs to the area to its east or, on an edge along a parallel, to its north, so that
-        adjacent
-        areas share no position and leave no gap. An edge over more than 180 degrees of longitude is taken the other way,
-        across the antimeridian. An edge from -180 to 180 is no edge at all, except along a pole, or in a ring that runs
-        along
-        both -180 and 180, around the earth.
+        adjacent areas share no position and leave no gap. An edge over more than 180 degrees of longitude is taken the
+        other way, across the antimeridian. An edge from -180 to 180 is no edge at all, except along a pole, or in a ring
+        that runs along both -180 and 180, around the earth.
         """
 
     @_builtins.property
