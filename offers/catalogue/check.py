@@ -34,7 +34,7 @@ def check(source: Path) -> Checked:
     complete = all(problem.field not in {"", *ID_NAMES} for problem in problems)
     if complete:
         problems += _missing_parts(source, survey, rules)
-    if any(survey.twice.values()) or (complete and rules.has_faults()):
+    if any(survey.repeated.values()) or (complete and rules.has_faults()):
         found = list(_locate(source, survey, rules if complete else None))
         if not (found or problems):
             found = [Problem(str(source), None, "", "changed while it was being read", "check it again")]
@@ -66,7 +66,7 @@ def _locate(source: Path, survey: Survey, rules: CrossRules | None) -> Iterator[
     """
     first: dict[tuple[str, str], str] = {}
     for fragment in document.read(source, []):
-        for name, twice in survey.twice.items():
+        for name, twice in survey.repeated.items():
             id_name = ID_NAMES.get(name, "offer_id")
             for index, message in enumerate(getattr(fragment.catalog, name) if twice else ()):
                 identity = getattr(message, id_name)

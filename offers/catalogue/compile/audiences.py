@@ -117,15 +117,15 @@ class Audiences:
         for variant, wire in zip(offer.creative_variants, wires, strict=True):
             languages = tuple(sorted({tag.lower() for tag in variant.language_codes}))
             creatives.append((languages, tuple(sorted(set(variant.channels))), self._audience(variant.audience), wire))
-            whose = self._read(variant.audience)
-            wanted.update(whose.wanted)
-            named.update(whose.named)
+            theirs = self._read(variant.audience)
+            wanted.update(theirs.wanted)
+            named.update(theirs.named)
         if creatives:
             self._creatives[number] = sorted(creatives, key=lambda one: (one[2] == NO_AUDIENCE, not one[0], not one[1]))
         if offer.campaign_id:
-            whose = self._read(self._checked.campaigns[offer.campaign_id].audience)
-            wanted.update(whose.wanted)
-            named.update(whose.named)
+            theirs = self._read(self._checked.campaigns[offer.campaign_id].audience)
+            wanted.update(theirs.wanted)
+            named.update(theirs.named)
         policies = self._covering(offer.campaign_id, offer.category)
         budget = (
             self._budget(f"offer:{offer.offer_id}", offer.budget, window) if offer.HasField("budget") else NO_BUDGET

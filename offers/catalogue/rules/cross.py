@@ -16,7 +16,7 @@ from offers.catalogue.hours.grammar import Refusal, refusal
 from offers.catalogue.rules.faults import Fault
 from offers.catalogue.rules.people import PeopleRules
 from offers.catalogue.rules.places import cut_faults, values_of, zone_faults
-from offers.catalogue.rules.survey import Survey, Venues, Whose, venues_of
+from offers.catalogue.rules.survey import HolidaySource, Survey, Venues, venues_of
 from offers.catalogue.rules.values import close_to
 from offers.catalogue.selection import Selection, is_sound, key_of
 from offers.v1.catalog_pb2 import Placement
@@ -79,7 +79,7 @@ class CrossRules:
             or any(any(self.zone_faults(zone)) for zone in known["zones"].values())
             or any(cut_faults(sorted(survey.cut_out), (), known["zones"]))
             or any(self._refused(*hours) is not None for hours in survey.hours)
-            or any(self._refused_daypart(*daypart) is not None for daypart in survey.parts_of_day)
+            or any(self._refused_daypart(*daypart) is not None for daypart in survey.daypart_hours)
             or any(map(self._explores_nothing, known["placements"].values()))
             or any(map(self._never_closes, survey.opening))
             or any(map(self._is_never_far, survey.reached))
@@ -119,7 +119,7 @@ class CrossRules:
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
         """Find the faults of an offer in the context of the catalogue."""
         target, placed = offer.target, not offer.target.everywhere
-        holidays = list(self._survey.whose(offer))
+        holidays = list(self._survey.holiday_sources(offer))
         for name, ids, path in (
             ("venues", target.venue_ids, ("target", "venue_ids")),
             ("zones", target.zone_ids, ("target", "zone_ids")),
@@ -136,7 +136,7 @@ class CrossRules:
                     reason = f"neither the target nor the venue '{identity}' has a radius_m"
                     yield Fault((*path, index), reason, "write the radius_m of the target or of the venue in metres")
                 elif name == "dayparts":
-                    refusals = (self._refused_daypart(identity, whose, placed) for whose in holidays)
+                    refusals = (self._refused_daypart(identity, source, placed) for source in holidays)
                     for reason, fix in islice(filter(None, refusals), 1):
                         yield Fault((*path, index), f"'{identity}' cannot be used here: {reason}", fix)
         yield from self._target_faults(target)
@@ -144,7 +144,7 @@ class CrossRules:
             ("availability", offer.availability.opening_hours),
             ("redemption", offer.redemption.opening_hours),
         ):
-            refusals = (self._refused(expression, whose, placed) for whose in holidays if expression)
+            refusals = (self._refused(expression, source, placed) for source in holidays if expression)
             refused = next(filter(None, refusals), None)
             if refused is not None:
                 yield Fault((name, "opening_hours"), *refused)
@@ -280,9 +280,9 @@ class CrossRules:
             and all(self._found(key).is_never_far for key in selectors)
         )
 
-    def _countries(self, whose: Whose) -> Iterable[str]:
+    def _countries(self, source: HolidaySource) -> Iterable[str]:
         """Return the countries whose holidays are meant; "" is the catalogue's."""
-        name, key = whose
+        name, key = source
         if isinstance(key, bytes):
             return self._found(key).countries or (_ANY_COUNTRY,)
         if not name:
@@ -309,18 +309,18 @@ class CrossRules:
                 left += zone.zone_ids
         return countries
 
-    def _refused(self, expression: str, whose: Whose, placed: bool) -> Refusal | None:  # noqa: FBT001
+    def _refused(self, expression: str, source: HolidaySource, placed: bool) -> Refusal | None:  # noqa: FBT001
         """Return why hours are refused in one of the countries meant, or None."""
         here = self._survey.head.country_code
-        refusals = (_refusal(expression, country or here, placed) for country in self._countries(whose))
+        refusals = (_refusal(expression, country or here, placed) for country in self._countries(source))
         return next(filter(None, refusals), None)
 
-    def _refused_daypart(self, daypart_id: str, whose: Whose, placed: bool) -> Refusal | None:  # noqa: FBT001
+    def _refused_daypart(self, daypart_id: str, source: HolidaySource, placed: bool) -> Refusal | None:  # noqa: FBT001
         """Return why a daypart is refused in an offer although it has no fault by itself, or None."""
         daypart = self._known["dayparts"].get(daypart_id)
         if daypart is None or _refusal(daypart.opening_hours, _ANY_COUNTRY, True):  # noqa: FBT003
             return None
-        return self._refused(daypart.opening_hours, whose, placed)
+        return self._refused(daypart.opening_hours, source, placed)
 
 
 def _meant(close: str, noun: str, known: Iterable[str]) -> str:

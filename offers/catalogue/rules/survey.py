@@ -45,7 +45,7 @@ _CHECKS: dict[str, Callable[[Any, list[Fault]], None]] = {
 
 Venues = tuple[tuple[str, ...], tuple[bytes, ...]]
 """The venues of a target: ids, and the `key_of` of selectors."""
-Whose = tuple[str, str | bytes]
+HolidaySource = tuple[str, str | bytes]
 """The country whose public holidays hours mean. It is one of:
 
 - "" and the code of a country, or "" for the catalogue's country;
@@ -72,7 +72,7 @@ def place_of(fragment: Fragment, path: Path) -> str:
     return f"{fragment.file}:{line}" if line is not None else f"{fragment.file} {fragment.problem(path, '', '').field}"
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     """Return a single value as text on one line."""
     return MessageToString(value, as_one_line=True) if isinstance(value, Message) else str(value)
 
@@ -93,7 +93,7 @@ class Survey:
     """All definitions in one message: separate messages would keep their whole fragments in memory."""
     known: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: {} for name in ID_NAMES})
     wanted: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in ID_NAMES})
-    twice: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in (*ID_NAMES, "offers")})
+    repeated: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in (*ID_NAMES, "offers")})
     offer_ids: set[str] = field(default_factory=set)
     offer_count: int = 0
     reaching: set[str] = field(default_factory=set)
@@ -102,9 +102,9 @@ class Survey:
     """All selectors by `key_of`, and whether an offer needs the radii of the venues found."""
     cut_out: set[str] = field(default_factory=set)
     """Ids of zones that offers exclude."""
-    hours: set[tuple[str, Whose, bool]] = field(default_factory=set)
+    hours: set[tuple[str, HolidaySource, bool]] = field(default_factory=set)
     """Opening hours, with the country of their holidays and whether they are those of a place."""
-    parts_of_day: set[tuple[str, Whose, bool]] = field(default_factory=set)
+    daypart_hours: set[tuple[str, HolidaySource, bool]] = field(default_factory=set)
     """Ids of dayparts, with the country of their holidays and whether they are read at a place."""
     opening: set[Venues] = field(default_factory=set)
     """Venues of offers with `only_when_open`."""
@@ -139,7 +139,7 @@ class Survey:
                 faults.clear()
         self.offer_count += len(catalog.offers)
 
-    def whose(self, offer: Offer) -> Iterator[Whose]:
+    def holiday_sources(self, offer: Offer) -> Iterator[HolidaySource]:
         """Yield the country whose holidays an offer's hours mean, at least once for each of its places."""
         own = offer.availability.country_code
         if own:
@@ -171,7 +171,7 @@ class Survey:
                 self.head.MergeFrom(Catalog(**{name: value}))
                 self.head_places[name] = fragment, place_of(fragment, (name,))
             elif value != (first := getattr(self.head, name)):
-                reason = f"is '{_said(value)}', but '{_said(first)}' at {self.head_places[name][1]}"
+                reason = f"is '{_shown(value)}', but '{_shown(first)}' at {self.head_places[name][1]}"
                 faults.append(Fault((name,), reason, "give it once, or the same each time"))
         self.problems += problems_of(fragment, (), faults)
 
@@ -188,7 +188,7 @@ class Survey:
                 faults.clear()
             identity = getattr(message, id_name)
             if known.setdefault(identity, message) is not message and identity:
-                self.twice[name].add(identity)
+                self.repeated[name].add(identity)
             if name == "placements" and message.ranking_strategy_id:
                 self.wanted["ranking_strategies"].add(message.ranking_strategy_id)
             elif name == "venues" and message.opening_hours:
@@ -215,7 +215,7 @@ class Survey:
     def _add_offer(self, offer: Offer) -> None:
         offer_id = offer.offer_id
         if offer_id in self.offer_ids:
-            self.twice["offers"].add(offer_id)
+            self.repeated["offers"].add(offer_id)
         elif offer_id:
             self.offer_ids.add(offer_id)
         target, wanted = offer.target, self.wanted
@@ -274,12 +274,12 @@ class Survey:
     def _add_hours(self, offer: Offer, expression: str) -> None:
         placed = not offer.target.everywhere
         if names_holidays(expression):
-            self.hours.update((expression, whose, placed) for whose in self.whose(offer))
+            self.hours.update((expression, source, placed) for source in self.holiday_sources(offer))
         else:
             self.hours.add((expression, ("", ""), placed))
 
     def _add_dayparts(self, offer: Offer, daypart_ids: list[str]) -> None:
         self.wanted["dayparts"].update(daypart_ids)
         placed = not offer.target.everywhere
-        for whose in self.whose(offer):
-            self.parts_of_day.update((daypart_id, whose, placed) for daypart_id in daypart_ids)
+        for source in self.holiday_sources(offer):
+            self.daypart_hours.update((daypart_id, source, placed) for daypart_id in daypart_ids)
