@@ -1,6 +1,5 @@
 """Checks of the values of a request, each of which reports the fields that cannot be used."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -8,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
+from offers.catalogue.rules.values import is_currency
 from offers.model.money import NANOS
 from offers.server.limits import (
     MAX_ACCURACY_M,
@@ -28,8 +28,6 @@ from offers.v1.context_pb2 import Location, Search, Session, SessionBasket, Sess
 from offers.v1.offer_service_pb2 import SeenOffer
 from offers.v1.venue_pb2 import TravelMode
 
-CURRENCY = re.compile(r"[A-Z]{3}")
-
 Refuse = Callable[[str, str], None]
 """Reports a field that cannot be used: its path, and the reason with the remedy."""
 T = TypeVar("T")
@@ -45,7 +43,7 @@ def check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
 
 def check_money(money: Money, field: str, refuse: Refuse) -> None:
     """Check a sum of 0 or more."""
-    if not CURRENCY.fullmatch(money.currency_code):
+    if not is_currency(money.currency_code):
         refuse(f"{field}.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
     if not 0 <= money.units <= MAX_UNITS:
         refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 or more, less than a trillion")

@@ -7,12 +7,11 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from offers.catalogue.rules.creative import is_language_tag
-from offers.catalogue.rules.values import time_zones
+from offers.catalogue.rules.values import is_currency, time_zones
 from offers.decision.kernels.places.location import spread
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query, Surface
 from offers.server.checks import (
-    CURRENCY,
     Refuse,
     check_instant,
     check_location,
@@ -101,7 +100,7 @@ def _check_context(context: Context, refuse: Refuse) -> None:
         refuse("context.channel", f"{len(channel)} characters: send at most {MAX_NAME}")
     if context.language_code and not _language(context.language_code):
         refuse("context.language_code", "not a BCP 47 tag: send one such as 'fr' or 'pt-BR'")
-    if currency and not CURRENCY.fullmatch(currency):
+    if currency and not is_currency(currency):
         refuse("context.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
     if context.HasField("user"):
         check_user(context.user, refuse)
