@@ -88,7 +88,8 @@ def _folder(name: str) -> Path:
     package = Path(snapshot.__file__).parent
     sources = [
         Path(synthetic.__file__),
-        *(package / name for name in ("compile.py", "layout.py", "geometry.py", "schedules.py")),
+        *sorted((package / "compile").glob("*.py")),
+        package / "hours" / "schedules.py",
     ]
     digest = hashlib.sha256(f"{snapshot.FORMAT}".encode())
     for source in sources:

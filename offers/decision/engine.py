@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.hours.schedules import Part, Schedule
+from offers.catalogue.hours.schedules import Schedule, SchedulePart
 from offers.catalogue.snapshot import NO_CAPS, NO_NAME, PROPENSITY, Snapshot
 from offers.decision.budgets import BudgetBook
 from offers.decision.directory import Directory
@@ -94,7 +94,7 @@ class Engine:
         schedules = [
             Schedule(
                 tuple(
-                    Part(tuple(rules), zone, country, tuple(position), margin)
+                    SchedulePart(tuple(rules), zone, country, tuple(position), margin)
                     for rules, zone, country, position, margin in parts
                 )
             )

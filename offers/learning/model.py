@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from offers.directories import Kind, drafting, open_array, publish, read_manifest, seal, write_array
+from offers.directories import DirectoryKind, drafting, open_array, publish, read_manifest, seal, write_array
 
 FORMAT = 3
-_KIND = Kind("model", FORMAT, "learn the model again")
+_KIND = DirectoryKind("model", FORMAT, "learn the model again")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 
 

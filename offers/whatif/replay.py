@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.check import Checked, check
-from offers.catalogue.compile.arrays import compile_snapshot
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.compile.messages import read_messages
 from offers.catalogue.document import read, write_fragments
 from offers.catalogue.publish import fingerprint

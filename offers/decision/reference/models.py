@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.arrays import DEFAULT_EPSILON, DEFAULT_MAX_LOSS, DEFAULT_NEW_OFFER_SHARE
+from offers.catalogue.compile.scoring import DEFAULT_EPSILON, DEFAULT_MAX_LOSS, DEFAULT_NEW_OFFER_SHARE
 from offers.decision.kernels.models.explore import DRAWS, HOUR_S
 from offers.decision.kernels.models.foresee import LEAST_PROPENSITY, NEW_SHOWN
 from offers.decision.kernels.models.sound import MOST_LEAVES

@@ -22,12 +22,13 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError
 from offers.learning.learner import FOLDER
-from offers.server import convert
+from offers.server import statuses
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
+from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People
@@ -46,8 +47,6 @@ from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
 EVENT_SERVICE = event_service_pb2.DESCRIPTOR.services_by_name["EventService"].full_name
 PROFILE_SERVICE = profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
-MAX_MESSAGE_BYTES = 8 << 20
-"""Above the servicers' own limits, so that a message somewhat too large is refused with a reason."""
 RETRY_S = 5.0
 """Until a worker tries again to open what it could not."""
 POLL_S = 0.25
@@ -68,7 +67,7 @@ def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerC
         try:
             return answer(asked)
         except OffersError as error:
-            status = convert.status_of(error)
+            status = statuses.status_of(error)
         except grpc.RpcError:  # the caller has ended its stream of requests, and waits for no answer
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
