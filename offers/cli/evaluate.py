@@ -1,4 +1,4 @@
-"""`offers evaluate`: what a strategy would have earned in decisions that a server has logged."""
+"""`offers evaluate`: estimate what a strategy would have earned in a server's logged decisions."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Reward(StrEnum):
-    """What counts: the keys of whatif.log.WINDOW_S."""
+    """The reward that counts: one of whatif.logged_outcomes.REWARDS."""
 
     CLICK = "click"
     REDEMPTION = "redemption"
@@ -34,16 +34,16 @@ CatalogOption = Annotated[
     Path, typer.Option(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")
 ]
 PlacementOption = Annotated[
-    str | None, typer.Option(metavar="ID", help="Decisions of this placement alone. \\[default: all]")
+    str | None, typer.Option(metavar="ID", help="Only decisions of this placement. \\[default: all]")
 ]
 SinceOption = Annotated[
     str,
-    typer.Option(metavar="INSTANT", help="Decisions made from 2026-11-01 or '2026-11-24 12:15' on. \\[default: all]"),
+    typer.Option(metavar="INSTANT", help="Only decisions since 2026-11-01 or '2026-11-24 12:15'. \\[default: all]"),
 ]
 RewardOption = Annotated[
     Reward,
     typer.Option(
-        help="What an offer is to bring; order_value: the totals of orders, each as a share of the document's "
+        help="The reward of an offer; order_value: the total of an order, as a share of the document's "
         "order_value_scale and at most 1."
     ),
 ]
@@ -52,7 +52,7 @@ RewardOption = Annotated[
 def evaluate(
     *,
     catalog: CatalogOption,
-    strategy: Annotated[str, typer.Option(metavar="ID", help="A ranking strategy of it.")],
+    strategy: Annotated[str, typer.Option(metavar="ID", help="A ranking strategy of that document.")],
     placement: PlacementOption = None,
     since: SinceOption = "",
     reward: RewardOption = Reward.CLICK,
@@ -62,21 +62,22 @@ def evaluate(
 ) -> None:
     """Estimate what a strategy would have earned in logged decisions.
 
-    What was logged is decided again with the strategy in place of all
-    others, without exploration. Offers that were shown count for it as much
-    as it would show them and as they were unlikely to be shown. An offer
-    counts by itself, whatever its rank and what stands beside it. Decisions
-    of persons who have not agreed to learning are in no figure.
+    Decides the logged decisions again with this strategy in place of all
+    others, without exploration. Rewards of the offers shown are weighted by
+    the probability that the strategy shows them, divided by the probability
+    with which they were shown. An offer counts by itself, whatever its rank
+    and the offers beside it. Decisions of persons who have not agreed to
+    learning are excluded.
     """
     import orjson
 
     from offers.whatif.evaluation import report
-    from offers.whatif.log import Wanted
+    from offers.whatif.logged_outcomes import DecisionFilter
 
     begin = instant(since)
     with logged(data_dir, events_url) as (log, model), decided_by(catalog, strategy, model) as replay:
-        wanted = Wanted(replay.checked.catalog.catalog_id, placement, begin)
-        with stderr().status("deciding again what was logged"):
+        wanted = DecisionFilter(replay.checked.catalog.catalog_id, placement, begin)
+        with stderr().status("deciding logged decisions again"):
             told = report(log, replay, wanted, strategy, reward)
     if as_json:
         typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
@@ -122,28 +123,28 @@ def _show(told: "StrategyReport") -> None:
 
 
 def unit_of(reward: str, scale: "Sum | None") -> str:
-    """What a value counts, in words."""
+    """Return the unit of a value, in words."""
     return f"{reward}s" if scale is None else f"order value (1 is {amount(1, scale)})"
 
 
 def amount(share: float, scale: "Sum") -> str:
-    """A share of a scale, in its currency."""
+    """Return a share of a scale in its currency."""
     return f"{share * scale.units:,.2f} {scale.currency}"
 
 
 def at_most(scale: "Sum") -> str:
-    """Up to what orders count, in words."""
+    """Return the limit of an order's value, in words."""
     return f"An order counts as {amount(1, scale)} at most."
 
 
 def left_out(counts: Mapping[str, int]) -> list[str]:
-    """Say how many decisions are left out, and why."""
+    """Return a sentence about the decisions that are left out, if there are any."""
     told = ", ".join(f"{count:,} {why}" for why, count in counts.items())
     return [f"Left out: {told}."] if told else []
 
 
 def instant(text: str) -> float:
-    """Read --since: seconds since 1970; 0 for none."""
+    """Read --since as seconds since 1970; 0 where it is not given."""
     try:
         return datetime.fromisoformat(text).timestamp() if text else 0.0
     except (ValueError, OverflowError):
@@ -153,7 +154,7 @@ def instant(text: str) -> float:
 
 @contextmanager
 def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator[Replay]":
-    """Decide over a catalogue document, with a strategy of its own in place of all others ("": as they stand)."""
+    """Open a catalogue document for deciding, with one of its strategies in place of all others ("": as they are)."""
     from offers.whatif.replay import UnknownStrategyError, replaying
 
     try:
@@ -165,7 +166,7 @@ def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator
 
 @contextmanager
 def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[tuple[EventLog, Model | None]]":
-    """Open the log that a server keeps, and the model that is in use beside it."""
+    """Open the log of a server, and the model it uses."""
     from offers.learning.learner import FOLDER, current_model
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores

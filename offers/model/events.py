@@ -12,6 +12,9 @@ KINDS: dict[str, EventKind.ValueType] = {
 WEIGHTS = {"view": 0.2, "click": 0.3, "add_to_cart": 0.5, "order": 1.0, "redemption": 1.0}
 """How much each kind says of what a person takes up, of those that say something."""
 
+CLICK_WINDOW_S, IMPRESSION_WINDOW_S = 7 * 86_400, 86_400
+"""Seconds after a click, and after an impression, within which an order or a redemption is attributed to it."""
+
 
 def items_of(event: Event, kind: str) -> Sequence[Item]:
     """The items an event is about; `kind` is the field that says what happened."""

@@ -29,7 +29,7 @@ from offers.decision.segments.evaluate import Facts
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.learning.model import Model
 from offers.learning.recommend import scores as recommend
-from offers.learning.recommend.reference import Reference
+from offers.learning.recommend.reference import ReferenceScores
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.server import convert
@@ -73,7 +73,7 @@ class ExplainService:
         self._people = people
         self._geohash_length = geohash_length
         self._offers = OfferService(live, clock, people, geohash_length=geohash_length)
-        self._recommends: tuple[str, Reference | None] = "", None
+        self._recommends: tuple[str, ReferenceScores | None] = "", None
         """By the version of the model."""
 
     def explain_offers(self, data: bytes) -> bytes:
@@ -124,7 +124,8 @@ class ExplainService:
         """What a model went by in an answer."""
         if self._recommends[0] != model.version:
             found = {name.removeprefix(_RECOMMEND): array for name, array in model.arrays.items() if _RECOMMEND in name}
-            self._recommends = model.version, Reference(recommend.Model.of(found)) if found else None
+            scores = ReferenceScores(recommend.RecommendationModel.of(found)) if found else None
+            self._recommends = model.version, scores
         characters, zone = self._geohash_length, engine.snapshot.meta["time_zone"]
         draw = known.draw if self._people.may_keep(met, request.context.user) else 0
         hidden = bool(met.flags & HIDDEN)

@@ -17,7 +17,7 @@ from offers.settings import read_settings
 from offers.state.opening import open_stores
 from offers.v1.event_pb2 import Event, RedemptionEvent
 from offers.whatif.evaluation import UNDECIDED
-from offers.whatif.log import UNMEASURED
+from offers.whatif.logged_outcomes import UNMEASURED
 from offers.whatif.off_policy import EvaluationError
 from tests.learning.made_log import NOON, decision, event, logged, order
 from tests.paths import ROOT as CHECKOUT

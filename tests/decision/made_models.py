@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from offers.learning.model import Model
 from offers.learning.propensity.features import CATEGORY, DISTANCE, PERSON, Features, Interaction, default_features
 from offers.learning.propensity.regression import Propensity
-from offers.learning.propensity.trees import LEFT, RIGHT, TEST, ZERO, Trees
+from offers.learning.propensity.trees import LEFT, RIGHT, TEST, ZERO, Trees, TreeTables
 from offers.learning.recommend import scores as recommend
 from offers.learning.recommend.habit import tabulate
-from offers.learning.recommend.reference import Reference
+from offers.learning.recommend.reference import ReferenceScores
 from offers.learning.recommend.slots import WAYS, paired
 from offers.learning.values import REWARDS, features_for
 from offers.model.hashing import key_of, mixed_in_python
@@ -80,8 +80,7 @@ def trees(features: Features, seed: int, count: int) -> dict[str, NDArray[Any]]:
         _grow(random, tests, leaves, tree, 0, random.choice([1, 2, 7, 64]))
     levels = [sorted(key_of(name, text) for text in TEXTS.get(name, [])) for name in features.attributes]
     counts = [float(random.choice([1, 3, 40])) for keys in levels for _ in keys]
-    trees = Trees(
-        features,
+    tables = TreeTables(
         _firsts(tests),
         np.array([test for column in tests for test in sorted(column)], TEST),
         np.array(first, np.int32),
@@ -90,7 +89,7 @@ def trees(features: Features, seed: int, count: int) -> dict[str, NDArray[Any]]:
         np.array([key for keys in levels for key in keys], np.uint64),
         np.array(counts, np.float64),
     )
-    return trees.arrays()
+    return Trees(features, tables).arrays()
 
 
 def _grow(
@@ -115,10 +114,10 @@ def _firsts(lists: Sequence[Sequence[object]]) -> NDArray[np.int32]:
 
 def recommending(
     seed: int, items: Sequence[int], places: Sequence[int], epoch: int, partners: int = 4
-) -> recommend.Model:  # fmt: skip
+) -> recommend.RecommendationModel:  # fmt: skip
     """What people took of some items at some places, as of a second; of some of them nothing is known."""
     random = np.random.default_rng(seed)
-    model = recommend.Model.empty(items=32, places=8, pairs=64, partners=partners)
+    model = recommend.RecommendationModel.empty(items=32, places=8, pairs=64, partners=partners)
     known, together = model.popularity, model.cooccurrence
     for item in items:
         if random.random() < 0.3 or not _claim(known.item_keys, item):
@@ -176,7 +175,7 @@ def history(random: Random, items: Sequence[int], second: int) -> bytes:
 
 def some_model(
     random: Random, items: Sequence[int], places: Sequence[int], epoch: int
-) -> tuple[Model, Reference | None]:  # fmt: skip
+) -> tuple[Model, ReferenceScores | None]:  # fmt: skip
     """A model as of a second, with any of its parts left out; and the specification of its recommendation."""
     features = some_features(random)
     arrays: dict[str, NDArray[Any]] = {}
@@ -190,7 +189,7 @@ def some_model(
         return model_of(arrays, features, random.getrandbits(64)), None
     made = recommending(random.getrandbits(32), items, places, epoch)
     arrays |= {f"recommend.{name}": one for name, one in made.arrays().items()}
-    return model_of(arrays, features, random.getrandbits(64)), Reference(made)
+    return model_of(arrays, features, random.getrandbits(64)), ReferenceScores(made)
 
 
 def is_close(one: float, other: float, near: float) -> bool:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from offers.learning.values import Offers, Sum
+from offers.learning.values import CatalogueFacts, Sum
 from offers.model.keys import key_of
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Event, EventKind, RedemptionEvent
@@ -20,7 +20,7 @@ def values_of(catalog: str, offer: str) -> Mapping[str, object]:
     return {"category": CATEGORIES[number % 5], "brand": f"b{number % 7}"} if catalog and number < 100 else {}
 
 
-OFFERS = Offers((), values_of, {"corner": "Europe/Paris"})
+OFFERS = CatalogueFacts((), values_of, {"corner": "Europe/Paris"})
 SCALED = OFFERS._replace(scales={"corner": Sum("EUR", 50.0)})
 """The same, where orders are measured."""
 

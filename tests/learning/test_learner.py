@@ -14,13 +14,13 @@ import orjson
 import pytest
 
 from offers.errors import OffersError
-from offers.learning import course, learner, outcomes
+from offers.learning import learner, log_reading, settling, training
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.promotion import worse
 from offers.learning.propensity.examples import JUDGED_EVERY
 from offers.learning.propensity.features import CATEGORY
-from offers.learning.values import Offers
+from offers.learning.values import CatalogueFacts
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
@@ -32,12 +32,12 @@ ROWS = 1_200
 FOREVER = float("inf")
 
 
-def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers = OFFERS) -> Learner:
+def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: CatalogueFacts = OFFERS) -> Learner:
     """A learner of few weights."""
     return Learner(log, folder, offers, bits=BITS, anew=anew)
 
 
-def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers = OFFERS) -> str:
+def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: CatalogueFacts = OFFERS) -> str:
     """Learn what there is; the version that is current afterwards."""
     one = opened(log, folder, anew=anew, offers=offers)
     one.catch_up(lambda: False, lambda _: None)
@@ -83,7 +83,7 @@ def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_
     assert expected == learn(log, folder, anew=True)
     assert expected == learn(log, tmp_path / "other")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "PAGE", 97)
+        patch.setattr(log_reading, "PAGE", 97)
         one = opened(log, tmp_path / "paused")
         for second in range(0, ROWS + 700, 50):
             while one.step(NOON + second):
@@ -181,14 +181,14 @@ def test_a_model_that_has_become_worse_is_not_promoted(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a time in which people seemed to want the opposite, the model before it is kept as long as it is better."""
-    monkeypatch.setattr(course, "PAGE", 500)
+    monkeypatch.setattr(log_reading, "PAGE", 500)
     write(log, *happenings(ROWS))
     good = learn(log, folder)
     write(log, *happenings(ROWS, first=ROWS, flipped=True))
     one = opened(log, folder)
     while one.step(FOREVER):
         pass
-    for recent in one.course.recent.values():
+    for recent in one.training.recent.values():
         recent.incumbent[:] = np.nan  # the time of the mistake is not what it is judged by
     write(log, *happenings(ROWS // 2, first=2 * ROWS))
     while one.step(FOREVER):
@@ -257,7 +257,7 @@ def test_a_crash_brings_nothing_back(log: SqliteEvents, folder: Path, tmp_path: 
     shutil.copytree(tmp_path / "before", before, dirs_exist_ok=True)
     again = opened(log, folder)
     again.close()
-    assert (0, 0) == again.course.position[:2]
+    assert (0, 0) == again.training.position[:2]
 
 
 def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path) -> None:
@@ -269,13 +269,13 @@ def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path
     one.catch_up(lambda: False, lambda _: None)
     one.close()
     shutil.copytree(folder, folder.parent / "unstopped")
-    known, published = one.course.features.attributes, current_model(folder)
+    known, published = one.training.features.attributes, current_model(folder)
     assert "profile.age" in known
     marked = OFFERS._replace(sensitive=frozenset({"age"}))
     stopped = Learner(log, folder, marked, bits=BITS, stop=lambda: True)
     stopped.catch_up(lambda: True, lambda _: None)
     stopped.close()
-    assert known == stopped.course.features.attributes
+    assert known == stopped.training.features.attributes
     assert published is not None
     assert published.version == getattr(current_model(folder), "version", "")
     weights = []
@@ -283,7 +283,7 @@ def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path
         again = Learner(log, folder.parent / name, marked, bits=BITS)
         model = again.publish()
         again.close()
-        assert "profile.age" not in again.course.features.attributes
+        assert "profile.age" not in again.training.features.attributes
         assert model is not None
         weights.append(model.arrays["click.weight"].tobytes())
     assert weights[0] == weights[1]
@@ -294,10 +294,10 @@ def test_attributes_counted_up_when_stopped_are_counted_up_again(log: SqliteEven
     write(log, *happenings(ROWS))
     expected = learn(log, folder.parent / "unstopped")
     one = opened(log, folder)
-    one.catch_up(lambda: one.course.collector.counts.decisions >= course.FIRST_REVIEW, lambda _: None)
+    one.catch_up(lambda: one.training.collector.counts.decisions >= training.FIRST_REVIEW, lambda _: None)
     one.close()
     assert current_model(folder) is None
-    assert course.FIRST_REVIEW == one.course.collector.counts.decisions == one.course.review
+    assert training.FIRST_REVIEW == one.training.collector.counts.decisions == one.training.review
     assert expected == learn(log, folder)
 
 
@@ -310,10 +310,10 @@ def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, 
         pass
     one.checkpoint()
     one.close()
-    waiting = set(one.course.collector.held)
+    waiting = set(one.training.collector.held)
     log.erase(["u:7"])
     again = opened(log, folder)
-    gone = waiting - set(again.course.collector.held)
+    gone = waiting - set(again.training.collector.held)
     assert {made.decision_id for made in decisions[:51] if made.person == "u:7"} == gone
     assert gone
     again.close()
@@ -324,7 +324,7 @@ def test_attributes_that_make_it_worse_are_declined(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, *, trap: bool
 ) -> None:
     """When attributes become frequent, models with them are learned beside, and take over unless they foresee worse."""
-    monkeypatch.setattr(outcomes, "LEAST_MET", 900)
+    monkeypatch.setattr(settling, "LEAST_MET", 900)
     decisions, events = happenings(ROWS)
     clicked = {_decision_of(one.body) for one in events if one.kind == EVENT_KIND_CLICK}
     for number, made in enumerate(decisions):
@@ -340,7 +340,7 @@ def test_attributes_that_make_it_worse_are_declined(
     one = opened(log, folder)
     one.catch_up(lambda: False, lambda _: None)
     one.close()
-    assert trap == (not any(name.startswith("context.") for name in one.course.features.attributes))
+    assert trap == (not any(name.startswith("context.") for name in one.training.features.attributes))
     assert trap == any("context.trap0" in why and "the incumbent's" in why for why in one.refused)
     model = current_model(folder)
     assert model is not None
@@ -364,20 +364,20 @@ def test_features_follow_the_catalogues(log: SqliteEvents, folder: Path) -> None
     write(log, *happenings(ROWS))
     one = opened(log, folder)
     one.catch_up(lambda: False, lambda _: None)
-    one.know(OFFERS._replace(attributes=("hot",), values=spicy))
+    one.update_catalogues(OFFERS._replace(attributes=("hot",), values=spicy))
     model = one.publish()
     assert model is not None
     assert "offer.hot" in propensities(model)["click"].features.attributes
     assert 4 * ROWS == model.meta["figures"]["click"]["examples"]
-    one.know(OFFERS)
+    one.update_catalogues(OFFERS)
     without = one.publish()
     assert without is not None
     assert "offer.hot" not in propensities(without)["click"].features.attributes
     one.checkpoint()
     one.close()
     again = Learner(log, folder, OFFERS._replace(attributes=("hot",), values=spicy), bits=BITS)
-    assert "offer.hot" in again.course.features.attributes
-    assert model.meta["position"] == again.course.position._asdict()
+    assert "offer.hot" in again.training.features.attributes
+    assert model.meta["position"] == again.training.position._asdict()
     published = again.publish()
     assert published is not None
     assert model.arrays["click.weight"].tobytes() == published.arrays["click.weight"].tobytes()
@@ -389,9 +389,9 @@ def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) ->
     write(log, *happenings(ROWS))
     one = opened(log, folder)
     one.catch_up(lambda: False, lambda _: None)
-    assert "profile.age" in one.course.features.attributes
+    assert "profile.age" in one.training.features.attributes
     marked = OFFERS._replace(sensitive=frozenset({"age"}))
-    one.know(marked)
+    one.update_catalogues(marked)
     model = one.publish()
     assert model is not None
     assert "profile.age" not in propensities(model)["click"].features.attributes
@@ -401,8 +401,8 @@ def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) ->
     never = Learner(log, folder.parent / "never", marked, bits=BITS)
     never.catch_up(lambda: False, lambda _: None)
     never.close()
-    assert "profile.age" not in never.course.features.attributes
-    assert never.course.features.attributes == one.course.features.attributes
+    assert "profile.age" not in never.training.features.attributes
+    assert never.training.features.attributes == one.training.features.attributes
 
 
 def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) -> None:

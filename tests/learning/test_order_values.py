@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offers.learning import course
+from offers.learning import log_reading
 from offers.learning.learner import Learner, current_model, propensities
-from offers.learning.outcomes import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
 from offers.learning.promotion import Recent, worse
 from offers.learning.propensity.examples import JUDGED_EVERY
-from offers.learning.values import Offers, Sum
+from offers.learning.settling import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
+from offers.learning.values import CatalogueFacts, Sum
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.stores import LoggedEvent
 from offers.v1.event_pb2 import Event
@@ -109,7 +109,7 @@ def test_a_late_order_makes_up_for_its_refusal() -> None:
     assert 0.4 - chance == pytest.approx(importance * (reward - chance) - chance)
     assert 2 == told.collector.counts.late  # as a redemption as well
     held = told.tell(decision("e", NOON + 3_600, ["o2"])).at(NOON + 7_200).collector.held["e"]
-    held.states[ORDER_VALUE][0] = 0.99
+    held.refused(ORDER_VALUE, 0, 0.99)
     told.tell(order("2", "e", 1, NOON + 7_200, units=40))
     assert (1, MOST_IMPORTANCE) == told.rows[ORDER_VALUE][-1]
 
@@ -200,7 +200,7 @@ def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_p
         assert array.tobytes() == model.arrays[name].tobytes()
     assert 0 < chance(folder, "rain", "o3", "order_value") < chance(folder, "rain", "o3", "redemption")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "PAGE", 97)
+        patch.setattr(log_reading, "PAGE", 97)
         for second in range(0, ROWS + 700, 200):
             one = opened(log, tmp_path / "paused", offers=SCALED)
             while one.step(NOON + second):
@@ -221,7 +221,7 @@ def test_shares_add_up_alike_however_the_log_is_cut(
     ]
     write(log, [decision(name, NOON + number, ["o1"]) for number, name in enumerate(names)], orders)
     expected = learn(log, folder, offers=SCALED)
-    monkeypatch.setattr(course, "PAGE", 7)
+    monkeypatch.setattr(log_reading, "PAGE", 7)
     assert expected == learn(log, tmp_path / "in-small-pages", offers=SCALED)
 
 
@@ -240,7 +240,7 @@ def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path
             stopped.checkpoint()
             stopped.close()
         one = opened(log, folder, offers=_last(folder) if ends == "goes on" else offers)
-        one.know(offers)
+        one.update_catalogues(offers)
         model = one.publish()
         one.checkpoint()
         one.close()
@@ -255,7 +255,7 @@ def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path
         assert [] == one.refused
 
 
-def _last(folder: Path) -> Offers:
+def _last(folder: Path) -> CatalogueFacts:
     """What catalogues told when the current model was published."""
     model = current_model(folder)
     assert model is not None

@@ -5,7 +5,8 @@ from typing import Final
 import numpy as np
 import pytest
 
-from offers.whatif.off_policy import Estimate, EvaluationError, Floats, Integers, LoggedDecisions, evaluate
+from offers.whatif.off_policy import EvaluationError, Floats, Integers, LoggedDecisions, evaluate
+from offers.whatif.statistics import Estimate
 
 CONTEXTS: Final = np.array([0.25, 0.75])
 """The probability of each of two contexts."""

@@ -9,12 +9,12 @@ import numpy as np
 import orjson
 import pytest
 
-from offers.learning import outcomes
-from offers.learning.outcomes import DISMISSED, HELD_S, SETTLE_S, Asked
+from offers.learning import settling
 from offers.learning.propensity.examples import Collector
 from offers.learning.propensity.features import Examples
 from offers.learning.propensity.regression import Propensity
-from offers.learning.values import REWARDS, Offers, features_for, request_values
+from offers.learning.settling import DISMISSED, HELD_S, SETTLE_S, Lookups
+from offers.learning.values import REWARDS, CatalogueFacts, features_for, request_values
 from offers.state.stores import LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Click, Event, Impression, ItemView, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord
@@ -34,7 +34,7 @@ def in_order(story: Sequence[Told]) -> list[Told]:
 class Collected:
     """A collector, and what it made, learned by real models."""
 
-    def __init__(self, kept: Sequence[LoggedDecision] = (), offers: Offers = OFFERS) -> None:
+    def __init__(self, kept: Sequence[LoggedDecision] = (), offers: CatalogueFacts = OFFERS) -> None:
         """`kept`: what the log has of decisions."""
         self.kept = {one.decision_id: one for one in kept}
         self.models = [Propensity.untaught(FEATURES) for _ in REWARDS]
@@ -45,7 +45,7 @@ class Collected:
         self.asked: list[list[int]] = []
         """Keys of offers of which it was asked beforehand what will come of them."""
         self.outcomes: tuple[dict[int, float], ...] = ({}, {}, {})
-        self.collector = Collector(FEATURES, Asked(offers, self._decisions), self)
+        self.collector = Collector(FEATURES, Lookups(offers, self._decisions), self)
 
     def tell(self, *told: Told) -> "Collected":
         """Tell of decisions and events, in this order."""
@@ -58,16 +58,16 @@ class Collected:
         """Tell of a decision or event, and leave the rest to later."""
         if isinstance(one, LoggedDecision):
             self.kept[one.decision_id] = one
-            self.collector.decided(one.second, one)
+            self.collector.add_decision(one.second, one)
         else:
-            self.collector.happened(one.received, one)
+            self.collector.add_event(one.received, one)
 
     def at(self, second: int) -> "Collected":
         """Let time pass until then."""
         return self.tell(logged(Event(event_id="later", impression=Impression()), second))
 
     def learn(self, number: int, rows: Examples) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """See Pupil."""
+        """See ExampleConsumer."""
         self.rows[number].extend(zip(rows.reward.tolist(), rows.importance.tolist(), strict=True))
         self.keys[number].extend(rows.keys.tolist())
         foreseen = self.models[number].update(rows)
@@ -75,12 +75,12 @@ class Collected:
         return foreseen
 
     def foresee(self, request: np.ndarray[Any, Any], offers: np.ndarray[Any, Any]) -> int:
-        """See Pupil."""
+        """See ExampleConsumer."""
         self.asked += [[*request.tolist(), *offer] for offer in offers.tolist()]
         return len(self.asked) - len(offers)
 
     def settle(self, number: int, offer: int, reward: float) -> None:
-        """See Pupil."""
+        """See ExampleConsumer."""
         self.outcomes[number][offer] = reward
 
     def _decisions(self, names: Sequence[str]) -> list[LoggedDecision]:
@@ -273,7 +273,7 @@ def test_a_row_has_the_keys_of_its_request_and_offer() -> None:
 
 def test_frequent_attributes_become_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those met in enough decisions, the most frequent first where there are too many; features stay features."""
-    monkeypatch.setattr(outcomes, "MOST_NAMES", 3)
+    monkeypatch.setattr(settling, "MOST_NAMES", 3)
     told = Collected()
     for number in range(400):
         names = {"often", *(["second"] if number % 2 else []), *(["third"] if number % 3 == 0 else [])}
@@ -290,12 +290,12 @@ def test_what_is_sensitive_is_no_feature() -> None:
     """  # noqa: D205
     features = features_for(["context.faith", "profile.faith", "profile.age"], (), 10)
     told = Collector(
-        features, Asked(OFFERS._replace(sensitive=frozenset({"faith", "party"})), lambda _: []), Collected()
+        features, Lookups(OFFERS._replace(sensitive=frozenset({"faith", "party"})), lambda _: []), Collected()
     )
     for number in range(150):
         record = decision(f"d{number}").told()
         record.profile_attributes.update({"faith": "a", "party": "b", "income": 1})
-        told.decided(NOON, decision(f"d{number}")._replace(record=record.SerializeToString()))
+        told.add_decision(NOON, decision(f"d{number}")._replace(record=record.SerializeToString()))
     assert ["context.faith", "profile.age"] == sorted(told.counted())
     assert ["context.faith", "profile.age", "profile.income"] == told.frequent()
 
@@ -306,7 +306,7 @@ def test_the_clock_is_that_of_the_decision_s_catalogue() -> None:
     hours = FEATURES.attributes.index("hour")
     for catalog, hour in (("corner", 12), ("far", 20), ("gone", 11)):
         told = Collected()
-        told.collector.know(OFFERS._replace(time_zones=zones))
+        told.collector.update_catalogues(OFFERS._replace(time_zones=zones))
         told.tell(decision("d", catalog=catalog, time=NOON), event("1", "click", "d", 1))
         assert FEATURES.keys({"hour": hour})[hours] == told.keys[CLICK][0][hours]
 
@@ -314,7 +314,7 @@ def test_the_clock_is_that_of_the_decision_s_catalogue() -> None:
 def test_what_catalogues_tell_by_now_is_learned() -> None:
     """Offers shown after a catalogue changed have its new values."""
     told = Collected().tell(decision("d", offers=["o1"]), event("1", "click", "d", 1))
-    told.collector.know(OFFERS._replace(values=lambda _catalog, _offer: {"category": "tea"}))
+    told.collector.update_catalogues(OFFERS._replace(values=lambda _catalog, _offer: {"category": "tea"}))
     told.tell(decision("e", offers=["o1"]), event("2", "click", "e", 1))
     category = FEATURES.attributes.index("offer.category")
     keys = [FEATURES.keys({"offer.category": name})[category] for name in ("ride", "tea")]
@@ -323,8 +323,8 @@ def test_what_catalogues_tell_by_now_is_learned() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest decisions are settled early; what comes of them later is learned out of the log, once."""
-    monkeypatch.setattr(outcomes, "MOST_HELD", 5)
-    monkeypatch.setattr(outcomes, "MOST_EARLY", 3)
+    monkeypatch.setattr(settling, "MOST_HELD", 5)
+    monkeypatch.setattr(settling, "MOST_EARLY", 3)
     told = Collected()
     told.tell(*(decision(f"d{number}", NOON + number, ["o1"]) for number in range(20)))
     assert (5, 15, [(0, 1)] * 15) == (len(told.collector.held), told.collector.counts.early, told.rows[CLICK])
@@ -341,7 +341,7 @@ def test_what_the_log_has_lost_is_forgotten() -> None:
     """Decisions that were erased while they were held are not learned any more."""
     told = Collected().tell(decision("d", offers=["o1"]), decision("e", offers=["o2"]))
     del told.kept["d"]
-    assert 1 == told.collector.forget()
+    assert 1 == told.collector.forget_erased()
     told.at(NOON + SETTLE_S[CLICK])
     second = FEATURES.keys({"offer.id": "o2"})[FEATURES.attributes.index("offer.id")]
     assert [second] == [keys[FEATURES.attributes.index("offer.id")] for keys in told.keys[CLICK]]
@@ -357,7 +357,7 @@ def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
     first = Collected(offers=SCALED).tell(*story[:cut])
     second = Collected(list(first.kept.values()), OFFERS)  # what was kept says what orders are measured by
     second.models = first.models
-    second.collector.restore(*first.collector.kept())
+    second.collector.restore(*first.collector.to_save())
     second.tell(*story[cut:])
     for number in range(len(REWARDS)):
         assert whole.rows[number] == first.rows[number] + second.rows[number]
@@ -368,7 +368,7 @@ def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens in whatever order, learned one by one or all together, and read again anywhere: same models."""
-    monkeypatch.setattr(outcomes, "MOST_HELD", 30)
+    monkeypatch.setattr(settling, "MOST_HELD", 30)
     choose = random.Random(seed)
     story: list[Told] = []
     for number in range(150):
@@ -392,7 +392,7 @@ def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch:
     for one in story:
         pieces.tell(one)
         if choose.random() < 0.1:
-            arrays, said = pieces.collector.kept()
+            arrays, said = pieces.collector.to_save()
             again = Collected(list(whole.kept.values()), SCALED)
             again.collector.restore(arrays, orjson.loads(orjson.dumps(said)))
             again.models, again.rows, again.keys = pieces.models, pieces.rows, pieces.keys

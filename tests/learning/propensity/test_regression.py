@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from offers.learning.propensity.features import (
     CATEGORY,
-    NOWHERE,
+    NO_WEIGHT,
     PERSON,
     Examples,
     Features,
@@ -71,11 +71,11 @@ class Plainly:
 
     def logit(self, keys: NDArray[np.uint64]) -> tuple[float, float, list[tuple[int, float]]]:
         """Mean, variance, and the weights with their prior variances."""
-        places = self.features.places([int(key) for key in keys])
+        places = self.features.weight_indexes([int(key) for key in keys])
         found = [
             (place, one.variance)
             for place, (one, _) in zip(places, self.features.ordered, strict=True)
-            if place != NOWHERE
+            if place != NO_WEIGHT
         ]
         known = [self.weights.get(place, (0.0, prior)) for place, prior in found]
         mean = math.log(self.rewards / self.refusals) + sum(mean for mean, _ in known)

@@ -93,7 +93,7 @@ def test_answers_are_those_of_lightgbm(lightgbm: Any, lacking: float, lacking_la
     trees = train(FEATURES, examples, ROUNDS)
     later[0]["context.weather"] = "hail"
     column = FEATURES.attributes.index("offer.price")
-    prices = trees.test["threshold"][trees.test_first[column] : trees.test_first[column + 1]]
+    prices = trees.tables.test["threshold"][trees.tables.test_first[column] : trees.tables.test_first[column + 1]]
     for row, price in enumerate(prices[:100], 1):
         later[row]["offer.price"] = float(price)
     for row in range(101):

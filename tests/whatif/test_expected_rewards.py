@@ -6,19 +6,19 @@ import pytest
 
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.evaluation import listing
-from offers.whatif.log import WINDOW_S, Shown
-from offers.whatif.rewards import Moments
+from offers.whatif.expected_rewards import Moments
+from offers.whatif.logged_outcomes import REWARDS, ShownDecision
 from tests.learning.made_log import NOON, decision
 
 COUNT = 1_200
 
 
-def shown(number: int, person: int, clicked: Sequence[str], **attributes: str) -> Shown:
+def shown(number: int, person: int, clicked: Sequence[str], **attributes: str) -> ShownDecision:
     """A decision that showed a and b, of which some were clicked."""
     told = decision(f"{number:032x}", NOON + number, ["a", "b"], time=NOON + number, draw=person).told()
     told.profile_attributes.update(attributes)
-    rewards = {name: [float(offer in clicked) for offer in "ab"] for name in WINDOW_S}
-    return Shown(number, NOON + number, f"u:{person}" if person else "", told, rewards)
+    rewards = {name: [float(offer in clicked) for offer in "ab"] for name in REWARDS}
+    return ShownDecision(number, NOON + number, f"u:{person}" if person else "", told, rewards)
 
 
 def by_faith(sensitive: Collection[str]) -> dict[str, float]:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offers.learning import course
+from offers.learning import log_reading
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
-from offers.learning.recommend import visited
-from offers.learning.recommend.scores import Scratch, recommend
+from offers.learning.recommend import visit_training
+from offers.learning.recommend.scores import ScoreScratch, recommend
 from offers.learning.recommend.slots import claim, find, keys_for, wider
-from offers.learning.recommend.visited import PARTNERS, Room, Visited, recommendation
-from offers.learning.values import Offers
+from offers.learning.recommend.visit_training import PARTNERS, TableSizes, VisitTraining, recommendation
+from offers.learning.values import CatalogueFacts
 from offers.model.acts import wall_clock
 from offers.model.events import KINDS
 from offers.model.keys import key_of
@@ -33,7 +33,7 @@ from tests.state.happenings import happenings
 
 ZONE = "Europe/Paris"
 HERE, THERE = "u09tun", "gcpvj0"
-SMALL = Room(items=16, places=8, pairs=16, people=16)
+SMALL = TableSizes(items=16, places=8, pairs=16, people=16)
 
 
 def item_of(_catalog: str, offer: str) -> tuple[int, Sequence[int]]:
@@ -42,7 +42,7 @@ def item_of(_catalog: str, offer: str) -> tuple[int, Sequence[int]]:
     return (facts.item, facts.traits) if facts else (NOTHING, (0, 0, 0, 0))
 
 
-OFFERS = Offers((), lambda _catalog, _offer: {}, {"corner": ZONE}, item=item_of)
+OFFERS = CatalogueFacts((), lambda _catalog, _offer: {}, {"corner": ZONE}, item=item_of)
 
 
 def logged(happened: Happened, second: int, person: str = "u:ada", *, learn: bool = True) -> LoggedEvent:
@@ -76,8 +76,8 @@ def orders(count: int, seed: int = 1) -> list[LoggedEvent]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let there be little room at first, so that it has to be made again and again."""
-    monkeypatch.setattr(visited, "FIRST", SMALL)
-    monkeypatch.setattr(visited, "LEARNED_AT_ONCE", 8)
+    monkeypatch.setattr(visit_training, "FIRST", SMALL)
+    monkeypatch.setattr(visit_training, "LEARNED_AT_ONCE", 8)
 
 
 def learner(log: SqliteEvents, folder: Path, *, anew: bool = False) -> Learner:
@@ -101,7 +101,7 @@ def probabilities(model: Model, venues: Sequence[str], history: bytes = b"", pla
     items = np.array([key_of("venue", "corner", venue) for venue in venues])
     recommend(
         recommendation(model.arrays), np.frombuffer(history, VISIT), place_of(place), NOON + 86_400 * 30,
-        items, np.zeros((len(venues), 4), np.uint16), Scratch.empty(partners=PARTNERS), into,
+        items, np.zeros((len(venues), 4), np.uint16), ScoreScratch.empty(partners=PARTNERS), into,
     )  # fmt: skip
     return into.tolist()
 
@@ -109,9 +109,9 @@ def probabilities(model: Model, venues: Sequence[str], history: bytes = b"", pla
 @given(happenings())
 def test_the_learner_sees_the_visits_that_a_state_has(happened: list[Happened]) -> None:
     """Of the same events, the history that is learned from and the one in the person's state are the same."""
-    one = Visited()
+    one = VisitTraining()
     for number, each in enumerate(happened):
-        one.happened(logged(each, NOON + number), OFFERS)
+        one.add_event(logged(each, NOON + number), OFFERS)
     one.flush()
     known = [history[:count] for history, count in zip(one.people.histories, one.people.counts, strict=True) if count]
     learned = known[0].tobytes() if known else b""
@@ -138,7 +138,7 @@ def test_the_same_log_gives_the_same_model(log: SqliteEvents, tmp_path: Path) ->
     expected = learn(log, tmp_path / "a")
     assert [256, 8, 256] == [expected.meta["recommend"][name] for name in ("items", "places", "pairs")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "PAGE", 37)
+        patch.setattr(log_reading, "PAGE", 37)
         for until in range(0, 600, 90):
             one = learner(log, tmp_path / "b")
             while one.step(NOON + 600 * until):
