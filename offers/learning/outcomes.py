@@ -166,10 +166,8 @@ class OfferOutcome(NamedTuple):
     """The decision that showed the offer; "" where outcomes belong to persons."""
     offer_index: int
     """The offer's index in its decision; not checked against how many there are."""
-    total: Sum
-    """What was paid for an order."""
     amount: Sum
-    """What a redemption took from budgets."""
+    """The total of an order, or what a redemption took from budgets."""
 
     def rewards(self, rules: OutcomeRules, scale: Sum | None) -> list[tuple[str, float]]:
         """Return the rewards it is, by name, each from 0 to 1; NaN: there was one, and how much is not known.
@@ -182,11 +180,14 @@ class OfferOutcome(NamedTuple):
             return []
         found = [(reward, math.nan if is_gift else 1.0)]
         if scale and rules.order_value and (is_gift or self.reaction == Reaction.ORDER):
-            found.append((rules.order_value, math.nan if is_gift else order_value(self.total, scale)))
+            found.append((rules.order_value, math.nan if is_gift else order_value(self.amount, scale)))
         return found
 
 
 _REACTIONS = {int(one): one for one in Reaction if one > 0}
+# Members as globals: looking them up in their enums would cost as much as the rest of outcome_of.
+_REDEMPTION, _ORDER = Reaction.REDEMPTION, Reaction.ORDER
+_COUNTS, _PROPOSITION, _HAPPENED = Unconsented.COUNTS, Attribution.PROPOSITION, EventClock.HAPPENED
 
 
 def outcome_of(event: EventEntry, rules: OutcomeRules) -> OfferOutcome | None:
@@ -194,28 +195,31 @@ def outcome_of(event: EventEntry, rules: OutcomeRules) -> OfferOutcome | None:
     reaction = _REACTIONS.get(event.kind)
     if reaction is None:
         return None
-    is_withheld = not event.learn and rules.unconsented != Unconsented.COUNTS
+    is_withheld = not event.learn and rules.unconsented is not _COUNTS
     if not (is_withheld or rules.exposures or reaction in rules.reward_of):
         return None
     told = Event.FromString(event.body)
-    if reaction == Reaction.REDEMPTION and told.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
+    if reaction is _REDEMPTION and told.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
         return None
     decision_id, index = "", 0
-    if rules.attribution == Attribution.PROPOSITION:
+    if rules.attribution is _PROPOSITION:
         decision_id, _, rank = (told.proposition_id or told.attributed_proposition_id).rpartition("-")
         if not (decision_id and rank.isdecimal()):
             return None
         index = int(rank) - 1
-    is_order = reaction == Reaction.ORDER
+    amount = NO_SUM
+    if reaction is _ORDER:
+        amount = sum_of(told.order.total)
+        if told.order.gift and rules.gifts is Gifts.SAY_NOTHING:
+            reaction = Reaction.GIFT
+    elif reaction is _REDEMPTION:
+        amount = sum_of(told.redemption.amount)
     if is_withheld:
         reaction = Reaction.WITHHELD
-    elif is_order and told.order.gift and rules.gifts == Gifts.SAY_NOTHING:
-        reaction = Reaction.GIFT
     return OfferOutcome(
         reaction,
-        event.second if rules.clock == EventClock.HAPPENED else event.received,
+        event.second if rules.clock is _HAPPENED else event.received,
         decision_id,
         index,
-        sum_of(told.order.total) if is_order else NO_SUM,
-        sum_of(told.redemption.amount) if reaction == Reaction.REDEMPTION else NO_SUM,
+        amount,
     )

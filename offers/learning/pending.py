@@ -1,11 +1,10 @@
 """Decisions whose outcomes may still come, and how a checkpoint keeps them."""
 
-from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +55,7 @@ class PendingDecision:
     """By offer, bits: an impression was reported, and a dismissal."""
     states: tuple[bytearray, ...]
     """By reward and offer, an OfferState."""
-    foreseen: tuple["array[float]", ...]
+    foreseen: tuple[list[float], ...]
     """By reward and offer, the probability foreseen when the refusal was learned."""
     judged: int = -1
     """The number of its first offer among those that models are judged by; -1: it is not judged."""
@@ -67,22 +66,14 @@ class PendingDecision:
         self.foreseen[reward][index] = foreseen
 
 
-class SettledOffer(NamedTuple):
-    """An offer whose outcome is settled for one reward: an example to be."""
-
-    decision: PendingDecision
-    offer_index: int
-    """Of the offer in the decision."""
-    reward: float
-    importance: float
-
-
+SettledOffer = tuple[PendingDecision, int, float, float]
+"""An example to be: a decision, the index of an offer in it, the reward and the importance. Plain tuples, as many are
+made for each decision."""
 DueQueue = deque[tuple[int, PendingDecision, int]]
 """When offers of decisions are settled, the next first: the second, the decision and the offer's index."""
 
-_CODES: dict[int, float] = {OfferState.OPEN: -1.0, OfferState.LEARNING: -2.0, OfferState.DONE: 2.0}
-"""States as checkpoints hold them, beside probabilities from 0 to 1, which stand for REFUSED."""
-_STATES = {code: state for state, code in _CODES.items()}
+_CODES = np.array([-1.0, -2.0, np.nan, 2.0])
+"""By OfferState, the number that stands for it in checkpoints; REFUSED is the probability foreseen, from 0 to 1."""
 
 
 def to_arrays(
@@ -99,12 +90,9 @@ def to_arrays(
         "seen": np.frombuffer(b"".join(one.seen for one in pending), np.uint8),
     }
     for reward, queue in enumerate(due):
-        flat = [
-            _CODES.get(state, foreseen)
-            for one in pending
-            for state, foreseen in zip(one.states[reward], one.foreseen[reward], strict=True)
-        ]
-        arrays[f"state.{reward}"] = np.array(flat, np.float64)
+        states = np.frombuffer(b"".join(one.states[reward] for one in pending), np.uint8)
+        foreseen = np.array([chance for one in pending for chance in one.foreseen[reward]], np.float64)
+        arrays[f"state.{reward}"] = np.where(states == OfferState.REFUSED, foreseen, _CODES[states])
         open_ = [(at, number[id(one)], index) for at, one, index in queue if id(one) in number]
         arrays[f"due.{reward}"] = np.array(open_, np.int64).reshape(-1, 3)
     return arrays, [[one.decision_id, one.catalog, one.surface, one.offers] for one in pending]
@@ -118,7 +106,7 @@ def from_arrays(
     metres = arrays["metres"].tolist()
     for number, (name, catalog, surface, offers) in enumerate(told):
         last = first + len(offers)
-        codes = [arrays[f"state.{reward}"][first:last].tolist() for reward in range(rewards)]
+        codes = [arrays[f"state.{reward}"][first:last] for reward in range(rewards)]
         pending.append(
             PendingDecision(
                 name,
@@ -129,8 +117,8 @@ def from_arrays(
                 tuple(offers),
                 tuple(metres[first:last]),
                 bytearray(arrays["seen"][first:last].tobytes()),
-                tuple(bytearray(_STATES.get(code, OfferState.REFUSED) for code in some) for some in codes),
-                tuple(array("d", [0.0 if code in _STATES else code for code in some]) for some in codes),
+                tuple(bytearray(_states_of(some)) for some in codes),
+                tuple(np.where((some >= 0) & (some <= 1), some, 0.0).tolist() for some in codes),
                 int(arrays["judged"][number]),
             )
         )
@@ -139,3 +127,11 @@ def from_arrays(
         deque((at, pending[which], index) for at, which, index in arrays[f"due.{reward}"].tolist())
         for reward in range(rewards)
     )
+
+
+def _states_of(codes: NDArray[np.float64]) -> bytes:
+    """Return the OfferState of each number of a checkpoint."""
+    states = np.full(len(codes), OfferState.REFUSED, np.uint8)
+    for state, code in enumerate(_CODES):
+        states[codes == code] = state
+    return states.tobytes()

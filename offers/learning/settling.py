@@ -10,7 +10,6 @@ Source: Papke and Wooldridge, "Econometric methods for fractional response varia
 
 import math
 from abc import ABC, abstractmethod
-from array import array
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from offers.learning.pending import (
 )
 from offers.learning.propensity.features import Features
 from offers.learning.propensity.rows import Rows
-from offers.learning.values import NO_SUM, ORDER_VALUE, REWARDS, CatalogueFacts, Sum, written_scales
+from offers.learning.values import ORDER_VALUE, REWARDS, CatalogueFacts, Sum, written_scales
 from offers.v1.state_pb2 import DecisionRecord
 
 SETTLE_S = (60, 300, 300)
@@ -59,7 +58,8 @@ _EARLY_EACH = 100
 _ALL_OFFERS = -1  # as an index in a DueQueue: the whole decision is due
 _SEEN, _DISMISSED = 1, 2  # bits of PendingDecision.seen
 _NUMBER_OF = {name: number for number, name in enumerate(REWARDS)}
-_OPEN, _LEARNING, _DONE = OfferState.OPEN, OfferState.LEARNING, OfferState.DONE
+# Plain integers: a byte is compared with these faster than with members of the enum.
+_OPEN, _LEARNING, _REFUSED, _DONE = map(int, OfferState)
 
 
 class Lookups(NamedTuple):
@@ -93,7 +93,7 @@ class OutcomeTracker(ABC):
     reporting: dict[str, None] = field(default_factory=dict)
     """Surfaces that report impressions: on these only offers with an impression count as shown."""
     early: OrderedDict[str, list[tuple[int, int, Sum]]] = field(default_factory=OrderedDict)
-    """By id of a decision that is not known yet: reactions, indexes of offers, and totals of orders."""
+    """By id of a decision that is not known yet: reactions, indexes of offers, and amounts."""
     dropped: int = -1
     """The latest second of the decisions that were settled early; -1: there were none."""
     scales: Mapping[str, Sum] = field(init=False)
@@ -120,7 +120,7 @@ class OutcomeTracker(ABC):
             if pending.states[number][0] == _OPEN:
                 queue.append((self.clock + SETTLE_S[number], pending, _ALL_OFFERS))
         for reaction, index, total in self.early.pop(decision.decision_id, ()):
-            self._react(pending, OfferOutcome(Reaction(reaction), second, "", index, total, NO_SUM))
+            self._react(pending, OfferOutcome(Reaction(reaction), second, "", index, total))
         while len(self.held) > MOST_HELD:
             self._drop(next(iter(self.held.values())))
 
@@ -137,7 +137,7 @@ class OutcomeTracker(ABC):
             return
         waiting = self.early.setdefault(outcome.decision_id, [])
         if len(waiting) < _EARLY_EACH:
-            waiting.append((int(outcome.reaction), outcome.offer_index, outcome.total))
+            waiting.append((int(outcome.reaction), outcome.offer_index, outcome.amount))
         if len(self.early) > MOST_EARLY:
             self.counts.lost += len(self.early.popitem(last=False)[1])
 
@@ -184,12 +184,14 @@ class OutcomeTracker(ABC):
                 gone += 1
         return gone
 
-    def _hold(self, decision: DecisionEntry, told: DecisionRecord, state: OfferState) -> PendingDecision:
+    def _hold(self, decision: DecisionEntry, told: DecisionRecord, state: int) -> PendingDecision:
         request, names = self._rows.request(told, decision.second)
         if state == _OPEN:
             self.met.update(names if len(self.met) < NAMES_MET else [name for name in names if name in self.met])
         count = len(told.offer_ids)
-        is_learned = [number != ORDER_VALUE or told.catalog in self.scales for number in range(len(REWARDS))]
+        states = tuple(bytearray((state,)) * count for _ in REWARDS)
+        if told.catalog not in self.scales:
+            states[ORDER_VALUE][:] = bytes((_DONE,)) * count
         pending = PendingDecision(
             decision.decision_id,
             told.catalog,
@@ -199,8 +201,8 @@ class OutcomeTracker(ABC):
             tuple(told.offer_ids),
             tuple(told.distances_m) if len(told.distances_m) == count else (0,) * count,
             bytearray(count),
-            tuple(bytearray([state if one else _DONE]) * count for one in is_learned),
-            tuple(array("d", bytes(8 * count)) for _ in REWARDS),
+            states,
+            tuple([0.0] * count for _ in REWARDS),
         )
         self.held[decision.decision_id] = pending
         return pending
@@ -224,18 +226,18 @@ class OutcomeTracker(ABC):
         for decision in self.lookups.decisions([decision_id]):
             told = DecisionRecord.FromString(decision.record)
             if told.learn and self.clock - HELD_S <= decision.second <= self.dropped:
-                return self._hold(decision, told, OfferState.REFUSED)
+                return self._hold(decision, told, _REFUSED)
         return None
 
     def _react(self, pending: PendingDecision, outcome: OfferOutcome) -> None:
-        index = outcome.offer_index
+        index, reaction = outcome.offer_index, outcome.reaction
         if not 0 <= index < len(pending.offers):
             return
-        if outcome.reaction == Reaction.IMPRESSION:
+        if reaction == Reaction.IMPRESSION:
             self._see(pending, index)
-        elif outcome.reaction == Reaction.DISMISSAL:
+        elif reaction == Reaction.DISMISSAL:
             self._dismiss(pending, index)
-        elif outcome.reaction == Reaction.WITHHELD:
+        elif reaction == Reaction.WITHHELD:
             for number in range(len(REWARDS)):
                 self._withhold(number, pending, index)
         else:
@@ -288,12 +290,12 @@ class OutcomeTracker(ABC):
             worth = foreseen if math.isnan(reward) else reward
             reward, importance = 1.0, min(worth / max(1 - foreseen, 1e-9), MOST_IMPORTANCE)
         states[index] = _DONE
-        self._waiting[number].append(SettledOffer(pending, index, reward, importance))
+        self._waiting[number].append((pending, index, reward, importance))
 
     def _refuse(self, number: int, pending: PendingDecision, index: int, importance: float = 1.0) -> None:
         pending.states[number][index] = _LEARNING
         self._note(number, pending, index, 0.0)
-        self._waiting[number].append(SettledOffer(pending, index, 0.0, importance))
+        self._waiting[number].append((pending, index, 0.0, importance))
 
     def _pass_time(self, second: int) -> None:
         """Advance the clock: settle what is due, and let go of decisions that are too old for any outcome."""

@@ -141,9 +141,9 @@ class _Tally:
             if not self.rules.is_in_time(reward, first.second, outcome.second):
                 continue
             self.acted[reward].add(person)
-            if outcome.reaction == Reaction.ORDER and outcome.total.currency:
-                spent = self.spent.setdefault(outcome.total.currency, {})
-                spent[person] = spent.get(person, 0.0) + outcome.total.units
+            if outcome.reaction == Reaction.ORDER and outcome.amount.currency:
+                spent = self.spent.setdefault(outcome.amount.currency, {})
+                spent[person] = spent.get(person, 0.0) + outcome.amount.units
 
     def report(self, window_s: int) -> ExperimentReport:
         """Return the results so far."""

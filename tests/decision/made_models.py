@@ -30,7 +30,7 @@ TEXTS = {
     "context.weather": ["sun", "rain", "schön 🌧"], "profile.plan": ["gold", "free"], "offer.cuisine": ["thai", "thé"],
     CATEGORY: ["one", "two"], "channel": ["app", "web"], "placement": ["home", "map"],
 }  # fmt: skip
-"""What trees have met of attributes that are no numbers."""
+"""Texts that trees have met in training."""
 
 
 def model_of(arrays: Mapping[str, NDArray[Any]], features: Features, version: int = 1) -> Model:
@@ -59,7 +59,7 @@ def some_features(random: Random, bits: int = 11) -> Features:
 
 
 def online(features: Features, seed: int, spread: float = 2.0, shown: float = 200.0) -> dict[str, NDArray[Any]]:
-    """Weights and counts of a model that has seen much, or nothing at all."""
+    """Return weights and counts of a model that has seen many examples, or none."""
     random = np.random.default_rng(seed)
     model = Propensity.untaught(features)
     if random.random() < 0.9:
@@ -70,7 +70,7 @@ def online(features: Features, seed: int, spread: float = 2.0, shown: float = 20
 
 
 def trees(features: Features, seed: int, count: int) -> dict[str, NDArray[Any]]:
-    """As many trees as that, of 1 to 64 leaves, over any attributes."""
+    """Return trees of 1 to 64 leaves over any attributes."""
     random = Random(seed)
     tests: list[list[tuple[float, int, int, int]]] = [[] for _ in features.attributes]
     leaves: list[float] = []
@@ -96,7 +96,7 @@ def _grow(
     random: Random, tests: list[list[tuple[float, int, int, int]]], leaves: list[float], tree: int, begin: int,
     size: int,
 ) -> None:  # fmt: skip
-    """Add a part of a tree that has so many leaves, the first of which is number `begin` of the tree."""
+    """Add a part of a tree with some leaves, the first of which is number `begin` of the tree."""
     if size == 1:
         leaves.append(random.gauss(0, 1))
         return
@@ -115,7 +115,7 @@ def _firsts(lists: Sequence[Sequence[object]]) -> NDArray[np.int32]:
 def recommending(
     seed: int, items: Sequence[int], places: Sequence[int], epoch: int, partners: int = 4
 ) -> recommend.RecommendationModel:  # fmt: skip
-    """What people took of some items at some places, as of a second; of some of them nothing is known."""
+    """Return a recommendation model for some items and places, as of a second; some of these are unknown to it."""
     random = np.random.default_rng(seed)
     model = recommend.RecommendationModel.empty(items=32, places=8, pairs=64, partners=partners)
     known, together = model.popularity, model.cooccurrence
@@ -148,7 +148,7 @@ def recommending(
 
 
 def _claim(keys: NDArray[np.int64], key: int) -> bool:
-    """Put a key where loops look for it. False: there is no room."""
+    """Put a key where loops look for it. Returns False if its bucket is full."""
     first = (mixed_in_python(key & (2**64 - 1)) & (keys.size // WAYS - 1)) * WAYS
     free = np.flatnonzero(keys[first : first + WAYS] == 0)
     if key == 0 or key in keys[first : first + WAYS] or not len(free):
@@ -158,7 +158,7 @@ def _claim(keys: NDArray[np.int64], key: int) -> bool:
 
 
 def history(random: Random, items: Sequence[int], second: int) -> bytes:
-    """What somebody did up to about an instant, some of it after."""
+    """Return a history up to about an instant, partly after it."""
     ago = [0, 60, 3_600, 7_200, 86_400, 7 * 86_400, 400 * 86_400, -3_600]
     seconds = sorted(
         min(max(second - random.choice(ago), 0), 2**32 - 1) for _ in range(random.choice([0, 0, 1, 5, 40]))
@@ -176,7 +176,7 @@ def history(random: Random, items: Sequence[int], second: int) -> bytes:
 def some_model(
     random: Random, items: Sequence[int], places: Sequence[int], epoch: int
 ) -> tuple[Model, ReferenceScores | None]:  # fmt: skip
-    """A model as of a second, with any of its parts left out; and the specification of its recommendation."""
+    """Return a model as of a second, without some of its parts, and the specification of its recommendation."""
     features = some_features(random)
     arrays: dict[str, NDArray[Any]] = {}
     for reward in REWARDS:
@@ -193,5 +193,5 @@ def some_model(
 
 
 def is_close(one: float, other: float, near: float) -> bool:
-    """Whether two logarithms are as good as the same."""
+    """Return whether two logarithms are nearly equal."""
     return math.isclose(one, other, rel_tol=1e-9, abs_tol=near)

@@ -1,4 +1,4 @@
-"""The learner: the same log gives the same model, whatever happens meanwhile, and what is worse is not published."""
+"""The learner: the same log gives the same model, whatever happens meanwhile, and worse models are not published."""
 
 import os
 import random
@@ -33,12 +33,12 @@ FOREVER = float("inf")
 
 
 def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: CatalogueFacts = OFFERS) -> Learner:
-    """A learner of few weights."""
+    """Return a learner with few weights."""
     return Learner(log, folder, offers, bits=BITS, anew=anew)
 
 
 def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: CatalogueFacts = OFFERS) -> str:
-    """Learn what there is; the version that is current afterwards."""
+    """Learn the whole log, and return the version of the published model."""
     one = opened(log, folder, anew=anew, offers=offers)
     one.catch_up(lambda: False, lambda _: None)
     one.close()
@@ -47,7 +47,7 @@ def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Catalo
 
 
 def chance(folder: Path, weather: str, offer: str, reward: str = "click") -> float:
-    """What the current model foresees of an offer at noon."""
+    """Return the probability that the published model foresees for an offer at noon."""
     model = current_model(folder)
     assert model is not None
     propensity = propensities(model)[reward]
@@ -58,7 +58,7 @@ def chance(folder: Path, weather: str, offer: str, reward: str = "click") -> flo
 
 
 def test_what_people_like_is_learned(log: SqliteEvents, folder: Path) -> None:
-    """From a log alone: which offers are clicked in which weather, and that orders follow a third of the clicks."""
+    """The log teaches which offers are clicked in which weather, and that a third of the clicks lead to orders."""
     write(log, *happenings(ROWS))
     learn(log, folder)
     assert chance(folder, "rain", "o3") > 0.5
@@ -76,7 +76,7 @@ def test_what_people_like_is_learned(log: SqliteEvents, folder: Path) -> None:
 
 
 def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """From the beginning anew, in another folder, in pages of any size, with pauses: bytes and meta are the same."""
+    """Bytes and meta are the same after learning again, in another folder, in pages of any size, and with pauses."""
     write(log, *happenings(ROWS))
     expected = learn(log, folder)
     assert expected == learn(log, folder)
@@ -99,7 +99,7 @@ def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_
 
 
 def test_killed_anywhere_it_goes_on_to_the_same_model(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """A process that learns is killed again and again, anywhere; in the end the model is that of one that never was."""
+    """A learner that is killed again and again ends with the model of one that never was."""
     write(log, *happenings(ROWS))
     expected = learn(log, folder)
     killed = tmp_path / "killed"
@@ -133,7 +133,7 @@ def _kept(folder: Path) -> set[str]:
 
 
 def test_a_damaged_checkpoint_is_not_believed(log: SqliteEvents, folder: Path) -> None:
-    """What was kept and is damaged is passed over, and learned again from the log."""
+    """A damaged checkpoint is ignored, and the log is learned again."""
     write(log, *happenings(300))
     expected = learn(log, folder)
     (array,) = (folder / "checkpoint").glob("*/click.weight.npy")
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_not_believed(log: SqliteEvents, folder: Path) -
 
 
 def test_the_last_good_models_are_kept(log: SqliteEvents, folder: Path) -> None:
-    """The current model and those before it stay, up to three; a damaged one is not used, the one before it is."""
+    """Up to three published models are kept; if the current one is damaged, the one before it is used."""
     versions = []
     for number in range(5):
         write(log, *happenings(150, first=150 * number))
@@ -162,7 +162,7 @@ def test_the_last_good_models_are_kept(log: SqliteEvents, folder: Path) -> None:
 
 
 def test_only_what_was_learned_is_published(log: SqliteEvents, folder: Path) -> None:
-    """Without examples there is no model; and nothing new is published where nothing was learned."""
+    """Without examples there is no model, and nothing is published where nothing new was learned."""
     one = opened(log, folder)
     assert one.publish() is None
     write(log, *happenings(100))
@@ -180,7 +180,7 @@ def test_only_what_was_learned_is_published(log: SqliteEvents, folder: Path) -> 
 def test_a_model_that_has_become_worse_is_not_promoted(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a time in which people seemed to want the opposite, the model before it is kept as long as it is better."""
+    """After a time in which people seemed to want the opposite, the earlier model is kept as long as it is better."""
     monkeypatch.setattr(log_reading, "PAGE", 500)
     write(log, *happenings(ROWS))
     good = learn(log, folder)
@@ -204,7 +204,7 @@ def test_a_model_that_has_become_worse_is_not_promoted(
 
 
 def test_worse_is_told_in_words() -> None:
-    """By log loss, or where that is alike by calibration; never of a few examples, and never of a chance difference."""
+    """Models are compared by log loss, then by calibration; a few examples, or a chance difference, decide nothing."""
     random_ = np.random.default_rng(1)
     truth = random_.uniform(0.05, 0.4, 4_000)
     reward = (random_.random(4_000) < truth).astype(np.float64)
@@ -221,7 +221,7 @@ def test_worse_is_told_in_words() -> None:
 
 
 def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """Learned anew after an erasure, the model is that of a log in which the person never was."""
+    """Learned again after an erasure, the model is that of a log without the person."""
     decisions, events = happenings(ROWS)
     write(log, decisions, events)
     learn(log, folder)
@@ -245,8 +245,8 @@ def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: 
 
 
 def test_a_crash_brings_nothing_back(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """Where all is learned anew, what was known is not learned on, wherever it crashes: before the first page, or
-    between keeping what is known now and removing what was known before.
+    """Learning anew never continues from earlier state, wherever it crashes: before the first page, or between writing
+    the new checkpoint and removing the old one.
     """  # noqa: D205
     write(log, *happenings(100))
     for _ in range(3):
@@ -290,7 +290,7 @@ def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path
 
 
 def test_attributes_counted_up_when_stopped_are_counted_up_again(log: SqliteEvents, folder: Path) -> None:
-    """Stopped while it learns the log again with what has become frequent, the next learner does so first of all."""
+    """If learning the log again with frequent attributes is stopped, the next learner begins with that."""
     write(log, *happenings(ROWS))
     expected = learn(log, folder.parent / "unstopped")
     one = opened(log, folder)
@@ -302,7 +302,7 @@ def test_attributes_counted_up_when_stopped_are_counted_up_again(log: SqliteEven
 
 
 def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, folder: Path) -> None:
-    """What was held when a person was erased is not learned when the learner comes back."""
+    """Pending decisions of an erased person are not learned when the learner comes back."""
     decisions, events = happenings(100)
     write(log, decisions, events)
     one = opened(log, folder)
@@ -323,7 +323,7 @@ def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, 
 def test_attributes_that_make_it_worse_are_declined(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, *, trap: bool
 ) -> None:
-    """When attributes become frequent, models with them are learned beside, and take over unless they foresee worse."""
+    """When attributes become frequent, models with them are learned too, and replace the others unless worse."""
     monkeypatch.setattr(settling, "LEAST_MET", 900)
     decisions, events = happenings(ROWS)
     clicked = {_decision_of(one.body) for one in events if one.kind == EVENT_KIND_CLICK}
@@ -385,7 +385,7 @@ def test_features_follow_the_catalogues(log: SqliteEvents, folder: Path) -> None
 
 
 def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) -> None:
-    """An attribute of persons is marked as sensitive: the next model is that of a learner that never knew it."""
+    """When an attribute is marked as sensitive, the next model is that of a learner that never knew it."""
     write(log, *happenings(ROWS))
     one = opened(log, folder)
     one.catch_up(lambda: False, lambda _: None)
@@ -406,7 +406,7 @@ def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) ->
 
 
 def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) -> None:
-    """Where the file that names the current model cannot be read, learning goes on and writes another."""
+    """If the file that names the current model cannot be read, learning goes on and writes another."""
     write(log, *happenings(100))
     learn(log, folder)
     (folder / "current.json").write_text("{")
@@ -416,14 +416,14 @@ def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) ->
 
 
 def test_only_its_owner_may_read_what_is_learned(log: SqliteEvents, folder: Path) -> None:
-    """Also where the folder was there before, for everybody to read."""
+    """The folder is private, even if it existed with wider permissions."""
     folder.mkdir(mode=0o755)
     opened(log, folder).close()
     assert 0o700 == folder.stat().st_mode & 0o777
 
 
 def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> None:
-    """The second one is told; once the first has gone it may begin."""
+    """A second learner is refused until the first has ended."""
     first = opened(log, folder)
     with pytest.raises(OffersError, match="another learner"):
         opened(log, folder)
@@ -432,7 +432,7 @@ def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> 
 
 
 def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it runs, what is added to the log is in a published model once the clock has passed it by the lag."""
+    """New entries of the log are in a published model when the clock has passed them by the lag."""
     monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
     monkeypatch.setattr(learner, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(learner, "FORGET_S", 0.0)
@@ -461,7 +461,7 @@ def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeyp
 def test_following_takes_up_changed_catalogues(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it runs, it looks at the catalogues before it publishes: the next model knows what they tell by then."""
+    """A running learner reads the catalogues before it publishes: the next model knows their changes."""
     monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
     write(log, *happenings(100))
     changed = iter([None, OFFERS._replace(attributes=("hot",))])

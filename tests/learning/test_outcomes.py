@@ -68,7 +68,7 @@ def test_only_confirmed_redemptions_are_outcomes(phase: RedemptionEvent.Phase.Va
 
 @pytest.mark.parametrize("kind", ["impression", "dismissal"])
 def test_only_learning_reads_exposures(kind: str) -> None:
-    """What was seen and dismissed is feedback for learning, and no reward."""
+    """Impressions and dismissals are feedback for learning, and no rewards."""
     found = [outcome_of(event("1", kind, "d", 1), rules) for rules in RULES]
     assert [True, False, False] == [one is not None for one in found]
 

@@ -1,4 +1,4 @@
-"""What the decision foresees with a model is what the learner foresees of the logged decision: they know it alike."""
+"""The decision and the learner foresee the same of a logged decision: both know the same attributes."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ offers:
 
 
 def asked(number: int, weather: str, time_zone: str = "") -> GetOffersRequest:
-    """What somebody asks, who says much of the moment."""
+    """Return a request with many attributes."""
     request = GetOffersRequest(placement="home", view=VIEW_FULL)
     context = request.context
     context.user.user_id = f"person-{number % 7}"
@@ -144,7 +144,7 @@ def _propensity(offer: Any) -> float:  # noqa: ANN401 - a Proposition
 
 
 def foreseen(served: Served, learner: Learner, offers: CatalogueFacts, decision_id: str) -> dict[str, float]:
-    """What the published model says of the offers of a logged decision."""
+    """Return the probabilities by the published model for the offers of a logged decision."""
     model = current_model(learner.folder)
     assert model is not None
     propensity = propensities(model)["click"]

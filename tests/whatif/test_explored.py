@@ -1,4 +1,4 @@
-"""What a real server has shown by exploration is enough to tell what other strategies would have earned."""
+"""The log of a real server that explores is enough to estimate what other strategies would have earned."""
 
 import random
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ def learned(folder: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StrategyReport]:
-    """Of two strategies, what a log says of them that a server has kept of people who were shown what it explores."""
+    """Return the reports on two strategies, from the log of a server that explored."""
     folder = tmp_path_factory.mktemp("explored")
     model = learned(folder)
     source = folder / "exploring.yaml"

@@ -263,7 +263,7 @@ def test_half_of_the_predictions_is_refused() -> None:
 def test_actions_that_cannot_be_evaluated_are_refused(
     action: list[int], probabilities: list[list[float]], predictions: list[list[float]] | None, message: str
 ) -> None:
-    """So are probabilities that are none, and tables of other shapes."""
+    """Invalid probabilities, and tables of other shapes, are refused."""
     with pytest.raises(EvaluationError, match=message):
         LoggedDecisions.of_actions(
             np.ones(2),
@@ -293,7 +293,7 @@ def test_decisions_of_several_offers_are_valued_as_wholes() -> None:
 
 
 def test_a_gain_is_told_closer_than_what_it_is_of() -> None:
-    """What was earned and what would have been go up and down together: their difference has the narrower interval."""
+    """Both values vary together between resamples: their difference has the narrower interval."""
     cases = drawn(np.random.default_rng(6), 2_000)
     context, action, _ = cases
     near = 0.9 * LOGGED + 0.1 * EVALUATED

@@ -11,6 +11,7 @@ from offers.learning.settling import Lookups, OutcomeTracker
 
 JUDGED_EVERY = 8
 """One decision in this many is foreseen when it is made, to judge models by its outcome."""
+_REFUSED, _DONE = int(OfferState.REFUSED), int(OfferState.DONE)
 
 
 class ExampleConsumer(Protocol):
@@ -52,6 +53,7 @@ class Collector(OutcomeTracker):
             return
         self._waiting[number].clear()
         foreseen = self.consumer.learn(number, self._rows.examples(rows)).tolist()
-        for row, chance in zip(rows, foreseen, strict=True):
-            if not row.reward and row.decision.states[number][row.offer_index] != OfferState.DONE:
-                row.decision.refused(number, row.offer_index, chance)
+        for (decision, index, reward, _), chance in zip(rows, foreseen, strict=True):
+            if not reward and (states := decision.states[number])[index] != _DONE:
+                states[index] = _REFUSED
+                decision.foreseen[number][index] = chance

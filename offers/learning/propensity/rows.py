@@ -50,19 +50,19 @@ class Rows:
     def examples(self, settled: Sequence[SettledOffer]) -> Examples:
         """Return an example for each settled offer."""
         parts = (
-            self._split([one.decision.request for one in settled], self._request_names),
+            self._split([decision.request for decision, *_ in settled], self._request_names),
             self._own(
-                [(one.decision.catalog, one.decision.offers[one.offer_index]) for one in settled],
-                [one.decision.metres[one.offer_index] for one in settled],
+                [(decision.catalog, decision.offers[index]) for decision, index, _, _ in settled],
+                [decision.metres[index] for decision, index, _, _ in settled],
             ),
         )
         keys, numbers = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
         return Examples(
             keys,
             numbers,
-            np.array([one.reward for one in settled], np.float64),
-            np.array([one.importance for one in settled], np.float64),
-            np.array([one.decision.second for one in settled], np.int64),
+            np.array([reward for _, _, reward, _ in settled], np.float64),
+            np.array([importance for _, _, _, importance in settled], np.float64),
+            np.array([decision.second for decision, *_ in settled], np.int64),
         )
 
     def _own(

@@ -132,7 +132,7 @@ class FinalOutcomes(OutcomeTracker):
     def examples(self, number: int) -> Examples:
         """Return the latest examples of a reward, by its number in REWARDS: those of the earliest decision first."""
         self.flush()
-        return self._rows.examples(sorted(self._settled[number].values(), key=lambda one: one.decision.second))
+        return self._rows.examples(sorted(self._settled[number].values(), key=lambda one: one[0].second))
 
     def _judge(self, pending: PendingDecision) -> None:
         """Judge nothing: there are no models yet."""
@@ -144,16 +144,16 @@ class FinalOutcomes(OutcomeTracker):
 
     def _flush(self, number: int) -> None:
         settled, unknown = self._settled[number], self._unknown[number]
-        for row in self._waiting[number]:
-            key = row.decision.decision_id, row.offer_index
+        for decision, index, reward, importance in self._waiting[number]:
+            key = decision.decision_id, index
             if key in unknown:
                 continue
-            known = settled.pop(key, None)
-            if row.reward:  # a late reward is a whole one of its importance, as nothing was foreseen
-                settled[key] = row._replace(reward=row.reward * row.importance, importance=1.0)
-            elif row.decision.states[number][row.offer_index] != OfferState.DONE:
-                settled[key] = row._replace(importance=row.importance + (known.importance if known else 0.0))
-                row.decision.refused(number, row.offer_index, 0.0)
+            *_, before = settled.pop(key, (0.0,))
+            if reward:  # a late reward is a whole one of its importance, as nothing was foreseen
+                settled[key] = decision, index, reward * importance, 1.0
+            elif decision.states[number][index] != OfferState.DONE:
+                settled[key] = decision, index, 0.0, importance + before
+                decision.refused(number, index, 0.0)
         self._waiting[number].clear()
         while len(settled) > MOST_EXAMPLES:
             settled.popitem(last=False)

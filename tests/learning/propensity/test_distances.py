@@ -1,4 +1,4 @@
-"""What examples have of how far the offers were that were shown."""
+"""Distances of the offers shown, in examples."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def key(metres: int) -> int:
 
 
 def test_each_offer_has_its_own_distance() -> None:
-    """In what is learned and in what is foreseen; of 0 metres, or where a record has none, it is missing."""
+    """Distances are in examples and predictions; 0 metres, or a record without distances, is a missing value."""
     told = Collected()
     told.tell(decision("d", offers=["o1", "o2", "o1"], distances_m=[812, 0, 90_000]), decision("e", offers=["o1"]))
     told.at(NOON + SETTLE_S[CLICK])
@@ -34,13 +34,13 @@ def test_each_offer_has_its_own_distance() -> None:
 
 @pytest.mark.parametrize("metres", [[5], [5, 6, 7]])
 def test_distances_that_fit_no_offers_are_not_known(metres: list[int]) -> None:
-    """Of a record that has fewer or more of them than offers, none is used, and the offers are learned all the same."""
+    """If a record has fewer or more distances than offers, none is used, and the offers are still learned."""
     told = Collected().tell(decision("d", offers=["o1", "o2"], distances_m=metres)).at(NOON + SETTLE_S[CLICK])
     assert [MISSING] * 2 == [keys[COLUMN] for keys in told.keys[CLICK]]
 
 
 def test_distances_are_kept_with_what_is_held() -> None:
-    """What waits for its outcome keeps its distances through a restart."""
+    """Pending decisions keep their distances through a restart."""
     first = Collected().tell(decision("d", offers=["o1", "o2"], distances_m=[70, 7_000]), decision("e", offers=["o3"]))
     second = Collected(list(first.kept.values()))
     second.collector.restore(*first.collector.to_save())
@@ -49,7 +49,7 @@ def test_distances_are_kept_with_what_is_held() -> None:
 
 
 def test_trees_are_told_the_metres() -> None:
-    """As numbers, beside the keys; NaN where it is not known."""
+    """Trees get distances as numbers, beside the keys; NaN where they are unknown."""
     kept: list[LoggedDecision] = [decision("d", offers=["o1", "o2"], distances_m=[812, 0])]
     hindsight = FinalOutcomes(FEATURES, Lookups(OFFERS, lambda _: kept))
     hindsight.add_decision(NOON, kept[0])

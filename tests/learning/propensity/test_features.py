@@ -37,7 +37,7 @@ def features_of(sets: list[tuple[str, ...]], bits: int = 20) -> Features:
 
 
 def compiled_indexes(features: Features, keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> list[int]:
-    """What the compiled loop says of `Features.places`."""
+    """Return the indexes of weights by the compiled loop."""
     size, plan = features.request_size, features.plan
     return [weight_index_of(one, plan.part, keys[:size], keys[size:]) for one in plan.interaction]
 
@@ -46,7 +46,7 @@ def compiled_indexes(features: Features, keys: np.ndarray[tuple[int], np.dtype[n
 def test_compiled_indexes_are_those_of_the_reference(
     sets: list[tuple[str, ...]], values: dict[str, object], bits: int
 ) -> None:
-    """Whatever the interactions and the values, the compiled loop finds the weights that plain Python finds."""
+    """For any interactions and values, the compiled loop finds the same weights as its specification."""
     features = features_of(sets, bits)
     keys = features.keys(values)
     assert features.weight_indexes([int(key) for key in keys]) == compiled_indexes(features, keys)
@@ -96,7 +96,7 @@ def test_what_is_neither_text_nor_number_is_missing(value: object) -> None:
 
 
 def test_persons_keep_to_their_half() -> None:
-    """What a person has of their own never shares a weight with what all have in common, however many persons."""
+    """Interactions with the person never share a weight with others, however many persons there are."""
     features = features_of([(PERSON,), (CATEGORY,)], bits=8)
     places = {
         tuple(
@@ -128,13 +128,13 @@ def test_defaults_cross_everything_with_the_category() -> None:
 
 
 def test_defaults_without_a_category_cross_nothing() -> None:
-    """Where offers have no category, attributes stand by themselves."""
+    """Without a category of offers, attributes do not interact."""
     sets = [one.attributes for one in default_features(["context.weather", "offer.brand"]).interactions]
     assert [("context.weather",), ("offer.brand",)] == sets
 
 
 def test_features_survive_json() -> None:
-    """What a manifest keeps of features gives the same features."""
+    """Features survive their JSON form."""
     features = default_features(["context.weather", CATEGORY, PERSON], bits=12)
     assert features == Features.of_json(features.as_json())
 

@@ -90,7 +90,7 @@ def current(one: Learner) -> Model:
 
 
 def test_numbers_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> None:
-    """Whoever is over 37.5 clicks: trees find the edge between numbers that online models cannot tell apart."""
+    """If everybody over 37.5 clicks, trees find that edge; online models cannot resolve the numbers."""
     decisions, events = peopled(lambda age, _: 0.9 if age > 37.5 else 0.1)
     write(log, decisions, events)
     one = learned(log, tmp_path / "learning")
@@ -105,7 +105,7 @@ def test_numbers_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> Non
 
 
 def test_distances_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> None:
-    """Whatever is within 1,600 m is clicked: trees find an edge inside of a bucket of distances."""
+    """If offers within 1,600 m are clicked, trees find that edge inside a bucket of distances."""
     choose = random.Random("distances")
     decisions, events = [], []
     for number in range(ROWS):
@@ -230,8 +230,8 @@ def test_what_an_order_is_worth_is_one_example() -> None:
 
 
 def test_trees_of_order_values_follow_the_scale(log: SqliteEvents, tmp_path: Path) -> None:
-    """They are grown where orders are measured, foresee shares, and are not used where orders are measured by something
-    else, until they are grown again; those of clicks stay.
+    """Trees of order values foresee shares of a scale, and are not used on another one until they are grown again;
+    trees of clicks stay.
     """  # noqa: D205
     write(log, *happenings(ROWS))
     one = learned(log, tmp_path / "learning", SCALED)
@@ -269,7 +269,7 @@ def test_what_may_not_be_said_is_no_example(*, is_learned_before: bool) -> None:
 
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
 def test_only_finite_numbers_are_learned(number: float) -> None:
-    """What is no finite number is none to trees, as it is none where they are asked."""
+    """Only finite numbers are numbers to trees, in training as in decisions."""
     features = features_for(["profile.age"], (), BITS)
     made = decision("d", NOON, ["o1"])
     record = made.told()
@@ -283,9 +283,9 @@ def test_only_finite_numbers_are_learned(number: float) -> None:
 
 
 def test_trees_are_forgotten_where_all_is_learned_anew(log: SqliteEvents, tmp_path: Path) -> None:
-    """What was grown may be of persons who were erased since: models learned anew have no trees until some are grown.
+    """Trees may stem from persons who were erased since: models learned anew have no trees until some are grown.
 
-    It waits for whoever is writing trees.
+    Removing them waits for a process that is writing trees.
     """
     write(log, *happenings(ROWS))
     one = learned(log, tmp_path / "learning")
@@ -310,7 +310,7 @@ def test_trees_are_forgotten_where_all_is_learned_anew(log: SqliteEvents, tmp_pa
 
 
 def test_few_examples_make_no_trees(log: SqliteEvents, tmp_path: Path) -> None:
-    """Of a handful of examples nothing is grown, and that is said; nothing is kept."""
+    """A few examples give no trees, and the reason is told."""
     write(log, *happenings(20))
     one = learned(log, tmp_path / "learning")
     told = one.grow(lambda: False)
@@ -320,7 +320,7 @@ def test_few_examples_make_no_trees(log: SqliteEvents, tmp_path: Path) -> None:
 
 
 def test_damaged_trees_are_passed_over(log: SqliteEvents, tmp_path: Path) -> None:
-    """Where what was grown last is damaged or gone, what was read before stays; a learner that begins then has none."""
+    """If the trees are damaged or gone, those read before stay in use; a new learner has none."""
     write(log, *happenings(ROWS))
     one = learned(log, tmp_path / "learning")
     one.grow(lambda: False)

@@ -95,7 +95,7 @@ def test_a_person_counts_once_by_the_most_they_did() -> None:
 
 @given(st.lists(EVENTS, min_size=1, max_size=12))
 def test_an_event_that_comes_again_changes_nothing(events: list[Event]) -> None:
-    """What is delivered twice in a row is learned once."""
+    """An event that is delivered twice in a row is learned once."""
     model, people = small_model(), RecentVisitors.empty(people=8, visits=16)
     teach(model, people, events)
     before = {name: array.tobytes() for name, array in (model.arrays() | people._asdict()).items()}
@@ -115,7 +115,7 @@ def test_two_items_of_one_person_are_joined() -> None:
 
 
 def test_habits_of_the_hour_are_found_in_what_people_do() -> None:
-    """Where people take one item in the morning and another in the evening, the hour is learned to tell which."""
+    """If people take one item in the morning and another in the evening, the weight of the hour is learned."""
     model, people = (
         RecommendationModel.empty(items=64, places=8, pairs=8, partners=8),
         RecentVisitors.empty(people=64, visits=64),
@@ -147,7 +147,7 @@ def test_the_old_never_counts_for_more_than_the_new() -> None:
 
 
 def test_people_not_seen_for_longest_make_room() -> None:
-    """Where there is no room, a new person takes the place of the one seen least lately, with an empty history."""
+    """In a full table a new person replaces the one seen least recently, with an empty history."""
     model, people = small_model(), RecentVisitors.empty(people=8, visits=16)
     teach(model, people, [(person, 0, visit(11, MONDAY + person, 1.0)) for person in range(1, 10)])
     assert set(range(2, 10)) == set(people.keys)

@@ -63,7 +63,7 @@ def test_the_loop_equals_its_specification(
     events: list[Event], visits: list[bytes], weights: list[float], unknown: float, place: int, second: int,
     asked: list[tuple[int, tuple[int, ...]]],
 ) -> None:  # fmt: skip
-    """For any model, history and moment, compiled numbers are those of the plain Python."""
+    """For any model, history and moment, compiled scores equal those of the specification."""
     model = _taught(*events)
     model.habit.weights[:], model.habit.unknown[0] = weights, unknown
     tabulate(model.habit)
@@ -79,7 +79,7 @@ def test_the_loop_equals_its_specification(
 
 
 def test_newcomers_get_what_is_popular_at_their_place() -> None:
-    """Of somebody unknown, an item that many take here is the likeliest, whatever is popular elsewhere."""
+    """For an unknown person, the most popular item here is the likeliest, whatever is popular elsewhere."""
     here = [(person, 5, visit(11, MONDAY, 1.0, place=5)) for person in range(1, 31)]
     elsewhere = [(person, 6, visit(12, MONDAY, 1.0, place=6)) for person in range(31, 91)]
     model = _taught(*here, *elsewhere)
@@ -90,7 +90,7 @@ def test_newcomers_get_what_is_popular_at_their_place() -> None:
 
 
 def test_popular_at_this_hour_comes_first() -> None:
-    """Of two items equally popular, the one that is taken at this time of day is likelier."""
+    """Between two equally popular items, the one taken at this time of day is likelier."""
     lunch = [(person, 5, visit(11, MONDAY + 12 * HOUR, 1.0, place=5)) for person in range(1, 31)]
     dinner = [(person, 5, visit(12, MONDAY + 19 * HOUR, 1.0, place=5)) for person in range(31, 61)]
     model = _taught(*lunch, *dinner)
@@ -100,7 +100,7 @@ def test_popular_at_this_hour_comes_first() -> None:
 
 
 def test_what_similar_people_took_is_likelier() -> None:
-    """Of two items equally popular, the one taken by those who took what this person took is likelier."""
+    """Between two equally popular items, the one taken by those who took what this person took is likelier."""
     people = [
         (person, 0, visit(item, MONDAY + hours * HOUR, 1.0))
         for person in range(1, 61)
@@ -112,7 +112,7 @@ def test_what_similar_people_took_is_likelier() -> None:
 
 
 def test_new_items_of_a_liked_category_are_likelier() -> None:
-    """Of two new items, the one of a category that the person takes more than others do is likelier."""
+    """Between two new items, the one in a category that the person takes more than others do is likelier."""
     others = [(p, 0, visit(11, MONDAY + p, 1.0, traits=(22,))) for p in range(1, 30)]
     model = _taught(*others, (30, 0, visit(12, MONDAY, 1.0, traits=(21,))))
     history = merged(b"", b"".join(visit(12, MONDAY + day * DAY, 1.0, traits=(21,)) for day in range(9)))
@@ -122,7 +122,7 @@ def test_new_items_of_a_liked_category_are_likelier() -> None:
 
 
 def test_all_items_together_are_as_probable_as_can_be() -> None:
-    """Over all known items the numbers add up to one, within what the shrinking of products leaves."""
+    """The scores of all known items add up to about one; shrinking the factors leaves a small difference."""
     items = [11, 12, 13, 14, 15]
     events = [
         (person, place, visit(item, MONDAY + (person + item) % 24 * HOUR, 1.0, place=place))

@@ -37,7 +37,7 @@ SMALL = TableSizes(items=16, places=8, pairs=16, people=16)
 
 
 def item_of(_catalog: str, offer: str) -> tuple[int, Sequence[int]]:
-    """What is known of the offers of tests."""
+    """Return the item and traits of an offer."""
     facts = FACTS.get(offer)
     return (facts.item, facts.traits) if facts else (NOTHING, (0, 0, 0, 0))
 
@@ -108,7 +108,7 @@ def probabilities(model: Model, venues: Sequence[str], history: bytes = b"", pla
 
 @given(happenings())
 def test_the_learner_sees_the_visits_that_a_state_has(happened: list[Happened]) -> None:
-    """Of the same events, the history that is learned from and the one in the person's state are the same."""
+    """The same events give the same history in training and in the person's state."""
     one = VisitTraining()
     for number, each in enumerate(happened):
         one.add_event(logged(each, NOON + number), OFFERS)
@@ -133,7 +133,7 @@ def test_what_people_take_is_learned(log: SqliteEvents, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_the_same_log_gives_the_same_model(log: SqliteEvents, tmp_path: Path) -> None:
-    """In pages of any size, with pauses and restarts, and while room is made: the published bytes are the same."""
+    """The published bytes do not depend on page size, pauses, restarts, or growing tables."""
     log.append(orders(600))
     expected = learn(log, tmp_path / "a")
     assert [256, 8, 256] == [expected.meta["recommend"][name] for name in ("items", "places", "pairs")]
@@ -183,7 +183,7 @@ def test_erased_people_are_in_no_model_learned_anew(log: SqliteEvents, tmp_path:
 
 
 def test_the_hour_is_that_of_the_wall(log: SqliteEvents, tmp_path: Path) -> None:
-    """What is taken at noon by the wall clock is learned of noon, whatever the hour was elsewhere."""
+    """Visits are learned for the local hour."""
     second = NOON - NOON % 86_400 + 11 * 3_600
     log.append([order(number, second, f"u:{number}", "v1") for number in range(20)])
     hours = recommendation(learn(log, tmp_path / "learning").arrays).popularity.place_hours[-1]
