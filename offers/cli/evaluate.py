@@ -1,15 +1,16 @@
 """`offers evaluate`: estimate what a strategy would have earned in a server's logged decisions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
 from offers.cli.events import DataDir, EventsUrl
+from offers.cli.options import grouped
 from offers.cli.output import stderr, stdout
 from offers.errors import OffersError
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from offers.state.stores import EventLog
     from offers.whatif.evaluation import StrategyReport
     from offers.whatif.replay import Replay
+
+
+Result = TypeVar("Result")
 
 
 class Reward(StrEnum):
@@ -33,32 +37,37 @@ class Reward(StrEnum):
 CatalogOption = Annotated[
     Path, typer.Option(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")
 ]
-PlacementOption = Annotated[
-    str | None, typer.Option(metavar="ID", help="Only decisions of this placement. \\[default: all]")
-]
-SinceOption = Annotated[
-    str,
-    typer.Option(metavar="INSTANT", help="Only decisions since 2026-11-01 or '2026-11-24 12:15'. \\[default: all]"),
-]
-RewardOption = Annotated[
-    Reward,
-    typer.Option(
-        help="The reward of an offer; order_value: the total of an order, as a share of the document's "
-        "order_value_scale and at most 1."
-    ),
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a line of JSON.")]
 
 
+class LogOptions(NamedTuple):
+    """Which logged decisions are read, and the reward that counts."""
+
+    placement: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only decisions of this placement. \\[default: all]")
+    ] = None
+    since: Annotated[
+        str,
+        typer.Option(metavar="INSTANT", help="Only decisions since 2026-11-01 or '2026-11-24 12:15'. \\[default: all]"),
+    ] = ""
+    reward: Annotated[
+        Reward,
+        typer.Option(
+            help="The reward of an offer; order_value: the total of an order, as a share of the document's "
+            "order_value_scale and at most 1."
+        ),
+    ] = Reward.CLICK
+    data_dir: DataDir = None
+    events_url: EventsUrl = None
+
+
+@grouped
 def evaluate(
     *,
     catalog: CatalogOption,
     strategy: Annotated[str, typer.Option(metavar="ID", help="A ranking strategy of that document.")],
-    placement: PlacementOption = None,
-    since: SinceOption = "",
-    reward: RewardOption = Reward.CLICK,
-    data_dir: DataDir = None,
-    events_url: EventsUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON.")] = False,
+    log: LogOptions,
+    as_json: JsonOption = False,
 ) -> None:
     """Estimate what a strategy would have earned in logged decisions.
 
@@ -69,20 +78,25 @@ def evaluate(
     and the offers beside it. Decisions of persons who have not agreed to
     learning are excluded.
     """
-    import orjson
-
     from offers.whatif.evaluation import report
     from offers.whatif.logged_outcomes import DecisionFilter
 
-    begin = instant(since)
-    with logged(data_dir, events_url) as (log, model), decided_by(catalog, strategy, model) as replay:
-        wanted = DecisionFilter(replay.checked.catalog.catalog_id, placement, begin)
+    begin = instant(log.since)
+    with logged(log) as (events, model), decided_by(catalog, strategy, model) as replay:
+        wanted = DecisionFilter(replay.checked.catalog.catalog_id, log.placement, begin)
         with stderr().status("deciding logged decisions again"):
-            told = report(log, replay, wanted, strategy, reward)
+            told = report(events, replay, wanted, strategy, log.reward)
+    print_result(told, _show, as_json=as_json)
+
+
+def print_result(told: Result, show: Callable[[Result], None], *, as_json: bool) -> None:
+    """Print a result as tables, or as a line of JSON."""
+    import orjson
+
     if as_json:
         typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
     else:
-        _show(told)
+        show(told)
 
 
 def _show(told: "StrategyReport") -> None:
@@ -165,13 +179,13 @@ def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator
 
 
 @contextmanager
-def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[tuple[EventLog, Model | None]]":
+def logged(options: LogOptions) -> "Iterator[tuple[EventLog, Model | None]]":
     """Open the log of a server, and the model it uses."""
     from offers.learning.learner import FOLDER, current_model
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
 
-    settings = read_settings(data_dir=data_dir, events_url=events_url)
+    settings = read_settings(data_dir=options.data_dir, events_url=options.events_url)
     if not settings.events_url and not (settings.data_dir / FILE).is_file():
         raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
     with closing(open_stores(settings)) as stores:

@@ -8,19 +8,18 @@ import typer
 
 from offers.cli.evaluate import (
     CatalogOption,
-    PlacementOption,
-    Reward,
-    RewardOption,
-    SinceOption,
+    JsonOption,
+    LogOptions,
     amount,
     at_most,
     decided_by,
     instant,
     left_out,
     logged,
+    print_result,
     unit_of,
 )
-from offers.cli.events import DataDir, EventsUrl
+from offers.cli.options import grouped
 from offers.cli.output import stderr, stdout
 
 if TYPE_CHECKING:
@@ -32,7 +31,8 @@ ROWS = 30
 """Rows of a table, to fit on a screen. --json has all."""
 
 
-def simulate(  # noqa: PLR0913 - what may be asked
+@grouped
+def simulate(
     *,
     catalog: CatalogOption,
     strategy: Annotated[
@@ -51,12 +51,8 @@ def simulate(  # noqa: PLR0913 - what may be asked
             "weekday, channel, placement, entry_channel or place; may be repeated.",
         ),
     ] = None,
-    placement: PlacementOption = None,
-    since: SinceOption = "",
-    reward: RewardOption = Reward.CLICK,
-    data_dir: DataDir = None,
-    events_url: EventsUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON.")] = False,
+    log: LogOptions,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell what would change with another catalogue or strategy.
 
@@ -66,23 +62,18 @@ def simulate(  # noqa: PLR0913 - what may be asked
     learned from the log. Decisions of persons who have not agreed to
     learning are excluded.
     """
-    import orjson
-
     from offers.whatif.logged_outcomes import DecisionFilter
     from offers.whatif.simulation import simulate as simulated
 
-    begin = instant(since)
+    begin = instant(log.since)
     with ExitStack() as stack:
-        log, model = stack.enter_context(logged(data_dir, events_url))
+        events, model = stack.enter_context(logged(log))
         after = stack.enter_context(decided_by(catalog, strategy, model))
         base = stack.enter_context(decided_by(before, "", model)) if before else None
         stack.enter_context(stderr().status("deciding logged decisions again"))
-        wanted = DecisionFilter(after.checked.catalog.catalog_id, placement, begin, empty=True)
-        told = simulated(log, wanted, after, base, reward, tuple(dict.fromkeys(by or ())))
-    if as_json:
-        typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
-    else:
-        _show(told)
+        wanted = DecisionFilter(after.checked.catalog.catalog_id, log.placement, begin, empty=True)
+        told = simulated(events, wanted, after, base, log.reward, tuple(dict.fromkeys(by or ())))
+    print_result(told, _show, as_json=as_json)
 
 
 def _show(told: "Simulation") -> None:
