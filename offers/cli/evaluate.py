@@ -17,6 +17,7 @@ from offers.errors import OffersError
 if TYPE_CHECKING:
     from offers.learning.model import Model
     from offers.learning.values import Sum
+    from offers.settings import Settings
     from offers.state.stores import EventLog
     from offers.whatif.evaluation import StrategyReport
     from offers.whatif.replay import Replay
@@ -178,15 +179,22 @@ def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator
         raise typer.BadParameter(f"--strategy {error}") from None
 
 
+def require_log(settings: "Settings") -> None:
+    """Raise OffersError where the settings lead to no log of a server."""
+    from offers.state.opening import FILE
+
+    if not settings.events_url and not (settings.data_dir / FILE).is_file():
+        raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
+
+
 @contextmanager
 def logged(options: LogOptions) -> "Iterator[tuple[EventLog, Model | None]]":
     """Open the log of a server, and the model it uses."""
     from offers.learning.learner import FOLDER, current_model
     from offers.settings import read_settings
-    from offers.state.opening import FILE, open_stores
+    from offers.state.opening import open_stores
 
     settings = read_settings(data_dir=options.data_dir, events_url=options.events_url)
-    if not settings.events_url and not (settings.data_dir / FILE).is_file():
-        raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
+    require_log(settings)
     with closing(open_stores(settings)) as stores:
         yield stores.events, current_model(settings.data_dir / FOLDER)

@@ -1,7 +1,9 @@
 """`offers experiments`: compare the variants of experiments."""
 
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +14,7 @@ from offers.cli.output import fail, stdout
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
+    from offers.v1.experiment_pb2 import Experiment
     from offers.whatif.experiments import ExperimentReport
     from offers.whatif.statistics import Estimate
 
@@ -59,14 +62,7 @@ def report(
     from offers.whatif.statistics import Estimate
 
     checked = check(catalog)
-    for name in experiment or ():
-        if name not in checked.experiments:
-            known = ", ".join(checked.experiments) or "none"
-            message = f"--experiment '{name}': of experiments {catalog} has {known}"
-            raise typer.BadParameter(message)
-    chosen = [one for name, one in checked.experiments.items() if not experiment or name in experiment]
-    if not chosen:
-        raise typer.Exit(fail(f"{catalog} has no experiments"))
+    chosen = _chosen(catalog, checked.experiments, experiment or ())
     settings = read_settings(data_dir=data_dir, state_url=state_url, events_url=events_url)
     if not (settings.state_url and settings.events_url) and not (settings.data_dir / FILE).is_file():
         raise OffersError(
@@ -91,6 +87,18 @@ def report(
             typer.echo(orjson.dumps(one, default=Estimate._asdict))
         else:
             _show(one, days)
+
+
+def _chosen(catalog: Path, known: "Mapping[str, Experiment]", names: Collection[str]) -> "list[Experiment]":
+    """Return the experiments with the given names, or all without names."""
+    for name in names:
+        if name not in known:
+            message = f"--experiment '{name}': of experiments {catalog} has {', '.join(known) or 'none'}"
+            raise typer.BadParameter(message)
+    chosen = [one for name, one in known.items() if not names or name in names]
+    if not chosen:
+        raise typer.Exit(fail(f"{catalog} has no experiments"))
+    return chosen
 
 
 def _show(one: "ExperimentReport", days: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from offers.cli.evaluate import require_log
 from offers.cli.events import DataDir, EventsUrl
 from offers.errors import ConflictError, OffersError
 
@@ -55,32 +56,24 @@ def learn(
     models, and stay until they are grown again. Needs LightGBM.
     """
     import gc
-    import signal
 
     from offers.demo import catalogue
     from offers.learning.learner import FOLDER, Learner
     from offers.learning.propensity.trees import library
     from offers.server.offer_values import CatalogueReader, Documents
     from offers.settings import read_settings
-    from offers.state.opening import FILE, open_stores
+    from offers.state.opening import open_stores
     from offers.telemetry import logs
 
     settings = read_settings(catalogs=catalog, data_dir=data_dir, events_url=events_url)
-    if not settings.events_url and not (settings.data_dir / FILE).is_file():
-        raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
+    require_log(settings)
     if model == LearnerKind.gbdt:
         library()
     logs.configure(settings.log_level)
     reader = CatalogueReader(Documents(settings.catalogs or (catalogue(),), settings.data_dir))
     offers, folder = reader.read(), settings.data_dir / FOLDER
-    stopped: list[int] = []
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda number, _: stopped.append(number))
+    stop = _stopped_by_signals()
     gc.disable()  # pending decisions have no cycles, and searching them takes a quarter of the time
-
-    def stop() -> bool:
-        return bool(stopped)
-
     with closing(open_stores(settings)) as stores:
         try:
             learner = Learner(stores.events, folder, offers, anew=anew, stop=stop)
@@ -98,6 +91,16 @@ def learn(
                 _tell_grown(learner.grow(stop))
                 learner.publish()
             _tell(learner)
+
+
+def _stopped_by_signals() -> Callable[[], bool]:
+    """Catch SIGTERM and Ctrl-C from now on. Returns a function that tells whether one came."""
+    import signal
+
+    stopped: list[int] = []
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, _: stopped.append(number))
+    return lambda: bool(stopped)
 
 
 def _grow_beside(events: "EventLog", folder: Path, offers: "CatalogueFacts", stop: Callable[[], bool]) -> None:

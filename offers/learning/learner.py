@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 import structlog
+from numpy.typing import NDArray
 
 from offers.errors import ConflictError, SnapshotError
 from offers.learning.log_reading import LearningLog, LogPosition
@@ -96,11 +97,7 @@ class Learner:
         current = current_model(folder)
         if current:
             self._compare_with(current)
-            learned = {
-                "position": self.training.position._asdict(),
-                "features": self.training.features.as_json(),
-                "scales": written_scales(self.training.scales),
-            }
+            learned = self._progress()
             if not anew and learned == {name: current.meta[name] for name in learned}:
                 self._published = (self._learned(), current.meta["grown"])
 
@@ -149,6 +146,17 @@ class Learner:
             if why := worse(*recent.of_both()):
                 self._refuse(f"the model of {name} at event {self.training.position.event}: {why}")
                 return None
+        path = write_model(self.folder / "models", *self._contents(grown))
+        model = open_model(path)
+        versions = [path.name, *(one for one in _versions(self.folder) if one != path.name)][:KEPT_MODELS]
+        _write(self.folder / CURRENT, orjson.dumps({"version": path.name, "versions": versions}))
+        prune(self.folder / "models", set(versions))
+        self._compare_with(model)
+        log.info("model_published", version=model.version, position=self.training.position.event)
+        return model
+
+    def _contents(self, grown: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return the arrays and meta to publish, with the trees of a version."""
         arrays = {
             f"{name}.{part}": array
             for name, model in self.training.taught.items()
@@ -158,30 +166,27 @@ class Learner:
         for name, one in trees.items():
             arrays |= {f"{name}.trees.{part}": array for part, array in one.arrays().items()}
         recommend, recommend_meta = self.training.visits.published()
-        arrays |= recommend
-        meta = {
+        return arrays | recommend, {
+            **self._progress(),
             "recommend": recommend_meta,
-            "features": self.training.features.as_json(),
             "half_life_days": HALF_LIFE_DAYS,
             "rewards": list(self.training.taught),
-            "scales": written_scales(self.training.scales),
             "trees": sorted(trees),
             "grown": grown,
-            "position": self.training.position._asdict(),
             "figures": self.figures(),
             "refused": self.refused,
         }
-        path = write_model(self.folder / "models", arrays, meta)
-        model = open_model(path)
-        versions = [path.name, *(one for one in _versions(self.folder) if one != path.name)][:KEPT_MODELS]
-        _write(self.folder / CURRENT, orjson.dumps({"version": path.name, "versions": versions}))
-        prune(self.folder / "models", set(versions))
-        self._compare_with(model)
-        log.info("model_published", version=model.version, position=self.training.position.event)
-        return model
+
+    def _progress(self) -> dict[str, Any]:
+        """Return how far the log was learned, with which features and scales."""
+        return {
+            "position": self.training.position._asdict(),
+            "features": self.training.features.as_json(),
+            "scales": written_scales(self.training.scales),
+        }
 
     def figures(self) -> dict[str, Any]:
-        """What was learned from, and how well the last examples of each reward were foreseen."""
+        """Return counts of the log, and by reward how well the last examples were foreseen."""
         counts = self.training.collector.counts
         told: dict[str, Any] = {name: getattr(counts, name) for name in counts.__slots__}
         return told | {name: self.training.recent[name].figures() for name in self.training.taught}

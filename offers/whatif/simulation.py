@@ -104,13 +104,7 @@ def simulate(
     """
     wanted = measured(wanted, reward, after)
     log = read_log(events, wanted)
-    new = decided_again(log, after)
-    if before:
-        known = {one.number: answer for one, answer in zip(log.shown, new, strict=True)}
-        old = decided_again(log, before)
-        new = [known[one.number] for one in log.shown]
-    else:
-        old = [list(one.told.offer_ids) for one in log.shown]
+    old, new = _answers(log, after, before)
     if not log.shown:
         raise EvaluationError(nothing(log))
     moments = Moments(log.shown, after.checked.catalog.time_zone or "UTC")
@@ -138,6 +132,16 @@ def simulate(
         budgets=_budgets(before or after, after, redemptions, _costs(log), offers),
         segments={name: _segments(side_before, side_after, groups[name]) for name in attributes},
     )
+
+
+def _answers(log: EvaluationLog, after: Replay, before: Replay | None) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the offers shown before and after in each decision. Those that cannot be decided leave the log."""
+    new = decided_again(log, after)
+    if not before:
+        return [list(one.told.offer_ids) for one in log.shown], new
+    known = {one.number: answer for one, answer in zip(log.shown, new, strict=True)}
+    old = decided_again(log, before)
+    return old, [known[one.number] for one in log.shown]
 
 
 def _groups(moments: Moments, name: str) -> list[str]:
