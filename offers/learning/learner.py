@@ -166,13 +166,16 @@ class Learner:
         for name, one in trees.items():
             arrays |= {f"{name}.trees.{part}": array for part, array in one.arrays().items()}
         recommend, recommend_meta = self.training.visits.published()
-        return arrays | recommend, {
-            **self._progress(),
+        progress = self._progress()
+        return arrays | recommend, {  # in this order always: it is part of the version
             "recommend": recommend_meta,
+            "features": progress["features"],
             "half_life_days": HALF_LIFE_DAYS,
             "rewards": list(self.training.taught),
+            "scales": progress["scales"],
             "trees": sorted(trees),
             "grown": grown,
+            "position": progress["position"],
             "figures": self.figures(),
             "refused": self.refused,
         }
