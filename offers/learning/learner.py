@@ -263,7 +263,7 @@ class Learner:
                 training.review = due
 
     def _fit(self, counted: list[str]) -> None:
-        """Change the features to some attributes of requests and persons with those that catalogues have of catalogues.
+        """Change the features to some attributes of requests and persons with the offer attributes of catalogues.
 
         Where features or scales of order values change, the log is learned again, and the new training replaces this
         one. It does so in any case where an attribute may not be used any more or a scale has changed; where there are

@@ -1,4 +1,4 @@
-"""What came of an offer that was shown: which events are an outcome of it, within which time, and what each is worth.
+"""Outcomes of offers that were shown: which events count as one, within which time, and what each is worth.
 
 Learning, what-if and experiment reports read the log's events here and nowhere else. Their questions differ, and each
 difference is a named field of OutcomeRules:
@@ -30,7 +30,7 @@ from offers.v1.event_pb2 import (
 
 
 class Reaction(IntEnum):
-    """What an event says of an offer that was shown.
+    """The reaction to an offer that an event reports.
 
     Checkpoints keep these numbers. Those over 0 are numbers of EventKind.
     """

@@ -25,7 +25,7 @@ class OfferState(IntEnum):
 
 @dataclass(slots=True)
 class LogCounts:
-    """What was made of the log so far."""
+    """Counts over the log so far."""
 
     decisions: int = 0
     """Decisions that may be learned from."""

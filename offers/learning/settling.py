@@ -63,7 +63,7 @@ _OPEN, _LEARNING, _REFUSED, _DONE = map(int, OfferState)
 
 
 class Lookups(NamedTuple):
-    """What can be looked up beside the entries of the log that are given."""
+    """Sources beside the entries of the log that are given."""
 
     catalogues: CatalogueFacts
     decisions: Callable[[Sequence[str]], Sequence[DecisionEntry]]

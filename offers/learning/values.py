@@ -70,7 +70,7 @@ def no_item(_catalog: str, _offer: str) -> tuple[int, Sequence[int]]:
 
 
 class CatalogueFacts(NamedTuple):
-    """What the served catalogues tell the learner."""
+    """The facts of the served catalogues that the learner needs."""
 
     attributes: tuple[str, ...]
     """Names of the offers' attributes beside "category" and "brand"; some ten at most."""

@@ -36,9 +36,9 @@ class GroupExposure(NamedTuple):
     group: str
     decisions: int
     decision_share: float
-    """Of all decisions, 0 to 1."""
+    """Share of all decisions, 0 to 1."""
     exposure_share: float
-    """Of all exposure, 0 to 1: less than `decision_share` means that this group is shown less than others."""
+    """Share of all exposure, 0 to 1: less than `decision_share` means that this group is shown less than others."""
     expected_reward: float
     """Per decision: the sum of weight x reward."""
     offers: dict[str, float]

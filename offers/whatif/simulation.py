@@ -53,7 +53,7 @@ class SegmentChange(NamedTuple):
     segment: str
     decisions: int
     decision_share: float
-    """Of all decisions, 0 to 1."""
+    """Share of all decisions, 0 to 1."""
     exposure_before: float
     """Share of all offers shown, 0 to 1."""
     exposure_after: float

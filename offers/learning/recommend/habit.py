@@ -36,7 +36,7 @@ CLOSE = np.array([math.exp(-hours_apart(place)) for place in range(BINS)])
 
 
 class Parameters(NamedTuple):
-    """What is learned about people in general: the weights of the questions asked of a visit."""
+    """The learned weights of the questions asked of a visit, the same for all people."""
 
     weights: NDArray[np.float64]
     """By question: a visit counts the exponential of the sum of weight x answer."""

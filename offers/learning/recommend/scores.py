@@ -39,7 +39,7 @@ _OWN, _PARTNER = 0, 1
 
 
 class RecommendationModel(NamedTuple):
-    """What is known about people in general, as arrays."""
+    """Knowledge about people in general, as arrays."""
 
     popularity: Popularity
     cooccurrence: Cooccurrence
@@ -98,7 +98,7 @@ class ScoreScratch(NamedTuple):
 
 
 class HistorySummary(NamedTuple):
-    """What a person's history says, for all items of one request."""
+    """A summary of a person's history, for all items of one request."""
 
     here: PopularityContext
     place: int
