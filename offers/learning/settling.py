@@ -58,6 +58,7 @@ _EARLY_EACH = 100
 _ALL_OFFERS = -1  # as an index in a DueQueue: the whole decision is due
 _SEEN, _DISMISSED = 1, 2  # bits of PendingDecision.seen
 _NUMBER_OF = {name: number for number, name in enumerate(REWARDS)}
+_IMPRESSION, _DISMISSAL, _WITHHELD = Reaction.IMPRESSION, Reaction.DISMISSAL, Reaction.WITHHELD
 # Plain integers: a byte is compared with these faster than with members of the enum.
 _OPEN, _LEARNING, _REFUSED, _DONE = map(int, OfferState)
 
@@ -233,11 +234,11 @@ class OutcomeTracker(ABC):
         index, reaction = outcome.offer_index, outcome.reaction
         if not 0 <= index < len(pending.offers):
             return
-        if reaction == Reaction.IMPRESSION:
+        if reaction is _IMPRESSION:
             self._see(pending, index)
-        elif reaction == Reaction.DISMISSAL:
+        elif reaction is _DISMISSAL:
             self._dismiss(pending, index)
-        elif reaction == Reaction.WITHHELD:
+        elif reaction is _WITHHELD:
             for number in range(len(REWARDS)):
                 self._withhold(number, pending, index)
         else:

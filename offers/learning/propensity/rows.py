@@ -49,20 +49,21 @@ class Rows:
 
     def examples(self, settled: Sequence[SettledOffer]) -> Examples:
         """Return an example for each settled offer."""
+        decisions, indexes, rewards, importances = zip(*settled, strict=True) if settled else ((),) * 4
         parts = (
-            self._split([decision.request for decision, *_ in settled], self._request_names),
+            self._split([one.request for one in decisions], self._request_names),
             self._own(
-                [(decision.catalog, decision.offers[index]) for decision, index, _, _ in settled],
-                [decision.metres[index] for decision, index, _, _ in settled],
+                [(one.catalog, one.offers[index]) for one, index in zip(decisions, indexes, strict=True)],
+                [one.metres[index] for one, index in zip(decisions, indexes, strict=True)],
             ),
         )
         keys, numbers = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
         return Examples(
             keys,
             numbers,
-            np.array([reward for _, _, reward, _ in settled], np.float64),
-            np.array([importance for _, _, _, importance in settled], np.float64),
-            np.array([decision.second for decision, *_ in settled], np.int64),
+            np.array(rewards, np.float64),
+            np.array(importances, np.float64),
+            np.array([one.second for one in decisions], np.int64),
         )
 
     def _own(
