@@ -18,6 +18,7 @@ from typing import NamedTuple
 from offers.learning.log_reading import EventEntry
 from offers.learning.values import NO_SUM, Sum, order_value, sum_of
 from offers.model.events import CLICK_WINDOW_S, IMPRESSION_WINDOW_S
+from offers.model.proposition_ids import parse_proposition_id
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,
     EVENT_KIND_DISMISSAL,
@@ -203,10 +204,11 @@ def outcome_of(event: EventEntry, rules: OutcomeRules) -> OfferOutcome | None:
         return None
     decision_id, index = "", 0
     if rules.attribution is _PROPOSITION:
-        decision_id, _, rank = (told.proposition_id or told.attributed_proposition_id).rpartition("-")
-        if not (decision_id and rank.isdecimal()):
+        proposition = parse_proposition_id(told.proposition_id or told.attributed_proposition_id)
+        if proposition is None:
             return None
-        index = int(rank) - 1
+        decision_id, rank = proposition
+        index = rank - 1
     amount = NO_SUM
     if reaction is _ORDER:
         amount = sum_of(told.order.total)

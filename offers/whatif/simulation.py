@@ -9,6 +9,7 @@ import numpy as np
 
 from offers.decision.budgets import Budget
 from offers.learning.values import NO_SUM, Sum, sum_of
+from offers.model.money import MICROS
 from offers.state.stores import EventLog
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.evaluation import decided_again, listing, measured, nothing
@@ -21,7 +22,6 @@ from offers.whatif.replay import Replay
 UNSAID = "(not said)"
 """The segment of decisions without the attribute."""
 PRIVATE = "person"
-MICROS = 1e6
 
 
 class OfferChange(NamedTuple):
