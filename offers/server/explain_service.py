@@ -31,7 +31,7 @@ from offers.decision.segments.evaluate import Facts
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.learning.model import Model
 from offers.learning.recommend import scores as recommend
-from offers.learning.recommend.reference import Reference
+from offers.learning.recommend.reference import ReferenceScores
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.server import convert
@@ -88,7 +88,7 @@ class ExplainService:
         self._people = people
         self._geohash_length = geohash_length
         self._offers = OfferService(live, clock, people, geohash_length=geohash_length)
-        self._recommends: tuple[str, Reference | None] = "", None
+        self._recommends: tuple[str, ReferenceScores | None] = "", None
         """The version of the last model asked for its recommendation, and that recommendation."""
 
     def explain_offers(self, data: bytes) -> bytes:
@@ -143,7 +143,10 @@ class ExplainService:
         """Return the model of an answer with the values it saw; `draw` is the person's."""
         if self._recommends[0] != model.version:
             found = {name.removeprefix(_RECOMMEND): array for name, array in model.arrays.items() if _RECOMMEND in name}
-            self._recommends = model.version, Reference(recommend.Model.of(found)) if found else None
+            self._recommends = (
+                model.version,
+                ReferenceScores(recommend.RecommendationModel.of(found)) if found else None,
+            )
         request, query, state = answered.request, answered.query, answered.state
         characters, zone = self._geohash_length, answered.engine.snapshot.meta["time_zone"]
         kept = draw if self._people.may_keep(answered.met, request.context.user) else 0

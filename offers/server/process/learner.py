@@ -13,7 +13,7 @@ import structlog
 
 from offers.errors import ConflictError
 from offers.learning.learner import FOLDER, Learner
-from offers.learning.values import Offers
+from offers.learning.values import CatalogueFacts
 from offers.server.offer_values import CatalogueReader
 from offers.settings import Settings
 from offers.state.opening import open_stores
@@ -48,12 +48,12 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
         if learner is None:
             return
         with closing(learner):
-            log.info("learner_working", position=learner.course.position.event)
+            log.info("learner_working", position=learner.training.position.event)
             learner.run(stop, look=reader.look)
     log.info("learner_stopped")
 
 
-def _begun(events: EventLog, folder: Path, offers: Offers, stop: Callable[[], bool]) -> Learner | None:
+def _begun(events: EventLog, folder: Path, offers: CatalogueFacts, stop: Callable[[], bool]) -> Learner | None:
     """A learner, once there is no other in the folder; None: it was told to stop before."""
     waiting = False
     while not stop():

@@ -53,8 +53,8 @@ from offers.decision.kernels.person.meet import Fact, People
 from offers.decision.kernels.places.cell import metres_to
 from offers.decision.kernels.standing import call_up
 from offers.learning.propensity import trees
-from offers.learning.propensity.features import NOWHERE, place_of
-from offers.learning.propensity.regression import predict
+from offers.learning.propensity.features import NO_WEIGHT, weight_index_of
+from offers.learning.propensity.regression import PropensityTables, predict
 from offers.learning.recommend import scores as recommend
 from offers.model.hashing import MISSING, number_key
 from offers.model.visits import MAX_VISITS, TRAITS
@@ -66,7 +66,7 @@ LEAST_PROPENSITY = 1e-9
 """The logarithm of a factor has to exist."""
 NEW_SHOWN = 100.0
 """An offer shown fewer times than about that is new."""
-_TREES, _MISSING, _NOWHERE, _KINDS = int(Propensity.LEARNER_TREES), MISSING, NOWHERE, len(TRAITS)
+_TREES, _MISSING, _NO_WEIGHT, _KINDS = int(Propensity.LEARNER_TREES), MISSING, NO_WEIGHT, len(TRAITS)
 _REWARD_PLACES, _TREE_PLACES = 2, 7
 _LOG_LEAST = math.log(recommend.LEAST)
 
@@ -163,12 +163,12 @@ def _propensities(
             shared = _ask_trees(learned, scratch, reward, request, offer_keys, offer_numbers, count, means)
             variances[:count] = 0.0
         else:
-            shared = predict(
+            model = PropensityTables(
                 interactions_of(learned), groups_of(learned), i4(learned, Learned.part),
                 weights_of(learned, Learned.click_weight + _REWARD_PLACES * reward),
-                f8(learned, Learned.click_seen + _REWARD_PLACES * reward), request, offer_keys[:count], means[:count],
-                variances[:count],
+                f8(learned, Learned.click_seen + _REWARD_PLACES * reward),
             )  # fmt: skip
+            shared = predict(model, request, offer_keys[:count], means[:count], variances[:count])
         for place in range(count):
             one = candidates[first + place]
             spread = math.sqrt(1.0 + math.pi / 8.0 * variances[place])
@@ -220,11 +220,12 @@ def _ask_trees(
     for number in range(len(request)):
         if request[number] == np.uint64(_MISSING):
             numbers[number] = math.nan
-    trees.predict(
+    model = trees.TreeTables(
         i4(learned, first), tests_of(learned, first + 1), i4(learned, first + 2), f8(learned, first + 3),
-        i4(learned, first + 4), u8(learned, first + 5), f8(learned, first + 6), request, numbers, offer_keys[:count],
-        offer_numbers[:count], logits[:count],
+        i4(learned, first + 4), u8(learned, first + 5), f8(learned, first + 6),
     )  # fmt: skip
+    offers = trees.AttributeValues(offer_keys[:count], offer_numbers[:count])
+    trees.predict(model, trees.AttributeValues(request, numbers), offers, logits[:count])
     return 0.0
 
 
@@ -239,8 +240,8 @@ def _is_new(learned: Table, reward: int, request: np.ndarray, offer: np.ndarray,
     if number < 0:
         return False
     one = interactions_of(learned)[number]
-    place = place_of(one, i4(learned, Learned.part), request, offer)
-    if place == _NOWHERE:
+    place = weight_index_of(one, i4(learned, Learned.part), request, offer)
+    if place == _NO_WEIGHT:
         return True
     weight = weights_of(learned, Learned.click_weight + _REWARD_PLACES * reward)[place]
     return weight.evidence < NEW_SHOWN * one.variance * chance * (1.0 - chance)
@@ -251,7 +252,7 @@ def _recommendations(columns: Table, learned: Table, scratch: Table, kept: int) 
     model, person = recommendation_of(learned), i8(scratch, Scratch.person)
     history = visits_of(scratch)[: person[PersonFact.visits]]
     related = len(i8(scratch, Scratch.recommend_keys))
-    room = recommend.Scratch(
+    room = recommend.ScoreScratch(
         i8(scratch, Scratch.recommend_keys),
         carray(address_of(scratch, Scratch.recommend_sums), (related, 2), np.float64),
         i4(scratch, Scratch.recommend_used),

@@ -78,7 +78,7 @@ class Learned(IntEnum):
     order_value_level_first = 30
     order_value_level_key = 31
     order_value_level_count = 32
-    # Of recommendation: see learning.recommend.Model.
+    # Of recommendation: see learning.recommend.RecommendationModel.
     item_keys = 33
     item_weights = 34
     item_hours = 35
@@ -135,7 +135,7 @@ _RECOMMEND = {
     "together_epoch": "cooccurrence.epoch",
     "habit_weights": "habit.weights", "unknown": "habit.unknown", "by_bin": "habit.by_bin", "by_day": "habit.by_day",
 }  # fmt: skip
-"""From places of Learned to names of recommend.Model.arrays."""
+"""From places of Learned to names of recommend.RecommendationModel.arrays."""
 
 
 def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Iterable[str]) -> Record:
@@ -175,7 +175,7 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
     partners = arrays["partner_keys"]
     if len(partners):
         fact[Told.partners] = partners.shape[1]
-        fact[Told.related] = len(recommend.Scratch.empty(partners=partners.shape[1]).keys)
+        fact[Told.related] = len(recommend.ScoreScratch.empty(partners=partners.shape[1]).keys)
     flat = {name: array.reshape(-1) for name, array in arrays.items()}
     return Record(
         Learned,
@@ -218,12 +218,12 @@ tests_of = arrays_of(TEST)
 
 
 @inner
-def recommendation_of(learned: Table) -> recommend.Model:
+def recommendation_of(learned: Table) -> recommend.RecommendationModel:
     """What a model knows of recommendation."""
     partners = i8(learned, Learned.fact)[Told.partners]
     items, places = len(i8(learned, Learned.item_keys)), len(f8(learned, Learned.place_weights))
     sources = len(i8(learned, Learned.source_keys))
-    return recommend.Model(
+    return recommend.RecommendationModel(
         Popularity(
             i8(learned, Learned.item_keys),
             f8(learned, Learned.item_weights),

@@ -1,4 +1,4 @@
-"""What is expected of offers in logged decisions."""
+"""Expected rewards of offers in logged decisions."""
 
 from collections.abc import Collection, Sequence
 
@@ -6,23 +6,23 @@ import pytest
 
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.evaluation import listing
-from offers.whatif.log import WINDOW_S, Shown
-from offers.whatif.rewards import Moments
+from offers.whatif.expected_rewards import Moments
+from offers.whatif.logged_outcomes import REWARDS, ShownDecision
 from tests.learning.made_log import NOON, decision
 
 COUNT = 1_200
 
 
-def shown(number: int, person: int, clicked: Sequence[str], **attributes: str) -> Shown:
+def shown(number: int, person: int, clicked: Sequence[str], **attributes: str) -> ShownDecision:
     """A decision that showed a and b, of which some were clicked."""
     told = decision(f"{number:032x}", NOON + number, ["a", "b"], time=NOON + number, draw=person).told()
     told.profile_attributes.update(attributes)
-    rewards = {name: [float(offer in clicked) for offer in "ab"] for name in WINDOW_S}
-    return Shown(number, NOON + number, f"u:{person}" if person else "", told, rewards)
+    rewards = {name: [float(offer in clicked) for offer in "ab"] for name in REWARDS}
+    return ShownDecision(number, NOON + number, f"u:{person}" if person else "", told, rewards)
 
 
 def by_faith(sensitive: Collection[str]) -> dict[str, float]:
-    """What is expected of a, on average, by the faith of persons: those of one faith click it, others click b."""
+    """Return the mean expected reward of a, by the faith of persons: those of one faith click it, others click b."""
     decisions = [
         shown(number, number + 1, "a" if number % 2 else "b", faith="one" if number % 2 else "other")
         for number in range(COUNT)
@@ -34,7 +34,7 @@ def by_faith(sensitive: Collection[str]) -> dict[str, float]:
 
 
 def test_attributes_are_used_unless_they_are_sensitive() -> None:
-    """What tells persons apart is used for what is expected of them; not where the catalogue says it is sensitive."""
+    """Attributes of persons are used, except those that the catalogue marks as sensitive."""
     open_, barred = by_faith([]), by_faith(["faith"])
 
     assert open_["one"] > 0.8

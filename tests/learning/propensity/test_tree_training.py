@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from offers.learning import learner
-from offers.learning.kept import alone
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
-from offers.learning.outcomes import DISMISSED, Asked
+from offers.learning.model_folder import exclusive
 from offers.learning.propensity.features import CATEGORY, DISTANCE, Features
-from offers.learning.propensity.grown import Grown, Hindsight, grow
+from offers.learning.propensity.tree_training import FinalOutcomes, TreeFolder, grow
 from offers.learning.propensity.trees import Trees
-from offers.learning.values import ORDER_VALUE, Offers, Sum, features_for
+from offers.learning.settling import DISMISSED, Lookups
+from offers.learning.values import ORDER_VALUE, CatalogueFacts, Sum, features_for
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.stores import LoggedDecision, LoggedEvent
 from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, values_of, write
@@ -28,7 +28,7 @@ ROWS = 1_000
 OFFERS_SEEN = features_for([], (), BITS)
 
 
-def learned(log: SqliteEvents, folder: Path, offers: Offers = OFFERS) -> Learner:
+def learned(log: SqliteEvents, folder: Path, offers: CatalogueFacts = OFFERS) -> Learner:
     """A learner that has learned all there is, and published it."""
     one = Learner(log, folder, offers, bits=BITS)
     one.catch_up(lambda: False, lambda _: None)
@@ -90,7 +90,7 @@ def current(one: Learner) -> Model:
 
 
 def test_numbers_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> None:
-    """Whoever is over 37.5 clicks: trees find the edge between numbers that online models cannot tell apart."""
+    """If everybody over 37.5 clicks, trees find that edge; online models cannot resolve the numbers."""
     decisions, events = peopled(lambda age, _: 0.9 if age > 37.5 else 0.1)
     write(log, decisions, events)
     one = learned(log, tmp_path / "learning")
@@ -105,7 +105,7 @@ def test_numbers_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> Non
 
 
 def test_distances_are_asked_as_they_are(log: SqliteEvents, tmp_path: Path) -> None:
-    """Whatever is within 1,600 m is clicked: trees find an edge inside of a bucket of distances."""
+    """If offers within 1,600 m are clicked, trees find that edge inside a bucket of distances."""
     choose = random.Random("distances")
     decisions, events = [], []
     for number in range(ROWS):
@@ -177,14 +177,14 @@ def test_trees_follow_the_features(log: SqliteEvents, tmp_path: Path, monkeypatc
     one.grow(lambda: False)
     first = one.publish()
     assert first is not None
-    one.know(OFFERS._replace(attributes=("hot", "another")))
+    one.update_catalogues(OFFERS._replace(attributes=("hot", "another")))
     second = one.publish()
     assert second is not None
-    assert len(Features.of_json(first.meta["features"]).attributes) < len(one.course.features.attributes)
+    assert len(Features.of_json(first.meta["features"]).attributes) < len(one.training.features.attributes)
     for age in (32.5, 40.0):
         values = asked("sun", "o1", **{"profile.age": age})
         assert foreseen(first, values) == foreseen(second, values)
-    one.know(OFFERS._replace(sensitive=frozenset({"age"})))
+    one.update_catalogues(OFFERS._replace(sensitive=frozenset({"age"})))
     third = one.publish()
     one.close()
     assert third is not None
@@ -195,12 +195,12 @@ def test_trees_follow_the_features(log: SqliteEvents, tmp_path: Path, monkeypatc
 def test_each_offer_shown_is_one_example() -> None:
     """A late click is a click, a dismissal counts as three refusals, and what may not be said is none of them."""
     shown = ["o1", "o2", "o3", "o4"]
-    told = Hindsight(OFFERS_SEEN, Asked(OFFERS, lambda _: []))
-    told.decided(NOON, decision("d", NOON, shown))
-    told.happened(NOON, event("1", "dismissal", "d", 3, NOON))
-    told.happened(NOON + 9_000, event("2", "click", "d", 2, NOON + 9_000))
-    told.happened(NOON + 9_000, event("3", "click", "d", 4, NOON + 9_000, learn=False))
-    told.happened(NOON + 9_001, event("4", "dismissal", "d", 1, NOON + 9_001))
+    told = FinalOutcomes(OFFERS_SEEN, Lookups(OFFERS, lambda _: []))
+    told.add_decision(NOON, decision("d", NOON, shown))
+    told.add_event(NOON, event("1", "dismissal", "d", 3, NOON))
+    told.add_event(NOON + 9_000, event("2", "click", "d", 2, NOON + 9_000))
+    told.add_event(NOON + 9_000, event("3", "click", "d", 4, NOON + 9_000, learn=False))
+    told.add_event(NOON + 9_001, event("4", "dismissal", "d", 1, NOON + 9_001))
     click = told.examples(0)
     place = OFFERS_SEEN.attributes.index("offer.id")
     names = {int(OFFERS_SEEN.keys({"offer.id": name})[place]): name for name in shown}
@@ -215,12 +215,12 @@ def test_each_offer_shown_is_one_example() -> None:
 
 def test_what_an_order_is_worth_is_one_example() -> None:
     """Its share of the scale, whether it comes in time, late, or after one of nothing; unknown, it is none."""
-    told = Hindsight(OFFERS_SEEN, Asked(SCALED, lambda _: []))
-    told.decided(NOON, decision("d", NOON, ["o1", "o2", "o3", "o4", "o5"]))
-    told.happened(NOON, order("1", "d", 1, NOON, units=20))
-    told.happened(NOON, order("2", "d", 2, NOON))
+    told = FinalOutcomes(OFFERS_SEEN, Lookups(SCALED, lambda _: []))
+    told.add_decision(NOON, decision("d", NOON, ["o1", "o2", "o3", "o4", "o5"]))
+    told.add_event(NOON, order("1", "d", 1, NOON, units=20))
+    told.add_event(NOON, order("2", "d", 2, NOON))
     for name, rank, currency in (("3", 2, "EUR"), ("4", 3, "EUR"), ("5", 4, "USD")):
-        told.happened(NOON + 9_000, order(name, "d", rank, NOON + 9_000, units=30, currency=currency))
+        told.add_event(NOON + 9_000, order(name, "d", rank, NOON + 9_000, units=30, currency=currency))
     examples, place = told.examples(ORDER_VALUE), OFFERS_SEEN.attributes.index("offer.id")
     names = {int(OFFERS_SEEN.keys({"offer.id": f"o{number}"})[place]): f"o{number}" for number in range(1, 6)}
     assert {"o1": (0.4, 1), "o2": (0.6, 1), "o3": (0.6, 1), "o5": (0, 1)} == {
@@ -230,8 +230,8 @@ def test_what_an_order_is_worth_is_one_example() -> None:
 
 
 def test_trees_of_order_values_follow_the_scale(log: SqliteEvents, tmp_path: Path) -> None:
-    """They are grown where orders are measured, foresee shares, and are not used where orders are measured by something
-    else, until they are grown again; those of clicks stay.
+    """Trees of order values foresee shares of a scale, and are not used on another one until they are grown again;
+    trees of clicks stay.
     """  # noqa: D205
     write(log, *happenings(ROWS))
     one = learned(log, tmp_path / "learning", SCALED)
@@ -241,7 +241,7 @@ def test_trees_of_order_values_follow_the_scale(log: SqliteEvents, tmp_path: Pat
     assert first is not None
     shares = [foreseen(first, asked("rain", "o3"), name) for name in ("order_value", "redemption")]
     assert 0.2 * shares[1] < shares[0] < shares[1]
-    one.know(OFFERS._replace(scales={"corner": Sum("EUR", 500.0)}))
+    one.update_catalogues(OFFERS._replace(scales={"corner": Sum("EUR", 500.0)}))
     second = one.publish()
     assert second is not None
     assert ["click", "redemption"] == second.meta["trees"]
@@ -256,36 +256,36 @@ def test_trees_of_order_values_follow_the_scale(log: SqliteEvents, tmp_path: Pat
 @pytest.mark.parametrize("is_learned_before", [False, True])
 def test_what_may_not_be_said_is_no_example(*, is_learned_before: bool) -> None:
     """A click that then may not be learned from is no example, whether or not it was one already."""
-    told = Hindsight(OFFERS_SEEN, Asked(OFFERS, lambda _: []))
-    told.decided(NOON, decision("d", NOON, ["o1", "o2"]))
-    told.happened(NOON, event("1", "click", "d", 1, NOON))
+    told = FinalOutcomes(OFFERS_SEEN, Lookups(OFFERS, lambda _: []))
+    told.add_decision(NOON, decision("d", NOON, ["o1", "o2"]))
+    told.add_event(NOON, event("1", "click", "d", 1, NOON))
     if is_learned_before:
         told.flush()
-    told.happened(NOON, event("2", "click", "d", 1, NOON, learn=False))
-    told.happened(NOON + 1, event("3", "click", "d", 2, NOON + 1))
+    told.add_event(NOON, event("2", "click", "d", 1, NOON, learn=False))
+    told.add_event(NOON + 1, event("3", "click", "d", 2, NOON + 1))
     click, place = told.examples(0), OFFERS_SEEN.attributes.index("offer.id")
     assert [int(OFFERS_SEEN.keys({"offer.id": "o2"})[place])] == click.keys[:, place].tolist()
 
 
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
 def test_only_finite_numbers_are_learned(number: float) -> None:
-    """What is no finite number is none to trees, as it is none where they are asked."""
+    """Only finite numbers are numbers to trees, in training as in decisions."""
     features = features_for(["profile.age"], (), BITS)
     made = decision("d", NOON, ["o1"])
     record = made.told()
     record.profile_attributes["age"] = number
-    told = Hindsight(features, Asked(OFFERS, lambda _: []))
-    told.decided(NOON, made._replace(record=record.SerializeToString()))
-    told.happened(NOON, event("1", "click", "d", 1, NOON))
+    told = FinalOutcomes(features, Lookups(OFFERS, lambda _: []))
+    told.add_decision(NOON, made._replace(record=record.SerializeToString()))
+    told.add_event(NOON, event("1", "click", "d", 1, NOON))
     place = features.attributes.index("profile.age")
     assert math.isnan(told.examples(0).numbers[0, place])
     assert math.isnan(features.numbers({"profile.age": number})[place])
 
 
 def test_trees_are_forgotten_where_all_is_learned_anew(log: SqliteEvents, tmp_path: Path) -> None:
-    """What was grown may be of persons who were erased since: models learned anew have no trees until some are grown.
+    """Trees may stem from persons who were erased since: models learned anew have no trees until some are grown.
 
-    It waits for whoever is writing trees.
+    Removing them waits for a process that is writing trees.
     """
     write(log, *happenings(ROWS))
     one = learned(log, tmp_path / "learning")
@@ -300,7 +300,7 @@ def test_trees_are_forgotten_where_all_is_learned_anew(log: SqliteEvents, tmp_pa
         again.close()
 
     thread = threading.Thread(target=anew)
-    with alone(one.folder / "trees"):
+    with exclusive(one.folder / "trees"):
         thread.start()
         thread.join(0.2)
         assert (one.folder / "trees").exists()
@@ -310,7 +310,7 @@ def test_trees_are_forgotten_where_all_is_learned_anew(log: SqliteEvents, tmp_pa
 
 
 def test_few_examples_make_no_trees(log: SqliteEvents, tmp_path: Path) -> None:
-    """Of a handful of examples nothing is grown, and that is said; nothing is kept."""
+    """A few examples give no trees, and the reason is told."""
     write(log, *happenings(20))
     one = learned(log, tmp_path / "learning")
     told = one.grow(lambda: False)
@@ -320,11 +320,11 @@ def test_few_examples_make_no_trees(log: SqliteEvents, tmp_path: Path) -> None:
 
 
 def test_damaged_trees_are_passed_over(log: SqliteEvents, tmp_path: Path) -> None:
-    """Where what was grown last is damaged or gone, what was read before stays; a learner that begins then has none."""
+    """If the trees are damaged or gone, those read before stay in use; a new learner has none."""
     write(log, *happenings(ROWS))
     one = learned(log, tmp_path / "learning")
     one.grow(lambda: False)
-    grown = Grown(one.folder)
+    grown = TreeFolder(one.folder)
     version = grown.version()
     assert version
     (kept,) = (one.folder / "trees").iterdir()
@@ -332,9 +332,9 @@ def test_damaged_trees_are_passed_over(log: SqliteEvents, tmp_path: Path) -> Non
     (kept / "click.leaf.npy").write_bytes(b"broken")
     kept.rename(kept.with_name("f" * 16))
     assert version == grown.version()
-    assert {"click", "redemption"} == set(grown.trees(one.course.features, {}))
-    assert "" == Grown(one.folder).version()
-    assert {} == Grown(one.folder).trees(one.course.features, {})
+    assert {"click", "redemption"} == set(grown.trees(one.training.features, {}))
+    assert "" == TreeFolder(one.folder).version()
+    assert {} == TreeFolder(one.folder).trees(one.training.features, {})
     one.close()
 
 
@@ -342,8 +342,8 @@ def test_growing_is_given_up_when_told_so(log: SqliteEvents, tmp_path: Path) -> 
     """A command that is to stop grows nothing."""
     write(log, *happenings(ROWS))
     one = learned(log, tmp_path / "learning")
-    features, folder = one.course.features, one.folder
+    features, folder = one.training.features, one.folder
     assert CATEGORY in features.attributes
     one.close()
-    assert [] == grow(log, Asked(OFFERS, log.decisions), features, folder, lambda: True)
+    assert [] == grow(log, Lookups(OFFERS, log.decisions), features, folder, lambda: True)
     assert not (folder / "trees").exists()

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offers.learning import course
+from offers.learning import log_reading
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
-from offers.learning.recommend import visited
-from offers.learning.recommend.scores import Scratch, recommend
+from offers.learning.recommend import visit_training
+from offers.learning.recommend.scores import ScoreScratch, recommend
 from offers.learning.recommend.slots import claim, find, keys_for, wider
-from offers.learning.recommend.visited import PARTNERS, Room, Visited, recommendation
-from offers.learning.values import Offers
+from offers.learning.recommend.visit_training import PARTNERS, TableSizes, VisitTraining, recommendation
+from offers.learning.values import CatalogueFacts
 from offers.model.acts import wall_clock
 from offers.model.events import KINDS
 from offers.model.keys import key_of
@@ -33,16 +33,16 @@ from tests.state.happenings import happenings
 
 ZONE = "Europe/Paris"
 HERE, THERE = "u09tun", "gcpvj0"
-SMALL = Room(items=16, places=8, pairs=16, people=16)
+SMALL = TableSizes(items=16, places=8, pairs=16, people=16)
 
 
 def item_of(_catalog: str, offer: str) -> tuple[int, Sequence[int]]:
-    """What is known of the offers of tests."""
+    """Return the item and traits of an offer."""
     facts = FACTS.get(offer)
     return (facts.item, facts.traits) if facts else (NOTHING, (0, 0, 0, 0))
 
 
-OFFERS = Offers((), lambda _catalog, _offer: {}, {"corner": ZONE}, item=item_of)
+OFFERS = CatalogueFacts((), lambda _catalog, _offer: {}, {"corner": ZONE}, item=item_of)
 
 
 def logged(happened: Happened, second: int, person: str = "u:ada", *, learn: bool = True) -> LoggedEvent:
@@ -76,8 +76,8 @@ def orders(count: int, seed: int = 1) -> list[LoggedEvent]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let there be little room at first, so that it has to be made again and again."""
-    monkeypatch.setattr(visited, "FIRST", SMALL)
-    monkeypatch.setattr(visited, "LEARNED_AT_ONCE", 8)
+    monkeypatch.setattr(visit_training, "FIRST", SMALL)
+    monkeypatch.setattr(visit_training, "LEARNED_AT_ONCE", 8)
 
 
 def learner(log: SqliteEvents, folder: Path, *, anew: bool = False) -> Learner:
@@ -101,17 +101,17 @@ def probabilities(model: Model, venues: Sequence[str], history: bytes = b"", pla
     items = np.array([key_of("venue", "corner", venue) for venue in venues])
     recommend(
         recommendation(model.arrays), np.frombuffer(history, VISIT), place_of(place), NOON + 86_400 * 30,
-        items, np.zeros((len(venues), 4), np.uint16), Scratch.empty(partners=PARTNERS), into,
+        items, np.zeros((len(venues), 4), np.uint16), ScoreScratch.empty(partners=PARTNERS), into,
     )  # fmt: skip
     return into.tolist()
 
 
 @given(happenings())
 def test_the_learner_sees_the_visits_that_a_state_has(happened: list[Happened]) -> None:
-    """Of the same events, the history that is learned from and the one in the person's state are the same."""
-    one = Visited()
+    """The same events give the same history in training and in the person's state."""
+    one = VisitTraining()
     for number, each in enumerate(happened):
-        one.happened(logged(each, NOON + number), OFFERS)
+        one.add_event(logged(each, NOON + number), OFFERS)
     one.flush()
     known = [history[:count] for history, count in zip(one.people.histories, one.people.counts, strict=True) if count]
     learned = known[0].tobytes() if known else b""
@@ -133,12 +133,12 @@ def test_what_people_take_is_learned(log: SqliteEvents, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_the_same_log_gives_the_same_model(log: SqliteEvents, tmp_path: Path) -> None:
-    """In pages of any size, with pauses and restarts, and while room is made: the published bytes are the same."""
+    """The published bytes do not depend on page size, pauses, restarts, or growing tables."""
     log.append(orders(600))
     expected = learn(log, tmp_path / "a")
     assert [256, 8, 256] == [expected.meta["recommend"][name] for name in ("items", "places", "pairs")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "PAGE", 37)
+        patch.setattr(log_reading, "PAGE", 37)
         for until in range(0, 600, 90):
             one = learner(log, tmp_path / "b")
             while one.step(NOON + 600 * until):
@@ -183,7 +183,7 @@ def test_erased_people_are_in_no_model_learned_anew(log: SqliteEvents, tmp_path:
 
 
 def test_the_hour_is_that_of_the_wall(log: SqliteEvents, tmp_path: Path) -> None:
-    """What is taken at noon by the wall clock is learned of noon, whatever the hour was elsewhere."""
+    """Visits are learned for the local hour."""
     second = NOON - NOON % 86_400 + 11 * 3_600
     log.append([order(number, second, f"u:{number}", "v1") for number in range(20)])
     hours = recommendation(learn(log, tmp_path / "learning").arrays).popularity.place_hours[-1]

@@ -1,4 +1,4 @@
-"""Folders in which the latest of several models counts: which one that is, and removing the others."""
+"""Folders that keep several models of which the latest counts: finding it, and removing the others."""
 
 import fcntl
 import os
@@ -16,8 +16,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until nobody else is alone with a folder: `prune` would remove what others are writing."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Wait for the lock of a folder and hold it: `prune` would remove what another process is writing."""
     descriptor = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -27,7 +27,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def latest(folder: Path) -> Model | None:
-    """The last good model of a folder, by `sequence` of its meta; None: there is none."""
+    """Return the last good model of a folder, by `sequence` of its meta; None where there is none."""
     found = []
     for path in folder.glob("[0-9a-f]*"):
         try:
@@ -38,7 +38,7 @@ def latest(folder: Path) -> Model | None:
 
 
 def prune(folder: Path, kept: set[str]) -> None:
-    """Remove models but some, and what a crash left of others."""
+    """Remove all models but those of the given names, and what a crash left of others."""
     for path in folder.iterdir():
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
