@@ -6,6 +6,7 @@ pages to MkDocs when the site is built.
 
 import ast
 import inspect
+import itertools
 import os
 import re
 import subprocess
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer.main
+
+# Registers the extension by which protos say that a field is required.
+from google.api.field_behavior_pb2 import REQUIRED, field_behavior
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
@@ -26,9 +30,6 @@ from google.protobuf.descriptor_pb2 import (
     MethodDescriptorProto,
     ServiceDescriptorProto,
 )
-
-# Registers the extension by which protos say that a field is required.
-from google.api.field_behavior_pb2 import REQUIRED, field_behavior
 
 from offers.cli import app
 from offers.settings import Settings
@@ -111,7 +112,7 @@ def declared_types(file: FileDescriptorProto) -> Iterator[str]:
 
 def prose(comment: str) -> str:
     """Turn a comment into Markdown: keep paragraphs and indented examples, escape what would be HTML."""
-    lines = [line[1:] if line.startswith(" ") else line for line in comment.rstrip("\n").split("\n")]
+    lines = [line.removeprefix(" ") for line in comment.rstrip("\n").split("\n")]
     made: list[str] = []
     for line in lines:
         example = line.startswith("  ")
@@ -200,7 +201,7 @@ def message_parts(
     for index, field in enumerate(message.field):
         comment = source.comment(*path, _MESSAGE_FIELD, index)
         if field.HasField("oneof_index") and not field.proto3_optional:
-            oneof = message.oneof_decl[field.oneof_index]
+            oneof, earlier = message.oneof_decl[field.oneof_index], message.field[:index]
             of = f", one of `{oneof.name}`"
             if field.oneof_index not in [
                 one.oneof_index for one in message.field[:index] if one.HasField("oneof_index")
@@ -264,7 +265,7 @@ def settings_page() -> str:
         limits = ", ".join(
             f"{sign} {getattr(limit, attribute)}"
             for limit in field.metadata
-            for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))  # noqa: RUF001 - signs
+            for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
             if getattr(limit, attribute, None) is not None
         )
         values = f" · {limits}" if limits else ""
@@ -290,7 +291,7 @@ def setting_comments() -> dict[str, str]:
     tree = ast.parse(inspect.getsource(Settings))
     body = tree.body[0].body  # type: ignore[attr-defined]
     found = {}
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             found[ast.unparse(field.target)] = str(after.value.value)
     return found
@@ -349,8 +350,9 @@ def reason_codes_page(sources: Iterable[Source]) -> str:
     lines = [
         "# Reason codes",
         "",
-        "`Proposition.reasons` says why an offer is in an answer; `FailedCheck.reason` of `ExplainOffers` says why one is "
-        "not. The codes are stable: numbers and names are never reused.",
+        "`Proposition.reasons` says why an offer is in an answer.",
+        "`FailedCheck.reason` of `ExplainOffers` says why an offer is not in it.",
+        "The codes are stable: numbers and names are never reused.",
         "",
         "| number | code | meaning |",
         "|---|---|---|",

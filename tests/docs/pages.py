@@ -2,11 +2,13 @@
 
 A comment on the line before a block says what the block is:
 
-    <!-- file: NAME -->          save it as NAME in the page's folder, for the blocks after it
+    <!-- file: NAME -->          save it as NAME in the page's folder, for the blocks after it; a catalogue must be good,
+                                 unless its name begins with "broken"
     <!-- part of: NAME -->       a part of the catalogue NAME saved before; the whole must pass `offers validate`
     <!-- catalogue: NAME -->     a part of a catalogue; with the smallest one around it, it must pass `offers validate`
     <!-- world: NAME -->         prepare the folder by the function NAME of tests/docs/worlds.py, then run it
     <!-- numbers vary -->        run it; in what it prints, numbers may differ
+    <!-- fails: STATUS -->       run it; a command of ours ends with this exit status
     <!-- not run: REASON -->     leave it alone
 
 Without a comment, blocks of the languages sh, console and python are run, and no others are allowed.
@@ -22,7 +24,7 @@ DOCS = ROOT / "docs"
 ON_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 PAGES = [*(ROOT / name for name in ON_TOP), *sorted(DOCS.rglob("*.md"))]
 RUN = ("sh", "console", "python")
-KINDS = ("file", "part of", "catalogue", "world", "numbers vary", "not run")
+KINDS = ("file", "part of", "catalogue", "world", "numbers vary", "fails", "not run")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*) *$")
 _COMMENT = re.compile(r"^ *<!-- (?P<kind>[a-z ]+?)(?:: (?P<value>.+?))? -->$")
 

@@ -38,18 +38,17 @@ class Reader:
         """Stop the servers the page has started."""
         self._stack.close()
 
-    def run(self, command: str) -> str:
-        """Run one command and return what it prints. Fails if it cannot be run or its exit status says so."""
+    def run(self, command: str, status: int = 0) -> str:
+        """Run one command and return what it prints. Fails if it ends with another exit status."""
         command, _, file = command.partition(" > ")
         words = shlex.split(command, comments=True)
         words[0] = words[0].removeprefix(".venv/bin/")
-        status = 0
-        if words[-2:-1] == ["||"]:  # `command || status`: the exit status that the page tells of
-            status = int(words.pop())
-            words.pop()
         match words:
             case ["offers", "serve", *options]:
                 return self._serve(options)
+            case ["offers", "learn", *rest]:  # handles signals: a process of its own
+                rest = rest if "--data-dir" in rest else [*rest, "--data-dir", str(self.data)]
+                printed = checked([sys.executable, "-m", "offers", "learn", *rest], self.folder)
             case ["offers", *rest]:
                 printed = self._offers(rest, status)
             case ["make", *_]:
@@ -102,7 +101,7 @@ class Reader:
             words += ["--target", self.served.target]
         if "--data-dir" in options and "--data-dir" not in words:
             words += ["--data-dir", str(self.data)]
-        result = CliRunner(env={"COLUMNS": "160"}).invoke(app, words)
+        result = CliRunner(env={"COLUMNS": "110"}).invoke(app, words)
         if result.exit_code != status:
             message = f"offers {shlex.join(words)}: exit status {result.exit_code}\n{result.output}"
             raise AssertionError(message) from result.exception
@@ -111,7 +110,7 @@ class Reader:
 
 def checked(words: list[str], folder: Path) -> str:
     """Run a program and return what it prints; fail with its output if it fails."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert 0 == done.returncode, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
     return done.stdout

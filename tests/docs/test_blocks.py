@@ -72,7 +72,7 @@ def done(block: Block, reader: Reader) -> None:
         case "file":
             path.write_text(block.text, "utf-8")
             document = yaml.safe_load(block.text) if path.suffix == ".yaml" else None
-            if isinstance(document, dict) and "catalog_id" in document:
+            if isinstance(document, dict) and "offers" in document and not path.stem.startswith("broken"):
                 assert check(path).offer_count, block.place
         case "part of":
             path.write_text(yaml.safe_dump(joined(yaml.safe_load(path.read_text()), block.text)), "utf-8")
@@ -88,7 +88,7 @@ def done(block: Block, reader: Reader) -> None:
                 python(block, reader)
                 return
             for command, said in steps(block):
-                printed = reader.run(command)
+                printed = reader.run(command, int(block.value) if block.kind == "fails" else 0)
                 vary = block.kind in {"numbers vary", "world"}
                 assert agrees(said, printed, numbers_vary=vary), f"{block.place}: {command}\n{printed}"
 
