@@ -2,13 +2,13 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types imports buf breaking protos format bench quality peers lock clean package
+.PHONY: help run test check lint types imports buf breaking protos format docs bench quality peers lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-CHECKED := offers tests protos $(wildcard benchmarks)
+CHECKED := offers tests protos docs $(wildcard benchmarks)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## List the targets
@@ -40,14 +40,14 @@ run: $(INSTALLED) ## Serve the demo catalogue and show an answer; PORT=50051, ON
 test: $(INSTALLED) build/protoc ## Run all tests; ARGS="-k client" for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-check: lint types imports buf breaking test ## Run everything that must pass, as .ci/run does
+check: lint types imports buf breaking docs test ## Run everything that must pass, as .ci/run does
 
 lint: $(INSTALLED) ## Check style
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 
 types: $(INSTALLED) ## Check types
-	$(BIN)/mypy $(wildcard offers tests benchmarks protos/generate.py)
+	$(BIN)/mypy $(wildcard offers tests benchmarks docs protos/generate.py)
 
 imports: $(INSTALLED) ## Check that imports point down only
 	$(BIN)/lint-imports
@@ -81,6 +81,9 @@ format: $(INSTALLED) build/imports ## Put code and protos into shape
 	$(BIN)/ruff check --fix-only $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write protos
+
+docs: $(INSTALLED) build/protoc ## Build the site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(INSTALLED) ## Measure; QUICK=1 for less than a minute
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: add the generated reference, list the decision records, and check links into the checkout."""
+"""Hooks of MkDocs: add the reference and the decision records, check links into the checkout, forbid foreign files."""
 
 import logging
 import re
@@ -16,6 +16,8 @@ from docs.reference import pages  # noqa: E402 - found by the path above
 
 log = logging.getLogger("mkdocs.plugins.offers")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+_FOREIGN = re.compile(r'<(?:script|img|iframe)[^>]+src="https?://|<link[^>]+href="https?://')
 
 
 def on_config(config: Any) -> Any:  # noqa: ANN401 - MkDocs has no types for its hooks
@@ -55,3 +57,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401
         return text if text.strip("`") == name.strip("`") else f"{text} ({name})"
 
     return _LINK.sub(shown, markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:  # noqa: ANN401 - as above
+    """Warn of a page that would load something from another host: the site works offline, and tells nobody."""
+    if found := _FOREIGN.search(output):
+        log.warning("%s loads a file from another host: %s", page.file.src_uri, found[0])
+    return output

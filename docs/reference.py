@@ -107,7 +107,8 @@ def declared_types(file: FileDescriptorProto) -> Iterator[str]:
     yield from (enum.name for enum in file.enum_type)
     for message in file.message_type:
         yield message.name
-        yield from (f"{message.name}.{nested.name}" for nested in (*message.nested_type, *message.enum_type))
+        yield from (f"{message.name}.{nested.name}" for nested in message.nested_type)
+        yield from (f"{message.name}.{nested.name}" for nested in message.enum_type)
 
 
 def prose(comment: str) -> str:
@@ -200,21 +201,25 @@ def message_parts(
     maps = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
     for index, field in enumerate(message.field):
         comment = source.comment(*path, _MESSAGE_FIELD, index)
+        said = kind(field, maps, homes)
         if field.HasField("oneof_index") and not field.proto3_optional:
-            oneof, earlier = message.oneof_decl[field.oneof_index], message.field[:index]
-            of = f", one of `{oneof.name}`"
-            if field.oneof_index not in [
-                one.oneof_index for one in message.field[:index] if one.HasField("oneof_index")
-            ]:
-                comment += "\n\n" + f"`{oneof.name}`: " + source.comment(*path, _MESSAGE_ONEOF, field.oneof_index)
-        else:
-            of = ""
-        yield f"`{field.name}` · {kind(field, maps, homes)}{of}\n:   {indented(comment)}"
+            said += f", one of `{message.oneof_decl[field.oneof_index].name}`"
+            if is_first_of_oneof(message, index):
+                comment = f"{source.comment(*path, _MESSAGE_ONEOF, field.oneof_index)}\n\n{comment}"
+        yield f"`{field.name}` · {said}\n:   {indented(comment)}"
     for index, nested in enumerate(message.nested_type):
         if not nested.options.map_entry:
             yield from message_parts(source, nested, (*path, _MESSAGE_NESTED, index), f"{name}.{nested.name}", homes)
     for index, enum in enumerate(message.enum_type):
         yield from enum_parts(source, enum, (*path, _MESSAGE_ENUM, index), f"{name}.{enum.name}")
+
+
+def is_first_of_oneof(message: DescriptorProto, index: int) -> bool:
+    """Tell whether a field is the first of its oneof, where the comment of the oneof is shown."""
+    earlier = message.field[:index]
+    return not any(
+        one.HasField("oneof_index") and one.oneof_index == message.field[index].oneof_index for one in earlier
+    )
 
 
 def kind(field: FieldDescriptorProto, maps: dict[str, DescriptorProto], homes: dict[str, str]) -> str:

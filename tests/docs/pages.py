@@ -2,8 +2,8 @@
 
 A comment on the line before a block says what the block is:
 
-    <!-- file: NAME -->          save it as NAME in the page's folder, for the blocks after it; a catalogue must be good,
-                                 unless its name begins with "broken"
+    <!-- file: NAME -->          save it as NAME in the page's folder, for the blocks after it;
+                                 a catalogue must be good unless its name begins with "broken"
     <!-- part of: NAME -->       a part of the catalogue NAME saved before; the whole must pass `offers validate`
     <!-- catalogue: NAME -->     a part of a catalogue; with the smallest one around it, it must pass `offers validate`
     <!-- world: NAME -->         prepare the folder by the function NAME of tests/docs/worlds.py, then run it

@@ -1,4 +1,4 @@
-"""The README says what there is: every setting, every command with its options, every target of the Makefile."""
+"""README and docs say what there is: every setting, every command with its options, the targets of the Makefile."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,12 @@ from offers.catalogue.check import check
 from offers.catalogue.importing import import_table
 from offers.cli import app
 from offers.settings import Settings
-from offers.testing import serving
+from tests.docs.pages import DOCS, PAGES, Block, blocks_of
 from tests.paths import ROOT
 
-README = ROOT / "README.md"
+README, IMPORTING, OPERATIONS = ROOT / "README.md", DOCS / "guides" / "importing.md", DOCS / "guides" / "operations.md"
+README_LINES = 200
+"""What can be read in five minutes."""
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
@@ -24,19 +26,24 @@ def options(command: str) -> set[str]:
 
 
 def documented() -> str:
-    """Read the README."""
-    return README.read_text("utf-8")
+    """Read README and docs."""
+    return "\n".join(page.read_text("utf-8") for page in PAGES)
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    """The README is short; the rest is in docs."""
+    assert len(README.read_text("utf-8").splitlines()) <= README_LINES
 
 
 @pytest.mark.parametrize("setting", sorted(Settings.model_fields))
 def test_every_setting_is_documented(setting: str) -> None:
-    """A setting is in the README under the name of its environment variable."""
-    assert re.search(rf"`OFFERS_{setting.upper()}`", documented())
+    """A setting is in the guide to operations under the name of its environment variable."""
+    assert re.search(rf"`OFFERS_{setting.upper()}`", OPERATIONS.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_is_documented(command: str) -> None:
-    """A command is in the README as one would type it, and has a line of help."""
+    """A command is on a page as one would type it, and has a line of help."""
     assert re.search(rf"`offers {command}\b", documented()) or re.search(
         rf"^(\$ )?offers {command}\b", documented(), re.MULTILINE
     )
@@ -52,8 +59,8 @@ def test_every_option_has_a_line_of_help(command: str, option: str) -> None:
     assert parameter.help
 
 
-def test_every_option_the_readme_shows_exists() -> None:
-    """What the README tells people to type after `offers COMMAND` is understood."""
+def test_every_option_a_page_shows_exists() -> None:
+    """What pages tell people to type after `offers COMMAND` is understood."""
     lines = re.sub(r"\\\n\s*", " ", documented()).splitlines()
     shown = [match for line in lines if (match := re.match(r"(?:\$ )?(?:\.venv/bin/)?offers (\w+)(.*)", line))]
     unknown = [
@@ -91,69 +98,50 @@ def test_the_help_of_serve_tells_the_defaults_in_force() -> None:
 
 @pytest.mark.parametrize("target", ["run", "test", "check", "bench"])
 def test_the_targets_people_begin_with_are_documented(target: str) -> None:
-    """`make run`, `make test`, `make check` and `make bench` exist, and are in the README."""
+    """`make run`, `make test`, `make check` and `make bench` exist, and are on a page."""
     assert re.search(rf"^{target}:.* ## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert f"make {target}" in documented()
 
 
-def blocks(language: str) -> list[str]:
-    """Give the README's blocks of code in a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", documented(), re.MULTILINE | re.DOTALL)
+def saved(name: str) -> Block:
+    """Return the block of the guide to importing that is to be saved under a name."""
+    return next(block for block in blocks_of(IMPORTING) if (block.kind, block.value) == ("file", name))
 
 
-def test_the_readme_s_catalogue_is_good(tmp_path: Path) -> None:
-    """The catalogue to begin with passes the check."""
+def test_the_readme_s_catalogue_is_that_of_getting_started(tmp_path: Path) -> None:
+    """The catalogue to begin with passes the check, and is the same on both pages."""
+    pages = (README, DOCS / "getting-started.md")
+    texts = {block.text for page in pages for block in blocks_of(page) if block.value == "corner.yaml"}
+    (text,) = texts
     path = tmp_path / "corner.yaml"
-    path.write_text(blocks("yaml")[0], "utf-8")
+    path.write_text(text, "utf-8")
 
     assert 2 == check(path).offer_count
 
 
-def test_the_readme_s_import_does_what_it_says(tmp_path: Path) -> None:
-    """The example of an import gives two offers and the reject that the text names."""
-    for name, text in zip(("lunch.csv", "cities.csv"), blocks("csv")[:2], strict=True):
-        (tmp_path / name).write_text(text, "utf-8")
-    (tmp_path / "lunch.yaml").write_text(blocks("yaml")[1], "utf-8")
-
-    result = import_table(tmp_path / "lunch.yaml", tmp_path / "lunch.csv")
-
-    assert ["l-1", "l-2"] == [offer.offer_id for offer in result.catalog.offers]
-    ((row, reason),) = [(one.row, one.reason) for one in result.rejects]
-    assert 4 == row
-    assert f"line 4 is rejected: `{reason}`" in documented().replace("\n", " ")
-
-
 @pytest.mark.parametrize(
-    ("file", "block", "kinds", "rejected"),
+    ("file", "kinds", "rejected"),
     [
-        ("shops.csv", ("csv", 2), {"venues": ["s-1", "s-2"]}, "line 4"),
-        ("districts.geojson", ("geojson", 0), {"zones": ["centre"], "offers": ["free-delivery-centre"]}, "feature 2"),
+        ("lunch.csv", {"offers": ["l-1", "l-2"]}, "line 4"),
+        ("shops.csv", {"venues": ["s-1", "s-2"]}, "line 4"),
+        ("districts.geojson", {"zones": ["centre"], "offers": ["free-delivery-centre"]}, "feature 2"),
     ],
 )
-def test_the_readme_s_imports_of_places_do_what_they_say(
-    tmp_path: Path, file: str, block: tuple[str, int], kinds: dict[str, list[str]], rejected: str
+def test_the_imports_of_the_guide_do_what_it_says(
+    tmp_path: Path, file: str, kinds: dict[str, list[str]], rejected: str
 ) -> None:
-    """The examples of venues and zones give what the text says, and the reject that it names."""
-    language, number = block
-    (tmp_path / file).write_text(blocks(language)[number], "utf-8")
-    mapping = next(text for text in blocks("yaml") if f"catalog_id: {Path(file).stem}" in text)
-    (tmp_path / "mapping.yaml").write_text(mapping, "utf-8")
+    """The examples of offers, venues and zones give what the text says, and the reject that it names."""
+    mapping = f"{Path(file).stem}.yaml"
+    for name in (file, mapping, "cities.csv"):
+        (tmp_path / name).write_text(saved(name).text, "utf-8")
 
-    result = import_table(tmp_path / "mapping.yaml", tmp_path / file)
+    result = import_table(tmp_path / mapping, tmp_path / file)
 
     for name, ids in kinds.items():
         assert ids == [getattr(one, f"{name[:-1]}_id") for one in getattr(result.catalog, name)]
     (reject,) = result.rejects
     assert rejected == f"{result.noun} {reject.row}"
-    quoted = re.search(
-        rf"{rejected} is rejected: `(\w[^`]*)`", documented()[documented().index(file) :].replace("\n", " ")
-    )
+    text = IMPORTING.read_text("utf-8")
+    quoted = re.search(rf"{rejected} is rejected: `(\w[^`]*)`", text[text.index(file) :].replace("\n", " "))
     assert quoted
     assert reject.reason.startswith(quoted[1])
-
-
-def test_the_readme_s_programs_run() -> None:
-    """Each block of Python runs as it stands, against a server at the address it names."""
-    with serving() as served:
-        for program in blocks("python"):
-            exec(compile(program.replace("localhost:50051", served.target), str(README), "exec"), {})  # noqa: S102
