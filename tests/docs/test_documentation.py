@@ -21,8 +21,10 @@ COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: i
 
 
 def options(command: str) -> set[str]:
-    """Give the long names of a command's options."""
-    return {name for option in COMMANDS[command].params for name in option.opts if name.startswith("--")}
+    """Give the long names of a command's options, with those of the commands below it."""
+    below = getattr(COMMANDS[command], "commands", {}).values()
+    parameters = [parameter for one in (COMMANDS[command], *below) for parameter in one.params]
+    return {name for parameter in parameters for name in parameter.opts if name.startswith("--")}
 
 
 def documented() -> str:
@@ -55,8 +57,9 @@ def test_every_command_is_documented(command: str) -> None:
 )
 def test_every_option_has_a_line_of_help(command: str, option: str) -> None:
     """`offers COMMAND --help` explains each option."""
-    (parameter,) = (parameter for parameter in COMMANDS[command].params if option in parameter.opts)
-    assert parameter.help
+    below = getattr(COMMANDS[command], "commands", {}).values()
+    parameters = [parameter for one in (COMMANDS[command], *below) for parameter in one.params]
+    assert all(parameter.help for parameter in parameters if option in parameter.opts)
 
 
 def test_every_option_a_page_shows_exists() -> None:
