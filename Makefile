@@ -7,15 +7,23 @@
 PYTHON ?= python3
 PORT ?= 50051
 BIN := .venv/bin
-INSTALLED := .venv/.installed
-CHECKED := offers tests protos docs $(wildcard benchmarks)
+RUNNING := .venv/.running
+DEVELOPING := .venv/.developing
+# A lock lists every package with its version and hashes. It is installed without resolving anything, which any pip from
+# 22.0 on does alike, so that a package released tomorrow cannot change or break an installation.
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes
+CONSISTENT := found=$$($(BIN)/python -m pip check) \
+	|| { echo "$$found" >&2; echo ".venv has packages that do not fit: make clean, then try again" >&2; exit 1; }
+CHECKED := offers tests protos docs examples $(wildcard benchmarks)
+LOCK := build/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	--python-version 3.11 --group build
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '%-10s %s\n' "$$name" "$$text"; done
 
-run: $(INSTALLED) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE=1 to stop after it
+run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE=1 to stop after it
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null \
 		|| { echo "port $(PORT) is taken: stop what listens there, or choose another: make run PORT=50052" >&2; exit 1; }
 	@echo "Starting a server on localhost:$(PORT); the first start takes some seconds longer."
@@ -37,28 +45,28 @@ run: $(INSTALLED) ## Serve the demo catalogue and show an answer; PORT=50051, ON
 
 # Each process takes half of the tests, file by file, and then some of what the other has left. The variable, where it is
 # set, has every process that tests start compile all modules again.
-test: $(INSTALLED) build/protoc ## Run all tests; ARGS="-k client" for some
+test: $(DEVELOPING) build/protoc ## Run all tests; ARGS="-k client" for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: lint types imports buf breaking docs test ## Run everything that must pass, as .ci/run does
 
-lint: $(INSTALLED) ## Check style
+lint: $(DEVELOPING) ## Check style
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 
-types: $(INSTALLED) ## Check types
-	$(BIN)/mypy $(wildcard offers tests benchmarks docs protos/generate.py)
+types: $(DEVELOPING) ## Check types
+	$(BIN)/mypy $(wildcard offers tests benchmarks docs examples/python/*.py protos/generate.py)
 
-imports: $(INSTALLED) ## Check that imports point down only
+imports: $(DEVELOPING) ## Check that imports point down only
 	$(BIN)/lint-imports
 
-buf: $(INSTALLED) build/imports ## Check the protos
+buf: $(DEVELOPING) build/imports ## Check the protos
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
 
 # Compares with where this branch left main or, on main, with the last commit (uncommitted changes) or the one before.
 # The earlier state is laid out as files: buf would look for build/imports in the commit, where it is not.
-breaking: $(INSTALLED) build/imports ## Check that the protos break no caller; AGAINST=commit
+breaking: $(DEVELOPING) build/imports ## Check that the protos break no caller; AGAINST=commit
 	@base='$(AGAINST)'; \
 	if [ -z "$$base" ]; then \
 		head=$$(git rev-parse --verify --quiet HEAD); \
@@ -74,31 +82,32 @@ breaking: $(INSTALLED) build/imports ## Check that the protos break no caller; A
 	git archive "$$base" buf.yaml protos | tar -x -C build/against && \
 	$(BIN)/buf breaking --against build/against && echo "breaking: nothing since $$base"
 
-protos: $(INSTALLED) build/protoc ## Generate offers/v1 from protos
+protos: $(DEVELOPING) build/protoc ## Generate offers/v1 from protos
 	$(BIN)/python protos/generate.py .
 
-format: $(INSTALLED) build/imports ## Put code and protos into shape
+format: $(DEVELOPING) build/imports ## Put code and protos into shape
 	$(BIN)/ruff check --fix-only $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write protos
 
-docs: $(INSTALLED) build/protoc ## Build the site into build/site
+docs: $(DEVELOPING) build/protoc ## Build the site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(INSTALLED) ## Measure; QUICK=1 for less than a minute
+bench: $(DEVELOPING) ## Measure; QUICK=1 for less than a minute
 	$(BIN)/python -m benchmarks
 
-quality: $(INSTALLED) ## Replay real data; ARGS="coupon orders" for some of it, ARGS="--data PATH" for where it is
+quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" for some of it, ARGS="--data PATH" for where it is
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
-peers: $(INSTALLED) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
+peers: $(DEVELOPING) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
 	$(BIN)/python -m benchmarks.peers
 
-lock: $(INSTALLED) build/uv ## Pin the newest versions pyproject.toml allows
-	build/uv/bin/uv pip compile --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --all-extras --output-file requirements.lock pyproject.toml
+# The lock for running takes its versions from the one for development, so that both fit into one environment.
+lock: build/uv ## Bring the locks in line with pyproject.toml; UPGRADE=1 for the newest versions
+	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
 
-package: $(INSTALLED) ## Build the wheel into build/dist
+package: $(DEVELOPING) ## Build the wheel into build/dist
 	rm -rf build/lib build/bdist.*
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
 	@ls build/dist
@@ -106,25 +115,35 @@ package: $(INSTALLED) ## Build the wheel into build/dist
 clean: ## Remove all that make made
 	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-$(INSTALLED): requirements.lock pyproject.toml
+# Everything but `make run` needs the tools of development, in the same environment.
+$(DEVELOPING): requirements-dev.lock $(RUNNING)
+	@echo "Installing the tools of development into .venv"
+	@$(INSTALL) --requirement $<
+	@$(CONSISTENT)
+	@touch $@
+
+$(RUNNING): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv"
+	@$(INSTALL) --requirement $<
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
+	@$(CONSISTENT)
+	@touch $@
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is missing or older than 3.11: install a newer one, or name it: make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "$(PYTHON) cannot make environments: install its venv module (Debian: python3-venv)" >&2; exit 1; }
-	@echo "Installing into .venv"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --editable .
-	@touch $@
 
 # The generator of offers/v1, apart from the environment because it is older than the runtime.
-build/protoc: protos/requirements.lock $(INSTALLED)
+build/protoc: protos/requirements.lock $(DEVELOPING)
 	@rm -rf $@
-	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target $@ -r $<
+	@$(INSTALL) --target $@ --requirement $<
 	@touch $@
 
 # The protos ours import, so that buf needs no network.
-build/imports: $(INSTALLED)
+build/imports: $(DEVELOPING)
 	@rm -rf $@
 	@$(BIN)/python -c 'import shutil; from pathlib import Path; import google.api.http_pb2 as found; \
 	root = Path(found.__file__).parents[2]; \
@@ -132,7 +151,7 @@ build/imports: $(INSTALLED)
 	[name for name in names if not name.endswith(".proto")])) for part in ("google/api", "google/rpc", "google/type")]'
 	@touch $@
 
-build/uv: $(INSTALLED)
+build/uv: $(RUNNING)
 	@rm -rf $@
 	@$(BIN)/python -m pip install --quiet --target $@ uv
 	@touch $@
