@@ -205,7 +205,8 @@ def message_parts(
         if field.HasField("oneof_index") and not field.proto3_optional:
             said += f", one of `{message.oneof_decl[field.oneof_index].name}`"
             if is_first_of_oneof(message, index):
-                comment = f"{source.comment(*path, _MESSAGE_ONEOF, field.oneof_index)}\n\n{comment}"
+                whole = source.comment(*path, _MESSAGE_ONEOF, field.oneof_index)
+                comment = f"`{message.oneof_decl[field.oneof_index].name}`: {whole}\n\n{comment}"
         yield f"`{field.name}` · {said}\n:   {indented(comment)}"
     for index, nested in enumerate(message.nested_type):
         if not nested.options.map_entry:

@@ -43,6 +43,20 @@ def test_every_setting_is_documented(setting: str) -> None:
     assert re.search(rf"`OFFERS_{setting.upper()}`", OPERATIONS.read_text("utf-8"))
 
 
+def test_the_guide_tells_the_defaults_in_force() -> None:
+    """The default that the guide to operations states is the setting's."""
+    rows = dict(re.findall(r"^\| `OFFERS_(\w+)` \| ([^|]*) \|", OPERATIONS.read_text("utf-8"), re.MULTILINE))
+    stated = {name: field.default for name, field in Settings.model_fields.items() if field.default is not None}
+    numbers = {name: value for name, value in stated.items() if isinstance(value, int | float)}
+    texts = {name: value for name, value in stated.items() if isinstance(value, str) and value}
+
+    assert numbers
+    assert [] == [name for name, value in texts.items() if rows[name.upper()] != value]
+    assert [] == [
+        name for name, value in numbers.items() if rows[name.upper()] != (f"{value:g}" if value is not True else "true")
+    ]
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_is_documented(command: str) -> None:
     """A command is on a page as one would type it, and has a line of help."""
