@@ -19,7 +19,8 @@ import (
 	offers "example.com/offers/gen/offers/v1"
 )
 
-const timeout = time.Second
+// The first call connects. Once connected, 200 ms is usual.
+const timeout = 5 * time.Second
 
 // Answer keeps a response for as long, and as far, as the server promises that it holds.
 type Answer struct {

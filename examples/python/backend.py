@@ -15,7 +15,8 @@ from offers.v1.event_service_pb2 import EventResult, ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition, ReasonCode
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 5.0
+"""The first call connects. Once connected, 0.2 is usual."""
 Point = tuple[float, float]
 """Latitude and longitude in degrees."""
 

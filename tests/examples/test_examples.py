@@ -20,10 +20,22 @@ BUILD_S = 900
 BUF = [str(Path(sys.executable).with_name("buf")), "generate"]
 
 
+CATALOGUE = """
+catalog_id: examples
+venues:
+  - {venue_id: bar, title: Bar, point: {latitude: 48.8674, longitude: 2.3636}, radius_m: 1500}
+offers:
+  - {offer_id: lunch, title: Lunch, benefit: {percent_off: 20}, target: {venue_ids: [bar]}}
+  - {offer_id: welcome, title: Welcome, benefit: {free_delivery: {}}, target: {everywhere: true}}
+"""
+
+
 @pytest.fixture(scope="module")
-def target() -> Iterator[str]:
-    """Serve the demo catalogue and return the address."""
-    with serving() as served:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve a catalogue whose answers hold for a day, and return the address."""
+    path = tmp_path_factory.mktemp("examples") / "catalogue.yaml"
+    path.write_text(CATALOGUE, "utf-8")
+    with serving(path) as served:
         yield served.target
 
 
@@ -33,7 +45,7 @@ def run(command: Sequence[str], folder: Path = ROOT) -> str:
         lacking(f"{command[0]}: install it, or see `.ci/run`")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BUILD_S, check=False)
     assert 0 == done.returncode, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # Maven resets colours even where it is told to use none
 
 
 def generate(example: str, *paths: str) -> None:

@@ -14,7 +14,8 @@ import {
   type Proposition,
 } from "./gen/offers/v1/offer_service_pb.js";
 
-const timeoutMs = 1000;
+/** The first call connects. Once connected, 200 is usual. */
+const timeoutMs = 5000;
 
 type Point = { latitude: number; longitude: number };
 

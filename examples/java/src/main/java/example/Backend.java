@@ -28,7 +28,8 @@ import offers.v1.OfferServiceOuterClass.Proposition;
 
 /** A backend that asks for offers, shows them, and reports what the person does with them. One person's. */
 public final class Backend {
-  private static final long TIMEOUT_MS = 1000;
+  /** The first call connects. Once connected, 200 is usual. */
+  private static final long TIMEOUT_MS = 5000;
 
   private final OfferServiceGrpc.OfferServiceBlockingStub offers;
   private final EventServiceGrpc.EventServiceBlockingStub events;
