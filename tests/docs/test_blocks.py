@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,27 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     ]
 
     assert [] == broken
+
+
+@cache
+def places() -> frozenset[str]:
+    """List the files and folders of the checkout, each between slashes."""
+    folders = ("offers", "protos", "tests", "benchmarks", "docs")
+    below = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    return frozenset(f"/{path.relative_to(ROOT)}/" for path in [*below, *ROOT.iterdir()])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    """A page that names `admit.py`, `kernels/admit.py` or `decision/kernels/` means something of the checkout."""
+    if page.name == "CHANGELOG.md":  # tells of files as they were
+        return
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    named = re.findall(r"`((?:\w+/)*\w+\.(?:py|proto)|(?:\w+/)+)`", prose)
+    made = {"test_corner.py", "gbdt/"}
+
+    assert [] == [
+        name
+        for name in named
+        if name not in made and not any(place.endswith(f"/{name.rstrip('/')}/") for place in places())
+    ]
