@@ -162,3 +162,10 @@ def test_the_imports_of_the_guide_do_what_it_says(
     quoted = re.search(rf"{rejected} is rejected: `(\w[^`]*)`", text[text.index(file) :].replace("\n", " "))
     assert quoted
     assert reject.reason.startswith(quoted[1])
+
+
+def test_the_index_of_decision_records_is_complete() -> None:
+    """Every record has its line."""
+    index = (DOCS / "decisions" / "index.md").read_text("utf-8")
+
+    assert [] == [path.name for path in (DOCS / "decisions").glob("[0-9]*.md") if f"({path.name})" not in index]
