@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types imports buf breaking protos format bench quality peers lock clean package
+.PHONY: help run test check lint types imports buf breaking protos format docs bench quality peers lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -14,7 +14,7 @@ DEVELOPING := .venv/.developing
 INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes
 CONSISTENT := found=$$($(BIN)/python -m pip check) \
 	|| { echo "$$found" >&2; echo ".venv has packages that do not fit: make clean, then try again" >&2; exit 1; }
-CHECKED := offers tests protos examples $(wildcard benchmarks)
+CHECKED := offers tests protos docs examples $(wildcard benchmarks)
 LOCK := build/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--python-version 3.11 --group build
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -48,14 +48,14 @@ run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE
 test: $(DEVELOPING) build/protoc ## Run all tests; ARGS="-k client" for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-check: lint types imports buf breaking test ## Run everything that must pass, as .ci/run does
+check: lint types imports buf breaking docs test ## Run everything that must pass, as .ci/run does
 
 lint: $(DEVELOPING) ## Check style
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 
 types: $(DEVELOPING) ## Check types
-	$(BIN)/mypy $(wildcard offers tests benchmarks examples/python/*.py protos/generate.py)
+	$(BIN)/mypy $(wildcard offers tests benchmarks docs examples/python/*.py protos/generate.py)
 
 imports: $(DEVELOPING) ## Check that imports point down only
 	$(BIN)/lint-imports
@@ -89,6 +89,9 @@ format: $(DEVELOPING) build/imports ## Put code and protos into shape
 	$(BIN)/ruff check --fix-only $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write protos
+
+docs: $(DEVELOPING) build/protoc ## Build the site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(DEVELOPING) ## Measure; QUICK=1 for less than a minute
 	$(BIN)/python -m benchmarks

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     learner: bool = True
     """Whether to learn what people take up, in a process of its own, and publish models for the workers."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of the lines that are logged: debug, info, warning or error."""
 
     @field_validator("host")
     @classmethod

@@ -65,7 +65,7 @@ def serve(  # noqa: PLR0913 - a flag per setting
     ] = None,
     retention_days: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=DAYS", help="How long a kind is kept; may be repeated. \\[default: see README]"),
+        typer.Option(metavar="KIND=DAYS", help="How long a kind is kept; may be repeated. \\[default: 90 to 730]"),
     ] = None,
     geohash_length: Annotated[
         int | None, typer.Option(help="Characters kept of a location's geohash; 0 for none. \\[default: 6]")

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,9 @@ from offers.testing import Served, serving
 from offers.v1.offer_pb2 import Benefit, Bundle, FreeDelivery
 from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
 from offers.v1.venue_pb2 import TravelMode
+from tests.paths import ROOT
 
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 CATALOGUE = """
 catalog_id: test
 time_zone: Europe/Paris
@@ -134,14 +137,14 @@ def test_help_needs_nothing_heavy() -> None:
 
 def test_version_is_told(offers: Run) -> None:
     """`offers --version` says the version of the package."""
-    assert Outcome(0, "offers 0.1.0\n", "") == offers("--version")
+    assert Outcome(0, f"offers {VERSION}\n", "") == offers("--version")
 
 
 def test_the_package_runs_as_a_module() -> None:
     """`python -m offers` is the command line."""
     ended = subprocess.run([sys.executable, "-m", "offers", "--version"], check=True, capture_output=True, text=True)
 
-    assert "offers 0.1.0\n" == ended.stdout
+    assert f"offers {VERSION}\n" == ended.stdout
 
 
 def test_query_shows_ranked_offers_in_words(ask: Run) -> None:
