@@ -11,7 +11,9 @@ RUNNING := .venv/.running
 DEVELOPING := .venv/.developing
 # A lock lists every package with its version and hashes. It is installed without resolving anything, which any pip from
 # 22.0 on does alike, so that a package released tomorrow cannot change or break an installation.
-INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes --no-compile
+# pip compiles modules one by one, this in one process per core. Tests of packages are left out: nothing imports them.
+COMPILE := $(BIN)/python -m compileall -q -q -j 0 -x '/tests?/' .venv/lib || true
 CONSISTENT := found=$$($(BIN)/python -m pip check) \
 	|| { echo "$$found" >&2; echo ".venv has packages that do not fit: make clean, then try again" >&2; exit 1; }
 CHECKED := offers tests protos $(wildcard benchmarks)
@@ -116,12 +118,14 @@ clean: ## Remove all that make made
 $(DEVELOPING): requirements-dev.lock $(RUNNING)
 	@echo "Installing the tools of development into .venv"
 	@$(INSTALL) --requirement $<
+	@$(COMPILE)
 	@$(CONSISTENT)
 	@touch $@
 
 $(RUNNING): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv"
 	@$(INSTALL) --requirement $<
+	@$(COMPILE)
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@$(CONSISTENT)
 	@touch $@

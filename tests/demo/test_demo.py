@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
+import holidays
 import pytest
 import yaml
 from geopy.distance import geodesic
@@ -16,9 +17,12 @@ from opening_hours import OpeningHours
 
 from offers.catalogue import document
 from offers.catalogue.check import check
+from offers.client import OffersClient, context
 from offers.demo import catalogue
+from offers.testing import serving
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Offer
+from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.venue_pb2 import Circle, Zone
 
 PARIS = (48.8566, 2.3522)
@@ -396,3 +400,50 @@ def test_dayparts_venue_hours_and_the_sun() -> None:
         ]
         assert [False, True, True] == picnic
     assert "after-work-canal-sunset-picnic" not in ids(Request(REPUBLIQUE, local(tuesday, "16:30")))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time of day, and the offers expected then by the beginning of their ids."""
+
+    clock: str
+    expected: str
+    at_least: int
+
+
+LUNCH = Moment("12:15", "lunch-", 3)
+BRUNCH = Moment("11:30", "brunch-", 2)
+DINNER = Moment("20:00", "dinner-", 2)
+NIGHT = Moment("00:30", "late-night-", 2)
+HOLIDAY_BRUNCH = Moment("11:30", "brunch-cafe-loupiote", 1)
+HOLIDAY_DELIVERY = Moment("12:15", "holiday-delivery", 1)
+
+
+def next_ten_years() -> Iterator[tuple[date, list[Moment]]]:
+    """Yield every eleventh day and every public holiday of the next ten years, with the moments to ask about.
+
+    Weekday lunch offers pause on public holidays: the demo then shows brunch and free delivery.
+    """
+    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+    off = holidays.country_holidays("FR", years=range(today.year, today.year + 11))
+    end = today + timedelta(days=3653)
+    for day in sorted({today + timedelta(days=step) for step in range(0, 3653, 11)} | set(off)):
+        if not today <= day < end:
+            continue
+        noon = [BRUNCH] if day.weekday() >= 5 else [LUNCH]
+        yield day, [NIGHT, DINNER, *([HOLIDAY_BRUNCH, HOLIDAY_DELIVERY] if day in off else noon)]
+
+
+def test_every_day_of_ten_years_has_ranked_offers() -> None:
+    """From today on, République has ranked offers for lunch, dinner, night, weekend and holidays, at the top of its feed."""
+    lacking = []
+    with serving() as served, OffersClient(served.target) as client:
+        for day, moments in next_ten_years():
+            for moment in moments:
+                where = context(lat=REPUBLIQUE[0], lng=REPUBLIQUE[1], at=local(day, moment.clock))
+                found = client.get_offers(GetOffersRequest(context=where, placement="home_feed", max_offers=30)).offers
+                ranks = [offer.rank for offer in found if offer.offer_id.startswith(moment.expected)]
+                if len(ranks) < moment.at_least or ranks[0] > 10 or len(found) < 5:
+                    lacking.append((day.isoformat(), moment, [offer.offer_id for offer in found]))
+
+    assert [] == lacking
