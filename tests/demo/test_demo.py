@@ -435,7 +435,7 @@ def next_ten_years() -> Iterator[tuple[date, list[Moment]]]:
 
 
 def test_every_day_of_ten_years_has_ranked_offers() -> None:
-    """From today on, République has ranked offers for lunch, dinner, night, weekend and holidays, at the top of its feed."""
+    """From today on, the feed at République ranks offers of each moment among its first ten."""
     lacking = []
     with serving() as served, OffersClient(served.target) as client:
         for day, moments in next_ten_years():
