@@ -16,7 +16,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes --no-
 COMPILE := $(BIN)/python -m compileall -q -q -j 0 -x '/tests?/' .venv/lib || true
 CONSISTENT := found=$$($(BIN)/python -m pip check) \
 	|| { echo "$$found" >&2; echo ".venv has packages that do not fit: make clean, then try again" >&2; exit 1; }
-CHECKED := offers tests protos $(wildcard benchmarks)
+CHECKED := offers tests protos examples $(wildcard benchmarks)
 LOCK := build/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--python-version 3.11 --group build
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -57,7 +57,7 @@ lint: $(DEVELOPING) ## Check style
 	$(BIN)/ruff format --check $(CHECKED)
 
 types: $(DEVELOPING) ## Check types
-	$(BIN)/mypy $(wildcard offers tests benchmarks protos/generate.py)
+	$(BIN)/mypy $(wildcard offers tests benchmarks examples/python/*.py protos/generate.py)
 
 imports: $(DEVELOPING) ## Check that imports point down only
 	$(BIN)/lint-imports

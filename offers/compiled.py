@@ -32,8 +32,8 @@ SOURCES = (
     "decision/*.py", "decision/kernels/**/*.py", "decision/segments/*.py",
     "learning/model.py", "learning/values.py", "learning/propensity/features.py",
     "learning/propensity/regression.py", "learning/propensity/trees.py", "learning/recommend/*.py",
-    "model/hashing.py", "model/keys.py", "model/query.py", "model/visits.py", "server/limits.py", "server/fast/*.py",
-    "state/person/basket.py", "v1/*_pb2.py",
+    "model/hashing.py", "model/keys.py", "model/proposition_ids.py", "model/query.py", "model/visits.py",
+    "server/limits.py", "server/fast/*.py", "state/person/basket.py", "v1/*_pb2.py",
 )  # fmt: skip
 """What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a
 change of the file a loop stands in, and run a stale loop when a constant elsewhere changes."""
