@@ -7,14 +7,16 @@ alone, and the call fails with EINVAL (seen with 0.9.10). A timeout of select is
 import os
 import select
 import time
+from typing import SupportsIndex
 
 
-def sleep(seconds: float) -> None:
+def sleep(seconds: float | SupportsIndex) -> None:
     """Wait for some seconds. Raises ValueError for a negative number of them."""
-    if seconds < 0:
+    timeout = float(seconds)
+    if timeout < 0:
         message = "sleep length must be non-negative"
         raise ValueError(message)
-    select.select([], [], [], seconds)
+    select.select([], [], [], timeout)
 
 
 if "FAKETIME" in os.environ:
