@@ -1,4 +1,7 @@
-"""The demo catalogue keeps what it promises, by a plain reading of its document that uses none of our engine."""
+"""The demo catalogue has offers for every moment.
+
+Most tests read its document with a plain reference implementation that shares no code with the engine.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -42,7 +45,7 @@ WINTER, SUMMER = date(2026, 12, 28), date(2035, 7, 9)
 
 @dataclass(frozen=True)
 class Request:
-    """What a caller says; None does not restrict."""
+    """The context of a request; None does not restrict."""
 
     point: tuple[float, float]
     at: datetime
@@ -251,7 +254,7 @@ def test_hours_and_windows() -> None:
 
 
 def test_our_reader_agrees() -> None:
-    """`offers validate` has nothing to say about the document, and reads the same messages as protobuf's own reader."""
+    """The document passes `offers validate`, and is read into the same messages as by protobuf's own reader."""
     check(catalogue())
     read = Catalog()
     for fragment in document.read(catalogue(), []):
@@ -336,7 +339,7 @@ def test_elsewhere_goes_by_its_own_clock(venue_id: str, zone: str, inside: str, 
 
 
 def test_not_now() -> None:
-    """What is over or still to come is not shown, wherever one asks in 2026."""
+    """Offers whose window is over or has not begun are not shown anywhere in 2026."""
     waiting = {offer.offer_id for offer in paris().offers if offer.offer_id.startswith(("expired-", "future-"))}
     assert 3 == len(waiting)
     for venue in paris().venues:
@@ -347,7 +350,7 @@ def test_not_now() -> None:
 
 
 def test_vouchers_are_used_later() -> None:
-    """A voucher is shown while it cannot be used yet, and not shown any more when it can."""
+    """A voucher is shown before it can be redeemed, and no longer shown once it can."""
     vouchers = {offer.offer_id: (offer, found) for offer, found in reachable(REPUBLIQUE)}
     for name, sold, used in (
         ("voucher-galette-des-rois", date(2029, 12, 20), date(2030, 1, 6)),
