@@ -104,9 +104,16 @@ lock: build/uv ## Bring the locks in line with pyproject.toml; UPGRADE=1 for the
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
 
-package: $(DEVELOPING) ## Build the wheel into build/dist
-	rm -rf build/lib build/bdist.*
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+package: $(DEVELOPING) ## Build the wheel, with compiled loops, into build/dist
+	@rm -rf build/package && mkdir -p build/package
+	@cp -R pyproject.toml README.md LICENSE offers build/package
+	@find build/package -name __pycache__ -prune -exec rm -r {} +
+	@case "$$(uname -sm)" in "Linux x86_64") \
+		$(BIN)/offers compile-loops --portable --into build/package/offers/loops && \
+		$(BIN)/python -c 'import sys; print("[bdist_wheel]\nplat_name=linux_x86_64\npython_tag=" + \
+		sys.implementation.cache_tag.replace("cpython-", "cp"))' >build/package/setup.cfg;; \
+	*) echo "The wheel carries no compiled loops: no CPU baseline is stated for this system";; esac
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/dist build/package
 	@ls build/dist
 
 clean: ## Remove all that make made

@@ -67,9 +67,9 @@ class _Source:
 class Supervisor:
     """Runs the workers of one server until it is told to stop.
 
-    `worker_command(core, port, served)`, `publish_command(source)` and `learner_command(served)` are the command lines
-    of the child processes: they are programs of their own, so that neither this process's memory nor its threads are
-    copied into them.
+    `worker_command(core, port, served)`, `publish_command(source)` and `learner_command(served)` return the command
+    lines of the child processes. These are separate programs, so that neither the memory nor the threads of this
+    process are copied into them. Each reads the settings, which may hold passwords, from its stdin.
     """
 
     def __init__(
@@ -160,8 +160,17 @@ class Supervisor:
         source.compiling_stamp, source.retry_at = now, float("inf")
         source.seen = now
         log.info("catalogue_compiling", source=str(source.path))
-        command = self._publish_command(source.path)
-        source.compiling = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: S603
+        source.compiling = self._start(self._publish_command(source.path), stdout=subprocess.PIPE)
+
+    def _start(self, command: Sequence[str], stdout: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a child process and hand it the settings; neither its command line nor its environment shows them."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFERS_")}
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=stdout)  # noqa: S603
+        assert process.stdin is not None  # noqa: S101 - for the type checker
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has ended: its status says why
+            pipe.write(self._settings.model_dump_json().encode())
+        process.stdin = None
+        return process
 
     def _collect(self) -> bool:
         """Take in what compilations have ended with. True if other snapshots are to be served."""
@@ -241,7 +250,7 @@ class Supervisor:
                     if slot.core is None
                     else self._worker_command(slot.core, port, served)
                 )
-                slot.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+                slot.process = self._start(command)
                 slot.started = now
 
     def _mend_snapshots(self) -> None:
