@@ -4,10 +4,11 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict, Unpack
 from uuid import uuid4
 
 import grpc
@@ -18,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from offers.errors import FieldViolation, OffersError
-from offers.v1.context_pb2 import Context, Location
+from offers.v1.context_pb2 import Context, Location, User
 from offers.v1.offer_service_pb2 import (
     DESCRIPTOR,
     BatchGetOffersRequest,
@@ -33,17 +34,17 @@ from offers.v1.venue_pb2 import TravelMode
 
 SERVICE: Final = DESCRIPTOR.services_by_name["OfferService"].full_name
 DEFAULT_TIMEOUT_S: Final = 1.0
-"""Far above what a decision takes, and no longer than a screen would wait for its offers."""
+"""Far longer than a decision takes, and no longer than a screen waits for its offers."""
 EXPLAIN_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.05
-"""Between two looks at a server that is up but not yet serving."""
+"""Pause between health checks of a server that is up but not yet serving."""
 
 SERVICE_CONFIG: Final = {
     "methodConfig": [
         {
             "name": [{"service": SERVICE}],
-            # Only UNAVAILABLE: the call did not reach a worker, or the worker went away. Another try may reach a live
-            # one; everything else would end the same way.
+            # Only UNAVAILABLE: the call did not reach a worker, or the worker stopped. A retry may reach another one;
+            # all other errors would repeat.
             "retryPolicy": {
                 "maxAttempts": 3,
                 "initialBackoff": "0.02s",
@@ -53,19 +54,19 @@ SERVICE_CONFIG: Final = {
             },
         }
     ],
-    # When more than about one call in ten fails, stop retrying: retries must not bury a server that struggles.
+    # When more than about one call in ten fails, stop retrying, so that retries do not overload the server.
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }
 CHANNEL_OPTIONS: Final = (
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    # A connection that died silently is noticed within 40 s, also while idle; servers permit a ping every 10 s.
+    # Detects a dead connection within 40 s, also while idle; servers permit a ping every 10 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A worker is back within seconds: do not wait out gRPC's two minutes.
+    # A worker restarts within seconds; gRPC's default back-off grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    # The answers to 1,000 contexts may well exceed gRPC's 4 MiB, and come from our own server.
+    # Answers to 1,000 contexts may exceed gRPC's default of 4 MiB, and come from a trusted server.
     ("grpc.max_receive_message_length", -1),
 )
 
@@ -74,62 +75,91 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class OffersCallError(OffersError):
-    """A call that ended with another status than OK."""
+    """A call that ended with a status other than OK."""
 
     def __init__(self, code: grpc.StatusCode, message: str, violations: Sequence[FieldViolation] = ()) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
         self.violations = tuple(violations)
-        """The fields that cannot be used, where the code is INVALID_ARGUMENT."""
+        """The invalid fields, where the code is INVALID_ARGUMENT."""
 
 
-def context(  # noqa: PLR0913 - what is known of a moment, each by name
-    *,
-    lat: float | None = None,
-    lng: float | None = None,
-    accuracy_m: float | None = None,
-    observed_at: datetime | None = None,
-    movement: "TravelMode.ValueType" = TravelMode.TRAVEL_MODE_UNSPECIFIED,
-    at: datetime | None = None,
-    time_zone: str = "",
-    user_id: str = "",
-    anonymous_id: str = "",
-    language: str = "",
-    currency: str = "",
-    channel: str = "",
-    attributes: Mapping[str, Any] | None = None,
-) -> Context:
-    """Make a Context of what is known: degrees, instants with their UTC offset, the rest as in its proto.
+class ContextFields(TypedDict, total=False):
+    """The arguments of `context`, all of them optional."""
 
-    `observed_at` is when `lat` and `lng` were measured, `movement` how the person moves since then.
+    lat: float | None
+    """Latitude in degrees; goes with `lng`."""
+    lng: float | None
+    """Longitude in degrees."""
+    accuracy_m: float | None
+    """Radius in metres that the person is within with a probability of 68 %."""
+    observed_at: datetime | None
+    """When `lat` and `lng` were measured, with its UTC offset."""
+    movement: "TravelMode.ValueType"
+    """How the person has moved since `observed_at`."""
+    at: datetime | None
+    """The instant to decide for, with its UTC offset; by default the instant the request arrives."""
+    time_zone: str
+    """IANA name."""
+    user_id: str
+    anonymous_id: str
+    """The id of a visitor who has not signed in; excludes `user_id`."""
+    language: str
+    """BCP 47 tag."""
+    currency: str
+    """Code of ISO 4217."""
+    channel: str
+    attributes: Mapping[str, Any] | None
 
-    Raises ValueError for one coordinate without the other, what is said of a position without one, two identities, or
-    an instant without an offset.
+
+def context(**fields: Unpack[ContextFields]) -> Context:
+    """Return a Context with the given fields; see ContextFields.
+
+    Raises ValueError for one coordinate without the other, for accuracy, observation or movement without a position,
+    for two identities, and for an instant without an offset. Raises TypeError for an unknown argument.
     """
+    if unknown := fields.keys() - ContextFields.__annotations__.keys():
+        raise TypeError(f"context() has no argument '{min(unknown)}'")
+    made = Context(
+        time=_timestamp(fields.get("at")),
+        time_zone=fields.get("time_zone", ""),
+        language_code=fields.get("language", ""),
+        currency_code=fields.get("currency", ""),
+        channel=fields.get("channel", ""),
+        location=_location(fields),
+        user=_user(fields),
+    )
+    if (attributes := fields.get("attributes")) is not None:
+        made.attributes.update(attributes)
+    return made
+
+
+def _location(fields: ContextFields) -> Location | None:
+    lat, lng = fields.get("lat"), fields.get("lng")
+    accuracy_m, observed_at = fields.get("accuracy_m"), fields.get("observed_at")
+    movement = fields.get("movement", TravelMode.TRAVEL_MODE_UNSPECIFIED)
     if (lat is None) != (lng is None):
         message = "lat and lng go together: give both or neither"
         raise ValueError(message)
-    if lat is None and (accuracy_m is not None or observed_at is not None or movement):
-        message = "accuracy_m, observed_at and movement say how well lat and lng are known: give them too"
-        raise ValueError(message)
+    if lat is None or lng is None:
+        if accuracy_m is not None or observed_at is not None or movement:
+            message = "accuracy_m, observed_at and movement say how well lat and lng are known: give them too"
+            raise ValueError(message)
+        return None
+    location = Location(accuracy_m=accuracy_m, observed_time=_timestamp(observed_at), movement=movement)
+    location.point.latitude, location.point.longitude = lat, lng
+    return location
+
+
+def _user(fields: ContextFields) -> User | None:
+    user_id, anonymous_id = fields.get("user_id", ""), fields.get("anonymous_id", "")
     if user_id and anonymous_id:
         message = "a person is known by user_id or by anonymous_id: give one"
         raise ValueError(message)
-    made = Context(
-        time=_timestamp(at), time_zone=time_zone, language_code=language, currency_code=currency, channel=channel
-    )
-    if lat is not None and lng is not None:
-        observed = _timestamp(observed_at)
-        made.location.CopyFrom(Location(accuracy_m=accuracy_m, observed_time=observed, movement=movement))
-        made.location.point.latitude, made.location.point.longitude = lat, lng
     if user_id:
-        made.user.user_id = user_id
-    elif anonymous_id:
-        made.user.anonymous_id = anonymous_id
-    if attributes is not None:
-        made.attributes.update(attributes)
-    return made
+        return User(user_id=user_id)
+    return User(anonymous_id=anonymous_id) if anonymous_id else None
 
 
 def _timestamp(instant: datetime | None) -> Timestamp | None:
@@ -141,11 +171,37 @@ def _timestamp(instant: datetime | None) -> Timestamp | None:
     return Timestamp(seconds=math.floor(instant.timestamp()))
 
 
-class OffersClient:
-    """Calls the offer service at `target`, such as "localhost:50051"; safe to share between threads.
+class _Client:
+    """The parts that both clients share."""
 
-    Without `credentials` the connection is plain text. `timeout_s` is the deadline of calls that name none, retries
-    included; `options` are gRPC channel arguments that go before our own.
+    def __init__(
+        self,
+        grpc_module: Any,  # noqa: ANN401 - grpc or grpc.aio, which make channels alike
+        target: str,
+        credentials: grpc.ChannelCredentials | None,
+        timeout_s: float,
+        options: Options,
+    ) -> None:
+        arguments = list({**dict(CHANNEL_OPTIONS), **dict(options)}.items())
+        self._channel = (
+            grpc_module.insecure_channel(target, options=arguments)
+            if credentials is None
+            else grpc_module.secure_channel(target, credentials, options=arguments)
+        )
+        self._target = target
+        self._timeout_s = timeout_s
+        self._offers = OfferServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    def _timeout(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else timeout_s
+
+
+class OffersClient(_Client):
+    """A blocking client of the service at `target`, such as "localhost:50051"; safe to share between threads.
+
+    Without `credentials` the connection is plain text. `timeout_s` is the default deadline of calls, retries included.
+    `options` are gRPC channel arguments that override CHANNEL_OPTIONS.
     """
 
     def __init__(
@@ -156,32 +212,21 @@ class OffersClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         options: Options = (),
     ) -> None:
-        """Make a channel; it connects with the first call."""
-        arguments = _options(options)
-        self._channel = (
-            grpc.insecure_channel(target, options=arguments)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options=arguments)
-        )
-        self._target = target
-        self._timeout_s = timeout_s
-        self._offers = OfferServiceStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        """Create a channel; it connects with the first call."""
+        super().__init__(grpc, target, credentials, timeout_s, options)
 
     def get_offers(
         self, request: GetOffersRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> GetOffersResponse:
         """Decide for one context. Raises OffersCallError.
 
-        A request without a `request_id` is sent with a new one, so that all tries of this call give the same ids and
-        are counted once. A try decides anew: without a `time` in the context, for the instant it arrives.
+        A request without a `request_id` is sent with a new one, so that retries return the same ids and are counted
+        once. Each try is decided anew; without a `time` in the context, for the instant it arrives.
         """
-        try:
+        with _raising_call_errors():
             response: GetOffersResponse = self._offers.GetOffers(
                 _identified(request), timeout=self._timeout(timeout_s), metadata=metadata
             )
-        except grpc.RpcError as error:
-            raise _call_error(error) from error
         return response
 
     def batch_get_offers(
@@ -191,31 +236,27 @@ class OffersClient:
 
         Requests without a `request_id` get one each, as in `get_offers`.
         """
-        try:
+        with _raising_call_errors():
             response: BatchGetOffersResponse = self._offers.BatchGetOffers(
                 _all_identified(request), timeout=self._timeout(timeout_s), metadata=metadata
             )
-        except grpc.RpcError as error:
-            raise _call_error(error) from error
         return response
 
     def explain(
         self, request: ExplainOffersRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> ExplainOffersResponse:
-        """Tell why offers are in an answer, or why not. Raises OffersCallError.
+        """Explain why offers are or are not in an answer. Raises OffersCallError.
 
-        Takes milliseconds for each offer: the deadline is EXPLAIN_TIMEOUT_S where none is given.
+        Takes milliseconds for each offer; the default deadline is EXPLAIN_TIMEOUT_S.
         """
-        try:
+        with _raising_call_errors():
             response: ExplainOffersResponse = self._offers.ExplainOffers(
                 request, timeout=EXPLAIN_TIMEOUT_S if timeout_s is None else timeout_s, metadata=metadata
             )
-        except grpc.RpcError as error:
-            raise _call_error(error) from error
         return response
 
     def wait_until_serving(self, timeout_s: float) -> None:
-        """Wait until the server's health says SERVING. Raises OffersCallError when it does not within `timeout_s`."""
+        """Wait until the server reports SERVING. Raises OffersCallError after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         while True:
@@ -242,12 +283,9 @@ class OffersClient:
     ) -> None:
         self.close()
 
-    def _timeout(self, timeout_s: float | None) -> float:
-        return self._timeout_s if timeout_s is None else timeout_s
 
-
-class AsyncOffersClient:
-    """OffersClient for asyncio: the same arguments, calls and errors. Make and use it within one event loop."""
+class AsyncOffersClient(_Client):
+    """OffersClient for asyncio, with the same arguments, calls and errors. Create and use it in one event loop."""
 
     def __init__(
         self,
@@ -257,59 +295,44 @@ class AsyncOffersClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         options: Options = (),
     ) -> None:
-        """Make a channel; it connects with the first call."""
-        arguments = _options(options)
-        self._channel = (
-            grpc.aio.insecure_channel(target, options=arguments)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options=arguments)
-        )
-        self._target = target
-        self._timeout_s = timeout_s
-        self._offers = OfferServiceStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        """Create a channel; it connects with the first call."""
+        super().__init__(grpc.aio, target, credentials, timeout_s, options)
 
     async def get_offers(
         self, request: GetOffersRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> GetOffersResponse:
         """Decide for one context, as OffersClient does."""
-        try:
+        with _raising_call_errors():
             response: GetOffersResponse = await self._offers.GetOffers(
                 _identified(request), timeout=self._timeout(timeout_s), metadata=metadata
             )
-        except grpc.RpcError as error:
-            raise _call_error(error) from error
         return response
 
     async def batch_get_offers(
         self, request: BatchGetOffersRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> BatchGetOffersResponse:
         """Decide for 1 to 1,000 contexts, as OffersClient does."""
-        try:
+        with _raising_call_errors():
             response: BatchGetOffersResponse = await self._offers.BatchGetOffers(
                 _all_identified(request), timeout=self._timeout(timeout_s), metadata=metadata
             )
-        except grpc.RpcError as error:
-            raise _call_error(error) from error
         return response
 
     async def explain(
         self, request: ExplainOffersRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
     ) -> ExplainOffersResponse:
-        """Tell why offers are in an answer, or why not. Raises OffersCallError.
+        """Explain why offers are or are not in an answer. Raises OffersCallError.
 
-        Takes milliseconds for each offer: the deadline is EXPLAIN_TIMEOUT_S where none is given.
+        Takes milliseconds for each offer; the default deadline is EXPLAIN_TIMEOUT_S.
         """
-        try:
+        with _raising_call_errors():
             response: ExplainOffersResponse = await self._offers.ExplainOffers(
                 request, timeout=EXPLAIN_TIMEOUT_S if timeout_s is None else timeout_s, metadata=metadata
             )
-        except grpc.RpcError as error:
-            raise _call_error(error) from error
         return response
 
     async def wait_until_serving(self, timeout_s: float) -> None:
-        """Wait until the server's health says SERVING. Raises OffersCallError when it does not within `timeout_s`."""
+        """Wait until the server reports SERVING. Raises OffersCallError after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         while True:
@@ -336,16 +359,17 @@ class AsyncOffersClient:
     ) -> None:
         await self.close()
 
-    def _timeout(self, timeout_s: float | None) -> float:
-        return self._timeout_s if timeout_s is None else timeout_s
 
-
-def _options(given: Options) -> list[tuple[str, Any]]:
-    return list({**dict(CHANNEL_OPTIONS), **dict(given)}.items())
+@contextmanager
+def _raising_call_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _call_error(error) from error
 
 
 def _identified(request: GetOffersRequest) -> GetOffersRequest:
-    """The request with an id. A copy where it had none: the caller's next call with it is another decision."""
+    """Return the request with an id; a copy if it had none, as the caller's next call with it is another decision."""
     if request.request_id:
         return request
     copy = GetOffersRequest()
@@ -359,14 +383,14 @@ def _all_identified(request: BatchGetOffersRequest) -> BatchGetOffersRequest:
 
 
 def _code_of(error: grpc.RpcError) -> grpc.StatusCode:
-    code: grpc.StatusCode = error.code()  # both clients raise errors that are calls too
+    code: grpc.StatusCode = error.code()  # errors of both clients are calls, too
     return code
 
 
 def _call_error(error: grpc.RpcError) -> OffersCallError:
     try:
         status = rpc_status.from_call(error)
-    except ValueError:  # a proxy changed the code or message, and left the details behind
+    except ValueError:  # a proxy changed the code or message, but not the details
         status = None
     violations = []
     for detail in status.details if status is not None else ():

@@ -1,4 +1,4 @@
-"""For tests of programs that call the service: a real server in this process, on a free port."""
+"""A real server in this process, on a free port, for tests of programs that call the service."""
 
 import contextlib
 import tempfile
@@ -19,15 +19,15 @@ from offers.state.opening import Stores, open_stores
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server that is running."""
+    """A running server."""
 
     target: str
-    """Where to call it, such as "127.0.0.1:43121"."""
+    """Its address, such as "127.0.0.1:43121"."""
     channel: grpc.Channel
     """An open channel to it."""
     worker: Worker
     stores: Stores
-    """What it keeps."""
+    """Its stores of persons, events and budgets."""
 
 
 @contextlib.contextmanager
@@ -40,9 +40,9 @@ def serving(
 ) -> Iterator[Served]:
     """Serve a catalogue document (None: the demo catalogue) while the block runs.
 
-    `clock` gives the seconds since 1970 that requests without a time are decided for. Snapshots, and what is kept of
-    persons and events, go to `data_dir`, or to a folder that is removed afterwards. Raises CatalogError where the
-    document has problems.
+    `clock` returns seconds since 1970; requests without a time are decided for it. Snapshots, persons and events go to
+    `data_dir`, or to a folder that is removed afterwards. `settings` are fields of Settings. Raises CatalogError for an
+    invalid document.
     """
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-testing-")))

@@ -1,4 +1,4 @@
-"""Random catalogues with audiences and limits of every kind, and random persons who meet them."""
+"""Random catalogues with audiences and limits of every kind, and random persons for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ from offers.v1.state_pb2 import UserState
 from tests.strategies import LAST, ZONES, Maker
 
 SEGMENT_IDS = ("s1", "s2", "s3", "later")
-"""The last one is joined by everybody at an instant."""
+"""Everybody joins the last one at an instant."""
 CATEGORIES = ("one", "two", "nowhere")
 CAMPAIGN_IDS, POLICY_IDS = ("k1", "k2"), ("p1", "p2")
 EXPERIMENT_IDS = ("e1", "e2", "e3")
@@ -49,7 +49,7 @@ AGO = (-3_600, -1, 0, 1, 59, 60, 3_599, 3_600, 7_200, 86_399, 86_400, 604_800, 2
 
 @dataclass(frozen=True, slots=True)
 class Someone(People):
-    """Knows one person, whoever asks."""
+    """A source of one person, whoever is asked for."""
 
     person: Person
 
@@ -69,14 +69,14 @@ class Someone(People):
 
 
 class PeopleMaker(Maker):
-    """Makes catalogues as Maker does, mostly about one place, with much to say about people."""
+    """A Maker of catalogues mostly about one place, with many rules about persons."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.turn = self.instant()
 
     def audience(self, share: float) -> Audience | None:
-        """Segments and variants, or none of them."""
+        """Return segments and variants, or none of them."""
         if not self.chance(share):
             return None
         few = [[], [], *([name] for name in SEGMENT_IDS), ["s1", "s2"]]
@@ -90,7 +90,7 @@ class PeopleMaker(Maker):
         return audience
 
     def caps(self, most: int = 2) -> list[FrequencyCap]:
-        """Rolling, calendar and eternal ones."""
+        """Return rolling, calendar and unlimited caps."""
         found = []
         for _ in range(self.random.randint(0, most)):
             cap = FrequencyCap(max_count=self.random.choice([1, 1, 2, 3]), kind=self.random.choice(KINDS))
@@ -104,7 +104,7 @@ class PeopleMaker(Maker):
         return found
 
     def budget(self, *, may_pace: bool) -> Budget:
-        """Units, money, or both, in all or per period, perhaps with a plan."""
+        """Return a budget of units, money, or both, in total or by period, perhaps paced."""
         budget = Budget(units=self.random.choice([1, 10, 100]))
         if self.chance(0.4):
             budget.amount.CopyFrom(Money(currency_code="EUR", units=self.random.choice([1, 50]), nanos=10_000_001))
@@ -117,7 +117,7 @@ class PeopleMaker(Maker):
         return budget
 
     def campaign(self, identity: str) -> Campaign:
-        """A campaign, perhaps with an end."""
+        """Return a campaign, perhaps with an end."""
         campaign = Campaign(campaign_id=identity, frequency_caps=self.caps(), audience=self.audience(0.4))
         if self.chance(0.4):
             campaign.window.CopyFrom(self.window())
@@ -127,7 +127,7 @@ class PeopleMaker(Maker):
         return campaign
 
     def policy(self, identity: str) -> ContactPolicy:
-        """A contact policy over all offers, or some."""
+        """Return a contact policy over all offers, or some."""
         policy = ContactPolicy(
             contact_policy_id=identity, frequency_caps=self.caps(), channels=self.some(["app", "web"])
         )
@@ -142,7 +142,7 @@ class PeopleMaker(Maker):
         return policy
 
     def experiment(self, identity: str) -> Experiment:
-        """An experiment, two of them in one layer."""
+        """Return an experiment; two of them share a layer."""
         pick = self.random.choice
         experiment = Experiment(experiment_id=identity, layer=pick(["", "both"]), share=pick([0.2, 0.3]))
         if identity == EXPERIMENT_IDS[0]:
@@ -159,7 +159,7 @@ class PeopleMaker(Maker):
         return experiment
 
     def creative_variant(self, place: int) -> CreativeVariant:
-        """Content for some."""
+        """Return a creative variant for an audience."""
         one = CreativeVariant(creative=Creative(body=f"other {place}"), audience=self.audience(0.5))
         one.language_codes.extend(self.some(["fr", "de", "pt-BR"]))
         one.channels.extend(self.some(["app", "web"]))
@@ -167,7 +167,7 @@ class PeopleMaker(Maker):
         return one
 
     def offer(self, number: int) -> Offer:
-        """As Maker's, with what is said of people; most are everywhere or at one venue, at any time."""
+        """Return a Maker's offer with rules about persons; most are everywhere or at one venue, at any time."""
         offer = super().offer(number)
         if self.chance(0.7):
             offer.ClearField("availability")
@@ -193,7 +193,7 @@ class PeopleMaker(Maker):
         return offer
 
     def catalog(self, size: int) -> Catalog:
-        """A catalogue of so many offers, with everything they name."""
+        """Return a catalogue of some offers, with everything they refer to."""
         catalog = super().catalog(0)
         later = datetime.fromtimestamp(self.turn, UTC).isoformat().replace("+00:00", "Z")
         rules = [f"profile.attributes.{name} == 'yes'" for name in SEGMENT_IDS[:-1]] + [f"now >= timestamp('{later}')"]
@@ -219,7 +219,7 @@ class PeopleMaker(Maker):
         return catalog
 
     def rule(self, number: int) -> BehaviourRule:
-        """A behaviour rule of any kind."""
+        """Return a behaviour rule of any kind."""
         pick = self.random.choice
         rule = BehaviourRule(rule_id=f"r{number}", lift=pick([1.5, 2.0, 100.0]))
         match self.random.randrange(5):
@@ -245,7 +245,7 @@ class PeopleMaker(Maker):
         return rule
 
     def session(self, time: int) -> Session:
-        """What a person did in a visit by an instant, as far as the app knows."""
+        """Return a session with what the app knows by an instant."""
         session, ago = Session(), (-3_600, 0, 1, 59, 60, 1_799, 1_800, 3_599, 3_600, 7_200)
         for name in self.some(CATEGORIES):
             session.viewed_categories[name].seconds = min(max(time - self.random.choice(ago), 0), LAST)
@@ -258,7 +258,7 @@ class PeopleMaker(Maker):
         return session
 
     def history(self, time: int) -> UserState:
-        """What events of a person have left behind of a basket and of views."""
+        """Return the state that events have left of a basket and of views."""
         state, pick = UserState(), self.random.choice
         seconds = sorted(max(time - pick(AGO), 0) for _ in range(self.random.choice([0, 0, 1, 3, 8])))
         for second in seconds:
@@ -274,7 +274,7 @@ class PeopleMaker(Maker):
         return state
 
     def known(self, catalog: Catalog, time: int) -> Known:
-        """A person who did things around an instant, and what was used of budgets by then."""
+        """Return a person with events around an instant, and the usage of budgets by then."""
         pick, blind = self.random.choice, self.chance(0.1)
         counted: dict[tuple[str, str, int], Sequence[int]] = {}
         for what, names in (
@@ -307,12 +307,12 @@ class PeopleMaker(Maker):
         )
 
     def segments(self, names: Sequence[str], time: int) -> frozenset[str]:
-        """Some segments, and at its time the one that everybody joins."""
+        """Return some segments, and from its instant on the one that everybody joins."""
         return frozenset([*names, SEGMENT_IDS[-1]] if time >= self.turn else names)
 
 
 def behaving(catalog: Catalog, known: Known, session: Session, state: UserState, time: int) -> Known:
-    """A person with what they did in a visit and, unless that cannot be read, what their events have left behind."""
+    """Return a person with a session and, unless it is unreadable, the state that events have left."""
     basket, profile = Basket(), Profile()
     if not known.blind:
         fill_in(basket, state.basket_steps)
@@ -329,7 +329,7 @@ def behaving(catalog: Catalog, known: Known, session: Session, state: UserState,
 
 
 def person_of(known: Known, time: int, catalog_id: str = "random", did: UserState | None = None) -> Person:
-    """The same person as decisions meet them; `did` is what their events have left behind."""
+    """Return the same person as decisions read it; `did` is the state that events have left."""
     counted = [
         Counted(key_of(what, catalog_id, name), kind, tuple(seconds))
         for (what, name, kind), seconds in known.counted.items()
@@ -350,12 +350,12 @@ def person_of(known: Known, time: int, catalog_id: str = "random", did: UserStat
 
 
 def usages_of(known: Known, catalog_id: str = "random") -> list[Usage]:
-    """What was used of budgets as ledgers tell it."""
+    """Return the usage of budgets as ledgers return it."""
     return [Usage(f"{catalog_id}/{key}", period, *amounts) for (key, period), amounts in known.used.items()]
 
 
 def budgets_of(catalog: Catalog) -> dict[str, Budget]:
-    """All budgets, by their names."""
+    """Return all budgets, by their names."""
     found = {f"offer:{one.offer_id}": one.budget for one in catalog.offers if one.HasField("budget")}
     return found | {f"campaign:{one.campaign_id}": one.budget for one in catalog.campaigns if one.HasField("budget")}
 

@@ -39,7 +39,7 @@ def served() -> Iterator[Served]:
 
 @contextmanager
 def answering(answer: Answer) -> Iterator[str]:
-    """Run a gRPC server whose GetOffers is `answer`, and give its address."""
+    """Run a gRPC server whose GetOffers is `answer`, and yield its address."""
     server = grpc.server(ThreadPoolExecutor(2))
     method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     handler = grpc.method_handlers_generic_handler("offers.v1.OfferService", {"GetOffers": method})
@@ -53,7 +53,7 @@ def answering(answer: Answer) -> Iterator[str]:
 
 
 def test_it_brings_back_the_ranked_offers(served: Served) -> None:
-    """The answer of a running server comes back as a message, best offer first."""
+    """The answer of a running server is returned as a message, best offer first."""
     with OffersClient(served.target) as client:
         response = client.get_offers(GetOffersRequest(context=REPUBLIQUE, max_offers=3))
 
@@ -86,7 +86,7 @@ def test_calls_without_a_request_id_are_different_decisions(served: Served) -> N
 
 
 def test_a_batch_answers_each_context_on_its_own(served: Served) -> None:
-    """A bad request of a batch gets a status, the others their offers."""
+    """An invalid request of a batch gets a status, the others their offers."""
     batch = BatchGetOffersRequest(requests=[GetOffersRequest(context=NOWHERE), GetOffersRequest(context=REPUBLIQUE)])
     with OffersClient(served.target) as client:
         bad, good = client.batch_get_offers(batch).results
@@ -116,7 +116,7 @@ def test_a_refused_batch_names_the_field(served: Served) -> None:
 
 
 def test_an_unavailable_worker_is_tried_again_with_the_same_request_id() -> None:
-    """A call that fails with UNAVAILABLE is made up to three times, so that a dying worker costs no answer."""
+    """A call that fails with UNAVAILABLE is tried up to three times, so that a stopping worker loses no answer."""
     seen: list[str] = []
 
     def answer(data: bytes, call: grpc.ServicerContext) -> bytes:
@@ -136,7 +136,7 @@ def test_an_unavailable_worker_is_tried_again_with_the_same_request_id() -> None
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED])
 def test_other_failures_are_not_tried_again(code: grpc.StatusCode) -> None:
-    """Only UNAVAILABLE is worth another try; the rest is told at once, without field violations."""
+    """Other errors are raised at once, without retries or field violations."""
     tries = itertools.count()
 
     def answer(_data: bytes, call: grpc.ServicerContext) -> bytes:
@@ -176,7 +176,7 @@ def test_every_call_has_a_deadline(per_call: float | None) -> None:
 
 
 def test_metadata_reaches_the_server() -> None:
-    """What the caller adds to a call (a trace, a tenant) arrives."""
+    """Metadata of a call, such as a trace or tenant, reaches the server."""
     seen: dict[str, str | bytes] = {}
 
     def answer(_data: bytes, call: grpc.ServicerContext) -> bytes:
@@ -190,7 +190,7 @@ def test_metadata_reaches_the_server() -> None:
 
 
 def test_it_waits_until_the_server_serves(served: Served) -> None:
-    """A server that says SERVING ends the wait; where there is none, the wait ends with the timeout."""
+    """The wait ends when the server reports SERVING, or with the timeout."""
     with OffersClient(served.target) as client:
         client.wait_until_serving(5)
     with OffersClient("127.0.0.1:1") as client, pytest.raises(OffersCallError) as caught:
@@ -201,7 +201,7 @@ def test_it_waits_until_the_server_serves(served: Served) -> None:
 
 
 def test_a_server_that_is_not_ready_is_waited_for() -> None:
-    """NOT_SERVING prolongs the wait until the server says SERVING."""
+    """NOT_SERVING prolongs the wait until the server reports SERVING."""
     with serving() as running, OffersClient(running.target) as client, ThreadPoolExecutor(1) as pool:
         running.worker.health.set("offers.v1.OfferService", health_pb2.HealthCheckResponse.NOT_SERVING)
         waiting = pool.submit(client.wait_until_serving, 10)
@@ -213,7 +213,7 @@ def test_a_server_that_is_not_ready_is_waited_for() -> None:
 
 
 def test_the_asyncio_client_answers_and_refuses_alike(served: Served) -> None:
-    """AsyncOffersClient gives the same answers and errors as OffersClient."""
+    """AsyncOffersClient returns the same answers and raises the same errors as OffersClient."""
     request = GetOffersRequest(context=REPUBLIQUE, request_id="r-2")
 
     async def ask() -> tuple[GetOffersResponse, OffersCallError, OffersCallError]:
@@ -239,7 +239,7 @@ def test_the_asyncio_client_answers_and_refuses_alike(served: Served) -> None:
 
 
 def test_context_says_what_is_known() -> None:
-    """Every argument of `context` lands in its field; what is left out stays absent."""
+    """Every argument of `context` sets its field; omitted ones stay absent."""
     made = context(
         lat=1.5,
         lng=-2.5,
@@ -279,6 +279,12 @@ def test_context_says_what_is_known() -> None:
     ],
 )
 def test_context_refuses_what_cannot_be_meant(known: dict[str, object]) -> None:
-    """Half a position, two identities and an instant without a zone are the caller's mistakes, told at once."""
+    """Half a position, two identities and an instant without a zone raise ValueError."""
     with pytest.raises(ValueError, match="give"):
         context(**known)  # type: ignore[arg-type]
+
+
+def test_context_knows_its_arguments() -> None:
+    """An unknown argument raises TypeError, as with any function."""
+    with pytest.raises(TypeError, match="latitude"):
+        context(latitude=48.0)  # type: ignore[call-arg]

@@ -281,7 +281,7 @@ COLUMNS: Mapping[str, str | np.dtype[Any]] = {
     "rule": RULE,
     "rule_first": "i4",  # CSR over rule, per strategy
     "intent_segment": "i4",  # the intents in the order they are tried, by their numbers among segments
-    "category_hash": "i8",  # keys.text_hash of the categories of offers, rising, where rules look for categories
+    "category_hash": "i8",  # hashing.text_hash of the categories of offers, rising, where rules look for categories
     "category_number": "i4",
     "offer_by_key": "i4",  # the offers, by their keys
     # What models know offers by, offer by offer.

@@ -1,13 +1,13 @@
-"""`offers demo`: see the service at work, without a server or a catalogue of one's own."""
+"""`offers demo`: shows the service at work, without a server or a catalogue of one's own."""
 
 import typer
 
-app = typer.Typer(name="demo", no_args_is_help=True, help="See the service at work.")
+app = typer.Typer(name="demo", no_args_is_help=True, help="Show the service at work.")
 
 
 @app.callback()
 def demo() -> None:
-    """See the service at work."""
+    """Show the service at work."""
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`offers events`: what people did, into a server and out of its log."""
+"""`offers events`: imports events into a server, and reads them from its log."""
 
 import time
 from collections import Counter, deque
@@ -13,12 +13,14 @@ from offers.cli.output import fail, stderr
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from offers.client import OffersCallError
-    from offers.state.stores import EventLog, Position
+    from offers.state.stores import EventLog, NumberedEvent
     from offers.state.tracked import Identified
     from offers.v1.event_pb2 import Event
 
-app = typer.Typer(name="events", no_args_is_help=True, help="Bring events in, and look at those that are kept.")
+app = typer.Typer(name="events", no_args_is_help=True, help="Import, export and show events.")
 BATCH = 500
 FAULTS_SHOWN = 20
 NO_SERVER = 3
@@ -33,31 +35,32 @@ EventsUrl = Annotated[
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Lines of JSON: CloudEvents, or Segment-style calls.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File of JSON lines: CloudEvents, or Segment-style calls.")
+    ],
     *,
-    target: Annotated[str, typer.Option(help="Server to report to.")] = "localhost:50051",
-    catalog: Annotated[str, typer.Option(help="Catalogue of events that name none.")] = "",
+    target: Annotated[str, typer.Option(help="Server to report the events to.")] = "localhost:50051",
+    catalog: Annotated[str, typer.Option(help="Catalogue of events that name no other.")] = "",
     consent: Annotated[
-        str, typer.Option(metavar="PURPOSES", help="What all these people have agreed to: profiling,learning,...")
+        str,
+        typer.Option(
+            metavar="PURPOSES", help="Purposes that all persons of the file have agreed to: profiling,learning,..."
+        ),
     ] = "",
 ) -> None:
     """Report the events of a file to a running server.
 
     Lines are CloudEvents 1.0, or Segment-style track, identify and alias
-    calls; docs/events.md says what becomes of them. Each counts once,
-    however often the file is imported: after a fault, import it again.
-    Exit status 1: some lines were refused; 3: there is no server.
+    calls; docs/events.md describes how they are converted. Every event
+    counts once: after a fault, import the whole file again.
+    Exit status 1: some lines were refused; 3: the server cannot be reached.
     """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
     from offers.client import OffersCallError
 
-    console = stderr()
-    columns = (TextColumn(file.name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     try:
         with (
             file.open("rb") as lines,
-            Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+            _progress(file.name) as bar,
             closing(_Importer(target, catalog, _purposes(consent))) as importer,
         ):
             task = bar.add_task("import", total=file.stat().st_size)
@@ -67,6 +70,20 @@ def import_(
     except OffersCallError as error:
         done = "; what was reported until then is kept: import the file again"
         raise typer.Exit(fail(f"{target}: {error}{done}", status=NO_SERVER)) from None
+    _tell(file, importer)
+
+
+def _progress(name: str) -> "Progress":
+    """Return a progress bar on stderr, invisible where that is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = stderr()
+    columns = (TextColumn(name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _tell(file: Path, importer: "_Importer") -> None:
+    """Print the first faults and the counts. Raises typer.Exit where there are faults."""
     for fault in importer.faults[:FAULTS_SHOWN]:
         typer.echo(f"{file}:{fault}")
     counts = ", ".join(f"{count:,} {name}" for name, count in importer.counts.items())
@@ -78,46 +95,48 @@ def import_(
 @app.command()
 def export(
     *,
-    after: Annotated[int, typer.Option(min=0, help="Place in the log after which to begin.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Number in the log after which to begin.")] = 0,
     data_dir: DataDir = None,
     events_url: EventsUrl = None,
 ) -> None:
-    """Write the events that are kept as lines of CloudEvents 1.0.
+    """Print the events of the log as lines of CloudEvents 1.0.
 
-    Where the log ends is told on stderr: the next export may begin there.
+    The number of the last one is printed on stderr, for --after of the next export.
     """
     from offers.state.cloudevents import exported
 
     with _log(data_dir, events_url) as log:
-        while positions := log.read(after, PAGE):
-            for position in positions:
-                typer.echo(exported(position.event))
-            after = positions[-1].number
+        while page := log.read(after, PAGE):
+            for one in page:
+                typer.echo(exported(one.event))
+            after = page[-1].number
     typer.echo(f"the log ends at {after}", err=True)
 
 
 @app.command()
 def tail(
     *,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Events to begin with.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Number of latest events to show.")] = 10,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show new events as they arrive, until Ctrl-C.")
+    ] = False,
     data_dir: DataDir = None,
     events_url: EventsUrl = None,
 ) -> None:
-    """Show the last events of the log, one in a line."""
+    """Show the latest events of the log, one to a line."""
     with _log(data_dir, events_url) as log:
         after = _end(log)
-        for position in _last(log, after, lines):
-            typer.echo(_shown(position))
+        for one in _last(log, after, lines):
+            typer.echo(_shown(one))
         while follow:
-            for position in log.read(after, PAGE):
-                typer.echo(_shown(position))
-                after = position.number
+            for one in log.read(after, PAGE):
+                typer.echo(_shown(one))
+                after = one.number
             time.sleep(FOLLOW_S)
 
 
 class _Importer:
-    """Reports the lines of a file in batches."""
+    """Reports the events of a file in batches."""
 
     def __init__(self, target: str, catalog: str, purposes: list[Any]) -> None:
         from grpc import insecure_channel
@@ -131,14 +150,14 @@ class _Importer:
         self._catalog, self._purposes = catalog, purposes
         self._batch: list[tuple[int, Event]] = []
         self.faults: list[str] = []
-        """Line numbers, and what is wrong there."""
+        """Line numbers, each with its fault."""
         self.counts: Counter[str] = Counter()
 
     def close(self) -> None:
         self._channel.close()
 
     def run(self, lines: BinaryIO, progress: Callable[[int], object]) -> None:
-        """Report all. Raises OffersCallError when the server cannot be reached."""
+        """Report all lines. Raises OffersCallError when the server cannot be reached."""
         done = 0
         for number, line in enumerate(lines, 1):
             done += len(line)
@@ -159,7 +178,7 @@ class _Importer:
         try:
             said = orjson.loads(line)
             if not isinstance(said, dict):
-                raise ValueError("is no object")  # noqa: TRY004, TRY301 - told with its line, as all other faults
+                raise ValueError("is no object")  # noqa: TRY004, TRY301 - reported with its line, as all faults
             made = cloudevents.imported(said) if "specversion" in said else tracked.read(said)
         except (ValueError, TypeError) as error:
             self._refuse(number, str(error))
@@ -184,9 +203,9 @@ class _Importer:
             )
         except RpcError as error:
             raise _call_error(error) from None
-        for place, ((number, _), result) in enumerate(zip(self._batch, response.results, strict=True)):
+        for index, ((number, _), result) in enumerate(zip(self._batch, response.results, strict=True)):
             if result.HasField("status"):
-                self._refuse(number, result.status.message.replace(f"events[{place}].", ""))
+                self._refuse(number, result.status.message.replace(f"events[{index}].", ""))
             else:
                 self.counts["known before" if result.duplicate else "new"] += 1
                 for warning in result.warnings:
@@ -233,13 +252,12 @@ def _call_error(error: Any) -> "OffersCallError":  # noqa: ANN401 - grpc.RpcErro
 
 
 def _purposes(names: str) -> list[Any]:
-    from offers.v1.context_pb2 import ConsentPurpose
+    from offers.state.person.consent import PURPOSES
 
     try:
-        return [ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.strip().upper()}") for name in names.split(",") if name]
-    except ValueError:
-        known = ", ".join(name.removeprefix("CONSENT_PURPOSE_").lower() for name in ConsentPurpose.keys()[1:])
-        raise typer.BadParameter(f"--consent '{names}': there are {known}") from None
+        return [PURPOSES[name.strip().lower()] for name in names.split(",") if name]
+    except KeyError:
+        raise typer.BadParameter(f"--consent '{names}': there are {', '.join(PURPOSES)}") from None
 
 
 @contextmanager
@@ -255,7 +273,7 @@ def _log(data_dir: Path | None, events_url: str | None) -> Iterator["EventLog"]:
 
 
 def _end(log: "EventLog") -> int:
-    """The place of the last event: numbers rise, so that some forty looks find it."""
+    """Return the number of the last event, by a binary search of about forty reads."""
     low, high = 0, 1
     while log.read(high, 1):
         low, high = high, high * 2
@@ -265,28 +283,28 @@ def _end(log: "EventLog") -> int:
     return high if log.read(low, 1) else low
 
 
-def _last(log: "EventLog", end: int, count: int) -> "deque[Position]":
-    """The last events up to a place; there may be gaps where some were erased."""
+def _last(log: "EventLog", end: int, count: int) -> "deque[NumberedEvent]":
+    """Return the last `count` events up to a number; erased events leave gaps in the numbers."""
     span = max(count, 1)
     while True:
         begin = max(0, end - span)
-        found: deque[Position] = deque(maxlen=count)
+        found: deque[NumberedEvent] = deque(maxlen=count)
         after = begin
-        while positions := [position for position in log.read(after, PAGE) if position.number <= end]:
-            found.extend(positions)
-            after = positions[-1].number
+        while page := [one for one in log.read(after, PAGE) if one.number <= end]:
+            found.extend(page)
+            after = page[-1].number
         if len(found) == count or begin == 0:
             return found
         span *= 4
 
 
-def _shown(position: "Position") -> str:
+def _shown(numbered: "NumberedEvent") -> str:
     from datetime import UTC, datetime
 
-    from offers.v1.event_pb2 import EventKind
+    from offers.model.events import KIND_NAMES
 
-    event = position.event
+    number, event = numbered
     when = datetime.fromtimestamp(event.second, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    kind = EventKind.Name(event.kind).removeprefix("EVENT_KIND_").lower()
+    kind = KIND_NAMES.get(event.kind, f"kind {event.kind}")
     about = (event.catalog, event.offer_id, event.person or "nobody", event.geohash)
-    return "  ".join((f"{position.number}", f"{when}Z", kind, *(text for text in about if text)))
+    return "  ".join((f"{number}", f"{when}Z", kind, *(text for text in about if text)))

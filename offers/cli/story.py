@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 class _Story:
-    """A server, its clock, and who talks to it."""
+    """A server with its clock and clients, and a way to print."""
 
     def __init__(self, served: Served, clock: "_Clock", say: Say) -> None:
         self._client = OffersClient(served.target)
@@ -47,12 +47,12 @@ class _Story:
         self._count = 0
 
     def at(self, hours: int, minutes: int, what: str) -> None:
-        """Turn the clock, and say what happens then."""
+        """Set the clock, and print what happens then."""
         self._clock.second = datetime(2026, 11, 24, hours, minutes, tzinfo=PARIS).timestamp()
         self._say(f"\n{hours}:{minutes:02}  {what}")
 
     def show(self, user: User, whose: str) -> list[str]:
-        """Ask for the offers of the first screen, as every screen does, and show them."""
+        """Request and print the offers of the first screen; return their ids."""
         asked = context(lat=48.8690, lng=2.3650, time_zone="Europe/Paris")
         asked.user.CopyFrom(user)
         response = self._client.get_offers(GetOffersRequest(context=asked, placement="home"))
@@ -65,7 +65,7 @@ class _Story:
         return [offer.offer_id for offer in response.offers]
 
     def report(self, user: User, **what: object) -> EventResult:
-        """Report that something has happened just now."""
+        """Report an event that happens now; return its result."""
         self._count += 1
         now = Timestamp(seconds=int(self._clock.second))
         event = Event(event_id=f"story-{self._count}", user=user, event_time=now, **what)  # type: ignore[arg-type]
@@ -73,14 +73,14 @@ class _Story:
         return results[0]
 
     def redeem(self, user: User, redemption_id: str, phase: "RedemptionEvent.Phase.ValueType") -> str:
-        """Take a step of a redemption of the last bowl; what came of it."""
+        """Report a step of a redemption of the last bowl; return its outcome in words."""
         step = RedemptionEvent(phase=phase, redemption_id=redemption_id)
         status = self.report(user, offer_id="last-bowl", redemption=step).status
         self._upkeep.follow_budgets()  # as every worker does four times a second
         return status.message or "done"
 
     def link(self) -> None:
-        """Say that the visitor is Ada, who is a member."""
+        """Link the visitor with Ada, and make her a member."""
         ids = [VISITOR.anonymous_id]
         self._profiles.LinkIdentities(LinkIdentitiesRequest(user_id=ADA.user_id, anonymous_ids=ids, consent=AGREED))
         profile = Profile()
@@ -88,7 +88,7 @@ class _Story:
         self._profiles.UpdateProfile(UpdateProfileRequest(user=ADA, profile=profile))
 
     def erase(self) -> str:
-        """Erase Ada; what is left of her."""
+        """Erase Ada; return the status of an export of what is left."""
         erased = self._profiles.DeleteProfile(DeleteProfileRequest(user=ADA))
         self._say(f"       {erased.event_count} events erased")
         try:
@@ -98,7 +98,7 @@ class _Story:
         return "something"
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the client."""
         self._client.close()
 
 
@@ -112,7 +112,7 @@ class _Clock:
 
 
 def tell(say: Say) -> None:
-    """Tell the story of Ada, a line at a time. Raises OffersError if the server does not play along."""
+    """Print the story of Ada, line by line. Raises OffersError where a call fails."""
     clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="offers-story-") as folder:
         with serving(CATALOGUE, clock=clock, data_dir=Path(folder)) as served:

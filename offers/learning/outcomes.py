@@ -22,6 +22,7 @@ from offers.learning.held import Counts, Due, Held, LoggedDecision, LoggedEvent,
 from offers.learning.propensity.features import Features
 from offers.learning.propensity.rows import Rows
 from offers.learning.values import NO_SUM, ORDER_VALUE, REWARDS, Offers, Sum, order_value, sum_of, written_scales
+from offers.model.proposition_ids import parse_proposition_id
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,
     EVENT_KIND_DISMISSAL,
@@ -138,10 +139,10 @@ class Outcomes(ABC):
         told = Event.FromString(event.body)
         if kind == EVENT_KIND_REDEMPTION and told.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
             return
-        decision_id, _, rank = (told.proposition_id or told.attributed_proposition_id).rpartition("-")
-        if not (decision_id and rank.isdecimal()):
+        proposition = parse_proposition_id(told.proposition_id or told.attributed_proposition_id)
+        if proposition is None:
             return
-        place = int(rank) - 1
+        decision_id, place = proposition.decision_id, proposition.rank - 1
         what = kind if event.learn else _UNSAID
         if what == EVENT_KIND_ORDER and told.order.gift:
             what = _GIFT

@@ -13,6 +13,7 @@ from google.type.money_pb2 import Money
 
 from offers.learning.propensity.features import CATEGORY, DISTANCE, OFFER_PREFIX, PERSON, Features, default_features
 from offers.model.acts import NO_TRAITS
+from offers.model.money import units_of
 from offers.model.visits import NOTHING, PLACE_DIGITS
 from offers.v1.state_pb2 import DecisionRecord
 
@@ -27,7 +28,6 @@ ORDER_VALUE = REWARDS.index("order_value")
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
 OFFER_NAMES = (f"{OFFER_PREFIX}id", CATEGORY, f"{OFFER_PREFIX}brand")
 _ALL = 2**64 - 1
-_NANOS = 1e9
 
 
 class Sum(NamedTuple):
@@ -43,7 +43,7 @@ NO_SUM = Sum("", 0.0)
 
 def sum_of(money: Money) -> Sum:
     """A sum of money, of any sign."""
-    return Sum(money.currency_code, money.units + money.nanos / _NANOS)
+    return Sum(money.currency_code, units_of(money))
 
 
 def written_scales(scales: Mapping[str, Sum]) -> dict[str, list[str | float]]:

@@ -1,1 +1,1 @@
-"""The nouns a decision is made of; frozen, without I/O."""
+"""The nouns of a decision, frozen and without I/O, and the conversions that several layers share."""

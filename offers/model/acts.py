@@ -1,4 +1,4 @@
-"""From events to visits: what a person did, with which items, where, and when by the wall clock."""
+"""Converts events to visits: records of which item a person used, where, and when by the local clock."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,19 +13,19 @@ from offers.v1.event_pb2 import Event, Item, RedemptionEvent
 NO_TRAITS = (0,) * len(TRAITS)
 _WEIGHTS = {kind: byte_of(weight) for kind, weight in WEIGHTS.items()}
 _QUARTER_S = 900
-"""Clocks are changed at full quarters of an hour, if at all."""
+"""Changes of a zone's offset happen at full quarters of an hour."""
 _KEPT = 1 << 16
-"""Keys that are kept at hand: a hash costs more than all the rest."""
+"""Keys cached: hashing costs more than the rest of a conversion."""
 
 
 def visits_of(
     event: Event, kind: str, geohash: str, time_zone: str, item: int = NOTHING, traits: Sequence[int] = NO_TRAITS
 ) -> bytes:
-    """What an event adds to the history of its person: a visit of each venue of its items, else one of its offer.
+    """Return the visits an event adds to a person's history: one for each venue of its items, else one for its offer.
 
-    `kind` is the field of Event that says what happened; `geohash` where, "" if that is not known; `time_zone` an IANA
-    name. `item` and `traits` (as `short` makes them) are those of the offer; what the items say comes first. A gift
-    says nothing, nor does a redemption that is not confirmed. Raises ZoneInfoNotFoundError.
+    `kind` is the name of the event's field in Event; `geohash` is "" where the place is unknown; `time_zone` is an IANA
+    name. `item` and `traits` (shortened by `short`) are those of the offer; values of the items take precedence. Gifts
+    and redemptions that are not confirmed add nothing. Raises ZoneInfoNotFoundError.
     """
     weight = _WEIGHTS.get(kind)
     if weight is None or (kind == "order" and event.order.gift):
@@ -52,19 +52,19 @@ def visits_of(
 
 
 def wall_clock(second: int, time_zone: str) -> int:
-    """What the clocks of an IANA time zone show at a second since 1970, as if they were in UTC; 0 or more."""
+    """Return the local time of an IANA zone at a second since 1970, as if it were in UTC; 0 or more."""
     return max(second + _offset(time_zone, second // _QUARTER_S), 0)
 
 
 def _traits(items: Sequence[Item], otherwise: Sequence[int]) -> Sequence[int]:
-    """Of each kind the first that an item names."""
+    """Return the key of the first name of each kind among the items, else that of the offer."""
     if not items:
         return otherwise
     found = list(otherwise)
-    for at, kind in enumerate(TRAITS):
+    for index, kind in enumerate(TRAITS):
         for one in items:
             if name := getattr(one, kind):
-                found[at] = _short_trait(kind, name)
+                found[index] = _short_trait(kind, name)
                 break
     return found
 

@@ -1,22 +1,22 @@
-"""What one decision found, before it is put into a response."""
+"""The result of one decision, before it is put into a response."""
 
 from typing import NamedTuple
 
 
 class Decision(NamedTuple):
-    """The outcome of one decision; the chosen offers themselves stand in the scratch record it was made in."""
+    """The result of one decision; the chosen offers themselves stand in the scratch record it was made in."""
 
-    count: int  # type: ignore[assignment] # hides tuple.count, which nobody asks of a decision
+    count: int  # type: ignore[assignment] # hides tuple.count, which no caller needs
     """Offers chosen."""
     eligible: int
     """Distinct offers that qualify."""
     refresh_after: int
-    """Second (UTC) until which the set of offers that qualify stays as it is."""
+    """Second (UTC) until which the set of offers that qualify stays the same."""
     refresh_distance_m: float
-    """Metres from the location within which it does; infinite where it does not depend on the location."""
+    """Metres from the location within which that set stays the same; infinite where no rule depends on the location."""
     strategy: int
     """Number of the ranking strategy used."""
     exposures: tuple[tuple[str, str], ...] = ()
-    """Experiments that had a part in it, and the person's variants."""
+    """Experiments that affected the decision, each with the person's variant."""
     personal: bool = False
-    """Whether the person mattered to it."""
+    """Whether the decision depends on the person."""

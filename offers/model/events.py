@@ -1,4 +1,4 @@
-"""What events say: their kinds, the items they are about, and how much each says of what a person takes up."""
+"""Kinds of events, the items they are about, and their weight as evidence of a person's tastes."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,14 @@ KINDS: dict[str, EventKind.ValueType] = {
     field.name: EventKind.Value(f"EVENT_KIND_{field.name.upper()}")
     for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields
 }
-"""Event kinds by the field of Event that says what happened."""
+"""Event kinds by the name of their field in Event."""
+KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 WEIGHTS = {"view": 0.2, "click": 0.3, "add_to_cart": 0.5, "order": 1.0, "redemption": 1.0}
-"""How much each kind says of what a person takes up, of those that say something."""
+"""Weight of each kind that is evidence of what a person likes, relative to an order."""
 
 
 def items_of(event: Event, kind: str) -> Sequence[Item]:
-    """The items an event is about; `kind` is the field that says what happened."""
+    """Return the items an event is about; `kind` is the name of its field in Event."""
     if kind == "view":
         return (event.view.item,)
     return getattr(event, kind).items[:] if kind in {"order", "add_to_cart", "remove_from_cart"} else ()

@@ -1,30 +1,30 @@
-"""What events are asked to know of the offer they are about."""
+"""The attributes of an offer that events about it are applied with."""
 
 from typing import NamedTuple
 
 
 class CounterSpec(NamedTuple):
-    """Something a cap counts."""
+    """A counter that frequency caps read."""
 
     key: int
     """See `keys.key_of`."""
     kind: int
     """offers.v1.EventKind of the events counted."""
     keep: int
-    """How many of the last instants any cap on it asks for."""
+    """The number of latest instants to keep: the most that any cap on the counter needs."""
     span_s: int
-    """The longest window of any cap on it, in seconds; 0: ever."""
+    """The longest window of any cap on the counter, in seconds; 0: unlimited."""
 
 
 class OfferFacts(NamedTuple):
-    """An offer as events see it."""
+    """An offer, as events are applied with it."""
 
     offer_id: str
     category: str
     brand: str
     counters: tuple[CounterSpec, ...]
-    """All that counts events of the offer: its own caps, and those of its campaign, category and contact policies."""
+    """All counters of the offer's events: those of its own caps, its campaign, category and contact policies."""
     item: int
-    """What visits of it are visits of: the key of the venue that is all it is for, else its own."""
+    """The item key of visits by events of the offer: of its venue where it has exactly one, else of the offer."""
     traits: tuple[int, ...]
-    """Its category, cuisine, brand and price band, as visits.short makes them."""
+    """The keys of its category, cuisine, brand and price band, shortened by visits.short."""

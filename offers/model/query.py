@@ -1,16 +1,16 @@
-"""What one decision is asked, after the request has been checked."""
+"""A decision's inputs, after the request has been checked."""
 
 import math
 from typing import NamedTuple
 
 DEFAULT_MAX_OFFERS = 10
-"""Offers returned when a request names no number: what a phone's screen shows with a little scrolling."""
+"""Offers returned when a request names no number: a phone's screen with a little scrolling."""
 MAX_OFFERS = 100
-"""The most offers one request may ask for: ten screens; more is a catalogue export, not a decision."""
+"""The most offers one request may ask for: ten screens. More is a catalogue export, not a decision."""
 
 
 class Surface(NamedTuple):
-    """What all requests of one screen have in common: looked up once, not once per call."""
+    """The fields that all requests of one screen share: looked up once, not once per call."""
 
     time_zone: str = ""
     """The person's IANA time zone; "" for the catalogue's."""
@@ -39,6 +39,6 @@ class Query(NamedTuple):
     """Orders offers of equal score, under 2^64; -1: by offer id."""
     request_id: str = ""
     sigma_m: float = 0.0
-    """Standard deviation of the location, either way, in metres; 0: exact."""
+    """Standard deviation of the location in metres, along each axis; 0: exact."""
     growth_mps: float = 0.0
-    """Metres per second by which that grows while time goes on; 0: the location is as old as the request."""
+    """Metres per second by which `sigma_m` grows with time; 0: the location is as old as the request."""

@@ -1,8 +1,8 @@
-"""A person's history in packed form: what they took up, where and when.
+"""A person's visit history in packed form: which items, where and when.
 
-A visit is what a person did with one item within half an hour by the clock: of several events the one of most weight
-counts, whatever their order and however often they come. So a history is a set; the union of two is the history of
-one person who was taken for two.
+A visit is one person's use of one item within a half hour by the clock. Of several events in it, the heaviest counts,
+whatever their order and however often they arrive. A history is therefore a set, and the union of two histories is that
+of one person who was known under two ids.
 """
 
 import struct
@@ -13,31 +13,31 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import offers.compiled  # noqa: F401 - says where its loops are kept
+import offers.compiled  # noqa: F401 - sets the cache folder of compiled loops
 from offers.model.hashing import key_of, mixed, mixed_in_python, signed
 
 NOTHING = 0
-"""The key of no thing."""
+"""The key of no item, place or trait."""
 TRAITS = ("category", "cuisine", "brand", "price_band")
-"""Kinds of what items have in common."""
+"""Attributes that items share."""
 VISIT = np.dtype(
     [
         ("item", "<i8"),
-        ("second", "<u4"),  # since 1970, by the wall clock of the place
-        ("place", "<u2"),  # these five as `short` makes them; 0: unknown
+        ("second", "<u4"),  # since 1970, by the local clock
+        ("place", "<u2"),  # this and the next four are keys shortened by `short`; 0: unknown
         ("category", "<u2"),
         ("cuisine", "<u2"),
         ("brand", "<u2"),
         ("price_band", "<u2"),
-        ("weight", "u1"),  # of 255: how much the strongest event weighs
+        ("weight", "u1"),  # of the heaviest event, in 255ths
         ("unused", "u1"),
     ]
 )
-"""24 bytes. A history is an array of them, the oldest first, then by item."""
+"""One visit, 24 bytes. A history is an array of visits, ordered by second, then by item."""
 MAX_VISITS = 256
 VISIT_S = 1_800
 PLACE_DIGITS = 5
-"""Characters of geohashes by which places are told apart."""
+"""Characters of a geohash that identify a place: cells of about 5 km."""
 
 _PACK = struct.Struct("<qI5HBx")
 _SIZE = _PACK.size
@@ -46,14 +46,14 @@ _AT_SECOND = 1
 _ALL = 2**64 - 1
 
 _Visit = tuple[int, ...]
-"""The fields of VISIT but the last."""
+"""The fields of VISIT without `unused`."""
 
 
 def visit(item: int, second: int, weight: float, *, place: int = NOTHING, traits: Sequence[int] = ()) -> bytes:
-    """The history of somebody who has done one thing.
+    """Return a history of one visit.
 
-    `second` is by the wall clock of the place; `weight` above 0, to 1: what was done (an order 1, a view less); place
-    and traits (category, cuisine, brand, price band) are keys, NOTHING if unknown. ValueError: no item, or no weight.
+    `second` is by the local clock. `weight` is above 0, to 1: an order has 1, a view less. `place` and `traits`
+    (category, cuisine, brand, price band) are keys, NOTHING where unknown. Raises ValueError without item or weight.
     """
     if item == NOTHING or not 0.0 < weight <= 1.0:
         raise ValueError(f"a visit needs an item (not {item}) and a weight above 0, to 1 (not {weight})")
@@ -62,39 +62,39 @@ def visit(item: int, second: int, weight: float, *, place: int = NOTHING, traits
 
 
 def byte_of(weight: float) -> int:
-    """A weight as it is kept: 1 to 255."""
+    """Return a weight in 255ths: 1 to 255."""
     return max(round(255 * weight), 1)
 
 
 def packed(item: int, second: int, place: int, traits: Sequence[int], weight: int) -> bytes:
-    """As `visit`, of a place and of all kinds of traits as `short` makes them, and of a weight as it is kept."""
+    """Return `visit` of a place and all traits as shortened keys, and of a weight in 255ths."""
     return _PACK.pack(item, second, place, *traits, weight)
 
 
 def short_in_python(key: int) -> int:
-    """As `short`, without a compiled call."""
+    """Return 16 bits of a key, which tell it from other keys of one person; 0 for NOTHING only."""
     return 0 if key == NOTHING else 1 + mixed_in_python(key & _ALL) % 0xFFFF
 
 
 @njit(error_model="numpy")
 def short(key: int) -> int:
-    """16 bits of a key that tell it from the others of one person; 0 for NOTHING only."""
+    """Return `short_in_python` of a key."""
     return 0 if key == NOTHING else 1 + np.int64(mixed(key) % np.uint64(0xFFFF))
 
 
 def trait_of(kind: str, name: str) -> int:
-    """The key of a name of one of TRAITS; NOTHING for none."""
+    """Return the key of a trait's name; `kind` is one of TRAITS. NOTHING for ""."""
     return signed(key_of(f"trait.{kind}", name))
 
 
 def place_of(geohash: str) -> int:
-    """The key of a place, as far as its geohash tells it to some 5 km (5 characters); NOTHING for none."""
+    """Return the key of the PLACE_DIGITS cell (about 5 km) of a geohash; NOTHING for ""."""
     return signed(key_of("place", geohash[:PLACE_DIGITS]))
 
 
 @njit(error_model="numpy")
 def _beats(one: np.void, other: np.void) -> bool:
-    """Whether one of two records of a visit is to be kept rather than the other: an order of all that differ."""
+    """Return whether the first of two records of a visit is kept: a total order of records that differ."""
     if one.weight != other.weight:
         return one.weight > other.weight
     if one.second != other.second:
@@ -112,19 +112,20 @@ def _beats(one: np.void, other: np.void) -> bool:
 
 @njit(error_model="numpy")
 def add(history: NDArray[np.void], count: int, visit: np.void) -> int:
-    """Add a visit to the first `count` of a history, in whatever order they come and however often; the new count.
+    """Add a visit to the first `count` of a history; return the new count.
 
-    A full history forgets its oldest half hour's item of the lowest key.
+    The result does not depend on the order of visits, nor on repetitions. A full history drops, of its oldest half
+    hour, the item with the lowest key.
     """
     half_hour = visit.second // VISIT_S
-    at = count - 1
-    while at >= 0 and history[at].second // VISIT_S >= half_hour:
-        if history[at].item == visit.item and history[at].second // VISIT_S == half_hour:
-            if not _beats(visit, history[at]):
+    index = count - 1
+    while index >= 0 and history[index].second // VISIT_S >= half_hour:
+        if history[index].item == visit.item and history[index].second // VISIT_S == half_hour:
+            if not _beats(visit, history[index]):
                 return count
-            count = _remove(history, count, at)
+            count = _remove(history, count, index)
             break
-        at -= 1
+        index -= 1
     if count == history.size:
         oldest = 0
         first = history[0].second // VISIT_S
@@ -136,20 +137,20 @@ def add(history: NDArray[np.void], count: int, visit: np.void) -> int:
         if half_hour < first or (half_hour == first and visit.item < history[oldest].item):
             return count
         count = _remove(history, count, oldest)
-    at = count
-    while at > 0 and (
-        history[at - 1].second > visit.second
-        or (history[at - 1].second == visit.second and history[at - 1].item > visit.item)
+    index = count
+    while index > 0 and (
+        history[index - 1].second > visit.second
+        or (history[index - 1].second == visit.second and history[index - 1].item > visit.item)
     ):
-        history[at] = history[at - 1]
-        at -= 1
-    history[at] = visit
+        history[index] = history[index - 1]
+        index -= 1
+    history[index] = visit
     return count + 1
 
 
 @njit(error_model="numpy")
-def _remove(history: NDArray[np.void], count: int, at: int) -> int:
-    for other in range(at, count - 1):
+def _remove(history: NDArray[np.void], count: int, index: int) -> int:
+    for other in range(index, count - 1):
         history[other] = history[other + 1]
     return count - 1
 
@@ -159,16 +160,17 @@ class Visit(NamedTuple):
 
     item: int
     second: int
-    """Since 1970, by the wall clock of the place."""
+    """Since 1970, by the local clock."""
     weight: float
     """Above 0, to 1."""
     place: int
-    """As `short` makes it, as the traits, in the order of TRAITS."""
+    """A key shortened by `short`."""
     traits: tuple[int, ...]
+    """Keys shortened by `short`, in the order of TRAITS."""
 
 
 def visits_in(history: bytes) -> list[Visit]:
-    """The visits of a history, the oldest first, then by item."""
+    """Return the visits of a history, ordered by second, then by item."""
     return [
         Visit(item, second, weight / 255, place, tuple(traits))
         for item, second, place, *traits, weight in _PACK.iter_unpack(history)
@@ -176,15 +178,16 @@ def visits_in(history: bytes) -> list[Visit]:
 
 
 def merged(one: bytes, other: bytes) -> bytes:
-    """The history of a person who was taken for two, either way round and however often; or of one with new visits.
+    """Return the union of two histories.
 
-    The same as `add` makes, without a compiled call. What comes last, as most does, takes some microseconds.
+    The result is that of `add`, is symmetric, and does not change when it is repeated. Appending new visits at the end,
+    the usual case, takes some microseconds.
     """
     if not other:
         return one
     new = list(_PACK.iter_unpack(other))
     first = min([visit[_AT_SECOND] for visit in new]) // VISIT_S
-    begin = len(one)  # of what may change
+    begin = len(one)  # offset of the part that may change
     while begin and _SECOND.unpack_from(one, begin - _SIZE)[0] // VISIT_S >= first:
         begin -= _SIZE
     if begin == len(one) and len(new) == 1:
@@ -204,7 +207,7 @@ def _united(visits: Iterable[_Visit]) -> bytes:
 
 
 def _latest(history: bytes) -> bytes:
-    """What is left of too long a history: the oldest half hour's item of the lowest key goes first."""
+    """Return a history cut to MAX_VISITS: of the oldest half hour, items with the lowest keys are dropped first."""
     excess = len(history) // _SIZE - MAX_VISITS
     oldest: list[_Visit] = []
     for at in range(0, len(history), _SIZE):
@@ -225,6 +228,6 @@ def _order(visit: _Visit) -> tuple[int, int]:
 
 
 def _rank(visit: _Visit) -> tuple[int, ...]:
-    """As `_beats` orders them."""
+    """Return the sort key that orders visits as `_beats` does."""
     _, second, *names, weight = visit
     return weight, -second, *names

@@ -1,13 +1,9 @@
 """Requests to queries, and errors to statuses: the only place that knows both the messages and the model."""
 
 import math
-import random
 import re
-import struct
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from typing import TypeVar
 
 from google.protobuf import any_pb2
@@ -64,12 +60,7 @@ _CODES = {
     ConflictError: code_pb2.FAILED_PRECONDITION,
     BusyError: code_pb2.RESOURCE_EXHAUSTED,
 }
-
-_TWO_NUMBERS = struct.Struct(">qq")
-_VARIANT = 2**62
-"""Of UUIDs: the bits of the lower half under it are free, the two above it are 1 and 0."""
 CURRENCY = re.compile(r"[A-Z]{3}")
-_random = random.Random()  # noqa: S311 - ids must differ, not be secret
 
 Refuse = Callable[[str, str], None]
 """Notes a field, by its path, and what is wrong with it."""
@@ -303,25 +294,6 @@ def _seconds(instant: Timestamp) -> int:
 
 def _short(text: str) -> str:
     return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
-
-
-def decision_id_of(request_id: str, catalog_id: str) -> tuple[int, int]:
-    """128 bits as two signed numbers, for retries of a request to get the same: a UUID of version 8."""
-    high, low = _TWO_NUMBERS.unpack(blake2b(f"{catalog_id}\0{request_id}".encode(), digest_size=16).digest())
-    return high & ~0xF000 | 0x8000, low & _VARIANT - 1 | -2 * _VARIANT
-
-
-def new_decision_id() -> tuple[int, int]:
-    """128 bits as two signed numbers that no other decision has: a UUID of version 7, which begins with the time.
-
-    So the log finds decisions by an index whose end it writes at. Source: https://www.rfc-editor.org/rfc/rfc9562
-    """
-    return time.time_ns() // 1_000_000 << 16 | 0x7000 | _random.getrandbits(12), _random.getrandbits(62) - 2 * _VARIANT
-
-
-def told_id(high: int, low: int) -> str:
-    """An id as callers see it."""
-    return _TWO_NUMBERS.pack(high, low).hex()
 
 
 def may_use_context(user: User) -> bool:

@@ -11,6 +11,7 @@ from offers.decision.kernels.memory.records import Record
 from offers.decision.kernels.memory.scratch import PersonFact, Scratchpad
 from offers.decision.kernels.person.meet import BLIND
 from offers.errors import InvalidRequestError
+from offers.model.proposition_ids import decision_id_of, new_decision_id
 from offers.server import convert
 from offers.server.batch import requests_of
 from offers.server.fast.answer import (
@@ -118,12 +119,12 @@ class OfferService:
 
     def _answer(self, data: bytes, now: int) -> bytes:
         room, known = self._own.room, self._live.known
-        ids = convert.new_decision_id()
+        ids = new_decision_id()
         length = answer(data, known.table, room.scanned, room.pad.table, room.output, now, *ids, 0)
         if length == ID_WANTED:
             facts = room.facts
             request_id = data[facts[Fact.id_begin] : facts[Fact.id_end]].decode()
-            ids = convert.decision_id_of(request_id, known.engine(int(facts[_SURFACE])).catalog_id)
+            ids = decision_id_of(request_id, known.engine(int(facts[_SURFACE])).catalog_id)
             length = answer(data, known.table, room.scanned, room.pad.table, room.output, now, *ids, 1)
         if length >= 0:
             return room.bytes[:length].tobytes()
@@ -170,9 +171,9 @@ class OfferService:
         engine = self._live.engine(query.surface.catalog)
         key_size = int(room.facts[Fact.key_size])
         met, person = self._people.meet(engine, request, query.time)
-        ids = convert.new_decision_id()
+        ids = new_decision_id()
         if query.request_id:
-            ids = convert.decision_id_of(query.request_id, engine.catalog_id)
+            ids = decision_id_of(query.request_id, engine.catalog_id)
         decision = engine.decide(query, room.pad, person, self._geohash_length, ids[1])
         if key_size >= 0:
             self._live.remember(known, room.scan.arrays["key"][:key_size], query, engine)

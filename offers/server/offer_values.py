@@ -1,4 +1,4 @@
-"""What the catalogues that are served tell models of their offers, out of their snapshots."""
+"""Reads the attributes of offers, as models see them, from the snapshots that are served."""
 
 from array import array
 from collections import Counter
@@ -21,43 +21,43 @@ from offers.learning.values import Offers, no_item, sum_of
 from offers.model.keys import key_of
 
 ITEMS_KEPT = 16_384
-"""Offers whose items are kept at hand."""
+"""Offers whose item and traits are cached."""
 _OWN = ("category", "brand", "campaign")
-"""What every offer has, by the names of models."""
+"""Attributes of all offers, by the names models use; the others are catalogue attributes."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class CatalogueReader:
-    """Reads snapshots, and reads again when there are others."""
+    """Reads snapshots, and reads again when they change."""
 
     def __init__(self, paths: Callable[[], Sequence[Path]]) -> None:
-        """`paths` tells which there are now."""
+        """Make a reader; `paths` returns the current snapshots."""
         self._paths = paths
         self._seen: Sequence[Path] = ()
         self._trouble = ""
 
     def read(self) -> Offers:
-        """What they tell now. Raises OffersError or OSError where they cannot be read."""
+        """Read the current snapshots. Raises OffersError or OSError where one cannot be read."""
         paths = self._paths()
         told = offers_of(paths)
-        self._seen = paths  # not before: what could not be read is looked at again
+        self._seen = paths  # only now, so that a failed read is tried again
         self._trouble = ""
         return told
 
     def look(self) -> Offers | None:
-        """What they tell, if there are others than at the last look. Of those that cannot be read, the log tells."""
+        """Read the snapshots if they have changed, else return None; failures are logged, and also None."""
         try:
             return self.read() if self._paths() != self._seen else None
         except (OffersError, OSError) as error:
-            if str(error) != self._trouble:  # once, however often it is looked at
+            if str(error) != self._trouble:  # logged once for each cause
                 log.warning("catalogue_not_taken_up", error=str(error))
             self._trouble = str(error)
             return None
 
 
 class Documents:
-    """Publishes documents as often as they change."""
+    """Publishes documents whenever they change."""
 
     def __init__(self, sources: Sequence[Path], data_dir: Path) -> None:
         self._sources, self._data_dir = sources, data_dir
@@ -65,7 +65,7 @@ class Documents:
         self._published: dict[Path, Path] = {}
 
     def __call__(self) -> list[Path]:
-        """Their snapshots. Raises CatalogError or OSError, once per change, where one cannot be used."""
+        """Return their snapshots. Raises CatalogError or OSError, once for each change, for an unusable document."""
         for source in self._sources:
             now = stamp(source)
             if self._stamps.get(source) != now:
@@ -75,9 +75,9 @@ class Documents:
 
 
 def offers_of(snapshots: Sequence[Path]) -> Offers:
-    """What snapshots tell, each of a catalogue of its own. Raises SnapshotError where one cannot be read."""
+    """Return the offers of some snapshots, one of each catalogue. Raises SnapshotError for an unreadable one."""
     heads = [read_head(path) for path in snapshots]
-    tables = {head.catalog_id: _Table(path) for head, path in zip(heads, snapshots, strict=True)}
+    tables = {head.catalog_id: _OfferAttributes(path) for head, path in zip(heads, snapshots, strict=True)}
     met = Counter(name for table in tables.values() for name in table.names if name not in _OWN)
     names = sorted(met, key=lambda name: (-met[name], name))
     if left_out := names[MAX_NAMES:]:
@@ -108,8 +108,8 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
     )
 
 
-class _Table:
-    """What is known of a catalogue's offers, by a few bytes each: there may be a million."""
+class _OfferAttributes:
+    """The attributes of a catalogue's offers in arrays: a few bytes for each of perhaps a million offers."""
 
     def __init__(self, snapshot: Path) -> None:
         keys = array("q")
@@ -129,14 +129,14 @@ class _Table:
         self._values = list(numbers)
 
     def values(self, offer: str) -> dict[str, object]:
-        """What is known of an offer, by name."""
+        """Return the attributes of an offer by name; empty for an unknown offer."""
         key = _key(offer)
-        place = int(np.searchsorted(self._keys, key))
-        if place == len(self._keys) or self._keys[place] != key:
+        index = int(np.searchsorted(self._keys, key))
+        if index == len(self._keys) or self._keys[index] != key:
             return {}
         return {
             name: self._values[number]
-            for name, number in zip(self.names, self._numbers[place].tolist(), strict=True)
+            for name, number in zip(self.names, self._numbers[index].tolist(), strict=True)
             if number
         }
 

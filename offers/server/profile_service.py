@@ -1,4 +1,4 @@
-"""ProfileService: what is known of a person, read, changed, erased, given out, and joined."""
+"""ProfileService: reads, updates, erases, exports and links persons' profiles."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 from google.protobuf.struct_pb2 import Struct
 
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
+from offers.model.instants import CLOCK_SKEW_S, set_instant
 from offers.model.visits import TRAITS, visits_in
 from offers.server.convert import check_instant, parse
 from offers.server.events.event_rules import check_text, check_user
@@ -15,7 +16,7 @@ from offers.state.person.counters import Counters
 from offers.state.person.ids import person_of, user_of
 from offers.state.person.merge import linked
 from offers.state.person.view import profile_of
-from offers.state.stores import EventLog, Person, StateStore
+from offers.state.stores import EventLog, LoggedDecision, LoggedEvent, Person, StateStore
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
 from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import (
@@ -35,14 +36,13 @@ from offers.v1.state_pb2 import TriggerMark, UserState
 
 MAX_ATTRIBUTE_BYTES = 16 << 10
 MAX_LINKS = 100
-AHEAD_S = 300
 _UNSIGNED = (1 << 64) - 1
 _UNKNOWN = "nothing is known of this person"
 _NO_CONSENT = "the person has not agreed to profiling: send that decision among the consents first"
 
 
 class ProfileService:
-    """Takes and returns encoded messages."""
+    """ProfileService with requests and responses as encoded messages."""
 
     def __init__(
         self,
@@ -57,12 +57,15 @@ class ProfileService:
         self._clock, self._default, self._tombstone_s = clock, default_consent, tombstone_s
 
     def get_profile(self, data: bytes) -> bytes:
-        """GetProfile, both sides encoded. Raises InvalidRequestError, NotFoundError, StoreUnavailableError."""
+        """Return the encoded response to a GetProfileRequest.
+
+        Raises InvalidRequestError, NotFoundError, StoreUnavailableError.
+        """
         person = _person(parse(GetProfileRequest, data, MAX_REQUEST_BYTES).user)
         return GetProfileResponse(profile=self._profile(person)).SerializeToString()
 
     def update_profile(self, data: bytes) -> bytes:
-        """UpdateProfile, both sides encoded.
+        """Return the encoded response to an UpdateProfileRequest.
 
         Raises InvalidRequestError, ConflictError without consent to profiling, StoreUnavailableError.
         """
@@ -74,11 +77,11 @@ class ProfileService:
         return UpdateProfileResponse(profile=self._profile(person)).SerializeToString()
 
     def delete_profile(self, data: bytes) -> bytes:
-        """DeleteProfile, both sides encoded. Raises InvalidRequestError, StoreUnavailableError."""
+        """Return the encoded response to a DeleteProfileRequest. Raises InvalidRequestError, StoreUnavailableError."""
         person = _person(parse(DeleteProfileRequest, data, MAX_REQUEST_BYTES).user)
         now = int(self._clock())
-        # The log first: should we die in between, the ids are still known when the call is repeated. And again after:
-        # an event may have come before the tombstone stood.
+        # The log first: after a crash in between, the ids are still known when the call is repeated. Then once more, as
+        # an event may have been logged before the tombstone was written.
         ids = self._state.ids(person) or [person]
         count = self._log.erase(ids)
         ids = sorted({*ids, *self._state.erase(person, now, now + self._tombstone_s)})
@@ -88,7 +91,10 @@ class ProfileService:
         return response.SerializeToString()
 
     def export_profile(self, data: bytes) -> bytes:
-        """ExportProfile, both sides encoded. Raises InvalidRequestError, NotFoundError, StoreUnavailableError."""
+        """Return the encoded response to an ExportProfileRequest.
+
+        Raises InvalidRequestError, NotFoundError, StoreUnavailableError.
+        """
         person = _person(parse(ExportProfileRequest, data, MAX_REQUEST_BYTES).user)
         ids = self._state.ids(person) or [person]
         record = self._state.read(person)
@@ -97,34 +103,13 @@ class ProfileService:
             raise NotFoundError(_UNKNOWN)
         state = UserState.FromString(record)
         response = ExportProfileResponse(assignments=state.assignments)
-        for event in logged:
-            told = response.events.add()
-            told.MergeFromString(event.body)
-            told.user.CopyFrom(user_of(event.person))
-        if any(event.geohash for event in logged):
-            response.geohashes.extend(event.geohash for event in logged)
-        for key, kind, times in Counters(state.counters, state.times):
-            count = response.counts.add(key=key & _UNSIGNED, kind=kind)
-            for second in times:
-                count.times.add(seconds=second)
-        for visit in visits_in(state.visits):
-            visited = response.visits.add(
-                item=visit.item & _UNSIGNED,
-                weight=visit.weight,
-                place=visit.place,
-                **dict(zip(TRAITS, visit.traits, strict=True)),
-            )
-            visited.local_time.seconds = visit.second
-        response.triggers.extend(map(_kept, state.triggers))
-        for decision in decisions:
-            kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
-            kept.MergeFromString(decision.record)  # the same fields by the same numbers
-            kept.decision_time.seconds = decision.second
+        _export_log(response, logged, decisions)
+        _export_state(response, state)
         response.profile.CopyFrom(self._told(state, ids))
         return response.SerializeToString()
 
     def link_identities(self, data: bytes) -> bytes:
-        """LinkIdentities, both sides encoded.
+        """Return the encoded response to a LinkIdentitiesRequest.
 
         Raises InvalidRequestError, ConflictError without consent to profiling, StoreUnavailableError.
         """
@@ -159,7 +144,7 @@ class ProfileService:
         return profile
 
     def _updated(self, request: UpdateProfileRequest, now: float, record: bytes, erased: int) -> bytes | None:
-        del erased  # what is said now is of after
+        del erased  # an update made now is later than any erasure
         state = UserState.FromString(record)
         paths = list(request.update_mask.paths)
         names = [path.partition(".")[2] for path in paths if path.startswith("attributes.")]
@@ -181,6 +166,39 @@ class ProfileService:
         return state.SerializeToString() or None
 
 
+def _export_log(
+    response: ExportProfileResponse, events: Iterable[LoggedEvent], decisions: Iterable[LoggedDecision]
+) -> None:
+    geohashes = []
+    for event in events:
+        told = response.events.add()
+        told.MergeFromString(event.body)
+        told.user.CopyFrom(user_of(event.person))
+        geohashes.append(event.geohash)
+    if any(geohashes):
+        response.geohashes.extend(geohashes)
+    for decision in decisions:
+        kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
+        kept.MergeFromString(decision.record)  # the same fields by the same numbers
+        kept.decision_time.seconds = decision.second
+
+
+def _export_state(response: ExportProfileResponse, state: UserState) -> None:
+    for key, kind, times in Counters(state.counters, state.times):
+        count = response.counts.add(key=key & _UNSIGNED, kind=kind)
+        for second in times:
+            count.times.add(seconds=second)
+    for visit in visits_in(state.visits):
+        visited = response.visits.add(
+            item=visit.item & _UNSIGNED,
+            weight=visit.weight,
+            place=visit.place,
+            **dict(zip(TRAITS, visit.traits, strict=True)),
+        )
+        visited.local_time.seconds = visit.second
+    response.triggers.extend(map(_kept, state.triggers))
+
+
 def _set_attributes(kept: Struct, given: Struct, names: Iterable[str]) -> None:
     for name in names:
         if name in given.fields:
@@ -197,7 +215,7 @@ def _set_attributes(kept: Struct, given: Struct, names: Iterable[str]) -> None:
 
 def _dated(consent: Consent, now: float) -> Consent:
     if not consent.HasField("decision_time"):
-        consent.decision_time.seconds, consent.decision_time.nanos = int(now), int(now % 1 * 1e9)
+        set_instant(consent.decision_time, now)
     return consent
 
 
@@ -224,7 +242,7 @@ def _check_update(request: UpdateProfileRequest, now: float) -> None:
             refuse(f"{field}.purpose", f"{consent.purpose} is no purpose: send one of ConsentPurpose")
         if consent.HasField("decision_time"):
             check_instant(f"{field}.decision_time", consent.decision_time, refuse)
-            if consent.decision_time.seconds > now + AHEAD_S:
+            if consent.decision_time.seconds > now + CLOCK_SKEW_S:
                 refuse(f"{field}.decision_time", "ahead of the server's clock by over 5 minutes: send when it was")
         check_text(consent.recorded_by, 0, MAX_ID, f"{field}.recorded_by", refuse)
         check_text(consent.source, 0, MAX_ID, f"{field}.source", refuse)
@@ -250,7 +268,7 @@ def _check_link(request: LinkIdentitiesRequest) -> None:
 
 
 def _kept(mark: TriggerMark) -> KeptTrigger:
-    """What is kept of a trigger that was looked at."""
+    """Return the exported form of a trigger's mark."""
     told = KeptTrigger(catalog=mark.catalog, trigger_id=mark.trigger_id, sent=mark.sent)
     told.begin_time.seconds = mark.begin
     if mark.retry:

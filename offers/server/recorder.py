@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from offers.errors import StoreUnavailableError
-from offers.server import convert
+from offers.model.proposition_ids import written_decision_id
 from offers.server.people import assign
 from offers.state.stores import EVER, EventLog, LoggedDecision, StateStore
 from offers.v1.state_pb2 import DecisionRecord, UserState
@@ -127,4 +127,4 @@ class _Assigning:
 
 def _logged(one: Decided) -> LoggedDecision:
     ids, person, second, record, _ = one
-    return LoggedDecision(convert.told_id(*ids), person, second, record)
+    return LoggedDecision(written_decision_id(*ids), person, second, record)

@@ -19,7 +19,7 @@ from offers.catalogue.rules.creative import is_language_tag
 from offers.catalogue.rules.values import time_zones
 from offers.decision.engine import Engine
 from offers.errors import InvalidRequestError, StoreUnavailableError
-from offers.server import convert
+from offers.model.proposition_ids import decision_id_of, written_decision_id
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import People, assign
@@ -274,7 +274,7 @@ class Triggers:
         """Write decisions to the log. Returns those whose persons were not erased by then."""
         decided = [one.decided for one in chosen.values()]
         self._log.record(
-            [LoggedDecision(convert.told_id(*one.ids), one.person, one.second, one.record) for one in decided]
+            [LoggedDecision(written_decision_id(*one.ids), one.person, one.second, one.record) for one in decided]
         )
         # As what was just written may be of after the log forgot them.
         left = dict(chosen)
@@ -330,5 +330,5 @@ def _decided(request: GetOffersRequest, response: GetOffersResponse, person: Per
         offer_ids=[one.offer_id for one in response.offers],
         time=now,
     )
-    ids = convert.decision_id_of(request.request_id, request.catalog)
+    ids = decision_id_of(request.request_id, request.catalog)
     return Decided(ids, person, now, record.SerializeToString(), new=False)

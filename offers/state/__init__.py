@@ -1,1 +1,1 @@
-"""What is kept of persons: their state, events, budgets; what events do to it, and the stores that hold it."""
+"""Persons' state, events and budgets: how events change them, and the stores that hold them."""

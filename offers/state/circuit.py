@@ -1,7 +1,8 @@
-"""Spares callers the wait for a server that does not answer."""
+"""A circuit breaker: calls to a server that does not answer fail at once instead of waiting."""
 
 import threading
 import time
+from urllib.parse import urlsplit
 
 from offers.errors import StoreUnavailableError
 
@@ -9,10 +10,18 @@ _FAILURES = 3
 _RETRY_S = 0.5
 
 
+def server_name(kind: str, url: str, default_port: int) -> str:
+    """Return the name of a server for messages, without its password. Raises ValueError for a malformed URL."""
+    parts = urlsplit(url)
+    return f"{kind} at {parts.hostname}:{parts.port or default_port}"
+
+
 class Circuit:
-    """Opens after three failures in a row. While it is open, one call in half a second is let through to see whether
-    the server is back; all others fail at once. Shared by the threads of a process.
-    """  # noqa: D205
+    """A circuit breaker shared by the threads of a process.
+
+    It opens after three failures in a row. While it is open, all calls fail at once, except for one in half a second,
+    which tries whether the server is back.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -21,7 +30,7 @@ class Circuit:
         self._next = 0.0
 
     def enter(self) -> None:
-        """Go ahead. Raises StoreUnavailableError where the circuit is open."""
+        """Permit a call. Raises StoreUnavailableError while the circuit is open."""
         if self._failures < _FAILURES:
             return
         with self._lock:

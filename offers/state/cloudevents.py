@@ -1,4 +1,4 @@
-"""Events as lines of CloudEvents 1.0, as they are exported and imported, and what triggers send.
+"""Events and messages of triggers as lines of CloudEvents 1.0, for export and import.
 
 Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
@@ -10,18 +10,18 @@ from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.model.events import KINDS
-from offers.state.person.ids import person_of, user_of
+from offers.state.person.ids import is_person, person_of, user_of
 from offers.state.stores import LoggedEvent
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event
 from offers.v1.trigger_pb2 import OfferTriggered
 
 TYPE = "offers.v1."
-"""What types begin with; the field of Event that says what happened follows."""
+"""Prefix of types; the name of the event's field in Event follows."""
 
 
 def exported(logged: LoggedEvent) -> bytes:
-    """An event of the log as a line, without its end."""
+    """Return an event of the log as a line, without the line break."""
     event = Event.FromString(logged.body)
     kind = event.WhichOneof("kind") or ""
     line: dict[str, Any] = {
@@ -43,7 +43,7 @@ def exported(logged: LoggedEvent) -> bytes:
 
 
 def triggered(event_id: str, message: OfferTriggered) -> bytes:
-    """What a trigger sends as a line, without its end."""
+    """Return the message of a trigger as a line, without the line break."""
     line = {
         "specversion": "1.0",
         "id": event_id,
@@ -58,9 +58,10 @@ def triggered(event_id: str, message: OfferTriggered) -> bytes:
 
 
 def imported(line: dict[str, Any]) -> Event:
-    """The event of a line. Raises ValueError saying what is wrong with it.
+    """Return the event of a line. Raises ValueError that says what is wrong with it.
 
-    Its type names what happened, and its data is an Event, whose own id, time and person go before those of the line.
+    The line's type names the kind, its data is an Event. Id, time and person in the data take precedence over those of
+    the line.
     """
     for name in ("id", "source", "type"):
         if not isinstance(line.get(name), str) or not line[name]:
@@ -69,7 +70,7 @@ def imported(line: dict[str, Any]) -> Event:
     if kind == line["type"] or kind not in KINDS:
         raise ValueError(f"'{line['type']}' is no type of event: there are {', '.join(TYPE + name for name in KINDS)}")
     if not isinstance(data := line.get("data", {}), dict):
-        raise ValueError("'data' is no object: write an Event of offers.v1 in JSON")  # noqa: TRY004 - of the line
+        raise ValueError("'data' is no object: write an Event of offers.v1 in JSON")  # noqa: TRY004 - a fault of the line, as the others
     event = Event(event_id=line["id"])
     if "time" in line:
         event.event_time.CopyFrom(instant(line["time"]))
@@ -87,13 +88,13 @@ def imported(line: dict[str, Any]) -> Event:
 
 
 def _person(subject: str) -> User:
-    if subject[:2] not in {"u:", "a:"}:
+    if not is_person(subject):
         raise ValueError(f"subject: '{subject}' is no person: write u: and a user's id, or a: and a visitor's")
     return user_of(subject)
 
 
 def instant(text: object) -> Timestamp:
-    """An instant of RFC 3339. Raises ValueError."""
+    """Return the instant of an RFC 3339 text. Raises ValueError."""
     time = Timestamp()
     try:
         time.FromJsonString(str(text))

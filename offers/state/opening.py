@@ -12,28 +12,30 @@ from offers.state.sqlite.state import SqliteState
 from offers.state.stores import EventLog, Ledger, StateStore
 
 FILE = "state.db"
-"""Name of the file in the data folder, where no other place is set."""
+"""Name of the default file in the data folder."""
 _POSTGRES_PATIENCE = 20
-"""By how much more time PostgreSQL has than Redis: no decision waits for it."""
+"""Factor of PostgreSQL's timeout over Redis's: no decision waits for PostgreSQL."""
 
 
 class Stores(NamedTuple):
-    """All that a process needs of persons, events and budgets. To be opened once per process."""
+    """The stores of a process. Open them once per process."""
 
     state: StateStore
     events: EventLog
     ledger: Ledger
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         for store in self:
             store.close()
 
 
 def open_stores(settings: Settings) -> Stores:
-    """Open the stores. Raises SettingsError for a URL that names none, and StoreUnavailableError for a file that cannot
-    be used. A server that does not answer is no error yet: the stores say so when they are used.
-    """  # noqa: D205
+    """Open the stores that the settings name.
+
+    Raises SettingsError for a URL of no store, and StoreUnavailableError for a file that cannot be used. An unreachable
+    server is no error yet: calls to its stores will raise.
+    """
     timeout_s = settings.store_timeout_ms / 1000
     databases: dict[Path, Database] = {}
 
@@ -82,7 +84,7 @@ def _scheme_of(url: str) -> str:
 
 
 def _path_of(setting: str, url: str, folder: Path) -> Path:
-    """The SQLite file that a setting names; that of the data folder for none."""
+    """Return the SQLite file that a setting names; by default the one in the data folder."""
     if _scheme_of(url) not in {"", "sqlite"}:
         places = "a path, sqlite:///path, " + {"state_url": "redis://...", "events_url": "postgresql://..."}[setting]
         raise SettingsError(f"{setting}: '{_scheme_of(url)}://' is not understood: give {places}")

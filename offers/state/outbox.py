@@ -1,4 +1,4 @@
-"""The outbox: where what is to be sent to people stands for whoever sends it, in a file or a Redis stream."""
+"""The outbox: messages to persons, appended to a file or a Redis stream for another program to send."""
 
 import os
 from collections.abc import Sequence
@@ -10,24 +10,27 @@ from offers.errors import SettingsError, StoreUnavailableError
 from offers.settings import Settings
 
 FILE = "outbox.jsonl"
-"""Name of the file in the data folder, where no other place is set."""
+"""Name of the default file in the data folder."""
 _PLACES = "give file:///path, or redis://:password@host:port/db/stream"
 
 
 class Outbox(Protocol):
-    """Takes lines of JSON. Nobody reads or removes them here."""
+    """Appends lines of JSON; reading and removing them is up to the sender."""
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Keep lines, durably as far as the place is. Raises StoreUnavailableError; some may be there nevertheless."""
+        """Append lines, as durably as the target allows.
+
+        Raises StoreUnavailableError; some lines may have been appended nevertheless.
+        """
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
 def open_outbox(settings: Settings) -> Outbox:
-    """Open the outbox that the settings name; nothing is made or asked before the first line. Raises SettingsError."""
+    """Open the outbox that the settings name, without I/O before the first line. Raises SettingsError."""
     url = settings.outbox_url
     if not url:
         return FileOutbox(settings.data_dir / FILE)
@@ -45,7 +48,7 @@ def open_outbox(settings: Settings) -> Outbox:
 
 
 class FileOutbox:
-    """An outbox in a file, which its readers may move away: it is opened anew for each batch."""
+    """An Outbox in a file. It is opened for each batch, so that the reader may move it away at any time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,7 +60,7 @@ class FileOutbox:
             file = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
             try:
                 end = os.fstat(file).st_size
-                torn = end > 0 and os.pread(file, 1, end - 1) != b"\n"  # a writer died, or the disk was full
+                torn = end > 0 and os.pread(file, 1, end - 1) != b"\n"  # a writer crashed, or the disk was full
                 left = b"\n" * torn + b"".join(line + b"\n" for line in lines)
                 while left:
                     left = left[os.write(file, left) :]
@@ -73,7 +76,7 @@ class FileOutbox:
         """See Outbox."""
 
     def _keep_name(self) -> None:
-        """Make sure that a new file is found after a crash."""
+        """Flush the folder, so that a new file survives a crash."""
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -1,217 +1,157 @@
-"""What the stores of state, events and budgets must do. One contract suite runs over all that do it."""
+"""Contracts of the stores of person state, events and budgets. One test suite runs over all implementations."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+from offers.model.instants import DAY_S, HOUR_S
 from offers.v1.event_pb2 import EventKind
 from offers.v1.state_pb2 import DecisionRecord
 
 Person = str
-"""A person's id as the stores know it: "u:" and the user id, or "a:" and the anonymous id; "" for nobody."""
+"""A person's id as stores use it: "u:" and the user id, or "a:" and the anonymous id; "" for nobody."""
 Change = Callable[[bytes, int], bytes | None]
-"""From a person's record (a UserState, encoded; b"" where there is none) and the second up to which the person was
-erased (-1: never) to the new record, or None to leave it. May be called again when another writer came between."""
+"""Maps a person's record and erasure to the new record, or to None to keep the record.
 
+The record is an encoded UserState, b"" for none; the erasure is the second up to which the person was erased, or
+NOT_ERASED. A change may be called again when another writer was faster."""
+Merge = Callable[[bytes, bytes], bytes]
+"""Maps the records of a user and of a visitor to one."""
 DueSecond = Callable[[bytes], int | None]
-"""From a record to the second from which on its person is to be looked at; NEVER: not at all; None: as it was."""
+"""Maps a record to the second from which on its person is due; NEVER: not at all; None: unchanged."""
+
 EVER = 2**63 - 1
-"""A second that nothing is after."""
+"""A second after all others."""
 NEVER = EVER
-"""In place of the second at which a person is due."""
+"""The second at which a person is due who is not."""
+NOT_ERASED = -1
+"""The erasure of a person who was never erased: a second before all events."""
 
 
 class Due(NamedTuple):
-    """A person who is to be looked at."""
+    """A person who is due."""
 
     ids: list[Person]
     """All ids, the user's first."""
     state: bytes
     """The record."""
     second: int
-    """From when on."""
+    """Since when."""
 
 
 class StateStore(Protocol):
-    """One record per person. Ids of one person lead to one record. Every method raises StoreUnavailableError when the
-    store cannot be reached in time.
-    """  # noqa: D205
+    """One record for each person; all ids of a person lead to it.
+
+    Every method raises StoreUnavailableError when the store cannot be reached in time.
+    """
 
     def read(self, person: Person) -> bytes:
-        """The record of a person, by any id; b"" where there is none. One round trip."""
+        """Return the record of a person, by any id; b"" for none. One round trip."""
         ...
 
     def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
-        """Of each person the record, and the second up to which the person was erased (-1: never). One round trip."""
+        """Return the record and the erasure of each person, as a Change receives them. One round trip."""
         ...
 
     def erasures(self, persons: Sequence[Person]) -> list[int]:
-        """Of each person the second up to which they were erased (-1: never). One round trip."""
+        """Return for each person the second up to which they were erased, or NOT_ERASED. One round trip."""
         ...
 
     def change(self, changes: Sequence[tuple[Person, Change]], *, is_heard: bool = True) -> None:
         """Read, change and write records, each atomically, in their order.
 
-        `is_heard`: something was heard of the persons; else their records count as unchanged to `sweep`.
+        `is_heard` says that the persons were active; else `sweep` regards their records as unchanged.
         """
         ...
 
-    def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
-        """Let a visitor's id lead to a user's record, which becomes `merge(user's, visitor's)`. Atomic; linking again
-        changes nothing; a visitor who led to another user leads to this one, and nothing is merged.
-        """  # noqa: D205
+    def link(self, user: Person, visitor: Person, merge: Merge) -> None:
+        """Make a visitor's id lead to a user's record, which becomes `merge(user's, visitor's)`, atomically.
+
+        Linking again changes nothing. A visitor of another user is moved to this one, without merging.
+        """
         ...
 
     def ids(self, person: Person) -> list[Person]:
-        """All ids that lead to a person's record, the user's first; the id alone where there is none."""
+        """Return all ids that lead to a person's record, the user's first; the id alone where there is no record."""
         ...
 
     def erase(self, person: Person, second: int, expires: int) -> list[Person]:
-        """Remove a person's record and ids from the store's files, and keep of each id a one-way hash that says so
-        until the second `expires`. Returns the ids.
-        """  # noqa: D205
+        """Remove a person's record and ids from the store's files; return the ids.
+
+        A tombstone for each id, under a one-way hash, keeps the erasure up to `second` until the second `expires`.
+        """
         ...
 
     def sweep(self, now: int, idle_s: int) -> int:
-        """Remove records unchanged for so many seconds, and expired tombstones. Returns how many records."""
+        """Remove records unchanged for `idle_s` seconds, and expired tombstones; return the number of records."""
         ...
 
     def watch(self, due: DueSecond | None) -> None:
-        """Keep from now on of each record, whenever it is written and together with it, when it is due."""
+        """From now on, compute and store when a person is due, atomically with every write of the record."""
         ...
 
     def rewatch(self, after: str) -> str:
-        """Ask anew when records are due: of some of them, from a place on ("": the first). Returns the place to go on
-        from; "" when all are done. Records that are written meanwhile may be asked of or not.
-        """  # noqa: D205
+        """Recompute when persons are due, for a batch of records behind a cursor ("": from the start).
+
+        Returns the next cursor; "" when all are done. Records written meanwhile may be included or not.
+        """
         ...
 
     def due(self, until: int, limit: int) -> list[Due]:
-        """Persons who are due up to a second, those who wait longest first."""
+        """Return persons due up to a second, those due longest first."""
         ...
 
     def lease(self, holder: str, seconds: int) -> bool:
-        """Let one holder at a time, of all who share the store, do what must not be done twice: true for who has the
-        lease, or gets it now, for so many seconds from now on.
-        """  # noqa: D205
+        """Take or renew the lease for some seconds; return whether the holder has it.
+
+        Of all who share the store, at most one has the lease, and with it the right to do what must not happen twice.
+        """
         ...
 
     def release(self, holder: str) -> None:
-        """Give up the lease, where it is this holder's."""
+        """Give up the lease, if this holder has it."""
         ...
 
     def noted(self, name: str) -> str:
-        """A note about the store as a whole; "" where there is none."""
+        """Return a note about the store as a whole; "" for none."""
         ...
 
     def note(self, name: str, text: str) -> None:
-        """Keep a note."""
+        """Write a note."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...
 
 
 class LoggedEvent(NamedTuple):
-    """An event as the log keeps it."""
+    """An event as the log keeps it. Instants are seconds since 1970."""
 
     event_id: str
     person: Person
-    """"" where nobody's, or where the person has not agreed to profiling."""
+    """"" for nobody, and for persons who have not agreed to profiling."""
     second: int
     """When it happened."""
     received: int
-    """When it was taken in."""
+    """When it was reported."""
     kind: EventKind.ValueType
     catalog: str
     offer_id: str
     geohash: str
-    """Of its location; "" for none."""
+    """The cell of its location; "" for none."""
     learn: bool
-    """Whether it may be learned from."""
+    """Whether models may learn from it."""
     body: bytes
-    """The Event, encoded, without its user and location."""
+    """The encoded Event, without its user and location."""
 
 
-class Position(NamedTuple):
-    """An event with its place in the log."""
+class NumberedEvent(NamedTuple):
+    """An event with its number in the log."""
 
     number: int
-    """Rises with every event taken in; never used twice."""
+    """Rises with every event appended; never used twice."""
     event: LoggedEvent
-
-
-class EventLog(Protocol):
-    """All events, each once. Every method raises StoreUnavailableError when the log cannot be reached in time."""
-
-    def together(self, state: StateStore) -> AbstractContextManager[bool]:
-        """Where a state store shares a file with the log: True, and all that is done within is done wholly or not at
-        all, with no other writer in between; nothing may be erased or swept within. Elsewhere False: nothing is tied.
-        """  # noqa: D205
-        ...
-
-    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
-        """Keep events, durably. Of each whether it is new; one that is known by its id stays as it was. Raises another
-        OffersError where one of them can never be kept: then none is.
-
-        `applied`: their effect on the state belongs to the same transaction, and needs no confirmation.
-        """  # noqa: D205
-        ...
-
-    def known(self, event_ids: Sequence[str]) -> set[str]:
-        """Those of some events that `append` would not take in again."""
-        ...
-
-    def unapplied(self, limit: int) -> list[LoggedEvent]:
-        """Events whose effect on the state has not been confirmed, the oldest first."""
-        ...
-
-    def pending(self, event_ids: Sequence[str]) -> set[str]:
-        """Those of some events whose effect on the state has not been confirmed."""
-        ...
-
-    def applied(self, event_ids: Sequence[str]) -> None:
-        """Confirm that events have had their effect on the state."""
-        ...
-
-    def read(self, after: int, limit: int) -> list[Position]:
-        """Events behind a place in the log, in its order."""
-        ...
-
-    def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
-        """The events of a person's ids, by time."""
-        ...
-
-    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
-        """Remove the events that happened up to a second, and the decisions made up to it, of a person's ids from the
-        store's files. Returns how many events.
-        """  # noqa: D205
-        ...
-
-    def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
-        """Remove events by kind that were taken in before a second, and old decisions. Returns how many events."""
-        ...
-
-    def record(self, decisions: Sequence["LoggedDecision"]) -> None:
-        """Keep decisions."""
-        ...
-
-    def decisions(self, decision_ids: Sequence[str]) -> "list[LoggedDecision]":
-        """Those of some decisions that are kept."""
-        ...
-
-    def decisions_after(self, number: int, limit: int) -> "list[tuple[int, LoggedDecision]]":
-        """Decisions behind a place in their log, with their places."""
-        ...
-
-    def decisions_of(self, persons: Sequence[Person]) -> "list[LoggedDecision]":
-        """The decisions of a person's ids, by time."""
-        ...
-
-    def close(self) -> None:
-        """Let go of files and connections."""
-        ...
 
 
 class LoggedDecision(NamedTuple):
@@ -221,89 +161,174 @@ class LoggedDecision(NamedTuple):
     person: Person
     second: int
     record: bytes
-    """An offers.v1.DecisionRecord."""
+    """An encoded offers.v1.DecisionRecord."""
 
     def told(self) -> DecisionRecord:
-        """The record, read."""
+        """Return the decoded record."""
         return DecisionRecord.FromString(self.record)
 
 
+class EventLog(Protocol):
+    """All events, each once, and all decisions.
+
+    Every method raises StoreUnavailableError when the log cannot be reached in time.
+    """
+
+    def together(self, state: StateStore) -> AbstractContextManager[bool]:
+        """Begin a transaction over the log and a state store that shares its file.
+
+        The value is True then: all changes within take effect together or not at all, and no other writer intervenes;
+        nothing may be erased or swept within. It is False where they share no file: every call stands for itself.
+        """
+        ...
+
+    def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
+        """Append events durably; return for each whether it is new. An event whose id is known stays as it was.
+
+        `applied` says that their effect on the state is in the same transaction and needs no confirmation. Raises
+        another OffersError where one of them can never be stored; then none is.
+        """
+        ...
+
+    def known(self, event_ids: Sequence[str]) -> set[str]:
+        """Return the ids that are in the log, whose events `append` would not add."""
+        ...
+
+    def unapplied(self, limit: int) -> list[LoggedEvent]:
+        """Return events whose effect on the state has not been confirmed, the oldest first."""
+        ...
+
+    def pending(self, event_ids: Sequence[str]) -> set[str]:
+        """Return the ids of events whose effect on the state has not been confirmed."""
+        ...
+
+    def applied(self, event_ids: Sequence[str]) -> None:
+        """Confirm that the effect of events on the state is stored."""
+        ...
+
+    def read(self, after: int, limit: int) -> list[NumberedEvent]:
+        """Return events behind a number, in the order of the log."""
+        ...
+
+    def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
+        """Return the events of a person's ids, by time."""
+        ...
+
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
+        """Remove the events and decisions of a person's ids up to a second from the store's files.
+
+        Returns the number of events.
+        """
+        ...
+
+    def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
+        """Remove events reported before a second, by kind, and old decisions; return the number of events."""
+        ...
+
+    def record(self, decisions: Sequence[LoggedDecision]) -> None:
+        """Append decisions; those whose id is known stay as they were."""
+        ...
+
+    def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
+        """Return the decisions with these ids that are in the log."""
+        ...
+
+    def decisions_after(self, number: int, limit: int) -> list[tuple[int, LoggedDecision]]:
+        """Return decisions behind a number, with their numbers, in the order of the log."""
+        ...
+
+    def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
+        """Return the decisions of a person's ids, by time."""
+        ...
+
+    def close(self) -> None:
+        """Close files and connections."""
+        ...
+
+
 class Demand(NamedTuple):
-    """What a redemption takes from one budget, and the most that budget may have used in all and in the period."""
+    """The amount a redemption takes from one budget, with the budget's limits."""
 
     budget: str
     """The budget's key."""
     period: int
-    """First second of the period around now; 0: the budget has none."""
+    """First second of the current period; 0: the budget has no period."""
     units: int
     micros: int
-    """Money in millionths of the unit."""
+    """Money in millionths of its unit."""
     max_units: int
-    """-1: no limit."""
+    """The most that may be used in total; -1: no limit. The same holds for the other limits."""
     max_micros: int
     max_period_units: int
     max_period_micros: int
 
 
-class Outcome(NamedTuple):
-    """What came of a step of a redemption."""
+class RedemptionOutcome(NamedTuple):
+    """The outcome of a step of a redemption."""
 
     done: bool
-    """Whether it is in the state the step asks for, now or already before."""
+    """Whether the redemption is in the state the step asks for, be it since now or before."""
     reason: str
-    """Why not: "exhausted", "released", "confirmed", "expired" or "unknown"."""
+    """Why it is not: "exhausted", "released", "confirmed", "expired" or "unknown"."""
     budget: str
-    """Which budget has not enough left."""
+    """The exhausted budget."""
 
 
-DONE = Outcome(done=True, reason="", budget="")
-"""What the step asks for is so."""
-KEPT_S = 400 * 86_400
-"""Seconds for which a redemption is known after its last step, so that steps may be repeated."""
-FORGET_EVERY_S = 3600
-"""Seconds between looks for what is older than that: expiring is done several times a second."""
-PERIOD_KEPT_S = 62 * 86_400
-"""Seconds for which the use of a period is kept: longer than any period and reservation together."""
+DONE = RedemptionOutcome(done=True, reason="", budget="")
+KEPT_S = 400 * DAY_S
+"""Seconds for which a redemption is known after its last step, so that steps can be repeated."""
+FORGET_EVERY_S = HOUR_S
+"""Seconds between removals of redemptions older than KEPT_S; reservations expire several times a second."""
+PERIOD_KEPT_S = 62 * DAY_S
+"""Seconds for which the usage of a period is kept: longer than any period and reservation together."""
+
+
+def refused(reason: str, budget: str = "") -> RedemptionOutcome:
+    """Return the outcome of a step that was not done."""
+    return RedemptionOutcome(done=False, reason=reason, budget=budget)
 
 
 class Usage(NamedTuple):
-    """What of a budget is used."""
+    """The used part of a budget."""
 
     budget: str
     period: int
-    """0: in all."""
+    """First second of the period; 0: in total."""
     units: int
     """Confirmed or held."""
     micros: int
 
 
 class Ledger(Protocol):
-    """Budgets and what is taken from them. Nothing is ever oversold: steps are atomic, whoever else takes some or dies.
-    Every method raises StoreUnavailableError when the ledger cannot be reached in time.
-    """  # noqa: D205
+    """Budgets and their usage. Steps are atomic, so nothing is oversold, whatever other writers do or crash.
 
-    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:
-        """Hold what a redemption needs of all its budgets, or of none, until a second. Again: no further effect."""
+    Every method raises StoreUnavailableError when the ledger cannot be reached in time. Repeated steps have no further
+    effect.
+    """
+
+    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> RedemptionOutcome:
+        """Hold what a redemption needs until a second, from all its budgets or none."""
         ...
 
-    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> Outcome:
-        """Take what was held; what was not held, or has expired, is taken if there is enough. Again: no effect."""
+    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> RedemptionOutcome:
+        """Take what was held; take it anew, if enough is left, where nothing was held or the hold has expired."""
         ...
 
-    def release(self, redemption: str, now: int) -> Outcome:
-        """Give back what was held. Again: no further effect; what is confirmed stays."""
+    def release(self, redemption: str, now: int) -> RedemptionOutcome:
+        """Give back what was held; a confirmed redemption stays."""
         ...
 
     def expire(self, now: int) -> int:
-        """Give back what was held until now, and forget what is older than KEPT_S and PERIOD_KEPT_S. Returns how many
-        reservations.
-        """  # noqa: D205
+        """Give back what was held until now; return the number of reservations.
+
+        Also removes what is older than KEPT_S and PERIOD_KEPT_S.
+        """
         ...
 
     def usage(self) -> Iterable[Usage]:
-        """What is used of every budget, in all and by period."""
+        """Return the usage of every budget, in total and by period."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...

@@ -1,16 +1,15 @@
-"""Removes what has been kept for as long as the settings allow."""
+"""Removes data that is older than the settings allow."""
 
 from typing import NamedTuple
 
+from offers.model.events import KINDS
+from offers.model.instants import DAY_S
 from offers.settings import Settings
 from offers.state.opening import Stores
-from offers.v1.event_pb2 import EventKind
-
-_DAY_S = 86_400
 
 
 class Swept(NamedTuple):
-    """How much was removed."""
+    """Numbers of what was removed."""
 
     persons: int
     events: int
@@ -18,16 +17,14 @@ class Swept(NamedTuple):
 
 
 def sweep(stores: Stores, settings: Settings, now: int) -> Swept:
-    """Remove old events and decisions, persons of whom nothing was heard, expired tombstones, and give back
-    reservations that have expired. `now` in seconds since 1970. Raises StoreUnavailableError; what is done until then
-    stays done.
-    """  # noqa: D205
+    """Remove old events and decisions, inactive persons and expired tombstones, and release expired reservations.
+
+    `now` is in seconds since 1970. Raises StoreUnavailableError; removals up to then stay done.
+    """
     days = settings.retention_days
-    before = {
-        kind: now - days[name.removeprefix("EVENT_KIND_").lower()] * _DAY_S for name, kind in EventKind.items() if kind
-    }
+    before = {kind: now - days[name] * DAY_S for name, kind in KINDS.items()}
     return Swept(
         reservations=stores.ledger.expire(now),
-        events=stores.events.sweep(before, now - days["decision"] * _DAY_S),
-        persons=stores.state.sweep(now, days["person"] * _DAY_S),
+        events=stores.events.sweep(before, now - days["decision"] * DAY_S),
+        persons=stores.state.sweep(now, days["person"] * DAY_S),
     )

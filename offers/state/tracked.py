@@ -1,4 +1,4 @@
-"""Calls of Segment's Spec (track, identify, alias) as events, attributes and links.
+"""Converts calls of Segment's Spec (track, identify, alias) to events, attributes and links.
 
 Source: https://segment.com/docs/connections/spec/
 """
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from google.protobuf.struct_pb2 import Struct
 from google.type.money_pb2 import Money
 
+from offers.model.money import NANOS
 from offers.state.cloudevents import instant
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, Item
@@ -24,23 +25,23 @@ _NAMES = {
     "Checkout Started": "checkout_started",
     "Order Completed": "order",
 }
-"""What names of track calls mean; all others are custom events."""
+"""Kinds of track calls by name; all others are custom events."""
 _DEFAULT_CURRENCY = "USD"
 _CUSTOM_NAME = 64
 
 
 class Identified(NamedTuple):
-    """What an identify or alias call says."""
+    """The content of an identify or alias call."""
 
     user: User
     attributes: Struct
-    """Empty: none."""
+    """Traits; empty for an alias call."""
     visitors: tuple[str, ...]
-    """Ids that the user had as a visitor."""
+    """Anonymous ids to link with the user."""
 
 
 def read(line: Mapping[str, Any]) -> Event | Identified:
-    """What a call says. Raises ValueError saying what is wrong with it, or that it is of another kind."""
+    """Return the content of a call. Raises ValueError for a malformed call and for other kinds of calls."""
     kind = line.get("type")
     if kind == "track":
         return _event(line)
@@ -73,12 +74,12 @@ def _event(line: Mapping[str, Any]) -> Event:
     place = _object(_object(line, "context"), "location")
     if "latitude" in place and "longitude" in place:
         event.location.latitude, event.location.longitude = float(place["latitude"]), float(place["longitude"])
-    _say(event, name, properties)
+    _fill_in_kind(event, name, properties)
     return event
 
 
-def _say(event: Event, name: str, properties: Mapping[str, Any]) -> None:
-    """Fill in what happened."""
+def _fill_in_kind(event: Event, name: str, properties: Mapping[str, Any]) -> None:
+    """Fill in the event's kind and its fields."""
     kind = _NAMES.get(name, "custom")
     currency = _text(properties, "currency") or _DEFAULT_CURRENCY
     getattr(event, kind).SetInParent()
@@ -120,16 +121,16 @@ def _item(product: Mapping[str, Any], currency: str) -> Item:
     return item
 
 
-def _pay(money: Money, of: Mapping[str, Any], names: tuple[str, ...], currency: str) -> None:
-    """Fill in the first sum there is."""
+def _pay(money: Money, properties: Mapping[str, Any], names: tuple[str, ...], currency: str) -> None:
+    """Set money to the first of the named properties that is there."""
     for name in names:
-        if of.get(name) is not None:
+        if properties.get(name) is not None:
             try:
-                amount = Decimal(str(of[name]))
-                nanos = int(amount * 1_000_000_000)
+                amount = Decimal(str(properties[name]))
+                nanos = int(amount * NANOS)
             except (InvalidOperation, OverflowError, ValueError):
-                raise ValueError(f"{name}: '{of[name]}' is no number") from None
-            money.currency_code, money.units, money.nanos = currency, nanos // 10**9, nanos % 10**9
+                raise ValueError(f"{name}: '{properties[name]}' is no number") from None
+            money.currency_code, money.units, money.nanos = currency, nanos // NANOS, nanos % NANOS
             return
 
 
@@ -139,13 +140,13 @@ def _user(user_id: str, anonymous_id: str) -> User:
     return User(user_id=user_id) if user_id else User(anonymous_id=anonymous_id)
 
 
-def _text(of: Mapping[str, Any], name: str) -> str:
-    value = of.get(name)
+def _text(call: Mapping[str, Any], name: str) -> str:
+    value = call.get(name)
     return "" if value is None else str(value)
 
 
-def _object(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = of.get(name) or {}
+def _object(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = call.get(name) or {}
     if not isinstance(value, dict):
-        raise ValueError(f"'{name}' is no object")  # noqa: TRY004 - of the line
+        raise ValueError(f"'{name}' is no object")  # noqa: TRY004 - a fault of the line, as the others
     return value

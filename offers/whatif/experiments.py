@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from offers.model.money import units_of
 from offers.state.stores import LoggedDecision, LoggedEvent, Person
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_ORDER, EVENT_KIND_REDEMPTION, Event, RedemptionEvent
 from offers.v1.experiment_pb2 import Experiment
@@ -189,5 +190,5 @@ def _outcome_of(logged: LoggedEvent, same: Callable[[Person], Person]) -> _Outco
         if event.HasField("redemption") and event.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
             return None
         total = event.order.total
-        currency, value = total.currency_code, total.units + total.nanos / 1e9
+        currency, value = total.currency_code, units_of(total)
     return _Outcome(OUTCOMES[logged.kind], same(logged.person), logged.second, currency, value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from offers.learning.values import Sum, order_value, sum_of
+from offers.model.proposition_ids import parse_proposition_id
 from offers.state.person.attribution import CLICK_WINDOW_S, IMPRESSION_WINDOW_S
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import (
@@ -101,14 +102,14 @@ def read_log(events: EventLog, wanted: Wanted) -> Log:
         if event.kind not in _KINDS or (event.learn and event.kind not in REWARD_OF):
             continue
         told = Event.FromString(event.body)
-        decision_id, _, rank = (told.proposition_id or told.attributed_proposition_id).rpartition("-")
-        of = found.get(decision_id)
-        if of is None or not rank.isdecimal() or not 1 <= int(rank) <= len(of.told.offer_ids):
+        proposition = parse_proposition_id(told.proposition_id or told.attributed_proposition_id)
+        of = found.get(proposition.decision_id) if proposition else None
+        if of is None or proposition is None or proposition.rank > len(of.told.offer_ids):
             continue
         if event.learn:
-            _reward(of, int(rank) - 1, event, told, wanted.scale)
+            _reward(of, proposition.rank - 1, event, told, wanted.scale)
         else:
-            gone.add(decision_id)
+            gone.add(proposition.decision_id)
     if gone:
         log.left_out[WITHDRAWN] = len(gone)
     kept = [one for decision_id, one in found.items() if decision_id not in gone]

@@ -9,6 +9,7 @@ import numpy as np
 
 from offers.decision.budgets import Budget
 from offers.learning.values import Sum
+from offers.model.money import MICROS, units_of
 from offers.state.stores import EventLog
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.evaluation import decided_again, listing, measured, nothing
@@ -21,7 +22,6 @@ from offers.whatif.rewards import Moments
 UNSAID = "(not said)"
 """The segment of decisions that do not tell an attribute."""
 PRIVATE = "person"
-MICROS = 1e6
 
 
 class OfferChange(NamedTuple):
@@ -221,7 +221,7 @@ def _budgets(
 def _amount_off(offer: Offer | None, currency: str) -> float:
     """What an offer takes off, in a currency; 0 where it does not say."""
     money = offer.benefit.amount_off if offer else None
-    return money.units + money.nanos / 1e9 if money and money.currency_code == currency else 0.0
+    return units_of(money) if money and money.currency_code == currency else 0.0
 
 
 def _limit(budget: Budget) -> str:

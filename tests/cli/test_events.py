@@ -19,9 +19,9 @@ FILES = Path(__file__).parent / "events"
 
 @pytest.fixture
 def at(tmp_path: Path) -> Iterator[Server]:
-    """A server with nothing known yet, on the day after the files.
+    """A server with empty stores, on the day after the events of the files.
 
-    What its threads log goes elsewhere: it would stand in what commands print, who share a stdout with them.
+    Its logs are redirected, as they would appear in the output of commands, which share its stdout.
     """
     with capture_logs(), server(tmp_path) as running:
         running.clock[0] = 1_795_100_000.0
@@ -34,7 +34,7 @@ def run(*arguments: str) -> Result:
 
 
 def bring(at: Server, name: str, *options: str) -> Result:
-    """Import a file of this folder, of people who have agreed to everything."""
+    """Import a file of this folder, of persons who have agreed to everything."""
     return run("import", str(FILES / name), "--target", at.served.target, *options)
 
 
@@ -57,7 +57,7 @@ def test_cloudevents_are_imported_once(at: Server) -> None:
 
 
 def test_segment_calls_are_imported(at: Server) -> None:
-    """Track calls become events, traits attributes, and identify and alias join visitor and user."""
+    """Track calls become events, traits attributes, and identify and alias link visitor and user."""
     result = bring(at, "segment.jsonl", *AGREED)
     assert (0, "") == (result.exit_code, result.stdout)
     assert "6 new" in result.stderr
@@ -73,7 +73,7 @@ def test_segment_calls_are_imported(at: Server) -> None:
 
 
 def test_bad_lines_are_told_by_their_numbers(at: Server) -> None:
-    """Each line that cannot be used is told with what is wrong; the good ones are imported."""
+    """Each invalid line is printed with its number and fault; the others are imported."""
     result = bring(at, "bad.jsonl")
     assert 1 == result.exit_code
     told = {int(line.split(":")[1]): line.split(": ", 1)[1] for line in result.stdout.splitlines()}
@@ -96,8 +96,8 @@ def test_bad_lines_are_told_by_their_numbers(at: Server) -> None:
     assert ["ce-1"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
 
 
-def test_what_is_exported_can_be_imported(at: Server, tmp_path: Path) -> None:
-    """An export has every event as a line; imported into another server it makes the same log, but for places."""
+def test_exports_can_be_imported(at: Server, tmp_path: Path) -> None:
+    """An export has a line for every event; importing it makes the same log, except for places."""
     bring(at, "cloudevents.jsonl", *AGREED)
     result = run("export", "--data-dir", str(at.folder))
     lines = [orjson.loads(line) for line in result.stdout.splitlines()]
@@ -121,7 +121,7 @@ def test_what_is_exported_can_be_imported(at: Server, tmp_path: Path) -> None:
 
 
 def test_the_last_events_are_shown(at: Server) -> None:
-    """`tail` shows the last events, oldest first, also where some between were erased."""
+    """`tail` prints the last events, oldest first, also where some between were erased."""
     bring(at, "cloudevents.jsonl", *AGREED)
     bring(at, "segment.jsonl", *AGREED)
     at.served.stores.events.erase(["a:visitor-1"])
@@ -133,7 +133,7 @@ def test_the_last_events_are_shown(at: Server) -> None:
 
 
 def test_nothing_is_made_where_there_is_no_log(tmp_path: Path) -> None:
-    """A folder without a log is named, and left as it is."""
+    """A folder without a log is named, and stays empty."""
     result = run("export", "--data-dir", str(tmp_path))
     assert "no state.db" in str(result.exception)
     assert [] == list(tmp_path.iterdir())

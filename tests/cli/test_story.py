@@ -1,11 +1,11 @@
-"""The story in the README is what `offers demo story` tells, and what it tells is so."""
+"""The README shows the output of `offers demo story`."""
 
 from offers.cli.story import tell
 from tests.paths import ROOT
 
 
 def test_the_story_goes_as_the_readme_says() -> None:
-    """A visitor, a basket left behind, a sign-in, a cap, a dismissal, a redemption and an erasure, line by line."""
+    """The story is told line by line: a basket, a sign-in, a cap, a dismissal, a redemption and an erasure."""
     told: list[str] = []
 
     tell(told.append)

@@ -1,4 +1,4 @@
-"""What tests of events and profiles share: a small catalogue with limits, and a server that keeps time still."""
+"""A small catalogue with limits, and a server with a fixed clock, for tests of events and profiles."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +42,7 @@ AGREED = ConsentGrants(purposes=[CONSENT_PURPOSE_PROFILING, CONSENT_PURPOSE_LEAR
 
 
 class Server:
-    """A server of the catalogue above, in this process, with both stubs."""
+    """A server of the catalogue above in this process, with both stubs."""
 
     def __init__(self, served: Served, folder: Path, clock: list[float]) -> None:
         self.served, self.folder, self.clock = served, folder, clock
@@ -54,18 +54,18 @@ class Server:
         return list(self.events.ReportEvents(ReportEventsRequest(events=events), timeout=10).results)
 
     def state(self, person: str) -> UserState:
-        """What is kept of a person."""
+        """Return the state of a person."""
         return UserState.FromString(self.served.stores.state.read(person))
 
     def counted(self, person: str) -> dict[tuple[int, int], list[int]]:
-        """The instants that are counted of a person, by key and kind."""
+        """Return the counted instants of a person, by key and kind."""
         state = self.state(person)
         return {(key, kind): times for key, kind, times in Counters(state.counters, state.times)}
 
 
 @contextmanager
 def server(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN401 - the fields of Settings
-    """Serve the catalogue; `clock[0]` of the server is its time, NOW at first."""
+    """Serve the catalogue; `clock[0]` is the time of the server, NOW at first."""
     source = folder / "catalog.yaml"
     source.write_text(CATALOG)
     clock = [float(NOW)]
@@ -74,7 +74,10 @@ def server(folder: Path, **settings: Any) -> Iterator[Server]:  # noqa: ANN401 -
 
 
 def event(event_id: str, user: str = "alice", at: int | None = NOW, **fields: Any) -> Event:  # noqa: ANN401
-    """An event of a person who has agreed to everything; `at` None leaves the time out, `user` "" the person."""
+    """Return an event of a person who has agreed to everything.
+
+    Without `at` it has no time, with an empty `user` no person.
+    """
     made = Event(event_id=event_id, **fields)
     if user:
         made.user.CopyFrom(known(user))
@@ -84,5 +87,5 @@ def event(event_id: str, user: str = "alice", at: int | None = NOW, **fields: An
 
 
 def known(user: str) -> User:
-    """A user who has agreed to everything."""
+    """Return a user who has agreed to everything."""
     return User(user_id=user, consent=AGREED)

@@ -1,4 +1,4 @@
-"""What works beside the calls goes on after a fault of ours, and tells of it without what it was about."""
+"""Background tasks continue after an internal fault, and log it without personal data."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ PERSONAL = "alice lives at 12 rue de la Paix"
 
 
 class _Faulty:
-    """A store that fails once in a way that nobody thought of."""
+    """A store that fails once with an unexpected exception."""
 
     def __init__(self, store: object, method: str) -> None:
         self._store, self._method = store, method
@@ -44,13 +44,13 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
 
 
 def test_upkeep_goes_on_after_a_fault(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chore that fails is told of, and done again."""
+    """A failed chore is logged, and tried again."""
     monkeypatch.setattr(upkeep, "RECOVER_S", 0.0)
     faulty: Any = _Faulty(stores.events, "unapplied")
     live = Live()
     consent = frozenset[Any]()
     intake = Intake(
-        stores.state, faulty, stores.ledger, LiveOffers(live), clock=lambda: 0.0, default_consent=consent,
+        Stores(stores.state, faulty, stores.ledger), LiveOffers(live), clock=lambda: 0.0, default_consent=consent,
         geohash_length=6,
     )  # fmt: skip
     settings = Settings(data_dir=tmp_path)
@@ -68,7 +68,7 @@ def test_upkeep_goes_on_after_a_fault(stores: Stores, tmp_path: Path, monkeypatc
 
 
 def test_the_recorder_goes_on_after_a_fault(stores: Stores) -> None:
-    """Decisions after those that could not be written are looked at as before."""
+    """Decisions after a failed write are handled as before."""
     faulty: Any = _Faulty(stores.events, "record")
     with capture_logs() as logs:
         recorder = Recorder(faulty, stores.state)

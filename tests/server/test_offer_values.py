@@ -1,4 +1,4 @@
-"""What models are told of offers is what the catalogues that are served say of them by now."""
+"""Models see the attributes of offers as the served catalogues have them."""
 
 from pathlib import Path
 
@@ -49,9 +49,10 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_catalogues_tell_of_their_offers(tmp_path: Path) -> None:
-    """Category, brand, campaign and attributes by catalogue and offer; names of attributes, zones and what is
-    sensitive of them all; nothing of others.
-    """  # noqa: D205
+    """Category, brand, campaign and attributes are found by catalogue and offer.
+
+    Names of attributes, time zones and sensitive attributes are those of all catalogues; unknown offers have nothing.
+    """
     paths = [write(tmp_path, "paris", PARIS), write(tmp_path, "tokyo", TOKYO)]
     told = offers_of([publish(path, tmp_path / "data").path for path in paths])
     assert ("campaign", "cuisine", "spiciness", "stars", "vegan") == told.attributes
@@ -69,7 +70,7 @@ def test_catalogues_tell_of_their_offers(tmp_path: Path) -> None:
 
 
 def test_every_offer_of_many_is_found(tmp_path: Path) -> None:
-    """In a catalogue of some hundred offers, each is told of with its own values."""
+    """In a catalogue of some hundred offers, each has its own values."""
     lines = [
         f"- {{offer_id: o{number}, title: T, category: c{number % 7}, benefit: {{percent_off: 10}},"
         f" target: {{everywhere: true}}, attributes: {{price: {number / 2}, a{number % 3}: x{number}}}}}"
@@ -84,7 +85,7 @@ def test_every_offer_of_many_is_found(tmp_path: Path) -> None:
 
 
 def test_models_know_few_attributes_of_offers(tmp_path: Path) -> None:
-    """Where catalogues have more attributes than a model may know, it knows those that most of them have."""
+    """Of too many attributes, models know those that most catalogues have."""
     paths = []
     for number in range(2):
         names = [*(f"own{number}-{one:02}" for one in range(10)), *(f"z{one}" for one in range(4))]
@@ -99,7 +100,7 @@ def test_models_know_few_attributes_of_offers(tmp_path: Path) -> None:
 
 
 def test_visits_are_of_the_only_venue_of_an_offer_else_of_itself(tmp_path: Path) -> None:
-    """What visits of an offer are of, and its traits, are the same as events find; of other offers there is nothing."""
+    """Items and traits of offers equal those of events; unknown offers have none."""
     target = "target: {everywhere: true}, attributes: {cuisine: thai, price_band: low}"
     venue = "{venue_id: bar, title: Bar, point: {latitude: 48.8674, longitude: 2.3636}, radius_m: 500}"
     text = PARIS.replace("offers:", f"venues: [{venue}]\noffers:")
@@ -121,7 +122,7 @@ def test_visits_are_of_the_only_venue_of_an_offer_else_of_itself(tmp_path: Path)
 
 
 def test_changed_documents_are_read_again(tmp_path: Path) -> None:
-    """A change is told once; a broken one is logged, once, and what was known stays."""
+    """A change is read once; a broken document is logged once, and the former values stay."""
     path = write(tmp_path, "tokyo", TOKYO)
     reader = CatalogueReader(Documents([path], tmp_path / "data"))
     assert {"stars": 2} == reader.read().values("tokyo", "thai")
@@ -139,7 +140,7 @@ def test_changed_documents_are_read_again(tmp_path: Path) -> None:
 
 
 def test_snapshots_that_cannot_be_read_are_looked_at_again(tmp_path: Path) -> None:
-    """What could not be read is logged, once, and is taken up as soon as it can be."""
+    """An unreadable snapshot is logged once, and is read as soon as it can be."""
     paths = [publish(write(tmp_path, "tokyo", TOKYO), tmp_path / "data").path]
     reader = CatalogueReader(lambda: list(paths))
     reader.read()
@@ -156,7 +157,7 @@ def test_snapshots_that_cannot_be_read_are_looked_at_again(tmp_path: Path) -> No
 
 
 def test_a_document_that_is_broken_from_the_start_is_told(tmp_path: Path) -> None:
-    """There is nothing to go on with: the problems are raised."""
+    """The first read raises the problems."""
     path = write(tmp_path, "tokyo", "catalog_id: tokyo\noffers: [{offer_id: 'no good'}]\n")
     with pytest.raises(CatalogError, match="'no good' is not an id"):
         CatalogueReader(Documents([path], tmp_path / "data")).read()

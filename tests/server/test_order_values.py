@@ -1,4 +1,4 @@
-"""Over a real server: what is ordered because of offers decides their order, where a strategy asks for that."""
+"""Over a real server: the value of attributed orders ranks offers, where a strategy asks for it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,9 +19,9 @@ from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 NOON, VISITS = 1_795_000_000, 400
 CONSENT: Any = ("contextual", "profiling", "learning")
 EUROS = {"feast": 40, "snack": 5}
-"""What is ordered because of an offer."""
+"""Value of an order attributed to each offer."""
 TURN = {"feast": 0, "snack": 2}
-"""Of four visits, which one ends with an order because of it: either as often, whoever comes at whatever hour."""
+"""The visit of four that ends with an order attributed to each offer: equally often for all persons and hours."""
 DOCUMENT = """
 catalog_id: corner
 order_value_scale: {currency_code: EUR, units: 50}
@@ -39,7 +39,7 @@ offers:
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with a model of people who order for either of two offers as often, and for very different sums."""
+    """A server with a model of persons who order for two offers equally often, and for very different sums."""
     folder, clock = tmp_path_factory.mktemp("ordered"), [float(NOON)]
     (folder / "catalog.yaml").write_text(DOCUMENT)
     with serving(
@@ -67,7 +67,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def propensities(served: Served, placement: str) -> dict[str, float]:
-    """The propensity of each offer in a FULL answer, best first; ExplainOffers tells the same."""
+    """Return the propensity of each offer in a FULL answer, best first, which ExplainOffers must confirm."""
     offers = OfferServiceStub(served.channel)
     request = GetOffersRequest(context=Context(user=User(user_id="person-7")), placement=placement, view=VIEW_FULL)
     found = {}
@@ -85,7 +85,7 @@ def propensities(served: Served, placement: str) -> dict[str, float]:
 
 
 def test_the_dearer_orders_come_first_by_value(taught: Served) -> None:
-    """What is foreseen of each offer is about its share of the scale, times how often it is ordered for."""
+    """The expected value is about the order's share of the scale times its probability."""
     found = propensities(taught, "value")
     assert ["feast", "snack"] == list(found)
     assert 0.25 * 40 / 50 == pytest.approx(found["feast"], rel=0.3)
@@ -93,7 +93,7 @@ def test_the_dearer_orders_come_first_by_value(taught: Served) -> None:
 
 
 def test_orders_alone_do_not_tell_them_apart(taught: Served) -> None:
-    """Either was ordered for as often."""
+    """Both offers have the same probability of an order."""
     found = propensities(taught, "orders")
     assert found["feast"] == pytest.approx(found["snack"], rel=0.15)
     assert 0.25 == pytest.approx(found["feast"], rel=0.3)

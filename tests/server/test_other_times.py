@@ -1,4 +1,4 @@
-"""Decisions for other times than now do no harm: to what is kept, to other requests, to engines that are gone."""
+"""Hypothetical requests for other times leave stored data, other requests and unloaded engines alone."""
 
 import gc
 import threading
@@ -51,13 +51,13 @@ QUIET = {
 
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with nothing known yet."""
+    """A server with empty stores."""
     with server(tmp_path_factory.mktemp("times")) as running:
         yield running
 
 
 def asked(at: Server, user: str, second: int) -> None:
-    """Decide something for a person at an instant, and wait until it is kept."""
+    """Make a decision for a person at an instant, and wait until it is logged."""
     before = len(at.served.stores.events.decisions_after(0, 1000))
     request = GetOffersRequest(context=Context(user=known(user)))
     request.context.time.seconds = second
@@ -66,7 +66,7 @@ def asked(at: Server, user: str, second: int) -> None:
 
 
 def test_a_question_about_before_an_erasure_erases_nothing(at: Server) -> None:
-    """Who was erased and came back keeps what happened since, though somebody asks what was shown before."""
+    """A request for an instant before an erasure removes nothing that happened since."""
     at.report(event("e1", offer_id="lunch", click={}))
     at.profiles.DeleteProfile(DeleteProfileRequest(user=known("alice")), timeout=20)
     at.clock[0] = NOW + 100.0
@@ -77,14 +77,14 @@ def test_a_question_about_before_an_erasure_erases_nothing(at: Server) -> None:
 
 
 def test_a_decision_is_kept_from_when_it_was_made(at: Server) -> None:
-    """A decision for an instant that is not quite the server's is swept when those made with it are."""
+    """A decision for a slightly different instant is swept with those made at the same time."""
     asked(at, "carl", NOW + 60)
     (_, decision) = at.served.stores.events.decisions_after(0, 1000)[-1]
     assert ("u:carl", int(at.clock[0])) == (decision.person, decision.second)
 
 
-def test_what_was_seen_is_checked(at: Server) -> None:
-    """Instants that cannot be, too few and too many are refused by name, each request of a batch by itself."""
+def test_seen_offers_are_checked(at: Server) -> None:
+    """Impossible instants, too few and too many seen offers are refused by name, for each request of a batch."""
     fitting = SeenOffer(offer_id="lunch", times=[Timestamp(seconds=NOW)])
     batch = BatchGetOffersRequest(
         requests=[
@@ -114,7 +114,7 @@ def test_more_may_be_seen_than_a_counter_holds(at: Server) -> None:
 
 
 def test_engines_go_when_others_come(at: Server) -> None:
-    """Events of an offer do not keep the engine in memory that was live when they came."""
+    """Events do not keep a replaced engine in memory."""
     before = weakref.ref(at.served.worker.live.engines()[0])
     at.report(event("e3", at=None, offer_id="lunch", click={}))
     first = before()
@@ -130,14 +130,14 @@ def test_engines_go_when_others_come(at: Server) -> None:
 
 
 class _Slow:
-    """A state store that lets something else happen during the first read."""
+    """A state store that runs something else during its first read."""
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
         self.meanwhile: threading.Thread | None = None
 
     def read(self, person: str) -> bytes:
-        """As the store, after what is to happen."""
+        """Run the other action, then read from the store."""
         other, self.meanwhile = self.meanwhile, None
         if other is not None:
             other.start()
@@ -149,7 +149,7 @@ class _Slow:
 
 
 def test_a_question_about_the_night_leaves_those_about_noon_alone(tmp_path: Path) -> None:
-    """Between the two calls of a decision another thread may ask the same of another time: neither takes its hours."""
+    """A concurrent request for another time, between the two calls of a decision, does not change its hours."""
     source = tmp_path / "catalog.yaml"
     source.write_text(yaml.safe_dump(QUIET))
     with serving(source, clock=lambda: NOON, data_dir=tmp_path / "data") as served:

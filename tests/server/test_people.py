@@ -1,4 +1,4 @@
-"""Decisions about persons over a real server: limits, sign-in, consent, experiments, and a state that is away."""
+"""Decisions about persons over a real server: limits, sign-in, consent, experiments, and an unreachable store."""
 
 import random
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ EVERYWHERE = ["capped", "pushed", "once", "first", "calm", "scarce"]
 
 
 def write(folder: Path, catalogue: dict[str, Any] = CATALOGUE) -> Path:
-    """Write the catalogue, with what all its offers have in common."""
+    """Write the catalogue, with some fields set on all its offers."""
     common = {"title": "An offer", "benefit": {"percent_off": 10}, "target": {"everywhere": True}}
     offers = [{**common, **offer} for offer in catalogue["offers"]]
     path = folder / "people.yaml"
@@ -90,18 +90,18 @@ class Server:
         self.served: Served
 
     def ask(self, user: User | None = None, entry: str = "push", **more: Any) -> GetOffersResponse:  # noqa: ANN401 - fields of the request
-        """The offers for somebody on the first screen."""
+        """Request the offers of a person on the first screen."""
         context = Context(user=user, session=Session(entry_channel=entry), **more.pop("context", {}))
         request = GetOffersRequest(context=context, placement="home", **more)
         answer: GetOffersResponse = OfferServiceStub(self.served.channel).GetOffers(request, timeout=20)
         return answer
 
     def ids(self, user: User | None = None, entry: str = "push", **more: Any) -> set[str]:  # noqa: ANN401 - fields of the request
-        """Which offers these are."""
+        """Return the ids of some offers."""
         return {offer.offer_id for offer in self.ask(user, entry, **more).offers}
 
     def report(self, *events: Event) -> list[EventResult]:
-        """Report events of this instant."""
+        """Report events that happen now."""
         for number, event in enumerate(events):
             event.event_id = event.event_id or f"{random.getrandbits(64)}-{number}"
             event.event_time.seconds = event.event_time.seconds or int(self.now)
@@ -111,7 +111,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for the tests that bring their own persons."""
+    """A server shared by tests with persons of their own."""
     server = Server()
     folder = tmp_path_factory.mktemp("people")
     with serving(write(folder), clock=lambda: server.now, data_dir=folder) as served:
@@ -121,18 +121,18 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def at(module_server: Server) -> Server:
-    """The server, at the usual time."""
+    """The server, with its clock reset."""
     module_server.now = float(NOW)
     return module_server
 
 
 def person(name: str) -> User:
-    """Somebody who has agreed to profiling."""
+    """Return a user who has agreed to profiling."""
     return User(user_id=f"{name}-{random.getrandbits(64)}", consent=AGREED)
 
 
 def test_caps_count_over_offers_of_a_campaign_and_end_when_they_say(at: Server) -> None:
-    """At its cap an offer is gone, for that person alone, until the instant `refresh_after` names."""
+    """At its cap an offer is gone for that person alone, until the instant of `refresh_after`."""
     user = person("capped")
     assert "capped" in at.ids(user)
 
@@ -147,7 +147,7 @@ def test_caps_count_over_offers_of_a_campaign_and_end_when_they_say(at: Server) 
 
 
 def test_a_dismissal_cools_down_and_an_order_ends_first_orders(at: Server) -> None:
-    """Contact policies and segments over the profile follow events at once."""
+    """Contact policies and profile segments follow events at once."""
     user = person("dismissing")
     assert {"calm", "first"} <= at.ids(user)
 
@@ -174,7 +174,7 @@ def test_sign_in_keeps_what_the_visitor_met(at: Server) -> None:
 
 
 def test_without_consent_the_callers_own_list_counts(at: Server) -> None:
-    """Nothing is kept of a person who has not agreed; what the request says they have seen counts for caps."""
+    """Without consent nothing is kept of a person, and the impressions in the request count for caps."""
     user = User(user_id=f"private-{random.getrandbits(64)}")
     at.report(Event(user=user, offer_id="once", impression=Impression()))
     assert "once" in at.ids(user)
@@ -186,7 +186,7 @@ def test_without_consent_the_callers_own_list_counts(at: Server) -> None:
 
 
 def test_a_refused_context_is_not_used(at: Server) -> None:
-    """Who refuses CONTEXTUAL is answered as without location and session."""
+    """Without consent to CONTEXTUAL, location and session are ignored."""
     user = User(user_id="shy", consent=ConsentGrants(purposes=[CONSENT_PURPOSE_PROFILING]))
     assert {"near", "pushed"} <= at.ids(person("open"), context={"location": HERE})
 
@@ -194,7 +194,7 @@ def test_a_refused_context_is_not_used(at: Server) -> None:
 
 
 def test_content_follows_the_language(at: Server) -> None:
-    """A creative variant is shown to those it is for, with its id."""
+    """A creative variant is shown to its audience, with its id."""
     french = {"location": HERE, "language_code": "fr"}
     (shown,) = (offer for offer in at.ask(context=french).offers if offer.offer_id == "near")
     assert ("Tout près", "Ici.", "1") == (shown.title, shown.creative.body, shown.creative_id)
@@ -204,7 +204,7 @@ def test_content_follows_the_language(at: Server) -> None:
 
 
 def test_a_budget_that_is_used_up_is_shown_to_nobody(tmp_path: Path) -> None:
-    """The last unit that is reserved takes the offer from all screens within a moment; released, it comes back."""
+    """Reserving the last unit removes the offer from all answers within a moment; releasing it restores the offer."""
     server = Server()
     with serving(write(tmp_path), clock=lambda: server.now, data_dir=tmp_path) as served:
         server.served = served
@@ -220,7 +220,7 @@ def test_a_budget_that_is_used_up_is_shown_to_nobody(tmp_path: Path) -> None:
 
 
 def test_variants_are_shared_out_and_stay(tmp_path: Path) -> None:
-    """Persons get both variants, always the same, also when the weights change; ranking follows the variant."""
+    """Both variants are drawn, a person keeps hers when weights change, and ranking follows the variant."""
     server = Server()
     users = [person(f"variant-{number}") for number in range(40)]
     with serving(write(tmp_path), clock=lambda: server.now, data_dir=tmp_path) as served:
@@ -245,7 +245,7 @@ def test_variants_are_shared_out_and_stay(tmp_path: Path) -> None:
 
 
 def test_the_usual_way_and_the_long_way_say_the_same(at: Server) -> None:
-    """A person's answer is the same bytes in compiled calls as step by step."""
+    """The compiled and the stepwise request path give the same bytes for a person."""
     users = [None, User(user_id="stranger"), *(person(f"way-{number}") for number in range(6))]
     for number, user in enumerate(users[2:]):
         assert user is not None
@@ -264,13 +264,13 @@ def test_the_usual_way_and_the_long_way_say_the_same(at: Server) -> None:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A Redis of the test's own."""
+    """A Redis for one test to kill."""
     with redis(tmp_path) as process:
         yield process
 
 
 def test_a_long_history_is_met_in_full(at: Server) -> None:
-    """Caps hold however much is counted of a person, the first time and once the surface is known."""
+    """Caps hold for long histories, on the first request of a surface and on later ones."""
     user, once = User(user_id="long-standing"), key_of("offer", "people", "once")
     keys = sorted([once, *range(-9_000_000, 0, 10_000), *range(0, 9_000_000, 10_000)])
     state = UserState()
@@ -284,7 +284,7 @@ def test_a_long_history_is_met_in_full(at: Server) -> None:
 
 @pytest.mark.parametrize("cut", ["times", "counters"])
 def test_a_broken_history_counts_for_nobody(at: Server, cut: str) -> None:
-    """Of a record that was cut off, nothing is counted that it does not have, such as what another person met."""
+    """A truncated record counts nothing it does not have, such as another person's events."""
     counted = [Counted(key_of("offer", "people", "once"), EVENT_KIND_IMPRESSION, (NOW - 3, NOW - 2, NOW - 1))]
     whole, broken = UserState(), UserState()
     whole.counters, whole.times = merged(b"", b"", counted)
@@ -298,7 +298,7 @@ def test_a_broken_history_counts_for_nobody(at: Server, cut: str) -> None:
 
 
 def test_purposes_that_nobody_knows_are_passed_over(at: Server) -> None:
-    """A caller may name numbers that are no purposes of this version: those that are count."""
+    """Unknown purposes in a request are ignored; the known ones count."""
     odd = [-1, 5, 64, 2**31 - 1]
     users = [User(user_id="odd", consent=ConsentGrants(purposes=[*odd, *AGREED.purposes])), User(user_id="odd")]  # type: ignore[list-item]
     for user in users:
@@ -309,7 +309,7 @@ def test_purposes_that_nobody_knows_are_passed_over(at: Server) -> None:
 
 
 def test_the_log_keeps_of_the_moment_what_the_person_lets_models_learn_from(at: Server) -> None:
-    """With consent to learning, attributes, place and time are kept with a decision, in both ways; without, none is."""
+    """With consent to learning, both paths log attributes, place and time of a decision; without, none."""
     taught = ConsentGrants(purposes=[*AGREED.purposes, CONSENT_PURPOSE_LEARNING])
     zone = {"location": HERE, "time_zone": "Europe/Paris"}
     for number, (consent, more) in enumerate([(AGREED, {}), (taught, {}), (taught, {}), (taught, {"rain": True})]):
@@ -334,7 +334,7 @@ def test_the_log_keeps_of_the_moment_what_the_person_lets_models_learn_from(at: 
 
 
 def test_without_its_state_the_server_answers_and_says_what_it_did(mortal: RedisProcess, tmp_path: Path) -> None:
-    """With Redis paused or dead: caps open, contact policies closed, `degraded` says so; it recovers by itself."""
+    """With Redis paused or killed, caps fail open, contact policies closed, `degraded` says so, and it recovers."""
     server = Server()
     user = person("unlucky")
     with serving(write(tmp_path), clock=lambda: server.now, data_dir=tmp_path, state_url=mortal.url) as served:

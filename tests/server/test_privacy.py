@@ -1,4 +1,4 @@
-"""What is kept of persons, and where it is not, by the raw bytes of files, logs and metrics."""
+"""Personal data is where it should be and nowhere else, by the raw bytes of files, logs and metrics."""
 
 import socket
 import struct
@@ -38,17 +38,17 @@ PERSONAL = [text.encode() for text in (USER, VISITOR, SESSION, CITY, MOOD)]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All bytes of a folder's files."""
+    """Return all bytes of a folder's files."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def found(folder: Path, needles: list[bytes]) -> list[tuple[str, bytes]]:
-    """Which of some bytes are in which files."""
+    """Return which of some byte strings are in which files."""
     return [(name, needle) for name, content in files(folder).items() for needle in needles if needle in content]
 
 
 def told(event_id: str, user: User, at: int = NOW) -> Event:
-    """An event that tells all it can of a person."""
+    """Return an event with all the personal data it can have."""
     made = event(event_id, "", at=at, offer_id="lunch", session_id=SESSION, impression={})
     made.user.CopyFrom(user)
     made.location.latitude, made.location.longitude = LATITUDE, LONGITUDE
@@ -56,7 +56,7 @@ def told(event_id: str, user: User, at: int = NOW) -> Event:
 
 
 def survey(event_id: str, user: User) -> Event:
-    """An event with attributes."""
+    """Return an event with attributes."""
     made = event(event_id, "", custom={"name": "survey"})
     made.user.CopyFrom(user)
     made.custom.attributes["mood"] = MOOD
@@ -64,14 +64,14 @@ def survey(event_id: str, user: User) -> Event:
 
 
 def attributes(user: User) -> UpdateProfileRequest:
-    """A change of a person's attributes."""
+    """Change a person's attributes."""
     request = UpdateProfileRequest(user=user, profile=Profile())
     request.profile.attributes["city"] = CITY
     return request
 
 
 def test_erasure_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
-    """After DeleteProfile no id, attribute, visit or place is in any file, and late events bring nothing back."""
+    """After DeleteProfile no id, attribute, visit or place is in any file, nor after late events."""
     visitor = User(anonymous_id=VISITOR, consent=AGREED)
     with server(tmp_path) as at:
         at.report(
@@ -94,7 +94,7 @@ def test_erasure_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
 
 
 def test_erasure_takes_what_decisions_were_kept_with(tmp_path: Path) -> None:
-    """What the log keeps of a decision for models to learn from goes with the person, whichever way it was made."""
+    """Erasure removes the context logged with decisions for learning, on both request paths."""
     with server(tmp_path) as at:
         at.profiles.UpdateProfile(attributes(known(USER)), timeout=10)
         user = User(user_id=USER, consent=known(USER).consent)
@@ -116,7 +116,7 @@ def test_erasure_takes_what_decisions_were_kept_with(tmp_path: Path) -> None:
 
 
 def test_without_consent_no_byte_of_a_person_is_kept(tmp_path: Path) -> None:
-    """A person who has not agreed, or has refused in the request, leaves no id and no visit in any file."""
+    """A person who has not agreed, or refuses in the request, leaves no id and no visit in any file."""
     refused = User(user_id=USER)
     refused.consent.SetInParent()
     with server(tmp_path) as at:
@@ -135,7 +135,7 @@ def test_without_consent_no_byte_of_a_person_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("length", "kept"), [(6, b"efnymk"), (4, b"efny"), (0, b"")])
 def test_a_place_is_kept_as_coarse_as_is_set(tmp_path: Path, length: int, kept: bytes) -> None:
-    """Of a location the geohash is kept, of the length that is set, and no coordinate; of length 0 nothing at all."""
+    """A location is stored as a geohash of the configured length, never as coordinates; with 0 not at all."""
     with server(tmp_path, geohash_length=length) as at:
         at.report(told("e1", known(USER)))
         ((_, logged),) = at.served.stores.events.read(0, 9)
@@ -145,7 +145,7 @@ def test_a_place_is_kept_as_coarse_as_is_set(tmp_path: Path, length: int, kept: 
 
 
 def test_an_export_gives_all_that_erasure_takes(tmp_path: Path) -> None:
-    """Everything personal that is in the files is in the export."""
+    """All personal data in the files is in the export."""
     with server(tmp_path) as at:
         at.report(told("e1", known(USER)), survey("e2", known(USER)))
         at.profiles.UpdateProfile(attributes(known(USER)), timeout=10)
@@ -156,7 +156,7 @@ def test_an_export_gives_all_that_erasure_takes(tmp_path: Path) -> None:
 
 
 def test_no_word_of_a_person_in_logs_or_metrics(tmp_path: Path) -> None:
-    """With everything logged, what persons do and what goes wrong leave nothing of them in logs or metrics."""
+    """With all logging on, neither requests nor faults leave personal data in logs or metrics."""
     catalog = tmp_path / "catalog.yaml"
     catalog.write_text(CATALOG)
     with socket.socket() as probe:
@@ -186,7 +186,7 @@ def test_no_word_of_a_person_in_logs_or_metrics(tmp_path: Path) -> None:
 
 
 def test_a_fault_is_logged_without_its_message() -> None:
-    """A fault of ours ends a call with INTERNAL; it is logged where, and not what it says of a person."""
+    """An internal fault ends a call with INTERNAL; its place is logged, but not its message."""
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_generic_rpc_handlers([raw_handlers("test.Service", {"Fail": lambda data: bytes(int(data))})])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -206,7 +206,7 @@ def test_a_fault_is_logged_without_its_message() -> None:
 
 
 def _use(channel: grpc.Channel) -> None:
-    """Do everything once that tells of a person."""
+    """Call everything once that carries personal data."""
     user = known(USER)
     events, profiles = EventServiceStub(channel), ProfileServiceStub(channel)
     events.ReportEvents(ReportEventsRequest(events=[told("e1", user), survey("e2", user)]), timeout=10)

@@ -1,4 +1,4 @@
-"""Profiles are read, changed, given out, joined and erased over a real server and SQLite."""
+"""ProfileService over a real server and SQLite."""
 
 import math
 from collections.abc import Iterator
@@ -49,13 +49,13 @@ CLICK = EventKind.EVENT_KIND_CLICK
 
 @pytest.fixture
 def at(tmp_path: Path) -> Iterator[Server]:
-    """A server with nothing known yet."""
+    """A server with empty stores."""
     with server(tmp_path) as running:
         yield running
 
 
 def get(at: Server, user: User = ALICE) -> Profile:
-    """The profile of a person."""
+    """Return the profile of a person."""
     told: Profile = at.profiles.GetProfile(GetProfileRequest(user=user), timeout=10).profile
     return told
 
@@ -71,7 +71,7 @@ def update(at: Server, *paths: str, user: User | None = None, consents: Any = ()
 
 
 def consent(purpose: int, *, granted: bool, at: int | None = None) -> Consent:
-    """A decision on a purpose."""
+    """Return a decision on a purpose."""
     made = Consent(purpose=purpose, granted=granted, recorded_by="app", source="settings 4.2")  # type: ignore[arg-type]
     if at is not None:
         made.decision_time.seconds = at
@@ -79,7 +79,7 @@ def consent(purpose: int, *, granted: bool, at: int | None = None) -> Consent:
 
 
 def refusal(call: Any, request: Any) -> tuple[int, list[str]]:  # noqa: ANN401
-    """The code a call ends with, and the fields it names."""
+    """Return the code that a call ends with, and the fields it names."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=10)
     status: Any = rpc_status.from_call(caught.value)
@@ -89,7 +89,7 @@ def refusal(call: Any, request: Any) -> tuple[int, list[str]]:  # noqa: ANN401
 
 
 def test_nothing_is_known_of_a_stranger(at: Server) -> None:
-    """Reading and exporting a person who is not known is NOT_FOUND; erasing one is safe."""
+    """Reading and exporting an unknown person is NOT_FOUND; erasing one succeeds."""
     assert (code_pb2.NOT_FOUND, []) == refusal(at.profiles.GetProfile, GetProfileRequest(user=ALICE))
     assert (code_pb2.NOT_FOUND, []) == refusal(at.profiles.ExportProfile, ExportProfileRequest(user=ALICE))
     response = at.profiles.DeleteProfile(DeleteProfileRequest(user=ALICE), timeout=10)
@@ -98,7 +98,7 @@ def test_nothing_is_known_of_a_stranger(at: Server) -> None:
 
 @pytest.mark.parametrize("user", [User(), User(user_id="x" * 257), User(anonymous_id=""), User(user_id="a\0b")])
 def test_a_person_must_be_named(at: Server, user: User) -> None:
-    """A user without an id of 1 to 256 characters is refused by every call, by its path."""
+    """Every call refuses a user without an id of 1 to 256 characters, by its path."""
     field = [f"user.{user.WhichOneof('identity') or 'user_id'}"]
     for call, request in (
         (at.profiles.GetProfile, GetProfileRequest(user=user)),
@@ -110,7 +110,7 @@ def test_a_person_must_be_named(at: Server, user: User) -> None:
 
 
 def test_attributes_are_changed_as_the_mask_says(at: Server) -> None:
-    """Without a mask what is given is put in; a path sets or removes one; "attributes" replaces all."""
+    """Without a mask, given attributes are set; a path sets or removes one; "attributes" replaces all."""
     assert {"city": "Lyon", "age": 40.0} == dict(update(at, city="Lyon", age=40).attributes)
     assert {"city": "Paris", "age": 40.0} == dict(update(at, city="Paris").attributes)
     dotted: dict[str, Any] = {"a.b": True, "x": 1}
@@ -121,7 +121,7 @@ def test_attributes_are_changed_as_the_mask_says(at: Server) -> None:
 
 
 def test_attributes_have_limits(at: Server) -> None:
-    """More than 100 entries or 16 KiB with those that are kept are refused, and leave the profile as it was."""
+    """More than 100 entries or 16 KiB, stored ones included, are refused and leave the profile as it was."""
     hundred: dict[str, Any] = {f"a{number}": number for number in range(100)}
     update(at, **hundred)
     for more in ({"one": 1}, {"a0": "x" * (16 << 10)}):
@@ -134,8 +134,8 @@ def test_attributes_have_limits(at: Server) -> None:
     assert 0.0 == get(at).attributes["a0"]
 
 
-def test_what_cannot_be_changed_is_named(at: Server) -> None:
-    """Paths that are not the caller's, purposes that are none and times to come are named, all at once."""
+def test_invalid_updates_are_named(at: Server) -> None:
+    """Unknown paths, unknown purposes and future times are all named in one refusal."""
     request = UpdateProfileRequest(
         user=known("alice"),
         profile=Profile(
@@ -161,7 +161,7 @@ def test_what_cannot_be_changed_is_named(at: Server) -> None:
 
 
 def test_the_last_decision_of_a_purpose_is_kept(at: Server) -> None:
-    """Decisions are kept with when, who and where; a later one replaces an earlier one, in whatever order they come."""
+    """Decisions are kept with time, recorder and source; the latest counts, in whatever order they come."""
     update(at, consents=[consent(CONSENT_PURPOSE_MESSAGING, granted=True, at=NOW - 5)])
     told = update(
         at,
@@ -180,7 +180,7 @@ def test_the_last_decision_of_a_purpose_is_kept(at: Server) -> None:
 
 
 def test_attributes_are_kept_with_consent_alone(at: Server) -> None:
-    """Without consent to profiling attributes are refused; it may come in the same call, from the store or the user."""
+    """Attributes need consent to profiling, given in the same call, stored, or in the request."""
     request = UpdateProfileRequest(user=ALICE)
     request.profile.attributes.update({"city": "Lyon"})
     assert code_pb2.FAILED_PRECONDITION == refusal(at.profiles.UpdateProfile, request)[0]
@@ -196,7 +196,7 @@ def test_attributes_are_kept_with_consent_alone(at: Server) -> None:
 
 
 def test_withdrawing_consent_leaves_the_decisions_alone(at: Server) -> None:
-    """Once profiling is refused, all but the consents is gone, and events leave no state from then on."""
+    """Refusing profiling removes all but the consent decisions, and later events leave no state."""
     update(at, consents=[consent(CONSENT_PURPOSE_PROFILING, granted=True, at=NOW - 9)], city="Lyon")
     at.report(event("e1", offer_id="lunch", click={}))
     update(at, consents=[consent(CONSENT_PURPOSE_PROFILING, granted=False)])
@@ -210,7 +210,7 @@ def test_withdrawing_consent_leaves_the_decisions_alone(at: Server) -> None:
 
 
 def test_withdrawing_consent_forgets_how_variants_were_drawn(at: Server) -> None:
-    """Nothing that follows from the visitor's id is left of it, by either id, also once consent is given again."""
+    """After a withdrawal nothing derived from the visitor's id is left, even once consent is given again."""
     at.report(visitor_event("e1", "v1", NOW - 9))
     link(at, "v1")
     assert draw_of("a:v1") == at.state("u:alice").draw
@@ -223,7 +223,7 @@ def test_withdrawing_consent_forgets_how_variants_were_drawn(at: Server) -> None
 
 
 def test_a_profile_tells_what_a_person_did(at: Server) -> None:
-    """Totals, basket, affinities and where the person stands follow the events."""
+    """Totals, basket, affinities and life cycle follow the events."""
     food = {"category": "food", "product_id": "soup", "price": {"currency_code": "EUR", "units": 4}}
     at.report(
         event(
@@ -251,14 +251,14 @@ def link(at: Server, *visitors: str, user_id: str = "alice") -> Profile:
 
 
 def visitor_event(event_id: str, visitor: str, second: int) -> Any:  # noqa: ANN401
-    """A click of a visitor's."""
+    """Return a click of a visitor."""
     made = event(event_id, "", at=second, offer_id="lunch", click={})
     made.user.CopyFrom(User(anonymous_id=visitor, consent=AGREED))
     return made
 
 
 def test_a_visitor_becomes_a_known_person(at: Server) -> None:
-    """What visitor and user did, before or after they are linked, is one; any id leads to it; again changes nothing."""
+    """After a link, any id leads to the joint record, and linking again changes nothing."""
     at.report(visitor_event("e1", "v1", NOW - 9), event("e2", at=NOW - 8, offer_id="lunch", click={}))
     for _ in range(2):
         told = link(at, "v1", "v2")
@@ -272,7 +272,7 @@ def test_a_visitor_becomes_a_known_person(at: Server) -> None:
 
 
 def test_caps_affinities_and_variants_survive_a_link(at: Server) -> None:
-    """The user's counts, shares and variants and the visitor's are one after the link; the earlier variant is kept."""
+    """A link joins counts and shares, and keeps the earlier variant."""
     for person, variant, second in (("u:alice", "b", NOW - 5), ("a:v1", "a", NOW - 9)):
         assignment = VariantAssignment(experiment_id="x", variant_id=variant, exposure_time=Timestamp(seconds=second))
         state = UserState(assignments=[assignment])
@@ -288,7 +288,7 @@ def test_caps_affinities_and_variants_survive_a_link(at: Server) -> None:
 
 
 def test_variants_are_drawn_as_for_the_id_seen_first(at: Server) -> None:
-    """A user who was a visitor before is drawn as that visitor, and the earlier of two; one known before, as before."""
+    """After a link, variants are drawn as for the id that was seen first."""
     at.report(visitor_event("e1", "v1", NOW - 9), visitor_event("e2", "v2", NOW - 10))
     link(at, "v1")
     assert draw_of("a:v1") == at.state("u:alice").draw
@@ -300,7 +300,7 @@ def test_variants_are_drawn_as_for_the_id_seen_first(at: Server) -> None:
 
 
 def test_a_visitor_may_move_to_another_person(at: Server) -> None:
-    """A visitor who is linked to another user leads there from then on; what was merged stays."""
+    """A visitor linked to another user leads to that one; merged data stays."""
     at.report(visitor_event("e1", "v1", NOW - 9))
     link(at, "v1")
     link(at, "v1", user_id="bob")
@@ -311,7 +311,7 @@ def test_a_visitor_may_move_to_another_person(at: Server) -> None:
 
 
 def test_a_link_needs_consent_and_ids(at: Server) -> None:
-    """Without consent to profiling no link is kept; ids are checked by their paths."""
+    """A link without consent to profiling is refused; ids are checked by their paths."""
     request = LinkIdentitiesRequest(user_id="alice", anonymous_ids=["v1"])
     assert code_pb2.FAILED_PRECONDITION == refusal(at.profiles.LinkIdentities, request)[0]
     assert ["u:alice"] == at.served.stores.state.ids("u:alice")
@@ -322,7 +322,7 @@ def test_a_link_needs_consent_and_ids(at: Server) -> None:
 
 
 def test_an_export_gives_everything(at: Server) -> None:
-    """Profile, events of all ids with their persons and geohashes, decisions, and counts."""
+    """An export has the profile, events of all ids with persons and geohashes, decisions and counts."""
     update(at, city="Lyon")
     asked = GetOffersRequest(context=Context(user=known("alice"), channel="app"))
     shown = OfferServiceStub(at.served.channel).GetOffers(asked, timeout=10)
@@ -363,7 +363,7 @@ def test_an_export_gives_everything(at: Server) -> None:
 
 
 def test_an_export_has_every_field_of_a_decision() -> None:
-    """What is kept of a decision is told by fields of the same numbers, names and types."""
+    """Exported decisions have the same field numbers, names and types as decision records."""
     told = KeptDecision.DESCRIPTOR.fields_by_number
     for field in DecisionRecord.DESCRIPTOR.fields:
         same = told[field.number]
@@ -371,7 +371,7 @@ def test_an_export_has_every_field_of_a_decision() -> None:
 
 
 def test_erasing_counts_the_events(at: Server) -> None:
-    """Erasing by any id removes the events of all, tells how many, and is safe to repeat; nothing is known then."""
+    """Erasing by any id removes the events of all ids and returns their number; repeating is safe."""
     at.report(
         visitor_event("e1", "v1", NOW - 9), event("e2", checkout_started={}), event("e3", "bob", checkout_started={})
     )
@@ -384,7 +384,7 @@ def test_erasing_counts_the_events(at: Server) -> None:
 
 
 def test_without_a_store_a_call_is_to_be_tried_again(at: Server) -> None:
-    """A store that cannot be used ends calls with UNAVAILABLE and says when to try again."""
+    """An unreachable store ends calls with UNAVAILABLE and a retry delay."""
     file = at.folder / "state.db"
     at.served.stores.close()
     aside = file.rename(at.folder / "aside.db")

@@ -1,4 +1,4 @@
-"""Offers are sent to people who did not ask: when, to whom, and what, over a real server and SQLite."""
+"""Triggers over a real server and SQLite: when, to whom and what they send."""
 
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -31,12 +31,12 @@ PROFILING, MESSAGING = CONSENT_PURPOSE_PROFILING, CONSENT_PURPOSE_MESSAGING
 
 
 def told(messages: list[OfferTriggered]) -> list[tuple[str, str, str]]:
-    """Which trigger sent whom what."""
+    """Return which trigger sent whom which offer."""
     return [(one.trigger_id, one.user.user_id, one.proposition.offer_id) for one in messages]
 
 
 def test_a_basket_left_behind_is_spoken_of_once(tmp_path: Path) -> None:
-    """To the second when it was idle for half an hour, the best offer goes to its person, and never again for it."""
+    """The best offer is sent at the second the basket has been idle for half an hour, and once only."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         running.report("ada", NOON + MINUTE, view={"item": {"category": "ramen"}})
@@ -48,7 +48,7 @@ def test_a_basket_left_behind_is_spoken_of_once(tmp_path: Path) -> None:
 
 
 def test_a_message_says_all_that_is_needed_to_send_it(tmp_path: Path) -> None:
-    """It is a CloudEvent with the person, and the proposition as GetOffers gives it; the decision is in the log."""
+    """The message is a CloudEvent with the person and the proposition of GetOffers; the decision is logged."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         link = LinkIdentitiesRequest(user_id="ada", anonymous_ids=["phone"])
@@ -85,7 +85,7 @@ def test_a_message_says_all_that_is_needed_to_send_it(tmp_path: Path) -> None:
 
 
 def test_a_decision_that_depends_on_nobody_is_logged_as_well(tmp_path: Path) -> None:
-    """Without limits and audiences, what is sent is in the log for the events about it all the same."""
+    """A decision without limits and audiences is logged, too, so that events can refer to it."""
     head = HEAD.partition("segments:")[0] + HEAD[HEAD.index("offers:") :]
     with server(tmp_path, BASKET, head=head) as running:
         running.put_into_basket("ada", NOON)
@@ -99,8 +99,8 @@ def test_a_decision_that_depends_on_nobody_is_logged_as_well(tmp_path: Path) -> 
         assert ["delivery"] == [one.offer_id for one in running.state("ada").recent if one.offer_id]
 
 
-def test_what_is_bought_or_taken_out_is_not_left_behind(tmp_path: Path) -> None:
-    """An order, or an empty basket, ends it; what is in it after that begins anew."""
+def test_an_order_or_an_empty_basket_ends_the_occasion(tmp_path: Path) -> None:
+    """An order or an emptied basket ends the occasion; later items begin a new one."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         running.report("ada", NOON + MINUTE, order={"order_id": "1"})
@@ -114,7 +114,7 @@ def test_what_is_bought_or_taken_out_is_not_left_behind(tmp_path: Path) -> None:
 
 
 def test_every_change_of_the_basket_puts_it_off(tmp_path: Path) -> None:
-    """It counts from the last change, whatever order events come in."""
+    """The delay counts from the last change, in whatever order events arrive."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         running.put_into_basket("ada", NOON + 20 * MINUTE)
@@ -128,7 +128,7 @@ def test_every_change_of_the_basket_puts_it_off(tmp_path: Path) -> None:
     ("prices", "currency", "is_enough"), [([20, 10], "EUR", True), ([20, 9], "EUR", False), ([40], "USD", False)]
 )
 def test_a_basket_must_be_worth_it(tmp_path: Path, prices: list[int], currency: str, is_enough: bool) -> None:  # noqa: FBT001
-    """Where a trigger says so, only a basket of that value, in that currency, counts."""
+    """Only a basket of the trigger's minimum value, in its currency, is an occasion."""
     least = "{trigger_id: rich, abandoned_basket: {idle: 600s, minimum_value: {currency_code: EUR, units: 30}}, "
     with server(tmp_path, least + "placement_id: push}") as running:
         for second, price in enumerate(prices):
@@ -137,8 +137,8 @@ def test_a_basket_must_be_worth_it(tmp_path: Path, prices: list[int], currency: 
         assert is_enough == bool(running.look(NOON + 10 * MINUTE + 1))
 
 
-def test_who_stays_away_is_written_to(tmp_path: Path) -> None:
-    """A month after the last event of any kind, once; when they come back, the month begins anew."""
+def test_inactive_persons_are_sent_a_message(tmp_path: Path) -> None:
+    """A message is sent once, a month after the last event; a return restarts the month."""
     with server(tmp_path, AWAY) as running:
         running.report("ada", NOON, view={"item": {"category": "ramen"}})
 
@@ -151,8 +151,8 @@ def test_who_stays_away_is_written_to(tmp_path: Path) -> None:
         assert [("away", "ada", "delivery")] == told(running.look(seen + MONTH))
 
 
-def test_who_does_not_order_is_written_to(tmp_path: Path) -> None:
-    """Since the last order, whatever else was done; who never ordered is not meant."""
+def test_persons_who_stop_ordering_are_sent_a_message(tmp_path: Path) -> None:
+    """The time counts from the last order, whatever else happened; without an order there is no occasion."""
     trigger = "{trigger_id: back, lapsing: {after: 864000s, since: SINCE_LAST_ORDER}, placement_id: push}"
     with server(tmp_path, trigger) as running:
         running.report("ada", NOON, order={"order_id": "1"})
@@ -165,7 +165,7 @@ def test_who_does_not_order_is_written_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("purposes", [(PROFILING,), (MESSAGING, CONSENT_PURPOSE_LEARNING)])
 def test_nobody_is_written_to_without_consent(tmp_path: Path, purposes: tuple[ConsentPurpose.ValueType, ...]) -> None:
-    """Both PROFILING and MESSAGING must have been agreed to; what a request says of one event agrees to nothing."""
+    """Both PROFILING and MESSAGING are needed, as stored decisions; a request's consent does not count."""
     with server(tmp_path, BASKET, default_consent=("contextual",)) as running:
         running.consent("ada", granted=True, purposes=purposes)
         ada = User(user_id="ada", consent=ConsentGrants(purposes=[PROFILING, MESSAGING]))
@@ -178,8 +178,8 @@ def test_nobody_is_written_to_without_consent(tmp_path: Path, purposes: tuple[Co
 
 
 @pytest.mark.parametrize("purpose", [PROFILING, MESSAGING])
-def test_who_withdraws_consent_is_not_written_to(tmp_path: Path, purpose: ConsentPurpose.ValueType) -> None:
-    """From then on the person is not even due."""
+def test_withdrawing_consent_stops_messages(tmp_path: Path, purpose: ConsentPurpose.ValueType) -> None:
+    """After a withdrawal the person is not due."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         running.consent("ada", granted=False, purposes=(purpose,))
@@ -189,7 +189,7 @@ def test_who_withdraws_consent_is_not_written_to(tmp_path: Path, purpose: Consen
 
 
 def test_quiet_hours_are_kept(tmp_path: Path) -> None:
-    """What becomes true in them is sent when they end, by the catalogue's clock, and not looked at every second."""
+    """Occasions in quiet hours are sent at their end, by the catalogue's clock, without repeated checks meanwhile."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", at("2026-11-18 23:00"))
 
@@ -204,7 +204,7 @@ def test_quiet_hours_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("day", "night_h"), [("2026-10-25", 11), ("2027-03-28", 9)])
 def test_quiet_hours_end_by_the_clock_on_the_wall(tmp_path: Path, day: str, night_h: int) -> None:
-    """In a night with a change of the clock they are an hour longer or shorter."""
+    """In a night with a clock change, quiet hours are an hour longer or shorter."""
     begin = at(f"{day} 08:00") - night_h * HOUR
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", begin - IDLE)
@@ -216,7 +216,7 @@ def test_quiet_hours_end_by_the_clock_on_the_wall(tmp_path: Path, day: str, nigh
 
 
 def test_quiet_hours_are_by_the_person_s_own_clock(tmp_path: Path) -> None:
-    """Where the profile names a time zone, that is the clock; one that does not exist is passed over."""
+    """A time zone in the profile is used; an unknown one is ignored."""
     with server(tmp_path, BASKET) as running:
         for user, zone in (("ada", "America/New_York"), ("ben", "Mars/Olympus"), ("eve", "")):
             running.update(user, attributes={"time_zone": zone})
@@ -226,7 +226,7 @@ def test_quiet_hours_are_by_the_person_s_own_clock(tmp_path: Path) -> None:
 
 
 def test_the_language_is_the_person_s(tmp_path: Path) -> None:
-    """Where the profile names one, offers in others are not sent."""
+    """A language in the profile excludes offers in other languages."""
     head = HEAD.replace("value: 0.9}", "value: 0.9, language_codes: [fr]}")
     with server(tmp_path, BASKET, head=head) as running:
         for user, language in (("ada", "en"), ("ben", "fr-CA"), ("eve", "no language")):
@@ -237,8 +237,8 @@ def test_the_language_is_the_person_s(tmp_path: Path) -> None:
         assert expected == sorted(told(running.look(NOON + IDLE)))
 
 
-def test_what_could_not_be_sent_in_time_is_not_sent(tmp_path: Path) -> None:
-    """Not after `within`, be it that there was no offer until then, or that nobody looked."""
+def test_nothing_is_sent_too_late(tmp_path: Path) -> None:
+    """Nothing is sent after `within`, be it for lack of an offer or of a check."""
     trigger = "{trigger_id: soon, abandoned_basket: {}, placement_id: push, within: 7200s}"
     with server(tmp_path, trigger) as running:
         running.put_into_basket("ada", at("2026-11-18 22:00"))
@@ -252,7 +252,7 @@ def test_what_could_not_be_sent_in_time_is_not_sent(tmp_path: Path) -> None:
 
 
 def test_events_of_long_ago_send_nothing(tmp_path: Path) -> None:
-    """Who imports the events of last year wakes nobody."""
+    """Importing old events sends nothing."""
     with server(tmp_path, BASKET, AWAY) as running:
         running.put_into_basket("ada", NOON - 365 * DAY)
 
@@ -261,7 +261,7 @@ def test_events_of_long_ago_send_nothing(tmp_path: Path) -> None:
 
 
 def test_the_contact_policy_counts_what_was_seen(tmp_path: Path) -> None:
-    """Once the person has seen as many messages as the policy allows, nothing more is sent until it allows more."""
+    """When the contact policy is exhausted, nothing is sent until it permits more."""
     trigger = "{trigger_id: often, abandoned_basket: {}, placement_id: push, cool_down: 0s, within: 2592000s}"
     with server(tmp_path, trigger) as running:
         for day in range(3):
@@ -277,7 +277,7 @@ def test_the_contact_policy_counts_what_was_seen(tmp_path: Path) -> None:
 
 
 def test_a_person_is_left_in_peace_for_the_cool_down(tmp_path: Path) -> None:
-    """Another basket within a day after a message waits until that is over."""
+    """Another basket within a day after a message waits for the end of the cool-down."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         running.look(NOON + IDLE)
@@ -288,8 +288,8 @@ def test_a_person_is_left_in_peace_for_the_cool_down(tmp_path: Path) -> None:
         assert [("basket", "ada", "delivery")] == told(running.look(NOON + IDLE + DAY))
 
 
-def test_of_several_at_once_one_is_sent(tmp_path: Path) -> None:
-    """The first of the catalogue that has an offer; the others are looked at an hour later."""
+def test_one_of_several_triggers_is_sent(tmp_path: Path) -> None:
+    """Of several triggers the first one with an offer is sent; the others are checked an hour later."""
     none = "{trigger_id: none, abandoned_basket: {}, placement_id: email}"
     head = HEAD.replace("value: 0.9}", "value: 0.9, placement_ids: [push]}").replace("0.3}", "0.3, channels: [push]}")
     second = "{trigger_id: second, abandoned_basket: {}, placement_id: push}"
@@ -302,7 +302,7 @@ def test_of_several_at_once_one_is_sent(tmp_path: Path) -> None:
 
 
 def test_a_segment_must_hold_when_it_is_looked_at(tmp_path: Path) -> None:
-    """Who is not in it is looked at again an hour later; segments over what is worked out hold as in decisions."""
+    """A person outside the segment is checked again an hour later; derived attributes hold as in decisions."""
     member = "{trigger_id: member, abandoned_basket: {}, segment_id: member, placement_id: push}"
     browsing = "{trigger_id: browsing, lapsing: {after: 3600s}, segment_id: browsing, placement_id: push}"
     with server(tmp_path, member, browsing) as running:
@@ -316,7 +316,7 @@ def test_a_segment_must_hold_when_it_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_trigger_that_is_new_is_for_those_who_are_known(tmp_path: Path) -> None:
-    """Who was last seen before the catalogue had triggers is due by them all the same."""
+    """A new trigger also applies to persons last seen before it."""
     with server(tmp_path) as running:
         running.report("ada", NOON, view={"item": {"category": "ramen"}})
         running.look(NOON)
@@ -331,7 +331,7 @@ def test_a_trigger_that_is_new_is_for_those_who_are_known(tmp_path: Path) -> Non
 
 
 def test_a_trigger_that_comes_back_is_for_those_who_came_meanwhile(tmp_path: Path) -> None:
-    """Who was first seen while the catalogue had no triggers is due by those it has again."""
+    """A restored trigger also applies to persons first seen without it."""
     for triggers in ([AWAY], [], [AWAY]):
         with server(tmp_path, *triggers) as running:
             running.look(NOON)
@@ -343,7 +343,7 @@ def test_a_trigger_that_comes_back_is_for_those_who_came_meanwhile(tmp_path: Pat
 
 
 def test_a_trigger_that_is_taken_away_sends_nothing_and_is_forgotten(tmp_path: Path) -> None:
-    """Nobody is due by it any more, and what became of it goes with the next look."""
+    """A removed trigger makes nobody due, and its marks go with the next check."""
     with server(tmp_path, BASKET, AWAY) as running:
         running.put_into_basket("ada", NOON)
         running.look(NOON + IDLE)
@@ -355,7 +355,7 @@ def test_a_trigger_that_is_taken_away_sends_nothing_and_is_forgotten(tmp_path: P
 
 
 def test_a_visitor_s_basket_is_the_user_s(tmp_path: Path) -> None:
-    """Who turns out to be a user is written to as that, and not twice for what both were."""
+    """A visitor who becomes a user is sent a message as the user, and once only."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         link = LinkIdentitiesRequest(user_id="ada", anonymous_ids=["phone"])
@@ -368,7 +368,7 @@ def test_a_visitor_s_basket_is_the_user_s(tmp_path: Path) -> None:
 
 
 def test_the_erased_are_not_due_and_the_export_tells_what_is_kept(tmp_path: Path) -> None:
-    """ExportProfile tells what became of triggers; DeleteProfile removes it, and when the person is due."""
+    """ExportProfile has the marks of triggers; DeleteProfile removes them and the due second."""
     with server(tmp_path, BASKET, AWAY) as running:
         running.put_into_basket("ada", NOON)
         running.look(NOON + IDLE)
@@ -384,7 +384,7 @@ def test_the_erased_are_not_due_and_the_export_tells_what_is_kept(tmp_path: Path
 
 
 def test_the_demo_has_a_trigger_that_sends(tmp_path: Path) -> None:
-    """Who ordered in the demo's shops and then not for a month gets something of the mail of the week."""
+    """A person of the demo who has not ordered for a month gets an offer of the weekly mail."""
     with server(tmp_path, source=demo_catalogue()) as running:
         running.report("ada", NOON, order={"order_id": "1"})
         (message,) = running.look(NOON + MONTH)

@@ -1,4 +1,4 @@
-"""Nothing that triggers send is lost or sent without reason, whoever dies, is away, is erased, or has a wrong clock."""
+"""Triggers lose nothing and send nothing wrongly through crashes, outages, erasures and wrong clocks."""
 
 import os
 import signal
@@ -43,12 +43,12 @@ from tests.state.contract.backends import RedisProcess
 
 IDLE = 30 * MINUTE
 MANY = 250
-"""More persons than are looked at in one go."""
+"""More persons than one check takes."""
 
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A real Redis, for one test to do away with."""
+    """A Redis for one test to kill."""
     folder = tmp_path / "redis"
     folder.mkdir()
     with backends.redis(folder) as process:
@@ -56,12 +56,12 @@ def redis(tmp_path: Path) -> Iterator[RedisProcess]:
 
 
 def users(lines: list[dict[str, Any]]) -> list[str]:
-    """Whom lines of the outbox are for."""
+    """Return the users that lines of the outbox are for."""
     return [message_of(line).user.user_id for line in lines]
 
 
 def fails_once(monkeypatch: pytest.MonkeyPatch, of: object, method: str, before: Callable[[], object]) -> None:
-    """Let a method be there again after a call; that call does something else first, which may fail."""
+    """Replace a method for one call, by one that does something else first, and may fail."""
     real = getattr(of, method)
 
     def call(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - whatever the method takes
@@ -73,7 +73,7 @@ def fails_once(monkeypatch: pytest.MonkeyPatch, of: object, method: str, before:
 
 
 def away() -> None:
-    """What a store that is away does."""
+    """Fail as an unreachable store does."""
     raise StoreUnavailableError("away")
 
 
@@ -81,7 +81,7 @@ def away() -> None:
 def test_a_state_store_that_is_away_for_a_moment_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """Who was looked at is so again; what was handed over before comes again, by the same id, and then never more."""
+    """After an outage persons are checked again; repeated messages have the same id."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         fails_once(monkeypatch, running.served.stores.state, method, away)
@@ -96,7 +96,7 @@ def test_a_state_store_that_is_away_for_a_moment_loses_nothing(
 
 
 def test_a_log_that_is_away_for_a_moment_loses_no_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is taken to be written to before the decision is in the log, once."""
+    """A person counts as notified only once the decision is in the log, which has it once."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         fails_once(monkeypatch, running.served.stores.events, "record", away)
@@ -112,7 +112,7 @@ def test_a_log_that_is_away_for_a_moment_loses_no_decision(tmp_path: Path, monke
 def test_a_log_that_is_away_for_long_sends_nothing_until_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it is tried, nothing is in the outbox, or pushes out other decisions; then each comes once."""
+    """While the log is down nothing is sent, and no other decisions are dropped; then each is sent once."""
     persons = ["ada", "ben", "eve"]
     with server(tmp_path, BASKET) as running:
         for person in persons:
@@ -133,10 +133,10 @@ def test_a_log_that_is_away_for_long_sends_nothing_until_it_is_back(
     assert len(persons) == len(logged)
 
 
-def test_who_is_erased_while_the_log_is_written_is_not_sent_anything(
+def test_a_person_erased_while_the_log_is_written_is_sent_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does the decision stay in the log, which had forgotten the person before."""
+    """Nothing is sent to a person erased while the decision is logged, and the decision is removed."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         fails_once(monkeypatch, running.served.stores.events, "record", lambda: erase(running))
@@ -149,7 +149,7 @@ def test_who_is_erased_while_the_log_is_written_is_not_sent_anything(
 def test_an_outbox_that_is_away_leaves_each_decision_once_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tried again it is the same decision, so that the message that comes at last is the one that the log tells of."""
+    """Retries make the same decision, so the message that arrives is the one in the log."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         with monkeypatch.context() as patch:
@@ -164,7 +164,7 @@ def test_an_outbox_that_is_away_leaves_each_decision_once_in_the_log(
 
 
 def test_the_first_variant_of_an_experiment_is_kept_with_what_was_sent(tmp_path: Path) -> None:
-    """Who is sent an offer under an experiment is exposed to it from then on."""
+    """An offer sent under an experiment counts as exposure."""
     with server(tmp_path, BASKET, head=_TRIED) as running:
         running.put_into_basket("ada", NOON)
         running.look(NOON + IDLE)
@@ -174,7 +174,7 @@ def test_the_first_variant_of_an_experiment_is_kept_with_what_was_sent(tmp_path:
 
 
 def test_an_outbox_that_cannot_be_written_to_keeps_everybody_waiting(tmp_path: Path) -> None:
-    """What was to be sent is sent once it can be, and is told of in the log until then, by nobody's name."""
+    """Messages wait for the outbox; the process log reports it without personal data."""
     blocked = tmp_path / "in the way"
     blocked.write_text("in the way")
     with server(tmp_path, BASKET, outbox_url=f"{blocked.as_uri()}/outbox.jsonl") as running:
@@ -190,7 +190,7 @@ def test_an_outbox_that_cannot_be_written_to_keeps_everybody_waiting(tmp_path: P
 
 
 def test_a_line_that_a_writer_died_at_stands_alone(tmp_path: Path) -> None:
-    """What comes after it begins a line of its own."""
+    """After a torn line, the next message begins a new one."""
     file = tmp_path / "data" / "outbox.jsonl"
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
@@ -204,7 +204,7 @@ def test_a_line_that_a_writer_died_at_stands_alone(tmp_path: Path) -> None:
 
 
 def test_a_reader_may_move_the_file_away(tmp_path: Path) -> None:
-    """What is sent after that stands in a new file, its owner's alone."""
+    """After the file is moved away, messages go to a new one that only its owner can read."""
     file = tmp_path / "data" / "outbox.jsonl"
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
@@ -235,10 +235,10 @@ def order(running: Server) -> None:
 
 
 @pytest.mark.parametrize("happens", [erase, withdraw, order])
-def test_what_is_out_of_place_by_then_is_not_sent(
+def test_changes_during_the_decision_stop_the_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Server], None]
 ) -> None:
-    """Who is erased, withdraws, or buys while it is decided what to send is sent nothing; the others are."""
+    """A person who is erased, withdraws or orders during the decision is sent nothing; others are."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         running.put_into_basket("ben", NOON)
@@ -251,8 +251,8 @@ def test_what_is_out_of_place_by_then_is_not_sent(
     assert happens is not erase or not kept.ByteSize()
 
 
-def test_who_is_erased_after_it_was_sent_is_not_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came of the look is not kept then, nor the decision."""
+def test_a_person_erased_after_sending_leaves_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a person erased after sending, neither the mark nor the decision is stored."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         fails_once(monkeypatch, running.served.stores.state, "change", lambda: erase(running))
@@ -263,7 +263,7 @@ def test_who_is_erased_after_it_was_sent_is_not_brought_back(tmp_path: Path, mon
 
 
 def test_a_fault_with_one_person_keeps_nobody_else_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told of without the person; the others are written to, and that one an hour later."""
+    """It is logged without personal data; others are served, and that person is retried an hour later."""
     real = OfferService.get_offers
 
     def faulty(service: OfferService, data: bytes) -> bytes:
@@ -287,7 +287,7 @@ def test_a_fault_with_one_person_keeps_nobody_else_waiting(tmp_path: Path, monke
 
 
 def test_a_clock_that_was_ahead_sends_nothing_and_holds_nothing_up(tmp_path: Path) -> None:
-    """What it finds is over; set right, it sends what becomes true from then on."""
+    """A clock ahead finds occasions that have ended; once it is right, later ones are sent."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         assert [] == running.look(NOON + 365 * DAY)
@@ -298,7 +298,7 @@ def test_a_clock_that_was_ahead_sends_nothing_and_holds_nothing_up(tmp_path: Pat
 
 
 def test_an_offer_sent_by_a_clock_that_was_ahead_is_sent_once(tmp_path: Path) -> None:
-    """Set back an hour, it is not sent again; nor does the cool-down last an hour more for another basket."""
+    """Set back an hour, it is not sent again, and the cool-down of other baskets is no longer."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         assert 1 == len(running.look(NOON + IDLE + HOUR))
@@ -311,7 +311,7 @@ def test_an_offer_sent_by_a_clock_that_was_ahead_is_sent_once(tmp_path: Path) ->
 
 
 def test_many_are_looked_at_a_part_at_a_time(tmp_path: Path) -> None:
-    """No go takes longer than calls can wait, and nobody is left out."""
+    """Checks are limited, so that calls need not wait, and nobody is left out."""
     with server(tmp_path, BASKET) as running:
         events = [Event(event_id=f"e{one}", user=User(user_id=f"user-{one}")) for one in range(MANY)]
         for event in events:
@@ -324,8 +324,8 @@ def test_many_are_looked_at_a_part_at_a_time(tmp_path: Path) -> None:
         assert MANY == len(set(users(running.lines())))
 
 
-def test_of_two_servers_one_sends(tmp_path: Path) -> None:
-    """Over the same stores only one looks; once it is gone for good, the other does."""
+def test_one_of_two_servers_sends(tmp_path: Path) -> None:
+    """Of two servers over the same stores one checks; when it stops, the other takes over."""
     with server(tmp_path, BASKET) as one, server(tmp_path, BASKET) as other:
         one.put_into_basket("ada", NOON)
         assert 1 == len(one.look(NOON + IDLE))
@@ -339,7 +339,7 @@ def test_of_two_servers_one_sends(tmp_path: Path) -> None:
 
 
 def test_state_and_outbox_may_be_in_redis(tmp_path: Path, redis: RedisProcess) -> None:
-    """There all is as in files; while it is away nothing is sent, and afterwards everything, once."""
+    """Redis behaves as files do; during an outage nothing is sent, afterwards everything, once."""
     outbox = redis.url.removesuffix("/0") + "/1/out"
     urls: dict[str, Any] = {"state_url": redis.url, "outbox_url": outbox, "store_timeout_ms": 5000}
     with server(tmp_path, BASKET, **urls) as running, redis.client() as client:
@@ -374,13 +374,13 @@ def _looks(running: Server, second: int) -> bool:
     ["ftp://there/x", "file://", "file://host/path", "redis://there", "redis://there/x/y", "redis://[there/0/y", "x"],
 )
 def test_a_url_that_names_no_outbox_is_refused(tmp_path: Path, url: str) -> None:
-    """With what to give instead."""
+    """The message says which URLs are accepted."""
     with pytest.raises(SettingsError, match=r"^outbox_url: .*give file:///path, or redis://"):
         open_outbox(Settings(data_dir=tmp_path, outbox_url=url))
 
 
-def test_who_is_written_by_a_worker_that_is_behind_is_asked_of_once_more(tmp_path: Path) -> None:
-    """What it keeps is of the triggers of before, after all were asked of by those of now; some minutes later again."""
+def test_due_seconds_of_a_worker_with_older_triggers_are_recomputed(tmp_path: Path) -> None:
+    """Due seconds written by a worker with older triggers are recomputed some minutes later."""
     month = 30 * DAY
     with server(tmp_path, BASKET) as behind, server(tmp_path, AWAY) as ahead:
         ahead.look(NOON)
@@ -393,7 +393,7 @@ def test_who_is_written_by_a_worker_that_is_behind_is_asked_of_once_more(tmp_pat
 
 
 def test_persons_are_asked_of_twice_in_parts_and_then_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part goes on from the one before, also in a worker that starts in between, by whatever clock."""
+    """Recomputing continues from its cursor, also in a worker that starts in between, with any clock."""
     asked = list[str]()
 
     def rewatch(after: str) -> str:
@@ -410,7 +410,7 @@ def test_persons_are_asked_of_twice_in_parts_and_then_no_more(tmp_path: Path, mo
 
 
 def test_workers_that_are_killed_leave_nobody_out(tmp_path: Path) -> None:
-    """Of two worker processes one sends; killed in the middle, the other goes on; repeated is the same id alone."""
+    """Of two workers one sends; when it is killed, the other goes on, and repeated messages have the same id."""
     source = tmp_path / "catalog.yaml"
     source.write_text(catalogue(BASKET, head=_LOUD))
     ago = int(time.time()) - HOUR
@@ -466,8 +466,8 @@ offers:
 """
 
 
-def test_what_is_decided_blindly_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the person's state cannot be read for the decision, caps are not checked: then nothing is sent."""
+def test_nothing_is_sent_without_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent where the person's state cannot be read, as caps could not be checked."""
     head = _LOUD.replace("{everywhere: true}", "{everywhere: true}, frequency_caps: [{max_count: 1}]")
     with server(tmp_path, BASKET, head=head) as running:
         running.report("ada", NOON, impression={}, offer_id="delivery")
@@ -481,7 +481,7 @@ def test_what_is_decided_blindly_is_not_sent(tmp_path: Path, monkeypatch: pytest
 
 
 def test_being_looked_at_keeps_nobody_longer(tmp_path: Path) -> None:
-    """What a trigger writes is not something that was heard of the person: retention goes on as before."""
+    """A mark does not count as activity of the person for retention."""
     with server(tmp_path, BASKET) as running:
         running.put_into_basket("ada", NOON)
         reported = int(time.time())

@@ -1,4 +1,4 @@
-"""What persons visited, over a real server and SQLite: kept, given out, joined and forgotten with all else."""
+"""Visits are stored, exported, merged and erased with the rest of the state, over a real server and SQLite."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,37 +26,37 @@ from tests.server.persons import AGREED, NOW, Server, event, known, server
 
 ALICE = User(user_id="alice")
 PARIS_S = 3_600
-"""By how much the clocks of Paris are ahead."""
+"""Offset of the local time of Paris."""
 LUNCH = key_of("offer", "corner", "lunch") % 2**64
 BAR = key_of("venue", "corner", "bar") % 2**64
 
 
 @pytest.fixture
 def at(tmp_path: Path) -> Iterator[Server]:
-    """A server with nothing known yet."""
+    """A server with empty stores."""
     with server(tmp_path) as running:
         yield running
 
 
 def click(event_id: str = "e1", second: int = NOW - 7_200, user: str = "alice") -> Event:
-    """A click on lunch, in Paris."""
+    """Return a click on lunch, in Paris."""
     made = event(event_id, user, second, offer_id="lunch", click={})
     made.location.latitude, made.location.longitude = 48.8674, 2.3636
     return made
 
 
 def order(event_id: str = "e2", second: int = NOW, user: str = "alice") -> Event:
-    """An order at the bar, somewhere."""
+    """Return an order at the bar, somewhere."""
     return event(event_id, user, second, order={"items": [{"venue_id": "bar", "category": "ramen"}]})
 
 
 def visits(at: Server, user: User = ALICE) -> list[KeptVisit]:
-    """The visits an export gives out."""
+    """Return the visits of an export."""
     return list(at.profiles.ExportProfile(ExportProfileRequest(user=user), timeout=10).visits)
 
 
 def test_an_export_tells_what_was_visited(at: Server) -> None:
-    """A click is a visit of its offer, an order one of its venue, in the only catalogue; by the clocks of its zone."""
+    """A click is a visit of its offer, an order one of its venue, at local time, in the only catalogue."""
     at.report(order(), click())
     clicked, ordered = visits(at)
     assert (LUNCH, NOW - 7_200 + PARIS_S, short(place_of("u09wj")), short(trait_of("category", "food"))) == (
@@ -69,15 +69,15 @@ def test_an_export_tells_what_was_visited(at: Server) -> None:
     assert "corner" == at.profiles.ExportProfile(ExportProfileRequest(user=ALICE), timeout=10).events[1].catalog
 
 
-def test_what_comes_again_is_one_visit(at: Server) -> None:
-    """An event that is sent again, and a weaker one of the same half hour, add nothing."""
+def test_repeated_events_are_one_visit(at: Server) -> None:
+    """A repeated event, and a weaker one of the same half hour, add nothing."""
     at.report(click(), click())
     at.report(click(), event("e3", at=NOW - 7_199, offer_id="lunch", view={"item": {"product_id": "p"}}))
     assert [LUNCH] == [visit.item for visit in visits(at)]
 
 
 def test_a_visitor_and_a_user_become_one(at: Server) -> None:
-    """After a link, what both visited is the person's; linking again changes nothing."""
+    """A link merges the visits of both; linking again changes nothing."""
     visitor = click()
     visitor.user.CopyFrom(User(anonymous_id="v1", consent=AGREED))
     at.report(visitor, order())
@@ -89,7 +89,7 @@ def test_a_visitor_and_a_user_become_one(at: Server) -> None:
 
 
 def test_visits_are_kept_with_consent_alone(at: Server) -> None:
-    """Without consent to profiling nothing is kept; who withdraws it, or is erased, has no visits any more."""
+    """Without consent to profiling there are no visits; withdrawal and erasure remove them."""
     refused = click()
     refused.user.CopyFrom(User(user_id="bob", consent=ConsentGrants()))
     at.report(refused, click("e2"), click("e3", user="carol"))
@@ -102,8 +102,8 @@ def test_visits_are_kept_with_consent_alone(at: Server) -> None:
     assert [b"", b""] == [at.state(person).visits for person in ("u:alice", "u:carol")]
 
 
-def test_what_a_crash_left_is_visited_as_well(at: Server) -> None:
-    """An event that is in the log without its effect has it when it is recovered: where and when as it was."""
+def test_recovered_events_add_visits(at: Server) -> None:
+    """A recovered event adds its visit with the original place and time."""
     at.report(click("e0", NOW - 4_000, "bob"))
     sent = click(second=NOW - 4_000)
     sent.ClearField("location")
@@ -119,7 +119,7 @@ def test_what_a_crash_left_is_visited_as_well(at: Server) -> None:
 
 
 def test_the_learner_sees_what_is_kept(at: Server) -> None:
-    """Learned from the server's log, a person's history is the one in their state."""
+    """The history learned from the server's log equals the one in the person's state."""
     at.report(click(), order(), event("e3", at=NOW - 90, offer_id="ride", view={"item": {"cuisine": "thai"}}))
     live = LiveOffers(at.served.worker.live)
 

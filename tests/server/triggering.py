@@ -1,4 +1,4 @@
-"""What tests of triggers share: a catalogue with some, and a server whose upkeep they do by hand."""
+"""A catalogue with triggers, and a server whose upkeep is run by hand, for tests of triggers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ AWAY = "{trigger_id: away, lapsing: {after: 2592000s}, placement_id: push}"
 
 
 def at(text: str, zone: ZoneInfo = PARIS) -> int:
-    """An instant such as "2026-11-18 12:00" as seconds since 1970."""
+    """Return an instant such as "2026-11-18 12:00" as seconds since 1970."""
     return int(datetime.fromisoformat(text).replace(tzinfo=zone).timestamp())
 
 
@@ -54,7 +54,7 @@ NOON = at("2026-11-18 12:00")
 
 
 class Server:
-    """A server in this process with a clock of its own, which sends nothing until it is told to look."""
+    """A server in this process with its own clock, which sends messages only when told to check."""
 
     def __init__(self, served: Served, folder: Path, clock: list[float]) -> None:
         self.served, self.folder, self.clock = served, folder, clock
@@ -62,7 +62,7 @@ class Server:
         self.profiles = ProfileServiceStub(served.channel)
 
     def report(self, user: str | User, second: int, **fields: Any) -> EventResult:  # noqa: ANN401 - of Event
-        """Report an event; the clock then stands at its second, or later."""
+        """Report an event, and advance the clock to the event's second."""
         self.clock[0] = max(self.clock[0], second)
         whose = User(user_id=user) if isinstance(user, str) else user
         event = Event(event_id=uuid4().hex, user=whose, **fields)
@@ -71,50 +71,50 @@ class Server:
         return result
 
     def put_into_basket(self, user: str, second: int, price: int = 0, currency: str = "EUR") -> None:
-        """Put something into a person's basket."""
+        """Add an item to a person's basket."""
         item: dict[str, Any] = {"product_id": f"ramen {price}"}
         if price:
             item["price"] = {"currency_code": currency, "units": price}
         self.report(user, second, add_to_cart={"items": [item]})
 
     def update(self, user: str, **profile: Any) -> None:  # noqa: ANN401 - of Profile
-        """Change a profile."""
+        """Update a profile."""
         self.profiles.UpdateProfile(
             UpdateProfileRequest(user=User(user_id=user), profile=Profile(**profile)), timeout=10
         )
 
     def consent(self, user: str, *, granted: bool, purposes: tuple[ConsentPurpose.ValueType, ...]) -> None:
-        """Decide about purposes, at the server's time."""
+        """Record consent decisions at the server's time."""
         self.update(user, consents=[Consent(purpose=one, granted=granted) for one in purposes])
 
     def look(self, second: int) -> list[OfferTriggered]:
-        """Let the clock stand at a second, look at who is due, and tell what came into the outbox by that."""
+        """Set the clock, check who is due, and return the new lines of the outbox."""
         before = len(self.lines())
         self.clock[0] = second
         self.served.worker.upkeep.trigger()
         return [message_of(line) for line in self.lines()[before:]]
 
     def lines(self) -> list[dict[str, Any]]:
-        """All that is in the outbox."""
+        """Return all lines of the outbox."""
         file = self.folder / "data" / "outbox.jsonl"
         return [orjson.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
 
     def state(self, user: str) -> UserState:
-        """What is kept of a user."""
+        """Return the state of a user."""
         return UserState.FromString(self.served.stores.state.read(f"u:{user}"))
 
     def due(self, user: str) -> list[int]:
-        """When a user is due, if ever."""
+        """Return when a user is due, if ever."""
         return [one.second for one in self.served.stores.state.due(2**40, 1_000) if one.ids[0] == f"u:{user}"]
 
 
 def message_of(line: dict[str, Any]) -> OfferTriggered:
-    """The data of a CloudEvent."""
+    """Return the data of a CloudEvent."""
     return ParseDict(line["data"], OfferTriggered())
 
 
 def catalogue(*triggers: str, head: str = HEAD) -> str:
-    """The document with some triggers."""
+    """Write the document with some triggers."""
     return head + "triggers:\n" + "".join(f"- {trigger}\n" for trigger in triggers) if triggers else head
 
 

@@ -1,1 +1,1 @@
-"""Tests of what is kept of persons."""
+"""Tests of offers.state."""

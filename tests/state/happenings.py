@@ -23,7 +23,7 @@ NAMES = st.sampled_from(["", "ramen", "soup", "pizza"])
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    """An event of any kind within some 60 days, some of them at the same instant; its id is to be set."""
+    """Draw an event of any kind within about 60 days, some at the same instant; its id is left empty."""
     event = Event(offer_id=draw(st.sampled_from(list(OFFERS))), catalog="corner")
     event.event_time.seconds = NOON + draw(st.one_of(st.integers(0, 10), st.integers(-30 * DAY, 30 * DAY)))
     event.event_time.nanos = draw(st.sampled_from([0, 500_000_000]))
@@ -46,7 +46,7 @@ def events(draw: st.DrawFn) -> Event:
 
 
 def fill(draw: st.DrawFn, item: Item) -> None:
-    """Say something of an item."""
+    """Fill in some fields of an item."""
     item.product_id = draw(NAMES)
     item.category = draw(NAMES)
     item.venue_id = draw(NAMES)
@@ -58,7 +58,7 @@ def fill(draw: st.DrawFn, item: Item) -> None:
 
 @st.composite
 def happenings(draw: st.DrawFn, max_size: int = 40) -> list[Happened]:
-    """Different events, each with its offer."""
+    """Draw different events, each with its offer."""
     drawn = draw(st.lists(events(), max_size=max_size))
     for number, event in enumerate(drawn):
         event.event_id = f"e{number}"
@@ -67,7 +67,7 @@ def happenings(draw: st.DrawFn, max_size: int = 40) -> list[Happened]:
 
 
 def assert_alike(expected: bytes, actual: bytes) -> None:
-    """Two records say the same, however they came about: sums of weights to rounding, counters as far as caps ask."""
+    """Assert that two records are equal: weights up to rounding, counters as far as caps need them."""
     one, other = UserState.FromString(expected), UserState.FromString(actual)
     assert _hashes(one) == _hashes(other)
     assert _leanings(one) == pytest.approx(_leanings(other), abs=1e-9)

@@ -1,4 +1,4 @@
-"""What is kept for how long, and where, as people set it."""
+"""Settings of the stores: where they are, and how long data is kept."""
 
 import time
 from pathlib import Path
@@ -20,12 +20,12 @@ KINDS = {name.removeprefix("EVENT_KIND_").lower(): kind for name, kind in EventK
 
 
 def test_every_kind_of_event_is_kept_for_a_stated_time() -> None:
-    """There is a number of days for each kind of event, for decisions, persons and tombstones, and for nothing else."""
+    """Each kind of event, decisions, persons and tombstones have a number of days, and nothing else has."""
     assert {*KINDS, "decision", "person", "tombstone"} == RETENTION_DAYS.keys()
 
 
-def test_what_is_not_set_is_kept_as_long_as_by_default() -> None:
-    """Days that are given for one kind leave the others."""
+def test_unset_retention_has_its_default() -> None:
+    """Setting the days of one kind leaves the defaults of the others."""
     assert {**RETENTION_DAYS, "view": 7} == read_settings(retention_days={"view": 7}).retention_days
 
 
@@ -34,13 +34,13 @@ def test_what_is_not_set_is_kept_as_long_as_by_default() -> None:
     [({"vew": 7}, "unknown: vew"), ({"view": 0}, "view: must be 1 to 3650"), ({"view": 3651}, "view: must be")],
 )
 def test_days_that_cannot_be_used_are_refused(days: dict[str, int], message: str) -> None:
-    """An unknown kind, and more or less days than there may be, are named."""
+    """An unknown kind, and days out of range, are refused by name."""
     with pytest.raises(SettingsError, match=message):
         read_settings(retention_days=days)
 
 
 def test_stores_can_be_set_by_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`offers serve` hands on what its flags say of stores, consent and retention."""
+    """`offers serve` passes on its flags about stores, consent and retention."""
     served: list[Settings] = []
 
     def serve(settings: Settings) -> int:
@@ -63,7 +63,7 @@ def test_stores_can_be_set_by_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_a_sweep_removes_what_is_older_than_its_kind_may_be(tmp_path: Path, name: str) -> None:
-    """Of a kind that is kept for five days, what was taken in before goes, and what was taken in since stays."""
+    """Of a kind kept for five days, only events reported in the last five days remain."""
     now = int(time.time())
     settings = Settings(data_dir=tmp_path, retention_days={name: 5})
     stores = open_stores(settings)
@@ -82,7 +82,7 @@ def test_a_sweep_removes_what_is_older_than_its_kind_may_be(tmp_path: Path, name
 
 
 def test_a_sweep_gives_back_what_is_held_too_long(tmp_path: Path) -> None:
-    """Reservations that have expired are given back, and counted."""
+    """Expired reservations are released and counted."""
     settings = Settings(data_dir=tmp_path)
     stores = open_stores(settings)
     for redemption, until in (("r1", 200), ("r2", 201)):

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from google.type.interval_pb2 import Interval
-from google.type.money_pb2 import Money
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
@@ -17,6 +16,7 @@ from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.rules.messages import concerns_people
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE
 from offers.model.keys import key_of
+from offers.model.money import micros_of
 from offers.v1.audience_pb2 import Audience
 from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION
 from offers.v1.limits_pb2 import PACING_AS_FAST_AS_POSSIBLE, Budget, ContactPolicy, FrequencyCap
@@ -322,11 +322,11 @@ class Audiences:
             {
                 "key": key,
                 "units": budget.units if budget.HasField("units") else NO_LIMIT,
-                "micros": _micros(budget.amount) if budget.HasField("amount") else NO_LIMIT,
+                "micros": micros_of(budget.amount) if budget.HasField("amount") else NO_LIMIT,
                 "currency": budget.amount.currency_code or budget.period_amount.currency_code,
                 "period": budget.period,
                 "period_units": budget.period_units if budget.HasField("period_units") else NO_LIMIT,
-                "period_micros": _micros(budget.period_amount) if budget.HasField("period_amount") else NO_LIMIT,
+                "period_micros": micros_of(budget.period_amount) if budget.HasField("period_amount") else NO_LIMIT,
                 "zone": zone,
                 "pacing": budget.pacing or PACING_AS_FAST_AS_POSSIBLE,
                 "start": window[0],
@@ -357,8 +357,3 @@ def _numbered(names: Iterable[str]) -> dict[str, int]:
 def _dismissal(seconds: int, channels: int = NO_NAME) -> _Cap:
     """One dismissal in so many seconds is the most."""
     return seconds, 1, NO_NAME, EVENT_KIND_DISMISSAL, channels
-
-
-def _micros(money: Money) -> int:
-    """Millionths, rounded up: over 0 stays over 0."""
-    return int(money.units * 1_000_000 - -money.nanos // 1_000)

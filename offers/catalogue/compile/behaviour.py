@@ -13,7 +13,7 @@ from offers.catalogue.definitions import Definitions
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.intents import intents_of
 from offers.catalogue.snapshot import NO_NAME
-from offers.model.keys import text_hash
+from offers.model.hashing import text_hash
 from offers.v1.audience_pb2 import Segment
 from offers.v1.behaviour_pb2 import BehaviourRule, Intent
 

@@ -47,6 +47,7 @@ from offers.decision.kernels.memory.scratch import (
     candidates_of,
     counters_of,
 )
+from offers.model.hashing import SPLITMIX_STEP, finished
 
 ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
@@ -359,7 +360,5 @@ def hold(scratch: Table, second: int) -> None:
 @inner
 def share_of(person: int, key: int) -> float:
     """A number from 0 to 1 (exclusive) that a person and a key always have, and that is evenly spread (splitmix64)."""
-    mixed = np.uint64(person) ^ (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15))
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return float((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    bits = finished(np.uint64(person) ^ (np.uint64(key) * np.uint64(SPLITMIX_STEP)))
+    return float(bits >> np.uint64(11)) * 2.0**-53

@@ -5,6 +5,7 @@ import numpy as np
 from offers.compiled import inlined, inner
 from offers.decision.kernels.memory.records import Table, entries_of, i4
 from offers.decision.kernels.memory.scratch import Scratch, candidates_of
+from offers.model.hashing import SPLITMIX_STEP, mixed
 
 
 @inner
@@ -56,7 +57,4 @@ def turn_of(seed: int, seeded: int, order: int) -> np.uint64:
 @inner
 def shuffled(seed: int, order: int) -> int:
     """A hash of a seed and an offer's order (splitmix64), so that offers of equal score take turns with the seed."""
-    mixed = np.uint64(seed) + np.uint64(order + 1) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    return mixed(np.uint64(seed) + np.uint64(order) * np.uint64(SPLITMIX_STEP))

@@ -32,6 +32,7 @@ from offers.decision.reference.models import NOTHING, Foreseen
 from offers.decision.reference.people import NOBODY, Known
 from offers.decision.reference.places import Place, chance_inside, distance_m, places_of
 from offers.decision.reference.times import is_preferred, is_redeemable, shown_until
+from offers.model.hashing import SPLITMIX_STEP, mixed_in_python
 from offers.model.query import MAX_OFFERS, Query
 from offers.v1.catalog_pb2 import Catalog, Placement
 from offers.v1.offer_pb2 import (
@@ -322,8 +323,4 @@ def turn_of(seed: int, order: int) -> int:
     """Which of two offers of equal score comes first: the one with the lower turn (splitmix64 of the seed)."""
     if seed < 0:
         return order
-    mask = 2**64 - 1
-    mixed = (seed + (order + 1) * 0x9E3779B97F4A7C15) & mask
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
-    return mixed ^ (mixed >> 31)
+    return mixed_in_python(seed + order * SPLITMIX_STEP)

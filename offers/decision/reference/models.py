@@ -22,7 +22,7 @@ from offers.learning.propensity.trees import RIGHT, ZERO
 from offers.learning.recommend.reference import Reference
 from offers.learning.values import REWARDS, request_values
 from offers.model.geohash import centre_of, geohash
-from offers.model.hashing import MISSING, mixed_in_python
+from offers.model.hashing import MISSING, SPLITMIX_STEP, mixed_in_python
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.model.visits import TRAITS, place_of, short, trait_of
@@ -34,7 +34,7 @@ from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 from offers.v1.state_pb2 import DecisionRecord
 
 _ALL = 2**64 - 1
-_OF_DRAW, _OF_NEW, _OF_EPSILON, _OF_OFFER = (0x9E3779B97F4A7C15 * number & _ALL for number in range(1, 5))
+_OF_DRAW, _OF_NEW, _OF_EPSILON, _OF_OFFER = (SPLITMIX_STEP * number & _ALL for number in range(1, 5))
 _STEPS = 1_024
 _NORMAL = [NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_STEPS)]
 

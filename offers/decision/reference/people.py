@@ -14,7 +14,9 @@ from offers.catalogue.hours.schedules import NEVER, Part, zone_clock
 from offers.decision.calendar import period_of
 from offers.decision.reference.behaviour import Behaved
 from offers.decision.reference.models import Taught
+from offers.model.hashing import SPLITMIX_STEP, finished_in_python
 from offers.model.keys import key_of
+from offers.model.money import MICROS, micros_of
 from offers.model.query import Query
 from offers.v1.audience_pb2 import Audience
 from offers.v1.catalog_pb2 import Catalog, Placement
@@ -262,7 +264,7 @@ def _limits(used: tuple[int, int], units: int | None, amount: Money | None) -> l
     if units is not None:
         found.append((used[0], units, ""))
     if amount is not None:
-        found.append((used[1], amount.units * 1_000_000 - -amount.nanos // 1_000, amount.currency_code))
+        found.append((used[1], micros_of(amount), amount.currency_code))
     return found
 
 
@@ -283,11 +285,7 @@ def _span(window: Interval) -> Span:
 
 def share_of(draw: int, key: int) -> float:
     """A number from 0 to 1 (exclusive) that a person and a key always have (splitmix64)."""
-    mask = 2**64 - 1
-    mixed = (draw ^ (key * 0x9E3779B97F4A7C15)) & mask
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
-    return ((mixed ^ (mixed >> 31)) >> 11) / 2**53
+    return (finished_in_python((draw ^ (key * SPLITMIX_STEP)) % 2**64) >> 11) / 2**53
 
 
 def variants_of(catalog: Catalog, query: Query, known: Known) -> dict[str, str]:
@@ -393,4 +391,4 @@ def lasting(seconds: int) -> str:
 
 
 def _sum(amount: int, currency: str) -> str:
-    return f"{amount / 1_000_000:g} {currency}" if currency else f"{amount:,}"
+    return f"{amount / MICROS:g} {currency}" if currency else f"{amount:,}"

@@ -9,14 +9,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from hashlib import blake2b
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.model.hashing import MISSING, key_of, mixed, mixed_in_python
+from offers.model.hashing import MISSING, digest64, key_of, mixed, mixed_in_python
 
 PERSON = "person"
 """The attribute that tells a person from all others: some id, as text."""
@@ -201,7 +200,7 @@ def default_features(
 
 @lru_cache(1024)
 def _salt(attributes: tuple[str, ...]) -> int:
-    return int.from_bytes(blake2b("\0".join(attributes).encode(), digest_size=8).digest(), "little")
+    return digest64("\0".join(attributes))
 
 
 @njit(error_model="numpy")

@@ -1,14 +1,15 @@
-"""What an event must be like to be taken in."""
+"""Rules that an event must meet to be taken in."""
 
 from collections.abc import Callable, Sequence
 
 from offers.errors import FieldViolation
+from offers.model.instants import DAY_S
 from offers.server.convert import check_instant, check_money, check_quantity
 from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_ITEMS, MAX_NAME, MAX_PERSON_ID
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, Item, RedemptionEvent
 
-MAX_HOLD_S = 86_400
+MAX_HOLD_S = DAY_S
 
 _Refuse = Callable[[str, str], None]
 _KINDS = ", ".join(field.name for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields)
@@ -28,12 +29,12 @@ _ITEM_TEXTS = (
     ("cuisine", MAX_NAME),
     ("price_band", MAX_NAME),
 )
-"""Fields, and the most characters they may have."""
+"""Text fields with their maximum number of characters."""
 _OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
 
 
 def check_event(event: Event) -> list[FieldViolation]:
-    """All that is wrong with an event, by paths from the event."""
+    """Return all violations of an event, with paths relative to it."""
     violations: list[FieldViolation] = []
 
     def refuse(field: str, reason: str) -> None:
@@ -64,18 +65,18 @@ def check_event(event: Event) -> list[FieldViolation]:
 
 
 def check_user(field: str, user: User, refuse: _Refuse) -> None:
-    """Note what is wrong with a person's ids."""
+    """Report violations of a person's ids."""
     name = user.WhichOneof("identity") or "user_id"
     check_text(user.user_id or user.anonymous_id, 1, MAX_PERSON_ID, f"{field}.{name}", refuse)
 
 
 def _are_plain(texts: tuple[str, ...]) -> bool:
-    """Whether there is nothing wrong with any of some texts, as nearly always: told at once."""
+    """Return whether all texts are surely valid, as nearly always: one fast check instead of one for each text."""
     return max(map(len, texts)) <= MAX_NAME and "\0" not in "".join(texts)
 
 
 def check_text(text: str, least: int, most: int, field: str, refuse: _Refuse) -> None:
-    """Note what is wrong with a text of so many characters."""
+    """Report violations of a text that must have from `least` to `most` characters."""
     if not least <= len(text) <= most:
         refuse(field, f"{len(text):,} characters: send {f'{least} to' if least else 'at most'} {most}")
     elif "\0" in text:

@@ -1,4 +1,4 @@
-"""EventService: what people did, in batches and in streams."""
+"""EventService: reports of events, in batches and in streams."""
 
 import threading
 from collections.abc import Iterator
@@ -17,23 +17,26 @@ REFUSED_TOLD = 1_000
 
 
 class EventService:
-    """Takes and returns encoded messages."""
+    """EventService with requests and responses as encoded messages."""
 
     def __init__(self, intake: Intake, max_streams: int) -> None:
         self._intake = intake
         self._free = threading.Semaphore(max_streams)
 
     def report_events(self, data: bytes) -> bytes:
-        """ReportEvents, both sides encoded. Raises InvalidRequestError, StoreUnavailableError."""
+        """Take in the events of an encoded ReportEventsRequest; return the encoded response.
+
+        Raises InvalidRequestError, StoreUnavailableError.
+        """
         request = parse(ReportEventsRequest, data, MAX_BATCH_BYTES)
         _check_size(len(request.events))
         return self._intake.take(request.events).SerializeToString()
 
     def stream_events(self, messages: Iterator[bytes]) -> bytes:
-        """StreamEvents, both sides encoded. Each message's events are durable before the next message is read.
+        """Take in the events of encoded StreamEventsRequests; return the encoded response.
 
-        Raises InvalidRequestError, StoreUnavailableError, BusyError: a stream holds a thread for as long as its caller
-        likes, so that only some get in.
+        The events of a message are durable before the next message is read. Raises InvalidRequestError,
+        StoreUnavailableError, and BusyError when too many streams are open: each occupies a thread until it ends.
         """
         if not self._free.acquire(blocking=False):
             message = "as many event streams are open as this server takes: report in batches, or try again later"

@@ -23,6 +23,7 @@ from offers.decision.kernels.memory.scratch import Outcome, PersonFact, Scratch,
 from offers.decision.kernels.models.sense import sense
 from offers.decision.kernels.person.meet import exposures_size, meet, write_exposures
 from offers.decision.kernels.places.location import spread
+from offers.model.hashing import fnv1a
 from offers.model.query import Query, Surface
 from offers.server.fast.scan import KEY_BYTES, Fact, Scan, scan
 from offers.server.fast.wire import Output, write_response
@@ -173,9 +174,7 @@ _others_of = array_of(_Known.other, OTHER)
 def locate(known: Table, key: np.ndarray) -> tuple[int, int]:
     """The place of a key, or that where it would stand; and its hash."""
     surfaces, keys = _surfaces_of(known), u1(known, _Known.key)
-    hashed = np.uint64(0xCBF29CE484222325)  # FNV-1a
-    for byte in key:
-        hashed = (hashed ^ np.uint64(byte)) * np.uint64(0x100000001B3)
+    hashed = fnv1a(key, 0, len(key), np.uint64(0))
     place = np.int64(hashed % np.uint64(_PLACES))
     while surfaces[place].used:
         if surfaces[place].hash == np.int64(hashed) and surfaces[place].key_size == len(key):

@@ -50,6 +50,7 @@ from offers.decision.kernels.memory.scratch import (
     Scratch,
     chosen_of,
 )
+from offers.model.proposition_ids import DECISION_ID_DIGITS, rank_digits, write_rank
 from offers.v1 import offer_service_pb2 as pb
 
 
@@ -106,7 +107,6 @@ VALUE, LEVER = pb.FACTOR_NAME_VALUE - 1, pb.FACTOR_NAME_LEVER - 1
 LEAST_SCORE = sys.float_info.min
 """A score is over 0; weights can be so heavy that its true value is not. Its factors tell that."""
 _NEVER = NEVER
-_ID_LENGTH = 32
 
 
 @inner
@@ -169,13 +169,8 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
 @inner
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
     """The decision's id, which stands at `id_at`, a dash, and the rank."""
-    out[at], out[at + 1] = PROPOSITION_ID, _ID_LENGTH + 1 + digits
-    at = _copy(out, at + 2, out, id_at, id_at + _ID_LENGTH)
-    out[at] = 45
-    for digit in range(digits):
-        out[at + digits - digit] = 48 + rank % 10
-        rank //= 10
-    return at + 1 + digits
+    out[at], out[at + 1] = PROPOSITION_ID, DECISION_ID_DIGITS + 1 + digits
+    return write_rank(out, _copy(out, at + 2, out, id_at, id_at + DECISION_ID_DIGITS), rank, digits)
 
 
 @inner
@@ -247,7 +242,7 @@ def write_response(
             need += venue_first[venue + 1] - venue_first[venue]
     if need > len(out):
         return -need
-    out[0], out[1] = DECISION_ID, _ID_LENGTH
+    out[0], out[1] = DECISION_ID, DECISION_ID_DIGITS
     id_at = 2
     at = hexadecimal(out, hexadecimal(out, id_at, id_high), id_low)
     for place in range(count):
@@ -260,7 +255,7 @@ def write_response(
         is_fallback, in_daypart = entry.fallback != 0, one.flags & IN_DAYPART != 0
         too_far, in_audience = one.flags & UNREACHABLE != 0, one.flags & IN_AUDIENCE != 0
         is_lifted, is_habit = one.flags & LIFTED != 0, one.flags & HABIT != 0
-        digits = 1 if rank < 10 else 2 if rank < 100 else 3
+        digits = rank_digits(rank)
         venue_begin = venue_end = venue_size = 0
         if venue != NO_VENUE:
             venue_begin, venue_end = venue_first[venue], venue_first[venue + 1]
@@ -268,7 +263,7 @@ def write_response(
         size = (
             (last - first)
             + 2  # rank
-            + (3 + _ID_LENGTH + digits)  # proposition_id
+            + (3 + DECISION_ID_DIGITS + digits)  # proposition_id
             + 9  # score
             + 9 * has_distance
             + venue_size

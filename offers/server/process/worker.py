@@ -40,8 +40,8 @@ from offers.server.triggers import Triggers
 from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
 from offers.state.outbox import open_outbox
+from offers.state.person.consent import PURPOSES
 from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
-from offers.v1.context_pb2 import ConsentPurpose
 
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
 EVENT_SERVICE = event_service_pb2.DESCRIPTOR.services_by_name["EventService"].full_name
@@ -126,11 +126,9 @@ class Worker:
             ],
         )
         self.recorder = Recorder(stores.events, stores.state)
-        default_consent = frozenset(
-            ConsentPurpose.Value(f"CONSENT_PURPOSE_{name.upper()}") for name in settings.default_consent
-        )
+        default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
-            *stores,
+            stores,
             LiveOffers(self.live),
             clock=clock,
             default_consent=default_consent,

@@ -1,4 +1,4 @@
-"""What events do to the state of the person whose they are."""
+"""Applies events to a person's state."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from offers.model.acts import NO_TRAITS, visits_of
 from offers.model.events import KINDS, items_of
 from offers.model.facts import OfferFacts
+from offers.model.instants import instant_of
+from offers.model.money import units_of
 from offers.model.visits import NOTHING, merged
 from offers.state.person.basket import settle, take_steps
 from offers.state.person.counters import Counters, find_aligned, hour_of
@@ -19,87 +21,100 @@ from offers.v1.state_pb2 import RecentEvent, UserState
 
 MAX_RECENT = 50
 MAX_APPLIED = 256
-"""Events of a person whose ids are remembered: as many may come between a fault and its repair."""
-_HASH_BYTES = 8
-_MONEY_DIGITS = 6
-"""Sums are rounded to millionths, so that they do not depend on the order of what is summed."""
+"""Ids of applied events kept for each person: the most events that may come between a fault and its recovery."""
+HASH_BYTES = 8
+"""Size of the hash of an event id in UserState.applied."""
+MONEY_DIGITS = 6
+"""Decimals of sums of money: rounding to micros makes a sum independent of the order of its terms."""
 
 
 class Happened(NamedTuple):
-    """An event, and the offer it is about."""
+    """An event to apply, with the offer it is about."""
 
     event: Event
     """With its `event_time`."""
     facts: OfferFacts | None
-    """None: it is about none that is known."""
+    """None: the event is about no known offer."""
     geohash: str = ""
-    """Where it happened; "": that is not kept."""
+    """Cell of the event's location; "" where it is not kept."""
     time_zone: str = "UTC"
-    """Whose clock tells when it happened: that of its catalogue."""
+    """IANA zone of the event's catalogue."""
 
 
 def apply(record: bytes, happened: Sequence[Happened], erased: int = -1) -> bytes | None:
-    """A person's record after some events, in whatever order they come, each at most once; None: it stays as it is.
+    """Return a person's record with some events applied; None where nothing changes.
 
-    What happened up to the second `erased` changes nothing. Exact, but for what is kept of the last or strongest alone
-    (counters, recent events, steps of the basket, names): there, as long as what is forgotten does not come again.
+    Events may come in any order, and each has its effect once. Events up to the second `erased` are ignored. The result
+    is exact with one exception: counters, recent events, basket steps and names are bounded, and an entry that was
+    dropped from them counts as new when its event is applied again.
     """
     state = UserState.FromString(record)
-    counters: Counters | None = None
-    leanings: Leanings | None = None
-    applied = state.applied
-    before = state.profile.last_seen_time.seconds
-    visits = b""
-    changed = False
-    for event, facts, geohash, time_zone in happened:
-        seconds = event.event_time.seconds
-        digest = hash_of(event.event_id)
-        if seconds <= erased or find_aligned(applied, digest, _HASH_BYTES) >= 0:
-            continue
-        changed = True
-        applied += digest
-        kind = event.WhichOneof("kind") or ""
-        _see(state, event.event_time)
-        if kind == "redemption" and event.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
-            continue
-        _remember(state, recent_of(event, facts))
-        _buy(state, kind, event)
-        if facts is not None:
-            number = KINDS[kind]
-            for spec in facts.counters:
-                if spec.kind == number:
-                    counters = counters or Counters(state.counters, state.times)
-                    counters.add(spec, seconds)
-        if leans := leans_of(kind, event, facts):
-            leanings = leanings or Leanings(state)
-            leanings.add(leans, seconds)
-        item, traits = (facts.item, facts.traits) if facts is not None else (NOTHING, NO_TRAITS)
-        visits += visits_of(event, kind, geohash, time_zone, item, traits)
-    if not changed:
+    last_seen = state.profile.last_seen_time.seconds
+    batch = _Batch(state)
+    for one in happened:
+        digest = hash_of(one.event.event_id)
+        if one.event.event_time.seconds > erased and find_aligned(batch.applied, digest, HASH_BYTES) < 0:
+            batch.applied += digest
+            batch.apply(one)
+    if batch.applied == state.applied:
         return None
-    if visits:
-        state.visits = merged(state.visits, visits)
-    _pack(state, counters, before)
-    state.applied = applied[-MAX_APPLIED * _HASH_BYTES :]
+    batch.finish(last_seen)
     return state.SerializeToString()
 
 
-def _pack(state: UserState, counters: Counters | None, before: int) -> None:
-    """Keep counters that have changed, or of which some may be over in the hour the person was last seen."""
-    last = state.profile.last_seen_time.seconds
-    if counters is None and hour_of(last) > before:
-        counters = Counters(state.counters, state.times)
-    if counters is not None:
-        state.counters, state.times = counters.packed(last, before)
+class _Batch:
+    """The events that one call of `apply` applies to a state, and the parts of it unpacked for them."""
+
+    def __init__(self, state: UserState) -> None:
+        self._state = state
+        self._counters: Counters | None = None
+        self._leanings: Leanings | None = None
+        self._visits = b""
+        self.applied = state.applied
+
+    def apply(self, happened: Happened) -> None:
+        """Apply an event."""
+        event, facts, geohash, time_zone = happened
+        kind = event.WhichOneof("kind") or ""
+        _see(self._state, event.event_time)
+        if kind == "redemption" and event.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
+            return
+        second = event.event_time.seconds
+        _remember(self._state, recent_of(event, facts))
+        _buy(self._state, kind, event)
+        for spec in facts.counters if facts else ():
+            if spec.kind == KINDS[kind]:
+                self._counters = self._counters or Counters(self._state.counters, self._state.times)
+                self._counters.add(spec, second)
+        if leans := leans_of(kind, event, facts):
+            self._leanings = self._leanings or Leanings(self._state)
+            self._leanings.add(leans, second)
+        item, traits = (facts.item, facts.traits) if facts else (NOTHING, NO_TRAITS)
+        self._visits += visits_of(event, kind, geohash, time_zone, item, traits)
+
+    def finish(self, before: int) -> None:
+        """Write the unpacked parts back; the person was last seen at the second `before`.
+
+        Counters are also packed when a new hour has begun, since some may have expired.
+        """
+        state = self._state
+        if self._visits:
+            state.visits = merged(state.visits, self._visits)
+        last_seen = state.profile.last_seen_time.seconds
+        if self._counters is None and hour_of(last_seen) > before:
+            self._counters = Counters(state.counters, state.times)
+        if self._counters is not None:
+            state.counters, state.times = self._counters.packed(last_seen, before)
+        state.applied = self.applied[-MAX_APPLIED * HASH_BYTES :]
 
 
 def hash_of(event_id: str) -> bytes:
-    """By which an event that has taken effect is known."""
-    return blake2b(event_id.encode(), digest_size=_HASH_BYTES).digest()
+    """Return the hash by which an applied event is recognised."""
+    return blake2b(event_id.encode(), digest_size=HASH_BYTES).digest()
 
 
 def recent_of(event: Event, facts: OfferFacts | None) -> RecentEvent:
-    """What is kept of an event among the recent ones."""
+    """Return the entry of an event among a person's recent events."""
     kind = event.WhichOneof("kind") or ""
     items = items_of(event, kind)
     recent = RecentEvent(
@@ -118,22 +133,26 @@ def recent_of(event: Event, facts: OfferFacts | None) -> RecentEvent:
     return recent
 
 
+def recent_order(recent: RecentEvent) -> tuple[object, ...]:
+    """Return the sort key of recent events: by time, then by content, so that any two differ."""
+    return *instant_of(recent.event_time), recent.SerializeToString()
+
+
 def _see(state: UserState, time: Timestamp) -> None:
     profile = state.profile
     first, last = profile.first_seen_time, profile.last_seen_time
-    at = time.seconds, time.nanos
     if not profile.HasField("first_seen_time"):
         first.CopyFrom(time)
         last.CopyFrom(time)
-    elif at < (first.seconds, first.nanos):
+    elif instant_of(time) < instant_of(first):
         first.CopyFrom(time)
-    elif at > (last.seconds, last.nanos):
+    elif instant_of(time) > instant_of(last):
         last.CopyFrom(time)
 
 
 def _remember(state: UserState, recent: RecentEvent) -> None:
     events = state.recent
-    if not events or _time(events[-1]) < _time(recent):
+    if not events or instant_of(events[-1].event_time) < instant_of(recent.event_time):
         events.append(recent)
     else:
         events.insert(bisect_right(events, recent_order(recent), key=recent_order), recent)
@@ -141,29 +160,19 @@ def _remember(state: UserState, recent: RecentEvent) -> None:
         del events[0]
 
 
-def recent_order(recent: RecentEvent) -> tuple[object, ...]:
-    """By time; of the same instant, by all else."""
-    return *_time(recent), recent.SerializeToString()
-
-
-def _time(recent: RecentEvent) -> tuple[int, int]:
-    time = recent.event_time
-    return time.seconds, time.nanos
-
-
 def _buy(state: UserState, kind: str, event: Event) -> None:
-    time = event.event_time
+    instant = instant_of(event.event_time)
     if kind == "add_to_cart":
-        take_steps(state, event.add_to_cart.items, 1, time.seconds, time.nanos)
+        take_steps(state, event.add_to_cart.items, 1, instant)
     elif kind == "remove_from_cart":
-        take_steps(state, event.remove_from_cart.items, -1, time.seconds, time.nanos)
+        take_steps(state, event.remove_from_cart.items, -1, instant)
     elif kind == "order":
         profile, last = state.profile, state.profile.last_order_time
         profile.order_count += 1
         if event.order.HasField("total"):
             total = event.order.total
             before = profile.spent[total.currency_code]
-            profile.spent[total.currency_code] = round(before + total.units + total.nanos / 1e9, _MONEY_DIGITS)
-        if not profile.HasField("last_order_time") or (time.seconds, time.nanos) > (last.seconds, last.nanos):
-            last.CopyFrom(time)
+            profile.spent[total.currency_code] = round(before + units_of(total), MONEY_DIGITS)
+        if not profile.HasField("last_order_time") or instant > instant_of(last):
+            last.CopyFrom(event.event_time)
             settle(state)

@@ -1,37 +1,45 @@
-"""Which proposition an order or a redemption is put down to, where it names none."""
+"""Attributes orders and redemptions that name no proposition to one the person saw or clicked."""
 
 from collections.abc import Iterable
 
 from offers.model.events import items_of
+from offers.model.instants import DAY_S, instant_of
 from offers.v1.event_pb2 import Event, EventKind
 from offers.v1.state_pb2 import RecentEvent
 
-CLICK_WINDOW_S = 7 * 86_400
-IMPRESSION_WINDOW_S = 86_400
+CLICK_WINDOW_S = 7 * DAY_S
+IMPRESSION_WINDOW_S = DAY_S
 _WINDOWS = {EventKind.EVENT_KIND_CLICK: CLICK_WINDOW_S, EventKind.EVENT_KIND_IMPRESSION: IMPRESSION_WINDOW_S}
 
 
 def wants_attribution(event: Event) -> bool:
-    """Whether an event is to be put down to a proposition, and names none."""
+    """Return whether an event is an order or a redemption that names no proposition."""
     return not event.proposition_id and (event.HasField("order") or event.HasField("redemption"))
 
 
 def causes_among(recent: Iterable[RecentEvent]) -> list[RecentEvent]:
-    """What an order or redemption may be put down to, of what a person did."""
-    return [of for of in recent if of.proposition_id and of.kind in _WINDOWS]
+    """Return the recent events that an order or redemption may be attributed to: impressions and clicks."""
+    return [cause for cause in recent if cause.proposition_id and cause.kind in _WINDOWS]
 
 
 def attributed(event: Event, causes: Iterable[RecentEvent]) -> str:
-    """The proposition an order or redemption is put down to, among the causes there may be; "" for none."""
+    """Return the proposition that an order or redemption is attributed to; "" for none.
+
+    A redemption matches causes of its offer, an order those of its items' categories and venues. Clicks go before
+    impressions, then the latest counts.
+    """
     items = items_of(event, event.WhichOneof("kind") or "")
     categories = {item.category for item in items} - {""}
     venues = {item.venue_id for item in items} - {""}
     is_redemption = event.HasField("redemption")
-    at = event.event_time.seconds, event.event_time.nanos
+    second, nanos = instant_of(event.event_time)
     best = (False, (0, 0), "")
-    for of in causes:
-        fits = of.offer_id == event.offer_id if is_redemption else of.category in categories or of.venue_id in venues
-        time = of.event_time.seconds, of.event_time.nanos
-        if fits and (at[0] - _WINDOWS[of.kind], at[1]) <= time <= at:
-            best = max(best, (of.kind == EventKind.EVENT_KIND_CLICK, time, of.proposition_id))
+    for cause in causes:
+        if is_redemption:
+            fits = cause.offer_id == event.offer_id
+        else:
+            fits = cause.category in categories or cause.venue_id in venues
+        instant = instant_of(cause.event_time)
+        if fits and (second - _WINDOWS[cause.kind], nanos) <= instant <= (second, nanos):
+            best = max(best, (cause.kind == EventKind.EVENT_KIND_CLICK, instant, cause.proposition_id))
     return best[-1]

@@ -1,15 +1,20 @@
-"""What a person has agreed to: the request's word over what is kept, over what the server is set to."""
+"""Consent: decisions in the request take precedence over stored ones, stored ones over the server's default."""
 
 from collections.abc import Iterable
 
+from offers.model.instants import instant_of
 from offers.v1.context_pb2 import ConsentPurpose, User
 from offers.v1.profile_pb2 import Consent
 
 Purposes = frozenset[ConsentPurpose.ValueType]
+PURPOSES: dict[str, ConsentPurpose.ValueType] = {
+    name.removeprefix("CONSENT_PURPOSE_").lower(): purpose for name, purpose in ConsentPurpose.items() if purpose
+}
+"""Purposes by their names in settings and commands."""
 
 
 def agreed(user: User, stored: Iterable[Consent], default: Purposes) -> Purposes:
-    """The purposes that hold for a person. Stored decisions count each for its purpose."""
+    """Return the purposes a person has agreed to; of stored decisions for one purpose, the last one counts."""
     if user.HasField("consent"):
         return frozenset(user.consent.purposes)
     purposes = set(default)
@@ -22,7 +27,7 @@ def agreed(user: User, stored: Iterable[Consent], default: Purposes) -> Purposes
 
 
 def agrees(purpose: ConsentPurpose.ValueType, user: User, stored: Iterable[Consent], default: Purposes) -> bool:
-    """Whether a person has agreed to one purpose; see `agreed`."""
+    """Return whether a person has agreed to one purpose; see `agreed`."""
     if user.HasField("consent"):
         return purpose in user.consent.purposes
     decided = [consent.granted for consent in stored if consent.purpose == purpose]
@@ -30,7 +35,7 @@ def agrees(purpose: ConsentPurpose.ValueType, user: User, stored: Iterable[Conse
 
 
 def latest(consents: Iterable[Consent]) -> list[Consent]:
-    """Of each purpose the last decision; of two at the same instant the refusal. By purpose."""
+    """Return the last decision on each purpose, ordered by purpose; of two at the same instant, the refusal."""
     last: dict[int, Consent] = {}
     for consent in consents:
         known = last.get(consent.purpose)
@@ -40,5 +45,4 @@ def latest(consents: Iterable[Consent]) -> list[Consent]:
 
 
 def _rank(consent: Consent) -> tuple[int, int, bool, str, str]:
-    time = consent.decision_time
-    return time.seconds, time.nanos, not consent.granted, consent.recorded_by, consent.source
+    return *instant_of(consent.decision_time), not consent.granted, consent.recorded_by, consent.source

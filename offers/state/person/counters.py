@@ -1,4 +1,4 @@
-"""What caps count of a person: the last instants of each kind of event, packed, and changed where they lie."""
+"""Counters of frequency caps: the latest instants of each kind of event, packed, and updated in place."""
 
 import struct
 from bisect import bisect_left
@@ -6,42 +6,43 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from offers.model.facts import CounterSpec
+from offers.model.instants import DAY_S, HOUR_S
 
 _RECORD = struct.Struct("<qBBHI")
-_PLACE = struct.Struct("<qB")
-_LAST = struct.Struct("<I")
+_KEY = struct.Struct("<qB")
+_INSTANT = struct.Struct("<I")
 _SIZE = _RECORD.size
 _MOST = 0xFFFF
 _NEVER = 1 << 62
-_REACH_S = 2 * 86_400
-"""The unit of how long a counter's times matter."""
-_SLACK_S = 3_600
-"""Times are kept this much longer: clocks may be 5 minutes ahead, and a question be about some minutes ago. Once in as
-long, what is over is looked for.
+_REACH_S = 2 * DAY_S
+"""The unit in which a record says how long its instants matter."""
+_SLACK_S = HOUR_S
+"""Instants are kept this much longer than their window, as clocks differ and requests may be about some minutes ago.
+Expired instants are removed once in this time.
 """
 
 
 class Counters:
-    """The counters of one person: instants by key and kind, in that order."""
+    """The counters of one person: instants, ordered by key, then by kind."""
 
     def __init__(self, counters: bytes = b"", times: bytes = b"") -> None:
         self._records, self._times = bytearray(counters), bytearray(times)
         self._oldest_added = _NEVER
 
     def __iter__(self) -> Iterator[tuple[int, int, list[int]]]:
-        """Key, kind and instants of each, in their order; instants in seconds since 1970, the oldest first."""
+        """Yield key, kind and instants of each counter, in their order; instants are seconds, the oldest first."""
         for key, kind, _, count, first in _RECORD.iter_unpack(self._records):
             yield key, kind, self._instants(first, count)
 
     def add(self, spec: CounterSpec, second: int) -> None:
-        """Count an event, in whatever order they come. The result is that of all events ever added with this spec."""
+        """Count an event; the result does not depend on the order in which events are added."""
         reach = _reach(spec.span_s)
         self._oldest_added = min(self._oldest_added, second)
-        at = find_aligned(self._records, _PLACE.pack(spec.key, spec.kind), _SIZE)
-        if at < 0:
+        offset = find_aligned(self._records, _KEY.pack(spec.key, spec.kind), _SIZE)
+        if offset < 0:
             self._insert(spec.key, spec.kind, reach, [second])
             return
-        *_, count, first = _RECORD.unpack_from(self._records, at)
+        *_, count, first = _RECORD.unpack_from(self._records, offset)
         times = self._instants(first, count)
         in_order = second >= times[-1]
         times.append(second)
@@ -51,32 +52,36 @@ class Counters:
             horizon = times[-1] - spec.span_s - _SLACK_S
             while times[0] < horizon:
                 del times[0]
-        self._replace(at, reach, times[-spec.keep :])
+        self._replace(offset, reach, times[-spec.keep :])
 
     def merge(self, other: "Counters") -> None:
-        """Count another person's events as this one's."""
-        for key, kind, reach, count, first in _RECORD.iter_unpack(other._records):  # noqa: SLF001 - one of its own
+        """Add another person's events to this one's."""
+        for key, kind, reach, count, first in _RECORD.iter_unpack(other._records):  # noqa: SLF001 - an instance of this class
             theirs = other._instants(first, count)  # noqa: SLF001
-            at = find_aligned(self._records, _PLACE.pack(key, kind), _SIZE)
-            if at < 0:
+            offset = find_aligned(self._records, _KEY.pack(key, kind), _SIZE)
+            if offset < 0:
                 self._insert(key, kind, reach, theirs)
             else:
-                *_, known, ours, start = _RECORD.unpack_from(self._records, at)
+                *_, known, ours, start = _RECORD.unpack_from(self._records, offset)
                 times = sorted(self._instants(start, ours) + theirs)[-_MOST:]
-                self._replace(at, max(known, reach) if known and reach else 0, times)
+                self._replace(offset, max(known, reach) if known and reach else 0, times)
 
     def packed(self, last_second: int, before: int = -1) -> tuple[bytes, bytes]:
-        """UserState.counters and UserState.times, without what no window reaches from the hour of the person's last
-        event. `before`: which that was when they were packed the last time; they must be whenever the hour is another.
-        """  # noqa: D205
+        """Return UserState.counters and UserState.times, without the instants that no window reaches any more.
+
+        Windows end with the hour of the person's last event, at `last_second`. `before` is its value at the last call;
+        a call is needed whenever the hour changes.
+        """
         hour = hour_of(last_second)
         kept = self
         if hour > before or self._oldest_added < hour - _REACH_S:
             kept = Counters()
             for key, kind, reach, count, first in _RECORD.iter_unpack(self._records):
                 times = self._times[4 * first : 4 * (first + count)]
-                if not reach or _LAST.unpack(times[-4:])[0] >= hour - reach * _REACH_S - _SLACK_S:
-                    kept._records += _RECORD.pack(key, kind, reach, count, len(kept._times) // 4)
+                while reach and times and _INSTANT.unpack_from(times)[0] < hour - reach * _REACH_S - _SLACK_S:
+                    del times[:4]
+                if times:
+                    kept._records += _RECORD.pack(key, kind, reach, len(times) // 4, len(kept._times) // 4)
                     kept._times += times
         return bytes(kept._records), bytes(kept._times)
 
@@ -85,44 +90,44 @@ class Counters:
 
     def _insert(self, key: int, kind: int, reach: int, times: list[int]) -> None:
         starts = range(0, len(self._records), _SIZE)
-        place = bisect_left(starts, (key, kind), key=lambda at: _PLACE.unpack_from(self._records, at))
+        index = bisect_left(starts, (key, kind), key=lambda offset: _KEY.unpack_from(self._records, offset))
         first = len(self._times) // 4
-        if place < len(starts):
-            first = _RECORD.unpack_from(self._records, starts[place])[-1]
-        at = place * _SIZE
-        self._records[at:at] = _RECORD.pack(key, kind, reach, 0, first)
-        self._replace(at, reach, times)
+        if index < len(starts):
+            first = _RECORD.unpack_from(self._records, starts[index])[-1]
+        offset = index * _SIZE
+        self._records[offset:offset] = _RECORD.pack(key, kind, reach, 0, first)
+        self._replace(offset, reach, times)
 
-    def _replace(self, at: int, reach: int, times: list[int]) -> None:
-        """Give the counter whose record begins at a byte other times; those of the counters behind it move."""
-        key, kind, _, count, first = _RECORD.unpack_from(self._records, at)
+    def _replace(self, offset: int, reach: int, times: list[int]) -> None:
+        """Replace the instants of the counter whose record begins at an offset, and shift those behind it."""
+        key, kind, _, count, first = _RECORD.unpack_from(self._records, offset)
         self._times[4 * first : 4 * (first + count)] = struct.pack(f"<{len(times)}I", *times)
-        _RECORD.pack_into(self._records, at, key, kind, reach, len(times), first)
-        behind = self._records[at + _SIZE :]
-        if len(times) != count and behind:  # all at once, as one number
+        _RECORD.pack_into(self._records, offset, key, kind, reach, len(times), first)
+        behind = self._records[offset + _SIZE :]
+        if len(times) != count and behind:  # added to all records at once, as one large number
             moved = int.from_bytes(behind, "little") + (len(times) - count) * _one_each(len(behind) // _SIZE)
-            self._records[at + _SIZE :] = moved.to_bytes(len(behind), "little")
+            self._records[offset + _SIZE :] = moved.to_bytes(len(behind), "little")
 
 
 @lru_cache
 def _one_each(records: int) -> int:
-    """What adds 1 to `first` of so many records, taken as one number."""
+    """Return the number that adds 1 to `first` of each record, when the records are read as one number."""
     return int.from_bytes(_RECORD.pack(0, 0, 0, 0, 1) * records, "little")
 
 
 def hour_of(second: int) -> int:
-    """The second with which an hour begins."""
+    """Return the second at which the hour of a second begins."""
     return second - second % _SLACK_S
 
 
 def find_aligned(content: bytes | bytearray, wanted: bytes, size: int) -> int:
-    """The byte at which the first of some records of `size` bytes begins that begins with `wanted`; -1: none does."""
-    at = content.find(wanted)
-    while at % size > 0:  # across two records; -1 is not found, and has a remainder too
-        if at < 0:
+    """Return the offset of the first record of `size` bytes that begins with `wanted`; -1, as bytes.find, for none."""
+    offset = content.find(wanted)
+    while offset % size > 0:  # a match across two records; -1 (not found) has a remainder too
+        if offset < 0:
             return -1
-        at = content.find(wanted, at + 1)
-    return at
+        offset = content.find(wanted, offset + 1)
+    return offset
 
 
 def _reach(span_s: int) -> int:

@@ -1,4 +1,4 @@
-"""A person's id as the stores know it, from and to the message User."""
+"""Converts the message User to and from the ids that stores use."""
 
 from functools import lru_cache
 
@@ -7,23 +7,34 @@ from offers.state.stores import Person
 from offers.v1.context_pb2 import User
 
 NOBODY: Person = ""
+_USER, _VISITOR = "u:", "a:"
 
 
 def person_of(user: User) -> Person:
-    """The id of a person; "" for nobody."""
+    """Return the id of a person; NOBODY for a User without ids."""
     if user.user_id:
-        return f"u:{user.user_id}"
-    return f"a:{user.anonymous_id}" if user.anonymous_id else NOBODY
+        return _USER + user.user_id
+    return _VISITOR + user.anonymous_id if user.anonymous_id else NOBODY
+
+
+def is_user(person: Person) -> bool:
+    """Return whether an id is that of a user, not of a visitor."""
+    return person.startswith(_USER)
+
+
+def is_person(text: str) -> bool:
+    """Return whether a text has the form of an id."""
+    return text.startswith((_USER, _VISITOR))
 
 
 @lru_cache(4096)
 def draw_of(person: Person) -> int:
-    """The number by which the variants of somebody known by an id alone are drawn; 0 for nobody."""
+    """Return the number by which variants are drawn for a person without a record; 0 for NOBODY."""
     return key_of("person", "", person) if person else 0
 
 
 def user_of(person: Person) -> User:
-    """The person an id is of."""
-    if person.startswith("u:"):
+    """Return the User of an id."""
+    if is_user(person):
         return User(user_id=person[2:])
     return User(anonymous_id=person[2:]) if person else User()

@@ -1,4 +1,4 @@
-"""What a person leans to: decayed sums of what was done, and the shares they make."""
+"""A person's tastes: decayed sums of event weights by name, and the shares they make up."""
 
 import math
 from collections import Counter
@@ -6,17 +6,18 @@ from collections.abc import Iterable, Iterator
 
 from offers.model.events import WEIGHTS
 from offers.model.facts import OfferFacts
+from offers.model.instants import DAY_S
 from offers.v1.event_pb2 import Event, Item
 from offers.v1.profile_pb2 import Affinities
 from offers.v1.state_pb2 import Leaning, UserState
 
-HALF_LIFE_S = 30 * 86_400
+HALF_LIFE_S = 30 * DAY_S
 PRIOR = 3.0
-"""Weight of nothing in particular, that of three orders: one event has a share of 1 in 4 at most."""
+"""Weight added to the total, that of three orders, so that one event has a share of at most 1/4."""
 MAX_NAMES = 32
-"""Names of a dimension that are shown: the strongest."""
+"""Names shown in each dimension: the strongest."""
 MAX_KEPT = 48
-"""Names of a dimension that are kept, so that one that is met now and then can become one of the strongest."""
+"""Names kept in each dimension: more than are shown, so that rare names can rise."""
 _WEIGHTS = {**WEIGHTS, "dismissal": -0.3}
 
 _CATEGORY = Leaning.DIMENSION_CATEGORY
@@ -28,7 +29,7 @@ _FIELDS = {
     Leaning.DIMENSION_PRICE_BAND: "price_band",
     _BRAND: "brand",
 }
-"""The fields of Item that name what is leaned to."""
+"""The field of Item that names each dimension."""
 _SHARES = {
     _CATEGORY: "categories",
     Leaning.DIMENSION_VENUE: "venues",
@@ -36,14 +37,14 @@ _SHARES = {
     Leaning.DIMENSION_PRICE_BAND: "price_bands",
     _BRAND: "brands",
 }
-"""The fields of Affinities."""
+"""The field of Affinities for each dimension."""
 
 Lean = tuple[Leaning.Dimension.ValueType, str, float]
 """A dimension, a name and a weight."""
 
 
 def leans_of(kind: str, event: Event, facts: OfferFacts | None) -> list[Lean]:
-    """What an event says of what the person likes. Its weight is shared by its items, so that many weigh as one."""
+    """Return the leanings an event is evidence of; its items share its weight, so that many weigh as much as one."""
     weight = _WEIGHTS.get(kind)
     if weight is None:
         return []
@@ -70,16 +71,16 @@ def _of_items(items: Iterable[Item], weight: float) -> Iterator[Lean]:
 
 
 class Leanings:
-    """The leanings of a person's state, by dimension and name; changes them there."""
+    """The leanings in a person's state, by dimension and name; updates the state itself."""
 
     def __init__(self, state: UserState) -> None:
         self._state = state
         self._known = {(leaning.dimension, leaning.name): leaning for leaning in state.leanings}
 
     def add(self, leans: Iterable[Lean], second: int) -> None:
-        """Let an event count, in whatever order they come.
+        """Add an event; the result does not depend on the order of events.
 
-        Exact up to 48 names ever met in a dimension; from then on, a new one takes the place of the weakest.
+        Exact for up to MAX_KEPT names in a dimension; beyond that, a new name replaces the weakest.
         """
         for dimension, name, weight in leans:
             if weight > 0.0:
@@ -87,7 +88,7 @@ class Leanings:
             self._count(dimension, name, weight, second)
 
     def merge(self, other: UserState) -> None:
-        """Let what another person leans to count as this one's."""
+        """Add another person's leanings to this one's."""
         for leaning in other.leanings:
             self._count(leaning.dimension, leaning.name, leaning.weight, leaning.second)
 
@@ -105,7 +106,7 @@ class Leanings:
             known.weight += weight * _left(known.second - second)
 
     def _forget(self, dimension: Leaning.Dimension.ValueType, new: str) -> None:
-        others = [leaning for (of, name), leaning in self._known.items() if of == dimension and name not in {"", new}]
+        others = [known for (kind, name), known in self._known.items() if kind == dimension and name not in {"", new}]
         if len(others) >= MAX_KEPT:
             weakest = min(others, key=_strength)
             del self._known[dimension, weakest.name]
@@ -113,7 +114,7 @@ class Leanings:
 
 
 def affinities(leanings: Iterable[Leaning], now: int, into: Affinities) -> None:
-    """Fill in the share of each name a person leans to, at an instant."""
+    """Fill in the share of each name at the second `now`."""
     weights: dict[int, list[tuple[float, str]]] = {}
     totals: dict[int, float] = {}
     for leaning in leanings:
@@ -130,11 +131,11 @@ def affinities(leanings: Iterable[Leaning], now: int, into: Affinities) -> None:
 
 
 def _left(seconds: int) -> float:
-    """What is left of a weight after some time; of one ahead of a clock, all."""
+    """Return the share of a weight left after some seconds; 1 for an event that is ahead of the clock."""
     return 2.0 ** -(seconds / HALF_LIFE_S) if seconds > 0 else 1.0
 
 
 def _strength(leaning: Leaning) -> tuple[float, str]:
-    """Orders leanings by what is left of them at any one instant."""
+    """Return the sort key that orders leanings by their decayed weight, at whatever instant."""
     weight = abs(leaning.weight)
     return (math.log2(weight) + leaning.second / HALF_LIFE_S if weight else -math.inf), leaning.name

@@ -1,4 +1,4 @@
-"""Two states of one person made one, as at sign-in."""
+"""Merges two states of one person, as at sign-in."""
 
 import math
 from collections.abc import Callable
@@ -7,8 +7,9 @@ from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from offers.model.instants import instant_of
 from offers.model.visits import merged
-from offers.state.person.apply import MAX_APPLIED, MAX_RECENT, recent_order
+from offers.state.person.apply import HASH_BYTES, MAX_APPLIED, MAX_RECENT, MONEY_DIGITS, recent_order
 from offers.state.person.basket import settle
 from offers.state.person.consent import latest
 from offers.state.person.counters import Counters
@@ -20,16 +21,15 @@ from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
 
-_HASH_BYTES = 8
 _INSTANTS: tuple[tuple[Literal["first_seen_time", "last_seen_time", "last_order_time"], Callable[..., Timestamp]], ...]
 _INSTANTS = (("first_seen_time", min), ("last_seen_time", max), ("last_order_time", max))
 
 
 def merge(user: bytes, visitor: bytes) -> bytes:
-    """The record of a user who turns out to be a visitor as well: all that either did, counted once.
+    """Return the record of a user merged with that of a visitor who is the same person; every event counts once.
 
-    Of an attribute that both have, the user's is kept; all else is the same either way round. What has been merged
-    already, as far as the last events tell, is not merged again.
+    Of an attribute that both have, the user's is kept; the rest is symmetric. A visitor whose latest events are all
+    known to the user has been merged before, and is not added again.
     """
     if not (user and visitor):
         return user or visitor
@@ -60,9 +60,7 @@ def merge(user: bytes, visitor: bytes) -> bytes:
 
 
 def linked(user: bytes, visitor: bytes, *, visitor_id: Person) -> bytes:
-    """What `merge` makes of both, when a visitor turns out to be a user. Variants are drawn from then on as they were
-    for the id that was seen first.
-    """  # noqa: D205
+    """Return `merge` of both for a visitor who signs in; variants are drawn as for the id that was seen first."""
     state, before, other = (UserState.FromString(record) for record in (merge(user, visitor), user, visitor))
     state.draw = before.draw
     if _first_seen(other) < _first_seen(before):
@@ -72,17 +70,17 @@ def linked(user: bytes, visitor: bytes, *, visitor_id: Person) -> bytes:
 
 def _first_seen(state: UserState) -> tuple[float, int]:
     first = state.profile.first_seen_time
-    return (first.seconds, first.nanos) if state.profile.HasField("first_seen_time") else (math.inf, 0)
+    return instant_of(first) if state.profile.HasField("first_seen_time") else (math.inf, 0)
 
 
 def _merge_totals(ours: Profile, theirs: Profile) -> None:
     for name, pick in _INSTANTS:
         times = [getattr(profile, name) for profile in (ours, theirs) if profile.HasField(name)]
         if times:
-            getattr(ours, name).CopyFrom(pick(times, key=lambda time: (time.seconds, time.nanos)))
+            getattr(ours, name).CopyFrom(pick(times, key=instant_of))
     ours.order_count += theirs.order_count
     for currency, spent in theirs.spent.items():
-        ours.spent[currency] = round(ours.spent[currency] + spent, 6)
+        ours.spent[currency] = round(ours.spent[currency] + spent, MONEY_DIGITS)
 
 
 def _merge_recent(ours: UserState, theirs: UserState) -> None:
@@ -94,11 +92,11 @@ def _merge_recent(ours: UserState, theirs: UserState) -> None:
 
 
 def _hashes(applied: bytes) -> list[bytes]:
-    return [applied[at : at + _HASH_BYTES] for at in range(0, len(applied), _HASH_BYTES)]
+    return [applied[begin : begin + HASH_BYTES] for begin in range(0, len(applied), HASH_BYTES)]
 
 
 def _interleaved(ours: list[bytes], theirs: list[bytes]) -> bytes:
-    """The last of both: each as far back as the other, as long as both go."""
+    """Return the latest hashes of both, taken alternately from the newest on."""
     newest_first = dict.fromkeys(
         digest
         for pair in zip_longest(reversed(ours), reversed(theirs))
@@ -108,7 +106,7 @@ def _interleaved(ours: list[bytes], theirs: list[bytes]) -> bytes:
 
 
 def _earliest(assignments: list[VariantAssignment]) -> list[VariantAssignment]:
-    """Of each experiment, the variant the person was exposed to first."""
+    """Return the variant of each experiment that the person was exposed to first."""
     first: dict[str, VariantAssignment] = {}
     for assignment in assignments:
         known = first.get(assignment.experiment_id)
@@ -118,5 +116,4 @@ def _earliest(assignments: list[VariantAssignment]) -> list[VariantAssignment]:
 
 
 def _rank(assignment: VariantAssignment) -> tuple[int, int, str]:
-    time = assignment.exposure_time
-    return time.seconds, time.nanos, assignment.variant_id
+    return *instant_of(assignment.exposure_time), assignment.variant_id

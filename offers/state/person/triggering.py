@@ -1,8 +1,9 @@
-"""Which triggers a person is to be looked at for, and from when on: worked out of what is kept of the person alone."""
+"""Computes from a person's record alone when which triggers are due."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from offers.model.instants import CLOCK_SKEW_S, DAY_S, HOUR_S
 from offers.state.person.basket import fill_in, is_empty
 from offers.state.person.consent import Purposes, agreed
 from offers.state.stores import NEVER
@@ -12,31 +13,29 @@ from offers.v1.state_pb2 import TriggerMark, UserState, UserStateDue
 from offers.v1.trigger_pb2 import AbandonedBasket, Lapsing, Trigger
 
 IDLE_S = 1_800
-WITHIN_S = COOL_DOWN_S = 86_400
-"""What triggers leave out."""
-RETRY_S = 3_600
-"""When somebody is looked at again, at the latest, for whom there was nothing."""
-AHEAD_S = 300
-"""By how much clocks differ."""
+WITHIN_S = COOL_DOWN_S = DAY_S
+"""Defaults of the spans a trigger does not set."""
+RETRY_S = HOUR_S
+"""The longest wait before a person is checked again after no offer was found."""
 _NOBODY = User()
 _NEEDED = frozenset({CONSENT_PURPOSE_PROFILING, CONSENT_PURPOSE_MESSAGING})
 
 
 class Watched(NamedTuple):
-    """A trigger that is in force, with what it leaves out. Spans are seconds."""
+    """An active trigger with its defaults filled in. Spans are in seconds."""
 
     catalog: str
     trigger: Trigger
     delay_s: int
-    """How long its condition must last."""
+    """How long its condition must hold."""
     within_s: int
     cool_down_s: int
     counts_from: str
-    """Since what its condition counts: "basket", or a field of Profile."""
+    """What restarts its condition: "basket", or a field of Profile with an instant."""
 
 
 def watched_of(catalog: str, trigger: Trigger) -> Watched:
-    """A trigger of a catalogue."""
+    """Return a trigger of a catalogue with its defaults filled in."""
     basket, lapsing = trigger.abandoned_basket, trigger.lapsing
     delay_s, counts_from = basket.idle.seconds if basket.HasField("idle") else IDLE_S, "basket"
     if trigger.HasField("lapsing"):
@@ -49,21 +48,21 @@ def watched_of(catalog: str, trigger: Trigger) -> Watched:
 
 
 class Occasion(NamedTuple):
-    """What a trigger speaks of once, such as one basket that was left behind."""
+    """One cause that a trigger may send a message for once, such as one abandoned basket."""
 
     watched: Watched
     begin: int
-    """The second since which the condition counts, such as the basket's last change."""
+    """The second from which the condition counts, such as the basket's last change."""
     true: int
     """The second at which the condition becomes true."""
     due: int
-    """The second from which on the person is to be looked at for it."""
+    """The second from which on the person is due."""
 
 
 def due_second(record: bytes, watched: Sequence[Watched], default: Purposes, now: int) -> int:
-    """The first second at which a person (an encoded UserState) is to be looked at; NEVER: nothing is to be waited for.
+    """Return the first second at which a person is due; NEVER without anything to wait for.
 
-    `now` is the second it is asked at, `default` are the purposes of those who have said nothing.
+    `record` is an encoded UserState, `default` the consent of persons who have decided nothing.
     """
     state = UserStateDue.FromString(record)
     if not may_be_addressed(state, default):
@@ -72,15 +71,15 @@ def due_second(record: bytes, watched: Sequence[Watched], default: Purposes, now
 
 
 def may_be_addressed(state: UserState | UserStateDue, default: Purposes) -> bool:
-    """Whether a person has agreed to be addressed without having asked, and to what is known for that being used."""
+    """Return whether a person has agreed to messages, and to profiling, which selects them."""
     return agreed(_NOBODY, state.profile.consents, default) >= _NEEDED
 
 
 def occasions(state: UserState | UserStateDue, watched: Sequence[Watched], now: int) -> list[Occasion]:
-    """What triggers have to say to a person at a second, or will have, in their order.
+    """Return the present and coming occasions of a person, in the order of the triggers.
 
-    What an offer was sent for is none any more, nor what is over, or will be before it may be looked at. What was kept
-    by a clock that was ahead counts for nothing, but that an offer was sent.
+    Left out are occasions for which an offer was sent, and those that have ended, or will before the person is due.
+    Marks written by a clock that was ahead are ignored, except that an offer was sent.
     """
     marks = {(mark.catalog, mark.trigger_id): mark for mark in state.triggers}
     found = []
@@ -92,14 +91,14 @@ def occasions(state: UserState | UserStateDue, watched: Sequence[Watched], now: 
 
 
 def mark(state: UserState, occasion: Occasion, *, sent: int = 0, retry: int = 0) -> None:
-    """Keep that a person was looked at: an offer was sent at a second, or another look is to be had then."""
+    """Record a check of an occasion: an offer was sent at the second `sent`, or the next check is at `retry`."""
     found = _mark_of(state, occasion.watched.catalog, occasion.watched.trigger.trigger_id)
     found.begin, found.sent, found.retry = occasion.begin, sent > 0, retry
     found.last_sent = sent or found.last_sent
 
 
 def forget_others(state: UserState, catalogs: Collection[str], watched: Sequence[Watched]) -> None:
-    """Forget what became of triggers that some catalogues do not have any more."""
+    """Remove the marks of triggers that some catalogues no longer have."""
     known = {(one.catalog, one.trigger.trigger_id) for one in watched}
     kept = [one for one in state.triggers if one.catalog not in catalogs or (one.catalog, one.trigger_id) in known]
     if len(kept) < len(state.triggers):
@@ -109,7 +108,7 @@ def forget_others(state: UserState, catalogs: Collection[str], watched: Sequence
 
 
 def merge_marks(ours: UserState, theirs: UserState) -> None:
-    """Let what became of triggers for another person count for this one as well: the later look, and the last offer."""
+    """Add another person's marks: of each trigger the later check, and the last offer."""
     for other in theirs.triggers:
         found = _mark_of(ours, other.catalog, other.trigger_id)
         last_sent = max(found.last_sent, other.last_sent)
@@ -119,8 +118,8 @@ def merge_marks(ours: UserState, theirs: UserState) -> None:
     ours.triggers.sort(key=lambda one: (one.catalog, one.trigger_id))
 
 
-def _rank(of: TriggerMark) -> tuple[int, bool, int]:
-    return of.begin, of.sent, of.retry
+def _rank(mark: TriggerMark) -> tuple[int, bool, int]:
+    return mark.begin, mark.sent, mark.retry
 
 
 def _mark_of(state: UserState, catalog: str, trigger_id: str) -> TriggerMark:
@@ -143,9 +142,9 @@ def _occasion(
     if before is not None:
         if before.sent and begin <= before.begin:
             return None
-        if 0 < before.last_sent <= now + AHEAD_S:
+        if 0 < before.last_sent <= now + CLOCK_SKEW_S:
             due = max(due, before.last_sent + watched.cool_down_s)
-        if begin == before.begin and before.retry <= now + RETRY_S + AHEAD_S:
+        if begin == before.begin and before.retry <= now + RETRY_S + CLOCK_SKEW_S:
             due = max(due, before.retry)
     return None if max(due, now) > true + watched.within_s else Occasion(watched, begin, true, due)
 

@@ -1,7 +1,8 @@
-"""What is known of a person at an instant, as segments and ProfileService see it."""
+"""A person's profile at an instant, as segments and ProfileService see it."""
 
 from collections.abc import Container
 
+from offers.model.instants import DAY_S
 from offers.state.person.basket import fill_in
 from offers.state.person.leanings import affinities
 from offers.v1.context_pb2 import User
@@ -23,21 +24,19 @@ from offers.v1.profile_pb2 import (
 )
 from offers.v1.state_pb2 import UserState
 
-_DAY_S = 86_400
-_ACTIVE_S = 30 * _DAY_S
-_LAPSING_S = 90 * _DAY_S
+_ACTIVE_S = 30 * DAY_S
+_LAPSING_S = 90 * DAY_S
 _JOURNEY_S = 30 * 60
 _LOOKED = frozenset({EventKind.EVENT_KIND_IMPRESSION, EventKind.EVENT_KIND_CLICK, EventKind.EVENT_KIND_VIEW})
 
-
 EVERYTHING = frozenset({"basket", "affinities", "life_cycle", "journey_phase"})
-"""What is worked out when a profile is read."""
+"""The derived parts of a profile."""
 
 
 def profile_of(state: UserState, now: int, user: User | None = None, wanted: Container[str] = EVERYTHING) -> Profile:
-    """The profile of a state at the second `now`: the state's own message, filled in as far as is wanted.
+    """Return the profile in a state, with the `wanted` derived parts filled in for the second `now`.
 
-    Call it once for a state.
+    The profile is the state's own message: call this once for a state.
     """
     profile = state.profile
     if user is not None:
@@ -57,7 +56,7 @@ def profile_of(state: UserState, now: int, user: User | None = None, wanted: Con
 
 
 def life_cycle(profile: Profile, now: int) -> LifeCycle.ValueType:
-    """Where a person stands at an instant."""
+    """Return the life cycle stage of a person at the second `now`."""
     if not profile.HasField("last_seen_time"):
         return LIFE_CYCLE_UNSPECIFIED
     if now - profile.first_seen_time.seconds < _ACTIVE_S and profile.order_count < 2:
@@ -69,7 +68,7 @@ def life_cycle(profile: Profile, now: int) -> LifeCycle.ValueType:
 
 
 def _journey_phase(state: UserState, now: int) -> JourneyPhase.ValueType:
-    """Tells from the last events, the newest first, which of them is decisive."""
+    """Return the journey phase by the newest decisive event of the last half hour."""
     has_basket = state.profile.HasField("basket")
     phase = JOURNEY_PHASE_UNSPECIFIED
     added = False

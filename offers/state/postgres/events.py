@@ -1,11 +1,10 @@
-"""The log of events and decisions in PostgreSQL. What is erased leaves its files when it vacuums and recycles them."""
+"""The log of events and decisions in PostgreSQL. Erased rows leave its files when it vacuums and recycles them."""
 
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import structlog
@@ -14,12 +13,12 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper, TextLoader
 
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
-from offers.state.circuit import Circuit
-from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
+from offers.state.circuit import Circuit, server_name
+from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _LOCK = 7_163_354_087_201_526_401
-"""Of all who add to the logs, so that places in them become visible in their order. Any number would do."""
+"""Advisory lock of all writers, so that numbers become visible in their order. The value is arbitrary."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS offers_event (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id text NOT NULL UNIQUE, person text NOT NULL,
@@ -42,17 +41,17 @@ _EVENTS = """
 _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decision WHERE"
 _SWEPT_AT_ONCE = 1000
 _CONNECT_S = 2
-"""The least that libpq takes."""
+"""The least that libpq accepts."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class _UnstorableError(OffersError):
-    """A value that no column can take: not to be tried again."""
+    """A value that no column can store, now or later."""
 
 
 class _Escaped(StrDumper):
-    """Any text: PostgreSQL itself has none with NUL in it."""
+    """Escapes text, as PostgreSQL cannot store NUL characters."""
 
     def dump(self, obj: str) -> Buffer | None:
         """See psycopg.adapt.Dumper."""
@@ -60,7 +59,7 @@ class _Escaped(StrDumper):
 
 
 class _Unescaped(TextLoader):
-    """The text as it was."""
+    """Reverts _Escaped."""
 
     def load(self, data: Buffer) -> bytes | str:
         """See psycopg.adapt.Loader."""
@@ -69,7 +68,7 @@ class _Unescaped(TextLoader):
 
 
 class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """Gives up on a server that does not answer."""
+    """A connection that gives up on a server that does not answer."""
 
     limit_s = 60.0
 
@@ -78,18 +77,19 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
         try:
             return super().wait(gen, interval, timeout or self.limit_s)
         except psycopg.OperationalError:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # an answer may still come: to nobody
+            if (
+                self.pgconn.transaction_status == TransactionStatus.ACTIVE
+            ):  # a late answer would be taken for that of the next query
                 self.close()
             raise
 
 
 class PostgresEvents:
-    """An EventLog in PostgreSQL. Each thread has a connection of its own, made anew where it was lost."""
+    """An EventLog in PostgreSQL, with one connection for each thread, replaced when it is lost."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         try:
-            parts = urlsplit(url)
-            self.name = f"PostgreSQL at {parts.hostname}:{parts.port or 5432}"
+            self.name = server_name("PostgreSQL", url, 5432)
             psycopg.conninfo.conninfo_to_dict(url)
         except (psycopg.ProgrammingError, ValueError) as error:
             raise SettingsError(f"events_url: {error}") from None
@@ -100,7 +100,7 @@ class PostgresEvents:
         self._all: list[_Connection] = []
         self._lock = threading.Lock()
 
-    def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - never in PostgreSQL
+    def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - no state store is in PostgreSQL
         """See EventLog."""
         return nullcontext(enter_result=False)
 
@@ -115,7 +115,7 @@ class PostgresEvents:
                 [applied, *([list(column) for column in zip(*events, strict=True)] or [[]] * len(LoggedEvent._fields))],
             ).fetchall()
         new = {event_id for (event_id,) in rows}
-        return [_taken(new, event.event_id) for event in events]
+        return [_discarded(new, event.event_id) for event in events]
 
     def known(self, event_ids: Sequence[str]) -> set[str]:
         """See EventLog."""
@@ -133,7 +133,7 @@ class PostgresEvents:
 
     def applied(self, event_ids: Sequence[str]) -> None:
         """See EventLog."""
-        # In one order, so that two of them cannot wait for each other.
+        # Rows are locked in order, so that two callers cannot deadlock.
         query = (
             "UPDATE offers_event SET applied = true FROM (SELECT number AS one FROM offers_event"
             " WHERE event_id = ANY(%s) AND NOT applied ORDER BY number FOR UPDATE) AS locked"
@@ -141,7 +141,7 @@ class PostgresEvents:
         )
         self._rows(query, list(event_ids))
 
-    def read(self, after: int, limit: int) -> list[Position]:
+    def read(self, after: int, limit: int) -> list[NumberedEvent]:
         """See EventLog."""
         return self._events("number > %s ORDER BY number LIMIT %s", after, limit)
 
@@ -166,12 +166,12 @@ class PostgresEvents:
         return swept
 
     def record(self, decisions: Sequence[LoggedDecision]) -> None:
-        """See EventLog. One that can never be kept is left out, and the log of the process tells of it."""
+        """See EventLog. A decision that can never be stored is dropped, with a message in the process log."""
         try:
             self._record(decisions)
         except _UnstorableError as error:
             if len(decisions) == 1:
-                log.error("decision_dropped", error=str(error))  # noqa: TRY400 - it may tell of a person
+                log.error("decision_dropped", error=str(error))  # noqa: TRY400 - a trace may contain personal data
                 return
             for one in decisions:
                 self.record([one])
@@ -212,9 +212,9 @@ class PostgresEvents:
             self._all.clear()
         self._own = threading.local()
 
-    def _events(self, condition: str, *parameters: object) -> list[Position]:
+    def _events(self, condition: str, *parameters: object) -> list[NumberedEvent]:
         return [
-            Position(number, LoggedEvent._make(rest))
+            NumberedEvent(number, LoggedEvent._make(rest))
             for number, *rest in self._rows(f"{_EVENTS} {condition}", *parameters)
         ]
 
@@ -224,7 +224,7 @@ class PostgresEvents:
 
     def _sweep(self, table: str, condition: str, *parameters: object) -> int:
         swept = 0
-        while True:  # in parts, as one must not take long
+        while True:  # in batches, so that none takes long
             old = f"SELECT number FROM {table} WHERE {condition} LIMIT {_SWEPT_AT_ONCE}"
             rows = self._rows(f"DELETE FROM {table} WHERE number = ANY(ARRAY({old})) RETURNING 1", *parameters)
             swept += len(rows)
@@ -233,7 +233,7 @@ class PostgresEvents:
 
     @contextmanager
     def _writing(self) -> Iterator[_Connection]:
-        """A transaction that no other one comes between."""
+        """Run a transaction that excludes other writers."""
         with self._connected() as connection, connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             yield connection
@@ -244,7 +244,7 @@ class PostgresEvents:
         try:
             yield self._connection()
         except psycopg.DataError as error:
-            kind = type(error).__qualname__  # not its message: that may tell of a person
+            kind = type(error).__qualname__  # its message may contain personal data
             raise _UnstorableError(f"{self.name} cannot keep this, now or later: {kind}") from error
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
@@ -271,8 +271,8 @@ class PostgresEvents:
         return own
 
 
-def _taken(ids: set[str], event_id: str) -> bool:
-    """Whether an id is in a set, which it is then no longer."""
+def _discarded(ids: set[str], event_id: str) -> bool:
+    """Remove an id from a set; return whether it was there."""
     if event_id in ids:
         ids.remove(event_id)
         return True

@@ -1,17 +1,17 @@
-"""Budgets and what is taken from them, in Redis. They are as durable as Redis is told to be (appendonly)."""
+"""Budgets and their usage in Redis. They are as durable as Redis is configured to be (appendonly)."""
 
 from collections.abc import Iterable, Sequence
 
+from offers.model.money import MICROS
 from offers.state.redis.server import Argument, RedisServer, Script
-from offers.state.stores import DONE, FORGET_EVERY_S, KEPT_S, PERIOD_KEPT_S, Demand, Outcome, Usage
+from offers.state.stores import DONE, FORGET_EVERY_S, KEPT_S, PERIOD_KEPT_S, Demand, RedemptionOutcome, Usage, refused
 
 _USED = "offers:used"
 _EXPIRED_AT_ONCE = 500
-_MILLION = 1_000_000
-"""Money is whole units and millionths, each exact in the numbers of Lua, which are doubles."""
 
-# What is used is a hash, of fields "u" (units), "h" (whole money) and "l" (millionths), the period and the budget.
-# A redemption is a hash: its phase, the second until which it is held, and what it holds, as in the arguments.
+# Money is sent as whole units and micros, each exact as a double, the only number of Lua.
+# Usage is one hash, with the fields "u" (units), "h" (whole money) and "l" (micros), each with period and budget.
+# A redemption is a hash of its phase, the second until which it is held, and the demands it holds, as in the arguments.
 _COMMON = """
 local function move(d, sign)
   local last = d[2] == '0' and 1 or 2
@@ -58,8 +58,8 @@ local function finish(redemption, phase)
   redis.call('ZREM', 'offers:held', redemption)
 end
 """.replace("%(kept)d", str(KEPT_S))
-# Arguments: the step, redemption, now, until; and eleven of each demand: budget, period, and units, whole money and
-# millionths that are asked for, then the most in all, then the most in the period.
+# Arguments: step, redemption, now, until; and eleven for each demand: budget, period; units, whole money and micros of
+# the demand; the same three of the total limit; the same three of the period's limit.
 _STEP = Script(
     _COMMON
     + """
@@ -120,20 +120,20 @@ class RedisLedger:
         self._server = server
         self._forget_at = 0
 
-    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:
+    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> RedemptionOutcome:
         """See Ledger."""
         return self._step("reserve", redemption, now, until, demands)
 
-    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> Outcome:
+    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> RedemptionOutcome:
         """See Ledger."""
         return self._step("confirm", redemption, now, 0, demands)
 
-    def release(self, redemption: str, now: int) -> Outcome:
+    def release(self, redemption: str, now: int) -> RedemptionOutcome:
         """See Ledger."""
         return self._step("release", redemption, now, 0, ())
 
     def expire(self, now: int) -> int:
-        """See Ledger. Redis itself forgets redemptions, by its own clock."""
+        """See Ledger. Redis itself removes old redemptions, by its own clock."""
         expired = 0
         while True:
             count: int = self._server.run(_EXPIRE, now, _EXPIRED_AT_ONCE)
@@ -157,7 +157,7 @@ class RedisLedger:
             sort, period, budget = field.split(b":", 2)
             if sort == b"u":
                 at = b":%b:%b" % (period, budget)
-                micros = int(amounts[b"h" + at]) * _MILLION + int(amounts[b"l" + at])
+                micros = int(amounts[b"h" + at]) * MICROS + int(amounts[b"l" + at])
                 usage.append(Usage(budget.decode(), int(period), int(units), micros))
         return usage
 
@@ -165,15 +165,15 @@ class RedisLedger:
         """See Ledger."""
         self._server.close()
 
-    def _step(self, step: str, redemption: str, now: int, until: int, demands: Sequence[Demand]) -> Outcome:
+    def _step(self, step: str, redemption: str, now: int, until: int, demands: Sequence[Demand]) -> RedemptionOutcome:
         arguments = [argument for demand in demands for argument in _arguments(demand)]
         reason, budget = self._server.run(_STEP, step, redemption, now, until, *arguments)
-        return Outcome(done=False, reason=reason.decode(), budget=budget.decode()) if reason else DONE
+        return refused(reason.decode(), budget.decode()) if reason else DONE
 
 
 def _arguments(demand: Demand) -> list[Argument]:
     budget, period, units, micros, max_units, max_micros, max_period_units, max_period_micros = demand
     return [
-        budget, period, units, *divmod(micros, _MILLION), max_units, *divmod(max_micros, _MILLION),
-        max_period_units, *divmod(max_period_micros, _MILLION),
+        budget, period, units, *divmod(micros, MICROS), max_units, *divmod(max_micros, MICROS),
+        max_period_units, *divmod(max_period_micros, MICROS),
     ]  # fmt: skip

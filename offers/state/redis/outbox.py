@@ -1,7 +1,6 @@
 """The outbox in a Redis stream."""
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -9,21 +8,21 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from offers.errors import SettingsError, StoreUnavailableError
+from offers.state.circuit import server_name
 
 FIELD = "event"
-"""The one field of an entry: the line."""
+"""The only field of an entry: the line."""
 
 
 class RedisOutbox:
-    """An Outbox in a Redis stream. All lines of a batch come into it, or none."""
+    """An Outbox in a Redis stream. A batch is appended as a whole or not at all."""
 
     def __init__(self, url: str, stream: str, timeout_s: float) -> None:
-        """Raises SettingsError for a URL that redis-py does not take."""
+        """Make a client; raises SettingsError for a URL that redis-py does not accept."""
         self._stream = stream
         try:
-            parts = urlsplit(url)
-            self._name = f"outbox in Redis at {parts.hostname}:{parts.port or 6379}"
-            # Waiting for it holds up the upkeep, so it is not asked again within a call.
+            self._name = server_name("outbox in Redis", url, 6379)
+            # Waiting would hold up the upkeep, so a call is not retried.
             self._client = Redis.from_url(
                 url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
             )

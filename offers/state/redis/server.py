@@ -1,11 +1,10 @@
-"""A Redis server as the stores ask it: atomic scripts in one round trip, with a timeout and a circuit breaker."""
+"""A connection to a Redis server: atomic scripts in one round trip, with a timeout and a circuit breaker."""
 
 import secrets
 import threading
 from collections.abc import Sequence
 from hashlib import blake2b, sha1
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from redis import Connection
 from redis.backoff import NoBackoff
@@ -16,15 +15,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from offers.errors import SettingsError, StoreUnavailableError
-from offers.state.circuit import Circuit
+from offers.state.circuit import Circuit, server_name
 
 Argument = bytes | str | int
-_SECRET = "offers:secret"  # noqa: S105 - the name of it
+_SECRET = "offers:secret"  # noqa: S105 - the name of its key
 _SECRET_BYTES = 32
 
 
 class Script:
-    """A program in Lua that Redis runs with nothing in between. It has all it needs in ARGV."""
+    """A Lua program that Redis runs atomically, with all its input in ARGV."""
 
     def __init__(self, source: str) -> None:
         self.source: Final = source
@@ -32,14 +31,15 @@ class Script:
 
 
 class RedisServer:
-    """Each thread has a connection of its own, without the layers of redis-py's client, which take three times as long.
-    All methods raise StoreUnavailableError: after the timeout, or at once while the circuit is open.
-    """  # noqa: D205
+    """A Redis server, with one connection for each thread.
+
+    Connections are used directly: the layers of redis-py's client above them triple the time of a call. All methods
+    raise StoreUnavailableError: after the timeout, or at once while the circuit is open.
+    """
 
     def __init__(self, url: str, timeout_s: float) -> None:
         try:
-            parts = urlsplit(url)
-            self.name = f"Redis at {parts.hostname}:{parts.port or 6379}"
+            self.name = server_name("Redis", url, 6379)
             options = dict(parse_url(url))
         except ValueError as error:
             raise SettingsError(f"state_url: {error}") from None
@@ -54,24 +54,24 @@ class RedisServer:
         self._secret = b""
 
     def hash(self, text: str) -> bytes:
-        """A one-way hash of 16 bytes, with a secret of the server."""
+        """Return a one-way hash of 16 bytes, keyed with a secret of the server."""
         if not self._secret:
             self.ask([("PING",)])
         return blake2b(text.encode(), key=self._secret, digest_size=16).digest()
 
-    def run(self, script: Script, *arguments: Argument) -> Any:  # noqa: ANN401 - what the script returns
-        """Run a script."""
+    def run(self, script: Script, *arguments: Argument) -> Any:  # noqa: ANN401 - the script's reply
+        """Run a script and return its reply."""
         return self.run_each(script, [arguments])[0]
 
     def run_each(self, script: Script, calls: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Run a script for several lists of arguments, in one round trip."""
+        """Run a script for each list of arguments, in one round trip; return the replies."""
         try:
             return self.ask([("EVALSHA", script.name, 0, *arguments) for arguments in calls])
-        except NoScriptError:  # the server has been started anew
+        except NoScriptError:  # the server has been restarted, and does not have it
             return self.ask([("EVAL", script.source, 0, *arguments) for arguments in calls])
 
     def ask(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Replies to commands, in one round trip. Raises NoScriptError, too."""
+        """Send commands in one round trip; return the replies. Also raises NoScriptError."""
         self._circuit.enter()
         try:
             replies = self._exchange(commands)
@@ -93,7 +93,10 @@ class RedisServer:
         self._own = threading.local()
 
     def _exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Again on a new connection where the server has closed the old one. What is asked may be asked twice."""
+        """Send commands, and send them again on a new connection if the server has closed the old one.
+
+        The server may therefore run commands twice.
+        """
         connection: Connection | None = getattr(self._own, "connection", None)
         if connection is not None and connection.is_connected:
             try:
@@ -111,7 +114,7 @@ class RedisServer:
         return _exchange(connection, commands)
 
     def _agree(self, connection: Connection) -> None:
-        """Know the server's secret, or give it one. A server that has lost its data is given the one it had."""
+        """Read the server's secret, or set one; a server that has lost its data gets back the secret it had."""
         proposed = self._secret or secrets.token_bytes(_SECRET_BYTES)
         _, secret = _exchange(connection, [("SETNX", _SECRET, proposed), ("GET", _SECRET)])
         known, self._secret = self._secret, secret
@@ -126,7 +129,7 @@ def _exchange(connection: Connection, commands: Sequence[Sequence[Argument]]) ->
     for _ in commands:
         try:
             replies.append(connection.read_response(disable_decoding=True))
-        except ResponseError as error:  # the others' replies must be read nevertheless
+        except ResponseError as error:  # the remaining replies must still be read
             refused = refused or error
     if refused:
         raise refused

@@ -1,19 +1,21 @@
-"""The records of persons in Redis. Files that Redis writes (RDB, AOF) follow when it writes them the next time."""
+"""Persons' records in Redis. Erasures reach its files (RDB, AOF) when it rewrites them."""
 
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from offers.errors import StoreUnavailableError
-from offers.state.records import ids_of, is_user, pack, state_of
+from offers.state.records import Owned, ids_of, link, pack, state_of
 from offers.state.redis.server import RedisServer, Script
-from offers.state.stores import NEVER, Change, Due, DueSecond, Person
+from offers.state.stores import NEVER, NOT_ERASED, Change, Due, DueSecond, Merge, Person
 
 _HEAD = Struct("<c8sI")
-"""What a record begins with: "=", a random version, the second of the last change. Else there is ">" and a hash."""
+"""Head of a record: "=", a random version, and the second of the last change.
+
+Under the other ids of a person stands ">" and the hash of the id that has the record."""
 _PERSON = b"offers:p:"
 _TRIES = 1000
 _SCANNED_AT_ONCE = 500
@@ -33,7 +35,7 @@ local function version(name)
   return string.sub(redis.call('GETRANGE', 'offers:p:' .. name, 0, 8), 2)
 end
 """
-# Persons who are due stand in a sorted set by the names of their records: "" leaves one as it is, "-" takes one out.
+# A sorted set holds the names of the records of persons who are due. As a second, "" means unchanged, "-" not due.
 _WATCH = """
 local function watch(name, second)
   if second == '-' then
@@ -43,8 +45,8 @@ local function watch(name, second)
   end
 end
 """
-# Arguments: how many records; of each its name, the version it must have, its new content, "" for none, and when it is
-# due; then names and what they shall lead to. What was done already, and is asked again, is done.
+# Arguments: the number of records; for each its name, the version it must have, the new content ("" to delete) and when
+# it is due; then pairs of a name and the name it shall lead to. A repeated call succeeds without further effect.
 _SAVE = Script(
     _CHECK
     + _WATCH
@@ -66,7 +68,7 @@ for i = 4 * count + 2, #ARGV, 2 do redis.call('SET', 'offers:p:' .. ARGV[i], '>'
 return 1
 """
 )
-# Arguments: the record's name, the version it must have, second and expiry of tombstones or "" for none, and all names.
+# Arguments: the record's name, the version it must have, second and expiry of tombstones ("": none), and all names.
 _REMOVE = Script(
     _CHECK
     + """
@@ -91,7 +93,7 @@ _REWATCH = Script(
 if version(ARGV[1]) == ARGV[2] then watch(ARGV[1], ARGV[3]) end
 """
 )
-# Arguments: up to which second, and how many. What is due and not there any more is of a Redis that lost data.
+# Arguments: the last second, and the limit. Due records that do not exist are left from before Redis lost data.
 _DUE = Script("""
 local found = {}
 local due = redis.call('ZRANGEBYSCORE', 'offers:due', '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
@@ -105,7 +107,7 @@ for i = 1, #due, 2 do
 end
 return found
 """)
-# Arguments: the holder, and for how many seconds.
+# Arguments: the holder, and the seconds.
 _LEASE = Script("""
 local holder = redis.call('GET', 'offers:lease')
 if holder and holder ~= ARGV[1] then return 0 end
@@ -116,17 +118,18 @@ _RELEASE = Script("if redis.call('GET', 'offers:lease') == ARGV[1] then redis.ca
 
 
 class _Loaded(NamedTuple):
-    """A record, or none, as it was found."""
+    """A record as it was found, or the absence of one."""
 
     name: bytes
-    """Of the record; the person's own where there is none."""
+    """The hash the record stands under; the person's own where there is none."""
     version: bytes
+    """Empty: there is no record."""
     ids: list[Person]
     state: bytes
     changed: int
-    """When it was changed last; 0 where there is none."""
+    """Second of the last change; 0 without a record."""
     erased: int
-    """Up to which second the person was erased; -1: never."""
+    """The second up to which the person was erased, or NOT_ERASED."""
 
 
 class RedisState:
@@ -150,30 +153,25 @@ class RedisState:
         return [found.erased for found in self._load(persons)]
 
     def change(self, changes: Sequence[tuple[Person, Change]], *, is_heard: bool = True) -> None:
-        """See StateStore. Two round trips, and two more for those that another writer came between."""
+        """See StateStore. Two round trips, and two more for records that another writer changed meanwhile."""
         for _ in _tries(self._server.name):
             lost = self._change(changes, is_heard=is_heard)
             if not lost:
                 return
             changes = lost
 
-    def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
+    def link(self, user: Person, visitor: Person, merge: Merge) -> None:
         """See StateStore."""
         for _ in _tries(self._server.name):
             one, other = self._load([user, visitor])
             if one.name == other.name:
                 return
-            state = one.state
+            ours, rest = link(user, Owned(one.ids, one.state), visitor, Owned(other.ids, other.state), merge)
             records: list[bytes | str] = []
             if other.version:
-                rest, due = b"", "-"
-                if is_user(other.ids[0]):
-                    rest, due = _content([name for name in other.ids if name != visitor], other.state), ""
-                elif other.state:
-                    state = merge(state, other.state)
-                records = [other.name, other.version, rest, due]
-            content = _content([*(one.ids or [user]), visitor], state)
-            records += [one.name, one.version, content, self._watched(state)]
+                content, due = (_content(*rest), "") if rest.ids else (b"", "-")
+                records = [other.name, other.version, content, due]
+            records += [one.name, one.version, _content(*ours), self._watched(ours.state)]
             led = [self._server.hash(visitor), one.name]
             if self._server.run(_SAVE, len(records) // 4, *records, *led):
                 return
@@ -251,14 +249,14 @@ class RedisState:
         self._server.close()
 
     def _watched(self, state: bytes) -> str:
-        """When a record is due, as scripts take it."""
+        """Return when a record is due, as scripts take it."""
         second = self._due(state) if self._due else None
         if second is None:
             return ""
         return "-" if second == NEVER else str(second)
 
     def _change(self, changes: Sequence[tuple[Person, Change]], *, is_heard: bool) -> list[tuple[Person, Change]]:
-        """Those whose record another writer changed in between."""
+        """Try all changes; return those whose record another writer changed meanwhile."""
         loaded = self._load([person for person, _ in changes])
         records: dict[bytes, tuple[_Loaded, bytes, bool]] = {}
         for found, (person, change) in zip(loaded, changes, strict=True):
@@ -294,26 +292,26 @@ class RedisState:
                 ids_of(content, _HEAD.size) if content else [],
                 state_of(content, _HEAD.size) if content else b"",
                 _HEAD.unpack_from(content)[2] if content else 0,
-                -1 if erased is None else int(erased),
+                NOT_ERASED if erased is None else int(erased),
             )
             for name, content, erased in found
         ]
 
 
 def _content(ids: Sequence[Person], state: bytes, changed: int = 0) -> bytes:
-    """A record that was changed at a second; 0: now."""
+    """Return the content of a record that was last changed at a second; 0: now."""
     return _HEAD.pack(b"=", secrets.token_bytes(8), changed or int(time.time())) + pack(ids, state)
 
 
 def _changed(head: bytes) -> float:
-    """When a record was changed; never, for what only leads to one."""
+    """Return the second of a record's last change; infinity for a value that is no record."""
     return _HEAD.unpack(head)[2] if head[:1] == b"=" else float("inf")
 
 
 def _tries(name: str) -> Iterator[int]:
-    """As many tries as may be needed among many writers, which give way to each other."""
+    """Yield the tries of a write, with random back-off. Raises StoreUnavailableError after _TRIES."""
     for attempt in range(_TRIES):
         if attempt:
-            time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))  # noqa: S311 - to part writers
+            time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))  # noqa: S311 - no secret
         yield attempt
     raise StoreUnavailableError(f"{name}: too many others change the same person: try again")

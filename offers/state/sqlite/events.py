@@ -1,4 +1,4 @@
-"""The log of events and decisions in SQLite. Its rows stay where they are, and are blanked when they are to go."""
+"""The log of events and decisions in SQLite. Erased rows are blanked in place, never moved; see file.py."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+from offers.model.proposition_ids import DECISION_ID_DIGITS
 from offers.state.sqlite.file import Database, blank, found, translated
 from offers.state.sqlite.state import SqliteState
-from offers.state.stores import EVER, LoggedDecision, LoggedEvent, Person, Position, StateStore
+from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _EVENTS = """
@@ -23,12 +24,12 @@ _NOBODY = "UPDATE who SET gone = 1, hash = randomblob(16), " + blank("name") + "
 _UNSEEN = """
     gone = 0 AND NOT EXISTS (SELECT 1 FROM event WHERE person > 0 AND person = who.number AND event.gone = 0)
     AND NOT EXISTS (SELECT 1 FROM decision WHERE person > 0 AND person = who.number AND decision.gone = 0)"""
-_UUID_DIGITS, _VERSION = 32, 12
-"""Of a UUID in hexadecimal digits, and where its version stands; in version 7, 48 bits of time stand before it."""
+_UUID_DIGITS, _VERSION = DECISION_ID_DIGITS, 12
+"""Length of a UUID in hexadecimal digits, and index of its version; in version 7, 48 bits of time precede it."""
 _RECORD = "INSERT INTO decision (hash, gone, person, second, decision_id, body) VALUES {} ON CONFLICT (hash) DO NOTHING"
 _ROW = "(?, 0, ?, ?, ?, ?)"
 _RECORDED_AT_ONCE = 32
-"""Python's sqlite3 gives up its lock for each statement, and all that wait for it fight over it."""
+"""Rows of an INSERT: sqlite3 releases the interpreter lock for each statement, and other threads contend for it."""
 _SWEPT_AT_ONCE = 1000
 _WORTH_REWRITING = 1000
 
@@ -56,9 +57,7 @@ class SqliteEvents:
 
     def known(self, event_ids: Sequence[str]) -> set[str]:
         """See EventLog."""
-        query = "SELECT 1 FROM event WHERE hash = ?"
-        with self._database.reading() as connection:
-            return {one for one in event_ids if connection.execute(query, (self._database.hash(one),)).fetchone()}
+        return self._having(event_ids, "")
 
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """See EventLog."""
@@ -66,9 +65,7 @@ class SqliteEvents:
 
     def pending(self, event_ids: Sequence[str]) -> set[str]:
         """See EventLog."""
-        query = "SELECT 1 FROM event WHERE hash = ? AND applied = 0 AND gone = 0"
-        with self._database.reading() as connection:
-            return {one for one in event_ids if connection.execute(query, (self._database.hash(one),)).fetchone()}
+        return self._having(event_ids, "AND applied = 0 AND gone = 0")
 
     def applied(self, event_ids: Sequence[str]) -> None:
         """See EventLog."""
@@ -76,7 +73,7 @@ class SqliteEvents:
         with self._database.writing() as connection:
             connection.executemany("UPDATE event SET applied = 1 WHERE hash = ?", hashes)
 
-    def read(self, after: int, limit: int) -> list[Position]:
+    def read(self, after: int, limit: int) -> list[NumberedEvent]:
         """See EventLog."""
         return self._events("event.number > ? ORDER BY event.number LIMIT ?", (after, limit))
 
@@ -147,21 +144,27 @@ class SqliteEvents:
         """See EventLog."""
         self._database.close()
 
-    def _key(self, decision_id: str) -> bytes:
-        """By what a decision is found: a hash, which for ids that begin with the time does so as well.
+    def _having(self, event_ids: Sequence[str], condition: str) -> set[str]:
+        """Return the ids of events that are in the log and meet a condition."""
+        query = f"SELECT 1 FROM event WHERE hash = ? {condition}"
+        with self._database.reading() as connection:
+            return {one for one in event_ids if connection.execute(query, (self._database.hash(one),)).fetchone()}
 
-        Rows that are added together then stand together in the index too: elsewhere each would cost a page.
+    def _key(self, decision_id: str) -> bytes:
+        """Return the hash a decision is found by; for ids that begin with the time, the hash does so, too.
+
+        Rows that are appended together are then neighbours in the index; otherwise each would touch its own page.
         """
         key = self._database.hash_once(decision_id)
         if len(decision_id) == _UUID_DIGITS and decision_id[_VERSION] == "7":
-            try:  # noqa: SIM105 - a decision has one: it is to cost little
+            try:  # noqa: SIM105 - runs for every decision, and suppress() is slow
                 key = bytes.fromhex(decision_id[:_VERSION]) + key[: -_VERSION // 2]
-            except ValueError:  # it only looks like one
+            except ValueError:  # not hexadecimal: no UUID
                 pass
         return key
 
     def _numbers(self, connection: sqlite3.Connection, persons: Iterable[Person]) -> dict[Person, int]:
-        """The numbers of persons, new ones for those who have none; 0 for nobody."""
+        """Return the numbers of persons, inserting those who have none; 0 for nobody."""
         names = {self._database.hash(person): person for person in persons if person}
         rows = found(connection, "SELECT hash, number FROM who WHERE hash IN", list(names))
         numbers = {"": 0} | {names[name]: number for name, number in rows}
@@ -171,7 +174,7 @@ class SqliteEvents:
                 (numbers[person],) = connection.execute(query, (name, person)).fetchone()
         return numbers
 
-    def _insert(self, connection: sqlite3.Connection, event: LoggedEvent, person: int, applied: bool) -> bool:  # noqa: FBT001 - its own
+    def _insert(self, connection: sqlite3.Connection, event: LoggedEvent, person: int, applied: bool) -> bool:  # noqa: FBT001 - private
         event_id, _, second, received, kind, catalog, offer_id, geohash, learn, body = event
         cursor = connection.execute(
             "INSERT INTO event (hash, gone, applied, person, second, received, kind, learn, event_id, catalog,"
@@ -183,10 +186,10 @@ class SqliteEvents:
         )  # fmt: skip
         return cursor.rowcount == 1
 
-    def _events(self, condition: str, parameters: tuple[Any, ...]) -> list[Position]:
+    def _events(self, condition: str, parameters: tuple[Any, ...]) -> list[NumberedEvent]:
         with translated(self._database.path):
             rows = self._database.connection().execute(f"{_EVENTS} {condition}", parameters).fetchall()
-        return [Position(row[0], LoggedEvent._make((*row[1:9], bool(row[9]), row[10]))) for row in rows]
+        return [NumberedEvent(row[0], LoggedEvent._make((*row[1:9], bool(row[9]), row[10]))) for row in rows]
 
     def _decisions(self, condition: str, parameters: tuple[Any, ...]) -> list[tuple[int, LoggedDecision]]:
         with translated(self._database.path):
@@ -195,7 +198,7 @@ class SqliteEvents:
 
     def _sweep(self, table: str, change: str, condition: str) -> int:
         swept = last = 0
-        while True:  # in parts, so that others can write in between
+        while True:  # in batches, so that others can write in between
             with self._database.writing() as connection:
                 query = f"SELECT number FROM {table} WHERE number > ? AND gone = 0 AND ({condition}) LIMIT ?"
                 rows = connection.execute(query, (last, _SWEPT_AT_ONCE)).fetchall()
@@ -206,9 +209,10 @@ class SqliteEvents:
             last = rows[-1][0]
 
     def _remove_blanks(self) -> bool:
-        """Remove blanked rows from logs that they are most of. This is the one time when rows move: all are to be
-        written anew afterwards.
-        """  # noqa: D205
+        """Remove blanked rows from logs that mostly consist of them; return whether any were removed.
+
+        Only this moves rows, so the file must be rewritten afterwards.
+        """
         full = []
         with self._database.reading() as connection:
             for table in ("event", "decision"):
@@ -219,7 +223,7 @@ class SqliteEvents:
                         full.append(table)
         if full:
             with self._database.writing() as connection:
-                connection.execute("UPDATE store SET rewrite = 1")  # also where a fault comes between
+                connection.execute("UPDATE store SET rewrite = 1")  # survives a crash before the rewrite
                 for table in (*full, "who"):
                     connection.execute(f"DELETE FROM {table} WHERE gone = 1")
         return bool(full)

@@ -1,10 +1,12 @@
-"""A SQLite file that threads of several processes read and write, and from which what is erased is really gone.
+"""A SQLite file shared by threads of several processes, in which erased data leaves no trace.
 
-`secure_delete` overwrites what is deleted, but not the copies that SQLite leaves behind when it moves rows from page
-to page to balance a tree: one row in a hundred can still be found in the file. So no row with anything personal in it
-is ever moved. Rows of logs are only added at the end, and blanked where they stand (see sqlite_events.py); records of
-persons lie in overflow pages, which do not move (see sqlite_state.py); and trees with keys in any order have only keyed
-hashes and numbers in them.
+`secure_delete` overwrites deleted rows, but not the copies that SQLite leaves behind when it moves rows between pages
+to balance a tree: one row in a hundred can still be found in the file. Rows with personal data are therefore never
+moved:
+
+- Rows of logs are only appended, and blanked in place (events.py).
+- Records of persons lie in overflow pages, which do not move (state.py).
+- Trees with keys in arbitrary order contain only keyed hashes and numbers.
 """
 
 import os
@@ -24,17 +26,17 @@ from offers.errors import StoreUnavailableError
 PAGE_SIZE = 4096
 _FORMAT = 3
 _WAIT_S = 10.0
-"""How long a writer waits for other writers, and who erases for readers."""
+"""How long a writer waits for other writers, and an erasure for readers."""
 _SECRET_BYTES = 32
 _HASHES_KEPT = 4096
 _ASKED_AT_ONCE = 500
 _MAPPED, _CACHED_KIB = 2**30, 16_384
-"""A point read takes half the time from memory that is mapped and cached. The cache is of each thread."""
+"""Memory mapping and page cache, which halve the time of a point read. Each thread has its own cache."""
 _WHOLE = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 _PART = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
-"""How transactions, and parts of them, begin, end, and are undone."""
+"""Statements that begin, end and undo a transaction, and a nested one."""
 _LOG_PAGES = 4096
-"""From how many pages on the log is brought into the file: with two waits for the disk, and writers have to wait."""
+"""Pages of the write-ahead log at which it is copied into the file: writers wait for it, with two disk flushes."""
 _SCHEMA = """
 CREATE TABLE store (one INTEGER PRIMARY KEY CHECK (one = 1), secret BLOB NOT NULL, rewrite INTEGER NOT NULL);
 
@@ -77,11 +79,11 @@ CREATE TRIGGER record_gone AFTER DELETE ON record BEGIN DELETE FROM due WHERE re
 CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, until INTEGER NOT NULL);
 """
-"""What files of format 2 have not; they are given it. When their persons are due is found out by `rewatch`."""
+"""Added to files of format 2 when they are opened. `rewatch` computes when their persons are due."""
 
 
 class Database:
-    """The file. Each thread reads by a connection of its own, and all write by one, whose cache so stays true.
+    """The file. Each thread reads by its own connection; all write by one, so that its cache stays valid.
 
     All methods raise StoreUnavailableError.
     """
@@ -99,16 +101,16 @@ class Database:
             (secret,) = self.connection().execute("SELECT secret FROM store").fetchone()
         self._keyed = blake2b(key=secret, digest_size=16)
         self.hash = lru_cache(_HASHES_KEPT)(self.hash_once)
-        """As `hash_once`, of what is asked for several times within a moment."""
+        """`hash_once`, cached for texts that recur within a moment."""
 
     def hash_once(self, text: str) -> bytes:
-        """A one-way hash of 16 bytes of a text, with a secret of the file."""
+        """Return a one-way hash of 16 bytes of a text, keyed with a secret of the file."""
         keyed = self._keyed.copy()
         keyed.update(text.encode())
         return keyed.digest()
 
     def connection(self) -> sqlite3.Connection:
-        """The connection for this thread: the writer's where it is writing, else one of its own in autocommit mode."""
+        """Return this thread's connection: the writer's during its transaction, else its own in autocommit mode."""
         try:
             own: sqlite3.Connection = self._own.connection
         except AttributeError:
@@ -117,13 +119,13 @@ class Database:
 
     @property
     def transaction(self) -> int:
-        """The number of the transaction in which this thread is writing; 0: it is in none."""
+        """Return the number of this thread's write transaction; 0 outside one."""
         return self._transactions if self.connection() is self._writer else 0
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that no other writer comes between, or a part of this thread's. Undone on any exception."""
-        # Threads of this process queue up: SQLite itself lets them sleep and try again, the unlucky ones for seconds.
+        """Run a write transaction, or a nested one within this thread's; any exception rolls it back."""
+        # Threads of this process queue here: SQLite makes them sleep and retry, the unlucky ones for seconds.
         with translated(self.path), self._turn:
             connection = self._writer = self._writer or self._connect()
             outer = self.connection()
@@ -144,7 +146,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """One state of the file for several reads; where this thread is writing, with what it has written."""
+        """Run a read transaction; within this thread's write transaction, reads see what it has written."""
         with translated(self.path):
             connection = self.connection()
             if connection.in_transaction:
@@ -157,7 +159,7 @@ class Database:
                 connection.execute("ROLLBACK")
 
     def forget(self) -> None:
-        """Make sure that nothing that is deleted or overwritten can be read from any of the files."""
+        """Remove all traces of deleted and overwritten data from the files."""
         with translated(self.path), self._turn:
             connection = self.connection()
             (rewrite,) = connection.execute("SELECT rewrite FROM store").fetchone()
@@ -177,7 +179,7 @@ class Database:
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # For its owner alone. Not opened where it exists: closing it would release this process's locks on it.
+        # Readable by its owner alone. An existing file is not opened: closing it would release this process's locks.
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with self.writing() as connection:
@@ -211,7 +213,7 @@ class Database:
         return not busy
 
     def _patiently(self, step: Callable[[], bool]) -> None:
-        """Try what others may be in the way of, and SQLite does not wait for."""
+        """Retry a step that others may block, where SQLite itself does not wait. Raises StoreUnavailableError."""
         end = time.monotonic() + _WAIT_S
         while True:
             try:
@@ -226,14 +228,14 @@ class Database:
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:
-    """Run statements, each of which ends with its line, within a transaction."""
+    """Run statements within a transaction; each must end at the end of a line."""
     for statement in statements.split(";\n"):
         connection.execute(statement)
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Errors of the file as StoreUnavailableError."""
+    """Raise errors of the file as StoreUnavailableError."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -241,12 +243,15 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def blank(*columns: str) -> str:
-    """SQL that overwrites columns with as many zeros, so that the row keeps its size, and so its place."""
+    """Return SQL that overwrites columns with zeros of the same length, so that the row does not move."""
     return ", ".join(f"{column} = zeroblob(length(CAST({column} AS BLOB)))" for column in columns)
 
 
 def found(connection: sqlite3.Connection, query: str, hashes: Sequence[bytes]) -> list[Any]:
-    """What a query that ends in IN finds for any number of hashes: a statement for each costs several times as much."""
+    """Return the rows of a query that ends in IN, for any number of hashes.
+
+    One statement for each hash would take several times as long.
+    """
     rows = list[Any]()
     for first in range(0, len(hashes), _ASKED_AT_ONCE):
         some = hashes[first : first + _ASKED_AT_ONCE]

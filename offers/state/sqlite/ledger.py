@@ -1,4 +1,4 @@
-"""Budgets and what is taken from them, in SQLite."""
+"""Budgets and their usage in SQLite."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import orjson
 
 from offers.state.sqlite.file import Database, translated
-from offers.state.stores import DONE, FORGET_EVERY_S, KEPT_S, PERIOD_KEPT_S, Demand, Outcome, Usage
+from offers.state.stores import DONE, FORGET_EVERY_S, KEPT_S, PERIOD_KEPT_S, Demand, RedemptionOutcome, Usage, refused
 
 _EXPIRED_AT_ONCE = 500
 
 
 class _ExhaustedError(Exception):
-    """A budget has not enough left. Nothing is taken of any."""
+    """A budget has too little left; the transaction is rolled back."""
 
 
 class SqliteLedger:
@@ -23,38 +23,38 @@ class SqliteLedger:
         self._database = database
         self._forget_at = 0
 
-    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> Outcome:
+    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> RedemptionOutcome:
         """See Ledger."""
         try:
             with self._step(redemption, now) as (connection, phase):
                 if phase in {"released", "expired"}:
-                    return Outcome(done=False, reason=phase, budget="")
+                    return refused(phase)
                 if phase == "unknown":
                     _take(connection, demands)
                     _keep(connection, redemption, "held", until, demands)
                 return DONE
         except _ExhaustedError as error:
-            return Outcome(done=False, reason="exhausted", budget=str(error))
+            return refused("exhausted", str(error))
 
-    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> Outcome:
+    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> RedemptionOutcome:
         """See Ledger."""
         try:
             with self._step(redemption, now) as (connection, phase):
                 if phase == "released":
-                    return Outcome(done=False, reason=phase, budget="")
+                    return refused(phase)
                 if phase in {"unknown", "expired"}:
                     _take(connection, demands)
                 if phase != "confirmed":
                     _keep(connection, redemption, "confirmed", now, ())
                 return DONE
         except _ExhaustedError as error:
-            return Outcome(done=False, reason="exhausted", budget=str(error))
+            return refused("exhausted", str(error))
 
-    def release(self, redemption: str, now: int) -> Outcome:
+    def release(self, redemption: str, now: int) -> RedemptionOutcome:
         """See Ledger."""
         with self._step(redemption, now) as (connection, phase):
             if phase in {"unknown", "confirmed"}:
-                return Outcome(done=False, reason=phase, budget="")
+                return refused(phase)
             if phase == "held":
                 _give_back(connection, redemption)
             if phase != "released":
@@ -62,12 +62,12 @@ class SqliteLedger:
             return DONE
 
     def expire(self, now: int) -> int:
-        """See Ledger. Where nothing is due, no writer is kept waiting."""
+        """See Ledger. Takes the write lock only where a reservation has expired."""
         expired = 0
         query = "SELECT redemption FROM redemption WHERE phase = 'held' AND second <= ? LIMIT ?"
         with translated(self._database.path):
             while self._database.connection().execute(query, (now, 1)).fetchone():
-                with self._database.writing() as connection:  # in parts, so that others can write in between
+                with self._database.writing() as connection:  # in batches, so that others can write in between
                     rows = connection.execute(query, (now, _EXPIRED_AT_ONCE)).fetchall()
                     for (redemption,) in rows:
                         _give_back(connection, redemption)
@@ -93,7 +93,7 @@ class SqliteLedger:
 
     @contextmanager
     def _step(self, redemption: str, now: int) -> Iterator[tuple[sqlite3.Connection, str]]:
-        """A transaction, and where a redemption stands in it."""
+        """Run a transaction; yield it with the phase of a redemption, whose hold expires here if it is over."""
         with self._database.writing() as connection:
             query = "SELECT phase, second FROM redemption WHERE redemption = ?"
             phase, second = connection.execute(query, (redemption,)).fetchone() or ("unknown", 0)

@@ -1,18 +1,18 @@
-"""The records of persons in SQLite."""
+"""Persons' records in SQLite."""
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from offers.state.records import ids_of, is_user, pack, state_of, with_state
+from offers.state.records import Owned, ids_of, link, pack, state_of, with_state
 from offers.state.sqlite.file import PAGE_SIZE, Database, found, translated
-from offers.state.stores import NEVER, Change, Due, DueSecond, Person
+from offers.state.stores import NEVER, NOT_ERASED, Change, Due, DueSecond, Merge, Person
 
 _LEAD = (PAGE_SIZE - 12) * 32 // 255 - 23
-"""The least that SQLite keeps of a large row in the tree, where rows are moved. What is personal begins behind it."""
+"""The least that SQLite stores of a large row inside the tree, where rows move. Personal data begins behind it."""
 _BEFORE = bytes(_LEAD)
 _OVERFLOW = PAGE_SIZE - 4
-"""What it puts into each page of the row's own. If these are full, it keeps the least in the tree."""
+"""Bytes of a row in each of its overflow pages. If these are full, the tree holds only the least."""
 _READ = "SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
 _FIND = "SELECT number, content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
 _FIND_WITH_TOMBSTONE = """
@@ -23,7 +23,7 @@ _WATCHED_AT_ONCE = 500
 
 
 _Row = tuple[int | None, bytes | None, int | None]
-"""Number and content of a record, and second of a tombstone; None: there is none."""
+"""Number and content of a record, and second of a tombstone; None where there is none."""
 
 
 class SqliteState:
@@ -32,11 +32,11 @@ class SqliteState:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._looked: tuple[int, dict[Person, _Row]] = (0, {})
-        """What was found in a transaction that is to change it."""
+        """The transaction of the last `look`, and the rows it found, which `change` need not look up again."""
         self._due: DueSecond | None = None
 
     def is_in(self, database: Database) -> bool:
-        """Whether the records are in a file."""
+        """Return whether the records are in this file."""
         return self._database is database
 
     def read(self, person: Person) -> bytes:
@@ -62,7 +62,7 @@ class SqliteState:
         hashes = [self._database.hash(person) for person in persons]
         with self._database.reading() as connection:
             seconds = dict(found(connection, "SELECT hash, second FROM tombstone WHERE hash IN", hashes))
-        return [seconds.get(one, -1) for one in hashes]
+        return [seconds.get(one, NOT_ERASED) for one in hashes]
 
     def change(self, changes: Sequence[tuple[Person, Change]], *, is_heard: bool = True) -> None:
         """See StateStore. All of them are one transaction."""
@@ -70,7 +70,7 @@ class SqliteState:
         changed = set[int | None]()
         with self._database.writing() as connection:
             transaction, looked = self._looked
-            self._looked = 0, {}  # what is changed is to be looked up again
+            self._looked = 0, {}  # changed rows must be looked up again
             if transaction != self._database.transaction:
                 looked = {}
             for person, change in changes:
@@ -89,7 +89,7 @@ class SqliteState:
                 self._watch(connection, number, state)
                 changed.add(number)
 
-    def link(self, user: Person, visitor: Person, merge: Callable[[bytes, bytes], bytes]) -> None:
+    def link(self, user: Person, visitor: Person, merge: Merge) -> None:
         """See StateStore."""
         now = int(time.time())
         name, name_of_visitor = self._database.hash(user), self._database.hash(visitor)
@@ -98,25 +98,19 @@ class SqliteState:
             other = connection.execute(_FIND, (name_of_visitor,)).fetchone()
             if found and other and found[0] == other[0]:
                 return
-            ids = ids_of(found[1], _LEAD) if found else [user]
-            state = state_of(found[1], _LEAD) if found else b""
-            if other:
-                others = ids_of(other[1], _LEAD)
-                state_of_other = state_of(other[1], _LEAD)
-                if is_user(others[0]):
-                    _update(connection, other[0], now, [one for one in others if one != visitor], state_of_other)
-                else:
-                    connection.execute("DELETE FROM record WHERE number = ?", (other[0],))
-                    state = merge(state, state_of_other) if state_of_other else state
-            ids.append(visitor)
+            ours, rest = link(user, _owned(found), visitor, _owned(other), merge)
+            if rest.ids:
+                _put(connection, other[0], now, pack(*rest))
+            elif other:
+                connection.execute("DELETE FROM record WHERE number = ?", (other[0],))
             if found:
                 number = found[0]
-                _update(connection, number, now, ids, state)
+                _put(connection, number, now, pack(*ours))
             else:
-                number = _insert(connection, now, ids, state)
+                number = _insert(connection, now, *ours)
                 _lead(connection, name, number)
             _lead(connection, name_of_visitor, number)
-            self._watch(connection, number, state)
+            self._watch(connection, number, ours.state)
 
     def ids(self, person: Person) -> list[Person]:
         """See StateStore."""
@@ -143,7 +137,7 @@ class SqliteState:
         """See StateStore."""
         swept = 0
         idle = now - idle_s
-        while True:  # in parts, so that others can write in between
+        while True:  # in batches, so that others can write in between
             with self._database.writing() as connection:
                 rows = connection.execute(
                     "SELECT number, content FROM record WHERE changed <= ? LIMIT ?", (idle, _SWEPT_AT_ONCE)
@@ -182,7 +176,7 @@ class SqliteState:
         return [Due(ids_of(content, _LEAD), state_of(content, _LEAD), second) for second, content in rows]
 
     def lease(self, holder: str, seconds: int) -> bool:
-        """See StateStore. One that ends later than any that is given now is of before the clock was set back."""
+        """See StateStore. A lease that ends later than a new one would is from before the clock was set back."""
         now = int(time.time())
         with self._database.writing() as connection:
             row = connection.execute("SELECT holder, until FROM lease").fetchone()
@@ -216,7 +210,7 @@ class SqliteState:
         return row
 
     def _watch(self, connection: sqlite3.Connection, number: int, state: bytes) -> None:
-        """Keep when a record is due."""
+        """Store when a record is due."""
         second = self._due(state) if self._due else None
         if second == NEVER:
             connection.execute("DELETE FROM due WHERE record = ?", (number,))
@@ -229,13 +223,13 @@ class SqliteState:
 
 
 def _known(row: _Row) -> tuple[bytes, int]:
-    """State and erasure, as changes are told them."""
+    """Return state and erasure, as a Change receives them."""
     _, content, erased = row
-    return state_of(content, _LEAD) if content else b"", -1 if erased is None else erased
+    return state_of(content, _LEAD) if content else b"", NOT_ERASED if erased is None else erased
 
 
 def _content(record: bytes) -> bytes:
-    """A row's content: as much behind the lead as fills whole pages."""
+    """Return a row's content: the record behind the lead, padded to whole overflow pages."""
     return b"".join((_BEFORE, record, bytes(-len(record) % _OVERFLOW)))
 
 
@@ -245,8 +239,9 @@ def _insert(connection: sqlite3.Connection, now: int, ids: Sequence[Person], sta
     return int(number)
 
 
-def _update(connection: sqlite3.Connection, number: int, now: int, ids: Sequence[Person], state: bytes) -> None:
-    _put(connection, number, now, pack(ids, state))
+def _owned(row: tuple[int, bytes] | None) -> Owned:
+    """Return the record in a row of _FIND."""
+    return Owned(ids_of(row[1], _LEAD), state_of(row[1], _LEAD)) if row else Owned([], b"")
 
 
 def _put(connection: sqlite3.Connection, number: int, now: int, record: bytes) -> None:

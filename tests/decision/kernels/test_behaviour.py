@@ -12,7 +12,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.decision.kernels.memory.encoded import hash_of
-from offers.model.keys import text_hash
+from offers.model.hashing import text_hash
 from offers.server.explain_service import ExplainService
 from offers.server.live import Live
 from offers.server.offer_service import OfferService

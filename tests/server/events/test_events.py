@@ -1,4 +1,4 @@
-"""Events are taken in once, whatever becomes of them on the way, over a real server and SQLite."""
+"""Every event has one effect, over a real server and SQLite."""
 
 import threading
 import time
@@ -15,6 +15,7 @@ from offers.errors import StoreUnavailableError
 from offers.model.keys import key_of
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
+from offers.state.opening import Stores
 from offers.state.stores import LoggedDecision, LoggedEvent, StateStore
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, EventKind, Order, RedemptionEvent
@@ -35,18 +36,18 @@ RESERVE, CONFIRM, RELEASE = (
 
 @pytest.fixture
 def at(tmp_path: Path) -> Iterator[Server]:
-    """A server with nothing known yet."""
+    """A server with empty stores."""
     with server(tmp_path) as running:
         yield running
 
 
 def warnings(result: EventResult) -> list[EventWarning.Code.ValueType]:
-    """The codes of an event's warnings."""
+    """Return the codes of an event's warnings."""
     return [warning.code for warning in result.warnings]
 
 
 def fields(result: EventResult) -> list[str]:
-    """The fields an event was refused for."""
+    """Return the fields that an event was refused for."""
     assert code_pb2.INVALID_ARGUMENT == result.status.code
     bad = error_details_pb2.BadRequest()
     assert result.status.details[0].Unpack(bad)
@@ -54,7 +55,7 @@ def fields(result: EventResult) -> list[str]:
 
 
 def test_events_count_for_the_offer_and_its_campaign(at: Server) -> None:
-    """An impression counts for the offer's cap and a click for its campaign's, of the person whose they are."""
+    """An impression counts for the offer's cap and a click for its campaign's, for its person only."""
     results = at.report(
         event("i1", at=NOW - 10, offer_id="lunch", impression={}),
         event("c1", at=NOW - 5, offer_id="lunch", click={}),
@@ -66,7 +67,7 @@ def test_events_count_for_the_offer_and_its_campaign(at: Server) -> None:
 
 
 def test_an_event_has_one_effect_however_often_sent(at: Server) -> None:
-    """Twice in a batch, again in the next and in another order: each event counts once, and is told to be known."""
+    """Repeated in a batch, in the next one, and in another order, an event counts once and is reported as duplicate."""
     one, other = event("e1", offer_id="lunch", click={}), event("e2", at=NOW + 1, offer_id="lunch", click={})
     assert [False, True] == [result.duplicate for result in at.report(one, one)]
     assert [False, True, True] == [result.duplicate for result in at.report(other, one, other)]
@@ -75,7 +76,7 @@ def test_an_event_has_one_effect_however_often_sent(at: Server) -> None:
 
 
 def test_late_events_take_their_place(at: Server) -> None:
-    """Events that come in any order leave the same state as in order."""
+    """Events in any order leave the same state."""
     happened = [event(f"e{second}", at=NOW - second, offer_id="lunch", click={}) for second in (3, 9, 1)]
     for one in happened:
         at.report(one)
@@ -86,7 +87,7 @@ def test_late_events_take_their_place(at: Server) -> None:
 
 
 def test_clocks_ahead_are_set_right(at: Server) -> None:
-    """A clock over 5 minutes ahead is set to the server's, with a warning; one less so is believed; none is now."""
+    """A time over 5 minutes ahead becomes now, with a warning; one less ahead is kept; a missing one is now."""
     at.clock[0] = NOW + 0.25
     results = at.report(
         event("far", at=NOW + 301, offer_id="lunch", click={}),
@@ -100,7 +101,7 @@ def test_clocks_ahead_are_set_right(at: Server) -> None:
 
 
 def test_a_bad_event_fails_alone(at: Server) -> None:
-    """Each event that cannot be used is refused with the path of every field; its neighbours are taken in."""
+    """An invalid event is refused with the paths of all its faults; the others are taken in."""
     bad: list[tuple[Event, list[str]]] = [
         (event(""), ["event_id", "kind"]),
         (event("x" * 129, click={}, offer_id="lunch"), ["event_id"]),
@@ -135,7 +136,7 @@ def test_a_bad_event_fails_alone(at: Server) -> None:
 
 @pytest.mark.parametrize("count", [0, 1001])
 def test_batches_have_a_size(at: Server, count: int) -> None:
-    """A batch of none or of more than 1,000 is refused whole."""
+    """An empty batch, or one of more than 1,000, is refused as a whole."""
     with pytest.raises(grpc.RpcError) as caught:
         at.report(*[event(f"e{number}", checkout_started={}) for number in range(count)])
     call: Any = caught.value
@@ -144,7 +145,7 @@ def test_batches_have_a_size(at: Server, count: int) -> None:
 
 
 def test_a_thousand_events_of_one_person_are_counted(at: Server) -> None:
-    """A full batch of one person's events is taken in whole, and each once, sent twice."""
+    """A full batch of one person counts each event once, also when it is sent twice."""
     batch = [event(f"e{number}", at=NOW + number // 10, order={}) for number in range(1000)]
     for expected in (False, True):
         assert {expected} == {result.duplicate for result in at.report(*batch)}
@@ -152,7 +153,7 @@ def test_a_thousand_events_of_one_person_are_counted(at: Server) -> None:
 
 
 def test_unknown_offers_are_kept_and_count_for_nothing(at: Server) -> None:
-    """An event of an offer that the catalogue does not have is logged, with a warning, and leaves no count."""
+    """An event of an unknown offer is logged, with a warning, and is not counted."""
     (result,) = at.report(event("e", offer_id="gone", click={}))
     assert [EventWarning.CODE_UNKNOWN_OFFER] == warnings(result)
     assert ["gone"] == [event.offer_id for _, event in at.served.stores.events.read(0, 9)]
@@ -160,7 +161,7 @@ def test_unknown_offers_are_kept_and_count_for_nothing(at: Server) -> None:
 
 
 def test_a_proposition_names_its_offer(at: Server) -> None:
-    """An event with a proposition alone is one of the offer at its rank, in the decision's placement and channel."""
+    """A proposition alone gives the offer at its rank, with the decision's placement and channel."""
     record = DecisionRecord(catalog="corner", placement="home", channel="app", offer_ids=["ride", "lunch"])
     at.served.stores.events.record([LoggedDecision("d" * 32, "", NOW, record.SerializeToString())])
     results = at.report(
@@ -176,7 +177,7 @@ def test_a_proposition_names_its_offer(at: Server) -> None:
 
 
 def test_orders_are_put_down_to_the_last_click(at: Server) -> None:
-    """An order of the category of an offer that was clicked, before or in the same batch, is put down to that."""
+    """An order is attributed to a click on an offer of its category, before or in the same batch."""
     at.report(event("c1", at=NOW - 60, offer_id="lunch", proposition_id="p-1", click={}))
     food = {"items": [{"category": "food"}]}
     at.report(
@@ -196,7 +197,7 @@ def test_orders_are_put_down_to_the_last_click(at: Server) -> None:
 def redemption(
     event_id: str, phase: RedemptionEvent.Phase.ValueType, redemption_id: str = "r", euros: int = 0
 ) -> Event:
-    """A step of a redemption of the offer "lunch"."""
+    """Return a step of a redemption of the offer "lunch"."""
     step: dict[str, Any] = {"phase": phase, "redemption_id": redemption_id}
     if euros:
         step["amount"] = {"currency_code": "EUR", "units": euros}
@@ -204,7 +205,7 @@ def redemption(
 
 
 def test_redemptions_take_from_the_budgets(at: Server) -> None:
-    """Two units are reserved, a third is not; one given back can be had again; what is used stays used."""
+    """Two units are reserved, a third is refused; a released one is available again; a confirmed one is not."""
     codes = [
         at.report(step)[0].status.code
         for step in (
@@ -227,7 +228,7 @@ def test_redemptions_take_from_the_budgets(at: Server) -> None:
 
 
 def test_a_step_that_is_refused_undoes_itself_alone(at: Server) -> None:
-    """A reservation that only one of two budgets has room for takes from neither; what came with it is taken in."""
+    """A reservation refused by one of two budgets takes from neither; the rest of the batch is taken in."""
     reserve = redemption("r", RESERVE, euros=11)
     results = at.report(event("o1", order={}), reserve, event("o2", order={}))
     assert [0, code_pb2.RESOURCE_EXHAUSTED, 0] == [result.status.code for result in results]
@@ -237,7 +238,7 @@ def test_a_step_that_is_refused_undoes_itself_alone(at: Server) -> None:
 
 
 def test_a_step_sent_again_has_the_status_of_the_first_time(at: Server) -> None:
-    """A reservation reported again after it was released is known, and takes nothing."""
+    """A reservation reported again after its release is a duplicate, and takes nothing."""
     at.report(redemption("e1", RESERVE))
     at.report(redemption("e2", RELEASE))
     (result,) = at.report(redemption("e1", RESERVE))
@@ -246,14 +247,14 @@ def test_a_step_sent_again_has_the_status_of_the_first_time(at: Server) -> None:
 
 
 def test_another_currency_is_refused(at: Server) -> None:
-    """An amount in another currency than the budget's is named."""
+    """An amount in another currency than the budget's is refused by its path."""
     step = redemption("e", RESERVE, euros=1)
     step.redemption.amount.currency_code = "GBP"
     assert ["events[0].redemption.amount.currency_code"] == fields(at.report(step)[0])
 
 
 def test_nobodys_events_count_for_budgets_alone(at: Server) -> None:
-    """An event without a person is kept, and leaves no state."""
+    """An event without a person is logged, and changes no state."""
     assert [EventResult()] == at.report(event("e", "", offer_id="lunch", click={}))
     ((_, kept),) = at.served.stores.events.read(0, 9)
     assert ("", True) == (kept.person, kept.learn)
@@ -261,7 +262,7 @@ def test_nobodys_events_count_for_budgets_alone(at: Server) -> None:
 
 
 def test_a_location_is_kept_as_a_geohash(at: Server) -> None:
-    """Of a location six characters are kept, and nothing else."""
+    """Only a geohash of six characters is kept of a location."""
     at.report(event("e", location={"latitude": 48.86741234, "longitude": 2.36361234}, checkout_started={}))
     ((_, kept),) = at.served.stores.events.read(0, 9)
     assert "u09wjb" == kept.geohash
@@ -270,7 +271,7 @@ def test_a_location_is_kept_as_a_geohash(at: Server) -> None:
 
 
 def test_a_stream_is_counted(at: Server) -> None:
-    """A stream of several messages gets counts, and the refused events by their place among all."""
+    """A stream of several messages returns counts, and refused events by their index among all."""
     messages = [
         StreamEventsRequest(events=[event("e1", checkout_started={}), event("bad")]),
         StreamEventsRequest(events=[event("e1", checkout_started={}), event("e2", checkout_started={}), event("bad2")]),
@@ -282,7 +283,7 @@ def test_a_stream_is_counted(at: Server) -> None:
 
 
 def test_streams_leave_threads_for_calls(at: Server) -> None:
-    """Streams that lie open keep half of the threads at most: a third is refused, and calls are answered."""
+    """Open streams hold at most half of the threads: a third is refused, and calls are answered."""
 
     def silent() -> Iterator[StreamEventsRequest]:
         yield StreamEventsRequest(events=[event("s", checkout_started={})])
@@ -308,7 +309,7 @@ def _done(streams: list[Any]) -> Iterator[Any]:
 
 
 class Dying:
-    """A store that takes no change any more."""
+    """A store that fails on every change."""
 
     def __init__(self, state: StateStore) -> None:
         self._state = state
@@ -317,17 +318,17 @@ class Dying:
         return getattr(self._state, name)
 
     def change(self, changes: object, *, is_heard: bool = True) -> None:  # noqa: ARG002
-        """Die."""
+        """Fail."""
         raise StoreUnavailableError(f"gone before {changes}")
 
 
-def test_what_died_halfway_is_done_by_the_next_report_or_recovery(at: Server) -> None:
-    """Events that were logged without effect have it when they come again, and by recovery, once in all."""
+def test_unapplied_events_are_applied_by_a_repeat_or_by_recovery(at: Server) -> None:
+    """Events logged but not applied are applied by the next report or by recovery, once."""
     at.served.worker.upkeep.stop()  # it would recover them first
     stores = at.served.stores
     one, other = event("e1", offer_id="lunch", click={}), event("e2", offer_id="lunch", click={})
     dying = Intake(
-        Dying(stores.state), stores.events, stores.ledger, LiveOffers(at.served.worker.live),
+        Stores(Dying(stores.state), stores.events, stores.ledger), LiveOffers(at.served.worker.live),
         clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
     )  # fmt: skip
     with pytest.raises(StoreUnavailableError):
@@ -343,7 +344,7 @@ def test_what_died_halfway_is_done_by_the_next_report_or_recovery(at: Server) ->
 
 
 def test_an_erased_person_stays_erased(at: Server) -> None:
-    """Events of before an erasure are dropped with a warning, later ones are a new beginning."""
+    """Events before an erasure are dropped with a warning, later ones begin a new record."""
     at.report(event("e1", at=NOW - 10, checkout_started={}))
     at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
     results = at.report(event("e2", at=NOW - 5, checkout_started={}), event("e3", at=NOW + 5, checkout_started={}))
@@ -353,7 +354,7 @@ def test_an_erased_person_stays_erased(at: Server) -> None:
 
 
 class Overtaken:
-    """A log that a person's erasure comes just before."""
+    """A log in which a person is erased just before every append."""
 
     def __init__(self, at: Server) -> None:
         self._at = at
@@ -362,19 +363,20 @@ class Overtaken:
         return getattr(self._at.served.stores.events, name)
 
     def append(self, events: Sequence[LoggedEvent], *, applied: bool = False) -> list[bool]:
-        """Keep events of somebody who has just been erased."""
+        """Append events of a person who is erased just before."""
         self._at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
         return self._at.served.stores.events.append(events, applied=applied)
 
 
 def test_an_erasure_overtakes_what_is_on_its_way(tmp_path: Path) -> None:
-    """What is logged, in another file than the state's, of a person who is erased at that moment leaves the log again,
-    and no state.
-    """  # noqa: D205
+    """Events logged while their person is erased are removed from the log, and leave no state.
+
+    Log and state are in different files here.
+    """
     with server(tmp_path, events_url=str(tmp_path / "events.db")) as at:
         stores = at.served.stores
         overtaken = Intake(
-            stores.state, Overtaken(at), stores.ledger, LiveOffers(at.served.worker.live),
+            Stores(stores.state, Overtaken(at), stores.ledger), LiveOffers(at.served.worker.live),
             clock=lambda: NOW, default_consent=frozenset(), geohash_length=6,
         )  # fmt: skip
         overtaken.take(ReportEventsRequest(events=[event("e1", order={}), event("e2", "bob", order={})]).events)
@@ -383,8 +385,8 @@ def test_an_erasure_overtakes_what_is_on_its_way(tmp_path: Path) -> None:
         assert [] == stores.events.unapplied(9)
 
 
-def test_what_came_after_an_erasure_stays_when_a_late_event_is_found(at: Server) -> None:
-    """An event of before that a dead worker left in the log goes when it is found; what the person did since stays."""
+def test_recovery_keeps_events_after_an_erasure(at: Server) -> None:
+    """Recovery removes an unapplied event from before an erasure, and keeps later events."""
     at.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id="alice")), timeout=10)
     at.report(event("e2", at=NOW + 5, order={}))
     stores = at.served.stores
@@ -401,7 +403,7 @@ def test_what_came_after_an_erasure_stays_when_a_late_event_is_found(at: Server)
 
 
 def test_a_stream_that_is_given_up_frees_its_place(at: Server) -> None:
-    """Streams whose callers go away make room, and what they sent before is kept."""
+    """A cancelled stream frees its thread, and its earlier events are kept."""
     for number in range(4):
         going = threading.Event()
 
@@ -428,7 +430,7 @@ def test_a_stream_that_is_given_up_frees_its_place(at: Server) -> None:
 
 
 def test_a_request_that_is_none_is_refused(at: Server) -> None:
-    """Bytes that are no message are refused as such."""
+    """Bytes that cannot be decoded are refused."""
     call: Any = at.served.channel.unary_unary("/offers.v1.EventService/ReportEvents")
     with pytest.raises(grpc.RpcError) as caught:
         call(b"\xff\xff", timeout=10)

@@ -1,4 +1,4 @@
-"""Processes that use stores, for tests to start many of, and to kill."""
+"""Processes that use stores; tests start many of them, and kill them."""
 
 import random
 import sys
@@ -22,13 +22,13 @@ HOLD_S = 1_000
 
 
 def count(stores: Stores, times: str) -> None:
-    """Add one to three persons, so many times."""
+    """Add one to the records of one to three persons, repeatedly."""
     for _ in range(int(times)):
         stores.state.change([(one, lambda record, _: b"%d" % (int(record or 0) + 1)) for one in ("u:1", "a:1", "u:2")])
 
 
 def counting(event_id: str) -> Change:
-    """The effect of an event: it is counted, once."""
+    """Return a change that counts an event once."""
 
     def change(record: bytes, _erased: int) -> bytes | None:
         state = orjson.loads(record or b'{"count": 0, "applied": []}')
@@ -40,13 +40,13 @@ def counting(event_id: str) -> Change:
 
 
 def apply(stores: Stores, events: list[LoggedEvent]) -> None:
-    """Let events have their effect, and say so."""
+    """Apply events, and confirm them."""
     stores.state.change([(event.person, counting(event.event_id)) for event in events])
     stores.events.applied([event.event_id for event in events])
 
 
 def batch(number: int) -> list[LoggedEvent]:
-    """The events of a batch, the same whoever makes it."""
+    """Return the events of a batch, which are the same for every process."""
     return [
         LoggedEvent(
             f"e{number}-{one}", PERSONS[one % 4], number, number, EVENT_KIND_CLICK, "c", "", "", learn=True, body=b""
@@ -56,7 +56,7 @@ def batch(number: int) -> list[LoggedEvent]:
 
 
 def report(stores: Stores, batches: str, begun: str) -> None:
-    """Take in batches of events, and say in a file which was begun last."""
+    """Append and apply batches of events, and note in a file which was begun last."""
     with Path(begun).open("a", encoding="utf-8") as journal:
         for number in range(int(batches)):
             journal.write(f"{number}\n")
@@ -72,13 +72,13 @@ def report(stores: Stores, batches: str, begun: str) -> None:
 
 
 def demands_of(offer: str, units: int) -> list[Demand]:
-    """What a redemption of an offer needs of its budget and its campaign's, in units and money."""
+    """Return the demands of a redemption on its offer's budget and its campaign's, in units and money."""
     campaign = Demand("campaign", 500, units, units * 1_500_000, CAMPAIGN_UNITS, -1, CAMPAIGN_UNITS - 1, -1)
     return [Demand(offer, 0, units, 0, OFFER_UNITS, -1, -1, -1), campaign]
 
 
 def redeem(stores: Stores, threads: str, seed: str, begun: str) -> None:
-    """Reserve, confirm and release at random until killed, and say in a file beforehand what is begun."""
+    """Reserve, confirm and release at random until killed, noting each redemption in a file before it begins."""
 
     def client(thread: int) -> None:
         choose = random.Random(f"{seed} {thread}")

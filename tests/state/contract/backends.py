@@ -1,4 +1,4 @@
-"""The places where stores can be: files, a real Redis and a real PostgreSQL, each emptied for each test."""
+"""Backends of stores: files, a real Redis and a real PostgreSQL, emptied for each test."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ _PASSWORD = "not secret"  # noqa: S105 - of a server for one test
 
 
 class RedisProcess:
-    """A Redis server on one port, which can be killed, started again, and paused. It keeps a file (RDB) on demand."""
+    """A Redis server on one port, which can be killed, restarted and paused. It writes its file (RDB) on demand."""
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("redis-server")
@@ -38,7 +38,7 @@ class RedisProcess:
         self.start()
 
     def start(self) -> None:
-        """Start it, with what is in its file, and wait until it answers."""
+        """Start the server with the data of its file, and wait until it answers."""
         options = {"port": self.port, "bind": servers.HOST, "save": "", "dir": self.folder, "requirepass": _PASSWORD}
         options["rdbcompression"] = "no"  # so that tests can look for texts in the file
         command = [self._program, *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
@@ -52,26 +52,26 @@ class RedisProcess:
         raise AssertionError("Redis does not start")
 
     def client(self) -> Redis:
-        """A client of its own."""
+        """Return a new client."""
         return Redis.from_url(self.url)
 
     def kill(self) -> None:
-        """End it at once; what is not in its file is lost."""
+        """Kill the server; data that is not in its file is lost."""
         self.process.kill()
         self.process.wait()
 
     def pause(self) -> None:
-        """Let it not answer."""
+        """Stop the server from answering."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let the server continue."""
         self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[RedisProcess]:
-    """A Redis server that is ended afterwards."""
+    """Yield a Redis server, and stop it afterwards."""
     server = RedisProcess(folder)
     try:
         yield server
@@ -81,7 +81,7 @@ def redis(folder: Path) -> Iterator[RedisProcess]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server."""
+    """Yield the URL of a PostgreSQL server."""
     try:
         with servers.postgres() as server:
             url = f"postgresql://{servers.POSTGRES_USER}:{server.password}@{servers.HOST}:{server.port}/postgres"
@@ -100,18 +100,21 @@ def postgres() -> Iterator[str]:
 
 
 def empty_postgres(url: str) -> None:
-    """Remove what stores made."""
+    """Remove the tables of the stores."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS offers_event, offers_decision")
 
 
 def actor(role: str, settings: Settings, *arguments: object) -> "subprocess.Popen[bytes]":
-    """Start a process that uses the stores: see actors.py."""
+    """Start a process that uses the stores; see actors.py."""
     command = [sys.executable, "-P", "-m", "tests.state.contract.actors", role, settings.model_dump_json()]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, env=environment)
 
 
 def raw(folder: Path) -> bytes:
-    """All bytes of all files. By another process, as closing a file would release this one's locks on it."""
+    """Return all bytes of all files.
+
+    A subprocess reads them, as closing a file would release this process's locks on it.
+    """
     return subprocess.run(["/bin/cat", *sorted(folder.iterdir())], check=True, capture_output=True).stdout

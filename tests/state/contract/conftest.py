@@ -13,14 +13,14 @@ from tests.state.contract.backends import RedisProcess
 
 @pytest.fixture(scope="session")
 def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """A real Redis."""
+    """Start a real Redis."""
     with backends.redis(tmp_path_factory.mktemp("redis")) as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A real PostgreSQL."""
+    """Start a real PostgreSQL."""
     with backends.postgres() as url:
         yield url
 
@@ -41,13 +41,13 @@ def _settings(request: pytest.FixtureRequest, folder: Path, state: str, events: 
 
 @pytest.fixture(params=backends.STATE)
 def state_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings for each place of persons and budgets."""
+    """Settings for each backend of persons and budgets."""
     return _settings(request, tmp_path, request.param, "sqlite")
 
 
 @pytest.fixture(params=backends.EVENTS)
 def events_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings for each place of events."""
+    """Settings for each backend of events."""
     return _settings(request, tmp_path, "sqlite", request.param)
 
 
@@ -72,7 +72,7 @@ def state_stores(state_settings: Settings) -> Iterator[Stores]:
 
 @pytest.fixture
 def events_stores(events_settings: Settings) -> Iterator[Stores]:
-    """Stores of events of each kind."""
+    """Event logs of each kind."""
     yield from _opened(events_settings)
 
 

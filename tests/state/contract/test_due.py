@@ -1,4 +1,4 @@
-"""Every store of persons knows who is to be looked at, and lets one at a time do it."""
+"""Every store of persons knows who is due, and grants a lease to one holder at a time."""
 
 import sqlite3
 import time
@@ -16,11 +16,11 @@ from tests.state.contract.backends import RedisProcess, raw
 from tests.state.contract.test_state import FAR, adding, joined, to
 
 MANY = 1_200
-"""More records than are asked of in one go."""
+"""More records than one batch."""
 
 
 def due_second(record: bytes) -> int | None:
-    """What tests write into records: the second itself, "never", or anything else for as it was."""
+    """Return the due second of a test record: a number, "never", or any other text for unchanged."""
     if record == b"never":
         return NEVER
     return int(record) if record.isdigit() else None
@@ -34,12 +34,12 @@ def state(state_stores: Stores) -> StateStore:
 
 
 def due(state: StateStore, until: int = EVER - 1, limit: int = 1_000) -> list[tuple[str, int]]:
-    """Who is due, by their first ids, and since when."""
+    """Return the first ids of the persons who are due, with their seconds."""
     return [(one.ids[0], one.second) for one in state.due(until, limit)]
 
 
 def test_persons_are_due_from_their_second_on(state: StateStore) -> None:
-    """Who is due comes with all ids and the record, longest overdue first, and as many as asked for."""
+    """Due persons come with all ids and the record, longest overdue first, up to the limit."""
     state.change([("u:1", to(b"300")), ("u:2", to(b"100")), ("u:3", to(b"200")), ("u:4", to(b"never"))])
     state.link("u:2", "a:2", lambda user, _visitor: user)
 
@@ -50,7 +50,7 @@ def test_persons_are_due_from_their_second_on(state: StateStore) -> None:
 
 
 def test_a_person_is_due_by_what_was_written_last(state: StateStore) -> None:
-    """With each write the second moves, goes, or stays as it was; reading changes nothing."""
+    """Every write may move, remove or keep the second; reading changes nothing."""
     state.change([("u:1", to(b"100")), ("u:2", to(b"100")), ("u:3", to(b"100")), ("u:4", to(b"100"))])
     state.change([("u:1", to(b"200")), ("u:2", to(b"never")), ("u:3", to(b"else")), ("u:4", to(None))])
     state.look(["u:1", "u:4"])
@@ -59,7 +59,7 @@ def test_a_person_is_due_by_what_was_written_last(state: StateStore) -> None:
 
 
 def test_changes_of_one_person_in_one_call_leave_the_last_second(state: StateStore) -> None:
-    """Each change is asked of, in their order."""
+    """Several changes of a person in a call leave the second of the last one."""
     state.change(
         [("u:1", to(b"100")), ("u:1", to(b"never")), ("u:2", to(b"never")), ("u:2", adding(b"")), ("u:2", to(b"7"))]
     )
@@ -68,7 +68,7 @@ def test_changes_of_one_person_in_one_call_leave_the_last_second(state: StateSto
 
 
 def test_without_a_watch_nobody_becomes_due_and_nobody_ceases_to_be(state: StateStore) -> None:
-    """Who is due stays so while nothing is asked about due seconds."""
+    """Without a watch, writes leave all due seconds as they are."""
     state.change([("u:1", to(b"100"))])
     state.watch(None)
     state.change([("u:1", to(b"never")), ("u:2", to(b"100"))])
@@ -77,7 +77,7 @@ def test_without_a_watch_nobody_becomes_due_and_nobody_ceases_to_be(state: State
 
 
 def test_a_merged_visitor_is_due_as_the_user(state: StateStore) -> None:
-    """The visitor's own second goes with the record, and that of the merged record counts."""
+    """The visitor's second is removed with the record; the merged record has its own."""
     state.change([("u:1", to(b"100")), ("a:1", to(b"50")), ("a:2", to(b"60"))])
     state.link("u:1", "a:1", lambda _user, visitor: visitor + b"0")
     state.link("u:new", "a:2", lambda _user, visitor: visitor + b"1")
@@ -86,7 +86,7 @@ def test_a_merged_visitor_is_due_as_the_user(state: StateStore) -> None:
 
 
 def test_a_visitor_who_moves_leaves_the_other_user_due(state: StateStore) -> None:
-    """A visitor who led to another user takes nothing of that user's along."""
+    """A visitor who is moved to another user leaves the due second of the former one."""
     state.change([("u:1", to(b"100")), ("u:2", to(b"200"))])
     state.link("u:1", "a:1", joined)
     state.link("u:2", "a:1", joined)
@@ -94,8 +94,8 @@ def test_a_visitor_who_moves_leaves_the_other_user_due(state: StateStore) -> Non
     assert [(["u:1"], 100), (["u:2", "a:1"], 200)] == [(one.ids, one.second) for one in state.due(1_000, 10)]
 
 
-def test_who_is_erased_or_swept_is_not_due(state: StateStore) -> None:
-    """With the record goes when it is due."""
+def test_erased_and_swept_persons_are_not_due(state: StateStore) -> None:
+    """The due second is removed with the record."""
     state.change([("u:1", to(b"100")), ("u:2", to(b"200")), ("u:3", to(b"300"))])
     state.erase("u:1", 1, FAR)
 
@@ -105,7 +105,7 @@ def test_who_is_erased_or_swept_is_not_due(state: StateStore) -> None:
 
 
 def test_a_change_of_our_own_does_not_keep_a_person_longer(state: StateStore) -> None:
-    """What is written without anything being heard of the person leaves how long the record is kept."""
+    """A write without activity of the person does not extend the life of the record."""
     state.change([("u:1", to(b"1")), ("u:2", to(b"1"))])
     begin = int(time.time())
     wait_for(lambda: int(time.time()) > begin, "the next second begins")
@@ -118,7 +118,7 @@ def test_a_change_of_our_own_does_not_keep_a_person_longer(state: StateStore) ->
 
 
 def test_all_records_can_be_asked_anew(state: StateStore) -> None:
-    """Part by part, records that were written before anybody asked become due, and others cease to be."""
+    """Rewatching in batches finds records that are due, and those that no longer are."""
     state.change([(f"u:{number}", to(b"%d" % (number + 1))) for number in range(MANY)])
     state.link("u:0", "a:0", lambda user, _visitor: user)
     state.watch(lambda record: NEVER if int(record) % 2 else int(record) + 1)
@@ -131,12 +131,12 @@ def test_all_records_can_be_asked_anew(state: StateStore) -> None:
 
 
 def test_asking_anew_in_an_empty_store_ends_at_once(state: StateStore) -> None:
-    """There is nothing to go on from."""
+    """Rewatching an empty store returns no cursor."""
     assert "" == state.rewatch("")
 
 
 def test_one_holder_at_a_time_has_the_lease(state_settings: Settings, state: StateStore) -> None:
-    """Of many who ask at once one gets it, keeps it for as long as it asks again, and another gets it when it ends."""
+    """Of many concurrent holders one gets the lease and may renew it; after its end another gets it."""
     others = [open_stores(state_settings) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         got = list(pool.map(lambda number: others[number].state.lease(str(number), 60), range(4)))
@@ -152,7 +152,7 @@ def test_one_holder_at_a_time_has_the_lease(state_settings: Settings, state: Sta
 
 
 def test_a_lease_that_is_given_up_is_another_s_at_once(state: StateStore) -> None:
-    """Only its holder can give it up."""
+    """Only its holder can release a lease."""
     assert state.lease("one", 60)
     state.release("another")
     assert not state.lease("another", 60)
@@ -161,7 +161,7 @@ def test_a_lease_that_is_given_up_is_another_s_at_once(state: StateStore) -> Non
 
 
 def test_notes_are_read_as_they_were_written(state_settings: Settings, state: StateStore) -> None:
-    """The last text of a name counts, in whichever process; without one there is none."""
+    """The last text of a note counts in every process; a missing note is empty."""
     state.note("one", "first")
     state.note("one", "é last")
     opened = open_stores(state_settings)
@@ -171,7 +171,7 @@ def test_notes_are_read_as_they_were_written(state_settings: Settings, state: St
 
 
 def test_a_lease_of_before_the_clock_was_set_back_holds_nobody_up(tmp_path: Path) -> None:
-    """In SQLite, one that ends later than any that could be given now is passed over."""
+    """SQLite ignores a lease that ends later than any new lease could."""
     stores = open_stores(Settings(data_dir=tmp_path))
     assert stores.state.lease("one", 60)
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
@@ -183,7 +183,7 @@ def test_a_lease_of_before_the_clock_was_set_back_holds_nobody_up(tmp_path: Path
 
 
 def test_a_file_of_format_2_is_taken_over(tmp_path: Path) -> None:
-    """It is given what it lacks; its records are there, and are due once they are asked of."""
+    """Opening adds the new tables; the records remain, and are due after a rewatch."""
     stores = open_stores(Settings(data_dir=tmp_path))
     stores.state.change([("u:1", to(b"100"))])
     stores.close()
@@ -203,8 +203,8 @@ def test_a_file_of_format_2_is_taken_over(tmp_path: Path) -> None:
     stores.close()
 
 
-def test_who_is_due_in_a_redis_that_lost_the_record_is_forgotten(tmp_path: Path, redis_process: RedisProcess) -> None:
-    """What has no record any more is taken out when it would be due."""
+def test_redis_drops_due_seconds_without_a_record(tmp_path: Path, redis_process: RedisProcess) -> None:
+    """A due entry without a record is removed when it is found."""
     with redis_process.client() as client:
         client.flushall()
         stores = open_stores(Settings(data_dir=tmp_path, state_url=redis_process.url, store_timeout_ms=5000))
@@ -219,7 +219,7 @@ def test_who_is_due_in_a_redis_that_lost_the_record_is_forgotten(tmp_path: Path,
 
 
 def test_nothing_of_the_erased_is_left_of_who_is_due(tmp_path: Path) -> None:
-    """Not even the second is in any byte of the files, where it is an unusual one."""
+    """Even an unusual due second of an erased person is in no byte of the files."""
     stores = open_stores(Settings(data_dir=tmp_path))
     stores.state.watch(due_second)
     unusual = 0x7A5B_31C9

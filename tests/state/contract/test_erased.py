@@ -1,4 +1,4 @@
-"""What is erased or swept is in none of the stores' bytes."""
+"""Erased and swept data is in none of the stores' bytes."""
 
 import random
 import re
@@ -20,12 +20,12 @@ FAR = 2_000_000_000
 
 
 def mark(number: int, what: str) -> str:
-    """A text that is found nowhere else."""
+    """Return a text that occurs nowhere else."""
     return f"<{what}-of-{number:05}>"
 
 
 def fill(stores: Stores, received: int) -> None:
-    """People come in any order, are linked, and their records grow and shrink: rows are moved as they will be."""
+    """Write persons in any order, linked, with records that grow and shrink, so that rows would move."""
     choose = random.Random(3)
 
     def change(number: int) -> Change:
@@ -45,7 +45,7 @@ def fill(stores: Stores, received: int) -> None:
 
 
 def event(number: int, repeat: int, received: int, choose: random.Random) -> LoggedEvent:
-    """An event that tells of a person."""
+    """Return an event that contains personal data."""
     person = f"u:{mark(number, 'user')}"
     kind = choose.choice([EVENT_KIND_IMPRESSION, EVENT_KIND_ORDER])
     body = mark(number, "body").encode() * choose.randint(1, 10)
@@ -54,19 +54,19 @@ def event(number: int, repeat: int, received: int, choose: random.Random) -> Log
 
 
 def decision(number: int, repeat: int) -> LoggedDecision:
-    """A decision that tells of a person."""
+    """Return a decision that contains personal data."""
     person, shown = f"u:{mark(number, 'user')}", mark(number, "shown")
     decision_id = f"{mark(number, 'decision')}{repeat}"
     return LoggedDecision(decision_id, person, int(time.time()), shown.encode())
 
 
 def found(content: bytes, what: str = "[a-z]+") -> set[int]:
-    """Whom anything, or just one thing, in some bytes tells of."""
+    """Return the persons whose data, or one kind of it, is in some bytes."""
     return set(map(int, re.findall(rf"<(?:{what})-of-(\d{{5}})".encode(), content)))
 
 
 def test_nothing_of_the_erased_is_in_any_file(tmp_path: Path) -> None:
-    """Of half of all people, erased, not a byte is in the database, its log or its index; of others there is."""
+    """Half of all persons are erased: no byte of theirs is in any file, those of the others are."""
     settings = Settings(data_dir=tmp_path / "data")
     stores, others = open_stores(settings), open_stores(settings)
     fill(stores, int(time.time()))
@@ -89,7 +89,7 @@ def test_nothing_of_the_erased_is_in_any_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("days", [100, 1000])
 def test_nothing_of_what_was_kept_for_long_is_in_any_file(tmp_path: Path, days: int) -> None:
-    """After their time events, decisions and people are in no file any more, also when the file is written anew."""
+    """Swept events, decisions and persons are in no file, nor after the file is rewritten."""
     settings = Settings(data_dir=tmp_path / "data")
     stores = open_stores(settings)
     now = int(time.time())
@@ -110,7 +110,7 @@ def test_nothing_of_what_was_kept_for_long_is_in_any_file(tmp_path: Path, days: 
 
 
 def test_people_erased_after_the_file_was_written_anew_are_gone(tmp_path: Path) -> None:
-    """A sweep that removes most of the log leaves no copies that a later erasure would not reach."""
+    """A sweep that removes most of the log leaves no copies that a later erasure would miss."""
     settings = Settings(data_dir=tmp_path / "data")
     stores = open_stores(settings)
     now = int(time.time())
@@ -126,7 +126,7 @@ def test_people_erased_after_the_file_was_written_anew_are_gone(tmp_path: Path) 
 
 
 def test_nothing_of_the_erased_is_in_redis(tmp_path: Path, redis_process: RedisProcess) -> None:
-    """Of the erased there is nothing in any key or value, nor in the file that it writes next; of others there is."""
+    """Data of erased persons is in no key or value, nor in the next file; that of others is."""
     settings = Settings(data_dir=tmp_path / "data", state_url=redis_process.url, store_timeout_ms=5000)
     stores = open_stores(settings)
     with redis_process.client() as client:
@@ -150,7 +150,7 @@ def test_nothing_of_the_erased_is_in_redis(tmp_path: Path, redis_process: RedisP
 
 
 def test_nothing_of_the_erased_is_in_a_row_of_postgresql(tmp_path: Path, postgres_url: str) -> None:
-    """Of the erased there is nothing in any row of any table; of others there is."""
+    """Data of erased persons is in no row of any table; that of others is."""
     settings = Settings(data_dir=tmp_path / "data", events_url=postgres_url, store_timeout_ms=5000)
     stores = open_stores(settings)
     fill(stores, 1)

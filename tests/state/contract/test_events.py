@@ -1,4 +1,4 @@
-"""What every log of events does."""
+"""The contract of event logs."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,24 +19,24 @@ def event(
     kind: EventKind.ValueType = EVENT_KIND_CLICK,
     received: int = 110,
 ) -> LoggedEvent:
-    """An event with all there can be."""
+    """Return an event with all fields set."""
     return LoggedEvent(
         event_id, person, second, received, kind, "paris", "offre-é", "u09tvw", learn=True, body=b"\0body\xff"
     )
 
 
 def decision(decision_id: str, person: str = "u:1", second: int = 100) -> LoggedDecision:
-    """A decision with all there can be."""
+    """Return a decision with all fields set."""
     return LoggedDecision(decision_id, person, second, b"\0record\xff")
 
 
 def ids(log: EventLog) -> list[str]:
-    """The ids of all events in the log."""
+    """Return the ids of all events in the log."""
     return [position.event.event_id for position in log.read(0, 10_000)]
 
 
 def test_an_event_is_read_as_it_was_written(events_stores: Stores) -> None:
-    """Every field of an event comes back, of nobody's events too."""
+    """Every field of an event is read back, also of events of nobody."""
     log = events_stores.events
     written = [
         event("e1"),
@@ -51,7 +51,7 @@ def test_an_event_is_read_as_it_was_written(events_stores: Stores) -> None:
 
 @pytest.mark.parametrize("text", ["\0", "a\0b\\0\\\\", "\\", "é'\"{},\n", "{NULL}", "x" * 256])
 def test_any_text_is_an_id(events_stores: Stores, text: str) -> None:
-    """Events and decisions are found by ids of any text, and give the texts back."""
+    """Ids of events and decisions may be any text."""
     log = events_stores.events
     written = event(text, person=f"u:{text}")._replace(catalog=text, offer_id=text)
     decided = decision(text, person=f"u:{text}")
@@ -68,7 +68,7 @@ def test_any_text_is_an_id(events_stores: Stores, text: str) -> None:
 
 
 def test_an_event_is_kept_once(events_stores: Stores) -> None:
-    """An id that is known, also from the same call, is not new, and what is kept of it stays."""
+    """An id that is known, or repeated in the call, is not new, and the stored event stays."""
     log = events_stores.events
 
     assert set() == log.known(["e1", "e2"])
@@ -80,7 +80,7 @@ def test_an_event_is_kept_once(events_stores: Stores) -> None:
 
 
 def test_events_are_known_by_their_ids(events_stores: Stores) -> None:
-    """Of some ids those are told that are in the log, whether or not they had their effect."""
+    """Known ids are those in the log, applied or not."""
     log = events_stores.events
     log.append([event("e1"), event("e2")])
     log.applied(["e1"])
@@ -90,7 +90,7 @@ def test_events_are_known_by_their_ids(events_stores: Stores) -> None:
 
 
 def test_an_event_that_many_send_at_once_is_new_to_one(events_stores: Stores) -> None:
-    """Of eight who send the same hundred events in other orders, each event is new to exactly one."""
+    """Of eight threads that append the same hundred events in different orders, one sees each as new."""
 
     def send(number: int) -> list[str]:
         batch = [event(f"e{(one * 7 + number * 13) % 100}") for one in range(100)]
@@ -104,7 +104,7 @@ def test_an_event_that_many_send_at_once_is_new_to_one(events_stores: Stores) ->
 
 
 def test_positions_rise_and_are_never_used_again(events_stores: Stores) -> None:
-    """Who reads on from a place gets what came later, in order, also after events were erased and swept."""
+    """Reading on from a number finds later events in order, also after erasures and sweeps."""
     log = events_stores.events
     log.append([event("e1", "u:1"), event("e2", "u:2")])
     places = [position.number for position in log.read(0, 10)]
@@ -119,8 +119,8 @@ def test_positions_rise_and_are_never_used_again(events_stores: Stores) -> None:
     assert [] == log.read(later[-1], 10)
 
 
-def test_who_follows_the_log_misses_nothing(events_stores: Stores, events_settings: Settings) -> None:
-    """Events that many add at the same time come to a reader once each, however their transactions overlap."""
+def test_a_reader_of_the_log_misses_nothing(events_stores: Stores, events_settings: Settings) -> None:
+    """A reader gets events of concurrent writers once each, however their transactions overlap."""
     following = open_stores(events_settings)
     total = 8 * 20 * 5
 
@@ -147,7 +147,7 @@ def test_who_follows_the_log_misses_nothing(events_stores: Stores, events_settin
 
 
 def test_an_event_is_unapplied_until_it_is_confirmed(events_stores: Stores) -> None:
-    """Events wait, the oldest first, until they are said to have had their effect."""
+    """Unapplied events are returned, the oldest first, until they are confirmed."""
     log = events_stores.events
     log.append([event(f"e{number}") for number in range(5)])
     log.applied(["e0", "e3", "stranger"])
@@ -161,7 +161,7 @@ def test_an_event_is_unapplied_until_it_is_confirmed(events_stores: Stores) -> N
 
 
 def test_a_person_s_events_come_by_time(events_stores: Stores) -> None:
-    """The events of all ids of a person, and no other's, in the order in which they happened."""
+    """Events of all ids of a person, and no others', are returned by time."""
     log = events_stores.events
     log.append([event("e1", "u:1", 30), event("e2", "a:1", 20), event("e3", "u:2", 10), event("e4", "", 5)])
     log.append([event("e5", "u:1", 10)])
@@ -171,7 +171,7 @@ def test_a_person_s_events_come_by_time(events_stores: Stores) -> None:
 
 
 def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores) -> None:
-    """All of a person's ids go, whether applied or not; others' and nobody's stay; erasing again finds nothing."""
+    """Erasing all ids removes applied and unapplied events; others' and nobody's stay; repeating finds none."""
     log = events_stores.events
     log.append([event("e1", "u:1"), event("e2", "a:1"), event("e3", "u:2"), event("e4", "")])
     log.applied(["e1"])
@@ -186,8 +186,8 @@ def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores)
     assert [decision("d2", "u:2"), decision("d3", "")] == log.decisions(["d1", "d2", "d3"])
 
 
-def test_what_came_after_a_second_is_not_erased(events_stores: Stores) -> None:
-    """Events that happened and decisions that were made up to the second go, later ones stay the person's."""
+def test_erasing_up_to_a_second_leaves_later_rows(events_stores: Stores) -> None:
+    """Erasing up to a second removes earlier events and decisions, and leaves later ones."""
     log = events_stores.events
     log.append([event("e1", second=10), event("e2", second=11), event("e3", "u:2", second=10)])
     log.record([decision("d1", second=10), decision("d2", second=11)])
@@ -202,7 +202,7 @@ def test_what_came_after_a_second_is_not_erased(events_stores: Stores) -> None:
 
 
 def test_a_person_can_come_back_after_erasure(events_stores: Stores) -> None:
-    """New events of an erased person are kept as anybody's."""
+    """New events of an erased person are stored."""
     log = events_stores.events
     log.append([event("e1")])
     log.erase(["u:1"])
@@ -213,7 +213,7 @@ def test_a_person_can_come_back_after_erasure(events_stores: Stores) -> None:
 
 @pytest.mark.parametrize("count", [1, 2500])
 def test_old_events_are_swept_by_kind(events_stores: Stores, count: int) -> None:
-    """Events go when they were taken in before their kind's second, decisions when they were made before theirs."""
+    """Events reported before their kind's second are swept, decisions made before theirs, too."""
     log = events_stores.events
     old = [event(f"old{number}", "u:old", kind=EVENT_KIND_IMPRESSION, received=99) for number in range(count)]
     kept = [
@@ -232,7 +232,7 @@ def test_old_events_are_swept_by_kind(events_stores: Stores, count: int) -> None
 
 
 def test_a_person_s_decisions_come_by_time(events_stores: Stores) -> None:
-    """The decisions of all ids of a person, and no other's nor the erased, in the order in which they were made."""
+    """Decisions of all ids of a person, neither others' nor erased ones, are returned by time."""
     log = events_stores.events
     log.record([decision("d1", "u:1", 30), decision("d2", "a:1", 20), decision("d3", "u:2", 10), decision("d4", "", 5)])
     log.record([decision("d5", "u:1", 10)])
@@ -244,7 +244,7 @@ def test_a_person_s_decisions_come_by_time(events_stores: Stores) -> None:
 
 
 def test_many_decisions_are_recorded_at_once(events_stores: Stores) -> None:
-    """Each is kept, once, in the order in which they were handed over, however many there are."""
+    """However many decisions are recorded in a call, each is stored once, in order."""
     log = events_stores.events
     many = [decision(f"d{number}", f"u:{number % 7}" if number % 5 else "", number) for number in range(75)]
     log.record([*many[:40], many[3], *many[40:], many[3]])
@@ -254,7 +254,7 @@ def test_many_decisions_are_recorded_at_once(events_stores: Stores) -> None:
 
 
 def test_decisions_are_read_as_they_were_written(events_stores: Stores) -> None:
-    """Every field comes back; one that is known by its id stays as it was; places rise."""
+    """Every field is read back; a known id stays as it was; numbers rise."""
     log = events_stores.events
     plain = decision("d2", "")._replace(record=b"")
     log.record([decision("d1"), plain])

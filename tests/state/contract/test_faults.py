@@ -1,4 +1,4 @@
-"""Servers that are killed, paused, and come back, as those who ask them see it."""
+"""Servers that are killed, paused and restarted, from the view of their clients."""
 
 import os
 import signal
@@ -21,13 +21,13 @@ from tests.state.contract.backends import RedisProcess
 from tests.state.contract.test_events import decision, event
 
 LONG_S = 20.0
-"""As long as nothing may take, however busy the machine is."""
+"""Longer than any call takes, even on a busy machine."""
 DEMANDS = [Demand("b", 0, 1, 0, 10, -1, -1, -1)]
 
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A Redis for one test to do away with."""
+    """A Redis for one test to kill."""
     folder = tmp_path / "redis"
     folder.mkdir()
     with backends.redis(folder) as process:
@@ -36,7 +36,7 @@ def mortal(tmp_path: Path) -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def with_redis(mortal: RedisProcess, tmp_path: Path) -> Iterator[Stores]:
-    """Stores in that Redis, with the patience that a server has for it."""
+    """Open stores in that Redis, with the server's timeout."""
     stores = open_stores(Settings(data_dir=tmp_path / "data", state_url=mortal.url, store_timeout_ms=500))
     stores.state.change([("u:1", lambda _record, _erased: b"kept")])
     with mortal.client() as client:
@@ -46,7 +46,7 @@ def with_redis(mortal: RedisProcess, tmp_path: Path) -> Iterator[Stores]:
 
 
 def works(call: Callable[[], Any]) -> bool:
-    """Whether a call is answered."""
+    """Return whether a call succeeds."""
     try:
         call()
     except StoreUnavailableError:
@@ -55,7 +55,7 @@ def works(call: Callable[[], Any]) -> bool:
 
 
 def failing(stores: Stores, calls: int) -> float:
-    """Seconds that so many reads take, none of which is answered."""
+    """Return the seconds taken by some reads, all of which must fail."""
     begin = time.monotonic()
     for _ in range(calls):
         with pytest.raises(StoreUnavailableError, match=r"^Redis at 127\.0\.0\.1:"):
@@ -64,7 +64,7 @@ def failing(stores: Stores, calls: int) -> float:
 
 
 def test_a_killed_redis_is_said_to_be_away_and_found_again(mortal: RedisProcess, with_redis: Stores) -> None:
-    """While it is down every call fails; once it is started again, all is as it was, with nobody else restarted."""
+    """While Redis is down every call fails; after its restart all data is there, and no client restarts."""
     mortal.kill()
     calls: list[Callable[[], object]] = [
         lambda: with_redis.state.read("u:1"),
@@ -85,7 +85,7 @@ def test_a_killed_redis_is_said_to_be_away_and_found_again(mortal: RedisProcess,
 
 
 def test_a_redis_restarted_between_calls_is_not_noticed(mortal: RedisProcess, with_redis: Stores) -> None:
-    """A connection that the server has closed is made anew, and a script it has forgotten sent again, in one call."""
+    """One call reconnects after the server closed the connection, and resends the script it lost."""
     mortal.kill()
     mortal.start()
 
@@ -93,7 +93,7 @@ def test_a_redis_restarted_between_calls_is_not_noticed(mortal: RedisProcess, wi
 
 
 def test_a_redis_that_lost_its_data_goes_on_with_the_same_secret(mortal: RedisProcess, with_redis: Stores) -> None:
-    """Processes that know the secret of names keep it when Redis was emptied, so that all find the same records."""
+    """After Redis was emptied, processes restore the secret they know, so that all find the same records."""
     with mortal.client() as client:
         client.flushall()
     mortal.kill()
@@ -108,7 +108,7 @@ def test_a_redis_that_lost_its_data_goes_on_with_the_same_secret(mortal: RedisPr
 
 
 def test_a_paused_redis_costs_its_timeout_only_a_few_times(mortal: RedisProcess, with_redis: Stores) -> None:
-    """Who asks a Redis that does not answer waits in vain; after a few have, others fail at once, until it answers."""
+    """A few calls wait for a paused Redis in vain; then calls fail at once until it answers."""
     mortal.pause()
     try:
         assert failing(with_redis, 3) < LONG_S
@@ -122,7 +122,7 @@ def test_a_paused_redis_costs_its_timeout_only_a_few_times(mortal: RedisProcess,
 
 
 def test_answers_that_come_too_late_are_nobody_s(mortal: RedisProcess, with_redis: Stores) -> None:
-    """After a pause, no call gets the answer to another one that was given up."""
+    """After a pause, no call gets the late answer to an earlier one."""
     with_redis.state.change([(f"u:{number}", lambda _record, _erased: b"other") for number in range(2, 5)])
     for _ in range(3):
         mortal.pause()
@@ -135,7 +135,7 @@ def test_answers_that_come_too_late_are_nobody_s(mortal: RedisProcess, with_redi
 
 
 def test_a_redis_that_was_never_there_stops_nobody_from_starting(tmp_path: Path) -> None:
-    """Stores open without their server, and say that it is away when they are used."""
+    """Stores open without their server, and report it when they are used."""
     stores = open_stores(Settings(data_dir=tmp_path, state_url="redis://127.0.0.1:1/0"))
 
     with pytest.raises(StoreUnavailableError, match=r"^Redis at 127\.0\.0\.1:1: "):
@@ -144,7 +144,7 @@ def test_a_redis_that_was_never_there_stops_nobody_from_starting(tmp_path: Path)
 
 
 def test_a_password_is_in_no_message(mortal: RedisProcess, tmp_path: Path) -> None:
-    """What went wrong is said without the password."""
+    """Error messages do not contain the password."""
     url = mortal.url.replace("not%20secret", "secret")
     stores = open_stores(Settings(data_dir=tmp_path, state_url=url, store_timeout_ms=5000))
 
@@ -155,7 +155,7 @@ def test_a_password_is_in_no_message(mortal: RedisProcess, tmp_path: Path) -> No
 
 
 def test_a_lost_connection_to_postgresql_is_made_anew(postgres_url: str, tmp_path: Path) -> None:
-    """When the server has ended a connection, one call fails, and the next is answered."""
+    """After the server ended a connection, one call fails, and the next succeeds."""
     backends.empty_postgres(postgres_url)
     stores = open_stores(Settings(data_dir=tmp_path, events_url=postgres_url, store_timeout_ms=5000))
     stores.events.append([event("e1")])
@@ -170,7 +170,7 @@ def test_a_lost_connection_to_postgresql_is_made_anew(postgres_url: str, tmp_pat
 
 
 def test_a_paused_postgresql_is_given_up(postgres_url: str, tmp_path: Path) -> None:
-    """A call that is not answered in time fails, and the next one asks anew."""
+    """A call that times out fails, and the next one uses a new connection."""
     backends.empty_postgres(postgres_url)
     stores = open_stores(Settings(data_dir=tmp_path, events_url=postgres_url, store_timeout_ms=50))
     wait_for(lambda: works(lambda: stores.events.append([event("e1")])), "PostgreSQL answers", LONG_S)
@@ -193,10 +193,11 @@ def test_a_paused_postgresql_is_given_up(postgres_url: str, tmp_path: Path) -> N
     stores.close()
 
 
-def test_what_postgresql_can_never_keep_is_not_tried_again(postgres_url: str, tmp_path: Path) -> None:
-    """A decision that fits no column is left out and told of, without the person, and its neighbours are kept; a batch
-    of events with such a one is refused for good, and leaves nothing.
-    """  # noqa: D205
+def test_decisions_that_postgresql_cannot_store_are_dropped(postgres_url: str, tmp_path: Path) -> None:
+    """An unstorable decision is dropped and logged without personal data; its neighbours are stored.
+
+    A batch of events with an unstorable one is refused for good, and stores nothing.
+    """
     backends.empty_postgres(postgres_url)
     stores = open_stores(Settings(data_dir=tmp_path, events_url=postgres_url, store_timeout_ms=5000))
     with capture_logs() as logs:
@@ -214,7 +215,7 @@ def test_what_postgresql_can_never_keep_is_not_tried_again(postgres_url: str, tm
 
 
 def test_a_postgresql_that_does_not_know_all_letters_is_refused(postgres_url: str, tmp_path: Path) -> None:
-    """A database of another encoding than UTF-8 could not keep all ids: that is said at once."""
+    """A database with an encoding other than UTF-8 is refused at once: it could not store all ids."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
@@ -240,13 +241,13 @@ def test_a_postgresql_that_does_not_know_all_letters_is_refused(postgres_url: st
     ],
 )
 def test_a_url_that_names_no_store_is_refused(tmp_path: Path, urls: dict[str, str], message: str) -> None:
-    """Stores cannot be opened where a setting cannot be understood, and the message names it."""
+    """Opening fails for a malformed setting, which the message names."""
     with pytest.raises(SettingsError, match=f"^{message}"):
         open_stores(Settings.model_validate({"data_dir": tmp_path, **urls}))
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    """Stores cannot be opened in a file of something else, and leave it as it is."""
+    """Opening fails for a file of another format, which stays as it is."""
     (tmp_path / "notes.txt").write_text("notes " * 1000, "utf-8")
 
     with pytest.raises(StoreUnavailableError, match=r"notes\.txt: file is not a database"):
@@ -255,7 +256,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_stores_are_where_the_settings_say(tmp_path: Path) -> None:
-    """A path, a URL of a file, and nothing, name the file; both kinds of store may share one."""
+    """A path, a file URL, and no setting at all name the file; both stores may share one."""
     settings = Settings(
         data_dir=tmp_path / "data", state_url=f"sqlite://{tmp_path}/a/state", events_url=f"{tmp_path}/b"
     )

@@ -1,4 +1,4 @@
-"""Whoever is killed, whenever: every event has one effect, and no budget is oversold."""
+"""Processes are killed at random: every event has one effect, and no budget is oversold."""
 
 import itertools
 import random
@@ -20,9 +20,9 @@ PROCESSES, THREADS = 4, 16
 def test_every_event_has_one_effect_however_often_it_is_sent(
     settings: Settings, stores: Stores, tmp_path: Path
 ) -> None:
-    """Processes that take in the same events are killed at random, again and again; then all events are sent once more.
+    """Processes that report the same events are killed at random; then all events are sent once more.
 
-    Each has been counted once for its person: what was kept and not counted is counted by a recovery.
+    Each has been counted once: recovery counts those that were logged and not applied.
     """
     choose = random.Random(1)
     begun = tmp_path / "begun"
@@ -56,9 +56,9 @@ def test_every_event_has_one_effect_however_often_it_is_sent(
 def test_no_budget_is_oversold_by_clients_who_are_killed(
     state_settings: Settings, state_stores: Stores, tmp_path: Path
 ) -> None:
-    """Sixty-four clients redeem at random, and their processes are killed and replaced, until nothing is left.
+    """Sixty-four clients redeem at random while their processes are killed and replaced.
 
-    At no time is more used than there is; in the end just as much as was confirmed, and all else was given back.
+    Usage never exceeds a limit. In the end it is exactly what was confirmed; all else was released.
     """
     ledger = state_stores.ledger
     choose = random.Random(2)

@@ -1,4 +1,4 @@
-"""What every ledger does."""
+"""The contract of ledgers."""
 
 import itertools
 from collections import defaultdict
@@ -10,34 +10,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offers.state.opening import Stores
-from offers.state.stores import DONE, PERIOD_KEPT_S, Demand, Ledger, Outcome, Usage
+from offers.state.stores import DONE, PERIOD_KEPT_S, Demand, Ledger, RedemptionOutcome, Usage, refused
 
 DAY = 86_400
 MILLION = 1_000_000
 
 
 def units(budget: str, count: int, most: int = -1) -> Demand:
-    """A demand for units of a budget without periods."""
+    """Return a demand for units of a budget without periods."""
     return Demand(budget, 0, count, 0, most, -1, -1, -1)
 
 
 def money(budget: str, micros: int, most: int = -1) -> Demand:
-    """A demand for money of a budget without periods."""
+    """Return a demand for money of a budget without periods."""
     return Demand(budget, 0, 0, micros, -1, most, -1, -1)
 
 
-def refused(reason: str, budget: str = "") -> Outcome:
-    """A step that was not done."""
-    return Outcome(done=False, reason=reason, budget=budget)
-
-
 def used(ledger: Ledger) -> dict[tuple[str, int], tuple[int, int]]:
-    """What is used, where anything is."""
+    """Return the usage of budgets that is not zero."""
     return {(one.budget, one.period): (one.units, one.micros) for one in ledger.usage() if one.units or one.micros}
 
 
 def test_units_are_held_taken_and_given_back(state_stores: Stores) -> None:
-    """A reservation counts at once, stays when it is confirmed, and comes back when it is released."""
+    """A reservation counts at once, stays when it is confirmed, and is returned when it is released."""
     ledger = state_stores.ledger
     assert DONE == ledger.reserve("r1", [units("b", 2, 3)], 100, 200)
     assert {("b", 0): (2, 0)} == used(ledger)
@@ -50,7 +45,7 @@ def test_units_are_held_taken_and_given_back(state_stores: Stores) -> None:
 
 
 def test_steps_may_be_repeated(state_stores: Stores) -> None:
-    """Each step, sent again, is done already and takes nothing more."""
+    """A repeated step succeeds and takes nothing more."""
     ledger = state_stores.ledger
     for _ in range(3):
         assert DONE == ledger.reserve("r1", [units("b", 1, 1)], 100, 200)
@@ -64,7 +59,7 @@ def test_steps_may_be_repeated(state_stores: Stores) -> None:
 
 
 def test_steps_that_do_not_fit_are_refused(state_stores: Stores) -> None:
-    """What is confirmed is not released, what is released not confirmed or held again; strangers are unknown."""
+    """A confirmed redemption cannot be released, nor a released one reserved; unknown ones are refused."""
     ledger = state_stores.ledger
     ledger.confirm("confirmed", [units("b", 1)], 100)
     ledger.reserve("released", [units("b", 1)], 100, 200)
@@ -79,7 +74,7 @@ def test_steps_that_do_not_fit_are_refused(state_stores: Stores) -> None:
 
 
 def test_all_budgets_have_enough_or_none_is_touched(state_stores: Stores) -> None:
-    """A redemption of several budgets takes from all or from none, and says which has not enough."""
+    """A redemption of several budgets takes from all or none, and names the exhausted one."""
     ledger = state_stores.ledger
     ledger.confirm("r1", [units("campaign", 4, 5)], 100)
     both = [units("offer", 2, 10), units("campaign", 2, 5)]
@@ -99,7 +94,7 @@ def test_a_budget_that_is_asked_twice_is_counted_twice(state_stores: Stores) -> 
 
 
 def test_a_period_has_limits_of_its_own(state_stores: Stores) -> None:
-    """What is left in all may be used up in a period; the next one begins from nothing; both are given back."""
+    """A period has its own limits, the next begins with no usage, and releases return to both."""
     ledger = state_stores.ledger
 
     def step(period: int) -> Demand:
@@ -116,7 +111,7 @@ def test_a_period_has_limits_of_its_own(state_stores: Stores) -> None:
 
 @pytest.mark.parametrize("amount", [1, 999_999, MILLION, 2**53 + 1, 10**17 + 1])
 def test_money_is_exact(state_stores: Stores, amount: int) -> None:
-    """Sums of any size are counted to the millionth, and not one millionth over the limit is given."""
+    """Sums of any size are exact to the millionth, and none exceeds the limit."""
     ledger = state_stores.ledger
     most = 3 * amount - 1
 
@@ -128,8 +123,8 @@ def test_money_is_exact(state_stores: Stores, amount: int) -> None:
     assert {("b", 0): (0, amount)} == used(ledger)
 
 
-def test_what_a_budget_has_not_enough_of_may_be_other_than_what_is_asked(state_stores: Stores) -> None:
-    """Where a limit was lowered below what is used, only those who ask for more of just that are refused."""
+def test_only_demands_on_an_exhausted_limit_are_refused(state_stores: Stores) -> None:
+    """Where a limit was lowered below the usage, only demands on that limit are refused."""
     ledger = state_stores.ledger
     ledger.confirm("r1", [Demand("b", 0, 5, 5, -1, -1, -1, -1)], 100)
 
@@ -139,8 +134,8 @@ def test_what_a_budget_has_not_enough_of_may_be_other_than_what_is_asked(state_s
     assert refused("exhausted", "b") == ledger.confirm("r5", [Demand("b", 0, 0, 1, -1, 3, -1, -1)], 100)
 
 
-def test_what_is_held_too_long_comes_back(state_stores: Stores) -> None:
-    """At the second until which it is held, and not before, a reservation is given back, once."""
+def test_expired_reservations_are_released(state_stores: Stores) -> None:
+    """A reservation is released once, at its last second and not before."""
     ledger = state_stores.ledger
     for number in range(1200):
         ledger.reserve(f"r{number}", [units("b", 1)], 100, 200)
@@ -154,8 +149,8 @@ def test_what_is_held_too_long_comes_back(state_stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("swept", [True, False])
-def test_what_has_expired_is_taken_only_if_there_is_enough(state_stores: Stores, swept: bool) -> None:  # noqa: FBT001
-    """After its time a reservation holds nothing, swept or not; confirming takes anew, reserving again does not."""
+def test_confirming_an_expired_reservation_needs_enough_budget(state_stores: Stores, swept: bool) -> None:  # noqa: FBT001
+    """An expired reservation holds nothing; confirming takes anew, reserving again is refused."""
     ledger = state_stores.ledger
     for name in ("r1", "r2", "r3"):
         ledger.reserve(name, [units("b", 1, 3)], 100, 200)
@@ -173,7 +168,7 @@ def test_what_has_expired_is_taken_only_if_there_is_enough(state_stores: Stores,
 
 
 def test_use_in_old_periods_is_forgotten(state_stores: Stores) -> None:
-    """A period's use goes when it is over for long; what is used in all stays."""
+    """The usage of a long past period is removed; the total stays."""
     ledger = state_stores.ledger
     for period in (DAY, 3 * DAY):
         ledger.confirm(f"r{period}", [Demand("b", period, 1, 0, -1, -1, -1, -1)], period)
@@ -186,7 +181,7 @@ EXAMPLES = itertools.count()
 
 
 class Step(NamedTuple):
-    """What a client asks."""
+    """A step of a redemption."""
 
     step: str
     redemption: str
@@ -196,14 +191,14 @@ class Step(NamedTuple):
 
 
 class Plain:
-    """A ledger as one would explain it."""
+    """A ledger in plain Python, as a specification."""
 
     def __init__(self) -> None:
         self.phases: dict[str, tuple[str, int, Sequence[Demand]]] = {}
         self.used: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
 
     def move(self, demands: Sequence[Demand], sign: int) -> None:
-        """Take or give back."""
+        """Add or subtract demands."""
         for demand in demands:
             for period in {0, demand.period}:
                 amounts = self.used[demand.budget, period]
@@ -211,7 +206,7 @@ class Plain:
                 amounts[1] += sign * demand.micros
 
     def take(self, demands: Sequence[Demand]) -> str:
-        """Take all or nothing; the budget that has not enough."""
+        """Take all demands or none; return the exhausted budget."""
         for number, demand in enumerate(demands):
             self.move([demand], 1)
             limits = [(0, demand.max_units, demand.max_micros)]
@@ -224,7 +219,7 @@ class Plain:
                     return demand.budget
         return ""
 
-    def step(self, asked: Step) -> Outcome:
+    def step(self, asked: Step) -> RedemptionOutcome:
         """Do a step."""
         name, now = asked.redemption, asked.now
         phase, until, held = self.phases.get(name, ("unknown", 0, ()))
@@ -276,7 +271,7 @@ STEPS = st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(steps=st.lists(STEPS, min_size=5, max_size=25))
 def test_any_steps_have_the_outcome_that_a_plain_ledger_gives(state_stores: Stores, steps: list[Step]) -> None:
-    """Outcomes and use are those of a ledger that one can read in a minute."""
+    """Outcomes and usage of random steps are those of the specification."""
     ledger, plain = state_stores.ledger, Plain()
     mark = f"{next(EXAMPLES)}-"  # other redemptions and budgets than before
 

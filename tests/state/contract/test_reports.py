@@ -1,4 +1,4 @@
-"""`offers experiments report` out of the logs of every kind of store."""
+"""`offers experiments report` from the logs of every kind of store."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ offers:
 
 
 def happened(person: str, kind: EventKind.ValueType, second: int) -> LoggedEvent:
-    """A click or an order."""
+    """Return a click or an order."""
     event = Event(event_id=f"{person}-{kind}-{second}")
     event.event_time.seconds = second
     if kind == EVENT_KIND_CLICK:
@@ -42,9 +42,10 @@ def happened(person: str, kind: EventKind.ValueType, second: int) -> LoggedEvent
 def test_a_report_is_the_same_out_of_every_store(
     settings: Settings, stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Persons, decisions, clicks and orders by variant: what came before the exposure is left out, and what a visitor
-    was shown and a user bought is one person's.
-    """  # noqa: D205
+    """The report counts persons, decisions, clicks and orders by variant.
+
+    Events before the exposure are left out; a visitor's exposure and a linked user's order are one person's.
+    """
     people = [f"u:{number}" for number in range(PERSONS)]
     shown = [(person, ("without", "with")[number % 2]) for number, person in enumerate(people)] + [("a:v", "with")]
     decisions = []

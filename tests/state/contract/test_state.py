@@ -1,4 +1,4 @@
-"""What every store of persons does."""
+"""The contract of stores of persons."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,22 +16,22 @@ FAR = 2_000_000_000
 
 
 def to(new: bytes | None) -> Change:
-    """A change to a given record."""
+    """Return a change to a given record."""
     return lambda _record, _erased: new
 
 
 def adding(text: bytes) -> Change:
-    """A change that puts something behind what is there."""
+    """Return a change that appends to the record."""
     return lambda record, _erased: record + text
 
 
 def joined(one: bytes, other: bytes) -> bytes:
-    """Both records as one."""
+    """Concatenate both records."""
     return b"(" + one + b"|" + other + b")"
 
 
 def erased_second(state: StateStore, person: str) -> int:
-    """Up to when a person was erased, as a change is told, and whoever looks."""
+    """Return the erasure of a person, as a change receives it, and as `look` and `erasures` return it."""
     told: list[int] = []
 
     def ask(_record: bytes, second: int) -> None:
@@ -43,14 +43,14 @@ def erased_second(state: StateStore, person: str) -> int:
 
 
 def test_nothing_is_known_of_a_stranger(state_stores: Stores) -> None:
-    """A person who was never written has no record and no other ids, and was never erased."""
+    """A person who was never written has no record, no other ids and no erasure."""
     assert b"" == state_stores.state.read("u:1")
     assert ["u:1"] == state_stores.state.ids("u:1")
     assert -1 == erased_second(state_stores.state, "u:1")
 
 
 def test_several_persons_are_looked_up_at_once(state_stores: Stores) -> None:
-    """Of each person come the record and the erasure, in their order, whoever of them is known."""
+    """A look returns record and erasure of each person in order, known or not."""
     state = state_stores.state
     state.change([("u:1", to(b"one")), ("u:2", to(b"two"))])
     state.erase("u:2", 7, FAR)
@@ -62,7 +62,7 @@ def test_several_persons_are_looked_up_at_once(state_stores: Stores) -> None:
 
 @pytest.mark.parametrize("size", [1, 100, 4_000, 4_100, 100_000])
 def test_a_record_is_read_as_it_was_written(state_stores: Stores, size: int) -> None:
-    """Any bytes of any size come back, also zeros at the end, and also after they grew and shrank."""
+    """Any bytes of any size are read back, with trailing zeros, after growing and shrinking."""
     record = bytes(range(256)) * (size // 256) + bytes(size % 256)
     state_stores.state.change([("u:1", to(b"first")), ("u:1", to(record)), ("u:1", to(b"x")), ("u:1", to(record))])
 
@@ -70,7 +70,7 @@ def test_a_record_is_read_as_it_was_written(state_stores: Stores, size: int) -> 
 
 
 def test_changes_happen_in_their_order(state_stores: Stores) -> None:
-    """Each change sees what the one before it made, within a call and over calls; None leaves the record."""
+    """Each change sees the result of the one before, within a call and across calls; None keeps the record."""
     state_stores.state.change([("u:1", adding(b"a")), ("u:2", adding(b"x")), ("u:1", adding(b"b")), ("u:1", to(None))])
     state_stores.state.change([("u:1", adding(b"c")), ("a:1", to(None))])
 
@@ -78,7 +78,7 @@ def test_changes_happen_in_their_order(state_stores: Stores) -> None:
 
 
 def test_many_are_looked_at_at_once(state_stores: Stores) -> None:
-    """Of each person, in the order asked for, the record and whether there was an erasure."""
+    """Many persons are looked up in the order of the call, with their erasures."""
     state = state_stores.state
     state.change([("u:1", to(b"one")), ("u:2", to(b"two")), ("a:1", to(b"visitor"))])
     state.link("u:1", "a:1", joined)
@@ -91,7 +91,7 @@ def test_many_are_looked_at_at_once(state_stores: Stores) -> None:
 
 @pytest.mark.parametrize("person", ["a:\0", "a:" + "é" * 256, "a:a b\n'\"", "a:>"])
 def test_any_text_is_an_id(state_stores: Stores, person: str) -> None:
-    """Ids are any text."""
+    """Ids may be any text."""
     state_stores.state.change([(person, to(b"mine"))])
     state_stores.state.link("u:other", person, joined)
 
@@ -100,7 +100,7 @@ def test_any_text_is_an_id(state_stores: Stores, person: str) -> None:
 
 
 def test_no_change_is_lost_among_processes(state_settings: Settings, state_stores: Stores) -> None:
-    """Eight processes that all change the same persons add up."""
+    """The changes of eight processes to the same persons add up."""
     children = [actor("count", state_settings, 50) for _ in range(8)]
 
     assert [0] * 8 == [child.wait(120) for child in children]
@@ -108,7 +108,7 @@ def test_no_change_is_lost_among_processes(state_settings: Settings, state_store
 
 
 def test_a_visitor_s_record_goes_to_the_user(state_stores: Stores) -> None:
-    """Linked, both ids lead to what both had, and what is changed by either is changed for both."""
+    """Linked ids lead to the merged record, and a change by either is seen by both."""
     state = state_stores.state
     state.change([("u:1", to(b"user")), ("a:1", to(b"visitor"))])
     state.link("u:1", "a:1", joined)
@@ -119,7 +119,7 @@ def test_a_visitor_s_record_goes_to_the_user(state_stores: Stores) -> None:
 
 
 def test_linking_again_changes_nothing(state_stores: Stores) -> None:
-    """A link that is there already merges nothing."""
+    """Repeating a link merges nothing."""
     state = state_stores.state
     state.change([("u:1", to(b"user")), ("a:1", to(b"visitor"))])
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_linking_again_changes_nothing(state_stores: Stores) -> None:
 
 
 def test_links_may_come_before_records(state_stores: Stores) -> None:
-    """Who is linked without a record gets one that all ids lead to, whichever id is written first."""
+    """Ids linked before there is a record lead to one record, whichever is written first."""
     state = state_stores.state
     state.link("u:1", "a:1", joined)
     state.change([("a:1", adding(b"1")), ("u:1", adding(b"2"))])
@@ -144,7 +144,7 @@ def test_links_may_come_before_records(state_stores: Stores) -> None:
 
 
 def test_a_visitor_who_led_to_another_user_only_moves(state_stores: Stores) -> None:
-    """What was merged before stays with the other user; the visitor leads to the new one from now on."""
+    """Merged data stays with the former user; the visitor leads to the new one."""
     state = state_stores.state
     state.change([("a:1", to(b"visitor")), ("u:2", to(b"two"))])
     state.link("u:1", "a:1", joined)
@@ -156,7 +156,7 @@ def test_a_visitor_who_led_to_another_user_only_moves(state_stores: Stores) -> N
 
 
 def test_links_at_the_same_time_merge_each_visitor_once(state_stores: Stores) -> None:
-    """Eight threads that all link the same twenty visitors, and write their records, lose and double nothing."""
+    """Eight threads that link the same twenty visitors, and write, lose and double nothing."""
     state = state_stores.state
     visitors = [f"a:{number}" for number in range(20)]
 
@@ -183,7 +183,7 @@ def test_links_at_the_same_time_merge_each_visitor_once(state_stores: Stores) ->
 
 
 def test_an_erased_person_is_unknown_by_every_id(state_stores: Stores) -> None:
-    """Erasing by one id erases the record by all, says which they were, and leaves others alone."""
+    """Erasing one id erases the record under all, returns them, and leaves others alone."""
     state = state_stores.state
     state.change([("u:1", to(b"user")), ("a:1", to(b"visitor")), ("u:2", to(b"two"))])
     state.link("u:1", "a:1", joined)
@@ -193,8 +193,8 @@ def test_an_erased_person_is_unknown_by_every_id(state_stores: Stores) -> None:
     assert [["u:1"], ["a:1"]] == [state.ids(person) for person in ("u:1", "a:1")]
 
 
-def test_who_was_erased_is_remembered_without_the_id(state_stores: Stores) -> None:
-    """A change is told up to when the person was erased: the latest of all times, by every id, of strangers too."""
+def test_erasures_are_remembered_without_the_id(state_stores: Stores) -> None:
+    """A change receives the latest erasure, by every id, also of persons without a record."""
     state = state_stores.state
     state.link("u:1", "a:1", joined)
     state.erase("u:1", 1000, FAR)
@@ -207,7 +207,7 @@ def test_who_was_erased_is_remembered_without_the_id(state_stores: Stores) -> No
 
 
 def test_tombstones_expire(state_stores: Stores) -> None:
-    """Once its time is over, and it was swept, nothing says that there was a person."""
+    """A sweep removes expired tombstones."""
     now = int(time.time())
     state_stores.state.erase("u:1", 1000, now - 1)
     state_stores.state.erase("u:2", 1000, now + 1000)
@@ -217,7 +217,7 @@ def test_tombstones_expire(state_stores: Stores) -> None:
 
 
 def test_persons_who_are_idle_are_swept(state_stores: Stores) -> None:
-    """A record goes, with all ids, once it has not been changed for so long; not before."""
+    """A record with all its ids is swept when it is unchanged for long enough, and not before."""
     state = state_stores.state
     state.change([(f"u:{number}", to(b"user")) for number in range(1200)])
     state.link("u:1", "a:1", joined)
@@ -231,7 +231,7 @@ def test_persons_who_are_idle_are_swept(state_stores: Stores) -> None:
 
 
 def test_stores_opened_anew_have_what_was_kept(state_settings: Settings, state_stores: Stores) -> None:
-    """Records and tombstones are the same for whoever opens the stores."""
+    """Records and tombstones are there when the stores are opened again."""
     state_stores.state.change([("u:1", to(b"user"))])
     state_stores.state.erase("u:2", 1000, FAR)
     again = open_stores(state_settings)
@@ -242,7 +242,7 @@ def test_stores_opened_anew_have_what_was_kept(state_settings: Settings, state_s
 
 
 def test_the_file_is_its_owner_s_alone(tmp_path: Path) -> None:
-    """Nobody else on the machine can read what is known of people."""
+    """Other users of the machine cannot read the file."""
     open_stores(Settings(data_dir=tmp_path / "data")).close()
 
     assert [0o600] == [path.stat().st_mode & 0o777 for path in (tmp_path / "data").iterdir()]

@@ -1,21 +1,21 @@
-"""What log and state do together where they share a file, and where they do not."""
+"""Transactions over log and state, in one file and in several."""
 
 from contextlib import suppress
 
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
-from offers.state.stores import DONE
+from offers.state.stores import DONE, refused
 from tests.state.contract.test_events import event, ids
-from tests.state.contract.test_ledger import refused, units, used
+from tests.state.contract.test_ledger import units, used
 from tests.state.contract.test_state import adding, joined, to
 
 
 class StopError(Exception):
-    """The end, in the midst of it."""
+    """An interruption of a transaction."""
 
 
 def test_all_or_nothing_is_kept_in_one_file(settings: Settings, stores: Stores) -> None:
-    """In one file, what ends in the midst leaves nothing in log and state; elsewhere what was done until then stays."""
+    """In one file, an interruption leaves neither log nor state; elsewhere earlier calls stay."""
     shared = not settings.events_url
     with suppress(StopError), stores.events.together(stores.state) as is_whole:
         assert shared == is_whole
@@ -34,7 +34,7 @@ def test_all_or_nothing_is_kept_in_one_file(settings: Settings, stores: Stores) 
 
 
 def test_events_may_be_logged_with_their_effect(events_stores: Stores) -> None:
-    """Events whose effect needs no confirmation wait for none; those that were there before, and do, wait on."""
+    """Events logged as applied wait for no confirmation; earlier unconfirmed ones still do."""
     log = events_stores.events
     log.append([event("e1")])
 
@@ -42,8 +42,8 @@ def test_events_may_be_logged_with_their_effect(events_stores: Stores) -> None:
     assert ["e1"] == [one.event_id for one in log.unapplied(9)]
 
 
-def test_what_was_looked_at_is_what_is_changed(stores: Stores) -> None:
-    """A change after a look sees what the changes before it made, by whichever id of a person, in one call and more."""
+def test_changes_after_a_look_see_earlier_changes(stores: Stores) -> None:
+    """A change after a look sees earlier changes, by every id of the person."""
     state = stores.state
     state.change([("u:1", to(b"user"))])
     state.link("u:1", "a:1", joined)
@@ -56,7 +56,7 @@ def test_what_was_looked_at_is_what_is_changed(stores: Stores) -> None:
 
 
 def test_a_look_is_forgotten_with_its_transaction(settings: Settings, stores: Stores) -> None:
-    """What others changed after a look counts when the person is changed in a later transaction."""
+    """A change in a later transaction sees what others wrote since the look."""
     others = open_stores(settings)
     stores.state.change([("u:1", to(b"1"))])
     with stores.events.together(stores.state):
@@ -69,7 +69,7 @@ def test_a_look_is_forgotten_with_its_transaction(settings: Settings, stores: St
 
 
 def test_a_step_that_is_refused_is_undone_alone(stores: Stores) -> None:
-    """A reservation that a second budget has no room for, in the midst of a transaction, undoes nothing else."""
+    """A reservation refused by its second budget undoes only itself within a transaction."""
     with stores.events.together(stores.state):
         stores.state.change([("u:1", to(b"kept"))])
         outcome = stores.ledger.reserve("r1", [units("a", 1), units("b", 2, 1)], 0, 10)

@@ -1,4 +1,4 @@
-"""What events do to a person's state does not depend on how they come."""
+"""The effect of events on a state does not depend on their order, repetition or batches."""
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
@@ -31,13 +31,13 @@ from tests.state.happenings import CAP, DAY, EVER, NOON, OFFERS, assert_alike, h
 
 
 def after(record: bytes, happened: list[Happened]) -> bytes:
-    """The record after some events, changed or not."""
+    """Return the record after some events, changed or not."""
     changed = apply(record, happened)
     return record if changed is None else changed
 
 
 def one(event_id: str, second: int = NOON, **fields: object) -> Happened:
-    """An event of the offer "lunch", at a second."""
+    """Return an event of the offer "lunch" at a second."""
     event = Event(event_id=event_id, offer_id="lunch", **fields)  # type: ignore[arg-type]
     event.event_time.seconds = second
     return Happened(event, OFFERS["lunch"])
@@ -45,7 +45,7 @@ def one(event_id: str, second: int = NOON, **fields: object) -> Happened:
 
 @given(happenings(), st.randoms(use_true_random=False), st.integers(1, 7))
 def test_order_repetition_and_batches_do_not_matter(happened: list[Happened], random: object, size: int) -> None:
-    """Events in any order, any of them twice, in batches of any size, leave the same state."""
+    """Events in any order, repeated, in batches of any size, leave the same state."""
     expected = after(b"", happened)
     shuffled = happened + happened[::2]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -57,7 +57,7 @@ def test_order_repetition_and_batches_do_not_matter(happened: list[Happened], ra
 
 @given(happenings(), st.integers(0, 2**40), st.integers(0, 40))
 def test_events_before_or_after_a_link_are_the_same(happened: list[Happened], mine: int, at: int) -> None:
-    """What a visitor and a user did makes the same state, whatever of it came before they were linked, or after."""
+    """Events of a visitor and a user make the same state, whether they come before or after the link."""
     before, later = happened[:at], happened[at:]
     user = after(b"", [what for place, what in enumerate(before) if mine >> place & 1])
     visitor = after(b"", [what for place, what in enumerate(before) if not mine >> place & 1])
@@ -66,7 +66,7 @@ def test_events_before_or_after_a_link_are_the_same(happened: list[Happened], mi
 
 @given(happenings(), st.integers(0, 40))
 def test_merging_goes_either_way_and_twice(happened: list[Happened], at: int) -> None:
-    """Merging is the same either way round, and merging again, or with itself, changes nothing."""
+    """Merging is symmetric, and merging again, or with itself, changes nothing."""
     one, other = after(b"", happened[:at]), after(b"", happened[at:])
     merged = merge(one, other)
     assert_alike(merged, merge(other, one))
@@ -76,7 +76,7 @@ def test_merging_goes_either_way_and_twice(happened: list[Happened], at: int) ->
 
 @given(happenings(), happenings(max_size=1), st.integers(0, 400 * DAY))
 def test_an_event_makes_no_share_over_a_quarter(happened: list[Happened], last: list[Happened], later: int) -> None:
-    """No share grows by more than a quarter by one event, however large, and none is negative or over one."""
+    """No share grows by more than a quarter by one event of any size; all stay between 0 and 1."""
     now = NOON + 30 * DAY
     for what in last:
         what.event.event_id = "last"
@@ -89,18 +89,18 @@ def test_an_event_makes_no_share_over_a_quarter(happened: list[Happened], last: 
 
 
 def shares(record: bytes, now: int) -> dict[tuple[str, str], float]:
-    """All shares of a person."""
+    """Return all shares of a person."""
     liked = profile_of(UserState.FromString(record), now).affinities
     return {(field.name, name): share for field, names in liked.ListFields() for name, share in names.items()}
 
 
 def order(items: list[Item], *, gift: bool = False) -> Order:
-    """An order of things."""
+    """Return an order of some items."""
     return Order(items=items, gift=gift)
 
 
 def test_a_huge_gift_changes_nothing() -> None:
-    """A gift of a thousand pieces leaves every share as it was; the same order for oneself has a share of a quarter."""
+    """A gift of a thousand items leaves every share; the same order for oneself has a share of a quarter."""
     items = [Item(category="flowers", quantity=1_000)] * 100
     usual = apply(b"", [one("o1", order=order([Item(category="ramen")]))]) or b""
     gift = apply(usual, [one("o2", order=order(items, gift=True))]) or b""
@@ -109,7 +109,7 @@ def test_a_huge_gift_changes_nothing() -> None:
 
 
 def test_leanings_halve_in_thirty_days() -> None:
-    """A view, a click and a dismissal weigh as stated, and half as much 30 days later."""
+    """A view, a click and a dismissal have their weights, and half of them 30 days later."""
     record = after(b"", [one("v", view={"item": {"category": "food"}}), one("c", click={}), one("d", dismissal={})])
     total = 0.2 + 0.3
     expected = {("categories", "food"): (total - 0.3) / (total + PRIOR), ("brands", "Bento & Co"): 0.0}
@@ -121,7 +121,7 @@ def test_leanings_halve_in_thirty_days() -> None:
 
 
 def test_the_strongest_names_are_kept() -> None:
-    """Of 60 categories the 32 with most weight are shown, with their shares of all."""
+    """Of 60 categories, the 32 heaviest are shown, with their shares of the total."""
     views = [
         one(f"{name}-{time}", view={"item": {"category": f"c{name:02}"}})
         for name in range(60)
@@ -134,7 +134,7 @@ def test_the_strongest_names_are_kept() -> None:
 
 
 def test_caps_count_the_last_events_of_their_kind() -> None:
-    """A counter keeps as many instants as a cap asks for, none from before its window, and of its kind alone."""
+    """A counter keeps as many instants as its cap needs, only within its window, and only of its kind."""
     happened = [one(f"i{second}", NOON + second, impression={}) for second in (50, 10, 40, 20, 30)]
     old = one("old", NOON - 8 * DAY, impression={})
     click = one("c", NOON + 5, click={})
@@ -147,9 +147,10 @@ def test_caps_count_the_last_events_of_their_kind() -> None:
 
 
 def test_counters_out_of_reach_are_forgotten() -> None:
-    """A counter that no window reaches any more is dropped with the next event, whether that counts or not, and however
-    they come; one without a window stays.
-    """  # noqa: D205
+    """A counter that no window reaches is dropped with the next event of any kind.
+
+    That holds for any order of events; a counter without a window stays.
+    """
     first = [one("i", impression={}), one("c", click={})]
     for later in (
         Happened(one("r", NOON + 30 * DAY, click={}).event, OFFERS["ride"]),
@@ -166,7 +167,7 @@ def test_counters_out_of_reach_are_forgotten() -> None:
 
 
 def test_rings_are_bounded() -> None:
-    """Of 300 events the last 50 by time and the last 256 ids are kept."""
+    """Of 300 events, the last 50 by time and the last 256 ids are kept."""
     happened = [one(f"e{number}", NOON - number, click={}) for number in range(300)]
     state = UserState.FromString(after(b"", happened))
     assert [NOON - number for number in reversed(range(MAX_RECENT))] == [
@@ -175,14 +176,14 @@ def test_rings_are_bounded() -> None:
     assert MAX_APPLIED * 8 == len(state.applied)
 
 
-def test_what_happened_before_an_erasure_changes_nothing() -> None:
-    """Events up to the second of the erasure are dropped, later ones are not."""
+def test_events_before_an_erasure_change_nothing() -> None:
+    """Events up to the erasure are dropped, later ones are applied."""
     assert apply(b"", [one("e", NOON, click={})], erased=NOON) is None
     assert apply(b"", [one("e", NOON + 1, click={})], erased=NOON) is not None
 
 
 def test_a_redemption_counts_when_it_is_confirmed() -> None:
-    """Reserving and giving back leave no trace but that the person was seen."""
+    """Reserving and releasing only record that the person was seen."""
     phases = [RedemptionEvent.PHASE_RESERVE, RedemptionEvent.PHASE_RELEASE]
     steps = [one(f"r{phase}", redemption={"phase": phase, "redemption_id": "r"}) for phase in phases]
     state = UserState.FromString(after(b"", steps))
@@ -192,7 +193,7 @@ def test_a_redemption_counts_when_it_is_confirmed() -> None:
 
 
 def test_the_basket_is_what_was_put_in_since_the_last_order() -> None:
-    """What is put in, less what is taken out, since the last order; never below none; with its worth."""
+    """The basket is the additions less the removals since the last order, never negative, with its value."""
     soup = {"product_id": "soup", "price": {"currency_code": "EUR", "units": 4, "nanos": 500_000_000}}
     happened = [
         one("a", NOON, add_to_cart={"items": [{"product_id": "tea"}]}),
@@ -208,7 +209,7 @@ def test_the_basket_is_what_was_put_in_since_the_last_order() -> None:
 
 
 def test_life_cycle() -> None:
-    """New until 30 days or two orders; then active, lapsing after 30 days unseen, inactive after 90."""
+    """A person is new until 30 days or two orders, then active; lapsing after 30 days unseen, inactive after 90."""
     record = after(b"", [one("a", click={})])
     expected = [LIFE_CYCLE_NEW, LIFE_CYCLE_LAPSING, LIFE_CYCLE_LAPSING, LIFE_CYCLE_INACTIVE]
     days = [29, 30, 90, 91]
@@ -219,7 +220,7 @@ def test_life_cycle() -> None:
 
 
 def test_journey_phase() -> None:
-    """How far a person is follows what was done in the last 30 minutes, the last decisive event first."""
+    """The journey phase follows the newest decisive event of the last 30 minutes."""
     steps = [
         (one("v", NOON, view={"item": {"category": "food"}}), JOURNEY_PHASE_BROWSING),
         (one("a", NOON + 60, add_to_cart={"items": [{"product_id": "soup"}]}), JOURNEY_PHASE_CHOOSING),
@@ -236,7 +237,7 @@ def test_journey_phase() -> None:
 
 
 def test_merging_keeps_the_earliest_variant_and_the_last_consent() -> None:
-    """Of two variants the one met first is kept, of two decisions on a purpose the later; of attributes the user's."""
+    """The earlier variant and the later consent decision are kept, and the user's attributes."""
     times = [Timestamp(seconds=NOON), Timestamp(seconds=NOON + 1)]
     states = [
         UserState(

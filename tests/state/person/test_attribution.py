@@ -1,4 +1,4 @@
-"""What orders and redemptions are put down to, whose word on consent counts, and how coarse a geohash is."""
+"""Attribution of orders and redemptions, precedence of consent, geohashes and ids of persons."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def recent(
     category: str = "food",
     venue_id: str = "",
 ) -> RecentEvent:
-    """Something done a while before noon, with an offer for food."""
+    """Return a recent event of a food offer, some time before noon."""
     event = RecentEvent(
         kind=kind, proposition_id=proposition_id, offer_id=offer_id, category=category, venue_id=venue_id
     )
@@ -45,7 +45,7 @@ def recent(
 
 
 def order(*items: Item) -> Event:
-    """An order at noon."""
+    """Return an order at noon."""
     event = Event(order=Order(items=items))
     event.event_time.seconds = NOON
     return event
@@ -69,33 +69,33 @@ FOOD = order(Item(category="food"))
     ],
 )
 def test_an_order_is_put_down_to_the_last_click_else_impression(expected: str, events: list[RecentEvent]) -> None:
-    """The last click of 7 days, else the last impression of a day, before, on an offer of a category of the order."""
+    """An order goes to the last click of 7 days, else the last impression of a day, of its items' category."""
     assert expected == attributed(FOOD, causes_among(events))
 
 
 def test_an_order_is_put_down_to_its_venue() -> None:
-    """A venue of the order's is as good as a category; no category is no match of no category."""
+    """A shared venue matches as a category does; an empty category matches nothing."""
     there = recent(CLICK, 1, "c", category="", venue_id="bar")
     assert "c" == attributed(order(Item(venue_id="bar")), [there])
     assert "" == attributed(order(Item(product_id="soup")), [there])
 
 
 def test_a_redemption_is_put_down_to_its_offer() -> None:
-    """A redemption goes to what was done with the same offer, not with another of its category."""
+    """A redemption goes to events of the same offer, not of another one of its category."""
     event = Event(offer_id="lunch", redemption=RedemptionEvent(redemption_id="r"))
     event.event_time.seconds = NOON
     assert "b" == attributed(event, [recent(CLICK, 2, "b", offer_id="lunch"), recent(CLICK, 1, "c", offer_id="ride")])
 
 
-def test_what_names_a_proposition_is_put_down_to_no_other() -> None:
-    """Orders and redemptions without a proposition want one; those with one, and all else, do not."""
+def test_only_events_without_a_proposition_are_attributed() -> None:
+    """Only orders and redemptions without a proposition want attribution."""
     assert wants_attribution(FOOD)
     assert not wants_attribution(Event(order=Order(), proposition_id="p"))
     assert not wants_attribution(Event(offer_id="lunch", click={}))  # type: ignore[arg-type]
 
 
 def test_the_request_has_the_word_on_consent() -> None:
-    """What the request says counts alone; else each stored decision, over the default."""
+    """Consent in the request counts alone; else each stored decision overrides the default."""
     default = frozenset({CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_LEARNING})
     stored = [
         Consent(purpose=CONSENT_PURPOSE_PROFILING, granted=True),
@@ -109,7 +109,7 @@ def test_the_request_has_the_word_on_consent() -> None:
 
 
 def test_the_last_decision_counts() -> None:
-    """Of the decisions on a purpose the last is kept, and of two at once the refusal, in whatever order they come."""
+    """The last decision on a purpose is kept, of two at once the refusal, in whatever order they come."""
     agree, refuse = (Consent(purpose=CONSENT_PURPOSE_PROFILING, granted=granted) for granted in (True, False))
     later = Consent(purpose=CONSENT_PURPOSE_PROFILING, granted=True, source="later")
     later.decision_time.seconds = NOON
@@ -128,12 +128,12 @@ def test_the_last_decision_counts() -> None:
     ],
 )
 def test_geohash(expected: str, latitude: float, longitude: float, length: int) -> None:
-    """Positions known from the literature, and the corners of the world, have their geohashes."""
+    """Published positions, and the corners of the world, have their geohashes."""
     assert expected == geohash(latitude, longitude, length)
 
 
 def test_a_person_is_known_by_either_id() -> None:
-    """Users and visitors of the same id are different persons, and nobody is none."""
+    """A user and a visitor with the same id are different persons; a User without ids is nobody."""
     persons = [User(user_id="x"), User(anonymous_id="x"), User()]
     assert ["u:x", "a:x", ""] == [person_of(user) for user in persons]
     assert persons == [user_of(person) for person in ("u:x", "a:x", "")]

@@ -1,8 +1,8 @@
-"""Counters, changed where they lie, are what a plain reckoning of all events makes of them."""
+"""Counters updated in place equal those computed plainly from all events."""
 
 import struct
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from offers.model.facts import CounterSpec
@@ -21,21 +21,23 @@ adds = st.lists(st.tuples(st.sampled_from(SPECS), st.integers(0, 40 * DAY).map(N
 
 
 def reckoned(added: list[tuple[CounterSpec, int]], last: int) -> list[tuple[int, int, list[int]]]:
-    """What is to be kept of each counter, by key and kind."""
+    """Return the expected instants of each counter, by key and kind."""
     kept = []
     for spec in sorted({spec for spec, _ in added}):
         times = sorted(second for other, second in added if other == spec)
-        reach = -(-spec.span_s // (2 * DAY)) * 2 * DAY
-        if spec.span_s and times[-1] < last - last % HOUR - reach - HOUR:
-            continue
-        in_window = [second for second in times if not spec.span_s or second >= times[-1] - spec.span_s - HOUR]
-        kept.append((spec.key, spec.kind, in_window[-spec.keep :]))
+        if spec.span_s:
+            reach = -(-spec.span_s // (2 * DAY)) * 2 * DAY
+            begin = max(times[-1] - spec.span_s, last - last % HOUR - reach) - HOUR
+            times = [second for second in times if second >= begin]
+        if times:
+            kept.append((spec.key, spec.kind, times[-spec.keep :]))
     return kept
 
 
 @given(adds, st.integers(1, 10))
+@example([(SPECS[0], NOON + 2_598_800), (SPECS[3], NOON), (SPECS[3], NOON + 3_200)], 1)
 def test_counters_are_those_of_all_events(added: list[tuple[CounterSpec, int]], size: int) -> None:
-    """In packs of any size, in any order, what is kept is the last instants in reach of each counter's last."""
+    """Added in any order and batches, counters keep the last instants within their windows."""
     packed, last, before = (b"", b""), -1, -1
     for first in range(0, len(added), size):
         counters = Counters(*packed)
@@ -49,7 +51,7 @@ def test_counters_are_those_of_all_events(added: list[tuple[CounterSpec, int]], 
 
 @given(adds)
 def test_the_layout_has_no_gaps(added: list[tuple[CounterSpec, int]]) -> None:
-    """Records follow each other by key and kind, and so do their times, as the compiled loops expect."""
+    """Records are ordered by key and kind without gaps, and so are their instants, as compiled loops expect."""
     counters = Counters()
     for spec, second in added:
         counters.add(spec, second)
@@ -65,7 +67,7 @@ def test_the_layout_has_no_gaps(added: list[tuple[CounterSpec, int]]) -> None:
 def test_merged_counters_are_those_of_both(
     ours: list[tuple[CounterSpec, int]], theirs: list[tuple[CounterSpec, int]]
 ) -> None:
-    """Counts of two persons are one's counts of all that caps ask for, whichever is merged into the other."""
+    """Merged either way, two persons' counters are those of all their events, as far as caps need them."""
     made = []
     for added in (ours, theirs):
         counters = Counters()

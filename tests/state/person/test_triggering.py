@@ -1,4 +1,4 @@
-"""When persons are to be looked at follows from what is kept of them alone."""
+"""Due seconds follow from a person's record alone."""
 
 import itertools
 from random import Random
@@ -22,7 +22,7 @@ DAY = 86_400
 
 
 def watched(choose: Random) -> list[Watched]:
-    """One to three triggers of any kind, with short spans, so that they are in each other's way."""
+    """Draw one to three triggers with short spans, so that they interfere."""
     found = []
     for number in range(choose.randint(1, 3)):
         trigger = Trigger(trigger_id=f"t{number}")
@@ -38,7 +38,7 @@ def watched(choose: Random) -> list[Watched]:
 
 
 def live(state: UserState, second: int, choose: Random) -> None:
-    """Something happens to a person."""
+    """Apply random events to a person."""
     time = Timestamp(seconds=second)
     state.profile.last_seen_time.CopyFrom(time)
     match choose.randrange(3):
@@ -51,9 +51,10 @@ def live(state: UserState, second: int, choose: Random) -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_looking_when_one_is_due_finds_all_that_looking_always_finds(seed: int) -> None:
-    """Who is looked at only at the second that was worked out last is sent the same at the same seconds as somebody
-    who is looked at every minute, whatever happens and whether or not there is an offer.
-    """  # noqa: D205
+    """Checking a person only at due seconds sends the same as checking every minute.
+
+    That holds for all events, with and without an offer.
+    """
     choose = Random(seed)
     triggers = watched(choose)
     lazy, eager = UserState(), UserState()
@@ -84,7 +85,7 @@ def test_looking_when_one_is_due_finds_all_that_looking_always_finds(seed: int) 
 
 @given(st.integers(0, 2**32 - 1))
 def test_no_cool_down_and_no_end_is_passed_over(seed: int) -> None:
-    """Between two offers of a trigger lies its cool-down, each occasion has one, and none comes later than `within`."""
+    """Cool-downs are kept, each occasion is sent once, and none after `within`."""
     choose = Random(seed)
     triggers = watched(choose)
     state = UserState()
@@ -104,8 +105,8 @@ def test_no_cool_down_and_no_end_is_passed_over(seed: int) -> None:
             last[trigger.trigger_id] = one.begin, second
 
 
-def test_what_is_not_said_has_its_default() -> None:
-    """A basket is left after 30 minutes, is spoken of within a day, and a day lies between two offers."""
+def test_unset_spans_have_defaults() -> None:
+    """By default a basket is abandoned after 30 minutes, sent within a day, with a cool-down of a day."""
     state = UserState()
     state.basket_steps.add(product_id="a", quantity=1, event_time=Timestamp(seconds=START))
     basket = watched_of("c", Trigger(trigger_id="t", abandoned_basket=AbandonedBasket()))
@@ -124,7 +125,7 @@ def test_what_is_not_said_has_its_default() -> None:
 
 
 def test_marks_of_both_ids_count_for_the_person() -> None:
-    """Of each trigger the later look and the last offer stay, whichever way round; those of one stay as they are."""
+    """Merged marks have the later check and the last offer of each trigger, symmetrically."""
     old = TriggerMark(catalog="c", trigger_id="a", begin=10, sent=True, last_sent=50)
     new = TriggerMark(catalog="c", trigger_id="a", begin=20, retry=30)
     only = TriggerMark(catalog="c", trigger_id="b", begin=5, sent=True, last_sent=6)
@@ -140,7 +141,7 @@ def test_marks_of_both_ids_count_for_the_person() -> None:
 
 
 def test_a_look_for_another_occasion_holds_nothing_up() -> None:
-    """That there was nothing for the basket as it was puts off the basket as it is by nothing."""
+    """A retry for an earlier state of the basket does not delay the present one."""
     state = UserState()
     basket = watched_of("c", Trigger(trigger_id="t", abandoned_basket=AbandonedBasket()))
     state.basket_steps.add(product_id="a", quantity=1, event_time=Timestamp(seconds=START))
@@ -155,7 +156,7 @@ def test_a_look_for_another_occasion_holds_nothing_up() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([-2, -1, 1, 2])), max_size=6))
 def test_a_basket_is_left_behind_if_anything_is_in_it(steps: list[tuple[str, int]]) -> None:
-    """What was taken out again, however much of it, leaves nothing to speak of."""
+    """An emptied basket is no occasion, however often items were removed."""
     state = UserState()
     for second, (product, quantity) in enumerate(steps):
         state.basket_steps.add(product_id=product, quantity=quantity, event_time=Timestamp(seconds=START + second))

@@ -1,4 +1,4 @@
-"""What events add to the history of a person that recommendation looks at."""
+"""Events add visits to a person's history, which recommendation reads."""
 
 import numpy as np
 import pytest
@@ -16,40 +16,40 @@ from tests.state.happenings import DAY, NOON, OFFERS
 
 HERE = "u09tun"
 TRAITS = (5, 0, 6, 0)
-"""Of the offer "lunch"."""
+"""Item and traits of the offer "lunch"."""
 Visit = dict[str, int]
 
 
 def one(number: int, second: int = NOON, offer: str = "", **fields: object) -> Happened:
-    """An event in Paris."""
+    """Return an event in Paris."""
     event = Event(event_id=f"e{number}", catalog="corner", offer_id=offer, **fields)  # type: ignore[arg-type]
     event.event_time.seconds = second
     return Happened(event, OFFERS[offer] if offer else None, HERE, "Europe/Paris")
 
 
 def after(*happened: Happened) -> bytes:
-    """The record of a person after some events."""
+    """Return the record of a person after some events."""
     return apply(b"", happened) or b""
 
 
 def visits(record: bytes) -> list[Visit]:
-    """The visits of a record."""
+    """Return the visits of a record."""
     history = np.frombuffer(UserState.FromString(record).visits, VISIT)
     return [{name: int(visit[name]) for name in VISIT.names or ()} for visit in history]
 
 
 def venue(name: str) -> int:
-    """The key of a venue."""
+    """Return the key of a venue."""
     return key_of("venue", "corner", name)
 
 
 def trait(kind: str, name: str) -> int:
-    """A name as visits have it."""
+    """Return the shortened key of a name."""
     return int(short(trait_of(kind, name)))
 
 
 def test_a_visit_says_what_where_and_when() -> None:
-    """An order is a visit of its venue, with the traits of its item, at the place, by the wall clock."""
+    """An order is a visit of its venue, with its item's traits, the place and the local time."""
     item = Item(venue_id="bar", category="ramen", cuisine="japanese", brand="Bento & Co", price_band="low")
     (visit,) = visits(after(one(1, order={"items": [item]})))
     expected = {
@@ -67,7 +67,7 @@ def test_a_visit_says_what_where_and_when() -> None:
 
 
 def test_each_venue_of_an_event_is_visited_once() -> None:
-    """A basket from two venues is two visits, however many items each has; the first name of a trait counts."""
+    """A basket from two venues is two visits, however many items; the first name of a trait counts."""
     items = [
         Item(venue_id="bar", category="ramen"),
         Item(venue_id="baker"),
@@ -96,16 +96,16 @@ def test_each_venue_of_an_event_is_visited_once() -> None:
         ({"order": {"gift": True, "items": [{"venue_id": "bar"}]}}, None),
     ],
 )
-def test_what_is_about_an_offer_is_a_visit_of_it(fields: dict[str, object], weight: int | None) -> None:
-    """Clicks, confirmed redemptions, and views without a venue are visits of their offer, by weight; others are not."""
+def test_events_of_an_offer_are_visits_of_it(fields: dict[str, object], weight: int | None) -> None:
+    """Clicks, confirmed redemptions, and views without a venue are weighted visits of their offer; others are none."""
     found = visits(after(one(1, offer="lunch", **fields)))  # type: ignore[arg-type]
     assert ([] if weight is None else [(21, weight, TRAITS[2])]) == [
         (visit["item"], visit["weight"], visit["brand"]) for visit in found
     ]
 
 
-def test_what_an_item_says_comes_before_what_its_offer_does() -> None:
-    """Traits are those of the item, and where it has none those of the offer; a venue comes before the offer's item."""
+def test_values_of_items_precede_those_of_offers() -> None:
+    """Traits of the item take precedence over those of the offer, and a venue over the offer's item."""
     view = one(1, offer="lunch", view={"item": {"venue_id": "bar", "category": "ramen"}})
     (visit,) = visits(after(view))
     assert (venue("bar"), trait("category", "ramen"), TRAITS[2]) == (
@@ -114,7 +114,7 @@ def test_what_an_item_says_comes_before_what_its_offer_does() -> None:
 
 
 def test_items_of_no_catalogue_are_not_known() -> None:
-    """A venue means nothing without its catalogue: then only the offer is visited."""
+    """Without a catalogue a venue has no key, and only the offer is visited."""
     event = one(1, view={"item": {"venue_id": "bar"}})
     event.event.catalog = ""
     assert [] == visits(after(event))
@@ -130,17 +130,17 @@ def test_items_of_no_catalogue_are_not_known() -> None:
     ],
 )
 def test_clocks_are_those_of_the_zone(second: int, zone: str, offset: int) -> None:
-    """The wall clock follows its zone, to the second at which it is changed."""
+    """Local time follows its zone, to the second of a clock change."""
     assert second + offset == wall_clock(second, zone)
 
 
 def test_there_is_no_wall_clock_before_1970() -> None:
-    """Where it was still 1969, the clock is taken to show the first second of 1970."""
+    """Local times in 1969 count as the first second of 1970."""
     assert 0 == wall_clock(0, "America/New_York")
 
 
 def test_the_latest_visits_are_kept() -> None:
-    """Of more visits than there is room for, the latest are kept, whatever the order they come in, in any batches."""
+    """A full history keeps the latest visits, in whatever order and batches they come."""
     happened = [one(number, NOON + number * 1_800, click={}, offer="lunch") for number in range(MAX_VISITS + 50)]
     record = b""
     for first in range(len(happened) - 50, -50, -50):
@@ -152,7 +152,7 @@ def test_the_latest_visits_are_kept() -> None:
 
 
 def test_two_full_histories_become_one() -> None:
-    """When a visitor turns out to be a user, the latest visits of both are kept, either way round and again."""
+    """Merging two full histories keeps the latest visits of both, symmetrically and repeatably."""
     user = after(*[one(number, NOON + number * 3_600, click={}, offer="lunch") for number in range(MAX_VISITS)])
     visitor = after(
         *[one(1_000 + number, NOON + 1_800 + number * 3_600, click={}, offer="ride") for number in range(MAX_VISITS)]
@@ -164,12 +164,12 @@ def test_two_full_histories_become_one() -> None:
     assert visits(merged) == visits(merge(merged, visitor))
 
 
-def test_what_was_erased_is_not_visited_again() -> None:
-    """Events of before an erasure leave no visit."""
+def test_events_before_an_erasure_add_no_visit() -> None:
+    """Events before an erasure add no visit."""
     assert apply(b"", [one(1, click={}, offer="lunch")], NOON + DAY) is None
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_short_keys_are_the_same_in_python(key: int) -> None:
-    """Keys are shortened to the same 16 bits with and without a compiled call."""
+    """Keys are shortened alike in Python and in compiled loops."""
     assert short(key) == short_in_python(key)

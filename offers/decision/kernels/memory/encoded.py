@@ -9,6 +9,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from offers.compiled import apart, inner
+from offers.model.hashing import fnv1a
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types. Source: https://protobuf.dev/programming-guides/encoding"""
@@ -109,11 +110,8 @@ def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
 
 @inner
 def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
-    """What offers.model.keys.text_hash gives for the text between two places (-1, -1: none), given 0 as a salt."""
-    hashed = np.uint64(0xCBF29CE484222325) ^ salt
-    for place in range(max(begin, 0), end):
-        hashed = (hashed ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
-    return hashed
+    """Return hashing.fnv1a of the bytes from `begin` to `end` (-1, -1: none)."""
+    return fnv1a(data, max(begin, 0), end, salt)
 
 
 @inner

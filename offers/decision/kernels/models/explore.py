@@ -10,7 +10,7 @@ import numpy as np
 from offers.compiled import inlined, inner
 from offers.decision.kernels.memory.records import Explore, Table, Terms, f8, i8
 from offers.decision.kernels.memory.scratch import PersonFact, Scratch
-from offers.model.hashing import mixed
+from offers.model.hashing import SPLITMIX_STEP, mixed
 from offers.v1.catalog_pb2 import Exploration
 
 DRAWS = 64
@@ -21,7 +21,7 @@ _STEPS = 1_024
 _NORMAL = np.array([NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_STEPS)])
 """As many values of a standard normal distribution, one as probable as another."""
 _HIGHEST = float(_NORMAL[-1])
-_OF_DRAW, _OF_NEW, _OF_EPSILON, _OF_OFFER = (np.uint64(0x9E3779B97F4A7C15 * number % 2**64) for number in range(1, 5))
+_OF_DRAW, _OF_NEW, _OF_EPSILON, _OF_OFFER = (np.uint64(SPLITMIX_STEP * number % 2**64) for number in range(1, 5))
 
 
 @inner

@@ -21,8 +21,7 @@ from offers.learning.recommend.cooccurrence import Cooccurrence
 from offers.learning.recommend.habit import Parameters
 from offers.learning.recommend.popularity import HOURS, Popularity
 from offers.learning.values import REWARDS
-from offers.model.hashing import attribute_key
-from offers.model.keys import text_hash
+from offers.model.hashing import attribute_key, text_hash
 from offers.model.visits import TRAITS
 
 # Where what a model knows requests by comes from.
