@@ -7,6 +7,7 @@
 PYTHON ?= python3
 PORT ?= 50051
 BIN := .venv/bin
+DIST := build/dist
 RUNNING := .venv/.running
 DEVELOPING := .venv/.developing
 # A lock lists every package with its version and hashes. It is installed without resolving anything, which any pip from
@@ -109,12 +110,14 @@ package: $(DEVELOPING) ## Build the wheel, with compiled loops, into build/dist
 	@cp -R pyproject.toml README.md LICENSE offers build/package
 	@find build/package -name __pycache__ -prune -exec rm -r {} +
 	@case "$$(uname -sm)" in "Linux x86_64") \
-		$(BIN)/offers compile-loops --portable --into build/package/offers/loops && \
+		$(BIN)/offers compile-loops --portable --into build/loops && mkdir build/package/offers/loops && \
+		cp -R "build/loops/$$($(BIN)/python -c 'from offers.compiled.cache import version as v; print(v())')" \
+			build/package/offers/loops && \
 		$(BIN)/python -c 'import sys; print("[bdist_wheel]\nplat_name=linux_x86_64\npython_tag=" + \
-		sys.implementation.cache_tag.replace("cpython-", "cp"))' >build/package/setup.cfg;; \
+			sys.implementation.cache_tag.replace("cpython-", "cp"))' >build/package/setup.cfg;; \
 	*) echo "The wheel carries no compiled loops: no CPU baseline is stated for this system";; esac
-	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/dist build/package
-	@ls build/dist
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(DIST) build/package
+	@ls $(DIST)
 
 clean: ## Remove all that make made
 	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
