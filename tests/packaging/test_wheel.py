@@ -52,7 +52,8 @@ def test_an_installed_server_answers_without_compiling(installed: Path, home: Pa
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OFFERS_", "XDG_", "NUMBA_"))}
     environment = {**kept, "HOME": str(home)}
     log = home / "log"
-    command = [installed / "bin" / "offers", "serve", "--port", "0", "--workers", "1", "--no-learner", "--drain-s", "0"]
+    offers = str(installed / "bin" / "offers")
+    command = [offers, "serve", "--port", "0", "--workers", "1", "--no-learner", "--drain-s", "0"]
     with log.open("wb") as stderr:
         server = subprocess.Popen(command, cwd=home, env=environment, stderr=stderr)
 
@@ -65,7 +66,7 @@ def test_an_installed_server_answers_without_compiling(installed: Path, home: Pa
         wait_for(lambda: said("worker_serving"), "the server is ready", LONG_S)
         (loops,), (started,) = said("loops_ready"), said("server_starting")
         target = f"127.0.0.1:{started['port']}"
-        query = [installed / "bin" / "offers", "query", "--lat", "48.8674", "--lng", "2.3636", "--target", target]
+        query = [offers, "query", "--lat", "48.8674", "--lng", "2.3636", "--target", target]
         answer = subprocess.run(query, cwd=home, env=environment, check=True, capture_output=True, text=True)
     finally:
         server.terminate()
