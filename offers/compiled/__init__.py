@@ -85,7 +85,7 @@ class _Apart:
 
     def is_kept(self) -> bool:
         """Return whether the cache has the loop."""
-        return bool(self._loop._cache.is_kept(self._signature.args, self._loop.targetctx.codegen()))  # noqa: SLF001
+        return bool(self._loop._cache.is_kept(self._signature, self._loop.targetctx.codegen()))  # noqa: SLF001
 
     def keep(self) -> None:
         """Compile the loop into the cache, without the loops apart that it calls."""
