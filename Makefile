@@ -8,6 +8,7 @@
 PYTHON ?= python3
 PORT ?= 50051
 BIN := .venv/bin
+DIST := build/dist
 RUNNING := .venv/.running
 DEVELOPING := .venv/.developing
 # A lock lists every package with its version and hashes. It is installed without resolving anything, which any pip from
@@ -133,10 +134,19 @@ lock: build/uv ## Bring the locks in line with pyproject.toml; UPGRADE=1 for the
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
 
-package: $(DEVELOPING) ## Build the wheel into build/dist
-	rm -rf build/lib build/bdist.*
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
-	@ls build/dist
+package: $(DEVELOPING) ## Build the wheel, with compiled loops, into build/dist
+	@rm -rf build/package && mkdir -p build/package
+	@cp -R pyproject.toml README.md LICENSE offers build/package
+	@find build/package -name __pycache__ -prune -exec rm -r {} +
+	@case "$$(uname -sm)" in "Linux x86_64") \
+		$(BIN)/offers compile-loops --portable --into build/loops && mkdir build/package/offers/loops && \
+		cp -R "build/loops/$$($(BIN)/python -c 'from offers.compiled.cache import version as v; print(v())')" \
+			build/package/offers/loops && \
+		$(BIN)/python -c 'import sys; print("[bdist_wheel]\nplat_name=linux_x86_64\npython_tag=" + \
+			sys.implementation.cache_tag.replace("cpython-", "cp"))' >build/package/setup.cfg;; \
+	*) echo "The wheel carries no compiled loops: no CPU baseline is stated for this system";; esac
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(DIST) build/package
+	@ls $(DIST)
 
 clean: ## Remove everything that make created
 	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

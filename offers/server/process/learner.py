@@ -1,4 +1,4 @@
-"""The learner process: learns from the log beside the workers, and publishes models for them."""
+"""The learner process: learns from the event log, and publishes models for the workers."""
 
 import gc
 import os
@@ -20,17 +20,17 @@ from offers.state.opening import open_stores
 from offers.state.stores import EventLog
 
 NICENESS = 10
-"""What is left of a core goes to learning, not half of it."""
+"""Learning yields to workers: it uses the CPU time that they leave."""
 WAIT_S = 1.0
-"""Between attempts to take over from another learner."""
+"""Seconds between attempts to take over from another learner."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def run(settings: Settings, served: Path, supervisor: int) -> None:
-    """Be the learner process until SIGTERM; where another is at work in the folder, wait until it has gone.
+    """Run the learner until SIGTERM; while another one works in the folder, wait for it to end.
 
-    It also ends when the process `supervisor` is not its parent any more, which writes `served`:
+    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
     {"snapshots": [path, ...]}.
     """
     os.nice(NICENESS)
@@ -41,7 +41,7 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
     def stop() -> bool:
         return bool(told) or os.getppid() != supervisor
 
-    gc.disable()  # decisions that are held have no cycles, and looking for some costs a quarter of the time
+    gc.disable()  # pending decisions have no cycles, and searching for some costs a quarter of the time
     reader = CatalogueReader(lambda: [Path(path) for path in orjson.loads(served.read_bytes())["snapshots"]])
     with closing(open_stores(settings)) as stores:
         learner = _begun(stores.events, settings.data_dir / FOLDER, reader.read(), stop)
@@ -54,7 +54,7 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
 
 
 def _begun(events: EventLog, folder: Path, offers: CatalogueFacts, stop: Callable[[], bool]) -> Learner | None:
-    """A learner, once there is no other in the folder; None: it was told to stop before."""
+    """Return a learner once no other works in the folder; None if told to stop first."""
     waiting = False
     while not stop():
         try:

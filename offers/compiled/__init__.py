@@ -1,95 +1,64 @@
-"""How loops are compiled, and where what is compiled is kept between runs.
+"""Compiled loops: how they are compiled, kept between runs (cache.py), and compiled on several cores (shares.py).
 
-numba puts into a loop all that the loop calls, and that into each loop that calls this one, and for each combination of
-types again: what stands deep in a decision was compiled dozens of times. Here a loop has the types that its annotations
-say, and there are two kinds:
+numba compiles every function that a loop calls into that loop, and again for each combination of argument types, so a
+helper deep in a decision would be compiled dozens of times. Here the annotations of a loop fix its types, and a loop is
+of one of two kinds:
 
-    apart   compiled once, called by its symbol: for stages, and for what is long and called from several places;
-            a call costs some nanoseconds, nothing is inlined, and Python may call it too
-    inner   compiled into each loop that calls it, and inlined where LLVM finds that good: for all else
+    apart   Compiled once and called by its symbol, from Python too. A call costs some nanoseconds and is never inlined.
+            For stages, and for long loops with several callers.
+    inner   Compiled into each loop that calls it, and inlined where LLVM finds that profitable. For everything else.
 """
 
-import hashlib
 import inspect
-import os
-import tempfile
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-import numba
 from llvmlite import binding, ir  # type: ignore[import-untyped, unused-ignore]
 from numba import njit, typeof, types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, ConcreteTemplate, infer_global
 from numba.extending import lower_builtin
 
-SOURCES = (
-    "catalogue/snapshot.py", "catalogue/compile/areas.py", "catalogue/compile/behaviour.py",
-    "catalogue/compile/geometry.py", "catalogue/compile/shapes.py", "catalogue/compile/traits.py",
-    "catalogue/hours/schedules.py", "catalogue/rules/behaviour.py", "catalogue/rules/models.py", "compiled.py",
-    "decision/*.py", "decision/kernels/**/*.py", "decision/segments/*.py",
-    "learning/model.py", "learning/values.py", "learning/propensity/features.py",
-    "learning/propensity/regression.py", "learning/propensity/trees.py", "learning/recommend/*.py",
-    "model/hashing.py", "model/keys.py", "model/proposition_ids.py", "model/query.py", "model/visits.py",
-    "server/limits.py", "server/fast/*.py", "state/person/basket.py", "v1/*_pb2.py",
-)  # fmt: skip
-"""What compiled loops are made of. Their cache is named by these files' content: numba itself would only notice a
-change of the file a loop stands in, and run a stale loop when a constant elsewhere changes."""
-
-
-def _cache_directory() -> Path:
-    package = Path(__file__).parent
-    content = b"".join(file.read_bytes() for source in SOURCES for file in sorted(package.glob(source)))
-    name = f"kernels-{hashlib.sha256(content).hexdigest()[:16]}"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offers"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        writable = os.access(home, os.W_OK)
-    except OSError:
-        writable = False
-    if writable:
-        return home / name
-    shared = Path(tempfile.gettempdir()) / f"offers-{os.getuid()}"
-    shared.mkdir(mode=0o700, exist_ok=True)
-    status = shared.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:  # what is read from there is run
-        shared = Path(tempfile.mkdtemp(prefix="offers-"))
-    return shared / name
-
-
-if not numba.config.CACHE_DIR:
-    numba.config.CACHE_DIR = str(_cache_directory())
-
+from offers.compiled import cache  # noqa: F401 - says where loops are kept
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 _TYPES = {int: types.int64, float: types.float64, bool: types.boolean, bytes: typeof(b""), None: types.none}
+_UNUSED_ADDRESS = 1
+LOOPS: "list[_Apart]" = []
+"""Every loop apart of the modules that were imported so far."""
 
 
 def apart(loop: Loop) -> Loop:
-    """Have a loop compiled apart, with arguments and a result of int, float, bool, bytes, None, or tuples of these.
+    """Compile a loop apart; its arguments and result are int, float, bool, bytes, None, or tuples of these.
 
-    A loop with `cache=True` may call one itself and through `inner` ones, but not through another with `cache=True`:
-    what that one calls, numba forgets. Raises KeyError for other annotations.
+    A loop with `cache=True` may call such a loop directly or through `inner` loops, but not through another loop with
+    `cache=True`, because numba forgets what that one calls. Raises KeyError for other annotations.
     """
-    return cast("Loop", _Apart(loop))
+    made = _Apart(loop)
+    LOOPS.append(made)
+    return cast("Loop", made)
 
 
 def inner(loop: Loop) -> Loop:
-    """Have a loop compiled into those that call it. Arguments that are no int, float or bool keep the types they have.
+    """Compile a loop into its callers. Arguments that are not int, float or bool keep the types they are given.
 
-    What Python would call it by takes as long to compile as the loop: that is made by the first call from Python.
+    The entry for Python takes as long to compile as the loop itself, so only the first call from Python makes it.
     """
     return cast("Loop", _Inner(loop, forced=False))
 
 
 def inlined(loop: Loop) -> Loop:
-    """As `inner`, and inlined wherever it is called."""
+    """Compile a loop into its callers as `inner` does, and always inline it."""
     return cast("Loop", _Inner(loop, forced=True))
 
 
 class _Apart:
+    """A loop that is compiled once and called by its symbol."""
+
+    only_declares = False
+    """Whether callees are declared but not compiled. A process that sets this fills the cache and never runs a loop."""
+
     def __init__(self, loop: Callable[..., Any]) -> None:
         self.__name__, self.__module__, self.__doc__ = loop.__name__, loop.__module__, loop.__doc__
         *asked, result = (_type_of(one) for one in _annotations(loop))
@@ -106,11 +75,24 @@ class _Apart:
         return self._loop(*arguments)
 
     def __reduce__(self) -> str:
-        """By its name: loops that call it are kept in numba's cache with its `prepare`."""
+        """Pickle the loop by name: the cache keeps its `prepare` beside the loops that call it."""
         return self.__name__
 
+    @property
+    def weight(self) -> int:
+        """An estimate of the time to compile: the bytecode of the loop and of all that is compiled into it."""
+        return sum(len(one.__code__.co_code) for one in _with_callees(self._loop.py_func, {}).values())
+
+    def is_kept(self) -> bool:
+        """Return whether the cache has the loop."""
+        return bool(self._loop._cache.is_kept(self._signature, self._loop.targetctx.codegen()))  # noqa: SLF001
+
+    def keep(self) -> None:
+        """Compile the loop into the cache, without the loops apart that it calls."""
+        self._loop.compile(self._signature)
+
     def prepare(self) -> None:
-        """Have it compiled, or read from numba's cache."""
+        """Compile the loop and all it calls, or read them from the cache."""
         if self._is_ready:
             return
         self._loop.compile(self._signature)
@@ -121,14 +103,19 @@ class _Apart:
         self._is_ready = True
 
     def _write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401 - numba's
-        self.prepare()
-        context.active_code_library._reload_init.add(self.prepare)  # noqa: SLF001 - before the caller is read again
+        if _Apart.only_declares:
+            binding.add_symbol(self._symbol, _UNUSED_ADDRESS)
+        else:
+            self.prepare()
+        context.active_code_library._reload_init.add(self.prepare)  # noqa: SLF001 - runs before the caller is loaded
         kind = context.call_conv.get_function_type(signature.return_type, signature.args)
         function = cgutils.get_or_insert_function(builder.module, kind, self._symbol)
         return _written(context, builder, signature, function, arguments)
 
 
 class _Inner:
+    """A loop that is compiled into its callers."""
+
     def __init__(self, loop: Callable[..., Any], *, forced: bool) -> None:
         self.__name__, self.__module__, self.__doc__ = loop.__name__, loop.__module__, loop.__doc__
         self._own = loop
@@ -158,7 +145,7 @@ class _Inner:
 
 
 def write_fetch_ahead(builder: Any, pointer: Any) -> None:  # noqa: ANN401 - llvmlite's
-    """Write what has a line on its way from memory, while the loop that is being written does other work."""
+    """Write an instruction that prefetches a cache line into the loop that is being compiled."""
     number = ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -166,7 +153,7 @@ def write_fetch_ahead(builder: Any, pointer: Any) -> None:  # noqa: ANN401 - llv
 
 
 def _written(context: Any, builder: Any, signature: Any, function: Any, arguments: Any) -> Any:  # noqa: ANN401 - numba's
-    """The result of a call that is written into a loop, which raises what is raised."""
+    """Write a call into a loop and return its result; errors of the callee are raised by the caller."""
     convention = context.call_conv
     status, result = convention.call_function(builder, function, signature.return_type, signature.args, arguments)
     with cgutils.if_unlikely(builder, status.is_error):
@@ -181,3 +168,14 @@ def _annotations(loop: Callable[..., Any]) -> list[Any]:
 def _type_of(annotation: Any) -> Any:  # noqa: ANN401 - numba's type
     parts = get_args(annotation)
     return types.Tuple([_type_of(part) for part in parts]) if parts else _TYPES[annotation]
+
+
+def _with_callees(function: Any, found: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - a function
+    """Return a function and those compiled into it, by name."""
+    found[f"{function.__module__}.{function.__qualname__}"] = function
+    for name in function.__code__.co_names:
+        called = function.__globals__.get(name)
+        called = called._own if isinstance(called, _Inner) else getattr(called, "py_func", None)  # noqa: SLF001
+        if called is not None and f"{called.__module__}.{called.__qualname__}" not in found:
+            _with_callees(called, found)
+    return found
