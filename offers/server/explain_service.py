@@ -221,7 +221,7 @@ def _distance(one: OfferExplanation) -> tuple[float, bool, int, float]:
 
 
 def _nearest(engine: Engine, query: Query, most: int, first: Iterable[str]) -> list[str]:
-    """Return `first`, then the offers nearest to being in the answer, or all offers of a small catalogue."""
+    """Return `first`, then the offers nearest to being in the answer; of small catalogues, all offers."""
     count = int(engine.snapshot.meta["offers"])
     numbers: Iterable[int] = range(count)
     if count > MAX_EXPLANATIONS:

@@ -1,6 +1,6 @@
 """Whether a position is in an area, and how far its edge is.
 
-Works on the shapes that catalogue/compile/shapes.py compiles. A position is read in each frame of longitudes a shape has.
+Works on the shapes of catalogue/compile/shapes.py. A position is read in each frame of longitudes a shape has.
 """
 
 import math
