@@ -19,7 +19,7 @@ from offers.decision.engine import Engine
 from offers.decision.kernels.person.meet import AGREED, BLIND, NAMED
 from offers.decision.person import Counted, Person, merged
 from offers.decision.reference.behaviour import behaved
-from offers.decision.reference.people import Known
+from offers.decision.reference.people import KnownPerson
 from offers.decision.segments.evaluate import Facts
 from offers.model.keys import key_of
 from offers.server.people import Met, People
@@ -273,7 +273,7 @@ class PeopleMaker(Maker):
             state.recent.add(kind=kind, event_time=Timestamp(seconds=second), category=pick(["", *CATEGORIES]))
         return state
 
-    def known(self, catalog: Catalog, time: int) -> Known:
+    def known(self, catalog: Catalog, time: int) -> KnownPerson:
         """Return a person with events around an instant, and the usage of budgets by then."""
         pick, blind = self.random.choice, self.chance(0.1)
         counted: dict[tuple[str, str, int], Sequence[int]] = {}
@@ -297,8 +297,10 @@ class PeopleMaker(Maker):
                     begin, _ = period_of(budget.period, budget.time_zone or catalog.time_zone or "UTC", time)
                     used[key, begin] = pick([0, 1, 3, 6]), 0
         if blind:
-            return Known(draw=self.random.getrandbits(63), segments=self.segments([], time), used=used, blind=True)
-        return Known(
+            return KnownPerson(
+                draw=self.random.getrandbits(63), segments=self.segments([], time), used=used, blind=True
+            )
+        return KnownPerson(
             draw=pick([0, self.random.getrandbits(63) - 2**62, self.random.getrandbits(63)]),
             segments=self.segments([name for name in SEGMENT_IDS[:-1] if self.chance(0.5)], time),
             counted=counted,
@@ -311,7 +313,7 @@ class PeopleMaker(Maker):
         return frozenset([*names, SEGMENT_IDS[-1]] if time >= self.turn else names)
 
 
-def behaving(catalog: Catalog, known: Known, session: Session, state: UserState, time: int) -> Known:
+def behaving(catalog: Catalog, known: KnownPerson, session: Session, state: UserState, time: int) -> KnownPerson:
     """Return a person with a session and, unless it is unreadable, the state that events have left."""
     basket, profile = Basket(), Profile()
     if not known.blind:
@@ -328,7 +330,7 @@ def behaving(catalog: Catalog, known: Known, session: Session, state: UserState,
     return replace(known, did=did, segments=known.segments | intents)
 
 
-def person_of(known: Known, time: int, catalog_id: str = "random", did: UserState | None = None) -> Person:
+def person_of(known: KnownPerson, time: int, catalog_id: str = "random", did: UserState | None = None) -> Person:
     """Return the same person as decisions read it; `did` is the state that events have left."""
     counted = [
         Counted(key_of(what, catalog_id, name), kind, tuple(seconds))
@@ -349,7 +351,7 @@ def person_of(known: Known, time: int, catalog_id: str = "random", did: UserStat
     return Person(known.draw, state.SerializeToString(), b"", -1, flags, facts)
 
 
-def usages_of(known: Known, catalog_id: str = "random") -> list[Usage]:
+def usages_of(known: KnownPerson, catalog_id: str = "random") -> list[Usage]:
     """Return the usage of budgets as ledgers return it."""
     return [Usage(f"{catalog_id}/{key}", period, *amounts) for (key, period), amounts in known.used.items()]
 

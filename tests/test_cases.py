@@ -1,8 +1,13 @@
-"""Golden decisions: what is wanted of small catalogues, each in a sentence. The files are tests/cases/*.yaml.
+"""Golden decisions on small catalogues, each described by a sentence. The files are tests/cases/*.yaml.
 
-A file has a `catalog` (a document as the server takes it) and `decisions`: `says` the sentence, `request` a
-GetOffersRequest, `wants` the offers in order with any of their fields (null: it has none), `eligible` how many qualify
-where that is more. Instants stand in quotes, so that they stay text.
+A file has a `catalog`, a document as the server takes it, and `decisions`. A decision has:
+
+- `says`: the sentence that describes it.
+- `request`: a GetOffersRequest.
+- `wants`: the offers in order, with any of their fields; null: the field is absent.
+- `eligible`: the number of offers that qualify, where that is more than those wanted.
+
+Instants stand in quotes, so that YAML keeps them as text.
 """
 
 from datetime import datetime
@@ -25,7 +30,7 @@ CASES = Path(__file__).parent / "cases"
 
 
 def cases() -> list[Any]:
-    """Every decision of every file, named for what it says."""
+    """Return every decision of every file, named by its sentence."""
     found = []
     for path in sorted(CASES.glob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -36,7 +41,7 @@ def cases() -> list[Any]:
 
 
 def shown(got: Proposition, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an offer that a case speaks of, in the form it writes them."""
+    """Return the fields of an offer that a case names, in the form it writes them."""
     has = {described.name: value for described, value in got.ListFields()}
     fields = {}
     for name, value in wanted.items():
@@ -53,7 +58,7 @@ def shown(got: Proposition, wanted: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("catalog", "decision"), cases())
 def test_decision_is_as_wanted(tmp_path: Path, catalog: dict[str, Any], decision: dict[str, Any]) -> None:
-    """The offers wanted come back in their order with the fields wanted, and no others qualify."""
+    """The offers wanted are returned in order with the fields wanted, and no others qualify."""
     document = tmp_path / "catalog.yaml"
     document.write_text(yaml.safe_dump(catalog, allow_unicode=True), encoding="utf-8")
     service = OfferService(Live([Engine(open_snapshot(publish(document, tmp_path).path))]), lambda: 0.0)

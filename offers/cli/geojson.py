@@ -1,11 +1,15 @@
-"""What was considered for one answer and why, as GeoJSON (RFC 7946, simplestyle) for any map viewer."""
+"""The map of one answer: what was considered and why, as GeoJSON (RFC 7946, simplestyle) for any map viewer.
+
+The answer, and what concerns the person, come from the server. Places and their verdicts come from the document, by the
+same explainer in the same words.
+"""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,21 +22,29 @@ from shapely.geometry.polygon import orient
 from offers.catalogue import document
 from offers.catalogue.check import check
 from offers.catalogue.compile.areas import Part
-from offers.catalogue.snapshot import FACTORS
-from offers.cli.words import benefit_words, distance_words, local
+from offers.cli.words import benefit_words, code_words, distance_words, factor_words, local
 from offers.decision.kernels.places.location import SIGMA
-from offers.decision.reference.explain import Reason, Verdict, Why, explain
-from offers.decision.reference.places import Piece, Place
+from offers.decision.reference.explain import PlacedOffer, PlaceVerdict, Why, place_verdicts
+from offers.decision.reference.places import OfferPlace, Piece
+from offers.decision.reference.words import CHOSEN, CODES, WITHHELD, Words
 from offers.errors import OffersError
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
-from offers.v1.venue_pb2 import Venue
+from offers.v1.offer_pb2 import Offer
+from offers.v1.offer_service_pb2 import (
+    REASON_CODE_NO_SUCH_OFFER,
+    Factor,
+    GetOffersResponse,
+    OfferExplanation,
+    Proposition,
+)
 
 CORNERS = 64
-"""Of the polygons that stand for circles: 0.12 % of the radius off between two of them."""
+"""Corners of a polygon that stands for a circle: between two of them it is 0.12 % of the radius off."""
 GREEN, GREY, BLUE, RED = "#2da44e", "#8c959f", "#1f6feb", "#cf222e"
-"""Returned, not returned, the person, what is cut out."""
+"""Colours of what is returned, of what is not, of the person, and of what is cut out."""
+_LOCAL = frozenset(CODES.values()) - WITHHELD.keys()
+"""Codes of the checks that concern the request, place and time, but not the person."""
 
 Feature = dict[str, Any]
 
@@ -42,7 +54,7 @@ class OtherCatalogError(OffersError):
 
 
 def read_catalog(path: Path) -> Catalog:
-    """Read a document as one message. Raises CatalogError with every problem of it."""
+    """Read a document as one message. Raises CatalogError with every problem in it."""
     check(path)
     catalog = Catalog()
     for fragment in document.read(path, []):
@@ -61,31 +73,102 @@ def write_map(path: Path, features: Sequence[Feature]) -> None:
         raise
 
 
-def features_of(catalog: Catalog, query: Query, response: GetOffersResponse, radius_m: float) -> list[Feature]:
-    """The person, and each offer at each of its places within `radius_m` of the location, what is returned last.
+class _MapEntry(NamedTuple):
+    """An offer at one of its places, as the map shows it."""
 
-    Raises OtherCatalogError where the answer is not what the catalogue gives.
-    """
-    answer = {one.offer_id: one for one in response.offers}
-    verdicts = explain(catalog, query)
-    returned = {verdict.offer.offer_id for verdict in verdicts if verdict.is_returned}
-    if returned != answer.keys():
-        differing = ", ".join(sorted(returned ^ answer.keys())[:5])
-        raise OtherCatalogError(
-            f"the server (catalogue version {response.catalog_version}) answers otherwise than this document would, "
-            f"about {differing}: give --catalog the document that it serves"
-        )
-    near = [verdict for verdict in verdicts if verdict.is_returned or (verdict.gap_m or 0.0) <= radius_m]
-    near.sort(key=lambda verdict: -(verdict.rank or math.inf))
-    return [
-        *_cuts(near),
-        *(_place(verdict, query, answer) for verdict in near),
-        *_venues(near, query),
-        *_person(query),
-    ]
+    offer: Offer
+    place: OfferPlace
+    proposition: Proposition | None
+    """The offer in the answer, where it is shown for this place."""
+    factors: Sequence[Factor]
+    """How it scores, at the place it would be shown for."""
+    reasons: list[str]
+    """Names of the reasons: those of Why, and of ReasonCode for what concerns the person."""
+    why: str
+    """The reasons in words."""
+
+    @property
+    def color(self) -> str:
+        """Green where it is returned for this place, else grey."""
+        return GREY if self.proposition is None else GREEN
+
+
+class OfferMap:
+    """The map of one answer: the person, and each offer at each of its places within a radius of the location."""
+
+    def __init__(self, catalog: Catalog, query: Query, response: GetOffersResponse, radius_m: float) -> None:
+        self._query, self._response, self._radius_m = query, response, radius_m
+        self._answer = {one.offer_id: one for one in response.offers}
+        self._words = Words(catalog, query)
+        self._offers = [
+            one
+            for one in place_verdicts(catalog, query)
+            if one.offer.offer_id in self._answer or any(map(self._is_near, one.places))
+        ]
+
+    @property
+    def offer_ids(self) -> list[str]:
+        """The offers on the map, which the server is to explain."""
+        return [one.offer.offer_id for one in self._offers]
+
+    def features(self, explanations: Mapping[str, OfferExplanation]) -> list[Feature]:
+        """Return the features, what is returned last, given the server's explanations of the offers on the map.
+
+        Raises OtherCatalogError where the server's verdicts are not those of the document.
+        """
+        self._check_document(explanations)
+        shown = [one for placed in self._offers for one in self._entries(placed, explanations[placed.offer.offer_id])]
+        shown.sort(key=lambda one: -one.proposition.rank if one.proposition else -math.inf)
+        return [
+            *_cuts(one.place for one in shown),
+            *(_place(one, self._query) for one in shown),
+            *_venues(shown),
+            *_person(self._query),
+        ]
+
+    def _is_near(self, verdict: PlaceVerdict) -> bool:
+        return (verdict.gap_m or 0.0) <= self._radius_m
+
+    def _check_document(self, explanations: Mapping[str, OfferExplanation]) -> None:
+        """Raise OtherCatalogError where the server does not answer from the document."""
+        differing = self._answer.keys() - set(self.offer_ids)
+        for placed in self._offers:
+            name, offer = placed.offer.offer_id, placed.offer
+            codes = {one.reason for one in self._words.reasons(offer, placed.shown.place, placed.reasons)}
+            told = {one.reason for one in explanations[name].failed_checks}
+            if REASON_CODE_NO_SUCH_OFFER in told or codes != told & _LOCAL:
+                differing.add(name)
+        if differing:
+            raise OtherCatalogError(
+                f"the server (catalogue version {self._response.catalog_version}) answers otherwise than this document "
+                f"would, about {', '.join(sorted(differing)[:5])}: give --catalog the document that it serves"
+            )
+
+    def _entries(self, placed: PlacedOffer, explanation: OfferExplanation) -> Iterator[_MapEntry]:
+        """Yield an offer at each of its places that are near, and at the one it is returned for."""
+        proposition = self._answer.get(placed.offer.offer_id)
+        personal = [one for one in explanation.failed_checks if one.reason not in {*_LOCAL, *WITHHELD}]
+        withheld = [one for one in explanation.failed_checks if one.reason in WITHHELD]
+        for verdict in placed.places:
+            own = proposition if verdict is placed.shown else None
+            if own is None and not self._is_near(verdict):
+                continue
+            against = *placed.refused, *verdict.reasons
+            checks = [*self._words.reasons(placed.offer, verdict.place, against), *personal]
+            names = [*(str(one.why) for one in against), *(code_words(one.reason) for one in personal)]
+            if proposition is not None and not against:
+                chosen = Why.RETURNED if own else Why.OTHER_PLACE
+                names, details = [str(chosen)], [CHOSEN[chosen]]
+            else:
+                if not checks:
+                    checks, names = withheld, [str(WITHHELD[one.reason]) for one in withheld]
+                details = [one.detail for one in checks]
+            factors = explanation.factors if verdict is placed.shown else ()
+            yield _MapEntry(placed.offer, verdict.place, own, factors, names, "; ".join(details))
 
 
 def _person(query: Query) -> Iterator[Feature]:
+    """Yield the location, and the circle of its accuracy."""
     if math.isnan(query.latitude):
         return
     accuracy = query.sigma_m / SIGMA
@@ -98,112 +181,57 @@ def _person(query: Query) -> Iterator[Feature]:
     yield _feature("location", _point(query), BLUE, **told)
 
 
-def _cuts(verdicts: Iterable[Verdict]) -> Iterator[Feature]:
-    """What is cut out of the places, each once."""
+def _cuts(places: Iterable[OfferPlace]) -> Iterator[Feature]:
+    """Yield what is cut out of places, each piece once."""
     seen: list[Piece] = []
-    for verdict in verdicts:
-        for cut in verdict.place.cuts:
+    for place in places:
+        for cut in place.cuts:
             if not any(cut is one or (not isinstance(cut, Part) and cut == one) for one in seen):
                 seen.append(cut)
                 yield _feature("cut out", _geometry(cut), RED, title="cut out")
 
 
-def _place(verdict: Verdict, query: Query, answer: dict[str, Proposition]) -> Feature:
-    offer, place, proposition = verdict.offer, verdict.place, answer.get(verdict.offer.offer_id)
-    why = "; ".join(reason_words(reason, place, query) for reason in verdict.reasons)
+def _place(one: _MapEntry, query: Query) -> Feature:
+    """Return an offer at a place, with its verdict."""
+    offer, place, proposition = one.offer, one.place, one.proposition
     told: dict[str, Any] = {
         "offer_id": offer.offer_id,
         "offer": offer.title,
         "benefit": benefit_words(offer.benefit),
-        "verdict": "returned" if verdict.is_returned else "not returned",
-        "why": why,
-        "reasons": [str(reason.why) for reason in verdict.reasons],
+        "verdict": "not returned" if proposition is None else "returned",
+        "why": one.why,
+        "reasons": one.reasons,
     }
     if place.venue is not None:
         told["venue_id"] = place.venue.venue_id
     title = offer.title
-    if verdict.is_returned and proposition is not None:
+    if proposition is not None:
         title = f"{proposition.rank}. {offer.title}"
         told |= {"rank": proposition.rank, "score": proposition.score}
         if proposition.HasField("distance_m"):
             told["distance_m"] = round(proposition.distance_m, 1)
         if proposition.HasField("valid_until"):
             told["valid_until"] = _instant(proposition.valid_until.seconds, place.time_zone)
-    if verdict.ranked is not None:
-        factors = zip(FACTORS, verdict.ranked.factors, strict=True)
-        told["factors"] = ", ".join(f"{name} {value:.4f} ^ {weight:g}" for name, (value, weight) in factors)
+    if one.factors:
+        told["factors"] = ", ".join(map(factor_words, one.factors))
     geometry = _point(query) if place.piece is None else _geometry(place.piece)
-    color = GREEN if verdict.is_returned else GREY
-    return _feature("place", geometry, color, title=title, description=why, **told)
+    return _feature("place", geometry, one.color, title=title, description=one.why, **told)
 
 
-def _venues(verdicts: Iterable[Verdict], query: Query) -> Iterator[Feature]:
-    by_id: dict[str, list[tuple[Verdict, Venue]]] = defaultdict(list)
-    for verdict in verdicts:
-        if verdict.place.venue is not None:
-            by_id[verdict.place.venue.venue_id].append((verdict, verdict.place.venue))
+def _venues(shown: Iterable[_MapEntry]) -> Iterator[Feature]:
+    """Yield each venue once, with the verdicts on all its offers."""
+    by_id: dict[str, list[_MapEntry]] = defaultdict(list)
+    for one in shown:
+        if one.place.venue is not None:
+            by_id[one.place.venue.venue_id].append(one)
     for venue_id, found in by_id.items():
-        venue = found[0][1]
-        color = GREEN if any(verdict.is_returned for verdict, _ in found) else GREY
-        words = (
-            f"{verdict.offer.title}: {'; '.join(reason_words(one, verdict.place, query) for one in verdict.reasons)}"
-            for verdict, _ in found
-        )
+        venue = found[0].place.venue
+        if venue is None:
+            continue
+        color = GREEN if any(one.proposition for one in found) else GREY
         point = {"type": "Point", "coordinates": [venue.point.longitude, venue.point.latitude]}
-        title = venue.title or venue_id
-        yield _feature("venue", point, color, title=title, venue_id=venue_id, description="\n".join(words))
-
-
-def reason_words(reason: Reason, place: Place, query: Query) -> str:  # noqa: C901, PLR0911, PLR0912 - one each
-    """Say a reason, instants by the clock of the place."""
-    until = "" if reason.until is None else _instant(reason.until, place.time_zone)
-    match reason.why:
-        case Why.RETURNED:
-            return "returned"
-        case Why.OTHER_PLACE:
-            return "returned for another place, which is nearer or better"
-        case Why.PLACEMENT:
-            return f"not for the placement {query.surface.placement}"
-        case Why.LANGUAGE:
-            return f"not for the language {query.surface.language}"
-        case Why.CURRENCY:
-            return f"not for the currency {query.surface.currency}"
-        case Why.CHANNEL:
-            return "not for the channel asked from"
-        case Why.NO_LOCATION:
-            return "there is no location, and the offer does not allow that"
-        case Why.OUTSIDE:
-            return f"outside, {distance_words(reason.metres)} away" if reason.metres else "outside"
-        case Why.CUT_OUT:
-            return f"cut out by the zone {reason.detail}"
-        case Why.UNLIKELY:
-            return f"inside with a probability of only {reason.chance or 0:.2g}, and {reason.needed:g} is needed"
-        case Why.OVER:
-            return f"over since {until}"
-        case Why.NOT_BEGUN:
-            return f"begins {until}"
-        case Why.CLOSED:
-            return f"closed {_till(until)}"
-        case Why.DAYPART:
-            return f"outside its dayparts {_till(until)}"
-        case Why.VENUE_CLOSED:
-            return f"the venue is closed, or about to close, {_till(until)}"
-        case Why.NOT_REDEEMABLE:
-            return f"over since {until}, to be used" if reason.detail == Why.OVER else f"not to be used {_till(until)}"
-        case Why.UNREACHABLE:
-            return "ends before one can be there"
-        case Why.FALLBACK:
-            return "a fallback, held back because others qualify"
-        case Why.EXCLUSION_GROUP:
-            return "a better one of its exclusion group is returned"
-        case Why.LAYOUT:
-            return f"the placement has its most of one {reason.detail} already"
-        case Why.BEYOND:
-            return "qualifies, and as many better ones are returned as may be"
-
-
-def _till(until: str) -> str:
-    return f"until {until}" if until else "for the next 400 days at least"
+        description = "\n".join(f"{one.offer.title}: {one.why}" for one in found)
+        yield _feature("venue", point, color, title=venue.title or venue_id, venue_id=venue_id, description=description)
 
 
 def _instant(second: int, zone: str) -> str:
@@ -219,30 +247,30 @@ def _feature(kind: str, geometry: Feature | None, color: str, **told: Any) -> Fe
 
 
 def _point(query: Query) -> Feature | None:
-    """The location, at which places everywhere are shown as well; None: there is none."""
+    """Return the location, where places everywhere are shown too. None: there is no location."""
     if math.isnan(query.latitude):
         return None
     return {"type": "Point", "coordinates": [query.longitude, query.latitude]}
 
 
 def _geometry(piece: Piece) -> Feature:
-    """A circle or area as polygons, split at the antimeridian."""
+    """Return a circle or area as polygons, split at the antimeridian."""
     if not isinstance(piece, Part):
         return _circle(piece.center.latitude, piece.center.longitude, piece.radius_m)
     rings = [shapely.Polygon(ring) for ring in piece.rings]
-    return _split(reduce(shapely.symmetric_difference, rings))  # inside is within an odd number of them
+    return _split(reduce(shapely.symmetric_difference, rings))  # inside: within an odd number of rings
 
 
 @lru_cache(maxsize=4_096)  # offers of one venue share its circle
 def _circle(latitude: float, longitude: float, radius_m: float) -> Feature:
-    """A circle on the ellipsoid, as the corners of a polygon on its edge."""
+    """Return a circle on the ellipsoid as a polygon with its corners on the edge."""
     spots = [geodesic(meters=radius_m).destination((latitude, longitude), 360 * n / CORNERS) for n in range(CORNERS)]
     x, y = np.array([spot.longitude for spot in spots]), np.array([spot.latitude for spot in spots])
     pole = math.copysign(90.0, latitude)
     if geodesic((latitude, longitude), (pole, longitude)).m >= radius_m:
         x -= 360 * np.round((x - longitude) / 360)
         return _split(shapely.Polygon(np.column_stack([x, y])))
-    # Around the pole: from the west end of the map to its east end, and back along the pole.
+    # A circle around a pole becomes a band: along its edge from west to east, and back along the pole.
     order = np.argsort(x)
     x, y = x[order], y[order]
     share = (180 - x[-1]) / (x[0] + 360 - x[-1])
@@ -252,7 +280,7 @@ def _circle(latitude: float, longitude: float, radius_m: float) -> Feature:
 
 
 def _split(shape: Any) -> Feature:  # noqa: ANN401 - a geometry
-    """Polygons within longitudes from -180 to 180, their outer rings anticlockwise."""
+    """Return a shape as polygons within longitudes -180 to 180, their outer rings anticlockwise."""
     pieces: list[Any] = []
     west, _, east, _ = shape.bounds
     for turn in range(math.floor((west + 180) / 360), math.ceil((east + 180) / 360)):

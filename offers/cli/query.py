@@ -1,30 +1,40 @@
-"""`offers query`: one question to a running server, and its answer as a table."""
+"""`offers query`: one request to a running server, and its answer as a table, as JSON or on a map."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, tzinfo
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 from zoneinfo import ZoneInfo
 
 import typer
 
+from offers.cli.options import grouped
 from offers.cli.output import fail, stderr, stdout
 from offers.model.query import MAX_OFFERS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from offers.client import OffersCallError
+    from offers.client import OffersCallError, OffersClient
     from offers.v1.catalog_pb2 import Catalog
-    from offers.v1.context_pb2 import Session
-    from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition
+    from offers.v1.context_pb2 import Context, Session
+    from offers.v1.offer_service_pb2 import (
+        ExplainOffersResponse,
+        GetOffersRequest,
+        GetOffersResponse,
+        OfferExplanation,
+        Proposition,
+    )
 
 ASKED_WRONGLY, NO_SERVER = 2, 3
+BATCH = 200
+"""Offers that the server explains in one call for a map: some tenths of a second of its time."""
 
 
 class Moving(StrEnum):
-    """How a person moves: the names of TravelMode, which takes long to import."""
+    """How a person moves, by the names of TravelMode, which takes long to import."""
 
     WALKING = "walking"
     CYCLING = "cycling"
@@ -32,115 +42,117 @@ class Moving(StrEnum):
     DRIVING = "driving"
 
 
-def query(  # noqa: PLR0913 - what a context may say
-    *,
-    lat: Annotated[float | None, typer.Option(help="Latitude in degrees.", rich_help_panel="Where")] = None,
-    lng: Annotated[float | None, typer.Option(help="Longitude in degrees.", rich_help_panel="Where")] = None,
+class WhereOptions(NamedTuple):
+    """Where the person is."""
+
+    lat: Annotated[float | None, typer.Option(help="Latitude in degrees.")] = None
+    lng: Annotated[float | None, typer.Option(help="Longitude in degrees.")] = None
     accuracy: Annotated[
         float | None,
         typer.Option(
-            metavar="METRES",
-            min=0,
-            help="Radius that holds the true position in 68 % of cases. \\[default: exact]",
-            rich_help_panel="Where",
+            metavar="METRES", min=0, help="Radius that holds the true position in 68 % of cases. \\[default: exact]"
         ),
-    ] = None,
+    ] = None
     observed_at: Annotated[
         str,
         typer.Option(
-            help="When the position was measured, written as --at is; a time of day is of the day of --at. Since then "
-            "the radius has grown. \\[default: at the instant asked for]",
-            rich_help_panel="Where",
+            help="When the position was measured, written like --at; a time of day is on the day of --at. Its radius "
+            "has grown since then. \\[default: at the instant asked for]"
         ),
-    ] = "",
+    ] = ""
     moving: Annotated[
         Moving | None,
-        typer.Option(
-            help="How the person has moved since --observed-at. \\[default: walking]",
-            rich_help_panel="Where",
-            show_default=False,
-        ),
-    ] = None,
+        typer.Option(help="How the person has moved since --observed-at. \\[default: walking]", show_default=False),
+    ] = None
+
+
+class WhenOptions(NamedTuple):
+    """The instant asked for."""
+
     at: Annotated[
         str,
         typer.Option(
-            help="Instant: 2026-11-24T12:15:00+01:00, or '2026-11-24 12:15' or 12:15 in the time zone. "
-            "\\[default: now]",
-            rich_help_panel="When",
+            help="Instant: 2026-11-24T12:15:00+01:00, or '2026-11-24 12:15' or 12:15 in the time zone. \\[default: now]"
         ),
-    ] = "",
+    ] = ""
     time_zone: Annotated[
         str,
         typer.Option(
-            help="The person's IANA time zone; the answer is told by its clock. \\[default: the catalogue's, and this "
-            "machine's clock]",
-            rich_help_panel="When",
+            help="The person's IANA time zone; the answer is printed by its clock. \\[default: the catalogue's, and "
+            "this machine's clock]"
         ),
-    ] = "",
-    user: Annotated[str, typer.Option(help="Id of a signed-in person.", rich_help_panel="Who")] = "",
-    anonymous: Annotated[str, typer.Option(help="Id of a visitor not signed in.", rich_help_panel="Who")] = "",
-    session: Annotated[str, typer.Option(help="Id of the visit.", rich_help_panel="Who")] = "",
-    session_start: Annotated[
-        str, typer.Option(help="When the visit began, written as --at is.", rich_help_panel="Who")
-    ] = "",
-    session_entry: Annotated[
-        str, typer.Option(metavar="CHANNEL", help="How the person came, such as push.", rich_help_panel="Who")
-    ] = "",
-    language: Annotated[str, typer.Option(help="Language, such as fr or pt-BR.", rich_help_panel="Who")] = "",
-    currency: Annotated[str, typer.Option(help="Currency, such as EUR.", rich_help_panel="Who")] = "",
-    channel: Annotated[str, typer.Option(help="Channel, such as app or email.", rich_help_panel="What")] = "",
-    placement: Annotated[str, typer.Option(help="Placement to fill.", rich_help_panel="What")] = "",
+    ] = ""
+
+
+class WhoOptions(NamedTuple):
+    """The person, and their visit."""
+
+    user: Annotated[str, typer.Option(help="Id of a signed-in person.")] = ""
+    anonymous: Annotated[str, typer.Option(help="Id of a visitor who is not signed in.")] = ""
+    session: Annotated[str, typer.Option(help="Id of the visit.")] = ""
+    session_start: Annotated[str, typer.Option(help="When the visit began, written like --at.")] = ""
+    session_entry: Annotated[str, typer.Option(metavar="CHANNEL", help="How the person came, such as push.")] = ""
+    language: Annotated[str, typer.Option(help="Language, such as fr or pt-BR.")] = ""
+    currency: Annotated[str, typer.Option(help="Currency, such as EUR.")] = ""
+
+
+class WhatOptions(NamedTuple):
+    """The offers asked for."""
+
+    channel: Annotated[str, typer.Option(help="Channel, such as app or email.")] = ""
+    placement: Annotated[str, typer.Option(help="Placement to fill.")] = ""
     catalog: Annotated[
         str,
-        typer.Option(
-            help="Catalogue to ask, if there are several; with --map, the document that the server serves.",
-            rich_help_panel="What",
-        ),
-    ] = "",
+        typer.Option(help="Catalogue to ask, if there are several; with --map, the document that the server serves."),
+    ] = ""
     max_offers: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=MAX_OFFERS,
-            help="The most offers to show, to 100. \\[default: 10]",
-            rich_help_panel="What",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Orders offers of equal score: 0 to 2^64 - 1.", rich_help_panel="What"),
-    ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Show how each score comes about.", rich_help_panel="Answer")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the response as JSON.", rich_help_panel="Answer")
-    ] = False,
+        typer.Option(metavar="N", min=1, max=MAX_OFFERS, help="Offers to return, from 1 to 100. \\[default: 10]"),
+    ] = None
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Orders offers of equal score: 0 to 2^64 - 1.")] = None
+
+
+class AnswerOptions(NamedTuple):
+    """The form of the answer."""
+
+    full: Annotated[bool, typer.Option("--full", help="Show the factors of each score.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response as JSON.")] = False
     explain: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="OFFER_ID",
-            help="Tell why an offer is in the answer, or why not; may be repeated.",
-            rich_help_panel="Answer",
-        ),
-    ] = None,
+        typer.Option(metavar="OFFER_ID", help="Tell why an offer is in the answer, or why not; may be repeated."),
+    ] = None
+
+
+class MapOptions(NamedTuple):
+    """The map of the answer."""
+
     map_: Annotated[
         Path | None,
         typer.Option(
             "--map",
             metavar="FILE.geojson",
             help="Write what was considered, and why it is in the answer or not, for a map viewer. Needs --catalog.",
-            rich_help_panel="Map",
         ),
-    ] = None,
-    map_radius: Annotated[
-        float, typer.Option(metavar="METRES", min=0, help="How far off places may be.", rich_help_panel="Map")
-    ] = 5_000.0,
-    target: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where it listens.", rich_help_panel="Server")
-    ] = "localhost:50051",
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", rich_help_panel="Server")] = 5.0,
+    ] = None
+    map_radius: Annotated[float, typer.Option(metavar="METRES", min=0, help="How far off places may be.")] = 5_000.0
+
+
+class ServerOptions(NamedTuple):
+    """The server to ask."""
+
+    target: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address of the server.")] = "localhost:50051"
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 5.0
+
+
+@grouped
+def query(
+    where: WhereOptions,
+    when: WhenOptions,
+    who: WhoOptions,
+    what: WhatOptions,
+    answer: AnswerOptions,
+    map_: MapOptions,
+    server: ServerOptions,
 ) -> None:
     """Ask a running server for the offers of one context, best first.
 
@@ -149,72 +161,94 @@ def query(  # noqa: PLR0913 - what a context may say
 
     Exit status 2: the server refuses the request; 3: there is no server.
     """
-    from google.protobuf.json_format import MessageToJson
+    from offers.client import OffersCallError, OffersClient
+    from offers.v1.offer_service_pb2 import ExplainOffersRequest, ExplainOffersResponse
 
-    from offers.client import OffersCallError, OffersClient, context
-    from offers.v1.offer_service_pb2 import (
-        VIEW_BASIC,
-        VIEW_FULL,
-        ExplainOffersRequest,
-        ExplainOffersResponse,
-        GetOffersRequest,
-    )
+    zone = _zone(when.time_zone)
+    moment = _moment(where, when, who, what, zone, is_fixed=bool(map_.map_ or answer.explain))
+    document = _document(map_.map_, what.catalog)
+    request = _request(moment, what, answer, document)
+    with OffersClient(server.target, timeout_s=server.timeout) as client:
+        try:
+            if answer.explain:
+                asked = ExplainOffersRequest(request=request, offer_ids=answer.explain)
+                explained = client.explain(asked, timeout_s=server.timeout)
+            else:
+                explained = ExplainOffersResponse(response=client.get_offers(request))
+            _print(request, explained, answer, zone)
+            if map_.map_ is not None and document is not None:
+                _write_map(map_, document, client, request, explained.response)
+        except OffersCallError as error:
+            raise typer.Exit(_refused(error, server.target)) from None
+
+
+def _moment(
+    where: WhereOptions, when: WhenOptions, who: WhoOptions, what: WhatOptions, zone: tzinfo | None, *, is_fixed: bool
+) -> "Context":  # fmt: skip
+    """Return the context of a request; if `is_fixed`, it names its instant even if that is now."""
+    from offers.client import context
     from offers.v1.venue_pb2 import TravelMode
 
-    zone = _zone(time_zone)
-    instant = _instant("--at", at, zone, datetime.now(zone).date()) if at else None
-    observed = _observed(observed_at, zone, instant)
-    if moving and observed is None:
+    instant = _instant("--at", when.at, zone, datetime.now(zone).date()) if when.at else None
+    observed = _observed(where.observed_at, zone, instant)
+    if where.moving and observed is None:
         raise typer.BadParameter("--moving says how fast a position grows old: give --observed-at too")
-    document = _document(map_, catalog)
-    if document is not None:
-        catalog = document.catalog_id
     try:
         moment = context(
-            lat=lat,
-            lng=lng,
-            accuracy_m=accuracy,
+            lat=where.lat,
+            lng=where.lng,
+            accuracy_m=where.accuracy,
             observed_at=observed,
-            movement=TravelMode.Value(f"TRAVEL_MODE_{moving.name if moving else 'UNSPECIFIED'}"),
-            # A map, or an explanation, is of the instant of the answer, so that has to be known.
-            at=instant if instant or not (map_ or explain) else datetime.now(UTC),
-            time_zone=time_zone,
-            user_id=user,
-            anonymous_id=anonymous,
-            language=language,
-            currency=currency,
-            channel=channel,
-        )
-        begun = _instant("--session-start", session_start, zone, datetime.now(zone).date()) if session_start else None
-        if session or begun or session_entry:
-            moment.session.CopyFrom(_session(session, begun, session_entry))
-        view = VIEW_FULL if full else VIEW_BASIC
-        request = GetOffersRequest(
-            context=moment, placement=placement, max_offers=max_offers, view=view, seed=seed, catalog=catalog
+            movement=TravelMode.Value(f"TRAVEL_MODE_{where.moving.name if where.moving else 'UNSPECIFIED'}"),
+            at=datetime.now(UTC) if is_fixed and instant is None else instant,
+            time_zone=when.time_zone,
+            user_id=who.user,
+            anonymous_id=who.anonymous,
+            language=who.language,
+            currency=who.currency,
+            channel=what.channel,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    explained = ExplainOffersResponse()
-    with OffersClient(target, timeout_s=timeout) as client:
-        try:
-            if explain:
-                explained = client.explain(ExplainOffersRequest(request=request, offer_ids=explain), timeout_s=timeout)
-                response = explained.response
-            else:
-                response = client.get_offers(request)
-        except OffersCallError as error:
-            raise typer.Exit(_refused(error, target)) from None
-    if as_json:
-        told = explained if explain else response
-        typer.echo(MessageToJson(told, preserving_proto_field_name=True, ensure_ascii=False))
-    else:
-        _show(request, response, zone)
-        if explain:
-            from offers.cli.explanation import show
+    if who.session or who.session_start or who.session_entry:
+        moment.session.CopyFrom(_session(who, zone))
+    return moment
 
-            show(stdout(), explained.explanations)
-    if map_ is not None and document is not None:
-        _write_map(map_, document, request, response, map_radius)
+
+def _request(
+    moment: "Context", what: WhatOptions, answer: AnswerOptions, document: "Catalog | None"
+) -> "GetOffersRequest":
+    """Return the request for a context; with a document, of its catalogue."""
+    from offers.v1.offer_service_pb2 import VIEW_BASIC, VIEW_FULL, GetOffersRequest
+
+    try:
+        return GetOffersRequest(
+            context=moment,
+            placement=what.placement,
+            max_offers=what.max_offers,
+            view=VIEW_FULL if answer.full else VIEW_BASIC,
+            seed=what.seed,
+            catalog=what.catalog if document is None else document.catalog_id,
+        )
+    except ValueError as error:  # a seed out of range
+        raise typer.BadParameter(str(error)) from None
+
+
+def _print(
+    request: "GetOffersRequest", explained: "ExplainOffersResponse", answer: AnswerOptions, zone: tzinfo | None
+) -> None:  # fmt: skip
+    """Print an answer, and its explanations where they were asked for."""
+    from google.protobuf.json_format import MessageToJson
+
+    if answer.as_json:
+        told = explained if answer.explain else explained.response
+        typer.echo(MessageToJson(told, preserving_proto_field_name=True, ensure_ascii=False))
+        return
+    _show(request, explained.response, zone)
+    if answer.explain:
+        from offers.cli.explanation import show
+
+        show(stdout(), explained.explanations)
 
 
 def _document(file: Path | None, path: str) -> "Catalog | None":
@@ -234,13 +268,20 @@ def _document(file: Path | None, path: str) -> "Catalog | None":
 
 
 def _write_map(
-    file: Path, document: "Catalog", request: "GetOffersRequest", response: "GetOffersResponse", radius_m: float
+    wanted: MapOptions,
+    document: "Catalog",
+    client: "OffersClient",
+    request: "GetOffersRequest",
+    response: "GetOffersResponse",
 ) -> None:
-    from offers.cli.geojson import features_of, write_map
+    """Write the map of an answer. Raises OffersCallError."""
+    from offers.cli.geojson import OfferMap, write_map
     from offers.server.convert import query_of
 
+    file = wanted.map_ or Path()
     with stderr().status(f"working out {file}"):
-        features = features_of(document, query_of(request, request.context.time.seconds), response, radius_m)
+        drawn = OfferMap(document, query_of(request, request.context.time.seconds), response, wanted.map_radius)
+        features = drawn.features(_explanations(client, request, response, drawn.offer_ids))
     try:
         write_map(file, features)
     except OSError as error:
@@ -250,7 +291,26 @@ def _write_map(
     typer.echo(f"{len(places):,} places near, {shown:,} returned; written to {file}", err=True)
 
 
+def _explanations(
+    client: "OffersClient", request: "GetOffersRequest", response: "GetOffersResponse", offer_ids: Sequence[str]
+) -> "dict[str, OfferExplanation]":
+    """Return the server's explanations of some offers, by id, for an answer it gave. Raises OffersCallError."""
+    from offers.v1.offer_service_pb2 import ExplainOffersRequest
+
+    answer = [one.offer_id for one in response.offers]
+    found = {}
+    for begin in range(0, len(offer_ids), BATCH):
+        asked = ExplainOffersRequest(request=request, offer_ids=offer_ids[begin : begin + BATCH])
+        explained = client.explain(asked)
+        if answer != [one.offer_id for one in explained.response.offers]:
+            message = "the answer changed while it was explained: ask again, with --seed where the placement explores"
+            raise typer.Exit(fail(message))
+        found.update({one.offer_id: one for one in explained.explanations})
+    return found
+
+
 def _zone(name: str) -> ZoneInfo | None:
+    """Return the time zone of a name; None: no name is given."""
     if not name:
         return None
     try:
@@ -261,7 +321,7 @@ def _zone(name: str) -> ZoneInfo | None:
 
 
 def _instant(option: str, text: str, zone: tzinfo | None, day: date) -> datetime:
-    """Read an instant, or a time of a day; without an offset it is by the clock of the zone, or of this machine."""
+    """Read an instant, or a time of a day; without an offset by the clock of the zone, else of this machine."""
     try:
         try:
             instant = datetime.combine(day, time.fromisoformat(text))
@@ -288,17 +348,19 @@ def _observed(text: str, zone: tzinfo | None, asked: datetime | None) -> datetim
     return observed
 
 
-def _session(session_id: str, begun: datetime | None, entry_channel: str) -> "Session":
+def _session(who: WhoOptions, zone: tzinfo | None) -> "Session":
+    """Return the visit of a person."""
     from offers.v1.context_pb2 import Session
 
-    session = Session(session_id=session_id, entry_channel=entry_channel)
-    if begun is not None:
+    session = Session(session_id=who.session, entry_channel=who.session_entry)
+    if who.session_start:
+        begun = _instant("--session-start", who.session_start, zone, datetime.now(zone).date())
         session.start_time.FromDatetime(begun.astimezone(UTC))
     return session
 
 
 def _refused(error: "OffersCallError", target: str) -> int:
-    """Say why there is no answer, and give the exit status."""
+    """Print why there is no answer, and return the exit status."""
     code = error.code.name
     if code == "UNAVAILABLE":
         message = f"no server at {target}: start one with 'offers serve', or name another with --target"
@@ -314,16 +376,42 @@ def _refused(error: "OffersCallError", target: str) -> int:
 
 
 def _show(request: "GetOffersRequest", response: "GetOffersResponse", zone: tzinfo | None) -> None:
+    """Print an answer as a table, the factors of its scores, and how long it holds."""
+    from rich.text import Text
+
+    from offers.cli.words import local
+
+    console, moment = stdout(), request.context
+    asked = local(moment.time.seconds, zone) if moment.HasField("time") else datetime.now(zone).astimezone(zone)
+    if response.offers:
+        console.print(_offers(request, response, asked, zone))
+    else:
+        console.print("No offer qualifies here and now.")
+    for offer in response.offers:
+        if offer.factors:
+            console.print(_factors(offer))
+    model = f" · model {response.model_version}" if response.model_version else ""
+    console.print(
+        f"{response.eligible_count:,} eligible · catalogue version {response.catalog_version}{model} · "
+        f"{_holds(response, asked, zone)}"
+    )
+    for missing in response.degraded:
+        stderr().print(Text(f"degraded: without {missing.dependency}: {missing.rule}"))
+
+
+def _offers(
+    request: "GetOffersRequest", response: "GetOffersResponse", asked: datetime, zone: tzinfo | None
+) -> "Table":  # fmt: skip
+    """Return the table of the offers of an answer."""
     from rich.table import Table
     from rich.text import Text
 
-    from offers.cli.words import benefit_words, distance_words, local, reason_words, until_words
+    from offers.cli.words import benefit_words, distance_words, reason_words, until_words
 
-    console = stdout()
-    moment = request.context
-    asked = local(moment.time.seconds, zone) if moment.HasField("time") else datetime.now(zone).astimezone(zone)
-    point = moment.location.point
-    place = f"{point.latitude:g}, {point.longitude:g}" if moment.HasField("location") else "nowhere in particular"
+    location = request.context.location
+    place = "nowhere in particular"
+    if request.context.HasField("location"):
+        place = f"{location.point.latitude:g}, {location.point.longitude:g}"
     table = Table(title=f"{place} · {asked:%a %-d %b %Y %H:%M} {zone or asked.tzname()}", title_justify="left")
     for heading, right in (("", True), ("offer", False), ("benefit", False), ("distance", True), ("why", False),
                            ("valid until", True), ("score", True)):  # fmt: skip
@@ -332,39 +420,33 @@ def _show(request: "GetOffersRequest", response: "GetOffersResponse", zone: tzin
         far = distance_words(offer.distance_m) if offer.HasField("distance_m") else ""
         words = (offer.title, benefit_words(offer.benefit), far, reason_words(offer), until_words(offer, asked, zone))
         table.add_row(str(offer.rank), *map(Text, words), f"{offer.score:#.3g}")
-    if response.offers:
-        console.print(table)
-    else:
-        console.print("No offer qualifies here and now.")
-    for offer in response.offers:
-        if offer.factors:
-            console.print(_factors(offer))
+    return table
+
+
+def _holds(response: "GetOffersResponse", asked: datetime, zone: tzinfo | None) -> str:
+    """Word how long, and within which distance, an answer holds."""
+    from offers.cli.words import distance_words, local
+
     end = local(response.refresh_after.seconds, zone)
     holds = f"holds until {end:%H:%M:%S}" if end.date() == asked.date() else f"holds until {end:%a %-d %b %H:%M:%S}"
     if response.HasField("refresh_distance_m"):
         holds += f" and within {distance_words(math.floor(response.refresh_distance_m))}"
-    model = f" · model {response.model_version}" if response.model_version else ""
-    console.print(
-        f"{response.eligible_count:,} eligible · catalogue version {response.catalog_version}{model} · {holds}"
-    )
-    for missing in response.degraded:
-        stderr().print(Text(f"degraded: without {missing.dependency}: {missing.rule}"))
+    return holds
 
 
 def _factors(offer: "Proposition") -> "Table":
-    """Show how a score comes about: the contributions add up to its logarithm."""
+    """Return the table of the factors of a score: their contributions add up to its logarithm."""
     from rich.table import Table
     from rich.text import Text
 
-    from offers.v1.offer_service_pb2 import FactorName
+    from offers.cli.words import factor_name
 
     table = Table("factor", title=Text(f"{offer.rank}. {offer.title}"), title_justify="left", show_footer=True)
     table.add_column("value ^ weight", footer=f"score {offer.score:#.3g}", justify="right")
     total = sum(factor.log_contribution for factor in offer.factors)
     table.add_column("log contribution", footer=f"{total:+.4f}", justify="right")
     for factor in offer.factors:
-        name = FactorName.Name(factor.name).removeprefix("FACTOR_NAME_").lower()
-        table.add_row(name, f"{factor.value:.4f} ^ {factor.weight:g}", f"{factor.log_contribution:+.4f}")
+        table.add_row(factor_name(factor), f"{factor.value:.4f} ^ {factor.weight:g}", f"{factor.log_contribution:+.4f}")
     if offer.HasField("selection_probability"):
         table.caption = f"in {offer.selection_probability:.0%} of such answers, as exploration draws"
     return table

@@ -1,4 +1,4 @@
-"""`offers segments`: which segments of a catalogue a person is in, and why not."""
+"""`offers segments`: the segments of a catalogue that a person is in, and why they are not in others."""
 
 import time
 from pathlib import Path
@@ -43,8 +43,9 @@ def which(
 ) -> None:
     """Tell which segments and intents of a catalogue a person would be in.
 
-    For each other one: the terms of its expression that are false, and
-    the values they saw. Of the intents the first that holds counts.
+    For every other segment, the terms of its expression that are false are
+    listed with the values they read. Among the intents, the first that
+    holds counts.
     """
     import orjson
     from rich.table import Table
@@ -72,6 +73,7 @@ def which(
 
 
 def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, profile: Path | None) -> "Facts":  # noqa: ANN401
+    """Return the values that segments read, from the options of the command."""
     from offers.decision.segments.evaluate import Facts
     from offers.v1.context_pb2 import Context
     from offers.v1.profile_pb2 import Profile
@@ -101,6 +103,7 @@ def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, pro
 
 
 def _read(file: Path, message: "Message") -> None:
+    """Fill in a message from a JSON file."""
     from google.protobuf.json_format import Parse, ParseError
 
     try:
@@ -111,7 +114,7 @@ def _read(file: Path, message: "Message") -> None:
 
 
 def _value(text: str) -> Any:  # noqa: ANN401
-    """What an attribute is: JSON where it is that, else a text."""
+    """Return the value of an attribute: JSON if it is that, else a text."""
     import orjson
 
     try:
@@ -121,13 +124,14 @@ def _value(text: str) -> Any:  # noqa: ANN401
 
 
 def _why_not(one: "Membership") -> str:
+    """Word why a person is not in a segment; "": they are in it."""
     if one.held:
         return ""
     return "\n".join(_told(term) for term in one.terms if not term.held)
 
 
 def _told(term: "Term") -> str:
-    """A term that is not true, with what it saw."""
+    """Word a term that is not true, with the values it read."""
     seen = ", ".join(f"{value.name} is {value.text}" for value in term.values)
     text = " ".join(term.text.split())
     absent = any(value.text == "not there" for value in term.values)

@@ -1,4 +1,4 @@
-"""Says what is in an answer in words: benefits, distances, reasons, instants."""
+"""Words for the values of an answer: benefits, distances, reasons, factors, instants."""
 
 from datetime import datetime, tzinfo
 
@@ -17,7 +17,10 @@ from offers.v1.offer_service_pb2 import (
     REASON_CODE_OPEN_NOW,
     REASON_CODE_PREFERRED_DAYPART,
     REASON_CODE_UNREACHABLE,
+    Factor,
+    FactorName,
     Proposition,
+    ReasonCode,
 )
 
 _SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
@@ -38,7 +41,7 @@ _NANO_DIGITS = 9
 
 
 def benefit_words(benefit: Benefit) -> str:
-    """Say what is gained and on what terms, such as "€5 off, up to €10, from €20"."""
+    """Word a benefit with its terms, such as "€5 off, up to €10, from €20"."""
     words = [_gain(benefit)]
     if benefit.HasField("maximum_discount"):
         words.append(f"up to {money_words(benefit.maximum_discount)}")
@@ -48,6 +51,7 @@ def benefit_words(benefit: Benefit) -> str:
 
 
 def _gain(benefit: Benefit) -> str:
+    """Word the gain of a benefit, without its terms."""
     match benefit.WhichOneof("kind"):
         case "percent_off":
             return f"−{benefit.percent_off:g} %"  # noqa: RUF001 - a minus sign
@@ -66,13 +70,13 @@ def _gain(benefit: Benefit) -> str:
 
 
 def _bundle_words(bundle: Bundle) -> str:
-    if bundle.quantity == bundle.paid_quantity:  # several things sold as one
+    if bundle.quantity == bundle.paid_quantity:  # things sold together at one price
         return bundle.items or "bundle"
     return f"{bundle.quantity} for {bundle.paid_quantity or 'free'}"
 
 
 def money_words(money: Money) -> str:
-    """Say a sum of 0 or more, such as "€13.90" or "CHF 5"."""
+    """Word a sum of money of 0 or more, such as "€13.90" or "CHF 5"."""
     fraction = f"{money.nanos:0{_NANO_DIGITS}d}".rstrip("0")
     number = f"{money.units:,}" + (f".{fraction:0<2}" if fraction else "")
     symbol = _SYMBOLS.get(money.currency_code)
@@ -80,19 +84,37 @@ def money_words(money: Money) -> str:
 
 
 def distance_words(metres: float) -> str:
-    """Say a distance: whole metres up to a kilometre, then kilometres."""
+    """Word a distance: in whole metres below a kilometre, else in kilometres."""
     if round(metres) < 1_000:
         return f"{metres:.0f} m"
     return f"{metres / 1_000:.1f} km" if metres < 100_000 else f"{metres / 1_000:,.0f} km"
 
 
 def reason_words(proposition: Proposition) -> str:
-    """Say why an offer is in the answer."""
+    """Word the reasons for which an offer is in the answer."""
     return " · ".join(_REASONS.get(code, f"reason {code}") for code in proposition.reasons)
 
 
+def code_words(code: ReasonCode.ValueType) -> str:
+    """Word the reason code of a failed check, such as "not begun"."""
+    return ReasonCode.Name(code).removeprefix("REASON_CODE_").lower().replace("_", " ")
+
+
+def factor_name(factor: Factor) -> str:
+    """Return the name of a factor, such as "nearness"."""
+    return FactorName.Name(factor.name).removeprefix("FACTOR_NAME_").lower()
+
+
+def factor_words(factor: Factor) -> str:
+    """Word a factor of a score, such as "nearness 0.8123 ^ 1"."""
+    return f"{factor_name(factor)} {factor.value:.4f} ^ {factor.weight:g}"
+
+
 def until_words(proposition: Proposition, asked: datetime, zone: tzinfo | None) -> str:
-    """Say when an offer ends, by the clock of `zone` (None: this machine's), in full where not the day asked for."""
+    """Word the end of an offer by the clock of `zone`, with its day unless that is the day asked for.
+
+    Without a zone, the clock is that of this machine.
+    """
     if not proposition.HasField("valid_until"):
         return "no end"
     end = local(proposition.valid_until.seconds, zone)
@@ -102,5 +124,5 @@ def until_words(proposition: Proposition, asked: datetime, zone: tzinfo | None) 
 
 
 def local(second: int, zone: tzinfo | None) -> datetime:
-    """Give an instant, in seconds since 1970 UTC, by the clock of `zone`, or of this machine."""
+    """Return an instant, in seconds since 1970 UTC, by the clock of `zone`; None: of this machine."""
     return datetime.fromtimestamp(second, zone).astimezone(zone)

@@ -1,4 +1,4 @@
-"""Budgets: what redemptions need of them, and which have something left, by what is used and by their plan."""
+"""Budgets: what redemptions draw on, and which budgets have something left, by their use and their plan."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,15 @@ from offers.state.stores import Demand, Usage
 from offers.v1.limits_pb2 import Pacing
 
 NO_LIMIT = -1
-_ROUNDING_S = 1e-6
+PACED = frozenset({Pacing.PACING_EVEN, Pacing.PACING_FRONT_LOADED})
+"""The pacings that follow a plan."""
 
 
 class Budget(NamedTuple):
-    """A budget of a catalogue, as a snapshot's meta["budgets"] has it. Limits of -1 are none."""
+    """A budget of a catalogue, as a snapshot's meta["budgets"] holds it. A limit of NO_LIMIT is none."""
 
     key: str
-    """ "offer:" or "campaign:" and the id."""
+    """ "offer:" or "campaign:", and the id."""
     units: int
     micros: int
     """Money in millionths of the currency's unit."""
@@ -35,35 +36,35 @@ class Budget(NamedTuple):
     """offers.v1.Pacing."""
     start: int
     end: int
-    """Seconds over which it is spread where it has no period."""
+    """The seconds since 1970 over which a budget without a period is spread."""
 
     def span(self, now: int) -> tuple[int, int]:
-        """The seconds over which it is spread, around an instant."""
+        """Return the seconds over which the budget is spread, around an instant."""
         return period_of(self.period, self.zone, now) if self.period else (self.start, self.end)
 
 
 class BudgetBook:
-    """The budgets of a catalogue, and what is left of them."""
+    """The budgets of a catalogue, and which of them have something left."""
 
     def __init__(self, catalog_id: str, described: Sequence[Mapping[str, Any]]) -> None:
         self.budgets = [Budget(**one) for one in described]
         self._catalog_id = catalog_id
         self._spans = [(0, 0)] * len(described)
-        """Over which seconds each is spread, when last asked."""
+        """The seconds over which each was spread when last updated."""
         self.record = Record(
             Budgets,
             {"left": np.ones(len(described), np.uint8), "until": np.full(len(described), NEVER, np.int64)},
         )
-        """As decisions read it. Full until `update` was told what is used."""
+        """The record that decisions read. Every budget is full before the first `update`."""
         self.used: Mapping[tuple[str, int], Usage] = {}
-        """What `update` was told, by the name of the budget and the period."""
+        """The usages of the last `update`, by the name of the budget and the first second of the period."""
 
     def name(self, budget: Budget) -> str:
-        """How ledgers know a budget."""
+        """Return the name of a budget in ledgers."""
         return f"{self._catalog_id}/{budget.key}"
 
     def update(self, usages: Iterable[Usage], now: int) -> None:
-        """Work out which budgets have something left at an instant, by what is used of them."""
+        """Record which budgets have something left at an instant, by what is used of them."""
         used = {(usage.budget, usage.period): usage for usage in usages}
         self.used = used
         for number, budget in enumerate(self.budgets):
@@ -77,7 +78,10 @@ class BudgetBook:
             self.record.arrays["left"][number] = left
 
     def demands(self, numbers: Iterable[int], units: int, micros: int, currency: str, now: int) -> list[Demand]:
-        """What a redemption takes of budgets, by number. Raises InvalidRequestError for money of another currency."""
+        """Return what a redemption takes from budgets, by number.
+
+        Raises InvalidRequestError for money of another currency.
+        """
         demands = []
         for number in numbers:
             budget = self.budgets[number]
@@ -91,10 +95,22 @@ class BudgetBook:
         return demands
 
 
+def plan_allows(pacing: int, used: int, limit: int, begin: int, end: int) -> int:
+    """Return the first second at which the plan of a paced budget allows for what is used of it.
+
+    A plan allows for `limit` from `begin` to `end`, evenly, or so that the share left falls with the square of the time
+    left. `used` is at most `limit`. Whole numbers keep the result exact.
+    """
+    span = end - begin
+    if pacing == Pacing.PACING_FRONT_LOADED:
+        return end - math.isqrt((limit - used) * span * span // limit)
+    return begin - (-used * span // limit)  # rounded up
+
+
 def _left(
     budget: Budget, in_all: Usage | None, in_period: Usage | None, begin: int, end: int, now: int
 ) -> tuple[bool, int]:
-    """Whether a budget has something left, and until when that holds, as far as it is a matter of time."""
+    """Return whether a budget has something left, and until when time alone does not change that."""
     until = end if budget.period else NEVER
     limits = [(budget.units, in_all.units if in_all else 0), (budget.micros, in_all.micros if in_all else 0)]
     periodic = [
@@ -105,17 +121,9 @@ def _left(
         return False, NEVER
     if any(limit != NO_LIMIT and used >= limit for limit, used in periodic):
         return False, until
-    if budget.pacing in {Pacing.PACING_EVEN, Pacing.PACING_FRONT_LOADED}:
+    if budget.pacing in PACED:
         spread = periodic if budget.period else limits
-        catches_up = max((_plan_reaches(budget, used, limit, begin, end) for limit, used in spread if limit > 0))
-        if catches_up > now:
-            return False, catches_up
+        passes = max(plan_allows(budget.pacing, used, limit, begin, end) for limit, used in spread if limit > 0)
+        if passes > now:
+            return False, passes
     return True, until
-
-
-def _plan_reaches(budget: Budget, used: int, limit: int, begin: int, end: int) -> int:
-    """The first second at which a budget's plan allows for what is used."""
-    share = used / limit
-    if budget.pacing == Pacing.PACING_FRONT_LOADED:
-        share = 1 - math.sqrt(max(1 - share, 0.0))
-    return begin + math.ceil(share * (end - begin) - _ROUNDING_S)

@@ -1,4 +1,4 @@
-"""`offers query --map`: what a person sees on a map is what the server decided, with every reason."""
+"""`offers query --map`: the map shows what the server decided, with every reason."""
 
 import json
 import sys
@@ -12,13 +12,14 @@ from geopy.distance import geodesic
 from shapely.geometry import shape
 
 from offers.cli import main
-from offers.cli.geojson import GREEN, GREY, features_of
+from offers.cli.geojson import GREEN, GREY, OfferMap
 from offers.decision.reference.explain import Why
 from offers.model.query import Query, Surface
 from offers.testing import Served, serving
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
+from offers.v1.offer_service_pb2 import GetOffersResponse, OfferExplanation, Proposition
 from offers.v1.venue_pb2 import Circle
+from tests import explained
 
 CATALOGUE = """
 catalog_id: seen
@@ -86,14 +87,14 @@ NOON = ("--at", "2026-11-24 12:15", "--time-zone", "Europe/Paris", "--max-offers
 
 
 class Seen(NamedTuple):
-    """What a query with a map gives."""
+    """The result of a query with a map."""
 
     response: Any
     features: list[dict[str, Any]]
     err: str
 
     def places(self, offer_id: str = "") -> list[dict[str, Any]]:
-        """The properties of the places, of one offer or of all."""
+        """Return the properties of the places of one offer, or of all."""
         told = [one["properties"] for one in self.features if one["properties"]["kind"] == "place"]
         return [one for one in told if offer_id in {"", one["offer_id"]}]
 
@@ -112,7 +113,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(source: Path) -> Iterator[Served]:
-    """Serve it."""
+    """Serve the catalogue."""
     with serving(source) as running:
         yield running
 
@@ -135,7 +136,7 @@ def query(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], s
 
 @pytest.fixture
 def see(query: Run, source: Path, tmp_path: Path) -> See:
-    """Ask at noon, and look at the map."""
+    """Ask at noon, and read the map."""
 
     def run(*arguments: str) -> Seen:
         file = tmp_path / "seen.geojson"
@@ -148,54 +149,94 @@ def see(query: Run, source: Path, tmp_path: Path) -> See:
     return run
 
 
+HOME = (*PLACE, "--placement", "home")
 CASES = [
     ("best", PLACE, "returned", "returned"),
-    ("two-places", PLACE, "other place", "another place"),
-    ("other-placement", (*PLACE, "--placement", "home"), "placement", "not for the placement home"),
-    ("french", (*PLACE, "--language", "en"), "language", "not for the language en"),
-    ("dollars", (*PLACE, "--currency", "EUR"), "currency", "not for the currency EUR"),
-    ("email", (*PLACE, "--channel", "app"), "channel", "not for the channel"),
-    ("email", (*PLACE, "--placement", "home"), "channel", "not for the channel"),
-    ("best", (), "no location", "there is no location"),
-    ("elsewhere", PLACE, "outside", "outside, 1.8 km away"),
-    ("not-in-hole", PLACE, "cut out", "cut out by the zone hole"),
-    ("in-ring", PLACE, "cut out", "cut out by the zone hole"),
-    ("narrow", (*PLACE, "--accuracy", "100"), "unlikely", "probability of only 0.34, and 0.5 is needed"),
-    ("last-year", PLACE, "over", "over since Thu 1 Jan 2026 00:00 Europe/Paris"),
-    ("next-year", PLACE, "not begun", "begins Fri 1 Jan 2027 00:00 Europe/Paris"),
-    ("evening", PLACE, "closed", "closed until Tue 24 Nov 2026 18:00 Europe/Paris"),
-    ("never", PLACE, "closed", "closed for the next 400 days"),
-    ("dinner", PLACE, "daypart", "outside its dayparts until Tue 24 Nov 2026 19:00"),
-    ("bar-shut", PLACE, "venue closed", "until Tue 24 Nov 2026 18:00"),
-    ("used-up", PLACE, "not redeemable", "over since Sun 1 Feb 2026 00:00"),
-    ("used-later", PLACE, "not redeemable", "not to be used until Sat 28 Nov 2026 00:00"),
+    ("two-places", PLACE, "other place", "returned for another place, which is nearer or better"),
+    (
+        "other-placement",
+        HOME,
+        "placement",
+        "asked for the placement home, and it is for list",
+    ),
+    ("french", (*PLACE, "--language", "en"), "language", "asked for the language en, and it is for fr"),
+    ("dollars", (*PLACE, "--currency", "EUR"), "currency", "asked for the currency EUR, and it is for USD"),
+    ("email", (*PLACE, "--channel", "app"), "channel", "asked for the channel app, and it is for email"),
+    ("email", HOME, "channel", "asked for the channel app, and it is for email"),
+    ("best", (), "no location", "there is no location, and it does not allow that"),
+    ("elsewhere", PLACE, "outside", "1,804 m outside the circle"),
+    ("not-in-hole", PLACE, "cut out", "in zone hole, which is cut out"),
+    ("in-ring", PLACE, "cut out", "in zone hole, which is cut out"),
+    ("narrow", (*PLACE, "--accuracy", "100"), "unlikely", "inside the circle with probability 0.34, 0.50 needed"),
+    ("last-year", PLACE, "over", "over since Thu 1 Jan 00:00"),
+    ("next-year", PLACE, "not begun", "begins in 37 d 11 h, at 1 Jan 2027 00:00"),
+    ("evening", PLACE, "closed", "opens in 5 h 45 min, at 18:00"),
+    ("never", PLACE, "closed", "never opens within 400 days"),
+    ("dinner", PLACE, "daypart", "its daypart begins in 6 h 45 min, at 19:00"),
+    ("bar-shut", PLACE, "venue closed", "the venue opens in 5 h 45 min, at 18:00"),
+    ("used-up", PLACE, "not redeemable", "redemption over since Sun 1 Feb 00:00"),
+    ("used-later", PLACE, "not redeemable", "redemption opens in 3 d 11 h, at Sat 28 Nov 00:00"),
     ("too-late", PLACE, "unreachable", "ends before one can be there"),
-    ("stopgap", PLACE, "fallback", "held back"),
-    ("same-group", PLACE, "exclusion group", "a better one of its exclusion group"),
-    ("same-brand", (*PLACE, "--placement", "home"), "layout", "its most of one brand"),
-    ("same-category", (*PLACE, "--placement", "list"), "layout", "its most of one category"),
-    ("same-venue", (*PLACE, "--placement", "list"), "layout", "its most of one venue"),
-    ("everywhere", (*PLACE, "--max-offers", "1"), "beyond", "as many better ones"),
+    ("stopgap", PLACE, "fallback", "a fallback, and other offers qualify"),
+    ("same-group", PLACE, "exclusion group", "a better one of its exclusion group is in the answer"),
+    ("same-brand", HOME, "layout", "the placement holds no more of its brand"),
+    ("same-category", (*PLACE, "--placement", "list"), "layout", "the placement holds no more of its category"),
+    ("same-venue", (*PLACE, "--placement", "list"), "layout", "the placement holds no more of its venue"),
+    ("everywhere", (*PLACE, "--max-offers", "1"), "beyond", "1 better one is in the answer: score 0."),
 ]
 
 
 @pytest.mark.parametrize(("offer_id", "arguments", "why", "words"), CASES)
 def test_each_reason_is_told(see: See, offer_id: str, arguments: tuple[str, ...], why: str, words: str) -> None:
-    """An offer made for one reason has it at one of its places, alone and in words; green is what is returned."""
+    """An offer made for one reason has it alone at one of its places, in words; what is returned is green."""
     seen = see(*arguments)
     answered = {one["offer_id"] for one in seen.response.get("offers", [])}
 
     (place,) = (one for one in seen.places(offer_id) if why in one["reasons"])
     assert [why] == place["reasons"]
-    assert words in place["why"]
+    assert place["why"].startswith(words)
     assert (offer_id in answered) == (why in {"returned", "other place"})
     colors = {place.get("stroke", place.get("marker-color"))}
     assert {GREEN if why == "returned" else GREY} == colors
 
 
 def test_every_reason_has_its_case() -> None:
-    """No reason is left without an offer made for it."""
+    """Every reason has an offer made for it."""
     assert set(Why) == {why for _, _, why, _ in CASES}
+
+
+PERSONAL = {
+    "not in segments", "in excluded segment", "other variant", "holdout", "capped", "pressure", "quiet hours",
+    "cooling down", "budget exhausted", "paced",
+}  # fmt: skip
+"""The reasons that concern the person, as the map names them."""
+
+
+@pytest.mark.parametrize("user", ["", explained.HELD_OUT])
+def test_the_map_knows_the_person_as_the_explainer_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], user: str
+) -> None:
+    """On the map each offer has the reasons of ExplainOffers: those of audiences, caps, policies and budgets too."""
+    where = ("--lat", str(explained.LATITUDE), "--lng", str(explained.LONGITUDE), "--at", explained.NOON.isoformat())
+    terms = ("--language", "fr", "--currency", "EUR", "--channel", "app", "--placement", "home", "--user", user)
+    file, names = tmp_path / "seen.geojson", [f"--explain={name}" for name in explained.OFFERS]
+    with explained.serving_the_day(tmp_path, default_consent=("contextual", "profiling")) as running:
+        shown = ("--json", *names, "--map", str(file), "--catalog", str(tmp_path / "catalog.yaml"))
+        monkeypatch.setattr(sys, "argv", ["offers", "query", "--target", running.target, *where, *terms, *shown])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    out, err = capsys.readouterr()
+    assert not ended.value.code, err
+
+    places = [one["properties"] for one in json.loads(file.read_bytes())["features"]]
+    on_map = {one["offer_id"]: one for one in places if one["kind"] == "place"}
+    for one in json.loads(out)["explanations"]:
+        checks = [check["detail"] for check in one.get("failed_checks", [])] or ["returned"]
+        assert sorted("; ".join(checks).split("; ")) == sorted(on_map[one["offer_id"]]["why"].split("; "))
+        assert one.get("rank") == on_map[one["offer_id"]].get("rank")
+    assert explained.OFFERS.keys() == on_map.keys()
+    found = {reason for one in on_map.values() for reason in one["reasons"]}
+    assert (PERSONAL <= found) == bool(user)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +294,7 @@ def test_circles_are_drawn_on_the_ellipsoid(see: See) -> None:
 
 
 def test_only_places_near_are_shown(see: See) -> None:
-    """Places farther off than --map-radius are not on the map; what is returned is, however far."""
+    """Places farther away than --map-radius are not on the map, unless they are returned."""
     near = see(*PLACE, "--map-radius", "100")
 
     assert [] == near.places("elsewhere")
@@ -262,7 +303,7 @@ def test_only_places_near_are_shown(see: See) -> None:
 
 
 def test_a_map_without_a_location_has_all_places(see: See) -> None:
-    """Without a location places are where they are, and what is everywhere has no geometry."""
+    """Without a location all places are on the map, and those everywhere have no geometry."""
     seen = see()
 
     assert {"place", "venue", "cut out"} == {one["properties"]["kind"] for one in seen.features}
@@ -271,7 +312,7 @@ def test_a_map_without_a_location_has_all_places(see: See) -> None:
 
 
 def test_a_map_needs_the_document(query: Run, tmp_path: Path) -> None:
-    """Without --catalog, and with a name that is no map's, the command says what to give."""
+    """Without --catalog, or with a name that is not a map's, the command says what to give."""
     status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "seen.geojson")
     assert 2 == status
     assert "--catalog" in err
@@ -283,7 +324,7 @@ def test_a_map_needs_the_document(query: Run, tmp_path: Path) -> None:
 
 
 def test_another_document_is_refused(query: Run, source: Path, tmp_path: Path) -> None:
-    """A document that would answer otherwise than the server did explains nothing, and no map is written."""
+    """A document that the server does not answer from is refused, and no map is written."""
     edited = tmp_path / "edited.yaml"
     edited.write_text(source.read_text("utf-8").replace('"offer_id": "everywhere"', '"offer_id": "anywhere"'), "utf-8")
     status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "seen.geojson", "--catalog", edited)
@@ -294,7 +335,7 @@ def test_another_document_is_refused(query: Run, source: Path, tmp_path: Path) -
 
 
 def test_a_map_that_cannot_be_written(query: Run, source: Path, tmp_path: Path) -> None:
-    """A folder that is not there is said to be the reason."""
+    """A missing folder is named as the reason."""
     status, _, err = query(*NOON, *PLACE, "--map", tmp_path / "no" / "seen.geojson", "--catalog", source)
 
     assert 1 == status
@@ -302,7 +343,7 @@ def test_a_map_that_cannot_be_written(query: Run, source: Path, tmp_path: Path) 
 
 
 def test_the_instant_of_a_map_is_that_of_the_answer(query: Run, source: Path, tmp_path: Path) -> None:
-    """Without --at the map is of now."""
+    """Without --at the map shows the current instant."""
     status, _, err = query(*PLACE, "--map", tmp_path / "now.geojson", "--catalog", source)
 
     assert 0 == status, err
@@ -324,12 +365,13 @@ def drawn(target: dict[str, Any], latitude: float, longitude: float) -> list[Any
         offer.target.circles.append(Circle(**circle))
     offer.target.areas.extend(json.dumps(area) for area in target.get("areas", ()))
     response = GetOffersResponse(offers=[Proposition(offer_id="o", rank=1, score=0.5)])
-    features = features_of(catalog, Query(Surface(), 0, latitude, longitude), response, 5_000)
+    drawing = OfferMap(catalog, Query(Surface(), 0, latitude, longitude), response, 5_000)
+    features = drawing.features({"o": OfferExplanation(offer_id="o", eligible=True, rank=1)})
     return [shape(one["geometry"]) for one in features if one["properties"]["kind"] == "place"]
 
 
 def test_what_crosses_the_antimeridian_is_split() -> None:
-    """Circles and areas across 180 degrees are MultiPolygons of which each part lies on one side (RFC 7946)."""
+    """Circles and areas across 180 degrees are MultiPolygons, each part on one side (RFC 7946)."""
     circle = {"center": {"latitude": -17, "longitude": 179.9}, "radius_m": 50_000}
     for geometry in drawn({"circles": [circle], "areas": [FIJI_AREA]}, -17.0, -179.95):
         assert "MultiPolygon" == geometry.geom_type
@@ -344,7 +386,7 @@ def test_what_crosses_the_antimeridian_is_split() -> None:
 
 @pytest.mark.parametrize("pole", [90, -90])
 def test_a_circle_around_a_pole_holds_it(pole: int) -> None:
-    """Around a pole a circle is drawn from -180 to 180, down to its edge and up to the pole."""
+    """A circle around a pole is drawn from -180 to 180, from its edge to the pole."""
     circle = {"center": {"latitude": pole * 0.99, "longitude": 170}, "radius_m": 300_000}
     (geometry,) = drawn({"circles": [circle]}, pole * 0.99, 170)
 
@@ -359,7 +401,7 @@ def test_a_circle_around_a_pole_holds_it(pole: int) -> None:
 
 
 def test_an_area_with_a_hole_keeps_it() -> None:
-    """Holes, islands in them and parts side by side are drawn as they are."""
+    """Holes, islands in holes and separate parts are kept."""
 
     def box(size: float) -> list[list[float]]:
         return [[-size, -size], [size, -size], [size, size], [-size, size], [-size, -size]]

@@ -1,4 +1,4 @@
-"""`offers segments test`: who is in which segment, and why not."""
+"""`offers segments test`: the segments a person is in, and why they are not in others."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def run(
     *arguments: str,
     text: str = CATALOGUE,
 ) -> tuple[int, str, str]:
-    """Run the command over a document; its exit status and what it printed."""
+    """Run the command over a document, and return its exit status and output."""
     (tmp_path / "catalog.yaml").write_text(text)
     monkeypatch.setattr(sys, "argv", ["offers", "segments", "test", str(tmp_path / "catalog.yaml"), *arguments])
     monkeypatch.setenv("COLUMNS", "200")  # no line is broken
@@ -42,7 +42,7 @@ def run(
 def test_each_segment_is_told_with_the_terms_that_are_false(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Context, profile, attributes and ids are read; only terms that are false are told, with what they saw."""
+    """Context, profile, attributes and ids are read; only false terms are listed, with the values they read."""
     (tmp_path / "context.json").write_text('{"session": {"entryChannel": "push"}}')
     (tmp_path / "profile.json").write_text('{"orderCount": "7", "attributes": {"city": "Paris", "age": 30}}')
     files = ("--context", str(tmp_path / "context.json"), "--profile", str(tmp_path / "profile.json"))
@@ -85,7 +85,7 @@ def test_json_is_a_line_per_segment(
 def test_intents_are_told_beside_segments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The built-in intents are told where rules name one; a visit decides which hold."""
+    """The built-in intents are listed if rules name one; the visit decides which hold."""
     (tmp_path / "context.json").write_text('{"session": {"basket": {"items": [{"category": "sushi"}]}}}')
     rule = "behaviour_rules: [{rule_id: r, intent_id: buy, basket: {}, lift: 2}]"
     text = CATALOGUE + f"ranking_strategies: [{{ranking_strategy_id: s, {rule}}}]\n"
@@ -114,7 +114,7 @@ def test_what_cannot_be_asked_is_told(
     status: int,
     told: str,
 ) -> None:
-    """Wrong arguments end with status 2 and what to give instead."""
+    """Wrong arguments end with status 2 and a message that says what to give instead."""
     monkeypatch.chdir(tmp_path)
     got, out, err = run(tmp_path, monkeypatch, capsys, *arguments)
     assert (status, "") == (got, out)
@@ -124,7 +124,7 @@ def test_what_cannot_be_asked_is_told(
 def test_a_catalogue_without_segments_or_with_faults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is nothing to test in either: status 1, and why."""
+    """A document without segments, and one with problems, end with status 1 and the reason."""
     without = CATALOGUE.split("segments:", maxsplit=1)[0] + "offers:" + CATALOGUE.split("offers:")[1]
     status, _, err = run(tmp_path, monkeypatch, capsys, text=without)
     assert 1 == status

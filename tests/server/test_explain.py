@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import grpc
@@ -10,130 +9,27 @@ import pytest
 from geopy.distance import geodesic
 
 from offers.client import AsyncOffersClient, OffersCallError, OffersClient, context
-from offers.decision.reference.people import share_of
-from offers.model.keys import key_of
-from offers.state.stores import Demand
 from offers.testing import Served, serving
-from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
-from offers.v1.event_pb2 import Dismissal, Event, Impression
-from offers.v1.event_service_pb2 import ReportEventsRequest
-from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import ExplainOffersRequest, GetOffersRequest, OfferExplanation, ReasonCode
-
-NOON = datetime.fromisoformat("2026-11-24T12:15:00+01:00")
-NOW = int(NOON.timestamp())
-LATITUDE, LONGITUDE = 48.8674, 2.3636
-OFFER = "{{offer_id: {0}, title: Some, benefit: {{percent_off: 20}}, {1}}}"
-EVERYWHERE = "target: {everywhere: true}, "
-FAR = "48.89, longitude: 2.3636}, radius_m: 100"
-OFFERS = {
-    "shown": EVERYWHERE + "brand: one, exclusion_group: g, value: 1.0",
-    "elsewhere": EVERYWHERE + "placement_ids: [map]",
-    "german": EVERYWHERE + "language_codes: [de]",
-    "dollars": EVERYWHERE + "currency_codes: [USD]",
-    "email": EVERYWHERE + "channels: [email]",
-    "soon": EVERYWHERE + "availability: {windows: [{startTime: '2026-11-24T11:27:00Z'}]}",
-    "past": EVERYWHERE + "availability: {windows: [{endTime: '2026-11-24T11:00:00Z'}]}",
-    "later": EVERYWHERE + "campaign_id: later",
-    "closed": EVERYWHERE + "availability: {opening_hours: '12:27-14:00'}",
-    "evening": EVERYWHERE + "availability: {daypart_ids: [evening]}",
-    "unused": EVERYWHERE + "redemption: {opening_hours: '12:27-14:00', required_when_shown: true}",
-    "never": EVERYWHERE + "availability: {opening_hours: 'off'}",
-    "far": "target: {circles: [{center: {latitude: " + FAR + "}]}",
-    "zoned": "target: {zone_ids: [north]}",
-    "cut": EVERYWHERE.replace("true", "true, excluded_zone_ids: [here], missing_location: MISSING_LOCATION_DENY"),
-    "vague": "target: {venue_ids: [bar], min_inside_probability: 0.99}",
-    "rushed": "target: {venue_ids: [bar]}, availability: {windows: [{endTime: '2026-11-24T11:16:00Z'}], "
-    "reachable_before_end: REACHABLE_BEFORE_END_DROP}",
-    "segment": EVERYWHERE + "audience: {any_segment_ids: [pushed]}",
-    "left-out": EVERYWHERE + "audience: {none_segment_ids: [everyone]}",
-    "variant": EVERYWHERE + "audience: {variants: [{experiment_id: e, variant_id: b}]}",
-    "held-out": EVERYWHERE + "campaign_id: tested",
-    "capped": EVERYWHERE + "frequency_caps: [{max_count: 3, rolling: 21600s}]",
-    "pressed": EVERYWHERE + "category: promo",
-    "quiet": EVERYWHERE + "category: loud",
-    "dismissed": EVERYWHERE + "category: cool",
-    "used-up": EVERYWHERE + "budget: {units: 10}",
-    "paced": EVERYWHERE + "budget: {period: CALENDAR_PERIOD_DAY, period_units: 24, pacing: PACING_EVEN}",
-    "fallback": EVERYWHERE + "fallback: true",
-    "grouped": EVERYWHERE + "exclusion_group: g, value: 0.9",
-    "branded": EVERYWHERE + "brand: one, value: 0.9",
-    "outranked": EVERYWHERE + "value: 0.1",
-    "several": "target: {zone_ids: [north]}, language_codes: [de], frequency_caps: [{max_count: 1}], "
-    "availability: {opening_hours: '12:27-14:00'}",
-}
-CATALOG = """
-catalog_id: corner
-time_zone: Europe/Paris
-country_code: FR
-placements: [{placement_id: home, max_offers: 2, max_per_brand: 1}, {placement_id: map}]
-dayparts: [{daypart_id: evening, opening_hours: "18:00-22:00"}]
-venues:
-  - {venue_id: bar, point: {latitude: 48.87, longitude: 2.3636}, radius_m: 300, travel: {mode: TRAVEL_MODE_WALKING}}
-zones:
-  - {zone_id: north, circles: [{center: {latitude: 48.88, longitude: 2.3636}, radius_m: 1000}]}
-  - {zone_id: here, circles: [{center: {latitude: 48.8674, longitude: 2.3636}, radius_m: 50}]}
-segments:
-  - {segment_id: pushed, expression: "session.entry_channel == 'push'"}
-  - {segment_id: everyone, expression: "now > timestamp('2020-01-01T00:00:00Z')"}
-campaigns:
-  - {campaign_id: later, window: {startTime: '2026-11-25T11:15:00Z'}}
-  - {campaign_id: tested, holdout: 0.5}
-category_limits: []
-contact_policies:
-  - {contact_policy_id: few, categories: [promo], frequency_caps: [{max_count: 1, calendar: CALENDAR_PERIOD_DAY}]}
-  - {contact_policy_id: night, categories: [loud], quiet_hours: "12:00-13:00"}
-  - {contact_policy_id: calm, categories: [cool], offer_cool_down: 86400s}
-experiments: [{experiment_id: e, variants: [{variant_id: a, weight: 1000}, {variant_id: b, weight: 0.000001}]}]
-offers:
-"""
-AGREED = ConsentGrants(purposes=[CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING])
-HELD_OUT = next(
-    name
-    for name in map("ada{}".format, range(100))
-    if share_of(key_of("person", "", f"u:{name}"), key_of("campaign", "corner", "tested")) < 0.5
-)
-USER = User(user_id=HELD_OUT, consent=AGREED)
-
-
-def document(folder: Path) -> Path:
-    """Write the catalogue."""
-    source = folder / "catalog.yaml"
-    source.write_text(CATALOG + "".join(f"  - {OFFER.format(name, rest)}\n" for name, rest in OFFERS.items()))
-    return source
+from tests.explained import HELD_OUT, LATITUDE, LONGITUDE, NOON, NOW, OFFERS, USER, document, serving_the_day
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server of the catalogue, to which the person's day so far was reported."""
-    folder = tmp_path_factory.mktemp("explain")
-    with serving(document(folder), clock=lambda: NOW, data_dir=folder / "data") as running:
-        happened = [Event(event_id=f"i{minute}", offer_id="capped", impression=Impression()) for minute in (10, 9, 1)]
-        happened += [Event(event_id="p2", offer_id="pressed", impression=Impression())]
-        happened += [Event(event_id="s3", offer_id="several", impression=Impression())]
-        happened += [Event(event_id="d60", offer_id="dismissed", dismissal=Dismissal())]
-        for event in happened:
-            event.user.CopyFrom(USER)
-            event.event_time.seconds = NOW - 60 * int(event.event_id[1:])
-        results = EventServiceStub(running.channel).ReportEvents(ReportEventsRequest(events=happened), timeout=10)
-        assert len(happened) == len(results.results)
-        midnight = NOW - 12 * 3600 - 15 * 60
-        for number, (budget, period, units) in enumerate((("used-up", 0, 10), ("paced", midnight, 13))):
-            demand = Demand(f"corner/offer:{budget}", period, units, 0, -1, -1, -1, -1)
-            assert running.stores.ledger.confirm(f"r{number}", [demand], NOW).done
-        running.worker.upkeep.follow_budgets()
+    """Serve the catalogue, with the person's day so far reported."""
+    with serving_the_day(tmp_path_factory.mktemp("explain")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def client(served: Served) -> Iterator[OffersClient]:
-    """A client of the server."""
+    """Return a client of the server."""
     with OffersClient(served.target, timeout_s=20) as made:
         yield made
 
 
 def request(*, located: bool = True, accuracy_m: float | None = None) -> GetOffersRequest:
-    """A request of the person from the usual place."""
+    """Return a request of the person from the usual place."""
     where = {"lat": LATITUDE, "lng": LONGITUDE, "accuracy_m": accuracy_m} if located else {}
     moment = context(at=NOON, language="fr", currency="EUR", channel="app", **where)  # type: ignore[arg-type]
     moment.user.CopyFrom(USER)
@@ -141,13 +37,13 @@ def request(*, located: bool = True, accuracy_m: float | None = None) -> GetOffe
 
 
 def explained(client: OffersClient, *offer_ids: str, asked: GetOffersRequest | None = None) -> list[OfferExplanation]:
-    """What is told of some offers."""
+    """Return the explanations of some offers."""
     response = client.explain(ExplainOffersRequest(request=asked or request(), offer_ids=offer_ids))
     return list(response.explanations)
 
 
 def told(one: OfferExplanation) -> list[str]:
-    """The checks that fail, in short."""
+    """Return the checks that fail, in short."""
     return [
         f"{ReasonCode.Name(check.reason).removeprefix('REASON_CODE_')}: {check.detail}" for check in one.failed_checks
     ]
@@ -188,13 +84,13 @@ def told(one: OfferExplanation) -> list[str]:
     ],
 )
 def test_reason_is_told(client: OffersClient, offer_id: str, wanted: str) -> None:
-    """Each check that fails is told with the values compared and the nearest miss."""
+    """Each failed check names the values compared and the nearest miss."""
     (one,) = explained(client, offer_id)
     assert ([wanted], offer_id, 0) == (told(one), one.offer_id, one.rank)
 
 
 def test_every_check_that_fails_is_told_in_order(client: OffersClient) -> None:
-    """An offer that fails several checks tells all of them, with metres and instants."""
+    """An offer that fails several checks lists all of them in order, with metres and instants."""
     (one,) = explained(client, "several")
     wanted = [
         "OTHER_LANGUAGE: asked for the language fr, and it is for de",
@@ -210,7 +106,7 @@ def test_every_check_that_fails_is_told_in_order(client: OffersClient) -> None:
 
 
 def test_location_that_is_missing_or_vague(client: OffersClient) -> None:
-    """Without a location, and with one that is not known well enough, that is the reason."""
+    """A missing location is a reason, and so is one that is too uncertain."""
     (one,) = explained(client, "far", asked=request(located=False))
     assert ["NEEDS_LOCATION: there is no location, and it does not allow that"] == told(one)
     (one,) = explained(client, "vague", asked=request(accuracy_m=50))
@@ -221,7 +117,7 @@ def test_location_that_is_missing_or_vague(client: OffersClient) -> None:
 
 
 def test_offers_in_the_answer_and_outranked_ones(client: OffersClient) -> None:
-    """What qualifies tells its rank, score and factors as the answer does, and what is better."""
+    """An offer that qualifies has its rank, score and factors; an outranked one names the score to beat."""
     asked = request()
     answer = client.get_offers(asked)
     best, worst = explained(client, "shown", "outranked", asked=asked)
@@ -232,7 +128,7 @@ def test_offers_in_the_answer_and_outranked_ones(client: OffersClient) -> None:
 
 
 def test_whole_catalogue_is_told_nearest_first(client: OffersClient) -> None:
-    """Without ids all offers are told of: those in the answer first, then by how many checks they fail."""
+    """Without ids all offers are explained: those in the answer first, then by the number of checks they fail."""
     response = client.explain(ExplainOffersRequest(request=request(), max_explanations=1000))
     found = list(response.explanations)
     assert sorted(OFFERS) == sorted(one.offer_id for one in found)
@@ -243,7 +139,7 @@ def test_whole_catalogue_is_told_nearest_first(client: OffersClient) -> None:
 
 
 def test_nothing_is_kept(served: Served, client: OffersClient) -> None:
-    """An explanation is no decision: neither the person's state nor the decisions change."""
+    """An explanation changes neither the person's state nor the log of decisions."""
     served.worker.recorder.flush()
     before = served.stores.state.read(f"u:{HELD_OUT}")
     decisions = served.stores.events.decisions_after(0, 1000)
@@ -254,7 +150,7 @@ def test_nothing_is_kept(served: Served, client: OffersClient) -> None:
 
 
 def test_bad_requests_are_refused(client: OffersClient) -> None:
-    """What is beyond the limits is refused by the name of the field."""
+    """A request beyond the limits is refused by the name of its field."""
     broken = request()
     broken.context.location.point.latitude = 100
     for asked, field in (
@@ -271,7 +167,7 @@ def test_bad_requests_are_refused(client: OffersClient) -> None:
 
 
 def test_limits_that_cannot_be_checked(tmp_path: Path) -> None:
-    """Where the state cannot be read, offers under a policy with caps say that, and the answer is degraded."""
+    """If the state cannot be read, offers under a policy with caps give that reason, and the answer is degraded."""
     with (
         serving(document(tmp_path), clock=lambda: NOW, state_url="redis://127.0.0.1:1/0") as running,
         OffersClient(running.target, timeout_s=20) as client,
@@ -282,7 +178,7 @@ def test_limits_that_cannot_be_checked(tmp_path: Path) -> None:
 
 
 def test_asyncio_client_asks_the_same(served: Served, client: OffersClient) -> None:
-    """Both clients get the same explanation."""
+    """The asyncio client gets the same explanation."""
     asked = ExplainOffersRequest(request=request(), offer_ids=["soon"])
 
     async def ask() -> list[OfferExplanation]:

@@ -1,4 +1,4 @@
-"""What a person's behaviour makes of offers, in plain Python: a part of the specification in decide.py."""
+"""The part of the specification that concerns behaviour: the rules that hold for a person, and what they lift."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ from offers.v1.state_pb2 import RecentEvent
 
 @dataclass(frozen=True, slots=True)
 class Behaved:
-    """What a person did of late, by session and events. The default is nothing."""
+    """What a person did recently, by the session and by events. The default is nothing."""
 
     categories: frozenset[str] = frozenset()
-    """Those of what is in the open basket."""
+    """The categories of the items in the open basket."""
     changed: int = 0
-    """The second at which that was changed last."""
+    """When the basket last changed, in seconds since 1970."""
     viewed: Sequence[tuple[str, int]] = ()
-    """Categories that were looked at, and when."""
+    """The categories looked at, each with the second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A rule that holds."""
+class ActiveRule:
+    """A behaviour rule that holds for a person."""
 
     rule: BehaviourRule
     categories: frozenset[str]
-    """Those that its subject is about, where it names none itself."""
+    """The categories it lifts, if its subject is the basket or what was viewed."""
 
     def applies(self, offer: Offer) -> bool:
-        """Whether the rule lifts an offer."""
+        """Return whether the rule lifts an offer."""
         match self.rule.WhichOneof("subject"):
             case "category":
                 return offer.category == self.rule.category
@@ -48,7 +48,7 @@ class Held:
 
 
 def behaved(session: Session, basket: Basket, recent: Iterable[RecentEvent], time: int) -> Behaved:
-    """What a person did, by a visit and by events; the basket of the session goes before that of events."""
+    """Return what a person did, by the session and by events. The session's basket replaces the one of events."""
     viewed = [(name, when.seconds) for name, when in session.viewed_categories.items()]
     viewed += [
         (one.category, one.event_time.seconds)
@@ -63,14 +63,14 @@ def behaved(session: Session, basket: Basket, recent: Iterable[RecentEvent], tim
 
 
 def intent_of(catalog: Catalog, segments: frozenset[str]) -> str:
-    """The intent of somebody in some segments, intents among them; "" for none."""
+    """Return the intent among the segments of a person; "": none."""
     return next((name for name in intents_of(catalog.intents) if intent_name(name) in segments), "")
 
 
 def held(
     catalog: Catalog, strategy: RankingStrategy, time: int, segments: frozenset[str], did: Behaved
-) -> list[Held]:  # fmt: skip
-    """The rules of a strategy that hold at a time for somebody in some segments, intents among them."""
+) -> list[ActiveRule]:  # fmt: skip
+    """Return the rules of a strategy that hold at a time for a person in some segments, intents among them."""
     intent = intent_of(catalog, segments)
     found = []
     for rule in strategy.behaviour_rules:
@@ -87,15 +87,15 @@ def held(
                 within = rule.viewed.within.seconds or VIEWED_S
                 categories = frozenset(name for name, when in did.viewed if max(time - when, 0) < within)
             case _:
-                found.append(Held(rule, frozenset()))
+                found.append(ActiveRule(rule, frozenset()))
                 continue
         if categories:
-            found.append(Held(rule, categories))
+            found.append(ActiveRule(rule, categories))
     return found
 
 
-def behaviour(offer: Offer, rules: Iterable[Held]) -> float:
-    """The behaviour factor of an offer by the rules that hold."""
+def behaviour(offer: Offer, rules: Iterable[ActiveRule]) -> float:
+    """Return the behaviour factor of an offer, given the rules that hold."""
     factor = 1.0
     for one in rules:
         factor /= 1.0 if one.applies(offer) else one.rule.lift

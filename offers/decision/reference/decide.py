@@ -1,7 +1,8 @@
-"""What a decision is, in plain Python: the specification the compiled loops are tested against.
+"""The specification of a decision, in plain Python.
 
-It reads the catalogue's messages, not the compiled snapshot, and looks at every offer: slow, obvious, and independent
-of the grid, the arrays and the per-minute tables.
+It reads the messages of the catalogue, not the compiled snapshot, and looks at every offer: slow, obvious, and
+independent of the grid, the arrays and the tables of open hours. The compiled loops are tested against it, and
+explanations run it: it is production code.
 """
 
 import math
@@ -29,8 +30,8 @@ from offers.decision.kernels.models.foresee import MOST_WEIGHED
 from offers.decision.reference import people as reference_people
 from offers.decision.reference.behaviour import behaviour, held
 from offers.decision.reference.models import NOTHING, Foreseen
-from offers.decision.reference.people import NOBODY, Known
-from offers.decision.reference.places import Place, chance_inside, distance_m, places_of
+from offers.decision.reference.people import NOBODY, KnownPerson
+from offers.decision.reference.places import OfferPlace, chance_inside, distance_m, places_of
 from offers.decision.reference.times import is_preferred, is_redeemable, shown_until
 from offers.model.hashing import SPLITMIX_STEP, mixed_in_python
 from offers.model.query import MAX_OFFERS, Query
@@ -45,23 +46,25 @@ from offers.v1.venue_pb2 import Circle
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A place that qualifies, and how."""
+class QualifyingPlace:
+    """A place at which an offer qualifies, and how."""
 
-    place: Place
+    place: OfferPlace
     away: float
-    """Metres; infinite where there is no distance."""
+    """Distance in metres; infinite where the place has none."""
     until: int
+    """When the offer ends here, in seconds since 1970; NEVER: it does not."""
     chance: float | None
-    """How likely the person is inside; None: there is no location."""
+    """Probability that the person is inside; None: there is no location."""
     is_reachable: bool
+    """Whether the person can be there before the offer ends, or that does not lower its score."""
     is_preferred: bool
     """Whether one of the offer's preferred dayparts is on, or it prefers none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One offer of the decision."""
+    """An offer that qualifies, with its score."""
 
     offer_id: str
     venue_id: str
@@ -72,19 +75,19 @@ class Ranked:
     """(value, weight) of each factor, in the order of offers.v1.FactorName."""
     redeemable: bool
     foreseen: Foreseen = NOTHING
-    """By a model, without exploration."""
+    """What a model predicts, without exploration."""
     drawn: float = 0.0
-    """What exploration adds to the logarithm of the propensity."""
+    """The amount that exploration adds to the logarithm of the propensity."""
 
 
-def decide(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[Ranked], int]:
-    """The offers of a decision for a person, best first, and how many qualify. The query's placement must be known."""
+def decide(catalog: Catalog, query: Query, known: KnownPerson = NOBODY) -> tuple[list[Ranked], int]:
+    """Return the offers of a decision for a person, best first, and how many qualify. The placement must be known."""
     ranked, eligible = ranked_for(catalog, query, known)
     return [one for one, limits in laid_out(catalog, query, ranked) if not limits], eligible
 
 
-def ranked_for(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[list[Ranked], int]:
-    """The offers that may be in the answer to a person, the placement's limits aside, and how many qualify."""
+def ranked_for(catalog: Catalog, query: Query, known: KnownPerson = NOBODY) -> tuple[list[Ranked], int]:
+    """Return the offers that may be in the answer to a person, and how many qualify; layout limits are not applied."""
     channel = channel_of(catalog, query)
     eligible = [
         (offer, best)
@@ -95,8 +98,8 @@ def ranked_for(catalog: Catalog, query: Query, known: Known = NOBODY) -> tuple[l
     return ranking(catalog, query, eligible, strategy, known), len(_proper(eligible))
 
 
-def shown_here(catalog: Catalog, query: Query) -> list[tuple[Offer, Found]]:
-    """The offers that may be shown here and now to some person, each at its best place."""
+def shown_here(catalog: Catalog, query: Query) -> list[tuple[Offer, QualifyingPlace]]:
+    """Return the offers that may be shown here and now, each at its best place, whoever the person is."""
     channel = channel_of(catalog, query)
     return [
         (offer, best)
@@ -106,23 +109,27 @@ def shown_here(catalog: Catalog, query: Query) -> list[tuple[Offer, Found]]:
 
 
 def placement_of(catalog: Catalog, query: Query) -> Placement | None:
-    """The placement that is asked for, if any is."""
+    """Return the placement asked for; None: none is."""
     return next((known for known in catalog.placements if known.placement_id == query.surface.placement), None)
 
 
 def channel_of(catalog: Catalog, query: Query) -> str:
-    """The channel asked from; "" if none is named."""
+    """Return the channel asked from; "": none is named."""
     placement = placement_of(catalog, query)
     return query.surface.channel or (placement.channel if placement else "")
 
 
 def ranking(
-    catalog: Catalog, query: Query, eligible: list[tuple[Offer, Found]], instead: str = "", known: Known = NOBODY
+    catalog: Catalog,
+    query: Query,
+    eligible: list[tuple[Offer, QualifyingPlace]],
+    instead: str = "",
+    known: KnownPerson = NOBODY,
 ) -> list[Ranked]:
-    """The offers that qualify, each at its best place, best first: fallbacks only where there is nothing else.
+    """Return the offers that qualify, best first; fallbacks only if nothing else qualifies.
 
-    `instead` names a strategy that goes before the placement's. Where a model is asked, of the offers shown everywhere
-    only the MOST_WEIGHED are looked at that are best by where, when and what they are worth.
+    `eligible` holds each offer with its best place. `instead` names a strategy that replaces the placement's. Where a
+    model is asked, only MOST_WEIGHED of the offers shown everywhere are scored: the best by all other factors.
     """
     strategy = strategy_of(catalog, query, instead)
     rules = held(catalog, strategy, query.time, known.segments, known.did)
@@ -139,31 +146,32 @@ def ranking(
 
 
 def order_of(catalog: Catalog) -> dict[str, int]:
-    """The place of each offer among all, by id."""
+    """Return the index of each offer in the order of ids, by id."""
     return {name: number for number, name in enumerate(sorted(offer.offer_id for offer in catalog.offers))}
 
 
-def _proper(eligible: list[tuple[Offer, Found]]) -> list[tuple[Offer, Found]]:
-    """Those that are no fallbacks; where there are none, all."""
+def _proper(eligible: list[tuple[Offer, QualifyingPlace]]) -> list[tuple[Offer, QualifyingPlace]]:
+    """Return the offers that are no fallbacks; if there are none, all."""
     return [found for found in eligible if not found[0].fallback] or eligible
 
 
-def asks_model(strategy: RankingStrategy, known: Known) -> bool:
-    """Whether a model has a part in a decision."""
+def asks_model(strategy: RankingStrategy, known: KnownPerson) -> bool:
+    """Return whether a model has a part in a decision."""
     return known.taught is not None and strategy.weights.propensity + strategy.weights.recommendation > 0
 
 
 def strategy_of(catalog: Catalog, query: Query, instead: str = "") -> RankingStrategy:
-    """The strategy by which a query is answered; `instead` names one that goes before the placement's."""
+    """Return the strategy that ranks the answer to a query; `instead` names one that replaces the placement's."""
     placement = placement_of(catalog, query)
     named = instead or (placement.ranking_strategy_id if placement else "") or catalog.default_ranking_strategy_id
     return next((one for one in catalog.ranking_strategies if one.ranking_strategy_id == named), RankingStrategy())
 
 
 def laid_out(catalog: Catalog, query: Query, ranked: list[Ranked]) -> list[tuple[Ranked, list[str]]]:
-    """All that are ranked, each with the limits that keep it from the answer; none: it is in the answer.
+    """Return all ranked offers, each with the limits that keep it from the answer; none: it is in the answer.
 
-    Limits are "group", "venue", "brand" and "category", of which those before it have used up the room, and "most".
+    The limits are "group", "venue", "brand" and "category", each used up by better offers, and "most": the answer is
+    full.
     """
     offers = {offer.offer_id: offer for offer in catalog.offers}
     layout = placement_of(catalog, query) or Placement()
@@ -190,7 +198,7 @@ def laid_out(catalog: Catalog, query: Query, ranked: list[Ranked]) -> list[tuple
 
 
 def refusals(offer: Offer, query: Query, channel: str) -> list[str]:
-    """What of an offer does not fit the request, wherever and whenever it is: "placement", "language" and so on."""
+    """Return the terms of a request that an offer does not fit: "placement", "language", "currency", "channel"."""
     asked = query.surface
     tags = [tag.lower() for tag in offer.language_codes]
     benefit = offer.benefit
@@ -205,7 +213,8 @@ def refusals(offer: Offer, query: Query, channel: str) -> list[str]:
     return [name for name, does_fit in fits.items() if not does_fit]
 
 
-def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
+def _best_place(catalog: Catalog, offer: Offer, query: Query) -> QualifyingPlace | None:
+    """Return the place that an offer would be shown for; None: it qualifies nowhere."""
     return best_of(
         one
         for place in places_of(catalog, offer)
@@ -213,23 +222,25 @@ def _best_place(catalog: Catalog, offer: Offer, query: Query) -> Found | None:
     )
 
 
-def best_of(found: Iterable[Found]) -> Found | None:
-    """The place that qualifies and is nearest.
+def best_of(found: Iterable[QualifyingPlace]) -> QualifyingPlace | None:
+    """Return the nearest of the places at which an offer qualifies.
 
-    Of equally near ones that which ends last, then the likeliest, then one inside its preferred dayparts, then the
-    first.
+    Of equally near places: the one that ends last, then the one most probably inside, then one in a preferred daypart,
+    then the first.
     """
     return min(found, key=lambda one: (one.away, -one.until, -(one.chance or 0), not one.is_preferred), default=None)
 
 
 def least_inside(offer: Offer) -> float:
-    """How likely one must be inside at least."""
+    """Return the least probability of being inside with which an offer is shown."""
     target = offer.target
     return target.min_inside_probability if target.HasField("min_inside_probability") else DEFAULT_MIN_INSIDE
 
 
-def found_at(catalog: Catalog, offer: Offer, place: Place, query: Query, chance: float | None) -> Found | None:
-    """How an offer qualifies at a place, given `chance_inside` there; None if it does not."""
+def found_at(
+    catalog: Catalog, offer: Offer, place: OfferPlace, query: Query, chance: float | None
+) -> QualifyingPlace | None:
+    """Return how an offer qualifies at a place, given `chance_inside` there; None: it does not."""
     target, away = offer.target, math.inf
     least = least_inside(offer)
     if chance is None and target.missing_location <= MissingLocation.MISSING_LOCATION_DENY:
@@ -250,45 +261,25 @@ def found_at(catalog: Catalog, offer: Offer, place: Place, query: Query, chance:
         return None
     is_reachable = is_reachable or rule != ReachableBeforeEnd.REACHABLE_BEFORE_END_RANK_DOWN
     away = away if place.has_distance else math.inf
-    return Found(place, away, until, chance, is_reachable, is_preferred(catalog, offer, place, query))
+    return QualifyingPlace(place, away, until, chance, is_reachable, is_preferred(catalog, offer, place, query))
 
 
 _Share = Literal["missing_location", "nearness_without_distance", "outside_daypart", "unreachable"]
 
 
 def _ranked(
-    catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: Found, lifted: float = 1.0,
-    known: Known = NOBODY,
+    catalog: Catalog, strategy: RankingStrategy, query: Query, offer: Offer, found: QualifyingPlace,
+    lifted: float = 1.0, known: KnownPerson = NOBODY,
 ) -> Ranked:  # fmt: skip
-    def share(name: _Share) -> float:
-        return getattr(strategy, name) if strategy.HasField(name) else DEFAULT_SHARES[name]
-
-    place, until = found.place, found.until
-    near = strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS
-    soon = strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS
-    timeliness = _decayed(soon, until - query.time if until != NEVER else math.inf)
-    if not found.is_preferred:
-        timeliness *= share("outside_daypart")
-    location = 1.0 if found.chance is None else found.chance
-    penalised = offer.target.missing_location == MissingLocation.MISSING_LOCATION_ALLOW_WITH_PENALTY
-    if found.chance is None and penalised:
-        location = share("missing_location")
+    """Return an offer at a place with its score; `lifted` is its behaviour factor."""
+    place = found.place
     foreseen, drawn = NOTHING, 0.0
     if known.taught is not None and asks_model(strategy, known):
         middle = place.piece.center if found.away < math.inf and isinstance(place.piece, Circle) else None
         foreseen = known.taught.of(catalog, strategy, offer, middle)
         drawn = known.taught.varied(catalog, query, strategy.weights.propensity, offer.offer_id, foreseen)
-    values = (
-        _decayed(near, found.away) if found.away < math.inf else share("nearness_without_distance"),
-        timeliness,
-        offer.value if offer.HasField("value") else DEFAULT_VALUE,
-        offer.lever if offer.HasField("lever") else DEFAULT_LEVER,
-        location,
-        1.0 if found.is_reachable else share("unreachable"),
-        lifted,
-        foreseen.propensity * math.exp(drawn),
-        foreseen.recommendation,
-    )
+    predicted = foreseen.propensity * math.exp(drawn), foreseen.recommendation
+    values = (*_plain_factors(strategy, query, offer, found), lifted, *predicted)
     weights = [
         getattr(strategy.weights, name) if strategy.weights.HasField(name) else DEFAULT_WEIGHTS[name]
         for name in FACTORS
@@ -298,7 +289,7 @@ def _ranked(
         offer.offer_id,
         place.venue.venue_id if place.venue else "",
         found.away if found.away < math.inf else None,
-        until if until != NEVER else None,
+        found.until if found.until != NEVER else None,
         sum(weight * math.log(value) for weight, value in zip(weights, values, strict=True)),
         tuple(zip(values, weights, strict=True)),
         redeemable,
@@ -307,7 +298,35 @@ def _ranked(
     )
 
 
+def _plain_factors(
+    strategy: RankingStrategy, query: Query, offer: Offer, found: QualifyingPlace
+) -> tuple[float, ...]:  # fmt: skip
+    """Return the factors that depend on neither the person nor a model, in the order of FactorName."""
+
+    def share(name: _Share) -> float:
+        return getattr(strategy, name) if strategy.HasField(name) else DEFAULT_SHARES[name]
+
+    near = strategy.nearness if strategy.HasField("nearness") else DEFAULT_NEARNESS
+    soon = strategy.timeliness if strategy.HasField("timeliness") else DEFAULT_TIMELINESS
+    timeliness = _decayed(soon, found.until - query.time if found.until != NEVER else math.inf)
+    if not found.is_preferred:
+        timeliness *= share("outside_daypart")
+    location = 1.0 if found.chance is None else found.chance
+    penalised = offer.target.missing_location == MissingLocation.MISSING_LOCATION_ALLOW_WITH_PENALTY
+    if found.chance is None and penalised:
+        location = share("missing_location")
+    return (
+        _decayed(near, found.away) if found.away < math.inf else share("nearness_without_distance"),
+        timeliness,
+        offer.value if offer.HasField("value") else DEFAULT_VALUE,
+        offer.lever if offer.HasField("lever") else DEFAULT_LEVER,
+        location,
+        1.0 if found.is_reachable else share("unreachable"),
+    )
+
+
 def _decayed(decay: Decay, value: float) -> float:
+    """Return a decay function at a value."""
     steps = max(abs(value - decay.origin) - decay.offset, 0) / decay.scale
     base = decay.decay if decay.HasField("decay") else DEFAULT_DECAY
     if decay.shape == Decay.SHAPE_LINEAR:
@@ -320,7 +339,7 @@ def _decayed(decay: Decay, value: float) -> float:
 
 
 def turn_of(seed: int, order: int) -> int:
-    """Which of two offers of equal score comes first: the one with the lower turn (splitmix64 of the seed)."""
+    """Return the tie breaker of an offer: of two with equal scores the lower turn is first (splitmix64 of the seed)."""
     if seed < 0:
         return order
     return mixed_in_python(seed + order * SPLITMIX_STEP)

@@ -1,4 +1,4 @@
-"""How probable an answer was where it is explored what may turn out better, in plain Python: see decide.py."""
+"""The part of the specification that concerns exploration: the probability that an offer was selected."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,17 +15,17 @@ _DIGITS = 12
 
 
 def explores(catalog: Catalog, query: Query, ranked: Iterable[Ranked]) -> bool:
-    """Whether propensities are varied, so that each offer has a probability of being in the answer."""
+    """Return whether propensities are varied, so that offers have a selection probability."""
     return bool(exploration_of(catalog, query).method) and any(one.foreseen.is_asked for one in ranked)
 
 
 def selection_probabilities(
     catalog: Catalog, query: Query, ranked: list[Ranked], taught: Taught, near: float = 0.0
 ) -> dict[str, tuple[float, float]]:
-    """How probable it was that offers are in the answer: in what share of the draws they are; by id, from and to.
+    """Return the selection probability of each offer, by id: the share of draws that show it, as bounds from and to.
 
-    An answer tells 1 / DRAWS at least: whatever is in it came from some draw. A draw in which scores, in logarithms,
-    differ by less than `near` may go either way.
+    The bounds differ by the draws in which two scores, in logarithms, are closer than `near`: rounding decides those.
+    An answer states at least 1 / DRAWS, because an offer in it came from some draw.
     """
     order, least, most = order_of(catalog), Counter[str](), Counter[str]()
     for draw in range(DRAWS):
@@ -46,7 +46,7 @@ def selection_probabilities(
 
 
 def drawn_score(catalog: Catalog, query: Query, one: Ranked, taught: Taught, draw: int) -> float:
-    """The logarithm of an offer's score in one of the draws, as exactly as tells equals from others."""
+    """Return the logarithm of an offer's score in a draw, rounded so that equal scores compare equal."""
     _, weight = one.factors[PROPENSITY]
     drawn = taught.varied(catalog, query, weight, one.offer_id, one.foreseen, draw)
     return round(one.log_score + weight * (drawn - one.drawn), _DIGITS)

@@ -1,4 +1,4 @@
-"""What models make of an offer, in plain Python: the part of the specification that is about them."""
+"""The part of the specification that concerns models: what they predict of an offer, and how exploration varies it."""
 
 import math
 from collections.abc import Mapping
@@ -41,27 +41,27 @@ _NORMAL = [NormalDist().inv_cdf((step + 0.5) / _STEPS) for step in range(_STEPS)
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """A model, and what it is told of a request and a person."""
+    """A model with the values it sees of a request and a person."""
 
     model: Model
     recommends: ReferenceScores | None
-    """The model's recommendation; None: it has none."""
+    """The model's recommender; None: it has none."""
     values: Mapping[str, object]
-    """What the model is told, as learning.values names it."""
+    """The values of the request and the person, by their names in learning.values."""
     history: bytes = b""
-    """What the person took up: model.visits.VISIT."""
+    """The visits of the person, encoded as model.visits.VISIT."""
     place: int = 0
-    """The key of where the person is; 0: nowhere."""
+    """The key of the person's location; 0: there is no location."""
     second: int = 0
-    """The instant by the person's wall clock, as seconds since 1970."""
+    """The instant on the wall clock of the catalogue's time zone, as seconds since 1970."""
     chance: int = 0
-    """The unsigned number that exploration hangs on: see `chance_of`."""
+    """The unsigned number that seeds exploration: see `chance_of`."""
     cell: str = ""
-    """The geohash of where the person is; "": nowhere."""
+    """The geohash of the person's location; "": there is no location."""
     _known: dict[tuple[str, str, int], "Foreseen"] = field(default_factory=dict, compare=False)
 
     def of(self, catalog: Catalog, strategy: RankingStrategy, offer: Offer, place: LatLng | None = None) -> "Foreseen":
-        """What is foreseen of an offer that is shown for a place, None: for none with a distance; worked out once."""
+        """Return the prediction for an offer, cached. `place` is where it is shown; None: nowhere with a distance."""
         metres = metres_from(self.cell, place) if self.cell and place else 0
         key = strategy.ranking_strategy_id, offer.offer_id, metres
         if key not in self._known:
@@ -72,7 +72,7 @@ class Taught:
         self, catalog: Catalog, query: Query, weight: float, offer_id: str, foreseen: "Foreseen",
         draw: int | None = None,
     ) -> float:  # fmt: skip
-        """What a draw adds to the logarithm of an offer's propensity; None: the decision's own."""
+        """Return what a draw adds to the logarithm of an offer's propensity; None: the decision's own draw."""
         exploration = exploration_of(catalog, query)
         if not foreseen.is_asked or exploration.method == Exploration.METHOD_UNSPECIFIED:
             return 0.0
@@ -81,29 +81,30 @@ class Taught:
 
 
 class Foreseen(NamedTuple):
-    """What a model foresees of an offer."""
+    """What a model predicts of an offer."""
 
     propensity: float = 1.0
-    """Without exploration."""
+    """The propensity, without exploration."""
     deviation: float = 0.0
-    """Standard deviation of its logarithm, as far as it tells the offer from others."""
+    """Standard deviation of its logarithm, by the features that tell the offer from others."""
     is_new: bool = False
+    """Whether the model has seen too little of the offer to rate it."""
     is_asked: bool = False
-    """Whether there is a model of the reward: else there is nothing to explore."""
+    """Whether there is a model of the reward; else there is nothing to explore."""
     recommendation: float = 1.0
 
 
 NOTHING = Foreseen()
-"""What is foreseen where there is no model."""
+"""The prediction without a model."""
 
 
 def told(
     context: Context, profile: Profile, query: Query, draw: int, characters: int, time_zone: str, *, hidden: bool
 ) -> dict[str, object]:  # fmt: skip
-    """What models are told of a request and a person, by name: the same that they learn from the decision's record.
+    """Return the values that models see of a request and a person, by name: those they learn from decision records.
 
-    `draw` tells the person, 0 for nobody; of the location, so many characters of a geohash are told; `time_zone` is
-    the catalogue's; if `hidden`, the visit is not to be used.
+    `draw` identifies the person, 0: nobody. `characters` is the length of the location's geohash. `time_zone` is the
+    catalogue's. If `hidden`, the visit may not be used.
     """
     record = DecisionRecord(
         time=query.time, time_zone=context.time_zone, channel=query.surface.channel,
@@ -115,7 +116,7 @@ def told(
 
 
 def geohash_of(query: Query, characters: int) -> str:
-    """So many characters of the geohash of where a query is asked from; "": nowhere."""
+    """Return the geohash of a query's location in so many characters; "": there is no location."""
     return "" if math.isnan(query.latitude) else geohash(query.latitude, query.longitude, characters)
 
 
@@ -123,8 +124,8 @@ def taught_of(
     model: Model, recommends: ReferenceScores | None, values: Mapping[str, object], query: Query, history: bytes,
     characters: int, time_zone: str, chance: int,
 ) -> Taught:  # fmt: skip
-    """What a model goes by in a decision; the arguments are those of `told` and of Taught."""
-    zone = ZoneInfo(time_zone or "UTC")  # as visits have it
+    """Return a model with the values it sees in a decision. The arguments are those of `told` and of Taught."""
+    zone = ZoneInfo(time_zone or "UTC")  # the clock of visits
     ahead = datetime.fromtimestamp(query.time, zone).utcoffset()
     second = query.time + round(ahead.total_seconds() if ahead else 0)
     cell = geohash_of(query, characters)
@@ -132,12 +133,13 @@ def taught_of(
 
 
 def metres_from(cell: str, place: LatLng) -> int:
-    """Whole metres from the middle of a geohash's cell to a place, 1 at least."""
+    """Return the metres from the middle of a geohash's cell to a place, a whole number of at least 1."""
     latitude, longitude = centre_of(cell)
     return max(math.floor(distance_m(LatLng(latitude=latitude, longitude=longitude), place) + 0.5), 1)
 
 
 def _foreseen(taught: Taught, catalog: Catalog, strategy: RankingStrategy, offer: Offer, metres: int) -> Foreseen:
+    """Return the prediction for an offer, so many metres away; 0: no distance is known."""
     found = Foreseen()
     if strategy.weights.propensity > 0:
         found = _propensity(taught, catalog, strategy.propensity, offer, metres)
@@ -149,7 +151,7 @@ def _foreseen(taught: Taught, catalog: Catalog, strategy: RankingStrategy, offer
 
 
 def item_of(catalog: Catalog, offer: Offer) -> int:
-    """The key of what an offer is to a person's habits: the one venue it is for, else itself."""
+    """Return the key of an offer in a person's habits: that of the one venue it is for, else its own."""
     target = Target()
     target.CopyFrom(offer.target)
     for name in ("radius_m", "excluded_zone_ids", "missing_location", "min_inside_probability"):
@@ -160,13 +162,14 @@ def item_of(catalog: Catalog, offer: Offer) -> int:
 
 
 def traits_of(offer: Offer) -> list[int]:
-    """What an offer has in common with others, in the order of TRAITS."""
+    """Return the traits that an offer shares with others, in the order of TRAITS."""
     named = {"category": offer.category, "brand": offer.brand}
     named |= {name: value for name, value in offer.attributes.items() if isinstance(value, str) and name in TRAITS}
     return [int(short(trait_of(kind, named.get(kind, "")))) for kind in TRAITS]
 
 
 def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offer, metres: int) -> Foreseen:
+    """Return the propensity of an offer by the learner that the strategy asks for."""
     features, moment = Features.of_json(taught.model.meta["features"]), dict(taught.values)
     if metres:
         moment[DISTANCE] = metres
@@ -207,18 +210,22 @@ def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offe
 
 
 def _is_unknown(name: str, catalog: Catalog, asked: Propensity) -> bool:
-    """Whether propensity may not or shall not be told what a request or person has by a name."""
+    """Return whether a value is hidden from propensity: it is sensitive, or the strategy leaves it out."""
     if name.startswith("profile."):
         return asked.without_profile or name.removeprefix("profile.") in catalog.sensitive_attributes
     return asked.without_person if name == PERSON else asked.without_context
 
 
 def _logistic(logit: float) -> float:
+    """Return the logistic function."""
     return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
 
 
 def _of_trees(model: Model, prefix: str, keys: list[int], numbers: list[float]) -> float:
-    """The logit of grown trees: in each, tests that go to the right rule leaves out, and the first one left counts."""
+    """Return the logit of boosted trees.
+
+    In each tree, every test that goes right rules out leaves; the first leaf left counts (QuickScorer).
+    """
     arrays = {name.removeprefix(prefix): array for name, array in model.arrays.items() if name.startswith(prefix)}
     left = [2**MOST_LEAVES - 1] * len(arrays["leaf_first"])
     for attribute, (key, number) in enumerate(zip(keys, numbers, strict=True)):
@@ -242,19 +249,22 @@ def _of_trees(model: Model, prefix: str, keys: list[int], numbers: list[float]) 
 
 
 def chance_of(draw: int, time: int, seed: int, otherwise: int) -> int:
-    """The number that exploration hangs on: the request's seed (-1: none), else the person and the hour, else any."""
+    """Return the number that seeds exploration: from the request's seed (-1: none), else from the person and the hour.
+
+    `otherwise` serves for nobody in particular.
+    """
     if seed >= 0:
         return mixed_in_python(seed)
     return mixed_in_python(draw & _ALL ^ mixed_in_python(time // HOUR_S) if draw else otherwise & _ALL)
 
 
 def draw_of(chance: int) -> int:
-    """Which of the DRAWS a decision goes by."""
+    """Return which of the DRAWS a decision uses."""
     return mixed_in_python(chance ^ _OF_DRAW) % DRAWS
 
 
 def exploration_of(catalog: Catalog, query: Query) -> Exploration:
-    """What the placement that is asked for explores."""
+    """Return the exploration of the placement asked for."""
     named = (one.exploration for one in catalog.placements if one.placement_id == query.surface.placement)
     return next(named, Exploration())
 
@@ -262,9 +272,9 @@ def exploration_of(catalog: Catalog, query: Query) -> Exploration:
 def varied(
     exploration: Exploration, weight: float, foreseen: Foreseen, key: int, chance: int, draw: int
 ) -> float:  # fmt: skip
-    """What a draw adds to the logarithm of an offer's propensity.
+    """Return what a draw adds to the logarithm of an offer's propensity.
 
-    `weight` is that of the factor, and `key` the offer's.
+    `weight` is that of the factor. `key` is the offer's.
     """
     loss = exploration.max_loss if exploration.HasField("max_loss") else DEFAULT_MAX_LOSS
     limit = -math.log(1 - loss) / 2 / weight
@@ -283,8 +293,10 @@ def varied(
 
 
 def _evenly(bits: int) -> float:
+    """Return the number from 0 to 1 (exclusive) of 64 random bits."""
     return (bits >> 11) / 2**53
 
 
 def _draws_for(share: float, bits: int) -> int:
+    """Return the number of draws that a share stands for, rounded at random."""
     return int(share * DRAWS + _evenly(mixed_in_python(bits)))

@@ -1,6 +1,5 @@
-"""Who may be shown an offer, in plain Python: the part of the specification that is about people."""
+"""The part of the specification that concerns people: who may be shown an offer, and in which variant."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -11,6 +10,7 @@ from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 
 from offers.catalogue.hours.schedules import NEVER, Part, zone_clock
+from offers.decision.budgets import PACED, plan_allows
 from offers.decision.calendar import period_of
 from offers.decision.reference.behaviour import Behaved
 from offers.decision.reference.models import Taught
@@ -22,7 +22,7 @@ from offers.v1.audience_pb2 import Audience
 from offers.v1.catalog_pb2 import Catalog, Placement
 from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION, EventKind
 from offers.v1.experiment_pb2 import Experiment
-from offers.v1.limits_pb2 import Budget, Campaign, ContactPolicy, FrequencyCap, Pacing
+from offers.v1.limits_pb2 import Budget, Campaign, ContactPolicy, FrequencyCap
 from offers.v1.offer_pb2 import CreativeVariant, Offer
 from offers.v1.offer_service_pb2 import (
     REASON_CODE_BUDGET_EXHAUSTED,
@@ -44,49 +44,51 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a person, and of what budgets have been used for. The default is nobody in particular."""
+class KnownPerson:
+    """A person as decisions know them, with the use of budgets and the model. The default is nobody in particular."""
 
     draw: int = 0
     """The signed 64-bit number by which variants and holdouts are drawn; 0: nobody in particular."""
     segments: frozenset[str] = frozenset()
-    """Those the person is in, and the intents that hold among them: see catalogue.behaviour.intent_name."""
+    """The segments the person is in, with the intents that hold, named by catalogue.compile.behaviour.intent_name."""
     counted: Mapping[tuple[str, str, int], Sequence[int]] = field(default_factory=dict)
-    """Instants of events, in seconds, by what they count for ("offer", "campaign", "category", "placement" or
-    "contact_policy"), its id, and the event's kind."""
+    """Instants of events, in seconds, by the kind of limit that counts them ("offer", "campaign", "category",
+    "placement" or "contact_policy"), its id, and the event's kind."""
     assigned: Sequence[tuple[str, str]] = ()
-    """Experiments and variants the person has been exposed to, the earliest first."""
+    """The experiments and variants the person was exposed to, the earliest first."""
     used: Mapping[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
-    """Units and millionths of money, by budget ("offer:" or "campaign:" and the id) and the first second of the period;
-    0: in all."""
+    """Units and millionths of money used, by budget ("offer:" or "campaign:", and the id) and the first second of the
+    period; 0: in all."""
     blind: bool = False
-    """Whether the state of the person could not be read."""
+    """Whether the person's state could not be read."""
     did: Behaved = field(default_factory=Behaved)
-    """What the person did of late."""
+    """What the person did recently."""
     taught: Taught | None = None
-    """The model that is asked, and what it is told; None: there is none."""
+    """The model with the values it sees; None: there is no model."""
 
 
-NOBODY = Known()
+NOBODY = KnownPerson()
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A check that fails."""
+    """A check on the person that fails."""
 
     reason: ReasonCode.ValueType
     words: str
-    """The values compared."""
+    """What was compared with what."""
     passes: int | None = None
-    """The first second at which it passes, where only time has to go by for it."""
+    """The first second at which it passes by time alone; None: there is none, or it is not known."""
 
 
-def against(catalog: Catalog, offer: Offer, query: Query, channel: str, known: Known) -> list[Failed]:
-    """All checks on the person that fail for an offer.
+def against(catalog: Catalog, offer: Offer, query: Query, channel: str, known: KnownPerson) -> list[Failed]:
+    """Return all checks on the person that fail for an offer, in this order.
 
-    In this order: segments and variants of the offer, then of its campaign; holdouts of the catalogue, then of the
-    campaign; caps of the offer, its campaign, its category and the placement; contact policies, of each its caps, its
-    quiet hours and its cool-downs; budgets of the offer, then of its campaign.
+    1. Segments and variants of the offer, then of its campaign.
+    2. Holdouts of the catalogue, then of the campaign.
+    3. Caps of the offer, its campaign, its category and the placement.
+    4. Contact policies: the caps, the quiet hours and the cool-downs of each.
+    5. Budgets of the offer, then of its campaign.
     """
     campaign = campaign_of(catalog, offer) or Campaign()
     return [
@@ -100,11 +102,12 @@ def against(catalog: Catalog, offer: Offer, query: Query, channel: str, known: K
 
 
 def campaign_of(catalog: Catalog, offer: Offer) -> Campaign | None:
-    """The campaign of an offer, if it has one."""
+    """Return the campaign of an offer; None: it has none."""
     return next((one for one in catalog.campaigns if offer.campaign_id == one.campaign_id), None)
 
 
-def _outside(audience: Audience, whose: str, catalog: Catalog, query: Query, known: Known) -> Iterator[Failed]:
+def _outside(audience: Audience, whose: str, catalog: Catalog, query: Query, known: KnownPerson) -> Iterator[Failed]:
+    """Yield each part of an audience that the person is outside of; `whose` completes the words."""
     wanted, needed, unwanted = audience.any_segment_ids, audience.all_segment_ids, audience.none_segment_ids
     missing = [name for name in needed if name not in known.segments]
     if wanted and known.segments.isdisjoint(wanted):
@@ -122,7 +125,8 @@ def _outside(audience: Audience, whose: str, catalog: Catalog, query: Query, kno
             yield Failed(REASON_CODE_OTHER_VARIANT, f"for the variants{whose} {_listed(asked)}, has {_listed(own)}")
 
 
-def _held_out(catalog: Catalog, offer: Offer, campaign: Campaign, known: Known) -> Iterator[Failed]:
+def _held_out(catalog: Catalog, offer: Offer, campaign: Campaign, known: KnownPerson) -> Iterator[Failed]:
+    """Yield each holdout that the person is in."""
     holdouts = [
         ("campaign", campaign.campaign_id, campaign.holdout),
         ("holdout", "", 0.0 if offer.fallback else catalog.holdout),
@@ -133,7 +137,8 @@ def _held_out(catalog: Catalog, offer: Offer, campaign: Campaign, known: Known) 
             yield Failed(REASON_CODE_HOLDOUT, f"among the {share:.3g} of persons held out of {whose}")
 
 
-def _capped(catalog: Catalog, offer: Offer, campaign: Campaign, query: Query, known: Known) -> Iterator[Failed]:
+def _capped(catalog: Catalog, offer: Offer, campaign: Campaign, query: Query, known: KnownPerson) -> Iterator[Failed]:
+    """Yield each frequency cap that is reached, contact policies aside."""
     limit = next((one for one in catalog.category_limits if one.category == offer.category), None)
     placement = next((one for one in catalog.placements if one.placement_id == query.surface.placement), Placement())
     for what, name, caps in (
@@ -147,7 +152,8 @@ def _capped(catalog: Catalog, offer: Offer, campaign: Campaign, query: Query, kn
             yield from _over(catalog, cap, (what, name), whose, REASON_CODE_CAPPED, query, known)
 
 
-def _pressed(catalog: Catalog, offer: Offer, query: Query, channel: str, known: Known) -> Iterator[Failed]:
+def _pressed(catalog: Catalog, offer: Offer, query: Query, channel: str, known: KnownPerson) -> Iterator[Failed]:
+    """Yield each check of the contact policies over an offer that fails."""
     for policy in catalog.contact_policies:
         if not _covers(policy, offer) or (channel and policy.channels and channel not in policy.channels):
             continue
@@ -172,6 +178,7 @@ def _pressed(catalog: Catalog, offer: Offer, query: Query, channel: str, known: 
 
 
 def _covers(policy: ContactPolicy, offer: Offer) -> bool:
+    """Return whether a contact policy covers an offer."""
     return (
         not (policy.campaign_ids or policy.categories)
         or bool(offer.campaign_id and offer.campaign_id in policy.campaign_ids)
@@ -181,9 +188,9 @@ def _covers(policy: ContactPolicy, offer: Offer) -> bool:
 
 def _over(
     catalog: Catalog, cap: FrequencyCap, what: tuple[str, str], whose: str, reason: ReasonCode.ValueType, query: Query,
-    known: Known,
+    known: KnownPerson,
 ) -> Iterator[Failed]:  # fmt: skip
-    """A cap that is reached."""
+    """Yield a cap that is reached."""
     kind, time = cap.kind or EVENT_KIND_IMPRESSION, query.time
     since, passes = 0, None
     match cap.WhichOneof("window"):
@@ -201,16 +208,18 @@ def _over(
 
 
 def _cooling(
-    what: tuple[str, str], whose: str, duration: Duration, query: Query, known: Known
+    what: tuple[str, str], whose: str, duration: Duration, query: Query, known: KnownPerson
 ) -> Iterator[Failed]:  # fmt: skip
+    """Yield a cool-down that is not over; `whose` begins the words."""
     dismissed = known.counted.get((*what, EVENT_KIND_DISMISSAL), ())
     last = max((second for second in dismissed if second <= query.time), default=None)
     if last is not None and last > query.time - duration.seconds:
-        words = f"{whose} {lasting(query.time - last)} ago, and cools down for {lasting(duration.seconds)}"
+        words = f"{whose} {_lasting(query.time - last)} ago, and cools down for {_lasting(duration.seconds)}"
         yield Failed(REASON_CODE_COOLING_DOWN, words, last + duration.seconds)
 
 
-def _spent(catalog: Catalog, offer: Offer, campaign: Campaign, query: Query, known: Known) -> Iterator[Failed]:
+def _spent(catalog: Catalog, offer: Offer, campaign: Campaign, query: Query, known: KnownPerson) -> Iterator[Failed]:
+    """Yield each limit of the budgets of an offer and its campaign that fails."""
     if offer.HasField("budget"):
         key = f"offer:{offer.offer_id}"
         yield from _without(catalog, offer.budget, key, _shown_in(offer, campaign), query.time, known)
@@ -219,8 +228,10 @@ def _spent(catalog: Catalog, offer: Offer, campaign: Campaign, query: Query, kno
         yield from _without(catalog, campaign.budget, key, _span(campaign.window), query.time, known)
 
 
-def _without(catalog: Catalog, budget: Budget, key: str, window: Span, time: int, known: Known) -> Iterator[Failed]:
-    """A budget that has nothing left, or is ahead of its plan."""
+def _without(
+    catalog: Catalog, budget: Budget, key: str, window: Span, time: int, known: KnownPerson
+) -> Iterator[Failed]:
+    """Yield each limit of a budget that is used up, or whose use is ahead of the plan."""
     begin, end = window
     in_all, in_period = known.used.get((key, 0), (0, 0)), (0, 0)
     if budget.period:
@@ -234,20 +245,10 @@ def _without(catalog: Catalog, budget: Budget, key: str, window: Span, time: int
             if used >= limit:
                 words = f"budget of {key.replace(':', ' ')}: {_sum(used, unit)} of {_sum(limit, unit)} used"
                 yield Failed(REASON_CODE_BUDGET_EXHAUSTED, words, passes)
-    if budget.pacing not in {Pacing.PACING_EVEN, Pacing.PACING_FRONT_LOADED}:
+    if budget.pacing not in PACED:
         return
-    span = end - begin
     for used, limit, unit in periodic if budget.period else limits:
-        if used >= limit:
-            continue
-
-        def planned(second: int, limit: int = limit) -> int:
-            """What the plan allows by a second, times the square of the span, so that it is a whole number."""
-            gone = second - begin
-            even = budget.pacing == Pacing.PACING_EVEN
-            return limit * (gone * span if even else span * span - (span - gone) * (span - gone))
-
-        passes = bisect_left(range(begin, end), used * span * span, key=planned) + begin
+        passes = plan_allows(budget.pacing, used, limit, begin, end) if used < limit else time
         if passes > time:
             words = f"budget of {key.replace(':', ' ')}: {_sum(used, unit)} of {_sum(limit, unit)} used, ahead of plan"
             yield Failed(REASON_CODE_PACED, words, passes)
@@ -269,7 +270,7 @@ def _limits(used: tuple[int, int], units: int | None, amount: Money | None) -> l
 
 
 def _shown_in(offer: Offer, campaign: Campaign) -> Span:
-    """From when to when an offer is shown."""
+    """Return the first and the last second of the windows in which an offer is shown."""
     limits = [_span(campaign.window)]
     if offer.redemption.required_when_shown:
         limits.append(_span(offer.redemption.window))
@@ -284,14 +285,14 @@ def _span(window: Interval) -> Span:
 
 
 def share_of(draw: int, key: int) -> float:
-    """A number from 0 to 1 (exclusive) that a person and a key always have (splitmix64)."""
+    """Return the number from 0 to 1 (exclusive) that belongs to a person and a key (splitmix64)."""
     return (finished_in_python((draw ^ (key * SPLITMIX_STEP)) % 2**64) >> 11) / 2**53
 
 
-def variants_of(catalog: Catalog, query: Query, known: Known) -> dict[str, str]:
-    """The variants a person has, by experiment.
+def variants_of(catalog: Catalog, query: Query, known: KnownPerson) -> dict[str, str]:
+    """Return the variants of a person, by experiment.
 
-    Of a layer's experiments that are on, a person stays in the first one they were exposed to; others are drawn.
+    Among the running experiments of a layer, a person stays in the first they were exposed to; else one is drawn.
     """
     if known.draw == 0:
         return {}
@@ -317,18 +318,20 @@ def variants_of(catalog: Catalog, query: Query, known: Known) -> dict[str, str]:
 
 
 def _layer(experiment: Experiment) -> str:
+    """Return the layer of an experiment; one without a layer is in one of its own."""
     return experiment.layer or f"experiment\0{experiment.experiment_id}"
 
 
 def _drawn(experiment: Experiment, share: float) -> str:
+    """Return the variant at a share of the weights."""
     weights = [one.weight if one.HasField("weight") else 1.0 for one in experiment.variants]
     bounds = [bound / sum(weights) for bound in accumulate(weights)]
-    place = next((number for number, bound in enumerate(bounds) if share < bound), len(bounds) - 1)
-    return experiment.variants[place].variant_id
+    index = next((number for number, bound in enumerate(bounds) if share < bound), len(bounds) - 1)
+    return experiment.variants[index].variant_id
 
 
 def strategy_of(catalog: Catalog, variants: Mapping[str, str]) -> str:
-    """The strategy that the person's variants give instead of the placement's: the first one's; "" for none."""
+    """Return the first ranking strategy that the person's variants name; "": they name none."""
     named = (
         one.ranking_strategy_id
         for experiment in catalog.experiments
@@ -339,9 +342,10 @@ def strategy_of(catalog: Catalog, variants: Mapping[str, str]) -> str:
 
 
 def exposures_of(catalog: Catalog, offers: Iterable[Offer], variants: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The experiments that have a part in a decision over offers that may be shown here and now, and their variants.
+    """Return the experiments that have a part in a decision, with the person's variants.
 
-    Those about ranking have a part in every decision, others where an offer, its campaign or its content names them.
+    `offers` are those that may be shown here and now. Experiments on ranking have a part in every decision, others
+    where an offer, its campaign or its content names them.
     """
     named = set()
     for offer in offers:
@@ -354,8 +358,10 @@ def exposures_of(catalog: Catalog, offers: Iterable[Offer], variants: Mapping[st
     return [(name, variants[name]) for name in names if name in named and name in variants]
 
 
-def creative_of(catalog: Catalog, offer: Offer, query: Query, channel: str, known: Known) -> CreativeVariant | None:
-    """The content that is shown of an offer; None: its own."""
+def creative_of(
+    catalog: Catalog, offer: Offer, query: Query, channel: str, known: KnownPerson
+) -> CreativeVariant | None:
+    """Return the content variant of an offer that is shown; None: its own content."""
 
     def fits(one: CreativeVariant) -> bool:
         tags = [tag.lower() for tag in one.language_codes]
@@ -372,7 +378,7 @@ def creative_of(catalog: Catalog, offer: Offer, query: Query, channel: str, know
 
 
 def creative_id_of(offer: Offer, one: CreativeVariant | None) -> str:
-    """How an answer names content; "" for the offer's own."""
+    """Return the id of content in an answer; "": the offer's own."""
     if one is None:
         return ""
     return one.creative_id or str(list(offer.creative_variants).index(one) + 1)
@@ -382,8 +388,8 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def lasting(seconds: int) -> str:
-    """A length of time in words, in its largest whole unit."""
+def _lasting(seconds: int) -> str:
+    """Word a length of time in its largest whole unit."""
     for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {name}"

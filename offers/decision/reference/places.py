@@ -1,4 +1,4 @@
-"""Where an offer may be shown, in plain Python: the part of the specification that is about places."""
+"""The part of the specification that concerns places: where an offer may be shown."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,28 +27,29 @@ Piece = Circle | Part
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One place at which an offer may be shown."""
+class OfferPlace:
+    """A place at which an offer may be shown."""
 
     piece: Piece | None
     """None: everywhere."""
     excluded: frozenset[str]
-    """The zones cut out of it."""
+    """Ids of the zones cut out of it."""
     cuts: tuple[Piece, ...]
-    """What is cut out of it."""
+    """The circles and areas cut out of it."""
     has_distance: bool
+    """Whether its distance counts: it is a venue, or a circle of the target itself."""
     position: tuple[float, ...]
-    """Latitude and longitude of a position inside, in degrees; () for everywhere."""
+    """Latitude and longitude of a position inside, in degrees; (): everywhere."""
     time_zone: str
-    """Its own, else that of its position, else the catalogue's."""
+    """Its own time zone, else that of its position, else the catalogue's."""
     country_code: str
     venue: Venue | None = None
     joined: tuple[Piece, ...] = ()
-    """The areas it is one with, itself among them: those by the same clock with the same cut out."""
+    """The areas that form one place with it, itself included: those with the same clock and the same zones cut out."""
 
 
-def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
-    """Every place at which an offer may be shown, in the order in which its target names them."""
+def places_of(catalog: Catalog, offer: Offer) -> Iterator[OfferPlace]:
+    """Yield every place at which an offer may be shown, in the order of its target."""
     places = list(_each_of(catalog, offer))
     if _names_sun(catalog, offer):
         yield from places
@@ -66,14 +67,14 @@ def places_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
 
 
 def _names_sun(catalog: Catalog, offer: Offer) -> bool:
-    """Whether the sun has a part in an offer's hours: then each place has hours of its own."""
+    """Return whether an offer's hours depend on the sun, so that they differ from place to place."""
     dayparts = {*offer.availability.daypart_ids, *offer.preferred_daypart_ids}
     hours = [one.opening_hours for one in catalog.dayparts if one.daypart_id in dayparts]
     return any(map(names_sun, [*hours, offer.availability.opening_hours, offer.redemption.opening_hours]))
 
 
-def _each_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
-    """Every place by itself."""
+def _each_of(catalog: Catalog, offer: Offer) -> Iterator[OfferPlace]:
+    """Yield every place, areas not yet joined."""
     target, country, default = offer.target, catalog.country_code, catalog.time_zone or "UTC"
 
     @cache
@@ -87,12 +88,12 @@ def _each_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
         *cut: str,
         is_zone: bool = False,
         venue: Venue | None = None,
-    ) -> Place:
+    ) -> OfferPlace:
         position = _position_in(piece) if piece is not None else ()
         zone = time_zone or (get_tz(position[1], position[0]) if position else "") or default
         excluded = frozenset((*target.excluded_zone_ids, *cut))
         has_distance = isinstance(piece, Circle) and not is_zone
-        return Place(piece, excluded, pieces_cut(excluded), has_distance, position, zone, code or country, venue)
+        return OfferPlace(piece, excluded, pieces_cut(excluded), has_distance, position, zone, code or country, venue)
 
     if target.everywhere:
         yield placed(None, default)
@@ -114,12 +115,12 @@ def _each_of(catalog: Catalog, offer: Offer) -> Iterator[Place]:
 
 
 def pieces_of(catalog: Catalog, zone_id: str) -> Iterator[Piece]:
-    """The circles and areas of a zone, whatever is cut out of it."""
+    """Return the circles and areas of a zone, before anything is cut out."""
     return (piece for piece, *_ in _pieces(catalog, zone_id))
 
 
 def _pieces(catalog: Catalog, zone_id: str) -> Iterator[tuple[Piece, str, str, tuple[str, ...]]]:
-    """The circles and areas of a zone, each with its time zone, its country and the zones cut out of it."""
+    """Yield the circles and areas of a zone, each with its time zone, country and the zones cut out of it."""
     zone = next(one for one in catalog.zones if one.zone_id == zone_id)
     cuts = tuple(zone.excluded_zone_ids)
     pieces: list[Piece] = [*zone.circles, *(part for text in zone.areas for part in _parts(text))]
@@ -141,8 +142,8 @@ def _position_in(piece: Piece) -> tuple[float, float]:
     return piece.center.latitude, piece.center.longitude
 
 
-def chance_inside(place: Place, query: Query) -> float | None:
-    """How likely the person is at a place: 0 or 1 where the location is exact, None where there is none."""
+def chance_inside(place: OfferPlace, query: Query) -> float | None:
+    """Return the probability that the person is at a place; 0 or 1 for an exact location, None without a location."""
     if place.piece is None and not place.cuts:
         return 1.0
     if math.isnan(query.latitude):
@@ -157,8 +158,8 @@ def chance_inside(place: Place, query: Query) -> float | None:
     return float(_held(place, points).mean())
 
 
-def _held(place: Place, positions: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
-    """Whether each position is at a place: in its piece, or one it is one with, and in nothing that is cut out."""
+def _held(place: OfferPlace, positions: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+    """Return for each position whether it is at a place: in one of its pieces, and in nothing that is cut out."""
     held = np.ones(len(positions), bool) if place.piece is None else _inside(place.piece, positions)
     for piece in place.joined:
         held |= _inside(piece, positions)
@@ -175,7 +176,10 @@ def _inside(piece: Piece, positions: Sequence[tuple[float, float]]) -> NDArray[n
 
 
 def _chance_in_circle(away: float, radius: float) -> float:
-    """The share of a standard normal distribution inside a circle whose centre is so far off: strip by strip."""
+    """Return the share of a standard normal distribution inside a circle, summed strip by strip.
+
+    `away` is the distance of its centre, and `radius` its radius, in standard deviations.
+    """
     if abs(radius - away) >= CERTAIN:
         return float(away < radius)
     most, strips, total = math.asin(min(1.0, 8.0 / radius)), 400, 0.0
@@ -188,11 +192,12 @@ def _chance_in_circle(away: float, radius: float) -> float:
 
 
 def _straight(ground: float) -> float:
+    """Return the chord of a distance along the ground."""
     return 2 * MEAN_RADIUS_M * math.sin(ground / (2 * MEAN_RADIUS_M))
 
 
 def distance_m(one: LatLng, other: LatLng) -> float:
-    """Metres along the ground: the straight line through the earth, bent to a sphere of mean radius."""
+    """Return metres along the ground: the chord through the ellipsoid, bent to a sphere of mean radius."""
     return _ground_m((one.latitude, one.longitude), (other.latitude, other.longitude))
 
 
@@ -201,8 +206,9 @@ def _ground_m(one: tuple[float, float], other: tuple[float, float]) -> float:
     return 2 * MEAN_RADIUS_M * math.asin(min(straight / (2 * MEAN_RADIUS_M), 1))
 
 
-@lru_cache(16 * POINTS)  # all places are asked about the same points
+@lru_cache(16 * POINTS)  # all places of a query are compared with the same points
 def _earth_centred(latitude: float, longitude: float) -> tuple[float, float, float]:
+    """Return a position on the ellipsoid in earth-centred coordinates, in metres."""
     phi, lam = math.radians(latitude), math.radians(longitude)
     squared = FLATTENING * (2 - FLATTENING)
     normal = SEMI_MAJOR_M / math.sqrt(1 - squared * math.sin(phi) ** 2)

@@ -1,4 +1,4 @@
-"""When an offer may be shown at a place, in plain Python: see decide.py."""
+"""The part of the specification that concerns time: when an offer may be shown at a place."""
 
 from collections.abc import Iterable
 
@@ -6,21 +6,21 @@ from google.type.interval_pb2 import Interval
 
 from offers.catalogue.hours.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
 from offers.decision.reference.people import campaign_of
-from offers.decision.reference.places import Place
+from offers.decision.reference.places import OfferPlace
 from offers.model.query import Query
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import TIME_ZONE_BASIS_FIXED, TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_VENUE, Offer
 
 
-def shown_until(catalog: Catalog, offer: Offer, place: Place, query: Query) -> int | None:
-    """When the offer ends at a place, or None if it may not be shown there now."""
+def shown_until(catalog: Catalog, offer: Offer, place: OfferPlace, query: Query) -> int | None:
+    """Return when an offer ends at a place; None: it may not be shown there now."""
     ends = ends_of(catalog, offer, place, query).values()
     known = [end for end in ends if end is not None]
     return min(known) if len(known) == len(ends) else None
 
 
-def ends_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> dict[str, int | None]:
-    """When each limit in time of an offer at a place ends: NEVER if it does not, None if it forbids the offer now."""
+def ends_of(catalog: Catalog, offer: Offer, place: OfferPlace, query: Query) -> dict[str, int | None]:
+    """Return when each limit in time of an offer at a place ends: NEVER, or None if it forbids the offer now."""
     availability, redemption, campaign = offer.availability, offer.redemption, campaign_of(catalog, offer)
     ends = {
         "window": _in_windows(spans_of(availability.windows), query.time),
@@ -36,25 +36,25 @@ def ends_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> dict[
 
 
 def spans_of(windows: Iterable[Interval]) -> list[tuple[int, int]]:
-    """Windows as their first second and that at which they are over."""
+    """Return windows as their first second and the second at which they are over."""
     return [(window.start_time.seconds, _end(window)) for window in windows]
 
 
-def is_preferred(catalog: Catalog, offer: Offer, place: Place, query: Query) -> bool:
-    """Whether it is one of the offer's preferred dayparts at a place, or it prefers none."""
+def is_preferred(catalog: Catalog, offer: Offer, place: OfferPlace, query: Query) -> bool:
+    """Return whether one of an offer's preferred dayparts is on at a place, or it prefers none."""
     preferred = dayparts_of(catalog, offer.preferred_daypart_ids)
     return _hours_until(catalog, offer, place, preferred, query) is not None
 
 
-def is_redeemable(catalog: Catalog, offer: Offer, place: Place, query: Query) -> bool:
-    """Whether the benefit may be used at a place now."""
+def is_redeemable(catalog: Catalog, offer: Offer, place: OfferPlace, query: Query) -> bool:
+    """Return whether the benefit can be used at a place now."""
     redemption = offer.redemption
     is_within = redemption.window.start_time.seconds <= query.time < _end(redemption.window)
     return is_within and _hours_until(catalog, offer, place, [redemption.opening_hours], query) is not None
 
 
 def dayparts_of(catalog: Catalog, daypart_ids: Iterable[str]) -> list[str]:
-    """The hours of dayparts."""
+    """Return the opening hours of dayparts."""
     hours = {daypart.daypart_id: daypart.opening_hours for daypart in catalog.dayparts}
     return [hours[daypart_id] for daypart_id in daypart_ids]
 
@@ -64,6 +64,7 @@ def _end(window: Interval) -> int:
 
 
 def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
+    """Return when the windows around a time are over, joined where they touch; None: none is around it."""
     if not windows:
         return NEVER
     ends = None
@@ -73,15 +74,15 @@ def _in_windows(windows: list[tuple[int, int]], time: int) -> int | None:
     return ends
 
 
-def _hours_until(catalog: Catalog, offer: Offer, place: Place, hours: list[str], query: Query) -> int | None:
-    """When any of an offer's hours end that hold at a place now; NEVER if there are none, None if none holds."""
+def _hours_until(catalog: Catalog, offer: Offer, place: OfferPlace, hours: list[str], query: Query) -> int | None:
+    """Return when the last of some hours of an offer closes at a place; NEVER: there are none, None: all are closed."""
     zone = clock_of(catalog, offer, place, query)
     country = offer.availability.country_code or place.country_code
     return _open_until([rule for rule in hours if rule], zone, country, place.position, query.time)
 
 
-def _venue_until(offer: Offer, place: Place, query: Query) -> int | None:
-    """When the venue's hours stop counting as open, by its own clock; NEVER if they do not matter, None if closed."""
+def _venue_until(offer: Offer, place: OfferPlace, query: Query) -> int | None:
+    """Return when the venue closes, less the margin, by its own clock; NEVER: it need not be open, None: closed."""
     if not offer.availability.only_when_open or not place.venue or not place.venue.opening_hours:
         return NEVER
     hours = [place.venue.opening_hours]
@@ -92,8 +93,8 @@ def _venue_until(offer: Offer, place: Place, query: Query) -> int | None:
     return ends if query.time < ends else None
 
 
-def clock_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> str:
-    """The time zone of an offer's hours at a place."""
+def clock_of(catalog: Catalog, offer: Offer, place: OfferPlace, query: Query) -> str:
+    """Return the time zone of an offer's hours at a place."""
     basis, named = offer.availability.time_zone_basis, offer.availability.time_zone
     if basis == TIME_ZONE_BASIS_FIXED or (basis == TIME_ZONE_BASIS_UNSPECIFIED and named):
         return named
@@ -103,7 +104,7 @@ def clock_of(catalog: Catalog, offer: Offer, place: Place, query: Query) -> str:
 
 
 def _open_until(hours: list[str], zone: str, country: str, position: tuple[float, ...], time: int) -> int | None:
-    """When it is first so that none of some hours holds; NEVER if there are none, None if none holds now."""
+    """Return when all of some hours are closed next; NEVER: there are none, None: all are closed now."""
     ends, clock = time, zone_clock(zone)
     while hours:
         states = [Part((rule,), zone, country, position).at(ends, clock) for rule in hours]

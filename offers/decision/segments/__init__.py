@@ -1,1 +1,1 @@
-"""Segment membership: CEL evaluation and its compiled form."""
+"""Segments: their evaluation with CEL, their compiled form, and explained membership."""

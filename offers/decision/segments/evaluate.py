@@ -1,9 +1,14 @@
-"""Which segments a person is in: the expressions that a decision needs, evaluated together.
+"""Evaluation of segments: the expressions that a decision needs, evaluated together.
 
-Two things make that quick. Values such as `profile.order_count` are given to CEL as variables of that whole name, which
-it looks up instead of going through messages. And the segments of a block are one program, a list, as most of a call's
-cost is its own; those that a decision does not need are passed over in it. What could make that list fail is looked at
-first: where an attribute is not there, its segments are false or evaluated by themselves.
+Two things make it fast:
+
+- Values such as `profile.order_count` are CEL variables of that whole name. CEL looks them up instead of walking
+  through messages.
+- The segments of a block are one program, a list, because most of the cost of a call is fixed. Guards skip the segments
+  that a decision does not need.
+
+One failing expression would fail the list. Values that expressions may fail without are therefore looked up first:
+where one is absent, its segments are false, or evaluated one by one.
 """
 
 import contextlib
@@ -38,12 +43,12 @@ from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile
 
 BLOCK = 32
-"""Segments of a program: all of a block are evaluated by one call, those that are not needed being passed over."""
+"""Segments in a program. One call evaluates a block, and skips the segments that are not needed."""
 MOST_NEEDS = 4096
-"""Sets of segments that are remembered; decisions of one city need some hundreds."""
+"""The most sets of needed segments that are cached; decisions in one city need some hundreds."""
 MOST_HELD = 200_000
-"""Segments that these sets may have together, at some 200 bytes each: persons decide which are not known, and so which
-sets there are."""
+"""The most segments in all cached sets together, at some 200 bytes each. The limit is needed because the segments left
+to evaluate differ from person to person, and so the number of sets is not bounded by the catalogue."""
 
 Path = tuple[str, ...]
 Names = frozenset[Path]
@@ -52,92 +57,92 @@ Read = Callable[["Facts"], Any]
 _ABSENT = object()
 _NOTHING: Names = frozenset()
 _GUARDS = "_"
-"""The variable that says of each segment of a program whether all it needs is there."""
+"""The variable that holds, for each segment of a program, whether to evaluate it."""
 _CHANGING = {("now",), ("context",), ("context", "time"), ("profile",)} | {
     ("profile", name) for name in ("life_cycle", "journey_phase", "affinities")
 }
-"""What is another a moment later, though nothing happened."""
+"""The values that change with time alone."""
 _TYPES = {bool: cel.Type.BOOL, int: cel.Type.INT, float: cel.Type.DOUBLE, str: cel.Type.STRING,
           Timestamp: cel.Type.TIMESTAMP}  # fmt: skip
 
 
 class Facts(NamedTuple):
-    """What segments are asked about. What is not known is an empty message."""
+    """The values that segments read. What is not known is an empty message."""
 
     user: User
     session: Session
     context: Context
     profile: Profile
     now: int
-    """The instant decided for, in seconds since 1970."""
+    """The instant of the decision, in seconds since 1970."""
 
     def instant(self) -> Timestamp:
-        """`now` as expressions have it."""
+        """Return `now` as expressions read it."""
         return Timestamp(seconds=self.now)
 
 
 class _Segment(NamedTuple):
-    """An expression, and what has to be known to evaluate it."""
+    """An expression, and the values it reads."""
 
     expression: str
     program: cel.Expression
     reads: tuple[str, ...]
-    """The variables it needs."""
+    """The variables it reads."""
     keyed: Names
-    """What it may fail without."""
+    """Paths without which it may fail."""
     required: Names
-    """What it cannot be true without."""
+    """Paths without which it cannot be true."""
 
 
-class _Part(NamedTuple):
-    """Segments that are needed of one block."""
+class _NeededBlock(NamedTuple):
+    """The needed segments of one block."""
 
     program: cel.Expression | None
-    """All of the block, in one list; None where that is longer or deeper than CEL takes."""
+    """The list of all segments of the block. None: only one is needed, or CEL refuses the list as too long."""
     guards: list[bool]
-    """Of each segment of the block, whether it is needed."""
+    """For each segment of the block, whether it is needed."""
     members: list[tuple[int, int, _Segment]]
-    """The places in the block, the numbers and the segments of those that are."""
+    """Index in the block, number and segment of each needed one."""
 
 
 class _Need:
-    """What has to be read and evaluated for segments that are needed together."""
+    """The values to read and the programs to evaluate for a set of needed segments."""
 
     __slots__ = ("keyed", "named", "parts", "reads")
 
-    def __init__(self, parts: list[_Part], reader: Callable[[str], Read]) -> None:
+    def __init__(self, parts: list[_NeededBlock], reader: Callable[[str], Read]) -> None:
         self.parts = parts
         segments = [segment for part in parts for *_, segment in part.members]
         self.reads = [(name, reader(name)) for name in dict.fromkeys(name for one in segments for name in one.reads)]
         variables = dict(self.reads)
         keyed = sorted({path for one in segments for path in one.keyed})
         self.named = [(path, name) for path in keyed if (name := ".".join(path)) in variables]
-        """What may be absent and is a variable."""
+        """Paths that may be absent and are variables, with their names."""
         self.keyed = [(path, _finder(path)) for path in keyed if ".".join(path) not in variables]
-        """What else may be absent."""
+        """Other paths that may be absent, each with a function that looks it up."""
 
 
 class Segments:
     """The segments of a catalogue. Safe to share between threads."""
 
     def __init__(self, expressions: Sequence[str]) -> None:
-        """Compile expressions that were checked; a segment's number is its place."""
+        """Compile expressions that were checked. The number of a segment is its index."""
         nodes = [tree(compiled(expression)) for expression in expressions]
         self.rules = rules_of(nodes)
         self.values = len(self.rules.arrays[Rules.path.name])
-        """Those that are steps of a compiled loop; these are evaluated here only where somebody asks why."""
+        """Segments compiled to steps of the loops. They are evaluated here only for explanations."""
         found = [list(mentions(node)) for node in nodes]
         self.paths = frozenset(mention.path for of_one in found for mention in of_one)
-        """All that any of them reads, such as ("profile", "affinities", "categories", "sushi")."""
+        """Every path that any segment reads, such as ("profile", "affinities", "categories", "sushi")."""
         self.worked_out = frozenset(path[1] for path in self.paths if path[0] == "profile" and len(path) > 1)
-        """What any reads of the profile."""
+        """The fields of the profile that any segment reads."""
         if ("profile",) in self.paths:
             self.worked_out = frozenset(Profile.DESCRIPTOR.fields_by_name)
         self.timed = _those(found, _CHANGING)
-        """Those that may change with time alone."""
+        """Segments that may change with time alone."""
         self.placed = _those(found, {("context",), ("context", "location")})
-        """Those that may change with the location."""
-        # A variable would stand for has(its name) as well, which asks for something else.
+        """Segments that may change with the location."""
+        # has(name) tests the field itself, so a name that is tested cannot be a variable.
         asked = {mention.path for of_one in found for mention in of_one if mention.asked}
         variables = dict(filter(None, (_variable(mention, asked) for of_one in found for mention in of_one)))
         guards = cel.Type.List(cel.Type.BOOL)
@@ -157,10 +162,13 @@ class Segments:
         self._programs = [self._program(self._segments[start : start + BLOCK]) for start in starts]
         self._needs: dict[tuple[int, ...], _Need] = {}
         self._held = 0
-        """Segments of all sets of `_needs` together."""
+        """Number of segments in all sets of `_needs` together."""
 
     def evaluate(self, needed: Iterable[int], facts: Facts, holds: NDArray[np.uint8]) -> None:
-        """Write 1 or 0 for each segment needed; give them in a fixed order. An error of evaluation is 0."""
+        """Write 1 or 0 to `holds` for each segment needed; a failed evaluation is 0.
+
+        `needed` are numbers in a fixed order, so that equal sets share a cache entry.
+        """
         numbers = tuple(needed)
         need = self._needs.get(numbers) or self._needed(numbers)
         values = {name: value for name, read in need.reads if (value := read(facts)) is not _ABSENT}
@@ -169,22 +177,24 @@ class Segments:
         for part in need.parts:
             self._evaluate(part, values, absent, holds)
 
-    def _evaluate(self, part: _Part, values: dict[str, Any], absent: set[Path], holds: NDArray[np.uint8]) -> None:
+    def _evaluate(
+        self, part: _NeededBlock, values: dict[str, Any], absent: set[Path], holds: NDArray[np.uint8]
+    ) -> None:
         guards, doubtful = part.guards, part.members
         if part.program is not None:
             doubtful = [one for one in part.members if not absent.isdisjoint(one[2].keyed)] if absent else []
             if doubtful:
                 guards = guards.copy()
-                for place, *_ in doubtful:
-                    guards[place] = False
+                for index, *_ in doubtful:
+                    guards[index] = False
             values[_GUARDS] = guards
             found = None
-            with contextlib.suppress(RuntimeError):  # a list that is longer than CEL goes through
+            with contextlib.suppress(RuntimeError):  # CEL stops at a list that is too long
                 found = part.program.eval(data=values).plain_value()
             if isinstance(found, list):
-                for place, number, _ in part.members:
-                    holds[number] = found[place] is True
-            else:  # one of them has failed
+                for index, number, _ in part.members:
+                    holds[number] = found[index] is True
+            else:  # a segment failed, and with it the list
                 doubtful = part.members
         if doubtful:
             activation = self._env.Activation(values)
@@ -192,6 +202,7 @@ class Segments:
                 holds[number] = absent.isdisjoint(segment.required) and _is_true(segment.program, activation)
 
     def _needed(self, numbers: tuple[int, ...]) -> _Need:
+        """Work out and cache what a set of segments needs."""
         if len(self._needs) >= MOST_NEEDS or self._held + len(numbers) > MOST_HELD:
             self._needs.clear()
             self._held = 0
@@ -201,16 +212,16 @@ class Segments:
             members = [
                 (number % BLOCK, number, self._segments[number]) for number in numbers if number // BLOCK == block
             ]
-            places = {place for place, *_ in members}
+            indices = {index for index, *_ in members}
             if members:
-                guards = [place in places for place in range(BLOCK)]
-                parts.append(_Part(program if len(members) > 1 else None, guards, members))
+                guards = [index in indices for index in range(BLOCK)]
+                parts.append(_NeededBlock(program if len(members) > 1 else None, guards, members))
         need = self._needs[numbers] = _Need(parts, self._reader)
         return need
 
     def _program(self, segments: Sequence[_Segment]) -> cel.Expression | None:
-        """One list of all expressions; lines of their own, as one may end in a comment."""
-        texts = (f"{_GUARDS}[{place}] && (\n{one.expression}\n)" for place, one in enumerate(segments))
+        """Compile expressions into one list, each on lines of its own, as one may end in a comment."""
+        texts = (f"{_GUARDS}[{index}] && (\n{one.expression}\n)" for index, one in enumerate(segments))
         try:
             return self._env.compile(f"[{','.join(texts)}]")
         except RuntimeError:  # longer or deeper than CEL takes
@@ -220,19 +231,19 @@ class Segments:
 def _is_true(program: cel.Expression, activation: cel.Activation) -> bool:
     try:
         return program.eval(activation).value() is True
-    except RuntimeError:  # a list that is longer than CEL goes through
+    except RuntimeError:  # CEL stops at a list that is too long
         return False
 
 
 def _those(found: list[list[Mention]], paths: set[Path]) -> frozenset[int]:
-    """The numbers of the segments that read any of some roots as a whole, or anything in some of their fields."""
+    """Return the numbers of the segments that read any of `paths`, or anything below them."""
     return frozenset(
         number for number, of_one in enumerate(found) if any(mention.path[:2] in paths for mention in of_one)
     )
 
 
 def _variable(mention: Mention, asked: set[Path]) -> tuple[str, cel.Type] | None:
-    """The variable that stands for a value, with its type; None where the whole message is needed."""
+    """Return the variable that stands for a value, with its type; None where the whole message is needed."""
     path = mention.path
     if mention.asked or not mention.dotted or len(path) == 1 or any(path[:n] in asked for n in range(2, len(path) + 1)):
         return None
@@ -247,7 +258,7 @@ def _variable(mention: Mention, asked: set[Path]) -> tuple[str, cel.Type] | None
 
 
 def _names(mention: Mention, variables: Container[str]) -> Iterator[str]:
-    """The variables, of those there are, that an expression reads for a value."""
+    """Yield the variables that an expression reads for a value, else the root of its path."""
     path = mention.path
     own = [name for size in range(2, len(path) + 1) if (name := ".".join(path[:size])) in variables]
     yield from own
@@ -256,7 +267,7 @@ def _names(mention: Mention, variables: Container[str]) -> Iterator[str]:
 
 
 def _value(path: Path) -> Any:  # noqa: ANN401 - of any type
-    """What a path of messages leads to where nothing is said."""
+    """Return the default value at a path of messages."""
     return attrgetter(".".join(path[1:]))(ROOTS[path[0]]())
 
 
@@ -265,7 +276,7 @@ def _is_struct(path: Path) -> bool:
 
 
 def _reader(path: Path) -> Read:
-    """Reads a value of facts; what is not there is _ABSENT."""
+    """Return a function that reads the value at a path; _ABSENT where there is none."""
     if path == ("now",):
         return Facts.instant
     if not is_keyed(path):
@@ -295,7 +306,7 @@ def _reader(path: Path) -> Read:
 
 
 def _finder(path: Path) -> Callable[[Facts], bool]:
-    """Tells whether something that is read by a key is there."""
+    """Return a function that tells whether there is a value at a path that ends in a key."""
     depth = field_of(path)[1]
     if len(path) > depth + 1:
         read = _reader(path)
@@ -305,7 +316,7 @@ def _finder(path: Path) -> Callable[[Facts], bool]:
 
 
 def _plain(value: Value) -> Any:  # noqa: ANN401
-    """A value of an attribute as CEL takes it."""
+    """Return the value of an attribute in the types CEL takes."""
     kind = value.WhichOneof("kind")
     if kind == "list_value":
         return [_plain(one) for one in value.list_value.values]
@@ -315,7 +326,7 @@ def _plain(value: Value) -> Any:  # noqa: ANN401
 
 
 def _keyed(node: Node) -> Iterator[Path]:
-    """What an expression reads by keys that need not be there."""
+    """Yield the paths with keys, which may be absent, that an expression reads."""
     path = path_of(node)
     if path and node.kind == "has":
         path = path[:-1]
@@ -328,7 +339,7 @@ def _keyed(node: Node) -> Iterator[Path]:
 
 
 def _never(node: Node) -> Names:
-    """What an expression cannot be true without."""
+    """Return the paths without which an expression cannot be true."""
     if node.kind == "call" and node.name in {AND, OR}:
         left, right = map(_never, node.parts)
         return left | right if node.name == AND else left & right
@@ -338,7 +349,7 @@ def _never(node: Node) -> Names:
 
 
 def _errs(node: Node) -> Names:
-    """What an expression fails without, whatever else is so."""
+    """Return the paths without which an expression fails, whatever the other values are."""
     path = path_of(node)
     if path:
         return frozenset({path}) if node.kind != "has" and is_keyed(path) else _NOTHING
@@ -346,6 +357,6 @@ def _errs(node: Node) -> Names:
         return _errs(node.parts[0]) & _errs(node.parts[1])
     if node.kind == "call" and node.name == IF:
         return _errs(node.parts[0]) | (_errs(node.parts[1]) & _errs(node.parts[2]))
-    if node.kind == "macro":  # of what it does with what it goes through, nothing is for certain
+    if node.kind == "macro":  # the body may run for no element, so only the list itself counts
         return _errs(node.parts[0])
     return frozenset().union(*map(_errs, node.parts))

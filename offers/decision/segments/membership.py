@@ -1,4 +1,4 @@
-"""Why a person is in a segment or not: which of the terms of its expression are false, and of what values."""
+"""Membership in segments, explained: the terms of an expression that are false, and the values they read."""
 
 import re
 from typing import NamedTuple
@@ -16,33 +16,33 @@ _TOKEN = re.compile(
 
 
 class Value(NamedTuple):
-    """Something an expression reads."""
+    """A value that an expression reads."""
 
     name: str
-    """As the expression would say it."""
+    """Its path, as expressions write it."""
     text: str
-    """What it is, or "not there"."""
+    """The value in words, or "not there"."""
 
 
 class Term(NamedTuple):
-    """One of the things that must all be true."""
+    """One of the terms of an expression that must all be true."""
 
     text: str
     held: bool
     error: str
-    """Why it could not be evaluated; "" where it could."""
+    """Why its evaluation failed; "": it did not fail."""
     values: tuple[Value, ...]
 
 
 class Membership(NamedTuple):
-    """Whether a person is in a segment, and what decides it."""
+    """Whether a person is in a segment, and the terms that decide it."""
 
     held: bool
     terms: tuple[Term, ...]
 
 
 def membership(expression: str, facts: Facts) -> Membership:
-    """Evaluate an expression that was checked, and each of its terms by itself."""
+    """Evaluate an expression that was checked, and each of its terms on its own."""
     activation = environment().Activation({**facts._asdict(), "now": facts.instant()})
     held, _ = _evaluated(compiled(expression), activation)
     terms = []
@@ -56,7 +56,7 @@ def membership(expression: str, facts: Facts) -> Membership:
 
 
 def terms_of(expression: str) -> list[str]:
-    """The terms that an expression joins with &&, as they are written."""
+    """Return the terms that an expression joins with &&, as written."""
     parts: list[str] = []
     begin = depth = 0
     wraps = expression.lstrip().startswith("(")
@@ -80,10 +80,10 @@ def terms_of(expression: str) -> list[str]:
 
 
 def _evaluated(program: cel.Expression, activation: cel.Activation) -> tuple[bool, str]:
-    """Whether an expression is true, and the error in place of that."""
+    """Return whether an expression is true, and the error where its evaluation failed."""
     try:
         value = program.eval(activation)
-    except RuntimeError as error:  # a list that is longer than CEL goes through
+    except RuntimeError as error:  # CEL stops at a list that is too long
         return False, str(error)
     if value.type() == cel.Type.ERROR:
         return False, str(value.value())
@@ -91,6 +91,7 @@ def _evaluated(program: cel.Expression, activation: cel.Activation) -> tuple[boo
 
 
 def _shown(path: tuple[str, ...], activation: cel.Activation) -> str:
+    """Word the value at a path; enum values by their names."""
     value = environment().compile(written(path)).eval(activation)
     if value.type() == cel.Type.ERROR:
         return "not there"
@@ -102,5 +103,6 @@ def _shown(path: tuple[str, ...], activation: cel.Activation) -> str:
 
 
 def _text(value: object) -> str:
+    """Word a value, cut after 80 characters."""
     text = repr(value) if isinstance(value, str) else " ".join(str(value).split())
     return text if len(text) <= 80 else text[:80] + "..."

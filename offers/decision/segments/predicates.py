@@ -1,8 +1,9 @@
-"""Segments that compare fields with constants, as steps that a compiled loop takes over the encoded person and request.
+"""Predicates: segments compiled to steps that a loop runs over the encoded person and request.
 
-Most segments are such: `profile.attributes.city == 'Lyon' && profile.order_count > 3`. Asking CEL for a dozen of them
-takes longer than all the rest of a decision. All others, and all that need something worked out, are left to CEL; tests
-hold that these steps (see judge.py) come to what CEL comes to, errors included.
+Most segments compare fields with constants: `profile.attributes.city == 'Lyon' && profile.order_count > 3`. With CEL, a
+dozen of them take longer than the rest of a decision. All other segments, and those that read values derived from the
+record, are left to CEL. Tests check that the steps, which kernels/person/judge.py runs, give the results of CEL, errors
+included.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,18 +24,18 @@ from offers.v1.state_pb2 import UserState
 
 FALSE, TRUE, ERROR = 0, 1, 2
 COMPARES, IS_TRUE, IS_THERE, CONTAINS, NEGATES, JOINS, PARTS, SAYS = range(8)
-"""What a step does: compare a value, take one that is true or false, ask whether one is there, or whether it contains a
-constant; not, and, or of what came before; or say true or false."""
+"""Operations of steps, in this order: compare a value with a constant; take a value that is true or false; test whether
+there is a value; test whether a value contains a constant; not, and, or of the results before; give a constant."""
 _COMPARISONS = (EQUAL, UNEQUAL, *ORDERS)
 ABSENT, NULL, TRUTH, NUMBER, TEXT, LIST, STRUCT = range(7)
 """Kinds of values."""
 OF_INTEGER, OF_TRUTH, OF_DOUBLE, OF_TEXT, OF_COUNT, OF_MESSAGE, OF_STRUCT, OF_DOUBLES, OF_TEXTS, OF_MESSAGES = range(10)
-"""How a value is encoded: in a field, as how often there is a field, as a message of which only its presence matters,
-or by a key in a google.protobuf.Struct or a map."""
+"""How a value is encoded: as a scalar field (integer, truth, double, text), as the number of times a field occurs, as a
+message whose presence counts, or by a key of a google.protobuf.Struct or of a map to doubles, texts or messages."""
 _HIDDEN = "session", "location"
-"""What of a context is used with consent alone."""
+"""The fields of a context that need consent."""
 _EXACT = 2**53
-"""Whole numbers beyond are not all numbers of 64-bit floating point."""
+"""Whole numbers of this size and more are not exact in 64-bit floating point."""
 
 STEP = np.dtype(
     [
@@ -63,10 +64,10 @@ PATH = np.dtype(
 
 
 class Rules(IntEnum):
-    """Places of the arrays that hold the steps of all segments of a catalogue."""
+    """The arrays that hold the steps of all segments of a catalogue."""
 
     step_first = 0
-    """i4 per segment and one more: where its steps begin; one without any is left to CEL."""
+    """i4, one per segment and one more: index of its first step. A segment without steps is left to CEL."""
     step = 1
     """STEP."""
     path = 2
@@ -88,7 +89,7 @@ _STORED = {
     for field in Profile.DESCRIPTOR.fields
     if field.name not in {"user", "anonymous_ids", "affinities", "basket", "life_cycle", "journey_phase"}
 }
-"""What a record holds of a profile as segments see it."""
+"""The fields of a profile that a record stores as segments read them."""
 _INTEGERS = FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_ENUM
 _SCALARS = {
     **dict.fromkeys(_INTEGERS, (OF_INTEGER, VARINT)),
@@ -99,15 +100,17 @@ _SCALARS = {
 
 
 _IN_BYTES = FieldDescriptor.CPPTYPE_MESSAGE, FieldDescriptor.CPPTYPE_STRING
-"""Types that are never packed: there are as many fields as values."""
+"""Types that are never packed: each value is a field of its own."""
 _SIZE = "size"
 
 
 class _LeftToCelError(Exception):
-    """An expression says something that is no step."""
+    """An expression cannot be compiled to steps."""
 
 
 class _Path(NamedTuple):
+    """How a value is found in the encoded messages: a row of PATH."""
+
     of_profile: bool
     hidden: bool
     encoding: int
@@ -116,6 +119,8 @@ class _Path(NamedTuple):
 
 
 class _Step(NamedTuple):
+    """One operation: a row of STEP."""
+
     does: int
     compare: int = 0
     path: _Path | None = None
@@ -123,7 +128,7 @@ class _Step(NamedTuple):
 
 
 def rules_of(nodes: Sequence[Node]) -> Record:
-    """The steps of segments by their numbers."""
+    """Return the record of the steps of segments, in the order of their expressions."""
     steps: list[_Step] = []
     firsts = [0]
     for node in nodes:
@@ -169,6 +174,7 @@ def rules_of(nodes: Sequence[Node]) -> Record:
 
 
 def _depth(steps: Sequence[_Step]) -> int:
+    """Return the stack depth that steps need."""
     depth = most = 0
     for step in steps:
         depth += 0 if step.does == NEGATES else -1 if step.does in {JOINS, PARTS} else 1
@@ -177,7 +183,7 @@ def _depth(steps: Sequence[_Step]) -> int:
 
 
 def _steps(node: Node) -> Iterator[_Step]:
-    """The steps of an expression, each after those it needs. Raises _LeftToCelError."""
+    """Yield the steps of an expression, operands first. Raises _LeftToCelError."""
     if node.kind == "call" and node.name in {AND, OR}:
         yield from _steps(node.parts[0])
         yield from _steps(node.parts[1])
@@ -206,6 +212,7 @@ def _steps(node: Node) -> Iterator[_Step]:
 
 
 def _membership(one: Node, whole: Node) -> Iterator[_Step]:
+    """Yield the steps of `one in whole`. Raises _LeftToCelError."""
     if one.kind == "constant":
         path, name = path_of(whole), _text(one)
         if path and is_keyed((*path, name)) and not is_keyed(path):
@@ -213,7 +220,7 @@ def _membership(one: Node, whole: Node) -> Iterator[_Step]:
         else:
             yield _Step(CONTAINS, path=_compared(whole), constant=name)
         return
-    if whole.kind != "call" or whole.name or not whole.parts:  # no list
+    if whole.kind != "call" or whole.name or not whole.parts:  # not a list of constants
         raise _LeftToCelError
     for number, part in enumerate(whole.parts):
         yield _Step(COMPARES, _COMPARISONS.index(EQUAL), _compared(one), _constant(part, is_equal=True))
@@ -222,6 +229,7 @@ def _membership(one: Node, whole: Node) -> Iterator[_Step]:
 
 
 def _constant(node: Node, *, is_equal: bool) -> str | float | bool:
+    """Return the constant of a comparison; truth values only for equality. Raises _LeftToCelError."""
     value = node.value
     if isinstance(value, bool):
         if is_equal:
@@ -232,13 +240,14 @@ def _constant(node: Node, *, is_equal: bool) -> str | float | bool:
 
 
 def _text(node: Node) -> str:
+    """Return the text of a constant. Raises _LeftToCelError."""
     if not isinstance(node.value, str):
         raise _LeftToCelError
     return node.value
 
 
 def _compared(node: Node) -> _Path:
-    """How a value is reached that is to be compared. Raises _LeftToCelError."""
+    """Return the path of a value to compare. Raises _LeftToCelError."""
     path = _path(path_of(node))
     if path.encoding in {OF_COUNT, OF_MESSAGE, OF_MESSAGES}:
         raise _LeftToCelError
@@ -246,7 +255,7 @@ def _compared(node: Node) -> _Path:
 
 
 def _count(node: Node) -> _Path:
-    """How it is found out how often there is a field. Raises _LeftToCelError."""
+    """Return the path of a field whose occurrences are counted. Raises _LeftToCelError."""
     path = path_of(node)
     field, depth = field_of(path) if path else (None, 0)
     if field is None or depth < len(path) or not field.is_repeated or field.cpp_type not in _IN_BYTES:
@@ -255,7 +264,7 @@ def _count(node: Node) -> _Path:
 
 
 def _path(path: tuple[str, ...]) -> _Path:
-    """How a value is reached. Raises _LeftToCelError where it is not one that is kept as it is asked for."""
+    """Return how a value is found in the encoded messages. Raises _LeftToCelError if it is not stored as it is read."""
     of_profile = path[:1] == ("profile",)
     if len(path) < 2 or path[0] == "now" or (of_profile and path[1] not in _STORED):
         raise _LeftToCelError
@@ -290,6 +299,7 @@ def _path(path: tuple[str, ...]) -> _Path:
 
 
 def _keyed_encoding(message: object) -> int:
+    """Return how the values of a map or Struct are encoded. Raises _LeftToCelError."""
     full_name = getattr(message, "full_name", "")
     if full_name == "google.protobuf.Struct":
         return OF_STRUCT

@@ -18,7 +18,7 @@ from offers.decision.person import Person
 from offers.decision.reference import decide as reference
 from offers.decision.reference.explored import selection_probabilities
 from offers.decision.reference.models import Taught, chance_of
-from offers.decision.reference.people import Known
+from offers.decision.reference.people import KnownPerson
 from offers.learning.propensity.features import default_features
 from offers.learning.propensity.regression import Propensity
 from offers.model.query import Query, Surface
@@ -125,7 +125,7 @@ def test_offers_are_shown_as_often_as_is_said(exploration: Exploration, *, limit
         for seed in range(CHANCES):
             query = Query(Surface("UTC", "p", max_offers=SHOWN), NOW, seed=seed)
             one = replace(taught, chance=chance_of(0, NOW, seed, 0))
-            ranked, _ = reference.ranked_for(catalog, query, Known(taught=one))
+            ranked, _ = reference.ranked_for(catalog, query, KnownPerson(taught=one))
             wanted = selection_probabilities(catalog, query, ranked, one)
             for name, (_, told) in answer_to(engine, pad, seed=seed).items():
                 found[int(name[1:])] += 1
@@ -156,7 +156,7 @@ def test_however_many_may_be_shown(exploration: Exploration, categories: dict[st
         for seed in range(6):
             query = Query(Surface("UTC", "p", max_offers=2), NOW, seed=seed)
             one = replace(taught, chance=chance_of(0, NOW, seed, 0))
-            ranked, _ = reference.ranked_for(catalog, query, Known(taught=one))
+            ranked, _ = reference.ranked_for(catalog, query, KnownPerson(taught=one))
             wanted = selection_probabilities(catalog, query, ranked, one)
             for name, (_, told) in answer_to(engine, pad, seed=seed, most=2).items():
                 assert max(wanted[name][0], 1 / DRAWS) == pytest.approx(told, abs=1e-9)
@@ -170,8 +170,8 @@ def test_no_offer_loses_more_than_is_allowed(exploration: Exploration) -> None:
     pad, worst = Scratchpad(), 1.0
     most = exploration.max_loss if exploration.HasField("max_loss") else 0.5
     with exploring(exploration) as (engine, catalog, taught):
-        plain, _ = reference.ranked_for(catalog_of(Exploration()), Query(Surface("UTC"), NOW), Known())
-        known = Known(taught=replace(taught, chance=0))
+        plain, _ = reference.ranked_for(catalog_of(Exploration()), Query(Surface("UTC"), NOW), KnownPerson())
+        known = KnownPerson(taught=replace(taught, chance=0))
         ranked, _ = reference.ranked_for(catalog, Query(Surface("UTC", "p"), NOW), known)
         score = {one.offer_id: one.log_score - WEIGHT * one.drawn for one in ranked}
         assert len(score) == len(plain) == COUNT

@@ -17,7 +17,7 @@ from offers.decision.engine import Engine
 from offers.decision.reference import decide as reference
 from offers.decision.reference import places as reference_places
 from offers.decision.reference.decide import Ranked
-from offers.decision.reference.people import NOBODY, Known
+from offers.decision.reference.people import NOBODY, KnownPerson
 from offers.model.query import Query
 from offers.server.convert import query_of
 from offers.server.live import Live
@@ -123,7 +123,7 @@ def check_order(wanted: list[Ranked], got: list[str]) -> None:
 
 
 def check(
-    catalog: Catalog, service: OfferService, request: GetOffersRequest, known: Known = NOBODY
+    catalog: Catalog, service: OfferService, request: GetOffersRequest, known: KnownPerson = NOBODY
 ) -> GetOffersResponse | None:
     """Ask both for one answer, hold them equal, and return it; None where only rounding decides."""
     here, query = request.context.location.point, query_of(request, 0)

@@ -20,7 +20,7 @@ from offers.decision.reference import decide as reference
 from offers.decision.reference import explored as reference_explored
 from offers.decision.reference.decide import Ranked
 from offers.decision.reference.models import chance_of, item_of, taught_of, told
-from offers.decision.reference.people import Known
+from offers.decision.reference.people import KnownPerson
 from offers.decision.segments.evaluate import Facts
 from offers.model.hashing import signed
 from offers.model.query import Query
@@ -50,7 +50,7 @@ class Asked:
     request: GetOffersRequest
     query: Query
     person: Person
-    known: Known
+    known: KnownPerson
     otherwise: int
     characters: int
     """Of geohashes."""
@@ -127,7 +127,7 @@ class ModelMaker(PeopleMaker):
         session = Session() if is_hidden else context.session
         state, known = self.history(time), self.known(catalog, time)
         if not agrees:
-            state, known = UserState(), Known(known.draw, self.segments([], time), used=known.used)
+            state, known = UserState(), KnownPerson(known.draw, self.segments([], time), used=known.used)
         known = behaving(catalog, known, session, state, time)
         query, otherwise = query_of(request, 0), self.random.getrandbits(64) - 2**63
         person = person_of(known, time, did=state)

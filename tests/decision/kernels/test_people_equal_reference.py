@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from offers.decision.reference import behaviour as reference_behaviour
 from offers.decision.reference import decide as reference
 from offers.decision.reference import people as reference_people
-from offers.decision.reference.behaviour import Behaved, Held
-from offers.decision.reference.people import Known
+from offers.decision.reference.behaviour import ActiveRule, Behaved
+from offers.decision.reference.people import KnownPerson
 from offers.model.query import Query
 from offers.server.convert import query_of
 from offers.server.live import Live
@@ -28,7 +28,7 @@ from tests.people import PeopleMaker, Someone, behaving, people_makers, person_o
 from tests.strategies import LAST
 
 
-def eligible_to(catalog: Catalog, query: Query, known: Known) -> set[str]:
+def eligible_to(catalog: Catalog, query: Query, known: KnownPerson) -> set[str]:
     """The offers that qualify for a person."""
     channel = reference.channel_of(catalog, query)
     shown = [offer for offer, _ in reference.shown_here(catalog, query)]
@@ -37,7 +37,7 @@ def eligible_to(catalog: Catalog, query: Query, known: Known) -> set[str]:
     return {one.offer_id for one in found if not (has_proper and one.fallback)}
 
 
-def check_people(catalog: Catalog, query: Query, known: Known, answer: GetOffersResponse) -> None:
+def check_people(catalog: Catalog, query: Query, known: KnownPerson, answer: GetOffersResponse) -> None:
     """Hold the content shown and the experiments told against the reference."""
     variants = reference_people.variants_of(catalog, query, known)
     shown = [offer for offer, _ in reference.shown_here(catalog, query)]
@@ -51,7 +51,7 @@ def check_people(catalog: Catalog, query: Query, known: Known, answer: GetOffers
         assert (creative.creative if creative else offer.creative).body == got.creative.body
 
 
-def rules_held(catalog: Catalog, query: Query, known: Known, time: int) -> list[Held]:
+def rules_held(catalog: Catalog, query: Query, known: KnownPerson, time: int) -> list[ActiveRule]:
     """The behaviour rules that hold for a person at a time, of the strategy by which a query is answered."""
     strategy = reference_people.strategy_of(catalog, reference_people.variants_of(catalog, query, known))
     ranked_by = reference.strategy_of(catalog, query, strategy)
@@ -59,7 +59,7 @@ def rules_held(catalog: Catalog, query: Query, known: Known, time: int) -> list[
 
 
 def check_behaviour(
-    catalog: Catalog, request: GetOffersRequest, known: Known, answer: GetOffersResponse
+    catalog: Catalog, request: GetOffersRequest, known: KnownPerson, answer: GetOffersResponse
 ) -> None:  # fmt: skip
     """Offers are told to be lifted where a rule applies, and the same rules apply until `refresh_after`."""
     query, end = query_of(request, 0), min(answer.refresh_after.seconds, LAST)
@@ -75,7 +75,7 @@ def check_behaviour(
 
 
 def check_promise(
-    maker: PeopleMaker, catalog: Catalog, request: GetOffersRequest, known: Known, answer: GetOffersResponse
+    maker: PeopleMaker, catalog: Catalog, request: GetOffersRequest, known: KnownPerson, answer: GetOffersResponse
 ) -> None:
     """Until `refresh_after` the same offers qualify for the same person."""
     query, end = query_of(request, 0), min(answer.refresh_after.seconds, LAST)
@@ -91,7 +91,7 @@ def check_promise(
         later = query_of(ask_later, 0)
         if query.time < time and not undecided(catalog, later):
             still = sorted(known.segments - {"later"})
-            then = Known(
+            then = KnownPerson(
                 known.draw,
                 maker.segments(still, time),
                 known.counted,
@@ -146,7 +146,7 @@ SOME = Catalog(
 )
 
 
-def answer_of(offer: Offer, known: Known, channel: str = "") -> GetOffersResponse:
+def answer_of(offer: Offer, known: KnownPerson, channel: str = "") -> GetOffersResponse:
     """The answer to a person where there is one offer, for everywhere."""
     catalog = Catalog()
     catalog.CopyFrom(SOME)
@@ -165,13 +165,13 @@ def of(experiment_id: str) -> Audience:
 
 def test_answer_holds_until_an_experiment_it_depends_on_ends() -> None:
     """An offer for the variants of an experiment is promised for no longer than the experiment runs."""
-    answer = answer_of(Offer(audience=of("e1")), Known(draw=5))
+    answer = answer_of(Offer(audience=of("e1")), KnownPerson(draw=5))
     assert (1, NOW + 100) == (len(answer.offers), answer.refresh_after.seconds)
 
 
 def test_answer_holds_until_an_event_to_come_counts() -> None:
     """Asked for an instant before an event, an offer is promised until the event reaches its cap."""
-    known = Known(counted={("offer", "o", EVENT_KIND_IMPRESSION): (NOW + 7,)})
+    known = KnownPerson(counted={("offer", "o", EVENT_KIND_IMPRESSION): (NOW + 7,)})
     answer = answer_of(Offer(frequency_caps=[FrequencyCap(max_count=1)]), known)
     assert (1, NOW + 7) == (len(answer.offers), answer.refresh_after.seconds)
 
@@ -179,7 +179,7 @@ def test_answer_holds_until_an_event_to_come_counts() -> None:
 def test_experiment_that_content_alone_names_is_told() -> None:
     """Who is shown the content of a variant is exposed to its experiment."""
     creative = CreativeVariant(creative=Creative(body="b"), audience=of("e2"), creative_id="c")
-    answer = answer_of(Offer(creative_variants=[creative]), Known(draw=5))
+    answer = answer_of(Offer(creative_variants=[creative]), KnownPerson(draw=5))
     assert (["c"], ["e2"]) == (
         [one.creative_id for one in answer.offers],
         [one.experiment_id for one in answer.exposures],
@@ -188,5 +188,5 @@ def test_experiment_that_content_alone_names_is_told() -> None:
 
 def test_offer_cools_down_on_the_channels_of_its_policy() -> None:
     """An offer that was put away is still shown on a channel that the policy does not hold on."""
-    known = Known(counted={("offer", "o", EVENT_KIND_DISMISSAL): (NOW - 60,)})
+    known = KnownPerson(counted={("offer", "o", EVENT_KIND_DISMISSAL): (NOW - 60,)})
     assert [0, 1] == [len(answer_of(Offer(), known, channel).offers) for channel in ("app", "web")]

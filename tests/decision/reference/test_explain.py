@@ -1,4 +1,4 @@
-"""Explanations: for any catalogue and query they agree with the decision, and leave no place without a reason."""
+"""Explanations agree with the decision for any catalogue, query and person, and give a reason for every place."""
 
 import math
 from itertools import islice
@@ -13,37 +13,64 @@ from offers.decision.kernels.memory.scratch import POINTS
 from offers.decision.kernels.places.location import point_around
 from offers.decision.reference import decide as reference
 from offers.decision.reference.explain import Why, explain, gap_m
-from offers.decision.reference.places import Piece, Place, chance_inside, distance_m, places_of
-from offers.model.query import Query
+from offers.decision.reference.people import NOBODY, KnownPerson
+from offers.decision.reference.places import OfferPlace, Piece, chance_inside, distance_m, places_of
+from offers.decision.reference.words import Words
+from offers.model.query import Query, Surface
 from offers.server.convert import query_of
-from tests import strategies
-
-QUALIFIES = {Why.RETURNED, Why.OTHER_PLACE, Why.FALLBACK, Why.EXCLUSION_GROUP, Why.LAYOUT, Why.BEYOND}
+from offers.v1.catalog_pb2 import Catalog
+from offers.v1.venue_pb2 import Zone
+from tests import people, strategies
 
 
 @settings(max_examples=30)
 @given(strategies.makers, strategies.sizes)
 def test_explanation_agrees_with_the_decision(maker: strategies.Maker, size: int) -> None:
-    """What is returned, in which order and by what, is what the reference decides; all else has a reason."""
+    """The offers returned, their order and their scores are the reference's; every other place has a reason."""
     catalog = maker.catalog(size)
     for _ in range(5):
         query = query_of(maker.request(catalog), 0)
-        best, eligible = reference.decide(catalog, query)
-        verdicts = explain(catalog, query)
-
-        assert sum(len(list(places_of(catalog, offer))) for offer in catalog.offers) == len(verdicts)
-        returned = sorted((one for one in verdicts if one.is_returned), key=lambda one: one.rank or 0)
-        assert best == [one.ranked for one in returned]
-        assert list(range(1, len(best) + 1)) == [one.rank for one in returned]
-        good = {one.offer.offer_id for one in verdicts if {reason.why for reason in one.reasons} <= QUALIFIES}
-        held_back = {one.offer.offer_id for one in verdicts if Why.FALLBACK in {reason.why for reason in one.reasons}}
-        assert eligible == len(good - held_back)
-        assert all(one.reasons for one in verdicts)
-        assert all(math.isnan(query.latitude) == (one.gap_m is None) for one in verdicts if one.place.piece)
+        check_explanation(catalog, query, NOBODY)
 
 
-def plainly(place: Place, query: Query) -> float | None:
-    """How likely one is inside a place, area by area and point by point."""
+@settings(max_examples=30)
+@given(people.people_makers, strategies.sizes)
+def test_explanation_agrees_with_the_decision_for_every_person(maker: people.PeopleMaker, size: int) -> None:
+    """The same holds for persons with segments, variants, limits and budgets."""
+    catalog = maker.catalog(size)
+    for _ in range(5):
+        query = query_of(maker.request(catalog), 0)
+        check_explanation(catalog, query, maker.known(catalog, query.time))
+
+
+def check_explanation(catalog: Catalog, query: Query, known: KnownPerson) -> None:
+    """Hold the verdicts on all offers against the decision of the reference."""
+    best, eligible = reference.decide(catalog, query, known)
+    verdicts = explain(catalog, query, known)
+
+    assert list(catalog.offers) == [one.placed.offer for one in verdicts]
+    assert [len(list(places_of(catalog, offer))) for offer in catalog.offers] == [
+        len(one.placed.places) for one in verdicts
+    ]
+    returned = sorted((one for one in verdicts if one.rank), key=lambda one: one.rank)
+    assert best == [one.ranked for one in returned]
+    assert list(range(1, len(best) + 1)) == [one.rank for one in returned]
+    assert eligible == sum(one.is_eligible for one in verdicts)
+    words = Words(catalog, query)
+    for one in verdicts:
+        placed = one.placed
+        against = (*placed.reasons, *one.failed, *one.withheld)
+        assert bool(one.rank) != bool(against)
+        assert bool(one.withheld) == (not one.rank and not (*placed.reasons, *one.failed))
+        assert one.is_eligible == (bool(one.rank) or (bool(one.withheld) and Why.FALLBACK != one.withheld[0].why))
+        assert len(against) == len(words.checks(one))
+        for verdict in placed.places:
+            assert bool(verdict.reasons) != bool(verdict.found)
+            assert (verdict.gap_m is None) == (math.isnan(query.latitude) or verdict.place.piece is None)
+
+
+def plainly(place: OfferPlace, query: Query) -> float | None:
+    """Return the probability of being inside a place, worked out area by area and point by point."""
     pieces = (place.piece, *place.cuts)
     if query.sigma_m == 0 or math.isnan(query.latitude) or not any(isinstance(piece, Part) for piece in pieces):
         return chance_inside(place, query)
@@ -66,7 +93,7 @@ def plainly(place: Place, query: Query) -> float | None:
 @settings(max_examples=30)
 @given(strategies.makers, strategies.sizes)
 def test_chances_are_those_of_the_reference(maker: strategies.Maker, size: int) -> None:
-    """How likely one is inside a place is the share of points that are, each asked about by itself."""
+    """The probability of being inside a place is the share of points inside, each tested alone."""
     catalog = maker.catalog(size)
     query = query_of(maker.request(catalog), 0)
     for sigma in (0.0, query.sigma_m, 300.0, 50_000.0):
@@ -91,7 +118,20 @@ FIJI = '{"type": "Polygon", "coordinates": [[[179, -18], [-179, -18], [-179, -16
     ],
 )
 def test_gap_to_an_area(area: str, here: tuple[float, float], nearest: tuple[float, float]) -> None:
-    """The way to an area is that to its nearest edge, also across the antimeridian; 0 inside."""
+    """The distance to an area is that to its nearest edge, also across the antimeridian; 0 inside."""
     (part,) = parse(area)
 
     assert geodesic(here, nearest).m == pytest.approx(gap_m(part, *here), rel=0.01, abs=0.01)
+
+
+def test_a_zone_of_several_areas_is_named() -> None:
+    """An offer outside a zone of areas with different numbers of corners is told so by the zone's id."""
+    triangle = '{"type": "Polygon", "coordinates": [[[4, 48], [5, 48], [5, 49], [4, 48]]]}'
+    catalog = Catalog(catalog_id="c", zones=[Zone(zone_id="z", areas=[SQUARE, triangle])])
+    catalog.offers.add(offer_id="o").target.zone_ids.append("z")
+    query = Query(Surface(), 0, 48.5, 5.1)
+    (verdict,) = explain(catalog, query)
+
+    (check,) = Words(catalog, query).checks(verdict)
+    assert check.detail.endswith(" outside zone z")
+    assert check.missing_m == pytest.approx(geodesic((48.5, 5.1), (48.5, 5.0)).m, rel=0.01)

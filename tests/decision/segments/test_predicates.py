@@ -1,4 +1,4 @@
-"""Segments as steps: they come to what CEL comes to over the same person and request, or are left to it."""
+"""Segments compiled to steps: they give the results of CEL for the same person and request, or are left to CEL."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ LEFT = (
 
 @st.composite
 def expressions(draw: st.DrawFn) -> str:
-    """Comparisons, joined in any way; some that CEL does not take."""
+    """Draw comparisons, joined in any way; CEL refuses some of them."""
     terms = st.one_of(
         st.sampled_from(ASKED),
         st.builds(
@@ -66,7 +66,7 @@ def expressions(draw: st.DrawFn) -> str:
 
 
 def by_steps(expression: str, known: Facts, *, hidden: bool = False) -> int:
-    """What an expression comes to in the compiled loop, the session and the location being hidden or not."""
+    """Return the result of an expression in the compiled loop, with the session and the location hidden or not."""
     record, request = UserState(profile=known.profile), GetOffersRequest(context=known.context)
     pad, rules = Scratchpad(), rules_of([tree(compiled(expression))])
     pad.fit(Room(values=len(rules.arrays[Rules.path.name])))
@@ -83,7 +83,7 @@ def by_steps(expression: str, known: Facts, *, hidden: bool = False) -> int:
 @settings(deadline=None, max_examples=500)
 @given(facts(), expressions())
 def test_steps_come_to_what_cel_comes_to(known: Facts, expression: str) -> None:
-    """Whatever is there, missing or of another type: true, false or an error as CEL has it."""
+    """For values present, missing or of another type, the result is that of CEL: true, false or an error."""
     try:
         program = compiled(expression)
     except ValueError:
@@ -102,7 +102,7 @@ def test_steps_come_to_what_cel_comes_to(known: Facts, expression: str) -> None:
     ["session.entry_channel == ''", "!(session.entry_channel > '')", "context.location.point.latitude == 0.0"],
 )
 def test_what_is_hidden_reads_as_if_it_was_not_said(expression: str) -> None:
-    """Of a hidden session a text is empty, not what else stands in the request."""
+    """A text of a hidden session is empty; no other bytes of the request are read instead."""
     context = Context(channel="app")
     context.session.entry_channel, context.location.point.latitude = "push", 48.0
     known = Facts(context.user, context.session, context, Profile(), 0)
@@ -118,6 +118,6 @@ def test_plain_expressions_are_steps(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", LEFT)
 def test_all_else_is_left_to_cel(expression: str) -> None:
-    """What is worked out, computed or compared otherwise has no steps."""
+    """Derived values, computations and other comparisons have no steps."""
     assert np.array_equal([0, 0], rules_of([tree(compiled(expression))]).arrays[Rules.step_first.name])
     assert by_steps(expression, Facts(Context().user, Context().session, Context(), Profile(), 0)) == LEFT_TO_CEL

@@ -1,4 +1,4 @@
-"""Who is in a segment: evaluated together, segments come to what each comes to by itself."""
+"""Segments evaluated together give the results of each evaluated alone."""
 
 import functools
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ shares = st.dictionaries(st.sampled_from(["sushi", "pizza", "EUR", "USD"]), st.s
 
 @st.composite
 def sessions(draw: st.DrawFn) -> Session:
-    """What may be known of a visit."""
+    """Draw what may be known of a visit."""
     session = Session(
         entry_channel=draw(st.sampled_from(["", "push"])), entry_campaign=draw(st.sampled_from(["", "a"]))
     )
@@ -87,7 +87,7 @@ def sessions(draw: st.DrawFn) -> Session:
 
 @st.composite
 def facts(draw: st.DrawFn) -> Facts:
-    """What may be known of a person and a moment; any of it may be missing, or of another type than was meant."""
+    """Draw what may be known of a person at an instant; values may be missing, or of another type than intended."""
     context, profile = Context(channel=draw(st.sampled_from(["", "app", "web"]))), Profile()
     if draw(st.booleans()):
         context.location.point.latitude = draw(st.sampled_from([0.0, 48.0]))
@@ -113,13 +113,13 @@ program_of = functools.cache(compiled)
 
 
 def alone(expression: str, known: Facts) -> bool:
-    """What one expression comes to, over the messages themselves."""
+    """Evaluate one expression over the messages themselves."""
     activation = environment().Activation({**known._asdict(), "now": known.instant()})
     return program_of(expression).eval(activation).value() is True
 
 
 def evaluated(segments: Segments, needed: Sequence[int], known: Facts) -> list[int]:
-    """What segments write: 7 where they write nothing."""
+    """Return what segments write; 7 where they write nothing."""
     holds = np.full(len(EXPRESSIONS), 7, np.uint8)
     segments.evaluate(needed, known, holds)
     return holds.tolist()
@@ -131,7 +131,7 @@ SEGMENTS = Segments(EXPRESSIONS)
 @settings(deadline=None, max_examples=300)
 @given(facts(), st.lists(st.integers(0, len(EXPRESSIONS) - 1), unique=True))
 def test_together_they_come_to_what_each_does_alone(known: Facts, needed: list[int]) -> None:
-    """Whatever is known, needed segments are as CEL has them one by one, at first and as one program; others stay."""
+    """Needed segments give the results of CEL one by one, first and as one program; others are not written."""
     needed = sorted(needed)
     wanted = [int(alone(EXPRESSIONS[n], known)) if n in needed else 7 for n in range(len(EXPRESSIONS))]
     got = [evaluated(SEGMENTS, needed, known) for _ in range(2)]
@@ -141,7 +141,7 @@ def test_together_they_come_to_what_each_does_alone(known: Facts, needed: list[i
 @settings(deadline=None, max_examples=300)
 @given(facts(), st.permutations(range(len(EXPRESSIONS))), st.integers(1, 6))
 def test_programs_that_stay_come_to_the_same(known: Facts, order: list[int], size: int) -> None:
-    """The same few programs over ever other facts: nothing of one evaluation is left for the next."""
+    """The same few programs run over changing facts: no evaluation leaves anything to the next."""
     for needed in (sorted(order[:size]), list(range(len(EXPRESSIONS)))):
         wanted = [int(alone(EXPRESSIONS[n], known)) if n in needed else 7 for n in range(len(EXPRESSIONS))]
         assert wanted == evaluated(SEGMENTS, needed, known)
@@ -161,7 +161,7 @@ def test_an_error_of_one_is_none_of_the_others() -> None:
 
 
 def test_what_together_is_too_long_for_a_program() -> None:
-    """Segments whose list CEL does not take are evaluated one by one."""
+    """Segments are evaluated one by one if CEL refuses their list."""
     long = [f"context.channel != '{'x' * 3_900}{number}'" for number in range(40)]
     with pytest.raises(RuntimeError):
         environment().compile(f"[{','.join(long)}]")
@@ -172,7 +172,7 @@ def test_what_together_is_too_long_for_a_program() -> None:
 
 
 def test_sets_that_are_remembered_are_bounded() -> None:
-    """However many sets of segments are needed, only so many are kept."""
+    """The number of cached sets of segments is limited."""
     segments = Segments(["true"] * 13)
     holds = np.zeros(13, np.uint8)
     known = Facts(Context().user, Context().session, Context(), Profile(), NOON)
@@ -182,7 +182,7 @@ def test_sets_that_are_remembered_are_bounded() -> None:
 
 
 def test_large_sets_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets of many segments take the memory of few small ones."""
+    """The number of segments in all cached sets is limited, so that large sets do not take more memory."""
     monkeypatch.setattr("offers.decision.segments.evaluate.MOST_HELD", 100)
     segments, holds = Segments(["true"] * 13), np.zeros(13, np.uint8)
     known = Facts(User(), Session(), Context(), Profile(), NOON)
@@ -208,7 +208,7 @@ def test_large_sets_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_what_may_change_without_an_event_is_known(expression: str, *, timed: bool, placed: bool) -> None:
-    """Whether a segment depends on time or the location is told from its expression."""
+    """The expression of a segment shows whether it depends on time or the location."""
     segments = Segments(["true", expression])
     assert ({1} if timed else set()) == segments.timed
     assert ({1} if placed else set()) == segments.placed
@@ -232,14 +232,14 @@ def test_what_may_change_without_an_event_is_known(expression: str, *, timed: bo
     ],
 )
 def test_terms_are_what_and_joins(expression: str, wanted: list[str]) -> None:
-    """An expression falls into the terms that must all be true, and nowhere else."""
+    """An expression is split into the terms that must all be true, and nowhere else."""
     assert wanted == terms_of(expression)
 
 
 @settings(deadline=None, max_examples=200)
 @given(facts(), st.lists(st.sampled_from(EXPRESSIONS[2:3] + EXPRESSIONS[:2] + EXPRESSIONS[3:]), min_size=1, max_size=4))
 def test_terms_decide_as_the_whole_does(known: Facts, chosen: list[str]) -> None:
-    """A person is in a segment just when every term of its expression is true."""
+    """A person is in a segment if and only if every term of its expression is true."""
     expression = " && ".join(f"({one}\n)" for one in chosen)
     try:
         program_of(expression)
@@ -251,7 +251,7 @@ def test_terms_decide_as_the_whole_does(known: Facts, chosen: list[str]) -> None
 
 
 def test_a_term_tells_what_it_saw() -> None:
-    """Values are told by name, enums by theirs, and what is not there is said to be so."""
+    """Values are listed by name, enum values by theirs, and absent values are marked."""
     context, profile = Context(channel="web"), Profile(life_cycle=LifeCycle.LIFE_CYCLE_NEW)
     profile.attributes.update({"age": 17})
     expression = (
@@ -271,7 +271,7 @@ def test_a_term_tells_what_it_saw() -> None:
 
 
 def test_lists_that_are_too_long_are_errors_like_others() -> None:
-    """A person with a list longer than CEL goes through is not in the segment that does, and in others as ever."""
+    """A person whose list is too long for CEL is not in the segment that goes through it; others are unaffected."""
     long = "context.attributes.tags.exists(tag, tag == 'x')"
     segments, holds = Segments([long, "context.channel == 'app'", f"!({long})"]), np.full(3, 7, np.uint8)
     context = Context(channel="app")
