@@ -143,10 +143,8 @@ class ExplainService:
         """Return the model of an answer with the values it saw; `draw` is the person's."""
         if self._recommends[0] != model.version:
             found = {name.removeprefix(_RECOMMEND): array for name, array in model.arrays.items() if _RECOMMEND in name}
-            self._recommends = (
-                model.version,
-                ReferenceScores(recommend.RecommendationModel.of(found)) if found else None,
-            )
+            scores = ReferenceScores(recommend.RecommendationModel.of(found)) if found else None
+            self._recommends = model.version, scores
         request, query, state = answered.request, answered.query, answered.state
         characters, zone = self._geohash_length, answered.engine.snapshot.meta["time_zone"]
         kept = draw if self._people.may_keep(answered.met, request.context.user) else 0
