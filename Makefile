@@ -2,19 +2,23 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types imports buf breaking protos format bench quality peers lock clean package
+.PHONY: help run test check lint types imports buf breaking fresh later tomorrow protos format docs bench quality \
+	peers lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
 BIN := .venv/bin
+DIST := build/dist
 RUNNING := .venv/.running
 DEVELOPING := .venv/.developing
 # A lock lists every package with its version and hashes. It is installed without resolving anything, which any pip from
-# 22.0 on does alike, so that a package released tomorrow cannot change or break an installation.
-INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes
+# 22.0 on does alike, so that a package released later cannot change or break an installation.
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --require-hashes --no-compile
+# pip compiles modules one by one, this in one process per core. Tests of packages are left out: nothing imports them.
+COMPILE := $(BIN)/python -m compileall -q -q -j 0 -x '/tests?/' .venv/lib || true
 CONSISTENT := found=$$($(BIN)/python -m pip check) \
 	|| { echo "$$found" >&2; echo ".venv has packages that do not fit: make clean, then try again" >&2; exit 1; }
-CHECKED := offers tests protos examples $(wildcard benchmarks)
+CHECKED := offers tests protos docs examples $(wildcard benchmarks)
 LOCK := build/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--python-version 3.11 --group build
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -43,19 +47,19 @@ run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE
 	echo "Serving until Ctrl-C."; \
 	wait $$server
 
-# Each process takes half of the tests, file by file, and then some of what the other has left. The variable, where it is
-# set, has every process that tests start compile all modules again.
+# Two processes take half of the tests each; the first to finish takes over tests from the other. An environment that sets
+# PYTHONDONTWRITEBYTECODE would make every process that tests start compile all modules again.
 test: $(DEVELOPING) build/protoc ## Run all tests; ARGS="-k client" for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
-check: lint types imports buf breaking test ## Run everything that must pass, as .ci/run does
+check: lint types imports buf breaking docs test fresh later ## Run everything that must pass, as .ci/run does
 
 lint: $(DEVELOPING) ## Check style
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 
 types: $(DEVELOPING) ## Check types
-	$(BIN)/mypy $(wildcard offers tests benchmarks examples/python/*.py protos/generate.py)
+	$(BIN)/mypy $(wildcard offers tests benchmarks docs examples/python/*.py protos/generate.py)
 
 imports: $(DEVELOPING) ## Check that imports point down only
 	$(BIN)/lint-imports
@@ -64,8 +68,8 @@ buf: $(DEVELOPING) build/imports ## Check the protos
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
 
-# Compares with where this branch left main or, on main, with the last commit (uncommitted changes) or the one before.
-# The earlier state is laid out as files: buf would look for build/imports in the commit, where it is not.
+# Compares with the commit where this branch left main. On main, compares with the last commit if protos have uncommitted
+# changes, else with the one before. The earlier state is extracted to files, because buf reads build/imports beside them.
 breaking: $(DEVELOPING) build/imports ## Check that the protos break no caller; AGAINST=commit
 	@base='$(AGAINST)'; \
 	if [ -z "$$base" ]; then \
@@ -82,6 +86,29 @@ breaking: $(DEVELOPING) build/imports ## Check that the protos break no caller; 
 	git archive "$$base" buf.yaml protos | tar -x -C build/against && \
 	$(BIN)/buf breaking --against build/against && echo "breaking: nothing since $$base"
 
+fresh: $(DEVELOPING) ## Check that old and new pip install exactly the locks, with newer releases on offer
+	$(BIN)/python -m tests.install.fresh
+
+# A clock some days ahead for pytest and the processes that tests start. Clocks of timeouts and times of files stay.
+DAYS ?= 1 7 45 200 400
+DATED := tests/demo tests/catalogue/hours tests/cli/test_cli.py tests/decision/test_hours.py tests/state/contract \
+	tests/server/test_other_times.py tests/server/test_lasting.py tests/test_client.py tests/test_documentation.py
+AHEAD := PYTHONPATH="$(CURDIR)/tests/later" PYTHONDONTWRITEBYTECODE= \
+	NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -m -f
+TOMORROW = for days in $(1); do \
+		echo "Testing as if it were $$days days later"; \
+		$(AHEAD) "+$${days}d" $(BIN)/pytest -n 2 --dist worksteal $(2) || exit; \
+	done
+
+later: $(DEVELOPING) build/protoc ## Run the tests most exposed to dates under a clock 45 and 400 days ahead
+	@if command -v faketime >/dev/null; then $(call TOMORROW,45 400,$(DATED)); \
+	elif [ -n "$$CI" ]; then echo "faketime is missing: apt-get install faketime" >&2; exit 1; \
+	else echo "later: skipped, faketime is missing (Debian: faketime)"; fi
+
+tomorrow: $(DEVELOPING) build/protoc ## Run all tests under clocks ahead; DAYS="1 7 45 200 400", ARGS=tests/cli for some
+	@command -v faketime >/dev/null || { echo "faketime is missing: install it (Debian: faketime)" >&2; exit 1; }
+	@$(call TOMORROW,$(DAYS),$(ARGS))
+
 protos: $(DEVELOPING) build/protoc ## Generate offers/v1 from protos
 	$(BIN)/python protos/generate.py .
 
@@ -90,10 +117,13 @@ format: $(DEVELOPING) build/imports ## Put code and protos into shape
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write protos
 
+docs: $(DEVELOPING) build/protoc ## Build the site into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 bench: $(DEVELOPING) ## Measure; QUICK=1 for less than a minute
 	$(BIN)/python -m benchmarks
 
-quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" for some of it, ARGS="--data PATH" for where it is
+quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" to choose, ARGS="--data PATH" to read it elsewhere
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
 peers: $(DEVELOPING) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
@@ -104,24 +134,35 @@ lock: build/uv ## Bring the locks in line with pyproject.toml; UPGRADE=1 for the
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
 
-package: $(DEVELOPING) ## Build the wheel into build/dist
-	rm -rf build/lib build/bdist.*
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
-	@ls build/dist
+package: $(DEVELOPING) ## Build the wheel, with compiled loops, into build/dist
+	@rm -rf build/package && mkdir -p build/package
+	@cp -R pyproject.toml README.md LICENSE offers build/package
+	@find build/package -name __pycache__ -prune -exec rm -r {} +
+	@case "$$(uname -sm)" in "Linux x86_64") \
+		$(BIN)/offers compile-loops --portable --into build/loops && mkdir build/package/offers/loops && \
+		cp -R "build/loops/$$($(BIN)/python -c 'from offers.compiled.cache import version as v; print(v())')" \
+			build/package/offers/loops && \
+		$(BIN)/python -c 'import sys; print("[bdist_wheel]\nplat_name=linux_x86_64\npython_tag=" + \
+			sys.implementation.cache_tag.replace("cpython-", "cp"))' >build/package/setup.cfg;; \
+	*) echo "The wheel carries no compiled loops: no CPU baseline is stated for this system";; esac
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(DIST) build/package
+	@ls $(DIST)
 
-clean: ## Remove all that make made
+clean: ## Remove everything that make created
 	rm -rf .venv build *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-# Everything but `make run` needs the tools of development, in the same environment.
+# Every target but `run` needs the development tools, which are added to the same environment.
 $(DEVELOPING): requirements-dev.lock $(RUNNING)
-	@echo "Installing the tools of development into .venv"
+	@echo "Installing the development tools into .venv"
 	@$(INSTALL) --requirement $<
+	@$(COMPILE)
 	@$(CONSISTENT)
 	@touch $@
 
 $(RUNNING): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv"
 	@$(INSTALL) --requirement $<
+	@$(COMPILE)
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@$(CONSISTENT)
 	@touch $@
@@ -133,13 +174,13 @@ $(BIN)/python:
 		|| { echo "$(PYTHON) cannot make environments: install its venv module (Debian: python3-venv)" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 
-# The generator of offers/v1, apart from the environment because it is older than the runtime.
+# The generator of offers/v1 has a folder of its own, because it is older than the runtime in .venv.
 build/protoc: protos/requirements.lock $(DEVELOPING)
 	@rm -rf $@
 	@$(INSTALL) --target $@ --requirement $<
 	@touch $@
 
-# The protos ours import, so that buf needs no network.
+# Copies the protos that ours import, so that buf needs no network.
 build/imports: $(DEVELOPING)
 	@rm -rf $@
 	@$(BIN)/python -c 'import shutil; from pathlib import Path; import google.api.http_pb2 as found; \

@@ -1,4 +1,4 @@
-"""Measures the service beside a no-op of the same server, prints the figures and writes build/bench.json.
+"""Measures the service next to a no-op of the same server, prints the figures and writes build/bench.json.
 
 `python -m benchmarks` takes some minutes; with QUICK=1 in the environment under 50 seconds, and then the largest size
 only if an earlier run has compiled its catalogue.
@@ -30,16 +30,16 @@ PERSONS_OFFERS = 10_000
 ROUNDS = 40
 QUICK_PERSON_ROUNDS = 5
 QUICK_S = 24.0
-"""Seconds into a quick run after which it begins no more rounds: what follows takes 10 to 20."""
+"""Seconds into a quick run after which it begins no more rounds; the rest takes 10 to 20."""
 MEMORY_CALLS, QUICK_MEMORY_CALLS = 4_000, 1_000
 _WIDTH = 120
-"""Columns of the tables where there is no terminal to ask."""
+"""Width of the tables where the output is no terminal."""
 
 
 def run(sizes: tuple[int, ...], *, quick: bool, console: Console, persons: int = 0) -> dict[str, Any]:
-    """Measure catalogues of these sizes, print tables, and give what bench.json holds: only what was measured.
+    """Measure catalogues of these sizes, print tables, and return the contents of bench.json.
 
-    `persons` is the size of the catalogue over which decisions about persons are measured; 0: none is.
+    `persons` is the number of offers for which decisions about persons are measured; 0: none are.
     """
     begin, load_average = time.monotonic(), os.getloadavg()[0]
     console.print(f"Writing and compiling synthetic catalogues of {_listed(sizes)} offers", style="dim")
@@ -92,7 +92,7 @@ def _summary(
     seconds_to_open: dict[int, float],
     memory: dict[int, list[tuple[int, int]]],
 ) -> dict[str, Any]:
-    """The figures that have a limit."""
+    """Return the figures that have a limit."""
     largest = max(series)
     summary: dict[str, Any] = {
         "cpu_ratio": {str(size): one.ratio(one.get_offers, _cpu) for size, one in series.items()},

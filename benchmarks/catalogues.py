@@ -1,4 +1,4 @@
-"""Compiled synthetic catalogues, kept under build/bench-cache, and how long they take to compile and to open."""
+"""Compiled synthetic catalogues, cached under build/bench-cache, and the times to compile and open them."""
 
 import hashlib
 import shutil
@@ -28,27 +28,27 @@ class Compiled:
     size: int
     """Bytes on disk."""
     seconds: float | None
-    """Wall time of `publish`, from the document to the snapshot; None: it was compiled by an earlier run."""
+    """Wall time of `publish`, from the document to the snapshot; None: an earlier run compiled it."""
 
 
 def compiled(offers: int, *, fresh: bool) -> Compiled:
-    """The synthetic catalogue of so many offers; with `fresh`, compiled in this run in any case."""
+    """Return the synthetic catalogue of so many offers; with `fresh`, compile it in any case."""
     return _compiled(str(offers), lambda document: synthetic.write_catalogue(document, offers), fresh=fresh)
 
 
 def compiled_dense(offers: int, cities: int) -> Compiled:
-    """The synthetic catalogue of so many offers in so few cities."""
+    """Return the synthetic catalogue of so many offers in a given number of cities."""
     write = partial(synthetic.write_catalogue, offers=offers, cities=cities)
     return _compiled(f"{offers}in{cities}", write, fresh=False)
 
 
 def compiled_areas(offers: int) -> Compiled:
-    """The synthetic catalogue of so many offers in areas of their own."""
+    """Return the synthetic catalogue of so many offers in areas of their own."""
     return _compiled(f"areas{offers}", lambda document: synthetic.write_areas(document, offers), fresh=False)
 
 
 def compiled_for_some(offers: int, *, learned: bool = False) -> Compiled:
-    """The synthetic catalogue of so many offers, each for some; `learned`: by strategies that ask models."""
+    """Return the synthetic catalogue of so many offers with audiences; `learned`: ranked by strategies with models."""
     write = partial(persons.write_catalogue, offers=offers, learned=learned)
     return _compiled(f"{'learned' if learned else 'some'}{offers}", write, fresh=False)
 
@@ -62,7 +62,7 @@ def _compiled(name: str, write: Callable[[Path], None], *, fresh: bool) -> Compi
         document = folder / "catalogue.binpb"
         write(document)
         seconds = _in_fresh_process("publish", str(document), str(folder))
-        document.unlink()  # only its snapshot is needed from here on
+        document.unlink()  # only its snapshot is needed from now on
     else:
         seconds = None
     path = _snapshots(folder)[0]
@@ -70,12 +70,12 @@ def _compiled(name: str, write: Callable[[Path], None], *, fresh: bool) -> Compi
 
 
 def is_cached(offers: int) -> bool:
-    """Whether the catalogue of so many offers has been compiled by an earlier run, as it would be now."""
+    """Return whether an earlier run has compiled the catalogue of so many offers as it would be compiled now."""
     return any(_snapshots(_folder(str(offers))))
 
 
 def seconds_to_open(path: Path) -> float:
-    """Wall time until an engine stands over a snapshot, in a fresh process; its files are in the page cache."""
+    """Return the wall time to open an engine over a snapshot in a fresh process, with its files in the page cache."""
     return min(_in_fresh_process("open", str(path)) for _ in range(2))
 
 
@@ -84,11 +84,12 @@ def _snapshots(folder: Path) -> list[Path]:
 
 
 def _folder(name: str) -> Path:
-    """Named by the content of all that decides what a compiled catalogue holds."""
+    """Return a folder named by the content of all sources that determine a compiled catalogue."""
     package = Path(snapshot.__file__).parent
     sources = [
         Path(synthetic.__file__),
-        *(package / name for name in ("compile.py", "layout.py", "geometry.py", "schedules.py")),
+        *sorted((package / "compile").glob("*.py")),
+        package / "hours" / "schedules.py",
     ]
     digest = hashlib.sha256(f"{snapshot.FORMAT}".encode())
     for source in sources:
@@ -103,7 +104,7 @@ def _in_fresh_process(role: str, *arguments: str) -> float:
 
 
 def _main(role: str, *arguments: str) -> None:
-    """Be the fresh process: print the seconds of the one thing asked for."""
+    """Run as the fresh process: print the seconds of the one thing asked for."""
     import time
 
     from offers.decision.engine import Engine

@@ -1,4 +1,4 @@
-"""The client's side of a measurement: a worker process, calls to it in slices, and what each slice cost."""
+"""The client side of a measurement: a worker process, calls to it in slices, and the cost of each slice."""
 
 import os
 import subprocess
@@ -19,11 +19,11 @@ from benchmarks.worker import NOOP_SERVICE
 from offers.server.process.worker import EVENT_SERVICE, SERVICE
 
 OUTSTANDING = 8
-"""Calls under way at a time: enough that the worker never waits for the client."""
+"""Calls in flight: enough that the worker never waits for the client."""
 WORKER_CORE, CLIENT_CORE = (sorted(os.sched_getaffinity(0)) * 2)[:2]
-"""Where the worker and where the client run: the same core where there is only one."""
+"""Cores of the worker and of the client: the same where there is only one."""
 ROOT = Path(__file__).parents[1]
-"""Where Python finds `benchmarks`, for the processes started here."""
+"""Folder from which the processes started here import `benchmarks`."""
 _STOP_S = 20.0
 _CALL_S = 60.0
 
@@ -32,23 +32,23 @@ Call = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What some calls in a row cost."""
+    """The cost of some consecutive calls."""
 
     calls: int
     cpu_us: float
-    """CPU time of the worker process per call, in microseconds, all its threads and the kernel's work for it."""
+    """CPU time of the worker process per call, in microseconds: all its threads, and the kernel's work for it."""
     per_second: float
-    """Calls per second, with OUTSTANDING of them under way."""
+    """Calls per second, with OUTSTANDING of them in flight."""
     p50_us: float
     p99_us: float
-    """Latency as the client saw it, in microseconds."""
+    """Latency seen by the client, in microseconds."""
 
 
 class Target:
     """A worker process over a snapshot, and one connection to it."""
 
     def __init__(self, snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
-        """`data`: see worker.py."""
+        """Start a worker process; `data`: see worker.py."""
         command = [sys.executable, "-m", "benchmarks.worker", str(snapshot), str(core), str(noop_bytes), data]
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._channel: grpc.Channel | None = None
@@ -73,7 +73,7 @@ class Target:
         return lambda data: method(data, timeout=_CALL_S)
 
     def slice(self, call: Call, payloads: Iterator[bytes], calls: int) -> Slice:
-        """Make so many calls with the next payloads. Raises grpc.RpcError if any fails."""
+        """Make a number of calls with the next payloads. Raises grpc.RpcError if any fails."""
         begin_cpu, begin = self._cpu_s(), time.perf_counter()
         latencies = _run(call, payloads, calls)
         spent_cpu, spent = self._cpu_s() - begin_cpu, time.perf_counter() - begin
@@ -84,7 +84,7 @@ class Target:
         return time.clock_gettime(~self.pid << 3 | 2)  # Linux's clock of another process, to the nanosecond
 
     def memory(self) -> tuple[int, int]:
-        """Bytes of the worker's memory that are its own, and that it shares with other processes."""
+        """Return the bytes of the worker's memory that are private, and that are shared with other processes."""
         own = shared = 0
         for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
             name, _, size = line.partition(":")
@@ -112,7 +112,7 @@ class Target:
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Keep this thread, and those it starts meanwhile, on one core."""
+    """Keep this thread, and those it starts, on one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -122,7 +122,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 def _run(call: Call, payloads: Iterator[bytes], calls: int) -> Sequence[float]:
-    """Seconds that each of so many calls took, OUTSTANDING at a time. Raises the first error of any."""
+    """Return the seconds of each call, OUTSTANDING at a time. Raises the first error of any."""
     waiting = [next(payloads) for _ in range(calls)]
     latencies: list[float] = []
     errors: list[Exception] = []

@@ -1,4 +1,4 @@
-"""What a run measures: calls in alternating slices, and the memory of two workers side by side."""
+"""The measurements of a run: calls in alternating slices, and the memory of two workers."""
 
 import statistics
 import time
@@ -20,42 +20,42 @@ REQUESTS = 4_096
 """Requests at different places, taken in turn."""
 BATCH = 100
 SLICE_CALLS = 400
-"""Calls of a slice: some tenths of a second, so that what else the machine does meets both methods alike."""
+"""Calls of a slice: some tenths of a second, so that other load on the machine affects all methods alike."""
 BATCH_CALLS = 16
 LEAST_ROUNDS = 3
-"""The fewest that have a median worth the name."""
+"""Fewest rounds for a useful median."""
 _BATCHES = 32
 _WARM_CALLS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is called at one size, and what comes back."""
+    """The requests for a catalogue of one size, and the typical response."""
 
     snapshot: Path
     requests: list[bytes]
     batches: list[bytes]
     response_bytes: int
-    """Length of the median response; the no-op's are as long."""
+    """Length of the median response, and of the no-op's."""
     eligible: float
-    """Offers that qualify, in the median request."""
+    """Eligible offers of the median request."""
 
 
 @dataclass(slots=True)
 class Series:
-    """The slices of one size, in the order of the rounds."""
+    """The slices of one size, by round."""
 
     noop: list[Slice] = field(default_factory=list)
     get_offers: list[Slice] = field(default_factory=list)
     batch: list[Slice] = field(default_factory=list)
 
     def ratio(self, methods: Sequence[Slice], figure: Callable[[Slice], float]) -> float:
-        """The median over the rounds of a method's figure by the no-op's."""
+        """Return the median over the rounds of a method's figure divided by the no-op's."""
         return statistics.median(figure(one) / figure(noop) for one, noop in zip(methods, self.noop, strict=True))
 
 
 def plan(offers: int, snapshot: Path) -> Plan:
-    """Draw the requests of a size, and answer some in this process to see how long the answers are."""
+    """Draw the requests for a size, and answer some in this process to learn the length of responses."""
     requests = synthetic.requests(offers, REQUESTS)
     service = OfferService(Live([Engine(open_snapshot(snapshot))]), lambda: synthetic.NOW)
     answers = [service.get_offers(request) for request in requests[:500]]
@@ -73,7 +73,7 @@ def plan(offers: int, snapshot: Path) -> Plan:
 
 
 def calls(plans: dict[int, Plan], rounds: int, deadline: float) -> dict[int, Series]:
-    """Measure a no-op and the methods at every size, a slice of each in every round.
+    """Measure a no-op and the methods at every size, with a slice of each in every round.
 
     All workers stand on one core, where only one has work at a time, and the client on the other. Past the deadline,
     by time.monotonic, no more than LEAST_ROUNDS are made.
@@ -105,7 +105,7 @@ def calls(plans: dict[int, Plan], rounds: int, deadline: float) -> dict[int, Ser
 
 
 def memory(one: Plan, count: int) -> list[tuple[int, int]]:
-    """Bytes of their own and bytes shared of two workers over a snapshot, after as many calls, the same for both."""
+    """Return the private and shared bytes of two workers over one snapshot, after the same number of calls each."""
     with ExitStack() as stack:
         both = [Target(one.snapshot, core, one.response_bytes) for core in (WORKER_CORE, CLIENT_CORE)]
         targets = [stack.enter_context(target) for target in both]
@@ -113,5 +113,5 @@ def memory(one: Plan, count: int) -> list[tuple[int, int]]:
             target.connect()
         for target in targets:
             target.slice(target.get_offers, islice(cycle(one.requests), count), count)
-        time.sleep(0.2)  # what the calls have left is given back by now
+        time.sleep(0.2)  # memory of the calls is released by now
         return [target.memory() for target in targets]

@@ -25,7 +25,7 @@ _BATCH = 5_000
 
 @dataclass(frozen=True, slots=True)
 class OpenBandit:
-    """One policy's log of a campaign, in order of time; a row is an item shown at one of three positions."""
+    """The log of one policy, by time; a row is an item shown at one of three positions."""
 
     item: Integers
     position: Integers
@@ -33,9 +33,9 @@ class OpenBandit:
     click: Floats
     propensity: Floats
     context: Floats
-    """Indicators of all values of the four user features but each one's first."""
+    """Indicators of all values of the four user features except the first of each."""
     item_features: Floats
-    """(items x 4): three categories, numbered in order of their names, and one number."""
+    """Features of items (items x 4): three categories, numbered by name, and one number."""
 
     @classmethod
     def read(cls, policy: str, folder: Path = DATA) -> "OpenBandit":
@@ -56,15 +56,15 @@ class OpenBandit:
         )
 
     def reward_model(self) -> LogisticRewardModel:
-        """A logistic regression per position on the features of user and item."""
+        """Return a logistic regression for each position, on the features of user and item."""
         return LogisticRewardModel(self.context, self.item, self.item_features, self.click, self.position)
 
 
 def thompson_probabilities(folder: Path = DATA, seed: int = SEED) -> Floats:
-    """How often Bernoulli Thompson sampling shows each item at each position (items x 3), by its production priors."""
+    """Return how often Bernoulli Thompson sampling with production priors shows items at positions (items x 3)."""
     prior = yaml.safe_load((folder / "prior_bts.yaml").read_text(encoding="utf-8"))["all"]
     alpha, beta = np.array(prior["alpha"]), np.array(prior["beta"])
-    random = np.random.RandomState(seed)  # the generator the published figures were drawn with
+    random = np.random.RandomState(seed)  # the generator of the published figures
     shown = np.zeros((len(alpha), 3))
     for _ in range(DRAWS // _BATCH):
         best = np.argsort(random.beta(alpha, beta, (_BATCH, len(alpha))), axis=1)[:, :-4:-1]
@@ -74,7 +74,7 @@ def thompson_probabilities(folder: Path = DATA, seed: int = SEED) -> Floats:
 
 
 def published_folds(rows: int, seed: int = SEED) -> Integers:
-    """The folds of scikit-learn's shuffled KFold."""
+    """Return the folds of scikit-learn's shuffled KFold."""
     order = np.arange(rows)
     np.random.RandomState(seed).shuffle(order)
     fold = np.empty(rows, np.int64)
@@ -84,7 +84,7 @@ def published_folds(rows: int, seed: int = SEED) -> Integers:
 
 
 def random_to_thompson(log: OpenBandit, probabilities: Floats, fold: Integers) -> Evaluation:
-    """Evaluate a policy's probabilities (items x 3) on what a random one logged."""
+    """Evaluate a policy's probabilities (items x 3) on the log of a random policy."""
     predictions = cross_fit(log.reward_model(), fold)
     shown = probabilities.T[log.position]
     return evaluate(LoggedDecisions.of_actions(log.click, log.propensity, log.item, shown, predictions))

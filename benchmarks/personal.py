@@ -1,4 +1,4 @@
-"""Measures decisions about persons, with their state, and the taking in of events: `python -m benchmarks.personal`."""
+"""Measures decisions about persons with their state, and the intake of events: `python -m benchmarks.personal`."""
 
 import statistics
 import sys
@@ -25,22 +25,22 @@ _NOOP_BYTES = 3_000
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """What was measured over one catalogue, medians over the rounds."""
+    """The figures for one catalogue: medians over the rounds."""
 
     noop_us: float
     """CPU of the worker per call."""
     decision_us: float
     cpu_ratio: float
-    """GetOffers by the no-op next to it."""
+    """CPU of GetOffers divided by that of the no-op next to it."""
     p99_ratio: float
     event_us: float
     """CPU of the worker per event, in reports of 100."""
     events_per_second: float
-    """As the client saw it."""
+    """Latency seen by the client."""
 
 
 def run(offers: int, *, rounds: int = ROUNDS, url: str = "", learned: bool = False) -> Personal:
-    """Measure the catalogue of so many offers; state in SQLite, or in the Redis at a URL, which is filled.
+    """Measure the catalogue of so many offers, with state in SQLite, or in the Redis at a URL, which is filled.
 
     `learned`: with a model of what persons did on these offers, and exploration.
     """
@@ -77,7 +77,7 @@ def run(offers: int, *, rounds: int = ROUNDS, url: str = "", learned: bool = Fal
 
 
 def by_store(offers: int, rounds: int) -> dict[str, Personal]:
-    """Measure with each store of persons that there is: SQLite, and Redis if it is installed."""
+    """Measure with each available store of persons: SQLite, and Redis if it is installed."""
     measured = {
         "SQLite": run(offers, rounds=rounds),
         "SQLite, with a model and exploration": run(offers, rounds=rounds, learned=True),
@@ -103,7 +103,7 @@ def _wait_for(url: str) -> None:
 
 
 def print_figures(console: Console, figures: dict[str, Personal]) -> None:
-    """Print a table, a row per store."""
+    """Print a table with a row for each store."""
     table = Table(title=f"Persons: {persons.COUNTERS} counters and more, {persons.SEGMENTS} segments, one experiment")
     table.add_column("state in")
     for name in ("no-op µs", "GetOffers µs", "CPU ratio", "p99 ratio", "µs/event", "events/s"):

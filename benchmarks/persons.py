@@ -1,4 +1,4 @@
-"""A catalogue whose offers are for some, under limits, and persons with much state, to measure decisions about persons.
+"""A catalogue of offers with audiences and limits, and persons with much state, to measure decisions about persons.
 
 Every offer names segments and a campaign, so that a decision needs all twenty segments; each person has fifty counters.
 """
@@ -40,14 +40,14 @@ CITIES = ("Lyon", "Paris", "Nantes", "Lille")
 EVENTS = 100
 """Events of a report."""
 TAUGHT, CLICKED = 2_000, 0.3
-"""Decisions that a model learns from, and the share of offers at their top that are clicked."""
+"""Decisions that a model learns from, and the share of their first offers that are clicked."""
 _SEED = 20_261_122
 _DAY_S = 86_400
 _PURPOSES = (1, 2, 3, 4)
 
 
 def write_catalogue(path: Path, offers: int, *, learned: bool = False) -> None:
-    """Write the synthetic catalogue of so many offers, each for some, as a .binpb file.
+    """Write the synthetic catalogue of so many offers with audiences as a .binpb file.
 
     `learned`: by strategies that ask models, in placements that explore.
     """
@@ -103,7 +103,7 @@ def _asking_models(record: Catalog) -> Catalog:
 
 
 def _expression(number: int) -> str:
-    """A rule of three terms."""
+    """Return a rule of three terms."""
     city = CITIES[number % len(CITIES)]
     terms = (
         f"profile.attributes.city == '{city}'",
@@ -123,7 +123,7 @@ def fill(data: str, engine: Engine, offer_ids: list[str]) -> None:
 
 
 def _changes(engine: Engine, offer_ids: list[str]) -> list[tuple[str, "_Put"]]:
-    """Each person's record."""
+    """Yield each person's record."""
     random = np.random.default_rng(_SEED)
     changes = []
     for number in range(PERSONS):
@@ -154,7 +154,7 @@ def _changes(engine: Engine, offer_ids: list[str]) -> list[tuple[str, "_Put"]]:
 
 
 def teach(data: str, snapshot: Path, offers: int) -> None:
-    """Have a server with the persons of a data folder make decisions, let them act on these, and publish a model."""
+    """Make decisions for the persons of a data folder with a server, have them react, and publish a model."""
     seconds = itertools.count(synthetic.NOW - 2 * TAUGHT)
     settings = Settings(data_dir=Path(data))
     stores = open_stores(settings)
@@ -185,7 +185,7 @@ def teach(data: str, snapshot: Path, offers: int) -> None:
 
 
 class _Put:
-    """Puts a record where there is none."""
+    """A change of state that writes a record where there is none."""
 
     def __init__(self, record: bytes) -> None:
         self._record = record
@@ -199,7 +199,7 @@ def _name(number: int) -> str:
 
 
 def requests(offers: int, count: int) -> list[bytes]:
-    """The requests of `synthetic.requests`, of the persons."""
+    """Return the requests of `synthetic.requests`, made by the persons."""
     encoded = []
     for number, data in enumerate(synthetic.requests(offers, count)):
         request = GetOffersRequest.FromString(data)
@@ -209,7 +209,7 @@ def requests(offers: int, count: int) -> list[bytes]:
 
 
 def reports(offer_ids: list[str]) -> Iterator[bytes]:
-    """Reports of new events, without an end."""
+    """Yield reports of new events, endlessly."""
     random = np.random.default_rng([_SEED, 1])
     grants = ConsentGrants(purposes=_PURPOSES)  # type: ignore[arg-type]
     number = 0

@@ -1,4 +1,4 @@
-"""Synthetic catalogues of any size, and requests drawn like them: the same bytes for the same seed."""
+"""Synthetic catalogues of any size, and requests drawn alike: the same bytes for the same seed."""
 
 import re
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ from offers.v1.ranking_pb2 import FactorWeights, RankingStrategy
 from offers.v1.venue_pb2 import Venue
 
 NOW = 1_772_452_800
-"""The second every measurement begins at, 2026-03-02T12:00:00Z, so that a catalogue serves on any day."""
+"""The second at which every measurement starts, 2026-03-02T12:00:00Z, whatever the day."""
 CITIES = 200
 OFFERS_PER_VENUE = 4
 EVERYWHERE = 12
-"""Offers without a place: with them every answer is full, so that answers are as long from a small catalogue."""
+"""Offers without a place: they fill every answer, so that a small catalogue gives answers of the same length."""
 CHAINS = 20
 """Offers with many venues each."""
 CITY_SPREAD_M = 4_000.0
@@ -62,7 +62,7 @@ class _City:
 
 @dataclass(frozen=True, slots=True)
 class _Venues:
-    """Where the venues are; each row is one."""
+    """The venues, in columns."""
 
     city: NDArray[np.int64]
     latitude: NDArray[np.float64]
@@ -71,14 +71,14 @@ class _Venues:
 
 
 def write_catalogue(path: Path, offers: int, cities: int = CITIES) -> None:
-    """Write a catalogue of so many offers (1,000 or more) in so many cities (CITIES or fewer) as a .binpb file."""
+    """Write a catalogue of at least 1,000 offers in at most CITIES cities as a .binpb file."""
     write_fragments(path, _records(offers, cities))
 
 
 def write_areas(path: Path, offers: int) -> None:
-    """Write a catalogue of so many offers, each in an area of its own, as a .binpb file.
+    """Write a catalogue of offers that each have an area of their own as a .binpb file.
 
-    Areas are stars of AREA_CORNERS around places in the cities, as wide as the venues of `write_catalogue` reach.
+    Areas are stars of AREA_CORNERS around places in the cities, as wide as the reach of venues of `write_catalogue`.
     """
     write_fragments(path, _area_records(offers))
 
@@ -103,7 +103,7 @@ def _area_records(offers: int) -> Iterator[Catalog]:
 
 
 def _star(random: Generator, latitude: float, longitude: float, reach_m: float) -> str:
-    """GeoJSON of a polygon around a place."""
+    """Return the GeoJSON of a polygon around a place."""
     corners = int(random.integers(*AREA_CORNERS, endpoint=True))
     turns = 2 * np.pi * (np.arange(corners) + random.uniform(0, 0.8, corners)) / corners
     radii = reach_m * (0.8 + 0.1 * np.sin(3 * turns) + random.uniform(0, 5 / corners, corners)) / _DEGREE_M
@@ -114,7 +114,7 @@ def _star(random: Generator, latitude: float, longitude: float, reach_m: float) 
 
 
 def requests(offers: int, count: int, cities: int = CITIES) -> list[bytes]:
-    """Encoded GetOffersRequests at different places near venues of the catalogue of so many offers and cities."""
+    """Return encoded GetOffersRequests near venues of the catalogue of so many offers and cities, each elsewhere."""
     random = np.random.default_rng([_SEED, offers, 2])
     towns, venues = _cities(cities), _venues(offers, cities)
     chosen = random.integers(len(venues.city), size=count)
@@ -135,7 +135,7 @@ def requests(offers: int, count: int, cities: int = CITIES) -> list[bytes]:
 
 
 def _cities(count: int) -> list[_City]:
-    """Real cities all over the world: those the time zones are named after, where public holidays are known."""
+    """Return real cities all over the world: those that time zones are named after and whose holidays are known."""
     table = resources.files("tzdata").joinpath("zoneinfo", "zone.tab").read_text(encoding="utf-8")
     found = []
     for line in table.splitlines():
@@ -150,7 +150,7 @@ def _cities(count: int) -> list[_City]:
 
 
 def _degrees(text: str) -> float:
-    """Degrees from ±DDMM, ±DDDMM, ±DDMMSS or ±DDDMMSS."""
+    """Return degrees from ±DDMM, ±DDDMM, ±DDMMSS or ±DDDMMSS."""
     digits = text[1:]
     width = 2 if len(digits) % 2 == 0 else 3
     minutes, seconds = digits[width : width + 2], digits[width + 2 :] or "0"
@@ -158,7 +158,7 @@ def _degrees(text: str) -> float:
 
 
 def _venues(offers: int, cities: int) -> _Venues:
-    """Venues around the cities: larger cities have more of them on as much more ground."""
+    """Return venues around the cities: larger cities have more of them, over a larger area."""
     random = np.random.default_rng([_SEED, offers, 1])
     towns, count = _cities(cities), offers // OFFERS_PER_VENUE
     size = 1 / np.sqrt(np.arange(1, cities + 1))
@@ -176,7 +176,7 @@ def _venues(offers: int, cities: int) -> _Venues:
 def _scattered(
     random: Generator, latitude: NDArray[np.float64], longitude: NDArray[np.float64], spread_m: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points around points, by a normal distribution of so many metres either way; six decimals."""
+    """Return points around points, normally distributed by some metres in each direction; six decimals."""
     north, east = random.normal(size=(2, len(latitude))) * spread_m / _DEGREE_M
     moved = longitude + east / np.cos(np.radians(latitude))
     return (latitude + north).round(6), ((moved + 180) % 360 - 180).round(6)
@@ -221,7 +221,7 @@ def _records(offers: int, cities: int) -> Iterator[Catalog]:
 
 
 def _templates() -> Iterator[Offer]:
-    """Offers of every benefit, dish and schedule, but for what tells one from another."""
+    """Yield offers of every benefit, dish and schedule, without ids and titles."""
     benefits = (
         Benefit(percent_off=20, maximum_discount=Money(currency_code="EUR", units=8)),
         Benefit(amount_off=Money(currency_code="EUR", units=5), minimum_order=Money(currency_code="EUR", units=20)),
@@ -245,7 +245,7 @@ def _templates() -> Iterator[Offer]:
 
 
 def _add_offers(record: Catalog, random: Generator, templates: list[Offer], numbers: range, venues: int) -> None:
-    """Add the offers of some numbers: first those for everywhere, then the chains', then one at one venue each."""
+    """Add the offers of some numbers: first those shown everywhere, then those of chains, then those of one venue."""
     count = len(numbers)
     template = random.integers(len(templates), size=count).tolist()
     venue = random.integers(venues, size=count).tolist()

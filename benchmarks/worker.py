@@ -1,4 +1,4 @@
-"""A worker process to measure: the product's own, on one core, with a no-op method beside its methods.
+"""The worker process to measure: the product's own, on one core, with a no-op method beside its methods.
 
 Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES [DATA]`: prints its port, and serves until its input ends. DATA
 is a data folder with persons in it, or the address of a Redis that has them.
@@ -22,12 +22,12 @@ NOOP_SERVICE = "benchmarks.Noop"
 
 
 def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
-    """Serve a snapshot as if it were NOW at the start; the no-op answers with so many bytes."""
+    """Serve a snapshot with a clock that starts at NOW; the no-op answers with a given number of bytes."""
     logs.configure("error")
     os.sched_setaffinity(0, {core})
     begin, answer = time.time(), bytes(noop_bytes)
     with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder:
-        # A connection that begins anew would disturb a measurement.
+        # A new connection would disturb a measurement.
         is_url = "://" in data
         settings = Settings(
             max_connection_age_s=86_400,

@@ -1,13 +1,16 @@
 """The composition root: the only place that names concrete classes and puts them together."""
 
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
+import structlog
 
-from offers.catalogue.publish import publish
+from offers.catalogue.publish import Published, publish
 from offers.demo import catalogue as demo_catalogue
 from offers.errors import CatalogError, OffersError
 from offers.settings import Settings
@@ -15,6 +18,7 @@ from offers.telemetry import logs
 
 PROBLEMS_LOGGED = 20
 """Problems of a refused document that are logged; `offers validate` shows all."""
+CHILD = (sys.executable, "-P", "-m", "offers.app")
 
 
 def serve(settings: Settings) -> int:
@@ -22,16 +26,16 @@ def serve(settings: Settings) -> int:
     from offers.server.process.supervisor import Supervisor
 
     logs.configure(settings.log_level)
-    frozen, own = settings.model_dump_json(), str(os.getpid())
+    own = str(os.getpid())
 
     def worker_command(core: int, port: int, served: Path) -> Sequence[str]:
-        return [sys.executable, "-P", "-m", "offers.app", "worker", frozen, str(core), str(port), str(served), own]
+        return [*CHILD, "worker", str(core), str(port), str(served), own]
 
     def publish_command(source: Path) -> Sequence[str]:
-        return [sys.executable, "-P", "-m", "offers.app", "publish", frozen, str(source)]
+        return [*CHILD, "publish", str(source)]
 
     def learner_command(served: Path) -> Sequence[str]:
-        return [sys.executable, "-P", "-m", "offers.app", "learner", frozen, str(served), own]
+        return [*CHILD, "learner", str(served), own]
 
     sources = settings.catalogs or (demo_catalogue(),)
     try:
@@ -42,8 +46,31 @@ def serve(settings: Settings) -> int:
     return 0
 
 
+def compile_loops(into: Path | None, *, is_portable: bool) -> dict[str, str | int | float]:
+    """Compile the loops in a process of their own; returns the fields of `loops.Prepared` and the CPU.
+
+    Portable loops are for every CPU of the baseline, others for this CPU. Raises OffersError if no baseline is stated,
+    or the loops cannot be compiled or written.
+    """
+    from offers.compiled.cache import baseline
+
+    environment, cpu = dict(os.environ), "this CPU"
+    if into is not None:
+        environment["NUMBA_CACHE_DIR"] = str(into.absolute())
+    if is_portable:
+        if (oldest := baseline()) is None:
+            raise OffersError("no baseline is stated for this architecture: compile without --portable")
+        cpu = oldest.name
+        environment |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run([*CHILD, "loops"], env=environment, input=b"{}", stdout=subprocess.PIPE, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise OffersError("the loops could not be compiled: the lines above say why")
+    result: dict[str, str | int | float] = orjson.loads(done.stdout)
+    return {**result, "cpu": cpu}
+
+
 def _worker(settings: Settings, core: str, port: str, served: str, supervisor: str) -> int:
-    """A worker process of the supervisor."""
+    """Run a worker process of the supervisor."""
     from offers.server.process import worker
 
     worker.run(settings, int(core), int(port), Path(served), int(supervisor))
@@ -51,7 +78,7 @@ def _worker(settings: Settings, core: str, port: str, served: str, supervisor: s
 
 
 def _learner(settings: Settings, served: str, supervisor: str) -> int:
-    """The learner process of the supervisor."""
+    """Run the learner process of the supervisor."""
     from offers.server.process import learner
 
     learner.run(settings, Path(served), int(supervisor))
@@ -59,9 +86,17 @@ def _learner(settings: Settings, served: str, supervisor: str) -> int:
 
 
 def _publish(settings: Settings, source: str) -> int:
-    """A compilation for the supervisor, in a process of its own: prints what came of it as JSON."""
+    """Compile a catalogue document for the supervisor, and print the result as JSON."""
+    from offers.server.process.loops import prepare_loops
+
+    made: list[Published] = []
+
+    def make() -> Path:
+        made.append(publish(Path(source), settings.data_dir))
+        return made[0].path
+
     try:
-        published = publish(Path(source), settings.data_dir)
+        prepared = prepare_loops(make)
     except CatalogError as error:
         problems = [str(problem) for problem in error.problems[:PROBLEMS_LOGGED]]
         result = {"problems": problems, "problem_count": len(error.problems)}
@@ -70,21 +105,34 @@ def _publish(settings: Settings, source: str) -> int:
         result = {"problems": [f"cannot write to {settings.data_dir}: {error}"], "problem_count": 1}
         status = 2
     else:
-        from offers.server.process.worker import warm_engine
-
-        warm_engine(published.path)  # compiles the loops into the cache once, before several workers need them
-        result = {**published._asdict(), "path": str(published.path)}
+        structlog.get_logger().info("loops_ready", **prepared._asdict())
+        result = {**made[0]._asdict(), "path": str(made[0].path)}
         status = 0
     sys.stdout.buffer.write(orjson.dumps(result))
     return status
 
 
+def _loops(_settings: Settings) -> int:
+    """Compile the loops, and print an account of it as JSON."""
+    from offers.server.process.loops import prepare_loops
+
+    with tempfile.TemporaryDirectory(prefix="offers-") as folder:
+        prepared = prepare_loops(lambda: publish(demo_catalogue(), Path(folder)).path)
+    sys.stdout.buffer.write(orjson.dumps(prepared._asdict()))
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Be one of the supervisor's child processes."""
-    role, frozen, *rest = arguments
-    settings = Settings.model_validate_json(frozen)
+    """Run a child process; its settings come over stdin, because command lines and environments are public."""
+    role, *rest = arguments
+    settings = Settings.model_validate_json(sys.stdin.buffer.read())
     logs.configure(settings.log_level)
-    roles: dict[str, Callable[..., int]] = {"worker": _worker, "learner": _learner, "publish": _publish}
+    roles: dict[str, Callable[..., int]] = {
+        "worker": _worker,
+        "learner": _learner,
+        "publish": _publish,
+        "loops": _loops,
+    }
     return roles[role](settings, *rest)
 
 

@@ -1,4 +1,4 @@
-"""Directories of arrays with a manifest of checksums: written whole or not at all, and opened by memory map."""
+"""Directories of arrays with a manifest of checksums: written completely or not at all, and opened by memory map."""
 
 import contextlib
 import fcntl
@@ -19,19 +19,19 @@ from offers.errors import SnapshotError
 _MANIFEST = "manifest.json"
 
 
-class Kind(NamedTuple):
-    """What is kept in such directories."""
+class DirectoryKind(NamedTuple):
+    """A kind of directory, such as a snapshot or a model."""
 
     name: str
     format: int
-    """Raised whenever arrays change shape or meaning, so that no build reads another's files."""
+    """Format version. It changes whenever arrays change shape or meaning, so that no version reads another's files."""
     mend: str
-    """What to do about one that cannot be read."""
+    """The remedy for a directory that cannot be read, for error messages."""
 
 
 @contextlib.contextmanager
 def drafting(folder: Path, prefix: str) -> Iterator[Path]:
-    """A new directory in a folder, which is gone after the block unless it was moved."""
+    """Create a directory in a folder, and remove it when the context ends unless it was moved."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     try:
@@ -41,7 +41,7 @@ def drafting(folder: Path, prefix: str) -> Iterator[Path]:
 
 
 def write_array(file: Path, array: NDArray[Any]) -> str:
-    """Write an array so that it survives a power cut; its digest, for the manifest."""
+    """Write an array durably and return its digest for the manifest."""
     with file.open("wb") as opened:
         np.save(opened, array, allow_pickle=False)
         opened.flush()
@@ -49,8 +49,8 @@ def write_array(file: Path, array: NDArray[Any]) -> str:
     return _digest(file)
 
 
-def seal(draft: Path, kind: Kind, body: Mapping[str, Any]) -> str:
-    """Write the manifest of a draft, whose `files` are digests by name; its checksum."""
+def seal(draft: Path, kind: DirectoryKind, body: Mapping[str, Any]) -> str:
+    """Write the manifest of a draft durably and return its checksum. `body["files"]` are the digests of its files."""
     body = {"format": kind.format, **body}
     checksum = _checksum(body)
     with (draft / _MANIFEST).open("wb") as file:
@@ -62,7 +62,7 @@ def seal(draft: Path, kind: Kind, body: Mapping[str, Any]) -> str:
 
 
 def publish(draft: Path, path: Path, open_it: Callable[[Path], object]) -> None:
-    """Put a sealed draft in its place so that it survives a power cut, unless one that opens is there already."""
+    """Move a sealed draft to `path` durably, unless `open_it` succeeds on a directory that is there already."""
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -76,8 +76,8 @@ def publish(draft: Path, path: Path, open_it: Callable[[Path], object]) -> None:
         os.close(descriptor)
 
 
-def read_manifest(path: Path, kind: Kind) -> tuple[dict[str, Any], str, int]:
-    """A directory's manifest, its checksum, and its size in bytes. Raises SnapshotError saying what is wrong."""
+def read_manifest(path: Path, kind: DirectoryKind) -> tuple[dict[str, Any], str, int]:
+    """Return a directory's manifest, its checksum, and its size in bytes. Raises SnapshotError with the fault."""
     file = path / _MANIFEST
     try:
         content = file.read_bytes()
@@ -98,13 +98,16 @@ def read_manifest(path: Path, kind: Kind) -> tuple[dict[str, Any], str, int]:
     return manifest, checksum, len(content)
 
 
-def open_array(file: Path, files: Mapping[str, str], kind: Kind) -> tuple[NDArray[Any], int]:
-    """An array by memory map, held against its digest in the manifest, and its size in bytes. Raises SnapshotError."""
+def open_array(file: Path, files: Mapping[str, str], kind: DirectoryKind) -> tuple[NDArray[Any], int]:
+    """Map an array into memory, compare its digest with the manifest, and return it with its size in bytes.
+
+    Raises SnapshotError.
+    """
     try:
         if _digest(file) != files[file.name]:
             message = f"{file} is damaged: {kind.mend}"
             raise SnapshotError(message)
-        # A plain view of the map: compiled loops take no subclasses.
+        # A plain array over the memory map, because compiled loops take no subclasses.
         return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)), file.stat().st_size
     except (OSError, ValueError, KeyError) as error:
         message = f"{file} cannot be read ({error}): {kind.mend}"

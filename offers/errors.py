@@ -1,25 +1,25 @@
-"""The one tree of errors. It knows no gRPC: the server maps each class to a canonical code in server/convert.py."""
+"""All errors of the package, independent of gRPC: server/statuses.py maps each class to a canonical code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 class OffersError(Exception):
-    """Anything this package refuses or fails at, with a message that says what to do."""
+    """The base of all errors. The message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field of a request that cannot be used."""
+    """A field of a request that cannot be used."""
 
     field: str
-    """Path from the request's top, such as "context.location.point.latitude"."""
+    """Path from the request, such as "context.location.point.latitude"."""
     reason: str
-    """What is wrong and what to send instead."""
+    """The fault and what to send instead."""
 
 
 class InvalidRequestError(OffersError):
-    """A request cannot be answered as it stands."""
+    """A request has fields that cannot be used."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         super().__init__("; ".join(f"{violation.field}: {violation.reason}" for violation in violations))
@@ -28,15 +28,15 @@ class InvalidRequestError(OffersError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault of a catalogue document or an import."""
+    """A fault of a catalogue document or an import."""
 
     file: str
     line: int | None
-    """Line in the file from 1; None in binary documents and where nothing can be pointed at."""
+    """Line in the file, from 1; None in binary documents and for faults without a place."""
     field: str
     """Path in the document, such as "offers[3].target.radius_m"; empty for the document as a whole."""
     reason: str
-    """What is wrong."""
+    """The fault."""
     fix: str
     """What to write instead."""
 
@@ -47,7 +47,7 @@ class Problem:
 
 
 class CatalogError(OffersError):
-    """A catalogue document cannot be used; `problems` holds every reason found."""
+    """A catalogue document cannot be used; `problems` holds every fault found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         shown = "\n".join(str(problem) for problem in problems[:20])
@@ -65,16 +65,16 @@ class SettingsError(OffersError):
 
 
 class StoreUnavailableError(OffersError):
-    """A store cannot be reached, or not in time: try again."""
+    """A store cannot be reached, or does not answer in time. The call may be retried."""
 
 
 class NotFoundError(OffersError):
-    """What was asked for is not there."""
+    """The element asked for does not exist."""
 
 
 class ConflictError(OffersError):
-    """What was asked for cannot be done as things stand."""
+    """The current state does not allow the operation."""
 
 
 class BusyError(OffersError):
-    """There is no room for it now."""
+    """A capacity or budget is exhausted at the moment."""

@@ -34,75 +34,78 @@ RETENTION_DAYS = {
     "person": 730,
     "tombstone": 400,
 }
-"""Days for which events of each kind, decisions, idle persons and tombstones are kept."""
+"""Days for which the server keeps each kind of event, decisions, idle persons and tombstones."""
 Purpose = Literal["contextual", "profiling", "learning", "messaging"]
 
 
 class Settings(BaseSettings):
-    """Settings of `offers serve`. Each is a flag (--worker-threads), an environment variable
-    (OFFERS_WORKER_THREADS) and a line of the file named by --config or OFFERS_CONFIG (worker_threads = 4, in TOML).
-    """  # noqa: D205
+    """Settings of `offers serve`.
+
+    Each is a flag (--worker-threads), an environment variable (OFFERS_WORKER_THREADS) and a line of the TOML file that
+    --config or OFFERS_CONFIG names (worker_threads = 4).
+    """
 
     model_config = SettingsConfigDict(env_prefix="OFFERS_", frozen=True, extra="forbid")
 
     catalogs: tuple[Path, ...] = ()
-    """Catalogue documents to serve, one per market or brand: files or folders. Empty: the demo catalogue."""
+    """Catalogue documents to serve, one per market or brand. Each is a file or a folder. Empty: the demo catalogue."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 or [::] for all."""
+    """Address to listen on; 0.0.0.0 or [::] for all addresses."""
     port: int = Field(50051, ge=0, le=65_535)
-    """Port to listen on; 0 for a free one."""
+    """Port to listen on; 0 for any free port."""
     workers: int = Field(0, ge=0, le=1024)
     """Worker processes, each pinned to a core; 0 for one per core."""
     worker_threads: int = Field(4, ge=1, le=64)
-    """Threads of a worker. They share its core: a few are enough to keep it busy."""
+    """Threads of a worker. They share one core, so a few keep it busy."""
     data_dir: Path = Field(default_factory=_data_home)
-    """Folder for compiled snapshots, and for state.db where stores have no other place."""
+    """Folder for compiled snapshots, models, and state.db, which holds every store without a URL of its own."""
     state_url: str = ""
-    """Where persons and budgets are kept: a path, sqlite:///path or redis://:password@host:port/db. Empty: state.db."""
+    """Store of persons and budgets: a path, sqlite:///path or redis://:password@host:port/db. Empty: state.db."""
     events_url: str = ""
-    """Where events and decisions are kept: a path, sqlite:///path or postgresql://user:password@host:port/db. Empty:
+    """Store of events and decisions: a path, sqlite:///path or postgresql://user:password@host:port/db. Empty:
     state.db."""
     outbox_url: str = ""
-    """Where what triggers send stands: file:///path or redis://:password@host:port/db/stream. Empty: outbox.jsonl in
-    the data folder."""
+    """Outbox for the offers that triggers send: file:///path or redis://:password@host:port/db/stream. Empty:
+    outbox.jsonl in the data folder."""
     store_timeout_ms: int = Field(50, ge=1, le=60_000)
-    """Milliseconds Redis has to answer, and PostgreSQL twenty times as many. SQLite does not need it."""
+    """Timeout of a call to Redis, in milliseconds. PostgreSQL has twenty times as long; SQLite has no timeout."""
     retention_days: dict[str, int] = Field(RETENTION_DAYS, validate_default=True)
-    """Days for which things are kept, for some of RETENTION_DAYS: 1 to 3,650; the others stay as they are there."""
+    """Days of retention by kind, 1 to 3,650. Kinds that are not given have their value from RETENTION_DAYS."""
     geohash_length: int = Field(6, ge=0, le=12)
-    """Characters of the geohash that is kept of an event's location: 6 are about 1 km, 0 keep none."""
+    """Characters of the geohash stored for an event's location. 6 are about 1 km; 0 stores none."""
     default_consent: tuple[Purpose, ...] = ("contextual",)
-    """Purposes a person agrees to who has not said anything."""
+    """Purposes that a person without a recorded choice agrees to."""
     reload_interval_s: float = Field(1.0, gt=0, le=3600)
-    """Seconds between looks at the catalogue documents."""
+    """Seconds between checks for changed catalogue documents."""
     drain_s: float = Field(5.0, ge=0, le=3600)
-    """Seconds between saying NOT_SERVING and refusing calls: at least a health check's interval."""
+    """Seconds between reporting NOT_SERVING and refusing calls: at least the interval of health checks."""
     grace_s: float = Field(10.0, ge=0, le=3600)
-    """Seconds calls under way have to end, after that."""
+    """Seconds that calls in flight then have to finish."""
     max_connection_age_s: float = Field(300.0, gt=0, le=86_400)
-    """Seconds after which a connection is asked to begin anew, so that few long ones spread over the workers."""
+    """Seconds after which a client has to reconnect, so that few long connections spread over the workers."""
     metrics_port: int = Field(0, ge=0, le=65_535)
-    """Port of Prometheus metrics over HTTP, on the same address; 0 for none."""
+    """Port of Prometheus metrics over HTTP, on the same address; 0 serves none."""
     learner: bool = True
-    """Whether to learn what people take up, in a process of its own, and publish models for the workers."""
+    """Whether to run the learner, a process that learns what people take up and publishes models for the workers."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged."""
 
     @field_validator("host")
     @classmethod
     def _bare(cls, value: str) -> str:
-        """An IPv6 address may be written in brackets."""
+        """Remove the brackets of an IPv6 address."""
         return value.strip("[]")
 
     @field_validator("catalogs", "data_dir")
     @classmethod
     def _at_home(cls, value: Any) -> Any:  # noqa: ANN401 - a path or several
-        """~ is the home folder, as in a shell."""
+        """Expand ~ to the home folder, as a shell does."""
         return value.expanduser() if isinstance(value, Path) else tuple(path.expanduser() for path in value)
 
     @field_validator("retention_days")
     @classmethod
     def _all_kinds(cls, value: dict[str, int]) -> dict[str, int]:
-        """What is not given is as by default."""
+        """Check the kinds and days, and add the kinds that were not given."""
         if unknown := sorted(value.keys() - RETENTION_DAYS.keys()):
             raise ValueError(f"unknown: {', '.join(unknown)}; there are: {', '.join(RETENTION_DAYS)}")
         if wrong := sorted(name for name, days in value.items() if not 1 <= days <= 3650):
@@ -118,7 +121,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then the file."""
+        """Let flags take precedence over the environment, and the environment over the file."""
         del dotenv_settings, file_secret_settings
         file = os.environ.get("OFFERS_CONFIG")
         sources = (init_settings, env_settings)
@@ -126,12 +129,12 @@ class Settings(BaseSettings):
 
 
 def address_of(host: str, port: int) -> str:
-    """A host and a port as one text, an IPv6 address in brackets."""
+    """Return a host and a port as one text, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_settings(**flags: Any) -> Settings:  # noqa: ANN401 - pydantic checks them
-    """The settings in force; a flag of None was not given. Raises SettingsError naming each bad one."""
+    """Return the settings in force; a flag of None was not given. Raises SettingsError naming each bad setting."""
     file = os.environ.get("OFFERS_CONFIG")
     if file and not Path(file).is_file():
         message = f"no settings file '{file}': correct --config or OFFERS_CONFIG"

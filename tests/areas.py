@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Part
+from offers.catalogue.compile.areas import Area
 from offers.catalogue.compile.shapes import pack
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision.kernels.memory.records import Column, Record
@@ -18,12 +18,12 @@ Position = Sequence[float]
 
 
 def polygon(*rings: Sequence[Position]) -> str:
-    """GeoJSON of an outer ring and its holes."""
+    """Return GeoJSON of an outer ring and its holes."""
     return json.dumps({"type": "Polygon", "coordinates": rings})
 
 
 def star(random: Random, latitude: float, longitude: float, size: float, corners: int, *, hole: bool = False) -> str:
-    """GeoJSON of a polygon around a position, up to so many degrees of latitude away; perhaps with a hole."""
+    """Return GeoJSON of a polygon around a position, up to `size` degrees of latitude away, and perhaps with a hole."""
     stretch = 1 / max(math.cos(math.radians(latitude)), 0.05)
 
     def ring(radii: Sequence[float]) -> list[Position]:
@@ -49,7 +49,7 @@ def _turned(longitude: float) -> float:
     return (longitude + 180) % 360 - 180
 
 
-def record_of(parts: Sequence[Part]) -> Record:
-    """A snapshot's record of nothing but shapes."""
+def record_of(areas: Sequence[Area]) -> Record:
+    """Return the record of a snapshot in which only shapes are filled."""
     empty: Mapping[str, NDArray[Any]] = {name: np.zeros(0, kind) for name, kind in COLUMNS.items()}
-    return Record(Column, {**empty, **pack(parts)})
+    return Record(Column, {**empty, **pack(areas)})

@@ -1,5 +1,7 @@
-"""Hypothesis profiles: `ci`, the default, repeats the same examples everywhere; `explore` looks for more. Also logs,
-and loops."""  # noqa: D205, D209
+"""Set-up of all tests: Hypothesis profiles, compiled loops and logging.
+
+The Hypothesis profile `ci`, the default, repeats the same examples everywhere. HYPOTHESIS_PROFILE=explore tries more.
+"""
 
 import os
 from collections.abc import Iterator
@@ -16,11 +18,11 @@ settings.register_profile("explore", deadline=None, max_examples=2_000, suppress
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 MANY = 500
-"""Tests among which some need the loops for certain."""
+"""A run of at least this many tests certainly needs all compiled loops."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Of two processes that need all loops, the second compiles first what the first one comes to last."""
+    """Compile the last loops first in the second of two test processes, so that both share the work."""
     if os.environ.get("PYTEST_XDIST_WORKER") == "gw1" and len(session.items) >= MANY:
         from offers.decision.kernels.arrange import arrange
         from offers.decision.kernels.models.foresee import foresee
@@ -32,7 +34,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    """Commands that run in this process write the log to a stream that is closed after them: forget that."""
+def reset_logging() -> Iterator[None]:
+    """Reset logging after each test: a command run in this process leaves it writing to a closed stream."""
     yield
     structlog.reset_defaults()

@@ -1,4 +1,4 @@
-"""What tests need that is no Python package: without it they are skipped, but in continuous integration they fail."""
+"""Programs and data that tests need beside Python packages: a test without them is skipped, but fails under CI."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def lacking(reason: str) -> NoReturn:
-    """Skip the test that needs something, with the way to get it; fail it where the environment has `CI`."""
+    """Skip the running test for a reason that says how to get what is missing. Fail it where `CI` is set."""
     if os.environ.get("CI"):
         pytest.fail(f"missing, and this is CI: {reason}")
     pytest.skip(f"missing: {reason}")

@@ -1,7 +1,8 @@
-"""Random catalogues that go to every edge of the schema, and requests that go to every edge of them.
+"""Random catalogues that cover the edge cases of the schema, and requests that cover the edge cases of a catalogue.
 
-Hypothesis chooses the seed and the size, `random` the rest: thousands of draws a catalogue would take hypothesis longer
-than all else. An offer depends on the seed and its own number only, so that a failure shrinks to few offers.
+Hypothesis chooses the seed and the size, and `random` everything else: thousands of draws per catalogue would make
+hypothesis the slowest part. An offer depends only on the seed and its own number, so that a failure shrinks to few
+offers.
 """
 
 import json
@@ -17,7 +18,8 @@ from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
-from offers.catalogue.compile.areas import AreaError, Part, parse
+from offers.catalogue.compile.areas import Area
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.decision.reference.places import places_of
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.context_pb2 import Context, Location
@@ -50,26 +52,26 @@ ANCHORS = (
     (-89.2, 180.0),
     (65.7, -168.9),
 )
-"""Places around which things are put, so that they overlap: a city, the poles, the equator, the antimeridian."""
+"""Positions around which places are put, so that they overlap: a city, the poles, the equator, the antimeridian."""
 RADII = (1.0, 30.0, 247.5, 250.0, 800.0, 2_500.0, 20_000.0, 150_000.0, 999_999.0, 1_000_000.0)
-"""From the smallest to the largest reach, over several levels of the grid."""
+"""Radii in metres from the smallest to the largest, over several levels of the grid."""
 ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Africa/Monrovia", "Asia/Kathmandu", "Pacific/Apia")
 COUNTRIES = ("FR", "US", "JP")
 INSTANTS = (
-    0,  # the first
+    0,  # the first instant
     63_593_070,  # Monrovia gives up its seconds, 1972-01-07T00:44:30Z
     1_325_239_200,  # Samoa skips a day, 2011-12-30T10:00Z
     1_774_746_000,  # Paris goes forward, 2026-03-29T01:00Z
     1_792_890_000,  # Paris goes back, 2026-10-25T01:00Z
     1_775_314_800,  # Lord Howe goes back by half an hour, 2026-04-04T15:00Z
     1_781_524_800,  # an ordinary Monday, 2026-06-15T12:00Z
-    4_102_444_799,  # the last
+    4_102_444_799,  # the last instant
 )
 STEPS = (-604_800, -90_000, -7_200, -3_601, -3_600, -1, 0, 1, 59, 60, 1_799, 3_600, 5_400, 43_200, 86_400, 2_592_000)
 LAST = 4_102_444_799
 VENUE_IDS, ZONE_IDS, CUT_IDS = ("v1", "v2", "v3", "v4", "v5"), ("z1", "z2"), ("c1", "c2")
 DAYPART_IDS = ("d1", "d2", "d3")
-"""The last of them may name the sun."""
+"""The last one may name the sun."""
 WRITTEN_HOURS = (
     "24/7",
     "off",
@@ -85,7 +87,7 @@ WRITTEN_HOURS = (
     "Sa-Mo 18:00-06:00",
     "Mo-Su 00:00-12:00,12:00-24:00",
 )
-"""Forms beside the weekly ones made from scratch: all week, never, holidays, dates, the nth weekday, comments."""
+"""Hours of other forms than the random weekly ones: all week, never, holidays, dates, the nth weekday, comments."""
 SUNNY_HOURS = (
     "sunrise-sunset",
     "Mo-Fr 09:00-12:00,17:00-sunset",
@@ -94,7 +96,7 @@ SUNNY_HOURS = (
     "22:00-(sunrise+00:30); Su off",
     "dawn-dusk; PH off",
 )
-"""Forms that name the sun, for offers of places."""
+"""Hours that name the sun, for offers with places."""
 
 
 def _clock(minute: int) -> str:
@@ -102,7 +104,7 @@ def _clock(minute: int) -> str:
 
 
 class Maker:
-    """Makes the parts of one catalogue, and requests of it, all about the same few places and instants."""
+    """Makes the parts of one catalogue, and requests for it, around the same few positions and instants."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -111,15 +113,15 @@ class Maker:
         self.instants = self.random.sample(INSTANTS, 2)
 
     def some(self, names: Sequence[str]) -> list[str]:
-        """None of some names, more often than not, or one or two."""
+        """Return none of some names (most often), one or two."""
         return self.random.sample(names, self.random.choice([0, 0, 0, 1, 2]))
 
     def chance(self, share: float) -> bool:
-        """True in that share of cases."""
+        """Return true in a share of cases."""
         return self.random.random() < share
 
     def weekly_hours(self) -> str:
-        """Weekly rules; spans may touch, overlap, and end after midnight."""
+        """Return weekly rules, whose spans may touch, overlap, and end after midnight."""
         pick, rules = self.random.choice, []
         for _ in range(pick([1, 1, 2, 3])):
             days = pick(["", "", "Mo-Fr ", "Sa,Su ", "We ", "Fr-Mo ", "Su "])
@@ -132,32 +134,32 @@ class Maker:
         return "; ".join(rules)
 
     def hours(self) -> str:
-        """No limit, weekly rules, or rules of another form."""
+        """Return no limit, weekly rules, or rules of another form."""
         kind = self.random.random()
         return "" if kind < 0.5 else self.weekly_hours() if kind < 0.8 else self.random.choice(WRITTEN_HOURS)
 
     def hours_of_place(self, share: float = 0.15) -> str:
-        """As `hours`, now and then by the sun."""
+        """Return hours that, in a share of cases, name the sun."""
         return self.random.choice(SUNNY_HOURS) if self.chance(share) else self.hours()
 
     def daypart(self, identity: str) -> Daypart:
-        """A daypart; the last one by the sun, more often than not."""
+        """Return a daypart; the last one usually names the sun."""
         sunny = identity == DAYPART_IDS[-1] and self.chance(0.6)
         hours = self.random.choice(SUNNY_HOURS) if sunny else self.hours() or self.weekly_hours()
         return Daypart(daypart_id=identity, opening_hours=hours)
 
     def margin(self) -> Duration | None:
-        """How long before a closing something ends; also of a length that is not of whole minutes."""
+        """Return a closing margin, which need not be whole minutes, or None."""
         seconds = self.random.choice([None, 0, 1, 90, 1_800, 3_600, 7_200, 86_400])
         return None if seconds is None else Duration(seconds=seconds)
 
     def instant(self) -> int:
-        """Seconds from 1970 to 2100, at or beside a moment at which something changes."""
+        """Return an instant from 1970 to 2100, at or near a moment at which something changes."""
         second = self.random.choice(self.instants) + self.random.choice(STEPS)
         return min(max(second, 0), LAST)
 
     def point(self) -> LatLng:
-        """A position at an anchor or some way off, in odd fractions so that few are equally far from another."""
+        """Return a position at or near an anchor, at odd fractions so that few distances are equal."""
         latitude, longitude = self.random.choice(self.anchors)
         away = self.random.choice([0.0, 0.000_013_7, 0.002_917, 0.002_917, 0.031_37, 0.717_1, 4.313_9])
         latitude = min(max(latitude + away * self.random.uniform(-1, 1), -90.0), 90.0)
@@ -165,7 +167,7 @@ class Maker:
         return LatLng(latitude=latitude, longitude=longitude - 360 * round(longitude / 360))
 
     def window(self) -> Interval:
-        """A window with two ends, or one of them left open."""
+        """Return a window with both ends, or with one left open."""
         start = self.instant()
         length = self.random.choice([1, 60, 3_600, 90_000, 2_592_000, 2_592_000])
         end = min(start + length, LAST + 1)
@@ -177,7 +179,7 @@ class Maker:
         return window
 
     def decay(self) -> Decay:
-        """Any shape; a scale of 100 at least, so that a rounding of the distance is no rounding of the score."""
+        """Return a decay with a scale of at least 100, so that rounding a distance does not change the score."""
         pick = self.random.choice
         decay = Decay(
             shape=pick(Decay.Shape.values()), scale=pick([100, 1e3, 7_200, 1e12]), offset=pick([0.0, 500.0, 1e6])
@@ -190,7 +192,7 @@ class Maker:
         return decay
 
     def ranking_strategy(self, identity: str) -> RankingStrategy:
-        """A strategy with any part left out, and weights down to 0."""
+        """Return a strategy with any part left out, and weights down to 0."""
         pick = self.random.choice
         strategy = RankingStrategy(ranking_strategy_id=identity)
         if self.chance(0.6):
@@ -212,11 +214,11 @@ class Maker:
         return strategy
 
     def circle(self) -> Circle:
-        """A circle of any size."""
+        """Return a circle of any size."""
         return Circle(center=self.point(), radius_m=self.random.choice(RADII))
 
     def area(self) -> str:
-        """A star around a point as GeoJSON, perhaps with a hole; where that goes over a pole, a box."""
+        """Return GeoJSON of a star around a point, perhaps with a hole, or of a box if the star would cross a pole."""
         middle, pick = self.point(), self.random.choice
         size, corners = pick([0.000_05, 0.003, 0.003, 0.05, 2.0]), self.random.randint(3, 9)
         stretch = 1 / max(math.cos(math.radians(middle.latitude)), 0.01)
@@ -241,7 +243,7 @@ class Maker:
         return text
 
     def places(self, target: Target) -> None:
-        """Add to a target what few targets have."""
+        """Add the fields to a target that few targets have."""
         pick = self.random.choice
         if self.chance(0.1):
             target.venue_selectors.add().labels.update(
@@ -256,7 +258,7 @@ class Maker:
         target.missing_location = pick([*MissingLocation.values(), *[MissingLocation.MISSING_LOCATION_DENY] * 3])
 
     def whereabouts(self, location: Location, time: int) -> None:
-        """Make a location as uncertain as phones do."""
+        """Give a location an accuracy and an age, as phones do."""
         pick = self.random.choice
         if self.chance(0.5):
             location.accuracy_m = pick([0.0, 1.0, 15.0, 15.0, 300.0, 20_000.0])
@@ -265,7 +267,7 @@ class Maker:
             location.movement = pick(TravelMode.values())
 
     def venue(self, identity: str) -> Venue:
-        """A venue, perhaps with a time zone and country of its own."""
+        """Return a venue, perhaps with a time zone and country of its own."""
         zone, country = self.random.choice(["", "", "", *ZONES]), self.random.choice(["", *COUNTRIES])
         reach = self.random.choice(RADII)
         venue = Venue(venue_id=identity, point=self.point(), radius_m=reach, time_zone=zone, country_code=country)
@@ -283,7 +285,7 @@ class Maker:
         return venue
 
     def zone(self, identity: str) -> Zone:
-        """A zone of circles and areas, perhaps with others in it or cut out of it."""
+        """Return a zone of circles and areas, perhaps with other zones in it or excluded from it."""
         circles = [self.circle() for _ in range(self.random.randint(1, 3))]
         zone, country = self.random.choice(["", *ZONES]), self.random.choice(["", *COUNTRIES])
         made = Zone(zone_id=identity, circles=circles, time_zone=zone, country_code=country)
@@ -294,7 +296,7 @@ class Maker:
         return made
 
     def target(self) -> Target:
-        """Everywhere, a venue, a chain, circles, zones, or a mixture."""
+        """Return a target: everywhere, a venue, a chain, circles, zones, or a mixture."""
         kind = self.random.choice(["everywhere", "venue", "chain", "circles", "zones", "mixed"])
         target = Target(everywhere=kind == "everywhere")
         if kind in {"venue", "chain", "mixed"}:
@@ -313,7 +315,7 @@ class Maker:
         return target
 
     def usual_catalog(self, size: int) -> Catalog:
-        """As `catalog`, but most offers are at one place and in one window, and nothing is said of them beyond."""
+        """Return a catalogue in which most offers have one place, at most one window, and few other fields."""
         catalog = self.catalog(size)
         for offer in catalog.offers:
             if self.chance(0.2):
@@ -331,7 +333,7 @@ class Maker:
         return catalog
 
     def offer(self, number: int) -> Offer:
-        """An offer with any part left out; the same for the same number."""
+        """Return an offer with any part left out, the same for the same number."""
         self.random.seed(f"{self.seed} {number}")
         pick = self.random.choice
         offer = Offer(offer_id=f"o{number * 7919 % 1009}", title=f"offer {number}", target=self.target())
@@ -352,8 +354,15 @@ class Maker:
             offer.redemption.CopyFrom(Redemption(opening_hours=self.hours(), required_when_shown=self.chance(0.5)))
             if self.chance(0.5):
                 offer.redemption.window.CopyFrom(self.window())
-        # Where several places are equally near, which one's clock tells whether a benefit may be used is not laid
-        # down: then one clock for all.
+        self._clock_of(offer)
+        self._terms_of(offer)
+        return offer
+
+    def _clock_of(self, offer: Offer) -> None:
+        """Set the clock and the country of an offer's hours."""
+        pick = self.random.choice
+        # If several places are equally near, it is not defined whose clock decides whether the benefit may be used:
+        # such offers get one clock for all places.
         several = offer.redemption.opening_hours and not offer.target.everywhere
         basis = pick(
             [TIME_ZONE_BASIS_UNSPECIFIED, TIME_ZONE_BASIS_FIXED]
@@ -364,6 +373,10 @@ class Maker:
             free = basis == TIME_ZONE_BASIS_UNSPECIFIED and not several
             offer.availability.time_zone = pick(("", "", *ZONES) if free else ZONES)
         offer.availability.country_code = pick(COUNTRIES if several else ("", *COUNTRIES))
+
+    def _terms_of(self, offer: Offer) -> None:
+        """Set where an offer may appear, its values and its names."""
+        pick = self.random.choice
         offer.placement_ids.extend(self.some(["home", "map"]))
         offer.language_codes.extend(self.some(["fr", "fr-CA", "en", "pt-BR"]))
         offer.currency_codes.extend(self.some(["EUR", "USD"]))
@@ -377,10 +390,9 @@ class Maker:
             offer.availability.reachable_before_end = pick(ReachableBeforeEnd.values())
         offer.brand, offer.category = pick(["", "", "one", "two"]), pick(["", "", "one", "two"])
         offer.exclusion_group = pick(["", "", "", "one", "two"])
-        return offer
 
     def catalog(self, size: int) -> Catalog:
-        """A catalogue of so many offers."""
+        """Return a catalogue of `size` offers."""
         catalog = Catalog(catalog_id="random", country_code="FR", time_zone=self.random.choice(["", *ZONES]))
         catalog.venues.extend(map(self.venue, VENUE_IDS))
         catalog.zones.extend(map(self.zone, (*ZONE_IDS, *CUT_IDS)))
@@ -398,7 +410,7 @@ class Maker:
         return catalog
 
     def location(self, around: Sequence[Circle]) -> LatLng | None:
-        """Nowhere, at a centre, inside, beside the edge of a circle on either side, or somewhere else."""
+        """Return no position, or one at a centre, inside, just inside or outside the edge of a circle, or elsewhere."""
         if self.chance(0.1):
             return None
         if not around or self.chance(0.1):
@@ -408,7 +420,7 @@ class Maker:
         return beyond(circle.center, self.random.uniform(0, 360), share * circle.radius_m)
 
     def request(self, catalog: Catalog) -> GetOffersRequest:
-        """A request, time included, in the FULL view."""
+        """Return a request with a time, in the FULL view."""
         pick = self.random.choice
         context = Context(time=Timestamp(seconds=self.instant()), time_zone=pick(["", *ZONES]))
         location = self.location(reaches(catalog))
@@ -427,16 +439,16 @@ class Maker:
 
 
 def reaches(catalog: Catalog) -> list[Circle]:
-    """Every circle within which an offer may be shown."""
+    """Return every circle within which an offer may be shown."""
     return [circle for offer in catalog.offers for circle in reaches_of(catalog, offer)]
 
 
 def reaches_of(catalog: Catalog, offer: Offer) -> list[Circle]:
-    """Every circle within which one offer may be shown, or may not; for areas one around a position inside."""
+    """Return every circle in which an offer is shown or excluded, and for areas a circle around a position inside."""
     found = []
     for place in places_of(catalog, offer):
         for piece in (place.piece, *place.cuts):
-            if isinstance(piece, Part):
+            if isinstance(piece, Area):
                 found.append(Circle(center=LatLng(latitude=piece.latitude, longitude=piece.longitude), radius_m=1000))
             elif piece is not None:
                 found.append(piece)
@@ -444,13 +456,13 @@ def reaches_of(catalog: Catalog, offer: Offer) -> list[Circle]:
 
 
 def beyond(point: LatLng, bearing: float, metres: float) -> LatLng:
-    """The point so many metres along the ground from another, in a direction in degrees from north."""
+    """Return the point `metres` along the ground from another, in a direction in degrees from north."""
     end = geodesic(meters=metres).destination((point.latitude, point.longitude), bearing)
     longitude = end.longitude - 360 * round(end.longitude / 360)
     return LatLng(latitude=min(max(end.latitude, -90.0), 90.0), longitude=longitude)
 
 
 makers = st.builds(Maker, st.integers(0, 2**32 - 1))
-"""Makers of every seed."""
+"""Makers with any seed."""
 sizes = st.integers(1, 40)
-"""How many offers a catalogue has."""
+"""Numbers of offers in a catalogue."""

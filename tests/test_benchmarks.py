@@ -23,7 +23,7 @@ def test_the_synthetic_catalogue_validates_and_is_the_same_each_time(tmp_path: P
 
 
 def test_requests_find_full_answers_at_places_of_their_own(tmp_path: Path) -> None:
-    """Also the smallest catalogue fills an answer of ten offers, and every request asks for another place."""
+    """Even the smallest catalogue fills an answer of ten offers, and every request has another place."""
     document = tmp_path / "catalogue.binpb"
     synthetic.write_catalogue(document, 1_000)
     drawn = plan(1_000, publish(document, tmp_path).path)

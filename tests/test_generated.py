@@ -1,4 +1,4 @@
-"""The generated code is what the protos say."""
+"""The generated code is up to date with the protos."""
 
 import subprocess
 import sys

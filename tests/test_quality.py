@@ -24,12 +24,12 @@ KINDS = ("Bar", "Coffee House", "Carry out & Take away")
 
 
 def test_auc_counts_pairs_in_the_right_order() -> None:
-    """Of the pairs of a yes and a no, three of four are in order, and one ties: .75 and a half."""
+    """Three of the four pairs of a yes and a no are in order and one ties: .75 and half of a quarter."""
     assert 0.875 == auc(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.5, 0.5, 0.1]))
 
 
 def test_ranks_make_hit_rates_and_reciprocal_ranks() -> None:
-    """What is not shown has no rank, and counts for nothing."""
+    """An offer that is not shown has no rank, and counts 0."""
     ranks = np.array([rank_of(one, ["a", "b", "c", "d"]) for one in ("a", "d", "x", "b")])
     assert [1.0, 4.0, math.inf, 2.0] == ranks.tolist()
     assert 0.25 == hit_rate(ranks, 1)
@@ -44,7 +44,7 @@ def test_of_equal_scores_the_first_comes_first() -> None:
 
 
 def test_what_sending_brings_is_told_by_those_chosen() -> None:
-    """Of the chosen, two of three buy with the promotion and one of two without; the others do not count."""
+    """Two of three chosen buy with the promotion and one of two without; the others do not count."""
     chosen = np.array([True] * 5 + [False])
     treated = np.array([True, True, True, False, False, True])
     bought = np.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
@@ -54,7 +54,7 @@ def test_what_sending_brings_is_told_by_those_chosen() -> None:
 
 
 def test_the_interval_is_that_of_the_mean() -> None:
-    """Of 10,000 fair coins, the bootstrap interval of the mean is some two standard errors to each side."""
+    """The bootstrap interval of the mean of 10,000 fair coins is about two standard errors to each side."""
     coins = np.arange(10_000) % 2
     ((low, high),) = interval(len(coins), lambda drawn: [float(coins[drawn].mean())])
     assert pytest.approx((0.4902, 0.5098), abs=0.001) == (low, high)
@@ -156,7 +156,7 @@ def test_answers_reach_the_log_through_the_server(coupons: tuple[DataSet, list[R
 
 
 def test_what_was_learned_is_foreseen(coupons: tuple[DataSet, list[Row], list[coupon.Answer]]) -> None:
-    """Where the kind of coupon decides, people who were never met are foreseen, by the answers of the server."""
+    """If the kind of coupon decides, the server's answers foresee people who were never met."""
     data, rows, answers = coupons
     into = coupon.Foreseen.nothing(len(answers))
     coupon.replay_fold(data, rows, answers, 1, into)
@@ -183,7 +183,7 @@ def _checkin_rows() -> tuple[list[Row], list[Row]]:
 
 
 def test_habits_are_found() -> None:
-    """Who does the same each day is foreseen, by the server and by the baseline; feedback comes after the question."""
+    """A person who does the same each day is foreseen by server and baseline; feedback comes after the question."""
     train, valid = _checkin_rows()
     data = DataSet.read(checkins.NAME)
     before, after = checkins.takings(data, train, valid)

@@ -1,1 +1,1 @@
-"""Asks the same questions of what one would otherwise run, and of the decision: `python -m benchmarks.peers`."""
+"""Compares the decision with other systems on the same questions: `python -m benchmarks.peers`."""

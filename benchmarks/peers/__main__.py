@@ -1,7 +1,7 @@
-"""Asks peers and the decision the same questions, checks that the answers agree, and then takes the time.
+"""Asks peers and the decision the same questions, checks that the answers agree, and measures the times.
 
-`python -m benchmarks.peers` prints a table and writes build/peers.json; with QUICK=1 in the environment, of 100,000
-offers in place of 1,000,000. Peers that are not installed are named, with the way to install them.
+`python -m benchmarks.peers` prints a table and writes build/peers.json for 1,000,000 offers; with QUICK=1 in the
+environment, for 100,000. Peers that are not installed are listed, with the way to install them.
 """
 
 import gc
@@ -40,34 +40,34 @@ OUTPUT = ROOT / "build" / "peers.json"
 OFFERS, QUICK_OFFERS = 1_000_000, 100_000
 QUESTIONS = 300
 ROUNDS = 3
-"""Times each is asked all questions, in turn with the others."""
+"""Rounds: in each, every peer is asked all questions in turn."""
 KERNEL = "the compiled decision"
 DECISION = "the decision from Python"
 SERVICE = "GetOffers, bytes to bytes"
 CALL = "GetOffers, a gRPC call"
 NOOP = "a gRPC call that does nothing"
 QUIET_CORES = 1.25
-"""One question at a time keeps one core busy, or parts of two. What is more is something else, and lengthens the times:
-those of the servers above all, which need both cores."""
+"""Most cores that may be busy. One question at a time keeps one core busy, or parts of two. Any other load lengthens
+the times, above all those of servers, which need both cores."""
 _WIDTH = 120
 
 
 @dataclass(slots=True)
 class Measured:
-    """One that was asked."""
+    """A system that is measured."""
 
     ask: Callable[[Question], object]
     version: str = ""
     seconds: list[float] = field(default_factory=list)
-    """Of each question, round after round."""
+    """Seconds of each question, round after round."""
     own_clock: Callable[[], Iterable[float]] | None = None
-    """Asks all questions and tells the seconds of each; None: they are taken around `ask`."""
+    """Asks all questions and returns the seconds of each; None: they are measured around `ask`."""
     within_edge: int | None = None
-    """Answers that agree with the decision's only without what is at the end of its reach; None: it is ours."""
+    """Answers that agree with the decision's except for offers at the edge of their reach; None: it is the decision."""
 
 
 def run(offers: int, snapshot: Path, count: int, console: Console) -> dict[str, Any]:
-    """Ask so many questions about a catalogue of so many offers, print a table, and give what peers.json holds.
+    """Ask questions about a catalogue of so many offers, print a table, and return the contents of peers.json.
 
     Raises RuntimeError if a peer's answer is not the decision's.
     """
@@ -132,7 +132,7 @@ def _ours(snapshot: Path, asked: list[Question], stack: ExitStack) -> dict[str, 
 
 
 def _answers(snapshot: Path, asked: list[Question]) -> list[Ranked]:
-    """What the service answers, and so the decision: of that, the offers chosen and those eligible are counted."""
+    """Measure the decision, and count the offers it chooses and those eligible."""
     engine, pad = Engine(open_snapshot(snapshot)), Scratchpad()
     service = OfferService(Live([engine]), lambda: synthetic.NOW)
     ranked = []
@@ -145,7 +145,7 @@ def _answers(snapshot: Path, asked: list[Question]) -> list[Ranked]:
 
 
 def _add_peers(measured: dict[str, Measured], offered: Offering, stack: ExitStack, console: Console) -> dict[str, str]:
-    """Start the peers and load the catalogue into them. Gives those that are missing, and how to install them."""
+    """Start the peers and load the catalogue into them. Returns the missing ones, with the way to install them."""
     missing = {}
 
     def add(name: str, start: Callable[[], dict[str, Asked]]) -> None:
@@ -164,9 +164,9 @@ def _add_peers(measured: dict[str, Measured], offered: Offering, stack: ExitStac
 
 
 def _check(name: str, one: Measured, offered: Offering, asked: list[Question], expected: list[Ranked]) -> int:
-    """Count the answers of a peer that are the decision's but for offers at an edge.
+    """Count the answers of a peer that equal the decision's except for offers at an edge.
 
-    Raises RuntimeError if one is not the decision's at all.
+    Raises RuntimeError if an answer differs otherwise.
     """
     within = 0
     for question, ours in zip(asked, expected, strict=True):
@@ -180,12 +180,12 @@ def _check(name: str, one: Measured, offered: Offering, asked: list[Question], e
 
 
 def _take_times(measured: dict[str, Measured], asked: list[Question]) -> float:
-    """Ask all questions in every round. Gives how many cores were busy meanwhile."""
+    """Ask all questions in every round. Returns the number of cores that were busy meanwhile."""
     for one in measured.values():  # warm
         for question in asked:
             one.ask(question)
     gc.collect()
-    gc.freeze()  # what is loaded stays: no question pays for looking through it
+    gc.freeze()  # so that no question pays for a collection of the loaded data
     begin, busy_before = time.perf_counter(), _busy_s()
     for _ in range(ROUNDS):
         for one in measured.values():
@@ -201,7 +201,7 @@ def _take_times(measured: dict[str, Measured], asked: list[Question]) -> float:
 
 
 def _busy_s() -> float:
-    """Seconds that all cores together have been busy."""
+    """Return the busy seconds of all cores together."""
     user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:8]
     return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
 
@@ -244,7 +244,7 @@ def _agreement(one: Measured) -> str:
 
 
 def main() -> None:
-    """Measure as the environment says."""
+    """Run the comparison, quick or in full as the environment says."""
     quick = os.environ.get("QUICK", "") not in {"", "0"}
     console = Console()
     if not console.is_terminal:

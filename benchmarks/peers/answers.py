@@ -1,4 +1,4 @@
-"""Whether a peer's answer is the decision's."""
+"""Compares a peer's answer with the decision's."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from benchmarks.peers.ranking import Ranked, along_the_ground
 from offers.catalogue.compile.geometry import earth_centred
 
 EDGE_M = 1.0
-"""Metres from the end of a place's reach within which peers may differ: not all measure the same way."""
+"""Metres around the edge of a place's reach within which peers may differ, as their distances do."""
 TIE = 1e-6
-"""Logarithms of scores that differ by less are equal; those of the same offer never differ by more."""
+"""Logarithms of scores that differ by less count as equal; those of one offer never differ by more."""
 
 
 def same(ours: Ranked, theirs: Ranked) -> bool:
-    """Whether two answers rank the same offers, equal scores in any order."""
+    """Return whether two answers rank the same offers, with equal scores in any order."""
     if len(ours) != len(theirs) or any(abs(our[1] - their[1]) > TIE for our, their in zip(ours, theirs, strict=True)):
         return False
     return all(
@@ -22,13 +22,13 @@ def same(ours: Ranked, theirs: Ranked) -> bool:
 
 
 def _is_tied(ranked: Ranked, rank: int) -> bool:
-    """Whether the offer of a rank could as well have another: the next may be the first that is cut off."""
+    """Return whether the offer at a rank could be exchanged: with a neighbour, or with the first one cut off."""
     neighbours = ranked[max(rank - 1, 0) : rank] + ranked[rank + 1 : rank + 2]
     return rank == len(ranked) - 1 or any(abs(ranked[rank][1] - score) <= TIE for _, score in neighbours)
 
 
 def same_but_for_edges(offering: Offering, question: Question, ours: Ranked, theirs: Ranked) -> bool:
-    """Whether two answers are the same, offers aside that stand within EDGE_M of the end of a place's reach."""
+    """Return whether two answers agree, except for offers within EDGE_M of the edge of a place's reach."""
     here = np.column_stack(earth_centred(np.array([question.latitude]), np.array([question.longitude])))
     metres = along_the_ground(((offering.centre - here) ** 2).sum(axis=1).clip(max=1e12))
     edge = np.flatnonzero(np.abs(metres - offering.reach_m) < EDGE_M)

@@ -1,4 +1,4 @@
-"""Peers inside this process, which find places by an index of boxes: SQLite's R*Tree and shapely's STRtree."""
+"""Peers in this process that find places by an index of boxes: SQLite's R*Tree and shapely's STRtree."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from benchmarks.peers.ranking import Asked, MissingError, Ranked, Ranking
 
 @contextmanager
 def sqlite_rtree(offering: Offering) -> Iterator[Asked]:
-    """SQLite's R*Tree, in memory."""
+    """Prepare SQLite's R*Tree, in memory."""
     ranking = Ranking(offering)
     with closing(sqlite3.connect(":memory:")) as database:
         database.execute("CREATE VIRTUAL TABLE places USING rtree(id, west, east, south, north)")
@@ -30,7 +30,7 @@ def sqlite_rtree(offering: Offering) -> Iterator[Asked]:
 
 @contextmanager
 def shapely_strtree(offering: Offering) -> Iterator[Asked]:
-    """The STRtree of shapely. Raises MissingError."""
+    """Prepare the STRtree of shapely. Raises MissingError."""
     try:
         import shapely
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""A peer that does all in one SQL query: PostgreSQL with PostGIS."""
+"""A peer that answers by one SQL query: PostgreSQL with PostGIS."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -37,9 +37,9 @@ CREATE INDEX ON entries (number) WHERE place IS NULL;
 """
 _HERE = "ST_SetSRID(ST_MakePoint(%(longitude)s, %(latitude)s), 4326)"
 _WITHIN = f"ST_DWithin(point, {_HERE}::geography, %(farthest_m)s)"
-"""Places within the farthest reach of any: as one would write it first."""
+"""Places within the longest reach of any place: the obvious way."""
 _BOXED = f"box && {_HERE}"
-"""Places with a box as large as their own reach around the location: fewer."""
+"""Places whose own box of reach contains the location: fewer."""
 _SHOWN = f"starts <= {NOW} AND ends > {NOW} AND terms = ANY(%(terms)s)"
 _QUERY = f"""
 SELECT number, score FROM (
@@ -65,7 +65,7 @@ ORDER BY score DESC, number LIMIT {BEST}
 
 @contextmanager
 def database() -> Iterator[Any]:
-    """A connection to a new server that has PostGIS. Raises MissingError."""
+    """Connect to a new server that has PostGIS. Raises MissingError."""
     try:
         import psycopg
     except ImportError as error:
@@ -93,7 +93,7 @@ def database() -> Iterator[Any]:
 
 @contextmanager
 def postgis(offering: Offering) -> Iterator[dict[str, Asked]]:
-    """PostGIS, asked in two ways. Raises MissingError."""
+    """Prepare PostGIS, for both queries. Raises MissingError."""
     with database() as connection:
         connection.execute(_RAW_TABLES)
         _load(connection, offering)

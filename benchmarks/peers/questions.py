@@ -1,4 +1,4 @@
-"""The synthetic catalogue as plain arrays, and the questions: made without the decision's code, so that peers check it.
+"""The synthetic catalogue as plain arrays, and the questions, made without the decision's code so that peers check it.
 
 Opening hours are evaluated by the opening-hours library itself, distances stand as in `geometry`, and nothing is read
 from a compiled snapshot.
@@ -29,11 +29,11 @@ from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.venue_pb2 import Venue
 
 NEVER = 2**32 - 1
-"""Second at which what has no end ends; fits every peer's numbers."""
+"""End of offers without one, in seconds; it fits the number types of all peers."""
 ALWAYS = 0
 """The schedule of offers without opening hours."""
 BOX_MARGIN = 1.01
-"""Boxes of reach are larger than the reach by this factor: more than a degree's length differs anywhere."""
+"""Factor by which boxes exceed the reach: more than the length of a degree varies."""
 _DEGREE_M = 110_574.0
 """Metres of a degree of latitude at the equator, where it is shortest."""
 _STRIP_DEGREES = 0.01
@@ -49,14 +49,14 @@ Terms = tuple[frozenset[str], frozenset[str], frozenset[str]]
 _Hours = tuple[str, str, str]
 """Opening hours, time zone and country."""
 _Row = tuple[int, int, bool, int, int, int, int, float]
-"""An entry as it is read: place (-1: everywhere), number, chain, start, end, schedule, terms, log_value."""
+"""An entry: place (-1: everywhere), number, chain, start, end, schedule, terms, log_value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """A catalogue by place: near places stand near each other, and the entries of a place side by side.
+    """A catalogue by place: near places are near in the arrays, and the entries of a place are adjacent.
 
-    An entry is one offer at one place; those from `everywhere` on have no place.
+    An entry is one offer at one place; entries from `everywhere` on have no place.
     """
 
     latitude: Floats
@@ -65,14 +65,14 @@ class Offering:
     centre: Floats
     """Earth-centred metres of each place: three columns."""
     straight: Floats
-    """Straight-line metres up to which each place reaches, squared."""
+    """Straight-line metres of each place's reach, squared."""
     first: Integers
-    """Where the entries of each place begin; one more than there are places."""
+    """Offset of the entries of each place, and the end of the last."""
     everywhere: int
     place: Integers
-    """Of each entry that has one."""
+    """The place of each entry that has one."""
     number: Integers
-    """Of the entry's offer: the digits of its id."""
+    """The number of each entry's offer: the digits of its id."""
     chain: NDArray[np.bool_]
     """Whether the offer has several entries, of which the nearest counts."""
     start: Integers
@@ -83,15 +83,15 @@ class Offering:
     log_value: Floats
     """Natural logarithm of value times lever."""
     open_until: Integers
-    """Per schedule: the second until which it stays open if it is open at synthetic.NOW, else 0."""
+    """By schedule, the second until which it stays open if it is open at synthetic.NOW, else 0."""
     distinct_terms: list[Terms]
 
     def ends(self) -> Integers:
-        """Per entry, the second at which it ends: its window's or its hours'; 0 if it is closed at synthetic.NOW."""
+        """Return the end of each entry by its window or hours, in seconds; 0 if it is closed at synthetic.NOW."""
         return np.minimum(self.end, self.open_until[self.schedule])
 
     def boxes(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Degrees west, south, east and north of what each place reaches, a little more."""
+        """Return boxes slightly larger than each place's reach: degrees west, south, east and north."""
         high = self.reach_m * BOX_MARGIN / _DEGREE_M
         wide = high / np.cos(np.radians(np.abs(self.latitude) + high))
         assert np.all(np.abs(self.longitude) + wide < 180)  # else boxes would have to be cut in two
@@ -100,16 +100,16 @@ class Offering:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which ten offers are the best of those that may be shown at a place and an instant."""
+    """A question: which ten offers are the best of those that may be shown at a place and an instant."""
 
     request: bytes
-    """As an encoded GetOffersRequest."""
+    """The encoded GetOffersRequest."""
     query: Query
-    """As the decision reads it."""
+    """The same for the decision."""
     admits: NDArray[np.bool_]
-    """Per distinct terms, whether they admit the request."""
+    """By distinct terms, whether they admit the request."""
     terms: list[int]
-    """Those that do."""
+    """The terms that admit it."""
     nearness_weight: float
 
     @property
@@ -124,7 +124,7 @@ class Question:
 
 
 def questions(offering: Offering, offers: int, count: int) -> list[Question]:
-    """So many questions at places drawn like the offers, all at synthetic.NOW."""
+    """Return questions at places drawn like the offers, all at synthetic.NOW."""
     asked = []
     for data, surface in zip(synthetic.requests(offers, count), cycle(_SURFACES), strict=False):
         request = GetOffersRequest.FromString(data)
@@ -147,7 +147,7 @@ def _admits(terms: Terms, placement: str, channel: str, language: str) -> bool:
 
 
 def offering(offers: int) -> Offering:
-    """The synthetic catalogue of so many offers."""
+    """Return the synthetic catalogue of so many offers."""
     venues: dict[str, Venue] = {}
     rows: list[_Row] = []
     schedules: dict[_Hours, int] = {("", "", ""): ALWAYS}
@@ -204,7 +204,7 @@ def _open_until(hours: str, time_zone: str, country_code: str) -> int:
 
 
 def _laid_out(venues: list[Venue], rows: list[_Row], schedules: list[_Hours], terms: list[Terms]) -> Offering:
-    """Number the places so that near ones stand near each other, and put the entries in their order."""
+    """Number the places so that near ones are near in the arrays, and sort the entries by them."""
     points = np.array([(venue.point.latitude, venue.point.longitude, venue.radius_m) for venue in venues])
     order = np.lexsort((points[:, 1], np.floor(points[:, 0] / _STRIP_DEGREES)))
     renumbered = np.empty(len(order) + 1, np.int64)

@@ -1,4 +1,4 @@
-"""The half of a decision that numpy does for the peers that find places but cannot rank offers."""
+"""Screening and ranking with numpy, for peers that find places but cannot rank offers."""
 
 import math
 from collections.abc import Callable
@@ -8,11 +8,11 @@ import numpy as np
 
 from benchmarks.peers.questions import Floats, Integers, Offering, Question
 from benchmarks.synthetic import NOW
-from offers.catalogue.compile.arrays import DEFAULT_NEARNESS, DEFAULT_SHARES, DEFAULT_TIMELINESS
 from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, MEAN_RADIUS_M
+from offers.catalogue.compile.scoring import DEFAULT_NEARNESS, DEFAULT_SHARES, DEFAULT_TIMELINESS
 
 HALVED = math.log(0.5)
-"""What one more scale of distance (squared) or of time adds to the logarithm of its factor."""
+"""Change of a factor's logarithm for one more scale of distance (squared) or of time."""
 LEAST_NEARNESS, LEAST_TIMELINESS = math.log(1e-6), math.log(DEFAULT_TIMELINESS.minimum)
 NEARNESS_M, TIMELINESS_S = DEFAULT_NEARNESS.scale, DEFAULT_TIMELINESS.scale
 WITHOUT_DISTANCE = math.log(DEFAULT_SHARES["nearness_without_distance"])
@@ -24,19 +24,19 @@ Ranked = list[tuple[int, float]]
 
 
 class Asked(NamedTuple):
-    """A peer that is ready to be asked."""
+    """A peer that is ready for questions."""
 
     ask: Callable[[Question], Ranked]
-    """The best ten offers."""
+    """Returns the best ten offers."""
     version: str
 
 
 class MissingError(Exception):
-    """What a peer needs is not on this machine; the message says how to install it."""
+    """A requirement of a peer is not installed; the message says how to install it."""
 
 
 class Ranking:
-    """Screens and ranks the offers of places near by, as the decision does."""
+    """Screens and ranks the offers of nearby places, as the decision does."""
 
     def __init__(self, offering: Offering) -> None:
         self._offering = offering
@@ -44,7 +44,7 @@ class Ranking:
         self._everywhere = np.arange(offering.everywhere, len(offering.number))
 
     def best(self, near: Integers, question: Question) -> Ranked:
-        """The best offers of some places, which include all within reach, and of those shown everywhere."""
+        """Return the best offers of some places, which include all within reach, and of those shown everywhere."""
         offering = self._offering
         here = _earth_centred(question.latitude, question.longitude)
         away = offering.centre[near] - here
@@ -85,12 +85,12 @@ class Ranking:
 
 
 def along_the_ground(squared: Floats) -> Floats:
-    """Metres along the ground from straight-line metres squared."""
+    """Return metres along the ground from straight-line metres squared."""
     return 2 * MEAN_RADIUS_M * np.arcsin(np.sqrt(squared) / (2 * MEAN_RADIUS_M))
 
 
 def _earth_centred(latitude: float, longitude: float) -> tuple[float, float, float]:
-    """As geometry.earth_centred, of one point: ten times as fast without numpy."""
+    """Return geometry.earth_centred of one point: ten times as fast without numpy."""
     phi, lam = math.radians(latitude), math.radians(longitude)
     normal = EQUATORIAL_RADIUS_M / math.sqrt(1 - ECCENTRICITY_2 * math.sin(phi) ** 2)
     across = normal * math.cos(phi)

@@ -1,4 +1,4 @@
-"""A peer that finds places by Redis: GEOSEARCH over all within the farthest reach, which numpy screens and ranks."""
+"""A peer that finds places by GEOSEARCH of Redis within the longest reach; numpy screens and ranks them."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _LOADED = 1_000
 
 @contextmanager
 def redis_geosearch(offering: Offering) -> Iterator[Asked]:
-    """Redis. Raises MissingError."""
+    """Prepare Redis. Raises MissingError."""
     try:
         import redis
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Starts the servers that peers ask, each on a free loopback port with a password of its own, and ends them."""
+"""Starts and stops the servers of peers, each on a free loopback port with a password of its own."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ from benchmarks.peers.ranking import MissingError
 HOST = "127.0.0.1"
 START_S, _STOP_S = 30.0, 20.0
 POSTGRES_USER = "postgres"
-"""Of the database, and of the system where this runs as root."""
+"""User of the database, and of the system where this runs as root."""
 _POSTGRES_SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -36,7 +36,7 @@ _POSTGRES_SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server listens."""
+    """The address of a server."""
 
     port: int
     password: str = field(repr=False)
@@ -44,7 +44,7 @@ class Server:
 
 @contextmanager
 def redis(core: int = WORKER_CORE) -> Iterator[Server]:
-    """A Redis server that keeps nothing on disk. Raises MissingError."""
+    """Run a Redis server that writes nothing to disk. Raises MissingError."""
     program = shutil.which("redis-server")
     if program is None:
         raise MissingError("apt-get install redis-server")
@@ -61,7 +61,7 @@ def redis(core: int = WORKER_CORE) -> Iterator[Server]:
 
 @contextmanager
 def postgres() -> Iterator[Server]:
-    """A PostgreSQL server with a cluster of its own; its user is postgres. Raises MissingError."""
+    """Run a PostgreSQL server with a cluster of its own, whose user is postgres. Raises MissingError."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), default=None)
     if programs is None:
         raise MissingError("apt-get install postgresql postgresql-postgis")
@@ -111,7 +111,7 @@ def _ending(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> Itera
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on."""
+    """Return a free loopback port."""
     with socket.create_server((HOST, 0)) as found:
         port: int = found.getsockname()[1]
         return port

@@ -1,1 +1,1 @@
-"""How good decisions are on real data, replayed through the service's own API: `python -m benchmarks.quality`."""
+"""The quality of decisions on real data, replayed through the service's own API: `python -m benchmarks.quality`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality [--data PATH] [NAME...]` replays data sets and prints what came of them."""
+"""`python -m benchmarks.quality [--data PATH] [NAME...]` replays data sets and prints the results."""
 
 import argparse
 import sys
@@ -19,11 +19,11 @@ REPLAYS: Mapping[str, Callable[[Path], Found]] = {
     one.NAME: one.run for one in (coupon, checkins, orders, bandit, promotion)
 }
 _WIDTH = 160
-"""Columns of the tables where there is no terminal to ask."""
+"""Width of the tables where the output is no terminal."""
 
 
 def main(arguments: list[str]) -> int:
-    """Replay what is named, or all there is. Gives 1 where something falls short."""
+    """Replay the named data sets, or all available ones. Returns 1 where a figure falls short of its target."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(REPLAYS)}; none: all")
     parser.add_argument("--data", type=Path, default=DATA, metavar="PATH", help="folder of the data sets")
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 def show(console: Console, folders: Mapping[str, Path], data: Path) -> int:
-    """Replay what there is of data sets, and print it."""
+    """Replay the available data sets, and print the results."""
     figures = Table(title="On real data, through GetOffers and ReportEvents")
     for name in ("data", "measure", "found", "wanted", "", "beside", "s"):
         figures.add_column(name, justify="right" if name == "s" else "left")
@@ -69,7 +69,7 @@ def show(console: Console, folders: Mapping[str, Path], data: Path) -> int:
 
 
 def _table_of(added: list[Added]) -> Table:
-    """What each switch adds: the measure with all, less that without it."""
+    """Return a table of what each switch adds: the measure with everything, minus that without it."""
     table = Table(title="What each adds: the measure with everything, less that of the same strategy without it")
     for name in ("data", "measure", "everything", *SWITCHES):
         table.add_column(name, justify="left" if name in {"data", "measure"} else "right")

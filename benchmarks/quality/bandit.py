@@ -1,4 +1,4 @@
-"""Open Bandit's log of random choices, and what other choices would have brought by it, beside what was published."""
+"""Open Bandit: estimates for another policy from a log of random choices, beside the published figures."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from benchmarks.quality.result import Figure, Found
 
 NAME = "open_bandit"
 WITHIN = {"ipw": 0.01, "dm": 0.06, "dr": 0.06}
-"""How far other random draws lead from the published figures, as a share of them: see tests/learning."""
+"""Tolerance for other random draws, as a share of the published figures: see tests/whatif."""
 
 
 def run(folder: Path) -> Found:

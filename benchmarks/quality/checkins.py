@@ -1,4 +1,4 @@
-"""Check-ins, replayed: where somebody goes next, beside a count of where they went before."""
+"""Check-ins, replayed: where a person goes next, compared with counts of where they went before."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import numpy as np
 
 from benchmarks.quality.figures import Floats, hit_rate, listed, mean_reciprocal_rank, rank_in
 from benchmarks.quality.mapping import DataSet, Row
-from benchmarks.quality.result import PLACEMENTS, Added, Figure, Found
-from benchmarks.quality.takings import DAY_S, MAIN, Taking, replay
+from benchmarks.quality.result import Figure, Found
+from benchmarks.quality.takings import DAY_S, MAIN, Taking, found, replay
 
 NAME = "checkins"
 MONDAY = 1_325_462_400
-"""2 January 2012: the first day of the data set, for those whose weekdays say so; for others up to six days later."""
+"""2 January 2012: the first day of the data set for persons whose weekdays agree; for others up to six days later."""
 SHOWN = 10
 OF_HOUR, OF_BEFORE, OF_ALL = 10.0, 30.0, 1e-6
-"""Of the baseline: as how many visits one counts at this hour, one after the same place, and one of anybody's. Of the
-weights that were tried on these rows the ones that serve it best."""
+"""Weights of the baseline, in visits: of one at this hour, one after the same place, and one of anybody. They are the
+best for it among those tried on these rows."""
 
 
 def run(folder: Path) -> Found:
@@ -29,34 +29,21 @@ def run(folder: Path) -> Found:
     beside = baseline(before, after)
     own = [hit_rate(ranks.of(MAIN), most) for most in (1, 5, 10)]
     other = [hit_rate(beside, most) for most in (1, 5, 10)]
-    return Found(
-        [
-            Figure(
-                NAME,
-                "Acc@1/5/10",
-                listed(own),
-                "≥ beside",
-                all(np.array(own) >= other),
-                f"online frequency + hour + previous place {listed(other)}",
-            )
-        ],
-        [
-            Added(NAME, "Acc@1", {name: hit_rate(ranks.of(name), 1) for name in PLACEMENTS}),
-            Added(NAME, "MRR@10", {name: mean_reciprocal_rank(ranks.of(name)) for name in PLACEMENTS}),
-        ],
-        [f"{NAME}: {len(before):,} learned, {len(after):,} replayed, {ranks.models} models taken up"],
-    )
+    told = f"online frequency + hour + previous place {listed(other)}"
+    figure = Figure(NAME, "Acc@1/5/10", listed(own), "≥ beside", all(np.array(own) >= other), told)
+    measures = {"Acc@1": lambda ranks: hit_rate(ranks, 1), "MRR@10": mean_reciprocal_rank}
+    return found(figure, measures, ranks, f"{len(before):,} learned, {len(after):,} replayed")
 
 
 def takings(data: DataSet, train: Sequence[Row], valid: Sequence[Row]) -> tuple[list[Taking], list[Taking]]:
-    """What to learn and what to replay, each in order of time.
+    """Return the check-ins to learn from and those to replay, each by time.
 
-    A person's days are moved so that weekdays are those of the calendar; check-ins of a person within one minute follow
-    each other by a second.
+    A person's days are shifted so that weekdays agree with the calendar; check-ins of a person within one minute are a
+    second apart.
     """
     moved = {row["user_id"]: (int(row["weekday"]) - int(row["start_day"])) % 7 for row in (*train, *valid)}
     met: Counter[tuple[str, int]] = Counter()
-    found = []
+    both = []
     for rows in (train, valid):
         some = []
         for row in sorted(rows, key=lambda row: (_minute(row), int(row["id"]))):
@@ -65,13 +52,13 @@ def takings(data: DataSet, train: Sequence[Row], valid: Sequence[Row]) -> tuple[
             met[person, second] += 1
             second += met[person, second] - 1
             some.append(Taking(person, row["location_id"], second, data.context(row, second), row))
-        found.append(sorted(some, key=lambda taking: taking.second))
-    return found[0], found[1]
+        both.append(sorted(some, key=lambda taking: taking.second))
+    return both[0], both[1]
 
 
 def baseline(before: Sequence[Taking], after: Sequence[Taking]) -> Floats:
-    """The ranks by how often a person was at a place: ever, at this hour (those beside it: half), and coming from where
-    they are. Counted online.
+    """Return the ranks by a person's visits of a place: all, at this hour (neighbouring hours count half), and those
+    coming from the present place. Counts are updated online.
     """  # noqa: D205
     number = {place: index for index, place in enumerate(sorted({one.offer_id for one in (*before, *after)}))}
     overall = np.zeros(len(number))

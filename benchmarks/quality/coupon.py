@@ -1,7 +1,7 @@
-"""Answers to coupons, replayed: four fifths of the respondents are learned from, the others' answers are foreseen.
+"""Answers to coupons, replayed: models learn from four fifths of the respondents and foresee the others' answers.
 
-Every respondent answers one question a day, in the order of the rows, at the hour that the question is about: so what
-somebody answered before is learned before they are asked again. Respondents who are tested come five weeks later.
+Every respondent answers one question a day, in the order of the rows, at the hour that the question is about, so that
+earlier answers are learned before the next question. Respondents of the test come five weeks later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,17 +31,17 @@ KNOWN_AFTER = 10
 """Answers after which a respondent counts as known."""
 HAS_TREES = find_spec("lightgbm") is not None
 ONLINE, TREES = "", "trees"
-"""Placements: the catalogue's default strategy, and that of trees."""
+"""Placements of the catalogue's default strategy, and of the one with trees."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A row: somebody was offered a coupon, and said yes or no."""
+    """A row: a respondent was offered a coupon, and accepted or refused."""
 
     number: int
     respondent: str
     before: int
-    """Answers of the respondent before this one."""
+    """Number of the respondent's earlier answers."""
     context: Context
     offer_id: str
     category: str
@@ -54,7 +54,7 @@ class Answer:
 
 
 def answers(data: DataSet, rows: Sequence[Row]) -> list[Answer]:
-    """The rows, in their order; their instants are those of respondents who are learned from."""
+    """Return the rows in their order, at the instants of respondents who are learned from."""
     met: dict[str, int] = {}
     slots: dict[tuple[int, int], list[int]] = {}
     for number, row in enumerate(rows):
@@ -80,12 +80,12 @@ def answers(data: DataSet, rows: Sequence[Row]) -> list[Answer]:
 
 
 def hour_of(text: str) -> int:
-    """The hour that "2PM" is."""
+    """Return the hour of a text such as "2PM"."""
     return int(text[:-2]) % 12 + (12 if text.endswith("PM") else 0)
 
 
 def later(answer: Answer) -> Answer:
-    """The answer of somebody who comes later."""
+    """Return the answer at the instant of a respondent of the test."""
     moved = Context()
     moved.CopyFrom(answer.context)
     moved.time.seconds += WEEKS_LATER * 7 * DAY_S
@@ -93,9 +93,9 @@ def later(answer: Answer) -> Answer:
 
 
 def live(one: Service, some: Sequence[Answer]) -> None:
-    """Let answers happen, in order of time: each is offered the coupons, sees one, and takes it or not.
+    """Replay answers by time: each respondent is offered the coupons, sees one, and takes it or not.
 
-    Who takes a coupon has looked at what it is for.
+    A respondent who takes a coupon has viewed it before.
     """
     for answer in some:
         one.second = answer.second
@@ -113,21 +113,21 @@ def live(one: Service, some: Sequence[Answer]) -> None:
 
 @dataclass(slots=True)
 class Foreseen:
-    """What was foreseen of each answer, by its number: NaN, nothing yet."""
+    """Probabilities foreseen for each answer, by its number; NaN: none yet."""
 
     first: Floats
-    """The propensity of the online model, before anything of the respondent was learned."""
+    """Propensity by the online model before it learned anything of the respondent."""
     trees: Floats
-    """The same of trees; NaN without LightGBM."""
+    """The same by trees; NaN without LightGBM."""
     known: Floats
-    """The propensity of the online model, once all before was learned."""
+    """Propensity by the online model after it learned all earlier answers."""
     scores: Mapping[str, Floats]
-    """The score, once all before was learned, by those of PLACEMENTS."""
+    """Scores after all earlier answers were learned, by placement."""
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def nothing(cls, count: int) -> "Foreseen":
-        """Nothing is foreseen yet."""
+        """Return an empty record for a number of answers."""
         first, trees, known, *scores = np.full((3 + len(PLACEMENTS), count), np.nan)
         return cls(first, trees, known, dict(zip(PLACEMENTS, scores, strict=True)))
 
@@ -135,14 +135,14 @@ class Foreseen:
 def ask(
     one: Service, some: Sequence[Answer], placement: str, figure: Callable[[Proposition], float], into: Floats
 ) -> None:
-    """Ask what the server says of the coupons that were offered, just before they are."""
+    """Ask the server for the coupons just before they are offered."""
     requests = [GetOffersRequest(context=answer.context, placement=placement, view=VIEW_FULL) for answer in some]
     for response, answer in zip(one.ask(requests), some, strict=True):
         into[answer.number] = figure(proposition(response, answer.offer_id))
 
 
 def replay_fold(data: DataSet, rows: Sequence[Row], every: Sequence[Answer], fold: int, into: Foreseen) -> None:
-    """Learn from all respondents but a fold's, then let these answer."""
+    """Learn from all respondents except those of a fold, then replay these."""
     learned = sorted((one for one in every if fold_of(one) != fold), key=attrgetter("second"))
     tested = sorted((later(one) for one in every if fold_of(one) == fold), key=attrgetter("second"))
     with service(data.catalog(rows), BEGIN - DAY_S) as one:
@@ -166,7 +166,7 @@ def replay_fold(data: DataSet, rows: Sequence[Row], every: Sequence[Answer], fol
 
 
 def fold_of(answer: Answer) -> int:
-    """The fold of an answer: that of its respondent."""
+    """Return the fold of an answer, which is that of its respondent."""
     return int(answer.respondent) % FOLDS
 
 
@@ -194,7 +194,7 @@ def run(folder: Path) -> Found:
 
 
 def _foreseen(model: str, yes: Floats, chance: Floats, least: float) -> Figure:
-    """How well people who were never met are foreseen."""
+    """Return the quality of probabilities for people who were never met."""
     found, beside = auc(yes, chance), f"calibration error {calibration_error(yes, chance):.3f}"
     wanted = f"≥ {least}".replace("0.", ".")
     return Figure(NAME, f"AUC, {model}, {FOLDS} folds", f"{found:.3f}", wanted, found >= least, beside)

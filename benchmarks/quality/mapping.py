@@ -1,4 +1,4 @@
-"""Mapping files: what the columns of a data set mean, as templates of the API's own messages."""
+"""Mapping files: templates of the API's messages for the columns of a data set."""
 
 import csv
 import re
@@ -24,7 +24,7 @@ from offers.v1.venue_pb2 import Venue
 
 FOLDER = Path(__file__).parent / "mappings"
 CONSENT = ConsentGrants(purposes=[CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, CONSENT_PURPOSE_LEARNING])
-"""What everybody in the data agrees to."""
+"""Consents of everybody in the data."""
 _NOT_OF_IDS = re.compile(r"[^A-Za-z0-9._:-]+")
 
 Row = Mapping[str, str]
@@ -47,7 +47,7 @@ class _Id:
 
 @dataclass(frozen=True, slots=True)
 class _Pick:
-    """The part that a text names."""
+    """One of several parts, by a text."""
 
     by: str
     among: Mapping[str, Any]
@@ -76,9 +76,11 @@ _Loader.add_constructor("!pick", _pick)
 
 
 def filled(tree: Any, row: Row) -> Any:  # noqa: ANN401 - what YAML can hold
-    """A template with a row's cells: "{column}" in texts, `!number` for numbers, `!id` for ids, `!pick` for
-    the part of `among` that `by` names. What comes out empty is None, and is left out of maps and lists.
-    """  # noqa: D205
+    """Fill a template with a row's cells.
+
+    Texts have "{column}"; `!number` makes numbers, `!id` ids, and `!pick` takes the part of `among` that `by` names.
+    Empty results are None, and are left out of maps and lists.
+    """
     match tree:
         case str():
             return tree.format_map(row) or None
@@ -106,11 +108,11 @@ class DataSet:
 
     @classmethod
     def read(cls, name: str, folder: Path = FOLDER) -> Self:
-        """The mapping of a data set."""
+        """Read the mapping of a data set."""
         return cls(_read(folder / f"{name}.yaml"))
 
     def rows(self, data: Path) -> list[list[Row]]:
-        """The rows of each of its files, below a folder."""
+        """Return the rows of each of its files in a folder."""
         found: list[list[Row]] = []
         for name in self.said["files"]:
             with (data / name).open(encoding="utf-8", newline="") as file:
@@ -118,7 +120,7 @@ class DataSet:
         return found
 
     def catalog(self, rows: Iterable[Row]) -> Catalog:
-        """The catalogue of all venues and offers that rows name, with the strategies that all data sets share."""
+        """Return the catalogue of all venues and offers in the rows, with the strategies that all data sets share."""
         made = ParseDict(self.said["catalog"], Catalog())
         made.MergeFrom(ParseDict(_read(FOLDER / "switches.yaml"), Catalog()))
         venues: dict[str, Venue] = {}
@@ -135,18 +137,18 @@ class DataSet:
         return made
 
     def offer_id(self, row: Row) -> str:
-        """The offer that a row names."""
+        """Return the id of the offer in a row."""
         return str(filled(self.said["offer"]["offer_id"], row))
 
     def context(self, row: Row, second: int) -> Context:
-        """The context of a row, at an instant in seconds since 1970."""
+        """Return the context of a row at an instant, in seconds since 1970."""
         made = ParseDict(filled(self.said["context"], row), Context())
         made.user.consent.CopyFrom(CONSENT)
         made.time.seconds = second
         return made
 
     def profile(self, row: Row) -> Profile:
-        """What is kept of the person of a row."""
+        """Return the profile of the person in a row."""
         return ParseDict(filled(self.said["profile"], row), Profile())
 
 

@@ -1,4 +1,4 @@
-"""Delivery orders, replayed: from which restaurant somebody orders next, beside counts by region and daypart."""
+"""Delivery orders, replayed: the restaurant a person orders from next, compared with counts by region and daypart."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ import numpy as np
 
 from benchmarks.quality.figures import Floats, hit_rate, listed, mean_reciprocal_rank, rank_in
 from benchmarks.quality.mapping import DataSet, Row
-from benchmarks.quality.result import PLACEMENTS, Added, Figure, Found
-from benchmarks.quality.takings import DAY_S, MAIN, Taking, replay
+from benchmarks.quality.result import Figure, Found
+from benchmarks.quality.takings import DAY_S, MAIN, Taking, found, replay
 
 NAME = "orders"
 BEGIN = 1_325_462_400
-"""2 January 2012, of which the first day of the data set is the next; which days of the week it has is not said."""
+"""2 January 2012, the day before the first of the data set, which does not tell its weekdays."""
 BEHIND_S = 7 * 3_600
-"""The column's clock is ahead of the local one by so much."""
+"""Seconds by which the column's clock is ahead of local time."""
 LEARNED_DAYS = 20
 SHOWN = 100
 DAYPARTS = (10, 14, 17, 21)
-"""Of the baseline: the hours at which the next one begins."""
+"""Hours at which dayparts of the baseline begin."""
 
 
 def run(folder: Path) -> Found:
@@ -32,38 +32,25 @@ def run(folder: Path) -> Found:
     ranks = replay(data, rows, before, after, SHOWN)
     beside = baseline(before, after)
     own, other = _figures(ranks.of(MAIN)), _figures(beside)
-    return Found(
-        [
-            Figure(
-                NAME,
-                "HR@10, MRR",
-                listed(own),
-                "≥ beside",
-                all(np.array(own) >= other),
-                f"online region + daypart + own history {listed(other)}",
-            )
-        ],
-        [
-            Added(NAME, "HR@10", {name: hit_rate(ranks.of(name), 10) for name in PLACEMENTS}),
-            Added(NAME, "MRR", {name: mean_reciprocal_rank(ranks.of(name)) for name in PLACEMENTS}),
-        ],
-        [f"{NAME}: {len(before):,} learned, {len(after):,} replayed, {ranks.models} models taken up"],
-    )
+    told = f"online region + daypart + own history {listed(other)}"
+    figure = Figure(NAME, "HR@10, MRR", listed(own), "≥ beside", all(np.array(own) >= other), told)
+    measures = {"HR@10": lambda ranks: hit_rate(ranks, 10), "MRR": mean_reciprocal_rank}
+    return found(figure, measures, ranks, f"{len(before):,} learned, {len(after):,} replayed")
 
 
 def takings(data: DataSet, rows: Sequence[Row]) -> list[Taking]:
-    """What was ordered, in order of time."""
-    found = []
+    """Return the orders, by time."""
+    orders = []
     for row in rows:
         second = BEGIN + _day(row) * DAY_S + _of_day(row) - BEHIND_S
-        found.append(Taking(row["consumer_id"], row["restaurant_id"], second, data.context(row, second), row))
-    return sorted(found, key=lambda taking: taking.second)
+        orders.append(Taking(row["consumer_id"], row["restaurant_id"], second, data.context(row, second), row))
+    return sorted(orders, key=lambda taking: taking.second)
 
 
 def baseline(before: Sequence[Taking], after: Sequence[Taking]) -> Floats:
-    """The ranks by how often the person ordered there; then by how often the region did at this daypart, ever, and all.
+    """Return the ranks by a person's orders at a restaurant, then by its region's at this daypart, at any, and by all.
 
-    Counted online.
+    Counts are updated online.
     """
     number = {place: index for index, place in enumerate(sorted({one.offer_id for one in (*before, *after)}))}
     overall = np.zeros(len(number))
@@ -87,7 +74,7 @@ def _day(row: Row) -> int:
 
 
 def _of_day(row: Row) -> int:
-    """The second of the day, by the column's clock."""
+    """Return the second of the day by the column's clock."""
     hours, minutes, seconds = row["placed"][3:].split(":")
     return 3_600 * int(hours) + 60 * int(minutes) + int(seconds)
 

@@ -1,4 +1,4 @@
-"""A promotion, replayed: whom to send it to, foreseen by how likely they buy with it and without."""
+"""A promotion, replayed: whom to send it to, by the foreseen probabilities to buy with it and without."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ FOLDS = 5
 BEGIN = 1_325_462_400
 """2 January 2012."""
 EVERY_S = 2
-"""Between one person and the next."""
+"""Seconds between one person and the next."""
 AT_ONCE = 100
-"""Persons who come while a purchase would be waited for."""
+"""Persons who come while a purchase may still follow."""
 PROMOTION, NOTHING = "promotion", "nothing"
 
 
@@ -38,7 +38,7 @@ def run(folder: Path) -> Found:
 
 
 def replay_fold(data: DataSet, rows: Sequence[Row], contexts: Sequence[Context], tested: Truths, more: Floats) -> None:
-    """Learn from all but those tested, and put down how much likelier each of these buys with the promotion."""
+    """Learn from all persons except the tested, and write how much likelier each of these buys with the promotion."""
     with service(data.catalog(rows), BEGIN) as one:
         for some in parts(np.flatnonzero(~tested).tolist(), AT_ONCE):
             live(one, data, [(rows[number], contexts[number]) for number in some])
@@ -52,7 +52,7 @@ def replay_fold(data: DataSet, rows: Sequence[Row], contexts: Sequence[Context],
 
 
 def live(one: Service, data: DataSet, some: Sequence[tuple[Row, Context]]) -> None:
-    """Let some persons come: each is shown the promotion or nothing, and buys or not."""
+    """Replay some persons: each is shown the promotion or nothing, and buys or not."""
     one.second = max(context.time.seconds for _, context in some)
     responses = one.get([GetOffersRequest(context=context) for _, context in some])
     events = []
@@ -70,7 +70,7 @@ def live(one: Service, data: DataSet, some: Sequence[tuple[Row, Context]]) -> No
 
 
 def _judged(chosen: Truths, treated: Truths, bought: Floats) -> list[Figure]:
-    """What sending to the chosen brings, beside sending to everyone."""
+    """Return the result of sending to the chosen, compared with sending to everyone."""
     found, all_of_them = sent(chosen, treated, bought), sent(np.ones(len(chosen), bool), treated, bought)
     nir, irr = interval(len(chosen), lambda drawn: sent(chosen[drawn], treated[drawn], bought[drawn]))
     beside = f"everyone: NIR {all_of_them.nir:,.0f}, IRR {all_of_them.irr:.4f}"

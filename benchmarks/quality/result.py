@@ -1,4 +1,4 @@
-"""What a replay gives to the tables."""
+"""The results of a replay, for the tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,36 +6,36 @@ from dataclasses import dataclass, field
 SWITCHES = ("segmentation", "recommendation", "behaviour", "context", "individual")
 ALL = "all"
 PLACEMENTS = (ALL, *(f"no-{switch}" for switch in SWITCHES))
-"""Of mappings/switches.yaml."""
+"""Switches of mappings/switches.yaml."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table."""
+    """A row of the table of figures."""
 
     data: str
     measure: str
     found: str
     wanted: str
-    """What is to be reached."""
+    """The target."""
     reached: bool
     beside: str = ""
-    """The same measure of something else."""
+    """The same measure of a baseline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What each switch adds to one measure."""
+    """The measure with and without each switch."""
 
     data: str
     measure: str
     by_placement: Mapping[str, float]
-    """By those of PLACEMENTS."""
+    """By placement of PLACEMENTS."""
 
 
 @dataclass(slots=True)
 class Found:
-    """All that came of a replay."""
+    """All results of a replay."""
 
     figures: list[Figure] = field(default_factory=list)
     added: list[Added] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A real server in this process whose clock is that of the data, with the real learner over its log."""
+"""A real server in this process with the clock of the data, and the real learner over its log."""
 
 import contextlib
 import math
@@ -33,37 +33,37 @@ from offers.v1.profile_service_pb2 import UpdateProfileRequest
 from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
 
 LATER_S = 10 * 365 * 86_400
-"""What is asked ten years after its instant is a question about the past: it is answered, and left out of the log."""
+"""A request ten years after its instant is hypothetical: it is answered, and not logged."""
 AT_ONCE = 500
-"""Requests, or events, of one call."""
+"""Requests, or events, in one call."""
 _ANSWERS_AT_ONCE = 100
 _Sent = TypeVar("_Sent")
 
 
 class Service:
-    """Calls of one server, over gRPC. Time goes as `second` is set, in seconds since 1970."""
+    """A client of one server, over gRPC, that sets the server's clock: `second`, in seconds since 1970."""
 
     def __init__(self, second: int) -> None:
         self.second = second
         self.published = 0
-        """Models that were taken up."""
+        """Number of models that the server has used."""
         self.refused = 0
-        """Models that the learner found worse."""
+        """Number of models that the learner found worse."""
         self._ahead_s = 0
         self._told: list[str] = []
 
     def clock(self) -> float:
-        """What the server takes for the time."""
+        """Return the server's time."""
         return self.second + self._ahead_s
 
     def begin(self, served: Served, channel: grpc.Channel, learner: Learner) -> None:
-        """Go to work."""
+        """Start."""
         self.served, self.learner = served, learner
         self._offers, self._events = OfferServiceStub(channel), EventServiceStub(channel)
         self._profiles = ProfileServiceStub(channel)
 
     def get(self, requests: Sequence[GetOffersRequest]) -> list[GetOffersResponse]:
-        """Ask for offers, now; the decisions are logged."""
+        """Ask for offers now; the decisions are logged."""
         found: list[GetOffersResponse] = []
         for some in parts(requests, _ANSWERS_AT_ONCE):
             for result in self._offers.BatchGetOffers(BatchGetOffersRequest(requests=some)).results:
@@ -73,7 +73,7 @@ class Service:
         return found
 
     def ask(self, requests: Sequence[GetOffersRequest]) -> list[GetOffersResponse]:
-        """Ask what offers there would be, at the requests' own instants: nothing comes of it, and nothing is logged."""
+        """Make hypothetical requests, at their own instants: nothing is logged, and no state changes."""
         self._ahead_s = LATER_S
         try:
             return self.get(requests)
@@ -81,20 +81,20 @@ class Service:
             self._ahead_s = 0
 
     def report(self, events: Sequence[Event]) -> None:
-        """Report events, now. RuntimeError: one was refused, or taken otherwise than it was meant."""
+        """Report events now. Raises RuntimeError where one was refused, or accepted with a warning."""
         for some in parts(events, AT_ONCE):
             for result in self._events.ReportEvents(ReportEventsRequest(events=some)).results:
                 if result.HasField("status") or result.warnings or result.duplicate:
                     raise RuntimeError(str(result))
 
     def keep(self, user: User, profile: Profile) -> None:
-        """Let the server know a person, who agrees to everything."""
+        """Create the profile of a person, who agrees to everything."""
         known = Profile(attributes=profile.attributes)
         known.consents.extend(Consent(purpose=purpose, granted=True) for purpose in CONSENT.purposes)
         self._profiles.UpdateProfile(UpdateProfileRequest(user=user, profile=known))
 
     def learn(self) -> None:
-        """Learn all that is logged, and decide by it from now on, unless the learner finds it worse."""
+        """Learn the log, and use the model from now on, unless the learner finds it worse."""
         self.served.worker.recorder.flush()
         while self.learner.step(math.inf):
             pass
@@ -107,9 +107,9 @@ class Service:
         self._told = self.learner.refused
 
     def grow(self) -> list[str]:
-        """Grow trees from all that is logged, as `offers learn --model gbdt` does, and use them as well.
+        """Grow trees from the log, as `offers learn --model gbdt` does, and use them as well.
 
-        Gives why those of some rewards are not used; then the online model answers in their place.
+        Returns why trees of some rewards are not used; the online model answers in their place.
         """
         grown = self.learner.grow(lambda: False)
         self.learn()
@@ -117,7 +117,7 @@ class Service:
 
 
 def event(event_id: str, context: Context, shown: Proposition | None = None) -> Event:
-    """An event of the person and the instant of a context, about what was shown; what kind it is, is left to say."""
+    """Return an event with the person and instant of a context, about an offer that was shown, without its kind."""
     made = Event(event_id=event_id, event_time=context.time, user=context.user)
     if shown is not None:
         made.offer_id, made.proposition_id = shown.offer_id, shown.proposition_id
@@ -125,18 +125,18 @@ def event(event_id: str, context: Context, shown: Proposition | None = None) -> 
 
 
 def proposition(response: GetOffersResponse, offer_id: str) -> Proposition:
-    """The place of an offer in an answer. StopIteration: it is not there."""
+    """Return the index of an offer in an answer. Raises StopIteration if it is not there."""
     return next(shown for shown in response.offers if shown.offer_id == offer_id)
 
 
 def propensity(shown: Proposition) -> float:
-    """The propensity factor, of the FULL view."""
+    """Return the propensity factor of an offer in the FULL view."""
     return next(factor.value for factor in shown.factors if factor.name == FACTOR_NAME_PROPENSITY)
 
 
 @contextlib.contextmanager
 def service(catalog: Catalog, second: int) -> Iterator[Service]:
-    """A server of a catalogue and its learner, all state in a temporary SQLite file, from a second on."""
+    """Run a server of a catalogue and its learner, with state in a temporary SQLite file, from a second on."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-quality-")))
         document = folder / "catalog.binpb"
@@ -153,6 +153,6 @@ def service(catalog: Catalog, second: int) -> Iterator[Service]:
 
 
 def parts(many: Sequence[_Sent], size: int) -> Iterator[Sequence[_Sent]]:
-    """Cut into parts of a size."""
+    """Yield parts of a size."""
     for first in range(0, len(many), size):
         yield many[first : first + size]

@@ -1,10 +1,10 @@
-"""What people took up, replayed: each time the server is asked for offers first, then told what was taken.
+"""Replays what people took up, check-ins and orders alike: the server is asked for offers, then told what was taken.
 
-Check-ins and orders alike. What comes before is feedback alone, as events that are reported in the order of time. From
-then on, what is taken up is known to the next decision about the same person; models are published once a day.
+The first part is only reported, as events by time. After that, each decision knows all that the person took up before;
+models are published once a day.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.quality.figures import Floats, rank_of
 from benchmarks.quality.mapping import DataSet, Row
-from benchmarks.quality.result import PLACEMENTS
+from benchmarks.quality.result import PLACEMENTS, Added, Figure, Found
 from benchmarks.quality.service import AT_ONCE, Service, event, parts, service
 from offers.v1.context_pb2 import Context
 from offers.v1.event_pb2 import Event
@@ -20,25 +20,25 @@ from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 
 DAY_S = 86_400
 MAIN = ""
-"""The placement of the catalogue's default strategy."""
+"""Placement of the catalogue's default strategy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """Somebody took up an offer."""
+    """An offer that a person took up."""
 
     person: str
     offer_id: str
     """Also the id of its venue."""
     second: int
-    """Since 1970, by the wall clock."""
+    """Seconds since 1970, by the wall clock."""
     context: Context
     row: Row
 
 
 @dataclass(slots=True)
 class Ranks:
-    """The ranks of what was taken up, by placement."""
+    """By placement, the ranks of what was taken up."""
 
     by_placement: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in (MAIN, *PLACEMENTS)})
     models: int = 0
@@ -50,7 +50,7 @@ class Ranks:
 
 
 def replay(data: DataSet, rows: Sequence[Row], before: Sequence[Taking], after: Sequence[Taking], most: int) -> Ranks:
-    """Replay `after`, once `before` is learned, both in order of time; ranks beyond `most` are infinite."""
+    """Replay `after` when `before` is learned, both by time; ranks beyond `most` are infinite."""
     ranks = Ranks()
     with service(data.catalog(rows), before[0].second) as one:
         events = [_taken(taking, f"before-{number}") for number, taking in enumerate(before)]
@@ -69,8 +69,17 @@ def replay(data: DataSet, rows: Sequence[Row], before: Sequence[Taking], after: 
     return ranks
 
 
+def found(figure: Figure, measures: Mapping[str, Callable[[Floats], float]], ranks: Ranks, counts: str) -> Found:
+    """Return the results of a replay: a figure, and measures of ranks by placement; `counts` says how many rows."""
+    added = [
+        Added(figure.data, measure, {name: of(ranks.of(name)) for name in PLACEMENTS})
+        for measure, of in measures.items()
+    ]
+    return Found([figure], added, [f"{figure.data}: {counts}, {ranks.models} models taken up"])
+
+
 def _happen(one: Service, taking: Taking, number: int, most: int, ranks: Ranks) -> None:
-    """Ask for offers by all strategies, show those of the main one, and report what was taken."""
+    """Ask for offers by all strategies, show those of the main one, and report the offer taken."""
     requests = [
         GetOffersRequest(context=taking.context, placement=placement, max_offers=most) for placement in PLACEMENTS
     ]
@@ -86,7 +95,7 @@ def _happen(one: Service, taking: Taking, number: int, most: int, ranks: Ranks) 
 
 
 def _taken(taking: Taking, event_id: str) -> Event:
-    """What was taken up, as an order at the venue."""
+    """Return the offer taken up as an order at its venue."""
     made = event(event_id, taking.context)
     made.order.items.add(venue_id=taking.offer_id)
     if taking.context.HasField("location"):
@@ -95,7 +104,7 @@ def _taken(taking: Taking, event_id: str) -> Event:
 
 
 def _seen(taking: Taking, number: int, shown: GetOffersResponse) -> Iterator[Event]:
-    """The offers that are in sight: ten."""
+    """Yield impressions of the first ten offers."""
     for offer in shown.offers[:10]:
         made = event(f"{number}-{offer.rank}", taking.context, offer)
         made.impression.SetInParent()

@@ -1,1 +1,1 @@
-"""Catalogue documents: read, checked, compiled to snapshots and watched."""
+"""Catalogue documents: read, checked and compiled into snapshots."""

@@ -1,4 +1,4 @@
-"""Checks a whole catalogue document and tells everything that is wrong with it."""
+"""Check a whole catalogue document and report every fault."""
 
 import sys
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from offers.errors import CatalogError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Checked(Definitions):
-    """A catalogue without faults."""
+    """The definitions of a catalogue without faults, and the number of its offers."""
 
     offer_count: int
 
@@ -22,19 +22,19 @@ class Checked(Definitions):
 def check(source: Path) -> Checked:
     """Read a file or folder once and check all of it.
 
-    Raises CatalogError with every problem found, in the order of files and lines; nothing else, also not for a path
-    that cannot be read.
+    Raises CatalogError with every problem found, in the order of files and lines. A path that cannot be read is such a
+    problem, too.
     """
     problems: list[Problem] = []
     survey = Survey(problems)
     for fragment in document.read(source, problems):
         survey.add(fragment)
     rules = CrossRules(survey)
-    # What refers to a part of the document that is missing is no fault.
+    # Where a part of the document could not be read, a reference into it is no fault.
     complete = all(problem.field not in {"", *ID_NAMES} for problem in problems)
     if complete:
-        problems += _lacking(source, survey, rules)
-    if any(survey.twice.values()) or (complete and rules.has_faults()):
+        problems += _missing_parts(source, survey, rules)
+    if any(survey.repeated.values()) or (complete and rules.has_faults()):
         found = list(_locate(source, survey, rules if complete else None))
         if not (found or problems):
             found = [Problem(str(source), None, "", "changed while it was being read", "check it again")]
@@ -44,8 +44,8 @@ def check(source: Path) -> Checked:
     return Checked(survey.head, **survey.known, offer_count=survey.offer_count)
 
 
-def _lacking(source: Path, survey: Survey, rules: CrossRules) -> Iterator[Problem]:
-    """Tell what the document lacks as a whole."""
+def _missing_parts(source: Path, survey: Survey, rules: CrossRules) -> Iterator[Problem]:
+    """Yield the faults of a document that lacks something as a whole."""
     faulty = {problem.field for problem in survey.problems}
     if not survey.head.catalog_id and "catalog_id" not in faulty:
         fix = "write the name that requests will use, such as 'catalog_id: paris'"
@@ -60,10 +60,13 @@ def _lacking(source: Path, survey: Survey, rules: CrossRules) -> Iterator[Proble
 
 
 def _locate(source: Path, survey: Survey, rules: CrossRules | None) -> Iterator[Problem]:
-    """Read the source again and place the faults that only the whole of it has shown; None: only ids given twice."""
+    """Read the source again and yield, with their lines, the faults that only the whole document shows.
+
+    Without `rules`, these are only the ids given twice.
+    """
     first: dict[tuple[str, str], str] = {}
     for fragment in document.read(source, []):
-        for name, twice in survey.twice.items():
+        for name, twice in survey.repeated.items():
             id_name = ID_NAMES.get(name, "offer_id")
             for index, message in enumerate(getattr(fragment.catalog, name) if twice else ()):
                 identity = getattr(message, id_name)
@@ -93,7 +96,7 @@ def _locate(source: Path, survey: Survey, rules: CrossRules | None) -> Iterator[
                     yield from problems_of(fragment, (name, index), faults_of(message))
 
 
-if __name__ == "__main__":  # the check on another core: see compile.py
+if __name__ == "__main__":  # the check in a process of its own: see compile/compiler.py
     try:
         check(Path(sys.argv[1]))
     except CatalogError:

@@ -1,4 +1,4 @@
-"""What the offers of a catalogue refer to: places, placements, strategies, dayparts, audiences, limits, experiments."""
+"""The definitions of a catalogue, to which its offers refer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,15 @@ ID_NAMES = {
     "intents": "intent_id",
     "triggers": "trigger_id",
 }
-"""Per list of definitions the field that names one."""
+"""The field with the id, for each list of definitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """The definitions of a catalogue by their ids. Offers themselves are read one fragment at a time."""
+    """The definitions of a catalogue by id. Offers are not included: they are read one fragment at a time."""
 
     catalog: Catalog
-    """The single values, merged, the sensitive attributes and the interactions; the other lists are empty."""
+    """The merged single values, the sensitive attributes and the interactions. All other lists are empty."""
     venues: dict[str, Venue]
     zones: dict[str, Zone]
     placements: dict[str, Placement]
@@ -54,12 +54,12 @@ class Definitions:
 
 
 def head_of(catalog: Catalog) -> Catalog:
-    """The single values of a catalogue, as far as they are given."""
+    """Return the single values of a catalogue that are set."""
     return Catalog(**{one.name: value for one, value in catalog.ListFields() if one.name in HEAD_FIELDS})
 
 
 def definitions(source: Path) -> Definitions:
-    """The definitions of a document, taken as they stand: for who has `check` look at the same time."""
+    """Read the definitions of a document without checking them, for callers that run `check` at the same time."""
     head, kept = Catalog(), Catalog()
     for fragment in document.read(source, [], offers=False, unknown=False):
         head.MergeFrom(head_of(fragment.catalog))

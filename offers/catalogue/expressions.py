@@ -1,4 +1,4 @@
-"""What segments' expressions may say: compiled by the Common Expression Language, and what they mention of a person."""
+"""Expressions of segments and intents: compiled as CEL, with the values they read."""
 
 import re
 import struct
@@ -13,9 +13,9 @@ from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile
 
 ROOTS: dict[str, type[Message]] = {"user": User, "session": Session, "context": Context, "profile": Profile}
-"""What expressions are over, beside `now`."""
+"""The variables of expressions, apart from `now`."""
 CONTAINER = "offers.v1"
-"""Names of this package, such as LifeCycle, need not be written whole."""
+"""The package whose names, such as LifeCycle, need no prefix."""
 TYPES = {**{name: cel.Type(kind.DESCRIPTOR.full_name) for name, kind in ROOTS.items()}, "now": cel.Type.TIMESTAMP}
 MAX_CHARACTERS = 4_000
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
@@ -25,50 +25,50 @@ _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
 
 AND, OR, NOT, IF, INDEX, IN = "_&&_", "_||_", "!_", "_?_:_", "_[_]", "@in"
 EQUAL, UNEQUAL, ORDERS = "_==_", "_!=_", ("_<_", "_<=_", "_>_", "_>=_")
-"""Names of operators in the compiled form."""
+"""Names of operators in the syntax tree."""
 
 
 class ExpressionError(ValueError):
-    """An expression cannot be used; the message says why, and where where that is known."""
+    """An expression cannot be used; the message names the reason and, if known, the position."""
 
 
 class Node(NamedTuple):
-    """A piece of a compiled expression."""
+    """A node of the syntax tree of an expression."""
 
     kind: str
-    """"constant", "name", "select", "has", "call", or "macro", whose first part is what it goes through."""
+    """"constant", "name", "select", "has", "call", or "macro", whose first part is the range it iterates over."""
     name: str
-    """The name, field, function or text; "" for constants that are no texts."""
+    """The name, field, function or text; "" for constants of other types."""
     parts: tuple["Node", ...] = ()
     binds: tuple[str, ...] = ()
-    """The names that a macro gives to what it goes through."""
+    """The iteration and result variables of a macro."""
     value: str | float | bool | None = None
-    """Of a constant that is a text, a number or a truth."""
+    """The value of a constant that is a text, a number or a boolean."""
 
 
 class Mention(NamedTuple):
-    """A value an expression reads."""
+    """A value that an expression reads."""
 
     path: tuple[str, ...]
-    """Such as ("profile", "attributes", "city")."""
+    """The names that lead to it, such as ("profile", "attributes", "city")."""
     asked: bool
-    """Whether only its presence is asked for."""
+    """Whether only its presence is tested."""
     dotted: bool
     """Whether it is written with dots alone."""
 
 
 @cache
 def environment() -> cel.Env:
-    """Where segments' expressions are compiled."""
+    """Return the environment in which expressions are compiled."""
     return cel.NewEnv(variables=TYPES, container=CONTAINER)
 
 
 def compiled(expression: str) -> cel.Expression:
-    """Compile an expression that is true or false. Raises ExpressionError."""
+    """Compile a boolean expression. Raises ExpressionError."""
     try:
         program = environment().compile(expression)
     except RuntimeError as error:
-        raise ExpressionError(_told(expression, str(error))) from None
+        raise ExpressionError(_first_error(expression, str(error))) from None
     if (kind := program.return_type()) != cel.Type.BOOL and kind != cel.Type.DYN:
         message = f"is of type {kind.name().lower()}, and a segment must be true or false"
         raise ExpressionError(message)
@@ -79,13 +79,13 @@ def compiled(expression: str) -> cel.Expression:
 
 
 def _hidden(node: Node) -> str:
-    """The name of a variable that a macro gives to something else, or ""."""
+    """Return the name of a variable that a macro shadows, or ""."""
     own = next((name for name in node.binds if name in TYPES), "")
     return own or next(filter(None, map(_hidden, node.parts)), "")
 
 
-def _told(expression: str, message: str) -> str:
-    """The first of CEL's errors, with where it is."""
+def _first_error(expression: str, message: str) -> str:
+    """Return the first of CEL's errors, with its position."""
     found = _ERROR.search(message)
     if found is None:
         return _STATUS.sub("", message.splitlines()[0])
@@ -95,13 +95,13 @@ def _told(expression: str, message: str) -> str:
 
 
 def tree(program: cel.Expression) -> Node:
-    """What an expression was compiled to."""
+    """Return the syntax tree of a compiled expression."""
     wrapped = dict(_fields(program.serialize()))  # an Any of a CheckedExpr
     return _node(_bytes(dict(_fields(_bytes(wrapped[2])))[4]))
 
 
 def mentions(node: Node) -> Iterator[Mention]:
-    """What an expression reads: each value as far as the expression goes into it by constant names."""
+    """Yield the values an expression reads, each as deep as constant names lead into it."""
     if node.kind == "call" and node.name == IN and node.parts[0].kind == "constant" and node.parts[0].name:
         whole = path_of(node.parts[1])
         if whole:
@@ -116,20 +116,20 @@ def mentions(node: Node) -> Iterator[Mention]:
 
 
 def attributes_of(node: Node) -> set[str] | None:
-    """The attributes of the profile that an expression uses; None: any, as it does not name them."""
+    """Return the attributes of the profile that an expression uses; None if it may use any, without naming them."""
     used = set()
     for path, asked, _ in mentions(node):
         if path[0] != "profile" or (len(path) > 1 and path[1] != "attributes"):
             continue
         if len(path) > 2:
             used.add(path[2])
-        elif not (asked and len(path) == 2):  # that there are attributes at all tells nothing of any
+        elif not (asked and len(path) == 2):  # has(profile.attributes) reveals no attribute
             return None
     return used
 
 
 def field_of(path: tuple[str, ...]) -> tuple[Any, int]:
-    """The descriptor of the last field that a path names (None: it names none), and how many names lead to it."""
+    """Return the descriptor of the last field on a path, or None, and the number of names that lead to it."""
     message = ROOTS[path[0]]() if path[0] in ROOTS else None
     found, depth = None, 1
     while message is not None and depth < len(path) and path[depth] in message.DESCRIPTOR.fields_by_name:
@@ -141,12 +141,12 @@ def field_of(path: tuple[str, ...]) -> tuple[Any, int]:
 
 
 def is_well_known(message: Any) -> bool:  # noqa: ANN401 - descriptors have several types
-    """Whether CEL has a type of its own for a message."""
+    """Return whether CEL has a type of its own for a message."""
     return bool(message.full_name.startswith("google.protobuf."))
 
 
 def is_keyed(path: tuple[str, ...]) -> bool:
-    """Whether a path leads to something by a key that need not be there: into attributes or a map."""
+    """Return whether a path leads into attributes or a map, whose keys need not exist."""
     field, depth = field_of(path)
     if field is None or depth == len(path) or field.message_type is None:
         return False
@@ -155,12 +155,12 @@ def is_keyed(path: tuple[str, ...]) -> bool:
 
 
 def written(path: tuple[str, ...]) -> str:
-    """A path as an expression says it."""
+    """Return a path as it is written in an expression."""
     return path[0] + "".join(f".{name}" if _WORD(name) else f"[{name!r}]" for name in path[1:])
 
 
 def path_of(node: Node) -> tuple[str, ...]:
-    """The names that lead to what a node reads; () where it is no such thing."""
+    """Return the names that lead to the value a node reads; () if the node is not such a path."""
     if node.kind == "name":
         name = node.name.removeprefix(".")
         return (name,) if name in TYPES else ()
@@ -180,7 +180,7 @@ def _is_dotted(node: Node) -> bool:
 
 
 def _node(data: bytes) -> Node:
-    """Read a cel.expr.Expr; the numbers are those of its fields."""
+    """Decode a cel.expr.Expr. The numbers are those of its fields."""
     (kind, body), *_ = [(number, value) for number, value in _fields(data) if number != 2] or [(0, b"")]
     fields = list(_fields(body)) if isinstance(body, bytes) else []
     parts = dict(fields)
@@ -203,7 +203,7 @@ def _node(data: bytes) -> Node:
 
 
 def _constant(parts: dict[int, int | bytes]) -> str | float | bool | None:
-    """The value of a cel.expr.Constant; None where it is of no simple type."""
+    """Return the value of a cel.expr.Constant; None if it is of no simple type."""
     if 6 in parts:
         return _text(parts[6])
     if 2 in parts:
@@ -225,7 +225,7 @@ def _text(value: int | bytes | None) -> str:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of an encoded message, by their numbers."""
+    """Yield the fields of an encoded message: number and value."""
     place = 0
     while place < len(data):
         tag, place = _number(data, place)

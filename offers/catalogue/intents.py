@@ -1,4 +1,4 @@
-"""What persons are up to where a catalogue does not say so: the built-in intents, in the order they are tried."""
+"""The built-in intents, for catalogues without intents of their own, in the order they are tried."""
 
 from collections.abc import Iterable
 
@@ -28,5 +28,5 @@ DEFAULT_INTENTS = (
 
 
 def intents_of(own: Iterable[Intent]) -> dict[str, Intent]:
-    """The intents of a catalogue that has these, by their ids, in the order they are tried."""
+    """Return the intents of a catalogue by id, in the order they are tried: its own, or else the built-in ones."""
     return {intent.intent_id: intent for intent in (tuple(own) or DEFAULT_INTENTS)}

@@ -1,4 +1,4 @@
-"""From a document on disk to an open snapshot: compiled only when its content changed."""
+"""Publish a document as a snapshot in the data folder, compiled only when its content has changed."""
 
 import contextlib
 import hashlib
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import structlog
 
 from offers.catalogue import snapshot
-from offers.catalogue.compile.arrays import compile_snapshot
 from offers.catalogue.compile.audiences import sensitive_uses
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import files
 from offers.errors import CatalogError, Problem, SnapshotError
 
 ATTEMPTS = 3
-"""Compilations of a document that changes while it is read, before giving up."""
+"""Attempts to compile a document that changes while it is read."""
 KEPT_S = 7 * 86_400
-"""How long a snapshot outlives its last use: long enough to go back to yesterday's document at once."""
+"""Seconds for which an unused snapshot is kept: long enough to go back to yesterday's document at once."""
 _BLOCK = 1 << 20
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -36,42 +36,42 @@ class Published(NamedTuple):
     version: str
     catalog_id: str
     compiled: bool
-    """False: it was there already."""
+    """False: it existed already."""
 
 
 def publish(source: Path, data_dir: Path) -> Published:
-    """Compile the document `source` into `data_dir`/snapshots, unless its content is there already.
+    """Compile the document `source` into `data_dir`/snapshots, unless a snapshot of its content exists.
 
-    Raises CatalogError with every problem of the document; what was published before is untouched.
-    Writes each use of sensitive attributes to the log.
+    Raises CatalogError with every problem of the document; earlier snapshots are untouched.
+    Logs each use of sensitive attributes.
     """
     for _ in range(ATTEMPTS):
         version = fingerprint(source)
         path = data_dir / "snapshots" / version
         try:
             found = snapshot.open_snapshot(path)
-            with contextlib.suppress(OSError):  # a folder that only others write to serves as well
+            with contextlib.suppress(OSError):  # a read-only folder is good enough
                 os.utime(path)
-            _tell_sensitive(found.meta["catalog_id"], found.meta["sensitive_uses"])
+            _log_sensitive(found.meta["catalog_id"], found.meta["sensitive_uses"])
             return Published(path, version, found.meta["catalog_id"], compiled=False)
         except SnapshotError:
             checked = compile_snapshot(source, path, version)
         if fingerprint(source) == version:
-            _tell_sensitive(checked.catalog.catalog_id, sensitive_uses(checked))
+            _log_sensitive(checked.catalog.catalog_id, sensitive_uses(checked))
             return Published(path, version, checked.catalog.catalog_id, compiled=True)
     problem = Problem(str(source), None, "", "changes while it is read", "move a finished document into place instead")
     raise CatalogError([problem])
 
 
-def _tell_sensitive(catalog_id: str, uses: Iterable[Mapping[str, Any]]) -> None:
+def _log_sensitive(catalog_id: str, uses: Iterable[Mapping[str, Any]]) -> None:
     for use in uses:
         log.warning("sensitive_attribute_used", catalog=catalog_id, **use)
 
 
 def prune(data_dir: Path, keep: Iterable[Path]) -> None:
-    """Remove snapshots that nobody has published or kept for KEPT_S, and drafts that were never finished.
+    """Remove snapshots that nobody has published or kept for KEPT_S, and unfinished drafts.
 
-    `keep` are the snapshots being served: kept, and marked as in use for other servers with the same folder.
+    `keep` are the snapshots being served. They are kept, and marked as in use for other servers with the same folder.
     """
     for path in keep:
         with contextlib.suppress(OSError):
@@ -83,7 +83,7 @@ def prune(data_dir: Path, keep: Iterable[Path]) -> None:
 
 
 def fingerprint(source: Path) -> str:
-    """16 hexadecimal digits: the same for the same content, names, snapshot format and time zone data."""
+    """Return 16 hexadecimal digits that identify the content, file names, snapshot format and time zone data."""
     digest = hashlib.sha256(f"{snapshot.FORMAT} {_zone_data()}".encode())
     for path in files(source, []):
         digest.update(f"\0{path.name if path == source else path.relative_to(source)}\0".encode())
@@ -100,9 +100,9 @@ def fingerprint(source: Path) -> str:
 
 @cache
 def _zone_data() -> str:
-    """Names the data that positions, clocks and holidays are read from."""
+    """Return the versions of the data that time zones, clocks and holidays are read from."""
     versions = [version_of(package) for package in ("tzdata", "tzfpy", "opening-hours-py")]
-    for folder in map(Path, zoneinfo.TZPATH):  # the machine's own zones come before the package's
+    for folder in map(Path, zoneinfo.TZPATH):  # the machine's zone data has priority over the package's
         for name in ("tzdata.zi", "+VERSION"):
             with contextlib.suppress(OSError), (folder / name).open(encoding="ascii") as file:
                 versions.append(file.readline().strip())
@@ -110,12 +110,12 @@ def _zone_data() -> str:
 
 
 def stamp(source: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """What changes when a document is edited, without reading it: names, times, sizes and inodes of its files."""
+    """Return the names, times, sizes and inodes of a document's files, which change when it is edited."""
     found = []
     for path in files(source, []):
         try:
             status = path.stat()
         except OSError:
-            continue  # gone meanwhile: that it is missing tells the change
+            continue  # deleted meanwhile: its absence shows the change
         found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(found)

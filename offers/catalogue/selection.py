@@ -1,4 +1,4 @@
-"""Finds the venues that selectors mean by their labels."""
+"""Find the venues that selectors select by their labels."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -10,14 +10,14 @@ from offers.v1.venue_pb2 import Venue
 
 
 class Selection:
-    """Venues by their labels: what finds the same as `place_rules.selects`, without asking every venue."""
+    """An index of venues by label. It finds the venues for which `rules.places.selects` is true, without a scan."""
 
     def __init__(self, venues: Iterable[Venue]) -> None:
         self._venues = venues
 
     @cached_property
     def labels(self) -> dict[str, dict[str, set[int]]]:
-        """The numbers of the venues that have a value, in the order of the venues, by key and value."""
+        """Numbers of the venues that have a value, by key and value."""
         labels: dict[str, dict[str, set[int]]] = {}
         for number, venue in enumerate(self._venues):
             for key, label in venue.labels.items():
@@ -27,7 +27,7 @@ class Selection:
         return labels
 
     def find(self, selector: VenueSelector) -> AbstractSet[int]:
-        """The numbers of the venues found by a selector that `is_sound`."""
+        """Return the numbers of the venues that a selector finds; the selector must be sound (`is_sound`)."""
         groups: list[list[set[int]]] = []
         for key, label in selector.labels.items():
             numbers = self.labels.get(key, {})
@@ -40,10 +40,10 @@ class Selection:
 
 
 def key_of(selector: VenueSelector) -> bytes:
-    """What is the same of selectors that say the same."""
+    """Return a key that equal selectors share."""
     return selector.SerializeToString(deterministic=True)
 
 
 def is_sound(selector: VenueSelector) -> bool:
-    """Whether a selector has a label, and each label a value: only then it can find a venue."""
+    """Return whether a selector has a label, and each label a value: otherwise it can find no venue."""
     return bool(selector.labels) and all(map(values_of, selector.labels.values()))

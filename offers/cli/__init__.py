@@ -1,4 +1,4 @@
-"""The command line: thin commands over the package; what is heavy is imported by the command that needs it."""
+"""The command line: thin commands over the package. Each command imports the heavy modules that it needs itself."""
 
 import sys
 from importlib.metadata import version
@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from offers.cli import catalogues, demo, evaluate, events, experiments, learn, query, segments, serve, simulate
+from offers.cli import (
+    catalogues,
+    compile_loops,
+    demo,
+    evaluate,
+    events,
+    experiments,
+    learn,
+    query,
+    segments,
+    serve,
+    simulate,
+)
 from offers.cli.output import fail
 from offers.errors import OffersError, SettingsError
 
@@ -54,6 +66,7 @@ def offers(
 app.command(rich_help_panel="Server")(serve.serve)
 app.command(rich_help_panel="Server")(query.query)
 app.command(rich_help_panel="Server")(learn.learn)
+app.command("compile-loops", rich_help_panel="Server")(compile_loops.compile_loops)
 app.command(rich_help_panel="Catalogue")(catalogues.validate)
 app.command("import", rich_help_panel="Catalogue")(catalogues.import_)
 app.command("compile", rich_help_panel="Catalogue")(catalogues.compile_)
@@ -66,7 +79,7 @@ app.add_typer(experiments.app, rich_help_panel="Server")
 
 
 def main() -> None:
-    """Run the command line. Exit status 1: it failed; 2: it was asked wrongly; 3: there is no server."""
+    """Run the command line. Exit status 1: the command failed; 2: wrong usage; 3: no server answers."""
     try:
         app()
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""`offers validate`, `import` and `compile`: documents on the way to a server."""
+"""The commands `offers validate`, `offers import` and `offers compile`: catalogue documents before they are served."""
 
 import csv
 import time
@@ -14,9 +14,10 @@ from offers.errors import CatalogError
 
 if TYPE_CHECKING:
     from offers.catalogue.importing import ImportResult
+    from offers.v1.catalog_pb2 import Catalog
 
 REJECTS_SHOWN = 20
-"""Rejects that fit on a screen; more of them go to a file as well."""
+"""Most rejects that are listed on the screen; if there are more, all are written to a file."""
 
 DocumentPath = Annotated[
     Path, typer.Argument(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")
@@ -28,10 +29,10 @@ def validate(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print each problem as a line of JSON.")] = False,
 ) -> None:
-    """Tell everything that is wrong with a catalogue document.
+    """Check a catalogue document and report every problem.
 
-    Each problem is a line: file, line, field, what is wrong, what to write.
-    Exit status 1: there are some.
+    Each problem is one line: file, line, field, reason, what to write.
+    Exit status 1: the document has problems.
     """
     import orjson
 
@@ -67,10 +68,12 @@ def validate(
 def import_(
     table: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A CSV file, or GeoJSON (.geojson, .json): a feature is a row."),
+        typer.Argument(
+            metavar="FILE", help="A CSV file, or a GeoJSON file (.geojson, .json), whose rows are its features."
+        ),
     ],
     *,
-    mapping: Annotated[Path, typer.Option("--map", help="Mapping file: says what a row becomes, and how.")],
+    mapping: Annotated[Path, typer.Option("--map", help="Mapping file, which defines how rows are converted.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Document to write: .yaml, .json or .binpb.")],
     tables: Annotated[
         list[str] | None,
@@ -78,29 +81,20 @@ def import_(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Write nothing if any row is rejected.")] = False,
 ) -> None:
-    """Make a catalogue document of a CSV or GeoJSON file, as a mapping says.
+    """Import a CSV or GeoJSON file as a catalogue document, by a mapping.
 
     Every row becomes an offer, a venue or a zone (or several of these),
-    or is listed with the reason why not.
+    or is listed as a reject with the reason.
     Exit status 1, and nothing is written: no row could be imported or,
     with --strict, not all of them.
     """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from offers.catalogue.document import SUFFIXES, write_document
-    from offers.catalogue.importing import import_table
+    from offers.catalogue.document import SUFFIXES
 
     if out.suffix.lower() not in SUFFIXES:
         message = f"'{out}': name it .yaml, .json or .binpb, after what to write"
         raise typer.BadParameter(message)
     named = _named_paths(tables or ())
-    console = stderr()
-    columns = (TextColumn(table.name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("import", total=None)
-        result = import_table(
-            mapping, table, tables=named, progress=lambda done, size: bar.update(task, completed=done, total=size)
-        )
+    result = _import_with_progress(table, mapping, named)
     _list_rejects(result, out.with_name(f"{out.name}.rejects.csv"))
     imported = result.rows - len(result.rejects)
     made = ", ".join(counted(imported, kind) for kind in result.kinds)
@@ -108,14 +102,36 @@ def import_(
     counts = f"{counted(result.rows, noun)}: {made}, {counted(len(result.rejects), 'reject')}"
     if not imported or (strict and result.rejects):
         raise typer.Exit(fail(f"{counts}; {out} is not written"))
-    draft = out.with_name(f".{out.stem}.draft{out.suffix}")  # a server that follows `out` must not see half of it
+    _write_document(out, result.catalog)
+    typer.echo(f"{counts}; written to {out}", err=True)
+
+
+def _import_with_progress(table: Path, mapping: Path, tables: dict[str, Path]) -> "ImportResult":
+    """Import a file, with a progress bar where stderr is a terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from offers.catalogue.importing import import_table
+
+    console = stderr()
+    columns = (TextColumn(table.name, markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("import", total=None)
+        return import_table(
+            mapping, table, tables=tables, progress=lambda done, size: bar.update(task, completed=done, total=size)
+        )
+
+
+def _write_document(out: Path, catalog: "Catalog") -> None:
+    """Write a document completely or not at all. Raises typer.Exit when it cannot be written."""
+    from offers.catalogue.document import write_document
+
+    draft = out.with_name(f".{out.stem}.draft{out.suffix}")  # a server that watches `out` must not see half of it
     try:
-        write_document(draft, result.catalog)
+        write_document(draft, catalog)
         draft.replace(out)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise typer.Exit(fail(f"cannot write {out}: {error.strerror}")) from None
-    typer.echo(f"{counts}; written to {out}", err=True)
 
 
 def compile_(
@@ -125,9 +141,9 @@ def compile_(
         Path | None, typer.Option(help="Folder for compiled snapshots. \\[default: as `offers serve`]")
     ] = None,
 ) -> None:
-    """Compile a catalogue document into a snapshot, if it changed.
+    """Compile a catalogue document into a snapshot, if it has changed.
 
-    A server with the same data folder then starts at once.
+    A server with the same data folder then starts without compiling it.
     """
     from offers.catalogue.publish import publish
     from offers.catalogue.snapshot import open_snapshot
@@ -149,7 +165,7 @@ def compile_(
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """Say how many of something there are, such as "1 offer" or "19,413 offers"."""
+    """Return a number with its noun, such as "1 offer" or "19,413 offers"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -165,7 +181,7 @@ def _named_paths(given: Sequence[str]) -> dict[str, Path]:
 
 
 def _list_rejects(result: "ImportResult", file: Path) -> None:
-    """Show the first rejects; write all of them to a file where there are more, and leave no older list there."""
+    """List the first rejects, and write all of them to a file if there are more; remove an older file otherwise."""
     from rich.table import Table
     from rich.text import Text
 

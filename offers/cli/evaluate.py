@@ -1,28 +1,33 @@
-"""`offers evaluate`: what a strategy would have earned in decisions that a server has logged."""
+"""`offers evaluate`: estimate what a strategy would have earned in a server's logged decisions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
 from offers.cli.events import DataDir, EventsUrl
+from offers.cli.options import grouped
 from offers.cli.output import stderr, stdout
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
     from offers.learning.model import Model
     from offers.learning.values import Sum
+    from offers.settings import Settings
     from offers.state.stores import EventLog
     from offers.whatif.evaluation import StrategyReport
     from offers.whatif.replay import Replay
 
 
+Result = TypeVar("Result")
+
+
 class Reward(StrEnum):
-    """What counts: the keys of whatif.log.WINDOW_S."""
+    """The reward that counts: one of whatif.logged_outcomes.REWARDS."""
 
     CLICK = "click"
     REDEMPTION = "redemption"
@@ -33,55 +38,66 @@ class Reward(StrEnum):
 CatalogOption = Annotated[
     Path, typer.Option(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")
 ]
-PlacementOption = Annotated[
-    str | None, typer.Option(metavar="ID", help="Decisions of this placement alone. \\[default: all]")
-]
-SinceOption = Annotated[
-    str,
-    typer.Option(metavar="INSTANT", help="Decisions made from 2026-11-01 or '2026-11-24 12:15' on. \\[default: all]"),
-]
-RewardOption = Annotated[
-    Reward,
-    typer.Option(
-        help="What an offer is to bring; order_value: the totals of orders, each as a share of the document's "
-        "order_value_scale and at most 1."
-    ),
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a line of JSON.")]
 
 
+class LogOptions(NamedTuple):
+    """Which logged decisions are read, and the reward that counts."""
+
+    placement: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only decisions of this placement. \\[default: all]")
+    ] = None
+    since: Annotated[
+        str,
+        typer.Option(metavar="INSTANT", help="Only decisions since 2026-11-01 or '2026-11-24 12:15'. \\[default: all]"),
+    ] = ""
+    reward: Annotated[
+        Reward,
+        typer.Option(
+            help="The reward of an offer; order_value: the total of an order, as a share of the document's "
+            "order_value_scale and at most 1."
+        ),
+    ] = Reward.CLICK
+    data_dir: DataDir = None
+    events_url: EventsUrl = None
+
+
+@grouped
 def evaluate(
     *,
     catalog: CatalogOption,
-    strategy: Annotated[str, typer.Option(metavar="ID", help="A ranking strategy of it.")],
-    placement: PlacementOption = None,
-    since: SinceOption = "",
-    reward: RewardOption = Reward.CLICK,
-    data_dir: DataDir = None,
-    events_url: EventsUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON.")] = False,
+    strategy: Annotated[str, typer.Option(metavar="ID", help="A ranking strategy of that document.")],
+    log: LogOptions,
+    as_json: JsonOption = False,
 ) -> None:
     """Estimate what a strategy would have earned in logged decisions.
 
-    What was logged is decided again with the strategy in place of all
-    others, without exploration. Offers that were shown count for it as much
-    as it would show them and as they were unlikely to be shown. An offer
-    counts by itself, whatever its rank and what stands beside it. Decisions
-    of persons who have not agreed to learning are in no figure.
+    Decides the logged decisions again with this strategy in place of all
+    others, without exploration. Rewards of the offers shown are weighted by
+    the probability that the strategy shows them, divided by the probability
+    with which they were shown. An offer counts by itself, whatever its rank
+    and the offers beside it. Decisions of persons who have not agreed to
+    learning are excluded.
     """
+    from offers.whatif.evaluation import report
+    from offers.whatif.logged_outcomes import DecisionFilter
+
+    begin = instant(log.since)
+    with logged(log) as (events, model), decided_by(catalog, strategy, model) as replay:
+        wanted = DecisionFilter(replay.checked.catalog.catalog_id, log.placement, begin)
+        with stderr().status("deciding logged decisions again"):
+            told = report(events, replay, wanted, strategy, log.reward)
+    print_result(told, _show, as_json=as_json)
+
+
+def print_result(told: Result, show: Callable[[Result], None], *, as_json: bool) -> None:
+    """Print a result as tables, or as a line of JSON."""
     import orjson
 
-    from offers.whatif.evaluation import report
-    from offers.whatif.log import Wanted
-
-    begin = instant(since)
-    with logged(data_dir, events_url) as (log, model), decided_by(catalog, strategy, model) as replay:
-        wanted = Wanted(replay.checked.catalog.catalog_id, placement, begin)
-        with stderr().status("deciding again what was logged"):
-            told = report(log, replay, wanted, strategy, reward)
     if as_json:
         typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
     else:
-        _show(told)
+        show(told)
 
 
 def _show(told: "StrategyReport") -> None:
@@ -122,28 +138,28 @@ def _show(told: "StrategyReport") -> None:
 
 
 def unit_of(reward: str, scale: "Sum | None") -> str:
-    """What a value counts, in words."""
+    """Return the unit of a value, in words."""
     return f"{reward}s" if scale is None else f"order value (1 is {amount(1, scale)})"
 
 
 def amount(share: float, scale: "Sum") -> str:
-    """A share of a scale, in its currency."""
+    """Return a share of a scale in its currency."""
     return f"{share * scale.units:,.2f} {scale.currency}"
 
 
 def at_most(scale: "Sum") -> str:
-    """Up to what orders count, in words."""
+    """Return the limit of an order's value, in words."""
     return f"An order counts as {amount(1, scale)} at most."
 
 
 def left_out(counts: Mapping[str, int]) -> list[str]:
-    """Say how many decisions are left out, and why."""
+    """Return a sentence about the decisions that are left out, if there are any."""
     told = ", ".join(f"{count:,} {why}" for why, count in counts.items())
     return [f"Left out: {told}."] if told else []
 
 
 def instant(text: str) -> float:
-    """Read --since: seconds since 1970; 0 for none."""
+    """Read --since as seconds since 1970; 0 where it is not given."""
     try:
         return datetime.fromisoformat(text).timestamp() if text else 0.0
     except (ValueError, OverflowError):
@@ -153,7 +169,7 @@ def instant(text: str) -> float:
 
 @contextmanager
 def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator[Replay]":
-    """Decide over a catalogue document, with a strategy of its own in place of all others ("": as they stand)."""
+    """Open a catalogue document for deciding, with one of its strategies in place of all others ("": as they are)."""
     from offers.whatif.replay import UnknownStrategyError, replaying
 
     try:
@@ -163,15 +179,22 @@ def decided_by(catalog: Path, strategy: str, model: "Model | None") -> "Iterator
         raise typer.BadParameter(f"--strategy {error}") from None
 
 
-@contextmanager
-def logged(data_dir: Path | None, events_url: str | None) -> "Iterator[tuple[EventLog, Model | None]]":
-    """Open the log that a server keeps, and the model that is in use beside it."""
-    from offers.learning.learner import FOLDER, current_model
-    from offers.settings import read_settings
-    from offers.state.opening import FILE, open_stores
+def require_log(settings: "Settings") -> None:
+    """Raise OffersError where the settings lead to no log of a server."""
+    from offers.state.opening import FILE
 
-    settings = read_settings(data_dir=data_dir, events_url=events_url)
     if not settings.events_url and not (settings.data_dir / FILE).is_file():
         raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
+
+
+@contextmanager
+def logged(options: LogOptions) -> "Iterator[tuple[EventLog, Model | None]]":
+    """Open the log of a server, and the model it uses."""
+    from offers.learning.learner import FOLDER, current_model
+    from offers.settings import read_settings
+    from offers.state.opening import open_stores
+
+    settings = read_settings(data_dir=options.data_dir, events_url=options.events_url)
+    require_log(settings)
     with closing(open_stores(settings)) as stores:
         yield stores.events, current_model(settings.data_dir / FOLDER)

@@ -51,7 +51,7 @@ def import_(
     """Report the events of a file to a running server.
 
     Lines are CloudEvents 1.0, or Segment-style track, identify and alias
-    calls; docs/events.md describes how they are converted. Every event
+    calls; docs/guides/events.md describes how they are converted. Every event
     counts once: after a fault, import the whole file again.
     Exit status 1: some lines were refused; 3: the server cannot be reached.
     """

@@ -1,9 +1,10 @@
-"""`offers experiments`: what the variants of experiments brought."""
+"""`offers experiments`: compare the variants of experiments."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +14,12 @@ from offers.cli.output import fail, stdout
 from offers.errors import OffersError
 
 if TYPE_CHECKING:
+    from offers.v1.experiment_pb2 import Experiment
     from offers.whatif.experiments import ExperimentReport
     from offers.whatif.statistics import Estimate
 
 app = typer.Typer(name="experiments", no_args_is_help=True, help="Tell what the variants of experiments brought.")
 DAY_S = 86_400
-PAGE = 1_000
-Logged = TypeVar("Logged")
 
 
 @app.callback()
@@ -32,7 +32,7 @@ def report(
     catalog: DocumentPath,
     *,
     experiment: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Report on this one alone; may be repeated.")
+        list[str] | None, typer.Option(metavar="ID", help="Only this experiment; may be repeated.")
     ] = None,
     days: Annotated[
         int, typer.Option(min=1, max=365, help="Days after a person's first exposure in which outcomes count.")
@@ -46,11 +46,11 @@ def report(
 ) -> None:
     """Compare what people did who were exposed to the variants of experiments.
 
-    Of each variant: which share of its persons clicked, redeemed and
-    ordered within some days of their first exposure, and by how much that
-    is over the first variant's, each with its interval of 95 %. Warns where
-    persons are not shared out as the weights say. A catalogue's decisions
-    and events are read out of the log that a server keeps.
+    For each variant: the share of its persons who clicked, redeemed and
+    ordered within some days of their first exposure, and the difference to
+    the first variant, each with its 95 % interval. Warns where persons are
+    not split as the weights say. The catalogue's decisions and events are
+    read from the log of a server.
     """
     import orjson
 
@@ -58,17 +58,11 @@ def report(
     from offers.settings import read_settings
     from offers.state.opening import FILE, open_stores
     from offers.whatif.experiments import reports
+    from offers.whatif.logged_outcomes import pages
     from offers.whatif.statistics import Estimate
 
     checked = check(catalog)
-    for name in experiment or ():
-        if name not in checked.experiments:
-            known = ", ".join(checked.experiments) or "none"
-            message = f"--experiment '{name}': of experiments {catalog} has {known}"
-            raise typer.BadParameter(message)
-    chosen = [one for name, one in checked.experiments.items() if not experiment or name in experiment]
-    if not chosen:
-        raise typer.Exit(fail(f"{catalog} has no experiments"))
+    chosen = _chosen(catalog, checked.experiments, experiment or ())
     settings = read_settings(data_dir=data_dir, state_url=state_url, events_url=events_url)
     if not (settings.state_url and settings.events_url) and not (settings.data_dir / FILE).is_file():
         raise OffersError(
@@ -83,8 +77,8 @@ def report(
         found = reports(
             checked.catalog.catalog_id,
             chosen,
-            _all(stores.events.decisions_after),
-            _all(stores.events.read),
+            (one for _, one in pages(stores.events.decisions_after)),
+            (one for _, one in pages(stores.events.read)),
             window_s=days * DAY_S,
             same=lambda person: user_of(person) if person.startswith("a:") else person,
         )
@@ -95,17 +89,20 @@ def report(
             _show(one, days)
 
 
-def _all(read: Callable[[int, int], Sequence[tuple[int, Logged]]]) -> Iterator[Logged]:
-    """All of a log, a page at a time."""
-    after = 0
-    while page := read(after, PAGE):
-        for _, one in page:
-            yield one
-        after = page[-1][0]
+def _chosen(catalog: Path, known: "Mapping[str, Experiment]", names: Collection[str]) -> "list[Experiment]":
+    """Return the experiments with the given names, or all without names."""
+    for name in names:
+        if name not in known:
+            message = f"--experiment '{name}': of experiments {catalog} has {', '.join(known) or 'none'}"
+            raise typer.BadParameter(message)
+    chosen = [one for name, one in known.items() if not names or name in names]
+    if not chosen:
+        raise typer.Exit(fail(f"{catalog} has no experiments"))
+    return chosen
 
 
 def _show(one: "ExperimentReport", days: int) -> None:
-    """An experiment as tables, with what is to be known of it below."""
+    """Print an experiment as tables, with notes below."""
     from rich.table import Table
     from rich.text import Text
 

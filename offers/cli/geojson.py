@@ -21,7 +21,7 @@ from shapely.geometry.polygon import orient
 
 from offers.catalogue import document
 from offers.catalogue.check import check
-from offers.catalogue.compile.areas import Part
+from offers.catalogue.compile.areas import Area
 from offers.cli.words import benefit_words, code_words, distance_words, factor_words, local
 from offers.decision.kernels.places.location import SIGMA
 from offers.decision.reference.explain import PlacedOffer, PlaceVerdict, Why, place_verdicts
@@ -186,7 +186,7 @@ def _cuts(places: Iterable[OfferPlace]) -> Iterator[Feature]:
     seen: list[Piece] = []
     for place in places:
         for cut in place.cuts:
-            if not any(cut is one or (not isinstance(cut, Part) and cut == one) for one in seen):
+            if not any(cut is one or (not isinstance(cut, Area) and cut == one) for one in seen):
                 seen.append(cut)
                 yield _feature("cut out", _geometry(cut), RED, title="cut out")
 
@@ -255,7 +255,7 @@ def _point(query: Query) -> Feature | None:
 
 def _geometry(piece: Piece) -> Feature:
     """Return a circle or area as polygons, split at the antimeridian."""
-    if not isinstance(piece, Part):
+    if not isinstance(piece, Area):
         return _circle(piece.center.latitude, piece.center.longitude, piece.radius_m)
     rings = [shapely.Polygon(ring) for ring in piece.rings]
     return _split(reduce(shapely.symmetric_difference, rings))  # inside: within an odd number of rings

@@ -1,4 +1,4 @@
-"""`offers learn`: models of what people take up, out of the log of a server."""
+"""`offers learn`: learn models of what people take up from the log of a server."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from offers.cli.evaluate import require_log
 from offers.cli.events import DataDir, EventsUrl
 from offers.errors import ConflictError, OffersError
 
 if TYPE_CHECKING:
     from offers.learning.learner import Learner
-    from offers.learning.propensity.grown import Growth
-    from offers.learning.values import Offers
+    from offers.learning.propensity.tree_training import TreeReport
+    from offers.learning.values import CatalogueFacts
     from offers.state.stores import EventLog
 
 
-class Kind(StrEnum):
-    """Of model."""
+class LearnerKind(StrEnum):
+    """Kinds of models."""
 
     online = "online"
     gbdt = "gbdt"
@@ -33,105 +34,107 @@ def learn(
     ] = None,
     data_dir: DataDir = None,
     events_url: EventsUrl = None,
-    once: Annotated[bool, typer.Option("--once", help="Learn what there is now, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Learn the log as it is now, and end.")] = False,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Forget what was learned, and learn all that the log still has.")
+        bool, typer.Option("--anew", help="Forget what was learned, and learn the whole log again.")
     ] = False,
     model: Annotated[
-        Kind, typer.Option(metavar="KIND", help="online, or gbdt: grow gradient-boosted trees, once.")
-    ] = Kind.online,
+        LearnerKind, typer.Option(metavar="KIND", help="online, or gbdt: grow gradient-boosted trees, once.")
+    ] = LearnerKind.online,
 ) -> None:
     """Learn from what people do, until SIGTERM or Ctrl-C.
 
-    Reads the log that a server keeps, from where it was left, and publishes
-    models to the folder `learning` of the data folder, at most every second
-    and never one that is worse than the one before. What was learned
-    survives any crash. `offers serve` does so by itself, unless it is told
-    not to. `--anew` is for when persons were erased: nothing of what the log
-    does not have any more is in the new model.
+    Reads the log of a server from where it stopped, and publishes models to
+    the folder `learning` of the data folder, at most one a second and never
+    one that is worse than the one before. What was learned survives a
+    crash. `offers serve` does this itself, unless told not to. Use `--anew`
+    after persons were erased: the new models know only what is still in the
+    log.
 
-    `--model gbdt` grows trees from all examples that the log has, and ends,
-    beside a server that learns as well: they are published with its models,
-    and stay until they are grown again. Needs LightGBM.
+    `--model gbdt` grows trees from all examples of the log, and ends. It may
+    run beside a server that learns: the trees are published with its
+    models, and stay until they are grown again. Needs LightGBM.
     """
     import gc
-    import signal
 
     from offers.demo import catalogue
     from offers.learning.learner import FOLDER, Learner
     from offers.learning.propensity.trees import library
     from offers.server.offer_values import CatalogueReader, Documents
     from offers.settings import read_settings
-    from offers.state.opening import FILE, open_stores
+    from offers.state.opening import open_stores
     from offers.telemetry import logs
 
     settings = read_settings(catalogs=catalog, data_dir=data_dir, events_url=events_url)
-    if not settings.events_url and not (settings.data_dir / FILE).is_file():
-        raise OffersError(f"no {FILE} in {settings.data_dir}: name the server's --data-dir or --events-url")
-    if model == Kind.gbdt:
+    require_log(settings)
+    if model == LearnerKind.gbdt:
         library()
     logs.configure(settings.log_level)
     reader = CatalogueReader(Documents(settings.catalogs or (catalogue(),), settings.data_dir))
     offers, folder = reader.read(), settings.data_dir / FOLDER
-    stopped: list[int] = []
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda number, _: stopped.append(number))
-    gc.disable()  # decisions that are held have no cycles, and looking for some costs a quarter of the time
-
-    def stop() -> bool:
-        return bool(stopped)
-
+    stop = _stopped_by_signals()
+    gc.disable()  # pending decisions have no cycles, and searching them takes a quarter of the time
     with closing(open_stores(settings)) as stores:
         try:
             learner = Learner(stores.events, folder, offers, anew=anew, stop=stop)
         except ConflictError:
-            if anew or model != Kind.gbdt:
+            if anew or model != LearnerKind.gbdt:
                 raise
             _grow_beside(stores.events, folder, offers, stop)
             return
         with closing(learner):
-            if once or model == Kind.gbdt:
+            if once or model == LearnerKind.gbdt:
                 _catch_up(learner, stop)
             else:
                 learner.run(stop, look=reader.look)
-            if model == Kind.gbdt:
+            if model == LearnerKind.gbdt:
                 _tell_grown(learner.grow(stop))
                 learner.publish()
             _tell(learner)
 
 
-def _grow_beside(events: "EventLog", folder: Path, offers: "Offers", stop: Callable[[], bool]) -> None:
-    """Grow trees for a learner that is at work."""
+def _stopped_by_signals() -> Callable[[], bool]:
+    """Catch SIGTERM and Ctrl-C from now on. Returns a function that tells whether one came."""
+    import signal
+
+    stopped: list[int] = []
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda number, _: stopped.append(number))
+    return lambda: bool(stopped)
+
+
+def _grow_beside(events: "EventLog", folder: Path, offers: "CatalogueFacts", stop: Callable[[], bool]) -> None:
+    """Grow trees for a learner that is running."""
     from offers.learning.learner import current_model
-    from offers.learning.outcomes import Asked
     from offers.learning.propensity.features import Features
-    from offers.learning.propensity.grown import grow
+    from offers.learning.propensity.tree_training import grow
+    from offers.learning.settling import Lookups
 
     current = current_model(folder)
     if current is None:
         raise OffersError("the learner at work has published no model yet: try again when it has")
     features = Features.of_json(current.meta["features"])
-    _tell_grown(grow(events, Asked(offers, events.decisions), features, folder, stop))
+    _tell_grown(grow(events, Lookups(offers, events.decisions), features, folder, stop))
     typer.echo("the learner at work publishes with its next model what was grown")
 
 
 def _catch_up(learner: "Learner", stop: Callable[[], bool]) -> None:
-    """Learn all there is, and show how far one is."""
+    """Learn the whole log, and show the progress."""
     from offers.cli.output import stderr
 
     console = stderr()
     with console.status("") as status:
 
         def show(records: int) -> None:
-            position = learner.course.position
+            position = learner.training.position
             place = f"event {position.event:,}, decision {position.decision:,}"
             status.update(f"{records:,} events and decisions learned, up to {place}")
 
         learner.catch_up(stop, show)
 
 
-def _tell_grown(growths: "Iterable[Growth]") -> None:
-    """What came of growing trees."""
+def _tell_grown(growths: "Iterable[TreeReport]") -> None:
+    """Print the results of growing trees."""
     for one in growths:
         line = f"trees of {one.reward}: {one.examples:,} examples"
         if one.figures["judged"]:
@@ -151,13 +154,13 @@ def _figures(told: Mapping[str, float]) -> str:
 
 
 def _tell(learner: "Learner") -> None:
-    """What came of it."""
+    """Print the results of learning."""
     from offers.learning.learner import current_model
 
-    figures, position = learner.figures(), learner.course.position
+    figures, position = learner.figures(), learner.training.position
     typer.echo(f"learned up to event {position.event:,} and decision {position.decision:,} of the log")
     typer.echo(", ".join(f"{figures[name]:,} {text}" for name, text in _COUNTS.items()))
-    for name in learner.course.taught:
+    for name in learner.training.taught:
         one = figures[name]
         line = f"{name}: {one['examples']:,} examples, {one['rewards']:,} of them rewards"
         typer.echo(f"{line}; {_figures(one)}" if one["judged"] else line)

@@ -1,4 +1,4 @@
-"""Where the command line writes: what was asked for on stdout, everything else on stderr."""
+"""Output of the command line: results on stdout, everything else on stderr."""
 
 import os
 import sys
@@ -8,21 +8,21 @@ import typer
 from rich.console import Console
 
 PIPE_COLUMNS = 160
-"""Width of tables that go to no terminal, so that a file or a pager gets whole lines."""
+"""Width of tables in files and pipes, so that lines are not folded."""
 
 
 def stdout() -> Console:
-    """Give a console for what was asked for."""
+    """Return a console for results."""
     return _console(sys.stdout)
 
 
 def stderr() -> Console:
-    """Give a console for progress, counts and faults."""
+    """Return a console for progress, counts and errors."""
     return _console(sys.stderr)
 
 
 def fail(message: str, *, status: int = 1) -> int:
-    """Say on stderr why the command ends, and give its exit status back."""
+    """Print on stderr why the command ends, and return its exit status."""
     typer.echo(f"offers: {message}", err=True)
     return status
 

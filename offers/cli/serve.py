@@ -9,7 +9,7 @@ import typer
 
 
 class LogLevel(StrEnum):
-    """What is logged, and everything worse."""
+    """The least severe level that is logged."""
 
     debug = "debug"
     info = "info"
@@ -18,7 +18,7 @@ class LogLevel(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What people can agree to."""
+    """A purpose that a person can agree to."""
 
     contextual = "contextual"
     profiling = "profiling"
@@ -26,7 +26,7 @@ class Purpose(StrEnum):
     messaging = "messaging"
 
 
-def serve(  # noqa: PLR0913 - a flag per setting
+def serve(  # noqa: PLR0913 - typer reads the flags from the signature, and type checkers their types
     *,
     catalog: Annotated[
         list[Path] | None,
@@ -35,7 +35,8 @@ def serve(  # noqa: PLR0913 - a flag per setting
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(envvar="OFFERS_CONFIG", help="TOML file of settings; flags and environment go first.")
+        Path | None,
+        typer.Option(envvar="OFFERS_CONFIG", help="TOML file of settings; flags and environment take precedence."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. \\[default: 127.0.0.1]")
@@ -50,22 +51,22 @@ def serve(  # noqa: PLR0913 - a flag per setting
     ] = None,
     state_url: Annotated[
         str | None,
-        typer.Option(help="Path or redis:// of persons and budgets; empty: state.db. \\[default: ]"),
+        typer.Option(help="Path or redis:// URL of persons and budgets; empty: state.db. \\[default: ]"),
     ] = None,
     events_url: Annotated[
         str | None,
-        typer.Option(help="Path or postgresql:// of events; empty: state.db. \\[default: ]"),
+        typer.Option(help="Path or postgresql:// URL of events; empty: state.db. \\[default: ]"),
     ] = None,
     outbox_url: Annotated[
         str | None,
-        typer.Option(help="file:// or redis:// of what triggers send; empty: outbox.jsonl. \\[default: ]"),
+        typer.Option(help="file:// or redis:// URL of the triggers' outbox; empty: outbox.jsonl. \\[default: ]"),
     ] = None,
     store_timeout_ms: Annotated[
-        int | None, typer.Option(help="Milliseconds that Redis has to answer. \\[default: 50]")
+        int | None, typer.Option(help="Timeout of Redis, in milliseconds. \\[default: 50]")
     ] = None,
     retention_days: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=DAYS", help="How long a kind is kept; may be repeated. \\[default: see README]"),
+        typer.Option(metavar="KIND=DAYS", help="How long a kind is kept; may be repeated. \\[default: 90 to 730]"),
     ] = None,
     geohash_length: Annotated[
         int | None, typer.Option(help="Characters kept of a location's geohash; 0 for none. \\[default: 6]")
@@ -73,27 +74,27 @@ def serve(  # noqa: PLR0913 - a flag per setting
     default_consent: Annotated[
         list[Purpose] | None,
         typer.Option(
-            metavar="PURPOSE", help="What people agree to until they say; may be repeated. \\[default: contextual]"
+            metavar="PURPOSE", help="Consent of people without a choice; may be repeated. \\[default: contextual]"
         ),
     ] = None,
     reload_interval_s: Annotated[
-        float | None, typer.Option(help="Seconds between looks at the documents. \\[default: 1]")
+        float | None, typer.Option(help="Seconds between checks of the documents. \\[default: 1]")
     ] = None,
     drain_s: Annotated[
-        float | None, typer.Option(help="Seconds from saying NOT_SERVING to refusing calls. \\[default: 5]")
+        float | None, typer.Option(help="Seconds from NOT_SERVING to refusing calls. \\[default: 5]")
     ] = None,
     grace_s: Annotated[
-        float | None, typer.Option(help="Seconds that calls under way then have to end. \\[default: 10]")
+        float | None, typer.Option(help="Seconds that calls in flight then have to finish. \\[default: 10]")
     ] = None,
     max_connection_age_s: Annotated[
-        float | None, typer.Option(help="Seconds after which connections begin anew. \\[default: 300]")
+        float | None, typer.Option(help="Seconds after which clients reconnect. \\[default: 300]")
     ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of Prometheus metrics over HTTP; 0 for none. \\[default: 0]")
     ] = None,
     learner: Annotated[
         bool | None,
-        typer.Option("--learner/--no-learner", help="Learn what people take up, beside serving. \\[default: learner]"),
+        typer.Option("--learner/--no-learner", help="Run the learner beside the workers. \\[default: learner]"),
     ] = None,
     log_level: Annotated[
         LogLevel | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. \\[default: info]")
@@ -103,7 +104,7 @@ def serve(  # noqa: PLR0913 - a flag per setting
 
     Every setting is a flag (--port), an environment variable (OFFERS_PORT)
     or a line of the --config file (port = 50051), in this order.
-    A changed document is taken up while serving; a broken one is not.
+    A changed document is reloaded while serving; a broken one is refused.
     """
     from offers.app import serve as run
     from offers.settings import read_settings

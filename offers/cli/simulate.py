@@ -1,4 +1,4 @@
-"""`offers simulate`: what another catalogue or strategy would show in decisions that a server has logged."""
+"""`offers simulate`: tell what another catalogue or strategy would show in a server's logged decisions."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,19 +8,18 @@ import typer
 
 from offers.cli.evaluate import (
     CatalogOption,
-    PlacementOption,
-    Reward,
-    RewardOption,
-    SinceOption,
+    JsonOption,
+    LogOptions,
     amount,
     at_most,
     decided_by,
     instant,
     left_out,
     logged,
+    print_result,
     unit_of,
 )
-from offers.cli.events import DataDir, EventsUrl
+from offers.cli.options import grouped
 from offers.cli.output import stderr, stdout
 
 if TYPE_CHECKING:
@@ -29,62 +28,52 @@ if TYPE_CHECKING:
     from offers.whatif.simulation import BudgetUse, SegmentChange, Simulation
 
 ROWS = 30
-"""Of a table: what fits on a screen. --json has all."""
+"""Rows of a table, to fit on a screen. --json has all."""
 
 
-def simulate(  # noqa: PLR0913 - what may be asked
+@grouped
+def simulate(
     *,
     catalog: CatalogOption,
     strategy: Annotated[
         str,
-        typer.Option(metavar="ID", help="A ranking strategy of it, in place of all others. \\[default: as they stand]"),
+        typer.Option(metavar="ID", help="A ranking strategy of it, in place of all others. \\[default: as they are]"),
     ] = "",
     before: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH", help="Document to compare it with, decided again alike. \\[default: what was logged]"
-        ),
+        typer.Option(metavar="PATH", help="Document to compare it with, decided in the same way. \\[default: the log]"),
     ] = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ATTRIBUTE",
-            help="Tell who gains and loses by it: context.NAME, profile.NAME, hour, "
+            help="Attribute by which to tell who gains and loses: context.NAME, profile.NAME, hour, "
             "weekday, channel, placement, entry_channel or place; may be repeated.",
         ),
     ] = None,
-    placement: PlacementOption = None,
-    since: SinceOption = "",
-    reward: RewardOption = Reward.CLICK,
-    data_dir: DataDir = None,
-    events_url: EventsUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON.")] = False,
+    log: LogOptions,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell what would change with another catalogue or strategy.
 
-    What was logged is decided again: which offers are shown more and less,
-    what is to be expected of them, what their budgets need, and which
-    segments gain and lose. What is expected is foreseen by a model that has
+    Decides the logged decisions again, and tells which offers are shown more
+    or less often, their expected rewards and use of budgets, and which
+    segments gain and lose. Expected rewards come from a model that has
     learned from the log. Decisions of persons who have not agreed to
-    learning are in no figure.
+    learning are excluded.
     """
-    import orjson
-
-    from offers.whatif.log import Wanted
+    from offers.whatif.logged_outcomes import DecisionFilter
     from offers.whatif.simulation import simulate as simulated
 
-    begin = instant(since)
+    begin = instant(log.since)
     with ExitStack() as stack:
-        log, model = stack.enter_context(logged(data_dir, events_url))
+        events, model = stack.enter_context(logged(log))
         after = stack.enter_context(decided_by(catalog, strategy, model))
         base = stack.enter_context(decided_by(before, "", model)) if before else None
-        stack.enter_context(stderr().status("deciding again what was logged"))
-        wanted = Wanted(after.checked.catalog.catalog_id, placement, begin, empty=True)
-        told = simulated(log, wanted, after, base, reward, tuple(dict.fromkeys(by or ())))
-    if as_json:
-        typer.echo(orjson.dumps(told, default=lambda one: one._asdict()))
-    else:
-        _show(told)
+        stack.enter_context(stderr().status("deciding logged decisions again"))
+        wanted = DecisionFilter(after.checked.catalog.catalog_id, log.placement, begin, empty=True)
+        told = simulated(events, wanted, after, base, log.reward, tuple(dict.fromkeys(by or ())))
+    print_result(told, _show, as_json=as_json)
 
 
 def _show(told: "Simulation") -> None:
@@ -126,7 +115,7 @@ def _share(part: float, whole: float) -> str:
 
 
 def _budgets(rows: "tuple[BudgetUse, ...]") -> "Table":
-    """What is expected to be taken from budgets, over all decisions."""
+    """Return a table of the expected use of budgets, over all decisions."""
     from rich.table import Table
     from rich.text import Text
 
@@ -143,7 +132,7 @@ def _budgets(rows: "tuple[BudgetUse, ...]") -> "Table":
 
 
 def _segments(name: str, unit: str, rows: "tuple[SegmentChange, ...]") -> "Table":
-    """Who is shown how much, and who gains and loses."""
+    """Return a table of the segments' exposure and gain."""
     from rich.table import Table
     from rich.text import Text
 

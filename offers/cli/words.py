@@ -6,6 +6,7 @@ from google.type.money_pb2 import Money
 
 from offers.v1.offer_pb2 import Benefit, Bundle
 from offers.v1.offer_service_pb2 import (
+    REASON_CODE_AUDIENCE,
     REASON_CODE_BEHAVIOUR,
     REASON_CODE_ENDS_SOON,
     REASON_CODE_EVERYWHERE,
@@ -34,6 +35,7 @@ _REASONS = {
     REASON_CODE_LOCATION_MISSING: "no location",
     REASON_CODE_PREFERRED_DAYPART: "its daypart",
     REASON_CODE_UNREACHABLE: "ends too soon",
+    REASON_CODE_AUDIENCE: "for you",
     REASON_CODE_BEHAVIOUR: "your visit",
     REASON_CODE_HABIT: "your habit",
 }

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from offers.catalogue.hours.schedules import Part, Schedule
+from offers.catalogue.hours.schedules import Schedule, SchedulePart
 from offers.catalogue.snapshot import NO_NAME, Snapshot
 from offers.decision.budgets import BudgetBook
 from offers.decision.directory import Directory
@@ -210,7 +210,7 @@ def _schedules_of(meta: Mapping[str, Any]) -> list[Schedule]:
     return [
         Schedule(
             tuple(
-                Part(tuple(rules), zone, country, tuple(position), margin)
+                SchedulePart(tuple(rules), zone, country, tuple(position), margin)
                 for rules, zone, country, position, margin in parts
             )
         )

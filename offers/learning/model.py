@@ -8,32 +8,32 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from offers.directories import Kind, drafting, open_array, publish, read_manifest, seal, write_array
+from offers.directories import DirectoryKind, drafting, open_array, publish, read_manifest, seal, write_array
 
 FORMAT = 3
-_KIND = Kind("model", FORMAT, "learn the model again")
+_KIND = DirectoryKind("model", FORMAT, "learn the model again")
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One published state of what was learned. Safe to share between threads and processes; never changes."""
+    """One saved state of what was learned. Immutable, and safe to share between threads and processes."""
 
     path: Path
     version: str
     """16 hexadecimal digits, the same for the same arrays and meta."""
     arrays: Mapping[str, NDArray[Any]]
     meta: Mapping[str, Any]
-    """What is not an array, such as the definition of features."""
+    """All that is not an array, such as the definition of features."""
     size: int
     """Bytes on disk."""
 
 
 def write_model(folder: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Path:
-    """Write a model to the directory of its version in `folder`: completely or, whatever happens, not at all.
+    """Write a model atomically to the directory of its version in `folder`, and return that directory.
 
-    Names of arrays consist of a-z, 0-9, `_`, `.` and `-`; `meta` is what JSON can hold. Gives the directory; what is
-    there already is as good, and stays.
+    Names of arrays consist of a-z, 0-9, `_`, `.` and `-`; `meta` is what JSON can hold. If the version exists already,
+    it stays.
     """
     with drafting(folder, ".draft-") as draft:
         files = {}
@@ -48,7 +48,7 @@ def write_model(folder: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[
 
 
 def open_model(path: Path) -> Model:
-    """Open a model and verify its checksums. Raises SnapshotError saying what is wrong with it."""
+    """Open a model and verify its checksums. Raises SnapshotError with the reason."""
     manifest, checksum, size = read_manifest(path, _KIND)
     arrays = {}
     for name in manifest["files"]:

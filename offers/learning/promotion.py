@@ -1,4 +1,4 @@
-"""Whether a model may take the place of another: by what both foresaw of the same examples before they learned them."""
+"""The gate before publishing: compares two models by what they foresaw of the same examples before learning them."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,69 +9,70 @@ from numpy.typing import NDArray
 from offers.learning.propensity.regression import calibration_error
 
 RECENT = 4_000
-"""A model is judged by so many offers that were shown."""
+"""Number of offers shown by which a model is judged: the last ones."""
 LEAST_RECENT = 100
 MARGIN_ERRORS, MARGIN_CALIBRATION = 2.0, 0.02
-"""How far the log loss may be above the incumbent's, in its standard errors; and the calibration error, beside as many
-standard errors of the share of rewards."""
+"""Margins above the incumbent: of the log loss, in standard errors of the difference; of the calibration error, plus
+as many standard errors of the reward rate."""
 _TINY = 1e-12
 
 Foreseen = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Rewards of examples, and how likely they were foreseen."""
+"""Rewards of examples, and their foreseen probabilities."""
 
 
-def _nothing() -> NDArray[np.float64]:
+def _no_values() -> NDArray[np.float64]:
     return np.full(RECENT, np.nan)
 
 
 @dataclass(slots=True)
 class Recent:
-    """What was foreseen of the last offers that were shown, at the moment of their decision: of some of them, RECENT at
-    most. Then, what came of an offer shown beside it is not known yet to the one and not to the other.
-    """  # noqa: D205
+    """A ring buffer of the last RECENT judged offers: probabilities foreseen at their decision, and their outcomes.
 
-    reward: NDArray[np.float64] = field(default_factory=_nothing)
-    """NaN where it is not known yet what came of it, or never will be."""
-    candidate: NDArray[np.float64] = field(default_factory=_nothing)
-    """By the model that goes on learning."""
-    incumbent: NDArray[np.float64] = field(default_factory=_nothing)
-    """By the model that was published last; NaN where there was none."""
+    Foreseeing at the decision keeps models comparable: neither knows the outcome of an offer that was shown beside it.
+    """
+
+    reward: NDArray[np.float64] = field(default_factory=_no_values)
+    """NaN where the outcome is not known, or not yet."""
+    candidate: NDArray[np.float64] = field(default_factory=_no_values)
+    """Probabilities by the model that goes on learning."""
+    incumbent: NDArray[np.float64] = field(default_factory=_no_values)
+    """Probabilities by the model published last; NaN where there was none."""
     judged: int = 0
-    """How many there were in all; each has its number from 0."""
+    """Number of offers judged so far; each has a number, from 0."""
     examples: int = 0
-    """That were learned."""
+    """Number of examples learned so far."""
     rewards: int = 0
-    """How many of them are rewards: over 0."""
+    """Number of examples with a reward over 0."""
 
     def foreseen(self, candidate: NDArray[np.float64], incumbent: NDArray[np.float64] | None) -> None:
-        """Take in what was foreseen of some offers: they have the next numbers."""
+        """Add the probabilities foreseen for some offers, which get the next numbers."""
         slots = (self.judged + np.arange(len(candidate))) % RECENT
         self.reward[slots], self.candidate[slots] = np.nan, candidate
         self.incumbent[slots] = np.nan if incumbent is None else incumbent
         self.judged += len(candidate)
 
     def settle(self, number: int, reward: float) -> None:
-        """Say what came of an offer, by its number; said again, the last word counts. NaN: it may not be known."""
+        """Set the outcome of an offer, by its number; NaN: unknown. Later calls overwrite earlier ones."""
         if number >= self.judged - RECENT:
             self.reward[number % RECENT] = reward
 
     def of_candidate(self) -> Foreseen:
-        """What the model that goes on learning foresaw."""
+        """Return rewards with the probabilities of the model that goes on learning."""
         return self.reward, self.candidate
 
     def of_both(self) -> tuple[Foreseen, Foreseen]:
-        """What candidate and incumbent foresaw of the same examples."""
+        """Return rewards with the probabilities of candidate and incumbent, for the same examples."""
         both = ~np.isnan(self.incumbent)
         return (self.reward[both], self.candidate[both]), (self.reward[both], self.incumbent[both])
 
     def figures(self) -> dict[str, float]:
-        """How many examples and rewards were learned, and how good what was foreseen of the last offers shown is."""
+        """Return the numbers of examples and rewards, and the quality of the last probabilities."""
         return {"examples": self.examples, "rewards": self.rewards, **figures_of(self.of_candidate())}
 
 
 def figures_of(foreseen: Foreseen) -> dict[str, float]:
-    """How many examples there are but for those that are NaN, and if there are any, how good what was foreseen is."""
-    reward, chance = _known(*foreseen)
+    """Return the number of examples without NaN and, if there are any, log loss and calibration error."""
+    reward, chance = _without_nan(*foreseen)
     if not len(reward):
         return {"judged": 0}
     return {
@@ -82,11 +83,11 @@ def figures_of(foreseen: Foreseen) -> dict[str, float]:
 
 
 def worse(candidate: Foreseen, incumbent: Foreseen) -> str:
-    """Why a candidate is worse than an incumbent, in words; "": it is not, or there are too few examples to tell.
+    """Return why a candidate is worse than an incumbent; "" if it is not, or there are too few examples to tell.
 
-    What is NaN is left out. Best of the same examples: then the difference is told much more exactly.
+    Examples with NaN are left out. On the same examples, the difference is measured much more precisely.
     """
-    (reward, chance), (other_reward, other_chance) = (_known(*one) for one in (candidate, incumbent))
+    (reward, chance), (other_reward, other_chance) = (_without_nan(*one) for one in (candidate, incumbent))
     if min(len(reward), len(other_reward)) < LEAST_RECENT:
         return ""
     own, other = _losses(reward, chance), _losses(other_reward, other_chance)
@@ -110,7 +111,7 @@ def worse(candidate: Foreseen, incumbent: Foreseen) -> str:
     return ""
 
 
-def _known(reward: NDArray[np.float64], chance: NDArray[np.float64]) -> Foreseen:
+def _without_nan(reward: NDArray[np.float64], chance: NDArray[np.float64]) -> Foreseen:
     known = ~np.isnan(reward + chance)
     return reward[known], chance[known]
 

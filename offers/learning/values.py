@@ -1,4 +1,4 @@
-"""What a model is told of a decision and of an offer: values by the names of attributes; and what orders are worth."""
+"""Attributes that models know of a decision and of an offer, by name, and the value of orders."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,9 +20,12 @@ from offers.v1.state_pb2 import DecisionRecord
 DAYPART_HOURS = 4
 
 REWARDS = ("click", "redemption", "order_value")
-"""What is learned of apart: clicks; redemptions that are confirmed and orders, as far as they are put down to an offer;
-and what share of their catalogue's scale the totals of such orders are. By their numbers in
-offers.v1.Propensity.Reward, from 1 on."""
+"""Rewards that have a model each, in the order of offers.v1.Propensity.Reward, whose numbers begin at 1:
+
+click        a click
+redemption   a confirmed redemption, or an order, that is attributed to an offer
+order_value  the total of such an order, as a share of its catalogue's scale
+"""
 ORDER_VALUE = REWARDS.index("order_value")
 
 REQUEST_NAMES = (PERSON, "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
@@ -31,10 +34,10 @@ _ALL = 2**64 - 1
 
 
 class Sum(NamedTuple):
-    """A sum of money."""
+    """A sum of money, in whole units with fractions."""
 
     currency: str
-    """Code of ISO 4217; "": there is none."""
+    """ISO 4217 code; "": there is no sum."""
     units: float
 
 
@@ -42,19 +45,19 @@ NO_SUM = Sum("", 0.0)
 
 
 def sum_of(money: Money) -> Sum:
-    """A sum of money, of any sign."""
+    """Return a sum of money, of any sign."""
     return Sum(money.currency_code, units_of(money))
 
 
 def written_scales(scales: Mapping[str, Sum]) -> dict[str, list[str | float]]:
-    """Scales as JSON has them."""
+    """Return scales for JSON."""
     return {name: list(scale) for name, scale in scales.items()}
 
 
 def order_value(total: Sum, scale: Sum) -> float:
-    """What an order is as a reward: the share of a scale (over 0) that its total is, from 0 to 1.
+    """Return an order's reward: its total as a share of a scale (over 0), at most 1.
 
-    NaN, if that cannot be said: the total is missing, less than 0, or in another currency.
+    NaN where it cannot be measured: the total is missing, below 0, or in another currency.
     """
     if total.currency != scale.currency or total.units < 0:
         return math.nan
@@ -62,28 +65,28 @@ def order_value(total: Sum, scale: Sum) -> float:
 
 
 def no_item(_catalog: str, _offer: str) -> tuple[int, Sequence[int]]:
-    """Of catalogues that do not tell."""
+    """Return no item: for catalogues that do not tell of items."""
     return NOTHING, NO_TRAITS
 
 
-class Offers(NamedTuple):
-    """What catalogues tell of offers, and for models."""
+class CatalogueFacts(NamedTuple):
+    """The facts of the served catalogues that the learner needs."""
 
     attributes: tuple[str, ...]
-    """Names of what is known beside "category" and "brand"; some ten at most."""
+    """Names of the offers' attributes beside "category" and "brand"; some ten at most."""
     values: Callable[[str, str], Mapping[str, object]]
-    """From a catalogue and an offer's id to what is known of it, by name; nothing where it is not known."""
+    """From a catalogue and an offer's id to its attributes, by name; none where the offer is unknown."""
     time_zones: Mapping[str, str]
-    """Per catalogue, that of decisions that name none; UTC where there is none."""
+    """By catalogue, the time zone of decisions that name none; UTC where there is none."""
     sensitive: frozenset[str] = frozenset()
-    """Names of profile attributes that no model may know."""
+    """Names of profile attributes that no model may use."""
     item: Callable[[str, str], tuple[int, Sequence[int]]] = no_item
-    """From a catalogue and an offer's id to what visits of it are visits of, and its traits: see facts.OfferFacts;
-    NOTHING where the offer is not known."""
+    """From a catalogue and an offer's id to the item that visits of the offer count for, and its traits: see
+    facts.OfferFacts. The item is NOTHING where the offer is unknown."""
     interactions: tuple[tuple[str, ...], ...] = ()
-    """Attributes that are to go together."""
+    """Sets of attributes that are declared to interact."""
     scales: Mapping[str, Sum] = MappingProxyType({})
-    """Per catalogue, what orders are measured by; of those that have none, nothing is learned of order values."""
+    """By catalogue, the scale of order values; without one, no order values are learned."""
 
 
 def features_for(
@@ -94,24 +97,24 @@ def features_for(
     *,
     distance: bool = True,
 ) -> Features:
-    """The features of attributes of requests and persons ("context." or "profile." and a name), and of offers (names).
+    """Return features of requests and persons (attributes with "context." or "profile."), and of offers (bare names).
 
-    `bits` is the binary logarithm of how many weights there are; `declared` names attributes that go together. DISTANCE
-    is among the attributes unless it is said to be known of nothing.
+    `bits` is the binary logarithm of the number of weights; `declared` has sets of attributes that interact. Without
+    `distance`, DISTANCE is not among the attributes.
     """
     of_offers = (*OFFER_NAMES, *[DISTANCE] * distance, *(OFFER_PREFIX + name for name in offers))
     return default_features(tuple(dict.fromkeys([*REQUEST_NAMES, *counted, *of_offers])), bits, declared)
 
 
 def person_value(draw: int) -> str:
-    """What tells a person from others, out of the number by which variants are drawn for them; "" for nobody."""
+    """Return the value of PERSON for the number by which a person's variants are drawn; "" for nobody."""
     return f"{draw & _ALL:016x}" if draw else ""
 
 
 def request_values(told: DecisionRecord, second: int, time_zone: str) -> dict[str, object]:
-    """What a decision that was made at a second tells of the moment and the person: REQUEST_NAMES, then attributes.
+    """Return the attributes of a decision that was made at a second: REQUEST_NAMES, then those of context and profile.
 
-    `time_zone` is that of decisions that name none, or one that is not known.
+    `time_zone` is used for decisions that name none, or an unknown one.
     """
     local = datetime.fromtimestamp(told.time or second, _zone(told.time_zone, time_zone))
     values: dict[str, object] = {
@@ -130,7 +133,7 @@ def request_values(told: DecisionRecord, second: int, time_zone: str) -> dict[st
 
 
 def scalars(struct: Struct, prefix: str = "") -> dict[str, object]:
-    """The texts, numbers, and what is true or false of the top level of a struct, by a prefix and their names."""
+    """Return the texts, numbers and booleans at the top level of a struct, by a prefix and their names."""
     fields, found = struct.fields, dict[str, object]()
     for name in fields:  # `items` takes three times as long
         value = fields[name]

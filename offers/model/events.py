@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from offers.model.instants import DAY_S
 from offers.v1.event_pb2 import Event, EventKind, Item
 
 KINDS: dict[str, EventKind.ValueType] = {
@@ -12,6 +13,9 @@ KINDS: dict[str, EventKind.ValueType] = {
 KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 WEIGHTS = {"view": 0.2, "click": 0.3, "add_to_cart": 0.5, "order": 1.0, "redemption": 1.0}
 """Weight of each kind that is evidence of what a person likes, relative to an order."""
+
+CLICK_WINDOW_S, IMPRESSION_WINDOW_S = 7 * DAY_S, DAY_S
+"""Seconds after a click, and after an impression, within which an order or a redemption is attributed to it."""
 
 
 def items_of(event: Event, kind: str) -> Sequence[Item]:

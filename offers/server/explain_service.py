@@ -31,11 +31,11 @@ from offers.decision.segments.evaluate import Facts
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.learning.model import Model
 from offers.learning.recommend import scores as recommend
-from offers.learning.recommend.reference import Reference
+from offers.learning.recommend.reference import ReferenceScores
 from offers.model.keys import key_of
 from offers.model.query import Query
 from offers.server import convert
-from offers.server.limits import MAX_ID, MAX_REQUEST_BYTES
+from offers.server.limits import MAX_EXPLANATIONS, MAX_ID, MAX_REQUEST_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import Met, PersonReader
@@ -58,8 +58,6 @@ from offers.v1.offer_service_pb2 import (
 from offers.v1.profile_pb2 import Basket, Profile
 from offers.v1.state_pb2 import UserState
 
-MOST = 1_000
-"""The most offers asked for, and the most explanations. Larger catalogues are only searched near the location."""
 USUAL = 100
 """Explanations where the request does not say how many."""
 _RECOMMEND = "recommend."
@@ -90,7 +88,7 @@ class ExplainService:
         self._people = people
         self._geohash_length = geohash_length
         self._offers = OfferService(live, clock, people, geohash_length=geohash_length)
-        self._recommends: tuple[str, Reference | None] = "", None
+        self._recommends: tuple[str, ReferenceScores | None] = "", None
         """The version of the last model asked for its recommendation, and that recommendation."""
 
     def explain_offers(self, data: bytes) -> bytes:
@@ -145,7 +143,8 @@ class ExplainService:
         """Return the model of an answer with the values it saw; `draw` is the person's."""
         if self._recommends[0] != model.version:
             found = {name.removeprefix(_RECOMMEND): array for name, array in model.arrays.items() if _RECOMMEND in name}
-            self._recommends = model.version, Reference(recommend.Model.of(found)) if found else None
+            scores = ReferenceScores(recommend.RecommendationModel.of(found)) if found else None
+            self._recommends = model.version, scores
         request, query, state = answered.request, answered.query, answered.state
         characters, zone = self._geohash_length, answered.engine.snapshot.meta["time_zone"]
         kept = draw if self._people.may_keep(answered.met, request.context.user) else 0
@@ -174,17 +173,23 @@ def _inside(field: str) -> Iterator[None]:
 def _checked(asked: ExplainOffersRequest) -> int:
     """Return how many explanations are wanted. Raises InvalidRequestError."""
     violations = []
-    if len(asked.offer_ids) > MOST:
-        reason = f"{len(asked.offer_ids):,} offers: send at most {MOST:,}, or none for those of the catalogue"
+    if len(asked.offer_ids) > MAX_EXPLANATIONS:
+        reason = (
+            f"{len(asked.offer_ids):,} offers: send at most {MAX_EXPLANATIONS:,}, or none for those of the catalogue"
+        )
         violations.append(FieldViolation("offer_ids", reason))
-    for index, offer_id in enumerate(asked.offer_ids[:MOST]):
+    for index, offer_id in enumerate(asked.offer_ids[:MAX_EXPLANATIONS]):
         if not 1 <= len(offer_id) <= MAX_ID:
             violations.append(
                 FieldViolation(f"offer_ids[{index}]", f"{len(offer_id):,} characters: send 1 to {MAX_ID}")
             )
-    most = asked.max_explanations if asked.HasField("max_explanations") else min(max(USUAL, len(asked.offer_ids)), MOST)
-    if not 1 <= most <= MOST:
-        reason = f"{most:,} is out of range: send 1 to {MOST:,}, or leave it out for {USUAL}"
+    most = (
+        asked.max_explanations
+        if asked.HasField("max_explanations")
+        else min(max(USUAL, len(asked.offer_ids)), MAX_EXPLANATIONS)
+    )
+    if not 1 <= most <= MAX_EXPLANATIONS:
+        reason = f"{most:,} is out of range: send 1 to {MAX_EXPLANATIONS:,}, or leave it out for {USUAL}"
         violations.append(FieldViolation("max_explanations", reason))
     if violations:
         raise InvalidRequestError(violations)
@@ -217,10 +222,10 @@ def _distance(one: OfferExplanation) -> tuple[float, bool, int, float]:
 
 
 def _nearest(engine: Engine, query: Query, most: int, first: Iterable[str]) -> list[str]:
-    """Return `first`, then the offers nearest to being in the answer: all offers of a catalogue of at most MOST."""
+    """Return `first`, then the offers nearest to being in the answer; of small catalogues, all offers."""
     count = int(engine.snapshot.meta["offers"])
     numbers: Iterable[int] = range(count)
-    if count > MOST:
+    if count > MAX_EXPLANATIONS:
         columns = engine.snapshot.columns
         centres, entries, firsts = columns["centre"], columns["entry"], columns["site_entry_first"]
         near = np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""The engines that answer now, one per catalogue; swapped whole when a catalogue changes."""
+"""The engines in service, one per catalogue; all are replaced together when a catalogue changes."""
 
 import threading
 from collections.abc import Iterable
@@ -17,54 +17,54 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Live:
-    """Which engine answers for which catalogue. Read by every request, replaced in one assignment."""
+    """The engine of each catalogue. Every request reads it; a change is one assignment."""
 
     def __init__(self, engines: Iterable[Engine] = ()) -> None:
         self._engines: dict[str, Engine] = {}
         self._model: Model | None = None
         self._lock = threading.Lock()
         self.known = KnownSurfaces()
-        """The surfaces these engines have been asked for."""
+        """The surfaces that these engines were asked for."""
         self.swap(engines)
 
     def swap(self, engines: Iterable[Engine]) -> None:
-        """Let these engines answer from now on. Requests under way end with the engine they began with."""
+        """Replace the engines. Requests in flight finish with the engine they began with."""
         named = {engine.catalog_id: engine for engine in engines}
         with self._lock:
             for engine in named.values():
                 _give(engine, self._model)
-            if len(named) == 1:  # may be asked without a name
+            if len(named) == 1:  # requests need not name it
                 named[""] = next(iter(named.values()))
             self._engines = named
-            self.known = KnownSurfaces()  # after the engines: what is remembered there is never of those before
+            self.known = KnownSurfaces()  # after the engines, so that it never holds surfaces of the ones before
 
     def use_model(self, model: Model | None) -> None:
-        """Let all engines use a model, those of now and those of later; None: none."""
+        """Set the model of all current and later engines; None disables models."""
         with self._lock:
             self._model = model
             for engine in self.engines():
                 _give(engine, model)
 
     def remember(self, known: KnownSurfaces, key: NDArray[np.uint8], query: Query, engine: Engine) -> None:
-        """Keep what the requests with a key ask for, for the next of them."""
+        """Remember the surface of the requests with a key; clear the memory first where it is full."""
         with self._lock:
             if self.known is known and not known.remember(key, query, engine):
                 self.known = KnownSurfaces()
                 self.known.remember(key, query, engine)
 
     def stand(self, known: KnownSurfaces, place: int, strategy: int, second: int) -> bool:
-        """Keep what is shown everywhere on a surface by another strategy than its own. False: not there, or no room."""
+        """Remember a surface's offers shown everywhere in the order of another strategy; False if that failed."""
         with self._lock:
             if self.known is known and not known.stand(place, strategy, second):
                 self.known = KnownSurfaces()
             return self.known is known
 
     def engines(self) -> list[Engine]:
-        """All of them, each once."""
+        """Return every engine once."""
         return list(dict.fromkeys(self._engines.values()))
 
     def engine(self, catalog: str) -> Engine:
-        """The engine of a catalogue; "" where there is only one. Raises InvalidRequestError."""
+        """Return the engine of a catalogue; "" names the only one. Raises InvalidRequestError."""
         engine = self._engines.get(catalog)
         if engine is None:
             names = ", ".join(sorted(filter(None, self._engines))[:10]) or "none yet"
@@ -76,8 +76,8 @@ class Live:
 
 
 def _give(engine: Engine, model: Model | None) -> None:
-    """Let an engine use a model; one that does not fit is logged, and the engine keeps what it has."""
+    """Set the model of an engine; one that does not fit is logged, and the engine keeps its own."""
     try:
         engine.use(model)
     except ValueError as error:
-        log.error("model_refused", catalog=engine.catalog_id, error=str(error))  # noqa: TRY400 - it says all
+        log.error("model_refused", catalog=engine.catalog_id, error=str(error))  # noqa: TRY400 - the message is complete

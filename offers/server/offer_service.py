@@ -9,7 +9,7 @@ from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.meet import BLIND
 from offers.errors import InvalidRequestError
 from offers.model.proposition_ids import decision_id_of, new_decision_id
-from offers.server import convert
+from offers.server import convert, statuses
 from offers.server.batch import requests_of
 from offers.server.fast.answer import KnownSurfaces, answer, finish
 from offers.server.fast.buffers import UNUSUAL, RequestFact, ThreadBuffers
@@ -81,9 +81,9 @@ class OfferService:
                 tag, one = _RESPONSE_TAG, self._answer(request, now)
                 room -= len(one)
                 if room < 0:
-                    tag, one = _STATUS_TAG, convert.BATCH_FULL.SerializeToString()
+                    tag, one = _STATUS_TAG, statuses.BATCH_FULL.SerializeToString()
             except InvalidRequestError as error:
-                tag, one = _STATUS_TAG, convert.status_of(error).SerializeToString()
+                tag, one = _STATUS_TAG, statuses.status_of(error).SerializeToString()
             result = tag + varint(len(one))
             parts += (_RESULT_TAG, varint(len(result) + len(one)), result, one)
         return b"".join(parts)

@@ -17,7 +17,7 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision.directory import Directory
 from offers.errors import OffersError
 from offers.learning.propensity.rows import offer_values
-from offers.learning.values import Offers, no_item, sum_of
+from offers.learning.values import CatalogueFacts, no_item, sum_of
 from offers.model.keys import key_of
 
 ITEMS_KEPT = 16_384
@@ -37,7 +37,7 @@ class CatalogueReader:
         self._seen: Sequence[Path] = ()
         self._trouble = ""
 
-    def read(self) -> Offers:
+    def read(self) -> CatalogueFacts:
         """Read the current snapshots. Raises OffersError or OSError where one cannot be read."""
         paths = self._paths()
         told = offers_of(paths)
@@ -45,7 +45,7 @@ class CatalogueReader:
         self._trouble = ""
         return told
 
-    def look(self) -> Offers | None:
+    def look(self) -> CatalogueFacts | None:
         """Read the snapshots if they have changed, else return None; failures are logged, and also None."""
         try:
             return self.read() if self._paths() != self._seen else None
@@ -74,7 +74,7 @@ class Documents:
         return list(self._published.values())
 
 
-def offers_of(snapshots: Sequence[Path]) -> Offers:
+def offers_of(snapshots: Sequence[Path]) -> CatalogueFacts:
     """Return the offers of some snapshots, one of each catalogue. Raises SnapshotError for an unreadable one."""
     heads = [read_head(path) for path in snapshots]
     tables = {head.catalog_id: _OfferAttributes(path) for head, path in zip(heads, snapshots, strict=True)}
@@ -97,7 +97,7 @@ def offers_of(snapshots: Sequence[Path]) -> Offers:
         number = directories[catalog].number_of(offer) if catalog in directories else None
         return directories[catalog].item(number) if number is not None else no_item(catalog, offer)
 
-    return Offers(
+    return CatalogueFacts(
         ("campaign", *sorted(names[:MAX_NAMES])),
         values,
         {head.catalog_id: head.time_zone or DEFAULT_TIME_ZONE for head in heads},

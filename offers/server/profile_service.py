@@ -8,9 +8,17 @@ from google.protobuf.struct_pb2 import Struct
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
 from offers.model.instants import CLOCK_SKEW_S, set_instant
 from offers.model.visits import TRAITS, visits_in
-from offers.server.convert import check_instant, parse
+from offers.server.checks import check_instant
+from offers.server.convert import parse
 from offers.server.events.event_rules import check_text, check_user
-from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_PERSON_ID, MAX_REQUEST_BYTES
+from offers.server.limits import (
+    MAX_ATTRIBUTE_BYTES,
+    MAX_ATTRIBUTES,
+    MAX_ID,
+    MAX_LINKS,
+    MAX_PERSON_ID,
+    MAX_REQUEST_BYTES,
+)
 from offers.state.person.consent import Purposes, agreed, latest
 from offers.state.person.counters import Counters
 from offers.state.person.ids import person_of, user_of
@@ -34,8 +42,6 @@ from offers.v1.profile_service_pb2 import (
 )
 from offers.v1.state_pb2 import TriggerMark, UserState
 
-MAX_ATTRIBUTE_BYTES = 16 << 10
-MAX_LINKS = 100
 _UNSIGNED = (1 << 64) - 1
 _UNKNOWN = "nothing is known of this person"
 _NO_CONSENT = "the person has not agreed to profiling: send that decision among the consents first"

@@ -1,8 +1,8 @@
-"""Sends offers to people who did not ask: looks at those who are due, decides, and hands over to the outbox.
+"""Sends offers to persons when a trigger is due: decides, and appends to the outbox.
 
-What is written where, in this order: the log of decisions, the outbox, the person's record. A crash in between repeats
-what was done, by the same id, and loses nothing: the log keeps each id once, as readers of the outbox do. While the log
-is away nothing reaches the outbox, however often it is tried.
+Writes happen in this order: the log of decisions, the outbox, the person's record. After a crash in between, the writes
+are repeated with the same id; the log and the readers of the outbox keep each id once, so nothing is lost or doubled.
+Nothing reaches the outbox while the log is unavailable.
 """
 
 import contextlib
@@ -46,31 +46,31 @@ from offers.v1.state_pb2 import DecisionRecord, UserState
 from offers.v1.trigger_pb2 import OfferTriggered, Trigger
 
 AT_ONCE = 100
-"""Persons who are looked at in one go, as long as calls can wait for it."""
+"""Persons in one batch; a batch is short enough for calls to wait for it."""
 LEASE_S = 15
-"""For how long the others stay away from those who are due: longer than one go takes."""
+"""Lease on the persons of a batch, in seconds: longer than a batch takes."""
 SOON_S = 300
-"""When somebody is looked at again, at the earliest, for whom there was nothing."""
+"""Least seconds until a person without a suitable offer is due again."""
 AGAIN_S = 300
-"""How long after all persons were asked of they are once more: longer than workers take to follow one another to other
-triggers. Until then, those who are behind keep when persons are due by the triggers of before."""
+"""Seconds between two passes over all persons after a change of triggers: longer than all workers take to load it.
+Until the second pass, workers that are behind may still have written due times by the old triggers."""
 _NOTE, _DONE = "triggers", "-"
-"""Where the store notes which triggers it knows persons to be due for, and how far it has come with that."""
+"""The store's note of the triggers that due times are indexed for, and of the progress of indexing."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class _InForce(NamedTuple):
-    """The triggers of the catalogues that are served."""
+    """The triggers of the served catalogues."""
 
     engines: tuple[Engine, ...]
     watched: tuple[Watched, ...]
     version: str
-    """Another for other triggers."""
+    """A hash of the triggers."""
 
 
 class _Chosen(NamedTuple):
-    """An offer that is to be sent."""
+    """An offer to send."""
 
     occasion: Occasion
     event_id: str
@@ -79,16 +79,16 @@ class _Chosen(NamedTuple):
 
 
 class _Looked(NamedTuple):
-    """What came of looking at a person."""
+    """The result of checking a person's triggers."""
 
     person: Person
     chosen: _Chosen | None
     retries: list[tuple[Occasion, int]]
-    """What is to be looked at again, and when."""
+    """Occasions to check again, with the second of that."""
 
 
 class _Last:
-    """Holds the last decision back: it is kept if an offer is sent."""
+    """Buffers the last decision, which is logged only if an offer is sent."""
 
     def __init__(self) -> None:
         self.decided: Decided | None = None
@@ -99,7 +99,7 @@ class _Last:
 
 
 class Triggers:
-    """What triggers do. `due` may be called from any thread, `scan` from one."""
+    """Runs the triggers. `due` may be called from any thread, `scan` from one."""
 
     def __init__(
         self,
@@ -113,17 +113,17 @@ class Triggers:
     ) -> None:
         self._live, self._state, self._outbox, self._people = live, state, outbox, people
         self._clock, self._default = clock, default_consent
-        # The log itself, no recorder: what that cannot write waits in it, and each further try would push out others.
+        # The log itself: a recorder would queue what it cannot write, and every retry would push out other decisions.
         self._log = events
         self._last = _Last()
         self._offers = OfferService(live, clock, people, self._last)
         self._holder = secrets.token_hex(8)
         self._known = _InForce((), (), "")
         self._indexed = ""
-        """The version of triggers of which the store is known to know who is due."""
+        """Version of the triggers that the store has due times for."""
 
     def due(self, record: bytes) -> int | None:
-        """See DueSecond. Without triggers, all stays as it was."""
+        """See DueSecond. Returns None without triggers."""
         watched = self._in_force().watched
         return due_second(record, watched, self._default, int(self._clock())) if watched else None
 
@@ -167,16 +167,16 @@ class Triggers:
         return known
 
     def _let_go(self, version: str) -> None:
-        """Note that without triggers nobody keeps when persons are due."""
+        """Clear the note, because due times are not kept while there are no triggers."""
         if self._indexed != version:
             if self._state.noted(_NOTE):
                 self._state.note(_NOTE, "")
             self._indexed = version
 
     def _index(self, version: str, now: int) -> None:
-        """Find out of some more persons when they are due by these triggers, if that is not yet known of all.
+        """Index the due times of some more persons, until all are indexed for these triggers.
 
-        The note tells the version, the place to go on from, and, once all were asked of, when they are to be once more.
+        The note has the version, the position to continue from, and, after the first pass, the second of the next one.
         """
         noted, place, again = [*self._state.noted(_NOTE).split(" "), "", ""][:3]
         if noted != version:
@@ -192,7 +192,7 @@ class Triggers:
             self._indexed = version
 
     def _look(self, due: Due, watched: Sequence[Watched], now: int) -> _Looked:
-        """Decide what to send to a person: of what there may be, the first that there is an offer for."""
+        """Decide about a person: the first due occasion with a suitable offer is chosen."""
         looked = _Looked(due.ids[0], None, [])
         state = UserState.FromString(due.state)
         if not may_be_addressed(state, self._default):
@@ -209,7 +209,7 @@ class Triggers:
                 except StoreUnavailableError:
                     raise
                 except Exception as error:  # noqa: BLE001 - a fault with one person must not keep all others waiting
-                    # Without its message, which may tell of the person.
+                    # Without its message, which may contain personal data.
                     log.error("trigger_failed", error=type(error).__qualname__)  # noqa: TRY400 - see above
             if isinstance(found, _Chosen):
                 looked = looked._replace(chosen=found)
@@ -218,7 +218,7 @@ class Triggers:
         return looked
 
     def _decide(self, occasion: Occasion, due: Due, state: UserState, now: int) -> _Chosen | int:
-        """What is to be sent; or the second at which to look again, as there is nothing now."""
+        """Return the offer to send, or the second to check again if there is none now."""
         catalog, trigger = occasion.watched.catalog, occasion.watched.trigger
         named = f"{trigger.trigger_id}\0{due.ids[0]}\0{occasion.begin}"
         request = GetOffersRequest(
@@ -254,7 +254,7 @@ class Triggers:
         return bool(engine.meeting.segments_of((segment_id,), self._people.facts(engine, met, request, now)))
 
     def _send(self, looked: Sequence[_Looked], watched: Sequence[Watched], now: int) -> None:
-        """Hand over what was chosen, unless it is out of place by now, and keep what came of each look."""
+        """Send the chosen offers that are still due, and store the result for each person."""
         records = self._state.look([one.person for one in looked])
         sent = {
             one.person: one.chosen
@@ -271,12 +271,12 @@ class Triggers:
             log.info("offers_triggered", count=len(sent))
 
     def _logged(self, chosen: dict[Person, _Chosen]) -> dict[Person, _Chosen]:
-        """Write decisions to the log. Returns those whose persons were not erased by then."""
+        """Write decisions to the log. Returns those whose persons have not been erased since."""
         decided = [one.decided for one in chosen.values()]
         self._log.record(
             [LoggedDecision(written_decision_id(*one.ids), one.person, one.second, one.record) for one in decided]
         )
-        # As what was just written may be of after the log forgot them.
+        # An erasure may have reached the log before these decisions did.
         left = dict(chosen)
         for (person, one), erased in zip(chosen.items(), self._state.erasures(list(chosen)), strict=True):
             if one.decided.second <= erased:
@@ -285,12 +285,12 @@ class Triggers:
         return left
 
     def _is_still(self, occasion: Occasion, record: bytes, watched: Sequence[Watched], now: int) -> bool:
-        """Whether a person is there, and agrees, and what was decided for is still so."""
+        """Return whether the person exists, agrees to messages, and the occasion still holds."""
         state = UserState.FromString(record)
         return may_be_addressed(state, self._default) and occasion in occasions(state, watched, now)
 
     def _kept(self, looked: _Looked, sent: _Chosen | None, watched: Sequence[Watched], now: int) -> Change:
-        """What a look leaves in the record. It is written in any case, so that it is due another time."""
+        """Return the change of the record after a check. It always writes, so that the next due time is set."""
         catalogs = {engine.catalog_id for engine in self._known.engines}
 
         def change(record: bytes, erased: int) -> bytes | None:
@@ -310,7 +310,7 @@ class Triggers:
 
 
 def _context(state: UserState, person: Person, now: int) -> Context:
-    """What is known of the moment, without anybody asking: the clock and the language that the profile has."""
+    """Return the context of a decision without a request: the time, and the profile's zone and language."""
     fields = state.profile.attributes.fields
     zone, language = (fields[name].string_value if name in fields else "" for name in ("time_zone", "language_code"))
     return Context(
@@ -322,7 +322,7 @@ def _context(state: UserState, person: Person, now: int) -> Context:
 
 
 def _decided(request: GetOffersRequest, response: GetOffersResponse, person: Person, now: int) -> Decided:
-    """A decision that nothing of the person mattered to, for the log."""
+    """Return the logged form of a decision that did not depend on the person."""
     record = DecisionRecord(
         catalog=request.catalog,
         catalog_version=response.catalog_version,

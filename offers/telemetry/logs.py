@@ -8,9 +8,9 @@ import structlog
 
 
 def configure(level: str) -> None:
-    """Set up logging for this process. `level` is debug, info, warning or error.
+    """Configure logging for this process; `level` is debug, info, warning or error.
 
-    JSON lines, or readable ones where stderr is a terminal.
+    Lines are JSON, or coloured text where stderr is a terminal.
     """
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

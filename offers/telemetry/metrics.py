@@ -1,4 +1,4 @@
-"""Prometheus metrics of the supervisor: what happened to catalogues and child processes."""
+"""Prometheus metrics of the supervisor: compilations of catalogues and restarts of child processes."""
 
 from collections.abc import Callable
 
@@ -31,15 +31,15 @@ class Metrics:
             self._refused[catalog] = self._refused.get(catalog, 0) + 1
 
     def refused(self, catalog: str) -> int:
-        """How often a catalogue's document was refused since the start."""
+        """Return how often a catalogue's document was refused since the start."""
         return self._refused.get(catalog, 0)
 
     def restart(self, *, learner: bool) -> None:
-        """Count a worker, or a learner, that died."""
+        """Count the restart of a worker, or of the learner."""
         (self._learner_restarts if learner else self._restarts).inc()
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Offer the metrics over HTTP; returns what ends that. Raises OSError if the port is taken."""
+        """Serve the metrics over HTTP, and return a function that stops. Raises OSError if the port is taken."""
         server, thread = start_http_server(port, host, self.registry)
 
         def stop() -> None:

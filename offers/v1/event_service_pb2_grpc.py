@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub(object):
-    """Takes in events: each counts once, is durable when it is answered for, and is known to the next decision.
+    """Takes in events. Each counts once, is durable when it is acknowledged, and is visible to the next decision.
     """
 
     def __init__(self, channel):
@@ -48,20 +48,20 @@ class EventServiceStub(object):
 
 
 class EventServiceServicer(object):
-    """Takes in events: each counts once, is durable when it is answered for, and is known to the next decision.
+    """Takes in events. Each counts once, is durable when it is acknowledged, and is visible to the next decision.
     """
 
     def ReportEvents(self, request, context):
-        """Reports up to 1,000 events, each on its own: a bad one fails alone. Sending a request again is safe. Ends with
-        UNAVAILABLE when the stores cannot be reached; what was taken in until then stays, and is skipped the next time.
+        """Reports a batch of events, each on its own: an invalid event fails alone. Sending a request again is safe. Ends
+        with UNAVAILABLE when the stores cannot be reached; events taken in until then stay, and are skipped when sent
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request_iterator, context):
-        """Reports events as they happen; the answer comes when the caller has ended the stream. Messages are as those of
-        ReportEvents; results stand in the order of all events sent.
+        """Reports events as they happen. The response is sent when the caller has ended the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +89,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService(object):
-    """Takes in events: each counts once, is durable when it is answered for, and is known to the next decision.
+    """Takes in events. Each counts once, is durable when it is acknowledged, and is visible to the next decision.
     """
 
     @staticmethod

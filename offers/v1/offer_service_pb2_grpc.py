@@ -57,22 +57,24 @@ class OfferServiceServicer(object):
     """
 
     def GetOffers(self, request, context):
-        """Decides for one context. A bad request gets INVALID_ARGUMENT with google.rpc.BadRequest naming each field.
+        """Decides for one context. An invalid request gets INVALID_ARGUMENT with a google.rpc.BadRequest that names each
+        field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetOffers(self, request, context):
-        """Decides for up to 1,000 contexts, each on its own: a bad one fails alone. Answers are 32 MiB together at most; those
-        that would go beyond get RESOURCE_EXHAUSTED.
+        """Decides for many contexts, each on its own: an invalid request fails alone. All answers together have at most 32
+        MiB. Requests whose answers would exceed that get RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainOffers(self, request, context):
-        """Tells why offers are in the answer to a context, or why not. Not for every screen: it takes milliseconds.
+        """Explains why offers are in the answer to a context, or why not. It takes milliseconds and is not meant for every
+        screen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

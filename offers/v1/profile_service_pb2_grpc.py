@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub(object):
-    """What is known of a person. Any id of a person names the same profile.
+    """Reads, changes, erases, exports and links profiles. Every id of a person refers to the same profile.
     """
 
     def __init__(self, channel):
@@ -63,43 +63,44 @@ class ProfileServiceStub(object):
 
 
 class ProfileServiceServicer(object):
-    """What is known of a person. Any id of a person names the same profile.
+    """Reads, changes, erases, exports and links profiles. Every id of a person refers to the same profile.
     """
 
     def GetProfile(self, request, context):
-        """Gets a profile. NOT_FOUND: nothing is known of the person.
+        """Gets a profile. NOT_FOUND: nothing is known about the person.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfile(self, request, context):
-        """Changes attributes and consents, and makes the profile where there is none. Attributes are kept of persons alone who
-        have agreed to profiling, else FAILED_PRECONDITION. Withdrawing that removes all but the consents from the profile.
+        """Changes attributes and consents, and creates the profile if there is none. Attributes are kept only of persons who
+        have agreed to profiling, otherwise the call ends with FAILED_PRECONDITION. Withdrawing that consent removes
+        everything but the consents from the profile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProfile(self, request, context):
-        """Erases a person: the profile, all ids, events and inputs of learning, when it returns. Events of the time before
-        that come later are dropped. Erasing again is safe, also of a person who is not known.
+        """Erases a person: the profile, all ids, events and inputs of learning are gone when the call returns. Events from
+        before the erasure that arrive later are dropped. Erasing again is safe, also for a person who is not known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportProfile(self, request, context):
-        """Gives everything that is held of a person. NOT_FOUND: nothing is.
+        """Returns everything that is stored about a person. NOT_FOUND: nothing is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LinkIdentities(self, request, context):
-        """Says that visitors are a known person, as at sign-in. What was known of each is one from then on: caps, affinities
-        and experiment variants of all count. Linking again changes nothing; events may come before or after. A visitor who
-        was linked to another person moves to this one from now on, and what was merged before stays with the other.
+        """Links visitors to a known person, as at sign-in. From then on their profiles are one: caps, affinities and
+        experiment variants of all of them count. Linking again changes nothing. Events may come before or after. A visitor
+        who was linked to another person moves to this one from now on; data merged before stays with the other.
         FAILED_PRECONDITION: the person has not agreed to profiling, so that no ids can be kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -143,7 +144,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService(object):
-    """What is known of a person. Any id of a person names the same profile.
+    """Reads, changes, erases, exports and links profiles. Every id of a person refers to the same profile.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What a strategy would have earned in decisions that were logged, beside what was earned."""
+"""Estimates what a strategy would have earned in logged decisions, beside what was earned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 from offers.errors import InvalidRequestError
 from offers.learning.values import Sum
 from offers.state.stores import EventLog
-from offers.whatif.log import Log, Shown, Wanted, read_log
+from offers.whatif.expected_rewards import Moments
+from offers.whatif.logged_outcomes import DecisionFilter, EvaluationLog, ShownDecision, read_log
 from offers.whatif.off_policy import Evaluation, EvaluationError, Floats, LoggedDecisions, evaluate
 from offers.whatif.replay import Replay
-from offers.whatif.rewards import Moments
 
 UNDECIDED = "of placements that the catalogue does not have"
-"""Why decisions are left out, beside those of log.py."""
+"""Why decisions are left out, beside the reasons of logged_outcomes."""
 UNEXPLORED = (
     "nothing was explored: what was shown had to be shown, so IPW and SNIPS know nothing of what the strategy shows"
     " beside it, and DM and DR guess it; let the placement explore"
@@ -23,36 +23,36 @@ UNEXPLORED = (
 
 @dataclass(frozen=True, slots=True)
 class StrategyReport:
-    """What the log says about a strategy. Values are per decision."""
+    """The result of an evaluation. Values are per decision."""
 
     strategy: str
     reward: str
     scale: Sum | None
-    """What an order value of 1 is; None: it is about another reward."""
+    """The scale of order values; None for other rewards."""
     decisions: int
-    """That could be used."""
+    """Decisions that could be used."""
     shown: int
-    """Offers they showed."""
+    """Number of offers they showed."""
     left_out: dict[str, int]
-    """Decisions, by why."""
+    """By reason, the number of decisions that were left out."""
     explored: int
-    """Offers shown that might as well not have been."""
+    """Number of offers shown with a probability below 1."""
     open: int
-    """Decisions of which more may yet come."""
+    """Decisions for which more rewards may come."""
     offers: float
-    """That the strategy shows in a decision, on average."""
+    """Number of offers the strategy shows in a decision, on average."""
     unsupported: float
-    """The share of these, 0 to 1, of which the log has no example."""
+    """The share of these, 0 to 1, that the log has no example of."""
     evaluation: Evaluation
     warnings: tuple[str, ...]
-    """Why not to believe it, in words."""
+    """Reasons not to trust it, in words."""
 
 
-def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, reward: str) -> StrategyReport:
-    """Estimate what the strategy that a replay decides by would have earned.
+def report(events: EventLog, replay: Replay, wanted: DecisionFilter, strategy: str, reward: str) -> StrategyReport:
+    """Estimate what the strategy of a replay would have earned.
 
-    Each offer counts by itself, whatever its rank and what else is shown. Raises EvaluationError where the log cannot
-    tell, and StoreUnavailableError.
+    Each offer counts by itself, whatever its rank and what else is shown. Raises EvaluationError where the log is not
+    sufficient, and StoreUnavailableError.
     """
     wanted = measured(wanted, reward, replay)
     log = read_log(events, wanted)
@@ -78,12 +78,12 @@ def report(events: EventLog, replay: Replay, wanted: Wanted, strategy: str, rewa
         sum(map(len, answers)) / len(answers),
         max(0.0, 1 - found.mean_weight),
         found,
-        (*_of_model(log, replay, strategy), *(() if explored else (UNEXPLORED,)), *found.warnings),
+        (*_model_warnings(log, replay, strategy), *(() if explored else (UNEXPLORED,)), *found.warnings),
     )
 
 
-def measured(wanted: Wanted, reward: str, replay: Replay) -> Wanted:
-    """Have orders measured where their value is asked for. Raises EvaluationError where a catalogue has no scale."""
+def measured(wanted: DecisionFilter, reward: str, replay: Replay) -> DecisionFilter:
+    """Set the scale of order values where they are asked for. Raises EvaluationError where the catalogue has none."""
     if reward != "order_value":
         return wanted
     if replay.scale is None:
@@ -93,8 +93,8 @@ def measured(wanted: Wanted, reward: str, replay: Replay) -> Wanted:
     return wanted._replace(scale=replay.scale)
 
 
-def decided_again(log: Log, replay: Replay) -> list[list[str]]:
-    """What a replay shows in each decision of a log. Those it cannot decide are left out of the log."""
+def decided_again(log: EvaluationLog, replay: Replay) -> list[list[str]]:
+    """Return the offers that a replay shows in each decision. Those it cannot decide are removed from the log."""
     kept, answers = [], []
     for one in log.shown:
         try:
@@ -107,19 +107,19 @@ def decided_again(log: Log, replay: Replay) -> list[list[str]]:
     return answers
 
 
-def listing(one: Shown, *answers: Sequence[str]) -> list[str]:
-    """The offers that a decision showed, then what other answers have beside them."""
+def listing(one: ShownDecision, *answers: Sequence[str]) -> list[str]:
+    """Return the offers that a decision showed, then those that only other answers have."""
     return list(dict.fromkeys([*one.told.offer_ids, *(offer for answer in answers for offer in answer)]))
 
 
-def nothing(log: Log) -> str:
-    """Why there is nothing to look at, in words."""
+def nothing(log: EvaluationLog) -> str:
+    """Return why there is nothing to evaluate, in words."""
     why = ", ".join(f"{count:,} {why}" for why, count in log.left_out.items())
     return f"the log has no decisions that can be used{f' ({why})' if why else ''}: nothing can be said"
 
 
-def _of_model(log: Log, replay: Replay, strategy: str) -> list[str]:
-    """What to beware of a strategy's models."""
+def _model_warnings(log: EvaluationLog, replay: Replay, strategy: str) -> list[str]:
+    """Return warnings about the model that a strategy uses."""
     weights, model = replay.checked.ranking_strategies[strategy].weights, replay.model
     if not (weights.propensity or weights.recommendation):
         return []
@@ -133,23 +133,23 @@ def _of_model(log: Log, replay: Replay, strategy: str) -> list[str]:
 
 
 def _columns(
-    shown: Sequence[Shown],
+    shown: Sequence[ShownDecision],
     answers: Sequence[Sequence[str]],
     listed: Sequence[Sequence[str]],
     expected: Floats,
     reward: str,
     person: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
 ) -> LoggedDecisions:
-    """A row for each offer that was shown."""
+    """Return a row for each offer that was shown."""
     rows: list[tuple[float, ...]] = []
     for number, (one, answer, of_one) in enumerate(zip(shown, answers, listed, strict=True)):
         count = len(one.told.offer_ids)
         own = set(answer)
         value = sum(chance for offer, chance in zip(of_one, expected[number].tolist(), strict=False) if offer in own)
         logged = one.told.selection_probabilities or [1.0] * count
-        for place, offer in enumerate(one.told.offer_ids):
+        for index, offer in enumerate(one.told.offer_ids):
             row = (
-                one.rewards[reward][place], logged[place], float(offer in own), expected[number, place], value / count,
+                one.rewards[reward][index], logged[index], float(offer in own), expected[number, index], value / count,
                 1 / count, len(answer) / count, person[number],
             )  # fmt: skip
             rows.append(row)

@@ -1,4 +1,4 @@
-"""Who is shown what, and who gains or loses by a change of policy: tables by any attribute of the decisions."""
+"""Tables of exposure by any attribute of decisions, and of who gains or loses by a change of policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from offers.whatif.off_policy import EvaluationError, Floats, Integers
 
 @dataclass(frozen=True, slots=True)
 class Exposures:
-    """What a policy shows in some decisions, one row for each offer of each; raises EvaluationError for bad rows."""
+    """The offers that a policy shows in some decisions, a row for each. Raises EvaluationError for invalid rows."""
 
     decision: Integers
-    """Which decision, from 0."""
+    """Number of the decision, from 0."""
     offer: Sequence[str]
-    """What is exposed: the offer, or any attribute of it, such as its category or brand."""
+    """The offer shown, or any attribute of it such as its category or brand."""
     weight: Floats
-    """0 or more: the probability that it is shown, or how much its position is seen."""
+    """0 or more: the probability that it is shown, or how visible its position is."""
     reward: Floats
-    """What to expect of it if it is shown, in any unit."""
+    """The expected reward if it is shown, in any unit."""
 
     def __post_init__(self) -> None:
         if not len(self.decision) == len(self.offer) == len(self.weight) == len(self.reward):
@@ -31,14 +31,14 @@ class Exposures:
 
 
 class GroupExposure(NamedTuple):
-    """What the decisions with one value of an attribute were shown."""
+    """The offers shown in decisions with one value of an attribute."""
 
     group: str
     decisions: int
     decision_share: float
-    """Of all decisions, 0 to 1."""
+    """Share of all decisions, 0 to 1."""
     exposure_share: float
-    """Of all exposure, 0 to 1: less than `decision_share` means that this group is shown less than others."""
+    """Share of all exposure, 0 to 1: less than `decision_share` means that this group is shown less than others."""
     expected_reward: float
     """Per decision: the sum of weight x reward."""
     offers: dict[str, float]
@@ -46,7 +46,7 @@ class GroupExposure(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """What a change of policy does to the decisions with one value of an attribute, per decision."""
+    """The expected reward per decision before and after a change, for decisions with one value of an attribute."""
 
     group: str
     decisions: int
@@ -55,14 +55,14 @@ class Gain(NamedTuple):
 
     @property
     def gain(self) -> float:
-        """By how much the expected reward rises; below 0 the group loses."""
+        """The increase of the expected reward; below 0 the group loses."""
         return self.after - self.before
 
 
 def exposure_table(exposures: Exposures, groups: Sequence[str]) -> list[GroupExposure]:
-    """A row for each group, by name; `groups` has the attribute's value for each decision, also of those shown nothing.
+    """Return a row for each group, by name; `groups` has the attribute's value for each decision, shown offers or not.
 
-    Raises EvaluationError where an exposure is of no decision.
+    Raises EvaluationError where an exposure belongs to no decision.
     """
     names, group_of, decisions, rewards = _rewards(exposures, groups)
     labels, offer_of = np.unique(np.array(exposures.offer, np.str_), return_inverse=True)
@@ -83,9 +83,9 @@ def exposure_table(exposures: Exposures, groups: Sequence[str]) -> list[GroupExp
 
 
 def gains(before: Exposures, after: Exposures, groups: Sequence[str]) -> list[Gain]:
-    """Who gains and who loses, those who lose most first; both policies' exposures are of the same decisions.
+    """Return a row for each group, those who lose most first; both exposures are of the same decisions.
 
-    Raises EvaluationError where an exposure is of no decision.
+    Raises EvaluationError where an exposure belongs to no decision.
     """
     names, _, decisions, old = _rewards(before, groups)
     _, _, _, new = _rewards(after, groups)
@@ -94,7 +94,7 @@ def gains(before: Exposures, after: Exposures, groups: Sequence[str]) -> list[Ga
 
 
 def _rewards(exposures: Exposures, groups: Sequence[str]) -> tuple[list[str], Integers, Integers, Floats]:
-    """The groups' names, each decision's group, and the groups' decisions and expected rewards per decision."""
+    """Return group names, each decision's group, and by group the decisions and expected rewards per decision."""
     names, group_of = np.unique(np.array(groups, np.str_), return_inverse=True)
     decision: NDArray[np.int64] = exposures.decision
     if np.any((decision < 0) | (decision >= len(groups))):

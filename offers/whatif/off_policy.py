@@ -1,54 +1,54 @@
-"""What another policy would have earned, estimated from decisions logged with the probability of what was shown."""
+"""Off-policy estimators: what another policy would have earned, from decisions logged with their probabilities."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from offers.errors import OffersError
+from offers.whatif.statistics import Estimate
 
 RESAMPLES = 2_000
 MIN_EFFECTIVE_DECISIONS = 100
-"""Below this a single decision can make up more than a tenth of an estimate."""
+"""Below this a single decision may be more than a tenth of an estimate."""
 MIN_EFFECTIVE_REWARDS = 10
-"""Below this the interval is likely too narrow: what was hardly seen cannot be drawn again."""
+"""Below this the interval is likely too narrow: rare events cannot be resampled."""
 _TAIL = 2.5
-"""Per cent on either side of an interval of 95 %."""
+"""Per cent on either side of a 95 % interval."""
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 
 
 class EvaluationError(OffersError):
-    """What was logged cannot be evaluated as it stands."""
+    """The log cannot be evaluated as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedDecisions:
-    """One row for each offer shown; raises EvaluationError where a column cannot be used.
+    """A row for each offer shown. Raises EvaluationError where a column cannot be used.
 
-    A column of predictions is only as honest as its model is: it must not have learned from the row's own reward
-    (reward_model.cross_fit sees to that).
+    Predictions must come from a model that has not learned from the row's own reward: see reward_model.cross_fit.
     """
 
     reward: Floats
-    """What came of it, in any unit: 1 for a click and 0 for none, or money."""
+    """The reward in any unit: 1 for a click and 0 for none, or money."""
     logged: Floats
     """The probability with which it was shown, over 0 and at most 1."""
     evaluated: Floats
     """The probability with which the evaluated policy would have shown it there, 0 to 1."""
     predicted: Floats | None = None
-    """What a reward model expected of it, in the reward's unit; DM and DR need this column and the next."""
+    """The reward a model expects of it, in the reward's unit; DM and DR need this column and the next."""
     predicted_value: Floats | None = None
-    """What the model expects of the evaluated policy there: its predictions weighted by the policy's probabilities."""
+    """The reward the model expects of the evaluated policy: predictions weighted by the policy's probabilities."""
     group: Integers | None = None
-    """Rows that belong together, such as one person's: they are drawn together for the intervals."""
+    """Rows that belong together, such as one person's: they are resampled together for the intervals."""
     part: Floats | None = None
-    """How much of a decision each row is, over 0, where one shows several: values are per decision then. None: 1."""
+    """The part of a decision that a row is, over 0, where decisions show several: values are per decision. None: 1."""
     due: Floats | None = None
-    """What the weights add up to where the log has all the evaluated policy would show: how many offers it shows in a
-    decision, shared out over its rows. None: 1."""
+    """The sum of weights that is due if the log has all that the evaluated policy would show: the number of offers it
+    shows in a decision, divided among the decision's rows. None: 1."""
 
     def __post_init__(self) -> None:
         rows = len(self.reward)
@@ -87,7 +87,7 @@ class LoggedDecisions:
         predictions: Floats | None = None,
         group: Integers | None = None,
     ) -> Self:
-        """Columns out of one number per row and action, at the position where the row's was shown.
+        """Return columns from one number per row and action, for decisions that show one action.
 
         `action` is the column that was shown; `probabilities` (rows x actions) are the evaluated policy's and sum to 1
         in every row, `predictions` of the same shape the reward model's. Columns need not mean the same offer in every
@@ -110,48 +110,40 @@ class LoggedDecisions:
         return cls(reward, logged, evaluated, predictions[rows, action], value, group)
 
 
-class Estimate(NamedTuple):
-    """The evaluated policy's mean reward per row, or per decision, and the interval of 95 % around it."""
-
-    value: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the log says about a policy, four ways, and how far to believe it."""
+    """Four estimates of a policy's mean reward per row, or per decision, and how far to trust them."""
 
     rows: int
     earned: Estimate
-    """What the logged policy earned."""
+    """The mean reward of the logged policy."""
     gain: Estimate
-    """What the evaluated policy would have earned more, by DR or, without predictions, by IPW."""
+    """The difference of the evaluated policy from it, by DR or, without predictions, by IPW."""
     ipw: Estimate
     """Rewards weighted by evaluated / logged probability: unbiased, and widest."""
     snips: Estimate
-    """The same over the sum of the weights: stays within the rewards seen, at a small bias."""
+    """The same divided by the sum of weights: stays within the rewards seen, at a small bias."""
     dm: Estimate | None
-    """What the reward model predicts. Its interval is that of the rows: it knows nothing of the model's errors."""
+    """The prediction of the reward model. Its interval is that of the rows, without the model's errors."""
     dr: Estimate | None
-    """DM corrected by the weighted errors of the predictions: right where either they or the probabilities are."""
+    """DM corrected by the weighted errors of the predictions: right if either these or the probabilities are."""
     effective_rows: float
-    """So many rows of even weight would say as much; 1 to `rows`."""
+    """The number of rows of equal weight that would be as informative; 1 to `rows`."""
     effective_rewards: float
-    """The same of the rows' contributions to IPW: 0 without any reward."""
+    """The same for the rows' contributions to IPW; 0 without any reward."""
     largest_weight: float
     mean_weight: float
-    """By what is due: about 1 if the logged probabilities are right and the log holds all that the evaluated policy
-    would show."""
+    """Divided by what is due: about 1 if the logged probabilities are right and the log has all that the evaluated
+    policy would show."""
     warnings: tuple[str, ...]
-    """Why not to believe the intervals, in words."""
+    """Reasons not to trust the intervals, in words."""
 
 
 def evaluate(log: LoggedDecisions, *, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
     """Estimate a policy's value by IPW, SNIPS and, given predictions, DM and DR.
 
-    Intervals are percentiles of the bootstrap: rows, or whole groups, are drawn again with replacement `resamples`
-    times, the same for all four. Sources: Horvitz and Thompson, JASA 47 (1952); Swaminathan and Joachims, "The
+    Intervals are percentiles of the bootstrap: rows, or whole groups, are drawn with replacement `resamples` times, the
+    same for all four. Sources: Horvitz and Thompson, JASA 47 (1952); Swaminathan and Joachims, "The
     self-normalized estimator for counterfactual learning", NeurIPS 2015; Dudik, Langford and Li, "Doubly robust policy
     evaluation and learning", ICML 2011; Kish, "Survey sampling" (1965), for the effective number of rows; Efron and
     Tibshirani, "An introduction to the bootstrap" (1993).
@@ -165,7 +157,7 @@ def evaluate(log: LoggedDecisions, *, resamples: int = RESAMPLES, seed: int = 0)
         columns += [log.predicted_value, log.predicted_value + weight * (log.reward - log.predicted)]
     table = np.stack(columns)
     sums, drawn = table.sum(axis=1), _drawn(_by_group(table, log.group), resamples, seed)
-    weighted = drawn[drawn[:, 2] > 0]  # what draws no row that the policy shows has no mean over these
+    weighted = drawn[drawn[:, 2] > 0]  # a resample without any row that the policy shows has no mean
     dm, dr = (
         _estimate(sums[column] / sums[0], drawn[:, column] / drawn[:, 0]) if len(table) > column else None
         for column in (5, 6)
@@ -189,7 +181,7 @@ def evaluate(log: LoggedDecisions, *, resamples: int = RESAMPLES, seed: int = 0)
 
 
 def _by_group(table: Floats, group: Integers | None) -> Floats:
-    """Sum rows of one group, so that what is drawn is independent."""
+    """Sum the rows of each group, so that independent units are resampled."""
     if group is None:
         return table
     _, index = np.unique(group, return_inverse=True)
@@ -197,7 +189,7 @@ def _by_group(table: Floats, group: Integers | None) -> Floats:
 
 
 def _drawn(table: Floats, resamples: int, seed: int) -> Floats:
-    """Sums of the columns over the groups of each resample."""
+    """Return the sums of the columns over the groups of each resample."""
     random = np.random.default_rng(seed)
     groups = table.shape[1]
     drawn = np.empty((resamples, len(table)))
@@ -207,7 +199,7 @@ def _drawn(table: Floats, resamples: int, seed: int) -> Floats:
 
 
 def _self_normalized(sums: Floats) -> Any:  # noqa: ANN401 - a number, or one for each resample
-    """The mean reward of an offer that the policy shows, times the offers it shows in a decision."""
+    """Return the mean reward of an offer that the policy shows, times the number it shows in a decision."""
     part, due, weight, _, earned = sums[:5]
     return earned / weight * (due / part)
 
@@ -218,7 +210,7 @@ def _estimate(value: np.float64, drawn: Floats) -> Estimate:
 
 
 def _effective(parts: Floats) -> float:
-    """How many parts of equal size would be as uneven as these: Kish's effective size."""
+    """Return Kish's effective size: the number of equal parts that would be as informative."""
     squares = float(np.square(parts).sum())
     return float(np.abs(parts).sum()) ** 2 / squares if squares else 0.0
 

@@ -1,8 +1,8 @@
-"""Decides again what was logged, by an engine over a catalogue document, with what the log keeps of the moment.
+"""Decides logged decisions again, by an engine over a catalogue document.
 
-Kept are the instant, the surface, attributes, the entry channel, and the place as coarse as its geohash. What is not
-kept counts as not there: what the person did before (for caps, baskets, intents and habits), the rest of the visit, a
-seed. Budgets have something left. Nothing is explored.
+The log has the instant, the surface, attributes, the entry channel, and the location as coarse as its geohash. It does
+not have what the person did before (for caps, baskets, intents and habits), the rest of the visit, nor a seed: these
+count as absent. Budgets are never exhausted. Nothing is explored.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from google.type.latlng_pb2 import LatLng
 
 from offers.catalogue.check import Checked, check
-from offers.catalogue.compile.arrays import compile_snapshot
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.compile.messages import read_messages
 from offers.catalogue.document import read, write_fragments
 from offers.catalogue.publish import fingerprint
@@ -41,7 +41,7 @@ class UnknownStrategyError(OffersError):
 
 
 class Replay:
-    """Decides over one catalogue, with a model or without."""
+    """Decides over one catalogue, with or without a model."""
 
     def __init__(self, checked: Checked, engine: Engine, model: Model | None) -> None:
         self.checked, self.engine, self.model = checked, engine, model
@@ -50,14 +50,14 @@ class Replay:
 
     @property
     def scale(self) -> Sum | None:
-        """What its catalogue measures orders by; None: nothing."""
+        """The catalogue's scale of order values; None where it has none."""
         catalog = self.checked.catalog
         return sum_of(catalog.order_value_scale) if catalog.HasField("order_value_scale") else None
 
     def answer(self, told: DecisionRecord, second: int) -> list[str]:
-        """The offers it would show, best first, in a decision that was made at a second.
+        """Return the offers to show, best first, in a decision that was made at a second.
 
-        Raises InvalidRequestError where it has no such placement.
+        Raises InvalidRequestError where the catalogue has no such placement.
         """
         time = told.time or second
         context = _context(told, time)
@@ -82,13 +82,13 @@ class Replay:
         return [self.engine.directory.offer_id(one) for one in offers]
 
     def offers(self, offer_ids: Iterable[str]) -> dict[str, Offer]:
-        """Some offers by their ids; those that the catalogue does not have are left out."""
+        """Return some offers by their ids, without those that the catalogue does not have."""
         return {one.offer_id: one for one in read_messages(self.engine.snapshot.path, offer_ids).offers}
 
 
 @contextmanager
 def replaying(source: Path, strategy: str = "", model: Model | None = None) -> Iterator[Replay]:
-    """Decide over a document, with a strategy of its own in place of all others ("": as they stand).
+    """Open a document for deciding, with one of its strategies in place of all others ("": as they are).
 
     Raises CatalogError with every problem of the document, and UnknownStrategyError.
     """
@@ -104,7 +104,7 @@ def replaying(source: Path, strategy: str = "", model: Model | None = None) -> I
 
 
 def _changed(catalog: Catalog, strategy: str) -> Catalog:
-    """A part of a catalogue that explores nothing, and ranks by a strategy wherever it says how to ("": as it says)."""
+    """Change a part of a catalogue to explore nothing, and to rank by one strategy everywhere ("": as it says)."""
     for placement in catalog.placements:
         placement.ClearField("exploration")
     if strategy:

@@ -1,4 +1,4 @@
-"""What reward to expect of each action: the interface DM and DR need, cross-fitting, and a logistic regression."""
+"""Reward models for DM and DR: their interface, cross-fitting, and a logistic regression."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,19 +14,19 @@ _CONVERGED = 1e-12
 
 
 class RewardModel(Protocol):
-    """Expected rewards of logged decisions, which it holds itself; it is only told which of them to look at."""
+    """A model of the expected rewards of logged decisions. It holds the decisions; rows are their numbers."""
 
     def fit(self, rows: Integers) -> None:
         """Forget everything and learn from these rows alone."""
         ...
 
     def predict(self, rows: Integers) -> Floats:
-        """The expected reward of each action (rows x actions), at each row's position."""
+        """Return the expected reward of each action (rows x actions), at each row's position."""
         ...
 
 
 def folds_of(rows: int, seed: int, *, group: Integers | None = None) -> Integers:
-    """A fold from 0 to FOLDS - 1 for each row, of even sizes in random order; a group stays in one fold."""
+    """Return a fold from 0 to FOLDS - 1 for each row: of equal sizes, in random order, and the same within a group."""
     members, index = (rows, np.arange(rows)) if group is None else _numbered(group)
     fold = np.arange(members) % FOLDS
     np.random.default_rng(seed).shuffle(fold)
@@ -37,7 +37,7 @@ def cross_fit(model: RewardModel, fold: Integers) -> Floats:
     """Predict each row's rewards (rows x actions) with the model learned from the other folds.
 
     Source: Chernozhukov and others, "Double/debiased machine learning", Econometrics Journal 21 (2018). Raises
-    EvaluationError where there is but one fold.
+    EvaluationError where there is only one fold.
     """
     parts = [np.flatnonzero(fold == one) for one in np.unique(fold)]
     if len(parts) < 2:
@@ -53,20 +53,20 @@ def cross_fit(model: RewardModel, fold: Integers) -> Floats:
 class LogisticRewardModel:
     """A logistic regression for each position on the features of context and action, with a ridge penalty of 1.
 
-    It minimises the sum of the log losses plus half the squared coefficients, the intercept free. Rewards are from 0 to
-    1. Raises EvaluationError for others, and where a position has nothing to learn from.
+    It minimises the sum of the log losses plus half the squared coefficients, without the intercept. Rewards are from 0
+    to 1. Raises EvaluationError for others, and where a position has no rows to learn from.
     """
 
     context: Floats
-    """(rows x features of the decision)"""
+    """Features of the decision (rows x features)."""
     action: Integers
-    """(rows), which action was shown, from 0"""
+    """Number of the action shown, from 0 (rows)."""
     action_features: Floats
-    """(actions x features of the action)"""
+    """Features of the action (actions x features)."""
     reward: Floats
-    """(rows), 0 to 1"""
+    """Rewards from 0 to 1 (rows)."""
     position: Integers
-    """(rows), where it was shown; each position has a model of its own"""
+    """Position at which it was shown (rows). Each position has a model of its own."""
     _coefficients: dict[int, Floats] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class LogisticRewardModel:
             self._coefficients[int(position)] = logistic_regression(features, self.reward[seen])
 
     def predict(self, rows: Integers) -> Floats:
-        """The expected reward of each action, 0 to 1 (rows x actions), at each row's position."""
+        """Return the expected reward of each action, 0 to 1 (rows x actions), at each row's position."""
         width = self.context.shape[1] + 1
         predicted = np.empty((len(rows), len(self.action_features)))
         for position, coefficients in self._coefficients.items():
@@ -95,10 +95,10 @@ class LogisticRewardModel:
 
 
 def logistic_regression(features: Floats, target: Floats) -> Floats:
-    """The intercept and a coefficient per feature, by Newton's method with step halving; `target` is from 0 to 1.
+    """Return the intercept and a coefficient per feature, by Newton's method with step halving; `target` is 0 to 1.
 
-    The same as scikit-learn's LogisticRegression with C=1 once that has converged. Raises EvaluationError if it does
-    not converge in MAX_STEPS, as with features of very different scales.
+    The result is that of scikit-learn's LogisticRegression with C=1 when it has converged. Raises EvaluationError if it
+    does not converge in MAX_STEPS, as with features of very different scales.
     """
     design = np.column_stack((np.ones(len(features)), features))
     penalty = np.full(design.shape[1], _PENALTY)
@@ -124,10 +124,10 @@ def logistic_regression(features: Floats, target: Floats) -> Floats:
 
 
 def _logistic(score: Floats) -> Floats:
-    return (1 + np.tanh(score / 2)) / 2  # which cannot overflow
+    return (1 + np.tanh(score / 2)) / 2  # cannot overflow
 
 
 def _numbered(group: Integers) -> tuple[int, Integers]:
-    """How many groups there are, and each row's number among them."""
+    """Return the number of groups, and each row's number among them."""
     names, index = np.unique(group, return_inverse=True)
     return len(names), index

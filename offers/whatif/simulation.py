@@ -1,4 +1,4 @@
-"""What another catalogue or strategy would show in logged decisions: offers, rewards, budgets, and to whom."""
+"""Compares what another catalogue or strategy would show in logged decisions: offers, rewards, budgets, segments."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,24 +8,24 @@ from typing import NamedTuple
 import numpy as np
 
 from offers.decision.budgets import Budget
-from offers.learning.values import Sum
-from offers.model.money import MICROS, units_of
+from offers.learning.values import NO_SUM, Sum, sum_of
+from offers.model.money import MICROS
 from offers.state.stores import EventLog
 from offers.v1.offer_pb2 import Offer
 from offers.whatif.evaluation import decided_again, listing, measured, nothing
+from offers.whatif.expected_rewards import Moments
 from offers.whatif.fairness import Exposures, exposure_table, gains
-from offers.whatif.log import Log, Wanted, read_log
+from offers.whatif.logged_outcomes import DecisionFilter, EvaluationLog, read_log
 from offers.whatif.off_policy import EvaluationError, Floats
 from offers.whatif.replay import Replay
-from offers.whatif.rewards import Moments
 
 UNSAID = "(not said)"
-"""The segment of decisions that do not tell an attribute."""
+"""The segment of decisions without the attribute."""
 PRIVATE = "person"
 
 
 class OfferChange(NamedTuple):
-    """In how many decisions an offer is shown."""
+    """The number of decisions in which an offer is shown."""
 
     offer: str
     before: int
@@ -33,27 +33,27 @@ class OfferChange(NamedTuple):
 
 
 class BudgetUse(NamedTuple):
-    """What redemptions are expected to take from a budget, over all decisions together."""
+    """The expected use of a budget by redemptions, over all decisions."""
 
     budget: str
     """ "offer:" or "campaign:" and the id."""
     limit: str
-    """In words; of its period where it has one."""
+    """In words, with its period where it has one."""
     redemptions_before: float
     redemptions_after: float
     currency: str
-    """Of the amounts; "": it has no money."""
+    """Currency of the amounts; "": the budget has none."""
     amount_before: float
     amount_after: float
 
 
 class SegmentChange(NamedTuple):
-    """What becomes of the decisions with one value of an attribute."""
+    """The comparison for the decisions with one value of an attribute."""
 
     segment: str
     decisions: int
     decision_share: float
-    """Of all decisions, 0 to 1."""
+    """Share of all decisions, 0 to 1."""
     exposure_before: float
     """Share of all offers shown, 0 to 1."""
     exposure_after: float
@@ -61,20 +61,20 @@ class SegmentChange(NamedTuple):
     """Expected, per decision."""
     reward_after: float
     top_offer_before: str
-    """The offer it is shown most."""
+    """The offer that the segment is shown most often."""
     top_offer_after: str
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A comparison of what is shown before and after."""
+    """The result of a simulation."""
 
     reward: str
     scale: Sum | None
-    """What an order value of 1 is; None: it is about another reward."""
+    """The scale of order values; None for other rewards."""
     decisions: int
     left_out: dict[str, int]
-    """Decisions, by why."""
+    """By reason, the number of decisions that were left out."""
     unchanged: int
     """Decisions with the same offers in the same order."""
     reward_before: float
@@ -83,29 +83,28 @@ class Simulation:
     offers: tuple[OfferChange, ...]
     """The largest changes first."""
     unmet: tuple[str, ...]
-    """Offers that the log never showed: what is expected of them rests on what they have in common with others."""
+    """Offers that the log never showed: their expected rewards rest on the attributes they share with others."""
     budgets: tuple[BudgetUse, ...]
     segments: dict[str, tuple[SegmentChange, ...]]
-    """By attribute; those who lose most first."""
+    """By attribute; segments that lose most come first."""
 
 
 def simulate(
-    events: EventLog, wanted: Wanted, after: Replay, before: Replay | None, reward: str, attributes: Sequence[str]
+    events: EventLog,
+    wanted: DecisionFilter,
+    after: Replay,
+    before: Replay | None,
+    reward: str,
+    attributes: Sequence[str],
 ) -> Simulation:
-    """Compare what a replay shows with what was logged or, given one, what another replay shows.
+    """Compare what a replay shows with what was logged or, if given, with what another replay shows.
 
-    Raises EvaluationError where there is nothing to compare, and for attributes that no decision tells;
+    Raises EvaluationError where there is nothing to compare and for attributes that no decision has, and
     StoreUnavailableError.
     """
     wanted = measured(wanted, reward, after)
     log = read_log(events, wanted)
-    new = decided_again(log, after)
-    if before:
-        known = {one.number: answer for one, answer in zip(log.shown, new, strict=True)}
-        old = decided_again(log, before)
-        new = [known[one.number] for one in log.shown]
-    else:
-        old = [list(one.told.offer_ids) for one in log.shown]
+    old, new = _answers(log, after, before)
     if not log.shown:
         raise EvaluationError(nothing(log))
     moments = Moments(log.shown, after.checked.catalog.time_zone or "UTC")
@@ -135,8 +134,18 @@ def simulate(
     )
 
 
+def _answers(log: EvaluationLog, after: Replay, before: Replay | None) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the offers shown before and after in each decision. Those that cannot be decided leave the log."""
+    new = decided_again(log, after)
+    if not before:
+        return [list(one.told.offer_ids) for one in log.shown], new
+    known = {one.number: answer for one, answer in zip(log.shown, new, strict=True)}
+    old = decided_again(log, before)
+    return old, [known[one.number] for one in log.shown]
+
+
 def _groups(moments: Moments, name: str) -> list[str]:
-    """The value of an attribute in each decision, as text."""
+    """Return the value of an attribute in each decision, as text."""
     told = [values.get(name, "") for values in moments.values]
     if name == PRIVATE or not any(value != "" for value in told):
         known = sorted({name for values in moments.values for name in values} - {PRIVATE})
@@ -145,7 +154,7 @@ def _groups(moments: Moments, name: str) -> list[str]:
 
 
 def _exposures(answers: Sequence[Sequence[str]], listed: Sequence[Sequence[str]], expected: Floats) -> Exposures:
-    """Each offer of each answer, with what to expect of it."""
+    """Return each offer of each answer with its expected reward."""
     places = [{offer: place for place, offer in enumerate(of_one)} for of_one in listed]
     rows = [(number, offer) for number, answer in enumerate(answers) for offer in answer]
     rewards = [expected[number, places[number][offer]] for number, offer in rows]
@@ -154,7 +163,7 @@ def _exposures(answers: Sequence[Sequence[str]], listed: Sequence[Sequence[str]]
 
 
 def _by_offer(side: Exposures) -> Mapping[str, float]:
-    """What to expect of all that is shown, by offer."""
+    """Return the expected rewards of all that is shown, summed by offer."""
     sums: dict[str, float] = defaultdict(float)
     for offer, value in zip(side.offer, side.reward.tolist(), strict=True):
         sums[offer] += value
@@ -179,12 +188,12 @@ def _segments(before: Exposures, after: Exposures, groups: Sequence[str]) -> tup
     )
 
 
-def _costs(log: Log) -> dict[tuple[str, str], float]:
-    """What a redemption of an offer took from budgets on average, by offer and currency."""
+def _costs(log: EvaluationLog) -> dict[tuple[str, str], float]:
+    """Return what a redemption took from budgets on average, by offer and currency."""
     paid: dict[tuple[str, str], list[float]] = defaultdict(list)
     for one in log.shown:
-        for offer, currency, amount in one.paid:
-            paid[offer, currency].append(amount)
+        for offer, amount in one.paid:
+            paid[offer, amount.currency].append(amount.units)
     return {key: sum(amounts) / len(amounts) for key, amounts in paid.items()}
 
 
@@ -195,7 +204,7 @@ def _budgets(
     costs: Mapping[tuple[str, str], float],
     offers: Mapping[str, Offer],
 ) -> tuple[BudgetUse, ...]:
-    """The use of each budget of the catalogue that is tried, by what redemptions cost so far or else take off."""
+    """Return the use of each budget of the new catalogue, at the mean cost of redemptions so far or the amount off."""
     counts, amounts = ([defaultdict[str, float](float) for _ in redemptions] for _ in range(2))
     for number, replay in enumerate((before, after)):
         for offer, count in redemptions[number].items():
@@ -219,12 +228,13 @@ def _budgets(
 
 
 def _amount_off(offer: Offer | None, currency: str) -> float:
-    """What an offer takes off, in a currency; 0 where it does not say."""
-    money = offer.benefit.amount_off if offer else None
-    return units_of(money) if money and money.currency_code == currency else 0.0
+    """Return the amount an offer takes off in a currency; 0 where it has none."""
+    money = sum_of(offer.benefit.amount_off) if offer else NO_SUM
+    return money.units if money.currency == currency else 0.0
 
 
 def _limit(budget: Budget) -> str:
+    """Return the limits of a budget in words."""
     period = ("", " a day", " a week", " a month")[budget.period]
     limits = [
         f"{budget.units:,} redemptions" * (budget.units >= 0),

@@ -1,4 +1,4 @@
-"""What to expect of offers that are shown several at a time: the propensity model, as a reward model of a log."""
+"""The propensity model as a reward model for decisions that show several offers."""
 
 from dataclasses import dataclass, field
 
@@ -14,25 +14,25 @@ NO_OFFER = -1
 
 @dataclass(slots=True)
 class SlateRewardModel:
-    """Learns from the offers that decisions showed, and predicts of each decision's listed offers; a RewardModel.
+    """A RewardModel that learns from the offers that decisions showed, and predicts the rewards of listed offers.
 
-    Rows are decisions in the order they were made in; their actions are the offers that are listed for them, of which
-    those that were shown come first.
+    Rows are decisions in the order in which they were made. Their actions are the offers listed for them; those that
+    were shown come first.
     """
 
     features: Features
     request: NDArray[np.uint64]
-    """(decisions x attributes of the request), the keys."""
+    """Keys (decisions x attributes of the request)."""
     offer: NDArray[np.uint64]
-    """(offers x attributes of the offer), the keys of all that are listed anywhere."""
+    """Keys of all listed offers (offers x attributes of the offer)."""
     listed: NDArray[np.int32]
-    """(decisions x actions), rows of `offer`; NO_OFFER at the end of shorter lists."""
+    """Rows of `offer` (decisions x actions); NO_OFFER at the end of shorter lists."""
     shown: Integers
-    """(decisions), how many of the listed were shown."""
+    """Number of listed offers that were shown (decisions)."""
     reward: Floats
-    """(decisions x actions), 0 to 1, of those that were shown."""
+    """Rewards of the offers shown, 0 to 1 (decisions x actions)."""
     second: Integers
-    """(decisions), since 1970."""
+    """Seconds since 1970 (decisions)."""
     _model: Propensity = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class SlateRewardModel:
         self._model.update(examples)
 
     def predict(self, rows: Integers) -> Floats:
-        """The expected reward of each listed offer (rows x actions); 0 where there is none."""
+        """Return the expected reward of each listed offer (rows x actions); 0 where there is none."""
         predicted = np.zeros((len(rows), self.listed.shape[1]))
         for place, row in enumerate(rows.tolist()):
             listed = self.listed[row][self.listed[row] != NO_OFFER]

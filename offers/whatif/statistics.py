@@ -1,4 +1,4 @@
-"""What the counts of a comparison say, and how surely: shares, differences, means, and how it was shared out."""
+"""Estimates with intervals for comparisons: shares, differences, means, and the test for a wrong split."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ common chi-square tests", Biometrics 10 (1954)."""
 
 
 class Estimate(NamedTuple):
-    """A value and its interval of 95 %."""
+    """A value and its 95 % interval."""
 
     value: float
     low: float
@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
 
 
 def share(successes: int, persons: int) -> Estimate:
-    """The share of successes, 0 to 1, with Wilson's score interval; `persons` must be over 0.
+    """Return the share of successes, 0 to 1, with Wilson's score interval; `persons` must be over 0.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927); method 3 of
     Newcombe, "Two-sided confidence intervals for the single proportion", Statistics in Medicine 17 (1998), 857-872.
@@ -28,12 +28,12 @@ def share(successes: int, persons: int) -> Estimate:
     p, z2 = successes / persons, _Z * _Z
     centre = (successes + z2 / 2) / (persons + z2)
     half = _Z * math.sqrt(persons * p * (1 - p) + z2 / 4) / (persons + z2)
-    high = 1.0 if successes == persons else centre + half  # which rounding would miss
+    high = 1.0 if successes == persons else centre + half  # rounding would miss it
     return Estimate(p, centre - half, high)
 
 
 def difference(one: Estimate, base: Estimate) -> Estimate:
-    """By how much a share is over another one, -1 to 1, with Newcombe's interval out of both of theirs.
+    """Return the difference of two shares, -1 to 1, with Newcombe's interval.
 
     Source: method 10 of Newcombe, "Interval estimation for the difference between independent proportions: comparison
     of eleven methods", Statistics in Medicine 17 (1998), 873-890.
@@ -45,11 +45,12 @@ def difference(one: Estimate, base: Estimate) -> Estimate:
 
 
 def mean(values: Sequence[float], persons: int) -> Estimate | None:
-    """The mean over so many persons, of whom those without a value have 0, with its normal interval; None: of fewer
-    than 2 persons there is none.
+    """Return the mean over persons, with its normal interval; persons without a value have 0.
+
+    None for fewer than 2 persons.
 
     Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2, with the normal quantile in place of Student's.
-    """  # noqa: D205
+    """
     if persons < 2:
         return None
     average = math.fsum(values) / persons
@@ -59,11 +60,11 @@ def mean(values: Sequence[float], persons: int) -> Estimate | None:
 
 
 def mismatch(counts: Sequence[int], weights: Sequence[float]) -> float | None:
-    """How probable counts at least as far from their weights (each over 0) are by chance, 0 to 1: Pearson's chi-square
-    test. None: there are too few to tell.
+    """Return the probability of counts at least as far from their weights (each over 0), by Pearson's chi-square test.
 
-    Source: Fabijan et al., "Diagnosing sample ratio mismatch in online controlled experiments", KDD 2019.
-    """  # noqa: D205
+    None where there are too few. Source: Fabijan et al., "Diagnosing sample ratio mismatch in online controlled
+    experiments", KDD 2019.
+    """
     expected = [sum(counts) * weight / math.fsum(weights) for weight in weights]
     if min(expected) < MIN_EXPECTED:
         return None
@@ -72,10 +73,10 @@ def mismatch(counts: Sequence[int], weights: Sequence[float]) -> float | None:
 
 
 def chi_square_tail(statistic: float, degrees: int) -> float:
-    """How probable a value of at least `statistic` (0 or more) is in the chi-square distribution, of 1 degree or more.
+    """Return the probability of a value of at least `statistic` (0 or more) in the chi-square distribution.
 
-    Source: NIST Digital Library of Mathematical Functions, 8.4.6 for one degree and 8.8.6 for two more each, which end
-    because degrees are whole.
+    `degrees` of freedom are 1 or more. Source: NIST Digital Library of Mathematical Functions, 8.4.6 for one degree and
+    8.8.6 for each two more; the recurrence ends because degrees are whole.
     """
     half = statistic / 2
     if half == 0:

@@ -1,4 +1,4 @@
-"""Documents are read as the schema says, whatever their form, and their faults are told and read past."""
+"""Documents of every form are read by the schema, and reading continues after their faults."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ SUFFIXES = [".yaml", ".yml", ".json", ".binpb"]
 
 
 def read_all(source: Path) -> tuple[Catalog, list[Problem]]:
-    """Merge everything a source gives."""
+    """Return all fragments of a source merged, and the problems."""
     problems: list[Problem] = []
     merged = Catalog()
     for fragment in read(source, problems):
@@ -163,7 +163,7 @@ def test_json_of_other_writers(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_in_yaml(tmp_path: Path) -> None:
-    """A byte order mark before YAML is passed over."""
+    """A byte order mark before YAML is skipped."""
     assert (Catalog(title="a"), []) == read_text(tmp_path, "\ufefftitle: a\n")
 
 
@@ -187,7 +187,7 @@ def test_lines_of_values(text: str, suffix: str, tmp_path: Path) -> None:
 
 
 def test_reading_goes_on_after_a_fault(tmp_path: Path) -> None:
-    """Whatever does not fit is left out and noted, and all the rest is there under its own number."""
+    """A value that does not fit is left out and reported, and all others keep their index."""
     path = tmp_path / "catalog.yaml"
     path.write_text("offers:\n- text\n- {offer_id: b, value: high, lever: 0.25}\n")
     problems: list[Problem] = []
@@ -212,7 +212,7 @@ def test_folders_are_read_in_order(tmp_path: Path) -> None:
 
 
 def test_records_are_read_one_at_a_time(tmp_path: Path) -> None:
-    """The first record is given before anything is known of the next, which turns out to be damaged."""
+    """The first record is yielded before the next is read, which turns out to be damaged."""
     path = tmp_path / "catalog.binpb"
     assert 2 == write_fragments(path, [Catalog(catalog_id="a"), Catalog(title="b")])
     path.write_bytes(path.read_bytes()[:-1])
@@ -260,7 +260,7 @@ def test_numbers_of_yaml_in_geojson(tmp_path: Path) -> None:
 
 
 def test_faults_in_maps(tmp_path: Path) -> None:
-    """What is wrong inside of labels and areas is told with its line, and the rest is read."""
+    """Faults inside labels and areas are reported with their lines, and the rest is read."""
     text = """venues:
 - labels:
     cuisine: ramen
@@ -340,7 +340,7 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     ],
 )
 def test_json_is_read_strictly(text: str, reason: str, tmp_path: Path) -> None:
-    """What is not JSON is refused with what was found and what should stand there."""
+    """A text that is not JSON is refused with the text found and the text expected."""
     (problem,) = read_text(tmp_path, text, ".json")[1]
     assert f"not JSON: {reason}" in problem.reason
     assert 1 == problem.line
@@ -355,7 +355,7 @@ def test_texts_that_cannot_be_encoded(tmp_path: Path) -> None:
 
 
 def test_a_length_without_an_end(tmp_path: Path) -> None:
-    """A length of more than ten bytes is not one."""
+    """A length of more than ten bytes is refused."""
     (problem,) = read_text(tmp_path, b"\xff" * 20, ".binpb")[1]
     assert "record 1 at byte 0 is cut off, or this is not a stream of records" == problem.reason
 
@@ -376,7 +376,7 @@ YAML_PIECES = [
 @settings(max_examples=300, deadline=None)
 @given(pieces=st.lists(st.sampled_from(YAML_PIECES), max_size=25), suffix=st.sampled_from(SUFFIXES))
 def test_nonsense_is_a_problem(pieces: list[str], suffix: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Text that looks like YAML or JSON never raises: it gives a message, or says what is wrong and what to do."""
+    """Text that looks like YAML or JSON never raises: it is read, or reported with reason and fix."""
     check_nonsense("".join(pieces).encode(), suffix, tmp_path_factory)
 
 

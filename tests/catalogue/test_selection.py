@@ -14,7 +14,7 @@ LABELS = st.dictionaries(st.sampled_from(["cuisine", "chain", "diet"]), VALUES, 
 
 @given(st.lists(LABELS, max_size=8), LABELS)
 def test_finds_what_each_venue_says_of_itself(venues: list[dict[str, str]], wanted: dict[str, str]) -> None:
-    """All labels of a selector have to match, each by any of its values; one that cannot be asked is known as such."""
+    """All labels of a selector have to match, each by any of its values; an unsound selector is recognised."""
     selector = VenueSelector(labels=wanted)
     labelled = [Venue(labels=labels) for labels in venues]
     expected = {number for number, venue in enumerate(labelled) if selects(selector, venue)}

@@ -1,4 +1,4 @@
-"""Snapshots are all there or not there: damage is noticed, failed writes leave nothing, and racing writers agree."""
+"""Snapshots are complete or absent: damage is noticed, failed writes leave nothing, and racing writers agree."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from offers.catalogue import snapshot
-from offers.catalogue.compile.arrays import compile_snapshot
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import write_document
 from offers.catalogue.publish import ATTEMPTS, KEPT_S, Published, prune, publish
 from offers.catalogue.snapshot import COLUMNS, open_snapshot
@@ -25,7 +25,7 @@ from offers.catalogue.publish import publish
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 publish(Path(sys.argv[1]), Path(sys.argv[2]))
 """
-"""With no file larger than so many bytes."""
+"""Publishes with a limit on the size of files."""
 RACE = """
 import json, os, sys
 from pathlib import Path
@@ -41,7 +41,7 @@ for _ in range(4):
 os.close(write)
 sys.exit(max(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(4)))
 """
-"""In four processes, each of which begins when the others do: once nobody can write to what it reads from."""
+"""Publishes in four processes at once: they start when every writing end of a pipe is closed."""
 
 
 def write_catalog(folder: Path, size: int = 20, name: str = "catalog.binpb") -> Path:
@@ -52,12 +52,12 @@ def write_catalog(folder: Path, size: int = 20, name: str = "catalog.binpb") -> 
 
 
 def content(path: Path) -> dict[str, bytes]:
-    """All files of a folder."""
+    """Return the content of all files of a folder."""
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def names_in(folder: Path) -> list[str]:
-    """What a folder holds, hidden things included."""
+    """Return the names of everything in a folder, including hidden files."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -75,7 +75,7 @@ def test_same_document_gives_the_same_bytes(tmp_path: Path, published: Published
 
 
 def test_unchanged_document_is_not_compiled_again(tmp_path: Path, published: Published) -> None:
-    """What is there already is found, and not touched."""
+    """A snapshot that exists is found and not touched."""
     before = content(published.path)
     again = publish(tmp_path / "catalog.binpb", tmp_path / "data")
     assert published._replace(compiled=False) == again
@@ -140,7 +140,7 @@ def test_every_array_is_guarded(published: Published) -> None:
     [b"", b"[]", b"null", b"\xff\xfe", b"{", b"{}", json.dumps({"format": snapshot.FORMAT}).encode(), b'{"format": 0}'],
 )
 def test_strange_manifests_are_refused(published: Published, manifest: bytes) -> None:
-    """Whatever stands in its place, a manifest that is none is an error of its own kind."""
+    """Anything else in place of a manifest is a SnapshotError."""
     (published.path / "manifest.json").write_bytes(manifest)
     with pytest.raises(SnapshotError):
         open_snapshot(published.path)
@@ -199,7 +199,7 @@ def test_bad_document_leaves_what_was_published(tmp_path: Path, published: Publi
 
 
 def test_document_that_keeps_changing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document that is another one each time it is read is not published for ever, but refused with a reason."""
+    """A document that changes each time it is read is refused with a reason after some attempts."""
     source, sizes = write_catalog(tmp_path, 1), iter(range(2, 100))
 
     def compile_and_edit(*arguments: object) -> object:
@@ -214,7 +214,7 @@ def test_document_that_keeps_changing_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_outdated_snapshots_are_removed_unless_served(tmp_path: Path) -> None:
-    """What was not used for a week goes, drafts left behind included; what is served or recent stays."""
+    """Snapshots and drafts unused for a week are removed; those that are served or recent stay."""
     long_ago = time.time() - KEPT_S - 60
     for name in ("outdated", ".draft-x", "served", "recent"):
         (tmp_path / "snapshots" / name).mkdir(parents=True)

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,9 @@ from offers.testing import Served, serving
 from offers.v1.offer_pb2 import Benefit, Bundle, FreeDelivery
 from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
 from offers.v1.venue_pb2 import TravelMode
+from tests.paths import ROOT
 
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 CATALOGUE = """
 catalog_id: test
 time_zone: Europe/Paris
@@ -134,14 +137,14 @@ def test_help_needs_nothing_heavy() -> None:
 
 def test_version_is_told(offers: Run) -> None:
     """`offers --version` says the version of the package."""
-    assert Outcome(0, "offers 0.1.0\n", "") == offers("--version")
+    assert Outcome(0, f"offers {VERSION}\n", "") == offers("--version")
 
 
 def test_the_package_runs_as_a_module() -> None:
     """`python -m offers` is the command line."""
     ended = subprocess.run([sys.executable, "-m", "offers", "--version"], check=True, capture_output=True, text=True)
 
-    assert "offers 0.1.0\n" == ended.stdout
+    assert f"offers {VERSION}\n" == ended.stdout
 
 
 def test_query_shows_ranked_offers_in_words(ask: Run) -> None:
@@ -340,7 +343,7 @@ def test_serve_runs_with_settings_of_flags_and_file_until_told_to_stop(tmp_path:
 
 
 def test_validate_counts_what_is_in_a_good_document(tmp_path: Path, offers: Run) -> None:
-    """A document without faults is told what it holds."""
+    """For a document without faults, the numbers of its elements are printed."""
     document = tmp_path / "catalog.yaml"
     document.write_text(CATALOGUE, "utf-8")
 
@@ -351,7 +354,7 @@ def test_validate_counts_what_is_in_a_good_document(tmp_path: Path, offers: Run)
 
 
 def test_validate_tells_every_problem(tmp_path: Path, offers: Run) -> None:
-    """A line per problem with file, line and field on stdout, their number on stderr, exit status 1."""
+    """Problems are lines with file, line and field on stdout; their number is on stderr, and the exit status is 1."""
     document = tmp_path / "catalog.yaml"
     document.write_text(
         CATALOGUE.replace("percent_off: 20", "percent_off: 120").replace("[centre]", "[center]"), "utf-8"
@@ -379,7 +382,7 @@ def test_validate_json_is_a_line_per_problem(tmp_path: Path, offers: Run) -> Non
 
 
 class Import(NamedTuple):
-    """An import of a table, and where it goes."""
+    """The files of an import."""
 
     run: Callable[..., Outcome]
     out: Path
@@ -428,7 +431,7 @@ def test_import_strict_writes_nothing_where_a_row_is_rejected(importing: Import)
 
 
 def test_import_of_no_row_is_an_error(importing: Import) -> None:
-    """Where every row is rejected there is no document, and the exit status is 1."""
+    """If every row is rejected, no document is written, and the exit status is 1."""
     shown = importing.run("id,title\na,\n")
 
     assert 1 == shown.status
@@ -436,7 +439,7 @@ def test_import_of_no_row_is_an_error(importing: Import) -> None:
 
 
 def test_import_writes_all_rejects_to_a_file_where_there_are_many(importing: Import) -> None:
-    """Of more than twenty rejects the first are shown and all are in a file, until an import without as many."""
+    """If there are over twenty rejects, all are in a file, too; an import with fewer removes the file."""
     rows = "".join(f"{number},\n" for number in range(21))
 
     shown = importing.run(f"id,title\na,One\n{rows}")
@@ -453,7 +456,7 @@ def test_import_writes_all_rejects_to_a_file_where_there_are_many(importing: Imp
 
 
 def test_import_reads_lookup_tables(importing: Import, tmp_path: Path) -> None:
-    """`--table name=path` gives a table of the mapping its file; one it does not have is an error."""
+    """`--table name=path` sets the file of a lookup table of the mapping; an unknown table is an error."""
     (tmp_path / "names.csv").write_text("id,title\na,One\n")
 
     shown = importing.run("id,title\na,One\n", "--table", f"names={tmp_path / 'names.csv'}")
@@ -464,7 +467,7 @@ def test_import_reads_lookup_tables(importing: Import, tmp_path: Path) -> None:
 
 
 def test_import_counts_features_and_what_they_become(offers: Run, tmp_path: Path) -> None:
-    """Of a GeoJSON file the rejects are told by feature, and the counts name each kind."""
+    """The rejects of a GeoJSON file are listed by feature, and the counts name each kind of message."""
     mapping = 'catalog: {catalog_id: test}\nzone: {zone_id: "{name}", areas: ["{$geometry}"]}\nvenue:\n'
     mapping += '  venue_id: "{name}"\n  point: {$position: "{$geometry}"}\n'
     (tmp_path / "mapping.yaml").write_text(mapping, "utf-8")
@@ -484,7 +487,7 @@ def test_import_counts_features_and_what_they_become(offers: Run, tmp_path: Path
 
 
 def test_import_refuses_an_output_it_cannot_write(importing: Import, tmp_path: Path) -> None:
-    """An unknown suffix is told before the work, a missing folder after it; nothing is left behind."""
+    """An unknown suffix is refused before the import, a missing folder after it; no file is left behind."""
     unknown = importing.run("id,title\na,One\n", "-o", tmp_path / "catalog.txt")
     missing = importing.run("id,title\na,One\n", "-o", tmp_path / "missing" / "catalog.yaml")
 
@@ -495,7 +498,7 @@ def test_import_refuses_an_output_it_cannot_write(importing: Import, tmp_path: P
 
 
 def test_compile_makes_a_snapshot_once(tmp_path: Path, offers: Run) -> None:
-    """The path of the snapshot is the first line; the second time it is there already."""
+    """The first line is the path of the snapshot; the second time, the snapshot exists already."""
     document = tmp_path / "catalog.yaml"
     document.write_text(CATALOGUE, "utf-8")
 
@@ -510,7 +513,7 @@ def test_compile_makes_a_snapshot_once(tmp_path: Path, offers: Run) -> None:
 
 
 def test_compile_tells_the_problems_of_a_document(tmp_path: Path, offers: Run) -> None:
-    """What is wrong goes to stderr; the exit status is 1."""
+    """Problems go to stderr; the exit status is 1."""
     shown = offers("compile", tmp_path / "missing.yaml", "--data-dir", tmp_path)
 
     assert (1, "") == (shown.status, shown.out)

@@ -1,4 +1,4 @@
-"""`offers evaluate`: what a strategy would have earned, held against a world in which that is known."""
+"""`offers evaluate`: estimates compared with a world in which the true value is known."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from offers.settings import read_settings
 from offers.state.opening import open_stores
 from offers.v1.event_pb2 import Event, RedemptionEvent
 from offers.whatif.evaluation import UNDECIDED
-from offers.whatif.log import UNMEASURED
+from offers.whatif.logged_outcomes import UNMEASURED
 from offers.whatif.off_policy import EvaluationError
 from tests.learning.made_log import NOON, decision, event, logged, order
 from tests.paths import ROOT as CHECKOUT
@@ -48,7 +48,7 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_strategy_s_value_is_within_its_intervals(explored: Path) -> None:
-    """What a strategy earns in a known world is in the intervals of IPW, SNIPS and DR, and not what was earned."""
+    """The true value of a strategy is in the intervals of IPW, SNIPS and DR, and differs from what was earned."""
     found = told(explored)
 
     assert (DECISIONS, 2 * DECISIONS, 2 * DECISIONS, {}) == tuple(
@@ -146,8 +146,8 @@ def test_a_reward_is_of_its_kind_and_in_time(tmp_path: Path) -> None:
 
 
 def test_order_values_are_shares_of_the_document_s_scale(tmp_path: Path) -> None:
-    """In time, the first over 0, at most 1; decisions with an order that cannot be measured are left out, and counted;
-    other rewards know nothing of it.
+    """The first total over 0 counts, in time and at most 1; decisions with an unmeasurable order are left out and
+    counted; other rewards are not affected.
     """  # noqa: D205
     decisions = [decision(f"{number:032x}", offers=worlds.USUAL, draw=number) for number in range(1, 8)]
     ids = [one.decision_id for one in decisions]
@@ -175,7 +175,7 @@ def test_order_values_are_shares_of_the_document_s_scale(tmp_path: Path) -> None
 
 
 def test_an_order_value_is_within_its_intervals(tmp_path: Path) -> None:
-    """What a strategy's orders are worth in a known world is in the intervals, and told in the currency as well."""
+    """The true order value of a strategy is in the intervals, and is told in the currency as well."""
     decisions, events = worlds.happened(DECISIONS)
     data = worlds.made(tmp_path, decisions, worlds.ordered(decisions, events), worlds.MEASURED)
 

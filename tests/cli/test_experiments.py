@@ -57,7 +57,7 @@ class Trial:
             self.groups[self.variant(self.ask(user))].append(user)
 
     def ask(self, user: User) -> GetOffersResponse:
-        """What somebody is shown."""
+        """Return the offers that a person is shown."""
         request = GetOffersRequest(context=Context(user=user))
         answer: GetOffersResponse = OfferServiceStub(self.served.channel).GetOffers(request, timeout=20)
         return answer
@@ -137,7 +137,7 @@ def test_what_people_did_is_told_by_variant(trial: Trial) -> None:
 
 
 def test_a_visitor_s_exposure_and_a_user_s_order_are_one_person_s(trial: Trial) -> None:
-    """Who was shown a variant before signing in counts once, with what was bought then; nobody's is told apart."""
+    """A person exposed before signing in counts once, with purchases after it; decisions of nobody are told apart."""
     visitor, stranger = User(anonymous_id="visitor", consent=AGREED), User(anonymous_id="stranger")
     variant = trial.variant(trial.ask(visitor))
     nobody = trial.variant(trial.ask(stranger))
@@ -160,7 +160,7 @@ def test_a_visitor_s_exposure_and_a_user_s_order_are_one_person_s(trial: Trial) 
 
 
 def test_the_table_warns_of_a_mismatch_and_only_then(trial: Trial) -> None:
-    """Held against the weights they were shared out by, persons match; against others, the table warns."""
+    """Persons match the weights by which they were split; with other weights, the table warns."""
     trial.report(trial.groups["with"][:3], offer_id="lunch", click=Click())
     trial.logged(PEOPLE)
     other = trial.folder / "other.yaml"

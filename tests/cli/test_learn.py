@@ -52,7 +52,7 @@ def run(data: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_a_log_is_learned_once(data: Path) -> None:
-    """What there is becomes a model, told with its figures; a second time, and learned anew, it is the same."""
+    """The log becomes a model, told with its figures; a second time, and learned anew, it is the same."""
     results = [run(data, *more) for more in (["--once"], ["--once"], ["--once", "--anew"])]
     assert [0] * 3 == [status for status, _, _ in results]
     told = [output.splitlines() for _, output, _ in results]
@@ -69,7 +69,7 @@ def test_a_log_is_learned_once(data: Path) -> None:
 
 
 def test_order_values_are_learned_where_the_document_measures_them(data: Path) -> None:
-    """With a scale in the document, what orders are worth is told as well; with another one, it is learned anew."""
+    """With a scale in the document, order values are told as well; with another scale, they are learned again."""
     assert "order_value" not in run(data, "--once")[1]
     found = []
     for units in (50, 5):
@@ -148,7 +148,7 @@ def test_trees_are_grown_beside_a_learner(data: Path) -> None:
 
 
 def test_without_the_library_it_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where LightGBM cannot be imported, one is told how to get it before anything is learned."""
+    """Without LightGBM, the command says how to install it before anything is learned."""
     (data.parent / "lightgbm.py").write_text("raise ImportError")
     command = [sys.executable, "-P", "-m", "offers", "learn", "--data-dir", str(data), "--model", "gbdt"]
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{data.parent}")
@@ -174,7 +174,7 @@ def test_nothing_is_made_of_nothing(data: Path, tmp_path: Path) -> None:
 
 
 def test_an_empty_log_is_no_model(data: Path) -> None:
-    """Where nothing was shown yet, there is nothing to learn, and that is said."""
+    """An empty log is told as nothing to learn."""
     stores = open_stores(read_settings(data_dir=data.parent / "empty"))
     stores.close()
     status, output, _ = run(data.parent / "empty", "--once")

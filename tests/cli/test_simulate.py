@@ -94,7 +94,7 @@ def test_an_offer_that_is_gone_is_shown_no_more(served: Path) -> None:
 
 
 def test_budgets_are_used_as_redemptions_cost(served: Path) -> None:
-    """What is shown as before takes as much as before: of each budget, what redemptions cost, times those expected."""
+    """The same offers use the same budgets: the cost of a redemption times the expected number."""
     found = told(served, "--reward", "redemption")
 
     assert (PEOPLE, []) == (found["unchanged"], found["unmet"])
@@ -136,7 +136,7 @@ def test_another_strategy_is_held_against_the_same_moments(tmp_path: Path) -> No
 
 
 def test_order_values_are_expected_in_the_new_document_s_scale(tmp_path: Path) -> None:
-    """Of half the scale, which no order is over, shares are twice as large; they are told in the currency as well."""
+    """On half the scale, which no order exceeds, shares are twice as large; they are told in the currency as well."""
     decisions, events = worlds.happened(1_000)
     worlds.made(tmp_path, decisions, worlds.ordered(decisions, events), worlds.MEASURED)
     text = worlds.MEASURED.replace("units: 50}", "units: 200}")
@@ -178,7 +178,7 @@ def test_two_documents_are_decided_again_alike(tmp_path: Path) -> None:
 
 
 def test_answers_that_were_empty_count_as_such(tmp_path: Path) -> None:
-    """Where nothing was shown before, all that is shown now is more; and where nothing ever was, there is no share."""
+    """Where nothing was shown before, every offer gains; where nothing is ever shown, there is no share."""
     decisions, events = worlds.happened(30)
     bare = []
     for one in decisions:

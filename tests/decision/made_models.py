@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from offers.learning.model import Model
 from offers.learning.propensity.features import CATEGORY, DISTANCE, PERSON, Features, Interaction, default_features
 from offers.learning.propensity.regression import Propensity
-from offers.learning.propensity.trees import LEFT, RIGHT, TEST, ZERO, Trees
+from offers.learning.propensity.trees import LEFT, RIGHT, TEST, ZERO, Trees, TreeTables
 from offers.learning.recommend import scores as recommend
 from offers.learning.recommend.habit import tabulate
-from offers.learning.recommend.reference import Reference
+from offers.learning.recommend.reference import ReferenceScores
 from offers.learning.recommend.slots import WAYS, paired
 from offers.learning.values import REWARDS, features_for
 from offers.model.hashing import key_of, mixed_in_python
@@ -30,7 +30,7 @@ TEXTS = {
     "context.weather": ["sun", "rain", "schön 🌧"], "profile.plan": ["gold", "free"], "offer.cuisine": ["thai", "thé"],
     CATEGORY: ["one", "two"], "channel": ["app", "web"], "placement": ["home", "map"],
 }  # fmt: skip
-"""What trees have met of attributes that are no numbers."""
+"""Texts that trees have met in training."""
 
 
 def model_of(arrays: Mapping[str, NDArray[Any]], features: Features, version: int = 1) -> Model:
@@ -59,7 +59,7 @@ def some_features(random: Random, bits: int = 11) -> Features:
 
 
 def online(features: Features, seed: int, spread: float = 2.0, shown: float = 200.0) -> dict[str, NDArray[Any]]:
-    """Return weights and counts of a model that has seen much, or nothing at all."""
+    """Return weights and counts of a model that has seen many examples, or none."""
     random = np.random.default_rng(seed)
     model = Propensity.untaught(features)
     if random.random() < 0.9:
@@ -70,7 +70,7 @@ def online(features: Features, seed: int, spread: float = 2.0, shown: float = 20
 
 
 def trees(features: Features, seed: int, count: int) -> dict[str, NDArray[Any]]:
-    """Return a number of trees of 1 to 64 leaves, over any attributes."""
+    """Return trees of 1 to 64 leaves over any attributes."""
     random = Random(seed)
     tests: list[list[tuple[float, int, int, int]]] = [[] for _ in features.attributes]
     leaves: list[float] = []
@@ -80,8 +80,7 @@ def trees(features: Features, seed: int, count: int) -> dict[str, NDArray[Any]]:
         _grow(random, tests, leaves, tree, 0, random.choice([1, 2, 7, 64]))
     levels = [sorted(key_of(name, text) for text in TEXTS.get(name, [])) for name in features.attributes]
     counts = [float(random.choice([1, 3, 40])) for keys in levels for _ in keys]
-    trees = Trees(
-        features,
+    tables = TreeTables(
         _firsts(tests),
         np.array([test for column in tests for test in sorted(column)], TEST),
         np.array(first, np.int32),
@@ -90,14 +89,14 @@ def trees(features: Features, seed: int, count: int) -> dict[str, NDArray[Any]]:
         np.array([key for keys in levels for key in keys], np.uint64),
         np.array(counts, np.float64),
     )
-    return trees.arrays()
+    return Trees(features, tables).arrays()
 
 
 def _grow(
     random: Random, tests: list[list[tuple[float, int, int, int]]], leaves: list[float], tree: int, begin: int,
     size: int,
 ) -> None:  # fmt: skip
-    """Add a part of a tree that has so many leaves, the first of which is number `begin` of the tree."""
+    """Add a part of a tree with some leaves, the first of which is number `begin` of the tree."""
     if size == 1:
         leaves.append(random.gauss(0, 1))
         return
@@ -115,10 +114,10 @@ def _firsts(lists: Sequence[Sequence[object]]) -> NDArray[np.int32]:
 
 def recommending(
     seed: int, items: Sequence[int], places: Sequence[int], epoch: int, partners: int = 4
-) -> recommend.Model:  # fmt: skip
-    """Return what persons took of some items at some places, as of a second; nothing is known of some items."""
+) -> recommend.RecommendationModel:  # fmt: skip
+    """Return a recommendation model for some items and places, as of a second; some of these are unknown to it."""
     random = np.random.default_rng(seed)
-    model = recommend.Model.empty(items=32, places=8, pairs=64, partners=partners)
+    model = recommend.RecommendationModel.empty(items=32, places=8, pairs=64, partners=partners)
     known, together = model.popularity, model.cooccurrence
     for item in items:
         if random.random() < 0.3 or not _claim(known.item_keys, item):
@@ -149,7 +148,7 @@ def recommending(
 
 
 def _claim(keys: NDArray[np.int64], key: int) -> bool:
-    """Put a key where loops look for it. Returns False if there is no room."""
+    """Put a key where loops look for it. Returns False if its bucket is full."""
     first = (mixed_in_python(key & (2**64 - 1)) & (keys.size // WAYS - 1)) * WAYS
     free = np.flatnonzero(keys[first : first + WAYS] == 0)
     if key == 0 or key in keys[first : first + WAYS] or not len(free):
@@ -159,7 +158,7 @@ def _claim(keys: NDArray[np.int64], key: int) -> bool:
 
 
 def history(random: Random, items: Sequence[int], second: int) -> bytes:
-    """Return what somebody did up to about an instant, some of it after."""
+    """Return a history up to about an instant, partly after it."""
     ago = [0, 60, 3_600, 7_200, 86_400, 7 * 86_400, 400 * 86_400, -3_600]
     seconds = sorted(
         min(max(second - random.choice(ago), 0), 2**32 - 1) for _ in range(random.choice([0, 0, 1, 5, 40]))
@@ -176,8 +175,8 @@ def history(random: Random, items: Sequence[int], second: int) -> bytes:
 
 def some_model(
     random: Random, items: Sequence[int], places: Sequence[int], epoch: int
-) -> tuple[Model, Reference | None]:  # fmt: skip
-    """Return a model as of a second with any of its parts left out, and the specification of its recommendation."""
+) -> tuple[Model, ReferenceScores | None]:  # fmt: skip
+    """Return a model as of a second, without some of its parts, and the specification of its recommendation."""
     features = some_features(random)
     arrays: dict[str, NDArray[Any]] = {}
     for reward in REWARDS:
@@ -190,9 +189,9 @@ def some_model(
         return model_of(arrays, features, random.getrandbits(64)), None
     made = recommending(random.getrandbits(32), items, places, epoch)
     arrays |= {f"recommend.{name}": one for name, one in made.arrays().items()}
-    return model_of(arrays, features, random.getrandbits(64)), Reference(made)
+    return model_of(arrays, features, random.getrandbits(64)), ReferenceScores(made)
 
 
 def is_close(one: float, other: float, near: float) -> bool:
-    """Return whether two logarithms are equal up to rounding."""
+    """Return whether two logarithms are nearly equal."""
     return math.isclose(one, other, rel_tol=1e-9, abs_tol=near)

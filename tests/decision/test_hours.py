@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from opening_hours import OpeningHours
 
-from offers.catalogue.compile.layout import calendar
-from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, Part, Schedule, zone_clock
+from offers.catalogue.compile.timetable import schedule_columns
+from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, Schedule, SchedulePart, zone_clock
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision import hours as hours_module
 from offers.decision.hours import INSTANTS_KEPT, HoursBook
@@ -65,13 +65,13 @@ def wall(second: int, zone: ZoneInfo) -> datetime:
 
 def simple(rule: str, zone: str) -> Schedule:
     """Return a schedule of one rule."""
-    return Schedule((Part((rule,), zone),))
+    return Schedule((SchedulePart((rule,), zone),))
 
 
 def book_of(schedules: list[Schedule]) -> HoursBook:
     """Return the book of schedules that a snapshot would have."""
     names = ["", *sorted({part.time_zone for schedule in schedules for part in schedule.parts} - {""})]
-    parts = calendar(schedules, names)
+    parts = schedule_columns(schedules, names)
     columns = {name: np.array(parts.get(name, []), kind) for name, kind in COLUMNS.items()}
     return HoursBook(Record(Column, columns), schedules, names, "UTC")
 
@@ -173,7 +173,7 @@ def random_schedule(random: Random, zones: list[str]) -> Schedule:
     """Return a schedule of some parts, each by a clock of its own, with or without a margin."""
     weekly = random.random() < 0.5
     parts = [
-        Part(
+        SchedulePart(
             tuple(random.sample(RULES[:WEEKLY] if weekly else (*RULES, "sunrise-sunset"), random.choice([1, 1, 2]))),
             random.choice(zones),
             "",
@@ -213,7 +213,7 @@ def test_states_of_parts_and_margins(zone: str, around: str, what: str) -> None:
 
 def test_a_margin_of_seconds_ends_within_a_minute() -> None:
     """A closing margin that is not of whole minutes changes states in the middle of one, and only there."""
-    book = book_of([Schedule((Part(("Mo-Su 09:00-10:00",), "UTC", closing_margin=90),))])
+    book = book_of([Schedule((SchedulePart(("Mo-Su 09:00-10:00",), "UTC", closing_margin=90),))])
     closes = seconds("2026-06-15T09:58:30")
     assert [OPEN, CLOSED] == [int(book.at(closes + away, "").record.arrays["state"][0]) for away in (-1, 0)]
     assert (closes - 30, closes) == book.at(closes - 1, "")[1:3]
@@ -224,8 +224,8 @@ def test_a_margin_of_seconds_ends_within_a_minute() -> None:
 def test_horizon_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """For five weeks ahead schedules with holidays and dates are known without the library; then it is asked."""
     now = seconds("2026-11-22T02:40")
-    holidays = Schedule((Part(("Mo-Fr 09:00-17:00; PH off; Dec 24 09:00-12:00",), "Europe/Paris", "FR"),))
-    closing = Schedule((Part(("Nov 24-Feb 28",), "Europe/Paris", closing_margin=3_600),))
+    holidays = Schedule((SchedulePart(("Mo-Fr 09:00-17:00; PH off; Dec 24 09:00-12:00",), "Europe/Paris", "FR"),))
+    closing = Schedule((SchedulePart(("Nov 24-Feb 28",), "Europe/Paris", closing_margin=3_600),))
     book = book_of([holidays, simple("Mo-Su 09:00-10:00", "UTC"), closing, simple("Mo 09:00-10:00; PH off", "")])
     assert not book.roll(now)  # the first days at first
     while not book.roll(now, 0.0):
@@ -234,7 +234,7 @@ def test_horizon_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
         second: [one.at(second, zone_clock) for one in (holidays, closing)]
         for second in range(now - 86_400, now + 35 * 86_400, 6_000)
     }
-    monkeypatch.setattr(Part, "_wall_spans", None)
+    monkeypatch.setattr(SchedulePart, "_wall_spans", None)
     for second, states in wanted.items():
         hours = book.at(second, "").record.arrays
         assert UNKNOWN == hours["state"][3]  # by the person's clock
@@ -275,7 +275,7 @@ def test_horizon_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_intersections_end_with_the_first_to_close() -> None:
     """Hours of two rules are open while both are, weekly or not."""
     for rules in (("Mo-Su 09:00-17:00", "Mo 08:00-12:00"), ("Mo-Su 09:00-17:00; Jan 01 off", "Mo 08:00-12:00")):
-        schedule = Schedule(tuple(Part((rule,), "UTC") for rule in rules))
+        schedule = Schedule(tuple(SchedulePart((rule,), "UTC") for rule in rules))
         day = datetime(2026, 6, 15, tzinfo=UTC)
         states = [schedule.at(int((day + timedelta(hours=hour)).timestamp()), zone_clock)[0] for hour in range(24)]
         assert [9, 10, 11] == [hour for hour, state in enumerate(states) if state]

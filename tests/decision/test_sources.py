@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import offers
-from offers.compiled import SOURCES
+from offers.compiled.cache import SOURCES
 
 PACKAGE = Path(offers.__file__).parent
 LOOP = re.compile(r"\bnjit\b|^@(apart|inner|inlined)$", re.MULTILINE)
@@ -19,7 +19,8 @@ def imported(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("offers."):
             module = PACKAGE.parent / str(node.module).replace(".", "/")
-            names = [module / one.name for one in node.names] if module.is_dir() else [module]
+            inside = [module / one.name for one in node.names] if module.is_dir() else [module]
+            names = [one if one.with_suffix(".py").is_file() or one.is_dir() else module / "__init__" for one in inside]
             found |= {str(one.with_suffix(".py").relative_to(PACKAGE)) for one in names}
     return found
 

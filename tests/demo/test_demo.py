@@ -1,4 +1,7 @@
-"""The demo catalogue keeps what it promises, by a plain reading of its document that uses none of our engine."""
+"""The demo catalogue has offers for every moment.
+
+Most tests read its document with a plain reference implementation that shares no code with the engine.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,6 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
+import holidays
 import pytest
 import yaml
 from geopy.distance import geodesic
@@ -16,9 +20,12 @@ from opening_hours import OpeningHours
 
 from offers.catalogue import document
 from offers.catalogue.check import check
+from offers.client import OffersClient, context
 from offers.demo import catalogue
+from offers.testing import serving
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Offer
+from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.venue_pb2 import Circle, Zone
 
 PARIS = (48.8566, 2.3522)
@@ -38,7 +45,7 @@ WINTER, SUMMER = date(2026, 12, 28), date(2035, 7, 9)
 
 @dataclass(frozen=True)
 class Request:
-    """What a caller says; None does not restrict."""
+    """The context of a request; None does not restrict."""
 
     point: tuple[float, float]
     at: datetime
@@ -247,7 +254,7 @@ def test_hours_and_windows() -> None:
 
 
 def test_our_reader_agrees() -> None:
-    """`offers validate` has nothing to say about the document, and reads the same messages as protobuf's own reader."""
+    """The document passes `offers validate`, and is read into the same messages as by protobuf's own reader."""
     check(catalogue())
     read = Catalog()
     for fragment in document.read(catalogue(), []):
@@ -332,7 +339,7 @@ def test_elsewhere_goes_by_its_own_clock(venue_id: str, zone: str, inside: str, 
 
 
 def test_not_now() -> None:
-    """What is over or still to come is not shown, wherever one asks in 2026."""
+    """Offers whose window is over or has not begun are not shown anywhere in 2026."""
     waiting = {offer.offer_id for offer in paris().offers if offer.offer_id.startswith(("expired-", "future-"))}
     assert 3 == len(waiting)
     for venue in paris().venues:
@@ -343,7 +350,7 @@ def test_not_now() -> None:
 
 
 def test_vouchers_are_used_later() -> None:
-    """A voucher is shown while it cannot be used yet, and not shown any more when it can."""
+    """A voucher is shown before it can be redeemed, and no longer shown once it can."""
     vouchers = {offer.offer_id: (offer, found) for offer, found in reachable(REPUBLIQUE)}
     for name, sold, used in (
         ("voucher-galette-des-rois", date(2029, 12, 20), date(2030, 1, 6)),
@@ -396,3 +403,50 @@ def test_dayparts_venue_hours_and_the_sun() -> None:
         ]
         assert [False, True, True] == picnic
     assert "after-work-canal-sunset-picnic" not in ids(Request(REPUBLIQUE, local(tuesday, "16:30")))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time of day, and the offers expected then by the beginning of their ids."""
+
+    clock: str
+    expected: str
+    at_least: int
+
+
+LUNCH = Moment("12:15", "lunch-", 3)
+BRUNCH = Moment("11:30", "brunch-", 2)
+DINNER = Moment("20:00", "dinner-", 2)
+NIGHT = Moment("00:30", "late-night-", 2)
+HOLIDAY_BRUNCH = Moment("11:30", "brunch-cafe-loupiote", 1)
+HOLIDAY_DELIVERY = Moment("12:15", "holiday-delivery", 1)
+
+
+def next_ten_years() -> Iterator[tuple[date, list[Moment]]]:
+    """Yield every eleventh day and every public holiday of the next ten years, with the moments to ask about.
+
+    Weekday lunch offers pause on public holidays: the demo then shows brunch and free delivery.
+    """
+    today = datetime.now(ZoneInfo("Europe/Paris")).date()
+    off = holidays.country_holidays("FR", years=range(today.year, today.year + 11))
+    end = today + timedelta(days=3653)
+    for day in sorted({today + timedelta(days=step) for step in range(0, 3653, 11)} | set(off)):
+        if not today <= day < end:
+            continue
+        noon = [BRUNCH] if day.weekday() >= 5 else [LUNCH]
+        yield day, [NIGHT, DINNER, *([HOLIDAY_BRUNCH, HOLIDAY_DELIVERY] if day in off else noon)]
+
+
+def test_every_day_of_ten_years_has_ranked_offers() -> None:
+    """From today on, the feed at République ranks offers of each moment among its first ten."""
+    lacking = []
+    with serving() as served, OffersClient(served.target) as client:
+        for day, moments in next_ten_years():
+            for moment in moments:
+                where = context(lat=REPUBLIQUE[0], lng=REPUBLIQUE[1], at=local(day, moment.clock))
+                found = client.get_offers(GetOffersRequest(context=where, placement="home_feed", max_offers=30)).offers
+                ranks = [offer.rank for offer in found if offer.offer_id.startswith(moment.expected)]
+                if len(ranks) < moment.at_least or ranks[0] > 10 or len(found) < 5:
+                    lacking.append((day.isoformat(), moment, [offer.offer_id for offer in found]))
+
+    assert [] == lacking

@@ -1,4 +1,4 @@
-"""The real coupons, imported, compiled and served: every eligible set equals a plain reading of the CSV."""
+"""Real coupons, imported and served: every set of eligible offers equals an independent reading of the CSV."""
 
 import csv
 import random
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not SET.is_dir(), reason=f"needs the real coupon
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server with all coupons."""
+    """Start a server with all coupons."""
     document = tmp_path_factory.mktemp("coupons") / "coupons.binpb"
     tables = {"prefectures": SET / "prefecture_locations.csv"}
     result = import_table(MAPPING, SET / "coupon_list_train.csv", tables=tables)

@@ -1,4 +1,4 @@
-"""What tests of learning begin with."""
+"""Fixtures of tests of learning."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,5 +19,5 @@ def log(tmp_path: Path) -> Iterator[SqliteEvents]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where models go."""
+    """Return the learner's folder."""
     return tmp_path / "learning"

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from offers.learning import course, learner
+from offers.learning import learner, log_reading
 from offers.learning.learner import Learner
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
@@ -12,7 +12,7 @@ from tests.learning.made_log import OFFERS
 
 def main(log: str, folder: str) -> None:
     """Learn all there is."""
-    course.PAGE = 300
+    log_reading.PAGE = 300
     learner.CHECKPOINT_S = 0.0
     Learner(SqliteEvents(Database(Path(log))), Path(folder), OFFERS, bits=12).catch_up(lambda: False, lambda _: None)
 

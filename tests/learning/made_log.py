@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from offers.learning.values import Offers, Sum
+from offers.learning.values import CatalogueFacts, Sum
 from offers.model.keys import key_of
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Event, EventKind, RedemptionEvent
@@ -15,12 +15,12 @@ SHOWN = ("o1", "o2", "o3")
 
 
 def values_of(catalog: str, offer: str) -> Mapping[str, object]:
-    """What a catalogue tells of the offers o0 to o99, and nothing of others."""
+    """Return the attributes of the offers o0 to o99; none for others."""
     number = int(offer[1:])
     return {"category": CATEGORIES[number % 5], "brand": f"b{number % 7}"} if catalog and number < 100 else {}
 
 
-OFFERS = Offers((), values_of, {"corner": "Europe/Paris"})
+OFFERS = CatalogueFacts((), values_of, {"corner": "Europe/Paris"})
 SCALED = OFFERS._replace(scales={"corner": Sum("EUR", 50.0)})
 """The same, where orders are measured."""
 
@@ -28,7 +28,7 @@ SCALED = OFFERS._replace(scales={"corner": Sum("EUR", 50.0)})
 def decision(
     name: str, second: int = NOON, offers: Sequence[str] = SHOWN, person: str = "u:ada", **told: object
 ) -> LoggedDecision:
-    """A decision; `told` has more of its record."""
+    """Return a decision; `told` has more fields of its record."""
     fields: dict[str, object] = {"catalog": "corner", "placement": "home", "channel": "app", "learn": True, **told}
     fields.setdefault("draw", key_of("person", "", person) if person and fields["learn"] else 0)
     record = DecisionRecord(offer_ids=offers, log_scores=[-1.0] * len(offers), **fields)  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def decision(
 
 
 def event(name: str, kind: str, of: str, rank: int, second: int = NOON, *, learn: bool = True) -> LoggedEvent:
-    """What came of an offer of a decision: an event, by its field of Event."""
+    """Return an outcome of an offer of a decision, by its field of Event."""
     made = Event(event_id=name)
     getattr(made, kind).SetInParent()
     if kind == "redemption":
@@ -51,7 +51,7 @@ def event(name: str, kind: str, of: str, rank: int, second: int = NOON, *, learn
 def order(
     name: str, of: str, rank: int, second: int = NOON, *, units: int = 0, nanos: int = 0, currency: str = "EUR"
 ) -> LoggedEvent:
-    """An order put down to an offer of a decision, and what was paid."""
+    """Return an order that is attributed to an offer of a decision, with its total."""
     made = Event(event_id=name, attributed_proposition_id=f"{of}-{rank}")
     total = made.order.total
     total.currency_code, total.units, total.nanos = currency, units, nanos
@@ -59,7 +59,7 @@ def order(
 
 
 def logged(made: Event, second: int, *, learn: bool = True) -> LoggedEvent:
-    """An event as the log keeps it."""
+    """Return an event as the log has it."""
     kind = EventKind.Value(f"EVENT_KIND_{(made.WhichOneof('kind') or '').upper()}")
     body = made.SerializeToString()
     return LoggedEvent(made.event_id, "u:ada", second, second, kind, "corner", "", "", learn, body)
@@ -68,9 +68,9 @@ def logged(made: Event, second: int, *, learn: bool = True) -> LoggedEvent:
 def happenings(
     count: int, seed: int = 1, first: int = 0, *, flipped: bool = False
 ) -> tuple[list[LoggedDecision], list[LoggedEvent]]:
-    """So many decisions, one a second, and what came of them: when it rains coffee is clicked, else never.
+    """Return decisions, one a second, and their events: when it rains coffee is clicked, else never.
 
-    `flipped`: the other way round. One click in three leads to an order, ten minutes later, of 10 to 50 euros by the
+    `flipped`: the other way round. One click in three leads to an order after ten minutes, of 10 to 50 euros by the
     offer's category.
     """
     choose = random.Random(f"{seed}.{first}")

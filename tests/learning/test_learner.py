@@ -1,4 +1,4 @@
-"""The learner: the same log gives the same model, whatever happens meanwhile, and what is worse is not published."""
+"""The learner: the same log gives the same model, whatever happens meanwhile, and worse models are not published."""
 
 import os
 import random
@@ -14,13 +14,13 @@ import orjson
 import pytest
 
 from offers.errors import OffersError
-from offers.learning import course, learner, outcomes
+from offers.learning import learner, log_reading, settling, training
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.promotion import worse
 from offers.learning.propensity.examples import JUDGED_EVERY
 from offers.learning.propensity.features import CATEGORY
-from offers.learning.values import Offers
+from offers.learning.values import CatalogueFacts
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
@@ -32,13 +32,13 @@ ROWS = 1_200
 FOREVER = float("inf")
 
 
-def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers = OFFERS) -> Learner:
-    """A learner of few weights."""
+def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: CatalogueFacts = OFFERS) -> Learner:
+    """Return a learner with few weights."""
     return Learner(log, folder, offers, bits=BITS, anew=anew)
 
 
-def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers = OFFERS) -> str:
-    """Learn what there is; the version that is current afterwards."""
+def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: CatalogueFacts = OFFERS) -> str:
+    """Learn the whole log, and return the version of the published model."""
     one = opened(log, folder, anew=anew, offers=offers)
     one.catch_up(lambda: False, lambda _: None)
     one.close()
@@ -47,7 +47,7 @@ def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Offers
 
 
 def chance(folder: Path, weather: str, offer: str, reward: str = "click") -> float:
-    """What the current model foresees of an offer at noon."""
+    """Return the probability that the published model foresees for an offer at noon."""
     model = current_model(folder)
     assert model is not None
     propensity = propensities(model)[reward]
@@ -58,7 +58,7 @@ def chance(folder: Path, weather: str, offer: str, reward: str = "click") -> flo
 
 
 def test_what_people_like_is_learned(log: SqliteEvents, folder: Path) -> None:
-    """From a log alone: which offers are clicked in which weather, and that orders follow a third of the clicks."""
+    """The log teaches which offers are clicked in which weather, and that a third of the clicks lead to orders."""
     write(log, *happenings(ROWS))
     learn(log, folder)
     assert chance(folder, "rain", "o3") > 0.5
@@ -76,14 +76,14 @@ def test_what_people_like_is_learned(log: SqliteEvents, folder: Path) -> None:
 
 
 def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """From the beginning anew, in another folder, in pages of any size, with pauses: bytes and meta are the same."""
+    """Bytes and meta are the same after learning again, in another folder, in pages of any size, and with pauses."""
     write(log, *happenings(ROWS))
     expected = learn(log, folder)
     assert expected == learn(log, folder)
     assert expected == learn(log, folder, anew=True)
     assert expected == learn(log, tmp_path / "other")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "PAGE", 97)
+        patch.setattr(log_reading, "PAGE", 97)
         one = opened(log, tmp_path / "paused")
         for second in range(0, ROWS + 700, 50):
             while one.step(NOON + second):
@@ -99,7 +99,7 @@ def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_
 
 
 def test_killed_anywhere_it_goes_on_to_the_same_model(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """A process that learns is killed again and again, anywhere; in the end the model is that of one that never was."""
+    """A learner that is killed again and again ends with the model of one that never was."""
     write(log, *happenings(ROWS))
     expected = learn(log, folder)
     killed = tmp_path / "killed"
@@ -133,7 +133,7 @@ def _kept(folder: Path) -> set[str]:
 
 
 def test_a_damaged_checkpoint_is_not_believed(log: SqliteEvents, folder: Path) -> None:
-    """What was kept and is damaged is passed over, and learned again from the log."""
+    """A damaged checkpoint is ignored, and the log is learned again."""
     write(log, *happenings(300))
     expected = learn(log, folder)
     (array,) = (folder / "checkpoint").glob("*/click.weight.npy")
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_not_believed(log: SqliteEvents, folder: Path) -
 
 
 def test_the_last_good_models_are_kept(log: SqliteEvents, folder: Path) -> None:
-    """The current model and those before it stay, up to three; a damaged one is not used, the one before it is."""
+    """Up to three published models are kept; if the current one is damaged, the one before it is used."""
     versions = []
     for number in range(5):
         write(log, *happenings(150, first=150 * number))
@@ -162,7 +162,7 @@ def test_the_last_good_models_are_kept(log: SqliteEvents, folder: Path) -> None:
 
 
 def test_only_what_was_learned_is_published(log: SqliteEvents, folder: Path) -> None:
-    """Without examples there is no model; and nothing new is published where nothing was learned."""
+    """Without examples there is no model, and nothing is published where nothing new was learned."""
     one = opened(log, folder)
     assert one.publish() is None
     write(log, *happenings(100))
@@ -180,15 +180,15 @@ def test_only_what_was_learned_is_published(log: SqliteEvents, folder: Path) -> 
 def test_a_model_that_has_become_worse_is_not_promoted(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a time in which people seemed to want the opposite, the model before it is kept as long as it is better."""
-    monkeypatch.setattr(course, "PAGE", 500)
+    """After a time in which people seemed to want the opposite, the earlier model is kept as long as it is better."""
+    monkeypatch.setattr(log_reading, "PAGE", 500)
     write(log, *happenings(ROWS))
     good = learn(log, folder)
     write(log, *happenings(ROWS, first=ROWS, flipped=True))
     one = opened(log, folder)
     while one.step(FOREVER):
         pass
-    for recent in one.course.recent.values():
+    for recent in one.training.recent.values():
         recent.incumbent[:] = np.nan  # the time of the mistake is not what it is judged by
     write(log, *happenings(ROWS // 2, first=2 * ROWS))
     while one.step(FOREVER):
@@ -204,7 +204,7 @@ def test_a_model_that_has_become_worse_is_not_promoted(
 
 
 def test_worse_is_told_in_words() -> None:
-    """By log loss, or where that is alike by calibration; never of a few examples, and never of a chance difference."""
+    """Models are compared by log loss, then by calibration; a few examples, or a chance difference, decide nothing."""
     random_ = np.random.default_rng(1)
     truth = random_.uniform(0.05, 0.4, 4_000)
     reward = (random_.random(4_000) < truth).astype(np.float64)
@@ -221,7 +221,7 @@ def test_worse_is_told_in_words() -> None:
 
 
 def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """Learned anew after an erasure, the model is that of a log in which the person never was."""
+    """Learned again after an erasure, the model is that of a log without the person."""
     decisions, events = happenings(ROWS)
     write(log, decisions, events)
     learn(log, folder)
@@ -245,8 +245,8 @@ def test_erased_persons_are_in_no_model_learned_anew(log: SqliteEvents, folder: 
 
 
 def test_a_crash_brings_nothing_back(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """Where all is learned anew, what was known is not learned on, wherever it crashes: before the first page, or
-    between keeping what is known now and removing what was known before.
+    """Learning anew never continues from earlier state, wherever it crashes: before the first page, or between writing
+    the new checkpoint and removing the old one.
     """  # noqa: D205
     write(log, *happenings(100))
     for _ in range(3):
@@ -257,7 +257,7 @@ def test_a_crash_brings_nothing_back(log: SqliteEvents, folder: Path, tmp_path: 
     shutil.copytree(tmp_path / "before", before, dirs_exist_ok=True)
     again = opened(log, folder)
     again.close()
-    assert (0, 0) == again.course.position[:2]
+    assert (0, 0) == again.training.position[:2]
 
 
 def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path) -> None:
@@ -269,13 +269,13 @@ def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path
     one.catch_up(lambda: False, lambda _: None)
     one.close()
     shutil.copytree(folder, folder.parent / "unstopped")
-    known, published = one.course.features.attributes, current_model(folder)
+    known, published = one.training.features.attributes, current_model(folder)
     assert "profile.age" in known
     marked = OFFERS._replace(sensitive=frozenset({"age"}))
     stopped = Learner(log, folder, marked, bits=BITS, stop=lambda: True)
     stopped.catch_up(lambda: True, lambda _: None)
     stopped.close()
-    assert known == stopped.course.features.attributes
+    assert known == stopped.training.features.attributes
     assert published is not None
     assert published.version == getattr(current_model(folder), "version", "")
     weights = []
@@ -283,26 +283,26 @@ def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path
         again = Learner(log, folder.parent / name, marked, bits=BITS)
         model = again.publish()
         again.close()
-        assert "profile.age" not in again.course.features.attributes
+        assert "profile.age" not in again.training.features.attributes
         assert model is not None
         weights.append(model.arrays["click.weight"].tobytes())
     assert weights[0] == weights[1]
 
 
 def test_attributes_counted_up_when_stopped_are_counted_up_again(log: SqliteEvents, folder: Path) -> None:
-    """Stopped while it learns the log again with what has become frequent, the next learner does so first of all."""
+    """If learning the log again with frequent attributes is stopped, the next learner begins with that."""
     write(log, *happenings(ROWS))
     expected = learn(log, folder.parent / "unstopped")
     one = opened(log, folder)
-    one.catch_up(lambda: one.course.collector.counts.decisions >= course.FIRST_REVIEW, lambda _: None)
+    one.catch_up(lambda: one.training.collector.counts.decisions >= training.FIRST_REVIEW, lambda _: None)
     one.close()
     assert current_model(folder) is None
-    assert course.FIRST_REVIEW == one.course.collector.counts.decisions == one.course.review
+    assert training.FIRST_REVIEW == one.training.collector.counts.decisions == one.training.review
     assert expected == learn(log, folder)
 
 
 def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, folder: Path) -> None:
-    """What was held when a person was erased is not learned when the learner comes back."""
+    """Pending decisions of an erased person are not learned when the learner comes back."""
     decisions, events = happenings(100)
     write(log, decisions, events)
     one = opened(log, folder)
@@ -310,10 +310,10 @@ def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, 
         pass
     one.checkpoint()
     one.close()
-    waiting = set(one.course.collector.held)
+    waiting = set(one.training.collector.held)
     log.erase(["u:7"])
     again = opened(log, folder)
-    gone = waiting - set(again.course.collector.held)
+    gone = waiting - set(again.training.collector.held)
     assert {made.decision_id for made in decisions[:51] if made.person == "u:7"} == gone
     assert gone
     again.close()
@@ -323,8 +323,8 @@ def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, 
 def test_attributes_that_make_it_worse_are_declined(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, *, trap: bool
 ) -> None:
-    """When attributes become frequent, models with them are learned beside, and take over unless they foresee worse."""
-    monkeypatch.setattr(outcomes, "LEAST_MET", 900)
+    """When attributes become frequent, models with them are learned too, and replace the others unless worse."""
+    monkeypatch.setattr(settling, "LEAST_MET", 900)
     decisions, events = happenings(ROWS)
     clicked = {_decision_of(one.body) for one in events if one.kind == EVENT_KIND_CLICK}
     for number, made in enumerate(decisions):
@@ -340,7 +340,7 @@ def test_attributes_that_make_it_worse_are_declined(
     one = opened(log, folder)
     one.catch_up(lambda: False, lambda _: None)
     one.close()
-    assert trap == (not any(name.startswith("context.") for name in one.course.features.attributes))
+    assert trap == (not any(name.startswith("context.") for name in one.training.features.attributes))
     assert trap == any("context.trap0" in why and "the incumbent's" in why for why in one.refused)
     model = current_model(folder)
     assert model is not None
@@ -364,20 +364,20 @@ def test_features_follow_the_catalogues(log: SqliteEvents, folder: Path) -> None
     write(log, *happenings(ROWS))
     one = opened(log, folder)
     one.catch_up(lambda: False, lambda _: None)
-    one.know(OFFERS._replace(attributes=("hot",), values=spicy))
+    one.update_catalogues(OFFERS._replace(attributes=("hot",), values=spicy))
     model = one.publish()
     assert model is not None
     assert "offer.hot" in propensities(model)["click"].features.attributes
     assert 4 * ROWS == model.meta["figures"]["click"]["examples"]
-    one.know(OFFERS)
+    one.update_catalogues(OFFERS)
     without = one.publish()
     assert without is not None
     assert "offer.hot" not in propensities(without)["click"].features.attributes
     one.checkpoint()
     one.close()
     again = Learner(log, folder, OFFERS._replace(attributes=("hot",), values=spicy), bits=BITS)
-    assert "offer.hot" in again.course.features.attributes
-    assert model.meta["position"] == again.course.position._asdict()
+    assert "offer.hot" in again.training.features.attributes
+    assert model.meta["position"] == again.training.position._asdict()
     published = again.publish()
     assert published is not None
     assert model.arrays["click.weight"].tobytes() == published.arrays["click.weight"].tobytes()
@@ -385,13 +385,13 @@ def test_features_follow_the_catalogues(log: SqliteEvents, folder: Path) -> None
 
 
 def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) -> None:
-    """An attribute of persons is marked as sensitive: the next model is that of a learner that never knew it."""
+    """When an attribute is marked as sensitive, the next model is that of a learner that never knew it."""
     write(log, *happenings(ROWS))
     one = opened(log, folder)
     one.catch_up(lambda: False, lambda _: None)
-    assert "profile.age" in one.course.features.attributes
+    assert "profile.age" in one.training.features.attributes
     marked = OFFERS._replace(sensitive=frozenset({"age"}))
-    one.know(marked)
+    one.update_catalogues(marked)
     model = one.publish()
     assert model is not None
     assert "profile.age" not in propensities(model)["click"].features.attributes
@@ -401,12 +401,12 @@ def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) ->
     never = Learner(log, folder.parent / "never", marked, bits=BITS)
     never.catch_up(lambda: False, lambda _: None)
     never.close()
-    assert "profile.age" not in never.course.features.attributes
-    assert never.course.features.attributes == one.course.features.attributes
+    assert "profile.age" not in never.training.features.attributes
+    assert never.training.features.attributes == one.training.features.attributes
 
 
 def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) -> None:
-    """Where the file that names the current model cannot be read, learning goes on and writes another."""
+    """If the file that names the current model cannot be read, learning goes on and writes another."""
     write(log, *happenings(100))
     learn(log, folder)
     (folder / "current.json").write_text("{")
@@ -416,14 +416,14 @@ def test_a_pointer_that_is_damaged_is_no_end(log: SqliteEvents, folder: Path) ->
 
 
 def test_only_its_owner_may_read_what_is_learned(log: SqliteEvents, folder: Path) -> None:
-    """Also where the folder was there before, for everybody to read."""
+    """The folder is private, even if it existed with wider permissions."""
     folder.mkdir(mode=0o755)
     opened(log, folder).close()
     assert 0o700 == folder.stat().st_mode & 0o777
 
 
 def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> None:
-    """The second one is told; once the first has gone it may begin."""
+    """A second learner is refused until the first has ended."""
     first = opened(log, folder)
     with pytest.raises(OffersError, match="another learner"):
         opened(log, folder)
@@ -432,7 +432,7 @@ def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> 
 
 
 def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it runs, what is added to the log is in a published model once the clock has passed it by the lag."""
+    """New entries of the log are in a published model when the clock has passed them by the lag."""
     monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
     monkeypatch.setattr(learner, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(learner, "FORGET_S", 0.0)
@@ -461,7 +461,7 @@ def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeyp
 def test_following_takes_up_changed_catalogues(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it runs, it looks at the catalogues before it publishes: the next model knows what they tell by then."""
+    """A running learner reads the catalogues before it publishes: the next model knows their changes."""
     monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
     write(log, *happenings(100))
     changed = iter([None, OFFERS._replace(attributes=("hot",))])

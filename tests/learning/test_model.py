@@ -50,7 +50,7 @@ def test_opened_model_foresees_as_the_one_that_learned(tmp_path: Path) -> None:
 
 
 def test_same_content_is_the_same_version(tmp_path: Path) -> None:
-    """What was learned twice is published once; anything else gets another version."""
+    """The same contents are published once; anything else gets another version."""
     path = write_model(tmp_path, ARRAYS, META)
     before = (path / "manifest.json").stat().st_ino
     assert path == write_model(tmp_path, dict(reversed(ARRAYS.items())), META)
@@ -85,7 +85,7 @@ def test_damage_is_found_and_mended(tmp_path: Path, name: str) -> None:
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
-    """What another build wrote in its own way is not read."""
+    """A model in the format of another build is refused."""
     path = write_model(tmp_path, ARRAYS, META)
     manifest = orjson.loads((path / "manifest.json").read_bytes())
     (path / "manifest.json").write_bytes(orjson.dumps({**manifest, "format": 0}))
@@ -139,7 +139,7 @@ def _published(folder: Path) -> set[Path]:
 
 
 def test_definition_travels_with_the_model(tmp_path: Path) -> None:
-    """Who opens a model finds the weights of an interaction without having been told of it."""
+    """A model carries the definition of its features."""
     features = default_features(["context.hour", CATEGORY, PERSON], bits=9)
     opened = open_model(write_model(tmp_path, {}, {"features": features.as_json()}))
     found = Features.of_json(opened.meta["features"])

@@ -1,4 +1,4 @@
-"""What orders are worth, as a reward: which examples they make, and that models are of one scale throughout."""
+"""Order values as a reward: the examples they make, and that a model has one scale throughout."""
 
 import math
 import random
@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offers.learning import course
+from offers.learning import log_reading
 from offers.learning.learner import Learner, current_model, propensities
-from offers.learning.outcomes import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
 from offers.learning.promotion import Recent, worse
 from offers.learning.propensity.examples import JUDGED_EVERY
-from offers.learning.values import Offers, Sum
+from offers.learning.settling import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
+from offers.learning.values import CatalogueFacts, Sum
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.stores import LoggedEvent
 from offers.v1.event_pb2 import Event
@@ -27,7 +27,7 @@ from tests.learning.test_learner import BITS, ROWS, chance, learn, opened
     [(0, 10_000_000, 0.0002), (20, 0, 0.4), (12, 500_000_000, 0.25), (50, 0, 1), (80, 0, 1)],
 )
 def test_an_order_is_worth_its_share_of_the_scale(units: int, nanos: int, reward: float) -> None:
-    """Learned at once, as a redemption as well; what is over the scale counts as the scale."""
+    """An order is learned at once, as a redemption as well; a total over the scale counts as the scale."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1, units=units, nanos=nanos))
     assert ([], [(1, 1)], [(pytest.approx(reward), 1)]) == told.rows
     assert {0: pytest.approx(reward)} == told.outcomes[ORDER_VALUE]
@@ -36,7 +36,7 @@ def test_an_order_is_worth_its_share_of_the_scale(units: int, nanos: int, reward
 
 
 def test_an_order_of_nothing_is_a_refusal() -> None:
-    """At once; one of more that follows counts beside it, and one of nothing after the refusal changes nothing."""
+    """An order of nothing is a refusal at once; a later one of more counts beside it, one of nothing does not."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1))
     assert ([], [(1, 1)], [(0, 1)]) == told.rows
     told.tell(order("2", "d", 1, NOON + 9), order("3", "d", 1, NOON + 10, units=20), order("4", "d", 1, NOON + 11))
@@ -50,7 +50,7 @@ def test_an_order_of_nothing_is_a_refusal() -> None:
     [order("1", "d", 1, units=20, currency="USD"), order("1", "d", 1, units=-20), event("1", "order", "d", 1)],
 )
 def test_what_an_order_is_worth_may_be_unknown(of_unknown_worth: LoggedEvent) -> None:
-    """Of another currency, below 0, or without a total: an order, of whose value nothing is learned, then or later."""
+    """The value of an order in another currency, below 0, or without a total is never learned."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1", "o2"]), of_unknown_worth)
     told.at(NOON + HELD_S // 2).tell(order("2", "d", 1, NOON + HELD_S // 2, units=20))
     second = FEATURES.keys({"offer.id": "o2"})[FEATURES.attributes.index("offer.id")]
@@ -73,7 +73,7 @@ def test_a_gift_is_neither_reward_nor_refusal() -> None:
 
 
 def test_a_redemption_says_nothing_of_order_values() -> None:
-    """It is no order value, and refuses none: what is not ordered is refused when it is settled, as everything is."""
+    """A redemption is neither an order value nor a refusal of one: offers without an order are settled later."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), event("1", "redemption", "d", 1, NOON + 1))
     told.at(NOON + SETTLE_S[ORDER_VALUE] - 1)
     assert ([(1, 1)], []) == told.rows[REDEMPTION:]
@@ -82,7 +82,7 @@ def test_a_redemption_says_nothing_of_order_values() -> None:
 
 
 def test_only_catalogues_with_a_scale_tell_of_order_values() -> None:
-    """Each order is measured by its own catalogue's scale; where there is none, there are no examples at all."""
+    """Each order is measured by its own catalogue's scale; without one, there are no examples."""
     scales = {"corner": Sum("EUR", 50.0), "far": Sum("JPY", 4_000.0)}
     told = Collected(offers=OFFERS._replace(scales=scales))
     for name, catalog, currency, units in (
@@ -98,8 +98,8 @@ def test_only_catalogues_with_a_scale_tell_of_order_values() -> None:
 
 
 def test_a_late_order_makes_up_for_its_refusal() -> None:
-    """Where p was foreseen when the refusal was learned, a reward r counts r / (1 - p): a late one pulls as one in time
-    pulls from where the refusal was learned, and by no more than MOST_IMPORTANCE.
+    """A reward r after a refusal with foreseen p has importance r / (1 - p), up to MOST_IMPORTANCE, and so pulls like
+    one in time.
     """  # noqa: D205
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"])).at(NOON + SETTLE_S[ORDER_VALUE])
     told.tell(order("1", "d", 1, NOON + 3_600, units=20))
@@ -109,14 +109,14 @@ def test_a_late_order_makes_up_for_its_refusal() -> None:
     assert 0.4 - chance == pytest.approx(importance * (reward - chance) - chance)
     assert 2 == told.collector.counts.late  # as a redemption as well
     held = told.tell(decision("e", NOON + 3_600, ["o2"])).at(NOON + 7_200).collector.held["e"]
-    held.states[ORDER_VALUE][0] = 0.99
+    held.refused(ORDER_VALUE, 0, 0.99)
     told.tell(order("2", "e", 1, NOON + 7_200, units=40))
     assert (1, MOST_IMPORTANCE) == told.rows[ORDER_VALUE][-1]
 
 
 def ordered(delay: int, paid: Callable[[random.Random], tuple[int, str] | None]) -> tuple[Collected, float]:
-    """What became of an offer that is shown often, for which some order: units and a currency, so much later; and what
-    was foreseen of refusals on average, once half was learned.
+    """Return what was learned of an offer that some order, for units of a currency and after a delay, and the mean
+    probability foreseen for refusals in the second half.
     """  # noqa: D205
     choose = random.Random(4)
     told = Collected(offers=SCALED)
@@ -135,16 +135,14 @@ def ordered(delay: int, paid: Callable[[random.Random], tuple[int, str] | None])
 
 @pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
 def test_order_values_are_foreseen_as_they_are_however_late_orders_come(delay: int) -> None:
-    """Of an offer that half of people order for, for 10 or for 40 of a scale of 50, a quarter of it is foreseen."""
+    """If half of the people order, for 10 or 40 of a scale of 50, a quarter of the scale is foreseen."""
     _, foreseen = ordered(delay, lambda choose: (choose.choice([10, 40]), "EUR") if choose.random() < 0.5 else None)
     assert 0.25 == pytest.approx(foreseen, abs=0.03)
 
 
 @pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
 def test_orders_of_unknown_worth_teach_nothing_however_late_they_come(delay: int) -> None:
-    """Of what was foreseen of offers that half of people order for in another currency, nothing is taken or given: the
-    refusal that was learned before such an order came is taken back.
-    """  # noqa: D205
+    """Orders in another currency do not change what is foreseen: a refusal learned before one is taken back."""
     totals = [(40, "EUR"), None, (40, "USD"), (40, "USD")]
     told, foreseen = ordered(delay, lambda choose: choose.choice(totals))
     assert 0.4 == pytest.approx(foreseen, abs=0.04)
@@ -152,8 +150,8 @@ def test_orders_of_unknown_worth_teach_nothing_however_late_they_come(delay: int
 
 
 def test_shares_are_judged_as_what_is_or_is_not() -> None:
-    """Of rewards between 0 and 1, too, the truth is no worse than anything, what strays from it is, by log loss, and
-    what promises too much by calibration.
+    """For rewards between 0 and 1, too, true probabilities are never worse; noisy ones are worse by log loss, and too
+    high ones by calibration.
     """  # noqa: D205
     random_ = np.random.default_rng(2)
     truth = random_.uniform(0.05, 0.4, 4_000)
@@ -173,7 +171,7 @@ def test_shares_are_judged_as_what_is_or_is_not() -> None:
 
 
 def test_without_a_scale_nothing_of_order_values_is_kept(log: SqliteEvents, folder: Path) -> None:
-    """Orders are learned as redemptions; no array, figure or example is of their value, published or kept."""
+    """Without a scale, orders are learned as redemptions, and no array, figure or example has order values."""
     write(log, *happenings(ROWS))
     learn(log, folder)
     model = current_model(folder)
@@ -186,7 +184,7 @@ def test_without_a_scale_nothing_of_order_values_is_kept(log: SqliteEvents, fold
 
 
 def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """As a share of the scale, whatever one pauses for; clicks and redemptions are as if there was none."""
+    """Order values are shares of the scale, with any pauses; clicks and redemptions are as without a scale."""
     write(log, *happenings(ROWS))
     learn(log, tmp_path / "without")
     expected = learn(log, folder, offers=SCALED)
@@ -200,7 +198,7 @@ def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_p
         assert array.tobytes() == model.arrays[name].tobytes()
     assert 0 < chance(folder, "rain", "o3", "order_value") < chance(folder, "rain", "o3", "redemption")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course, "PAGE", 97)
+        patch.setattr(log_reading, "PAGE", 97)
         for second in range(0, ROWS + 700, 200):
             one = opened(log, tmp_path / "paused", offers=SCALED)
             while one.step(NOON + second):
@@ -213,7 +211,7 @@ def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_p
 def test_shares_add_up_alike_however_the_log_is_cut(
     log: SqliteEvents, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of totals whose shares have no exact sum, too, all that is published is the same from small pages and large."""
+    """The published bytes do not depend on the size of pages, even if shares have no exact sum."""
     names = [f"{number:032x}" for number in range(300)]
     orders = [
         order(name, name, 1, NOON + number, units=number % 49, nanos=7_777_777 * number % 10**9)
@@ -221,14 +219,14 @@ def test_shares_add_up_alike_however_the_log_is_cut(
     ]
     write(log, [decision(name, NOON + number, ["o1"]) for number, name in enumerate(names)], orders)
     expected = learn(log, folder, offers=SCALED)
-    monkeypatch.setattr(course, "PAGE", 7)
+    monkeypatch.setattr(log_reading, "PAGE", 7)
     assert expected == learn(log, tmp_path / "in-small-pages", offers=SCALED)
 
 
 @pytest.mark.parametrize("ends", ["goes on", "begins again", "is stopped"])
 def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path: Path, ends: str) -> None:
-    """Where a catalogue measures orders by something else, or not any more, models are those of a learner that never
-    knew better: one that goes on, one that begins again, and one that was stopped while it learned the log again.
+    """When a catalogue changes or drops its scale, models become those of a learner that never knew another: as it
+    runs, when it starts again, and after it was stopped while learning the log again.
     """  # noqa: D205
     write(log, *happenings(ROWS))
     learn(log, folder, offers=SCALED)
@@ -240,7 +238,7 @@ def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path
             stopped.checkpoint()
             stopped.close()
         one = opened(log, folder, offers=_last(folder) if ends == "goes on" else offers)
-        one.know(offers)
+        one.update_catalogues(offers)
         model = one.publish()
         one.checkpoint()
         one.close()
@@ -255,8 +253,8 @@ def test_another_scale_is_learned_anew(log: SqliteEvents, folder: Path, tmp_path
         assert [] == one.refused
 
 
-def _last(folder: Path) -> Offers:
-    """What catalogues told when the current model was published."""
+def _last(folder: Path) -> CatalogueFacts:
+    """Return what the catalogues told when the current model was published."""
     model = current_model(folder)
     assert model is not None
     return OFFERS._replace(scales={name: Sum(*scale) for name, scale in model.meta["scales"].items()})

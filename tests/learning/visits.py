@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from offers.learning.recommend.recommender import People, learn
-from offers.learning.recommend.scores import Model, Scratch
+from offers.learning.recommend.recommender import RecentVisitors, learn
+from offers.learning.recommend.scores import RecommendationModel, ScoreScratch
 from offers.model.visits import VISIT, visit
 
 MONDAY = 1_325_462_400
@@ -47,13 +47,13 @@ def unpacked(history: bytes) -> NDArray[np.void]:
     return np.frombuffer(history, VISIT)
 
 
-def small_model() -> Model:
+def small_model() -> RecommendationModel:
     """A model that soon has to forget."""
-    return Model.empty(items=8, places=8, pairs=16, partners=PARTNERS)
+    return RecommendationModel.empty(items=8, places=8, pairs=16, partners=PARTNERS)
 
 
-def teach(model: Model, people: People, events: Iterable[Event]) -> None:
+def teach(model: RecommendationModel, people: RecentVisitors, events: Iterable[Event]) -> None:
     """Let a model learn from events, in one call."""
     who, where, what = zip(*events, strict=True)
     visits = unpacked(b"".join(what))
-    learn(model, people, np.array(who), np.array(where), visits, Scratch.empty(partners=PARTNERS))
+    learn(model, people, np.array(who), np.array(where), visits, ScoreScratch.empty(partners=PARTNERS))

@@ -72,6 +72,10 @@ class Server:
         """The process ids of its learner: one, or none."""
         return self._children("learner")
 
+    def compilers(self) -> set[int]:
+        """The process ids of those that compile its documents."""
+        return self._children("publish")
+
     def _children(self, role: str) -> set[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         pids = [int(pid) for pid in (children.read_text().split() if children.exists() else [])]
@@ -110,6 +114,14 @@ def command_of(pid: int) -> bytes:
     """The command line of a process; empty once it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def environment_of(pid: int) -> bytes:
+    """The environment a process was started with; empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
 

@@ -115,7 +115,7 @@ class Shop:
         self.database.close()
 
     def logged(self) -> list[tuple[str, DecisionRecord]]:
-        """The decisions of the log: whose they are, and what is kept of them."""
+        """Return the decisions of the log: their persons and records."""
         self.recorder.flush()
         return [(one.person, one.told()) for _, one in self.events.decisions_after(0, 100)]
 
@@ -158,7 +158,7 @@ def test_both_ways_give_the_same_answer_by_a_model(shop: Shop) -> None:
 
 
 def test_responses_name_the_model_and_the_probabilities(shop: Shop) -> None:
-    """Who asks where models count is told which one did; where something is explored, how probable the answer was."""
+    """Answers by models carry the version of the model and, where they explore, their probability."""
     told = {}
     for placement in ("explored", "plain", "unasked"):
         answer = GetOffersResponse.FromString(shop.offers.get_offers(request_of(placement).SerializeToString()))
@@ -171,7 +171,7 @@ def test_responses_name_the_model_and_the_probabilities(shop: Shop) -> None:
 
 
 def test_habits_are_a_reason(shop: Shop) -> None:
-    """Of all offers, those that the person took before are told to be a habit."""
+    """Offers that the person took before are marked as a habit."""
     found = set()
     for seed in range(40):
         answer = GetOffersResponse.FromString(shop.offers.get_offers(request_of(seed=seed).SerializeToString()))
@@ -222,7 +222,7 @@ def test_log_keeps_what_models_learn_from(shop: Shop) -> None:
 
 @pytest.mark.parametrize(("size", "is_logged"), [(8_100, True), (8_200, False)])
 def test_log_keeps_attributes_up_to_a_size(shop: Shop, size: int, is_logged: bool) -> None:  # noqa: FBT001
-    """Of the request, and of the person, all that take up to 8 KiB, and none of more."""
+    """Attributes of the request, and of the person, are logged up to 8 KiB, and none beyond."""
     known, request = UserState(), request_of()
     for attributes in (known.profile.attributes, request.context.attributes):
         attributes["note"] = "x" * (size - 20)

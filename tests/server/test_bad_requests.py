@@ -1,4 +1,4 @@
-"""A bad request is refused with INVALID_ARGUMENT that names each field, over a real connection."""
+"""A bad request is refused with an INVALID_ARGUMENT that names each field, over a real connection."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,20 +20,20 @@ NAN, INFINITY = float("nan"), float("inf")
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    """A server of the demo catalogue."""
+    """Start a server of the demo catalogue."""
     with serving() as server:
         yield server
 
 
 def send(served: Served, request: bytes, method: str = GET) -> bytes:
-    """Send bytes as they are, and return those of the answer."""
+    """Send bytes unchanged and return the bytes of the answer."""
     call: Any = served.channel.unary_unary(method)
     answer: bytes = call(request, timeout=10)
     return answer
 
 
 def refusal(served: Served, request: bytes, method: str = GET) -> tuple[grpc.StatusCode, list[str], status_pb2.Status]:
-    """The code, the fields named, and the whole status of a call that must fail."""
+    """Return the code, the fields named, and the whole status of a call that must fail."""
     with pytest.raises(grpc.RpcError) as caught:
         send(served, request, method)
     call: Any = caught.value
@@ -43,7 +43,7 @@ def refusal(served: Served, request: bytes, method: str = GET) -> tuple[grpc.Sta
 
 
 def fields_of(status: status_pb2.Status) -> list[str]:
-    """The fields that a status names; its details must be those of a refusal."""
+    """Return the fields that a status names, and check that its details are those of a refusal."""
     bad, info = error_details_pb2.BadRequest(), error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(bad)
     assert status.details[1].Unpack(info)
@@ -53,14 +53,14 @@ def fields_of(status: status_pb2.Status) -> list[str]:
 
 
 def point(latitude: float, longitude: float) -> pb.GetOffersRequest:
-    """A request somewhere."""
+    """Return a request at a position."""
     request = pb.GetOffersRequest()
     request.context.location.point.latitude, request.context.location.point.longitude = latitude, longitude
     return request
 
 
 def with_context(**parts: Any) -> pb.GetOffersRequest:  # noqa: ANN401 - parts of a Context
-    """A request with some of a context."""
+    """Return a request with some fields of a context."""
     return pb.GetOffersRequest(context=parts)  # type: ignore[arg-type]
 
 
@@ -162,7 +162,7 @@ def test_bad_field_is_named(served: Served, request_: pb.GetOffersRequest, field
 
 
 def worst() -> pb.GetOffersRequest:
-    """A request in which nothing is right, and all that is repeated in a refusal is as long as it can be."""
+    """Return a request in which every field is wrong, and every value repeated in a refusal is very long."""
     request = point(-1.2345678901234567e-300 - 91, 1.2345678901234567e300)
     context = request.context
     context.location.accuracy_m = -1.2345678901234567e-300
@@ -203,7 +203,7 @@ def test_all_bad_fields_are_named_at_once(served: Served) -> None:
 
 
 def test_batch_item_fails_alone(served: Served) -> None:
-    """A bad item of a batch gets the status its own call would have got; its neighbours get their answers."""
+    """A bad item of a batch gets the status that a single call would get; its neighbours get their answers."""
     requests = [
         pb.GetOffersRequest(request_id="a"),
         *(bad for bad, _ in BAD[:40]),
@@ -259,7 +259,7 @@ def test_largest_message_is_answered(served: Served) -> None:
 
 
 def deep(levels: int) -> bytes:
-    """A request whose attributes hold a list in a list in a list."""
+    """Return a request whose attributes hold nested lists."""
     value = struct_pb2.Value(bool_value=True)
     for _ in range(levels):
         outer = struct_pb2.Value()
@@ -286,7 +286,7 @@ def deep(levels: int) -> bytes:
     ids=lambda garbage: garbage[:8].hex(),
 )
 def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
-    """Bytes that are no message are refused as such by both methods."""
+    """Bytes that are no message are refused by both methods."""
     for method in (GET, BATCH):
         code, named, _ = refusal(served, garbage, method)
         unknown_to_batch = method == BATCH and garbage[:1] == b"\x12"
@@ -294,7 +294,7 @@ def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
 
 
 def test_nesting_has_an_end(served: Served) -> None:
-    """Attributes are carried as deep as protobuf reads them; beyond, the message is refused."""
+    """Attributes may be nested as deep as protobuf reads them; a deeper message is refused."""
     assert send(served, deep(40))
     inner = b"\x32\x04\x0a\x02\x20\x01"
     for _ in range(300):
@@ -315,14 +315,14 @@ def _length(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("unknown", [b"", b"\xa0\x06\x01", b"\xa2\x06\x05hello"])
 def test_empty_and_newer_requests_work(served: Served, unknown: bytes) -> None:
-    """An empty request is one for now and anywhere; fields of a newer schema are passed over."""
+    """An empty request means now and anywhere; fields of a newer schema are ignored."""
     response = pb.GetOffersResponse.FromString(send(served, unknown))
     assert response.decision_id
     assert response.catalog_version
 
 
 def test_unknown_method_is_unimplemented(served: Served) -> None:
-    """A method that is not is answered as gRPC has it."""
+    """An unknown method gets UNIMPLEMENTED."""
     with pytest.raises(grpc.RpcError) as caught:
         send(served, b"", "/offers.v1.OfferService/Nothing")
     error: Any = caught.value
@@ -330,7 +330,7 @@ def test_unknown_method_is_unimplemented(served: Served) -> None:
 
 
 def test_batch_of_too_large_answers_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers beyond what a batch may hold are refused one by one, and those before them stand."""
+    """Answers beyond the limit of a batch are refused one by one, and those before them are sent."""
     monkeypatch.setattr("offers.server.offer_service.MAX_BATCH_RESPONSE_BYTES", 3_000)
     document = tmp_path / "small.yaml"
     body = "b" * 1_000
@@ -346,7 +346,7 @@ def test_batch_of_too_large_answers_stops_at_the_limit(tmp_path: Path, monkeypat
 
 
 def test_a_message_is_too_large_also_where_its_surface_is_known(served: Served) -> None:
-    """The limit does not depend on what was asked before."""
+    """The size limit does not depend on earlier requests."""
     session = pb.GetOffersRequest()
     session.context.session.session_id = "s" * 200
     usual = session.SerializeToString()

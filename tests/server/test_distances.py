@@ -57,7 +57,7 @@ REACH_M = 40_000.0
 
 
 def places() -> dict[str, Position]:
-    """Where the venues, and the circles of targets, are."""
+    """Places of the venues, and of the circles of targets."""
     found = {}
     for name, (latitude, longitude) in {"paris": PARIS, "pole": POLE, "line": DATE_LINE}.items():
         found[f"{name}-first"] = (latitude - 0.01, longitude)
@@ -148,7 +148,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 
 def request_of(at: Position | None, purposes: Purposes = ALL, placement: str = "home") -> GetOffersRequest:
-    """What somebody asks from somewhere."""
+    """Return a request from a place."""
     context = Context(user=User(user_id="ann", consent=ConsentGrants(purposes=purposes)))
     if at:
         context.location.CopyFrom(Location(point=point(at)))
@@ -179,8 +179,8 @@ def cell_middle(geohash: str) -> Position:
 @pytest.mark.parametrize("characters", [1, 4, 6, 12])
 @pytest.mark.parametrize("name", ["paris", "pole", "line"])
 def test_the_log_has_metres_from_the_cell_to_the_place_shown(name: str, characters: int, tmp_path: Path) -> None:
-    """Of venues and circles they are those of geodesics, 0 of all else; also beside a pole, across the antimeridian,
-    and from cells as wide as a continent.
+    """Distances to venues and circles are those of geodesics, and 0 for all else, also beside a pole, across the
+    antimeridian, and from cells as wide as a continent.
     """  # noqa: D205
     latitude, longitude = {"paris": PARIS, "pole": POLE, "line": DATE_LINE}[name]
     shop = Shop(tmp_path, characters)
@@ -202,7 +202,7 @@ def test_the_log_has_metres_from_the_cell_to_the_place_shown(name: str, characte
 
 
 def test_metres_are_the_same_wherever_one_stands_in_the_cell(shop: Shop) -> None:
-    """As long as the same place of an offer is shown: the log has no finer place than its geohash."""
+    """The same place of an offer has the same distance in a cell: the log has no finer location than its geohash."""
     latitude, longitude = cell_middle("u09tvm")
     records, answers = [], []
     for north, east in ((0.0, 0.0), (0.0027, 0.005), (-0.0027, 0.005), (0.001, -0.0054)):
@@ -231,7 +231,7 @@ def test_nothing_is_logged_of_distances_without_consent(shop: Shop, purposes: Pu
 
 
 def test_without_a_geohash_there_is_no_distance(tmp_path: Path) -> None:
-    """Where no geohash is kept, or there is no location, no distance is, and none has a part in propensities."""
+    """Without a logged geohash or a location there are no distances, and none affects propensities."""
     for characters, at in ((0, PARIS), (6, None)):
         folder = tmp_path / str(characters)
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""What the decision foresees with a model is what the learner foresees of the logged decision: they know it alike."""
+"""The decision and the learner foresee the same of a logged decision: both know the same attributes."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from offers.learning import course, outcomes
+from offers.learning import settling, training
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.propensity.features import DISTANCE
-from offers.learning.values import Offers, request_values
+from offers.learning.values import CatalogueFacts, request_values
 from offers.server.offer_values import offers_of
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import User
@@ -55,7 +55,7 @@ offers:
 
 
 def asked(number: int, weather: str, time_zone: str = "") -> GetOffersRequest:
-    """What somebody asks, who says much of the moment."""
+    """Return a request with many attributes."""
     request = GetOffersRequest(placement="home", view=VIEW_FULL)
     context = request.context
     context.user.user_id = f"person-{number % 7}"
@@ -109,8 +109,8 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
     """The propensity of each offer in a FULL answer is what the published model says of the logged decision's values:
     of the moment by the asked or the catalogue's clock, of the person, of the offer's attributes, and how far it is.
     """  # noqa: D205
-    monkeypatch.setattr(outcomes, "LEAST_MET", 10)
-    monkeypatch.setattr(course, "FIRST_REVIEW", 12)
+    monkeypatch.setattr(settling, "LEAST_MET", 10)
+    monkeypatch.setattr(training, "FIRST_REVIEW", 12)
     path = tmp_path / "catalog.yaml"
     path.write_text(DOCUMENT)
     clock = [float(NOON)]
@@ -121,7 +121,7 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
         learner = Learner(served.stores.events, tmp_path / "learning", offers, bits=12)
         learner.catch_up(lambda: False, lambda _: None)
         learner.close()
-        known = set(learner.course.features.attributes)
+        known = set(learner.training.features.attributes)
         assert {
             "context.weather", "context.temperature", "profile.age", "profile.member", "offer.cuisine", DISTANCE,
         } < known  # fmt: skip
@@ -143,8 +143,8 @@ def _propensity(offer: Any) -> float:  # noqa: ANN401 - a Proposition
     return float(value)
 
 
-def foreseen(served: Served, learner: Learner, offers: Offers, decision_id: str) -> dict[str, float]:
-    """What the published model says of the offers of a logged decision."""
+def foreseen(served: Served, learner: Learner, offers: CatalogueFacts, decision_id: str) -> dict[str, float]:
+    """Return the probabilities by the published model for the offers of a logged decision."""
     model = current_model(learner.folder)
     assert model is not None
     propensity = propensities(model)["click"]

@@ -1,4 +1,4 @@
-"""What people take up hangs on how far it is alone: the service learns that, from its own answers and their clicks."""
+"""If only distance decides, the service learns that from its own answers and their clicks."""
 
 import math
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ TOWNS = (48.0, 52.0)
 """Latitudes of two towns: people ask in the first; in the second, all that is known before is how far things are."""
 SHOPS = 8
 FAR_M = 1_500.0
-"""What is farther is not clicked."""
+"""Offers farther than this are not clicked."""
 
 
 class Shown(NamedTuple):
@@ -53,7 +53,7 @@ def document(path: Path) -> Path:
 
 
 def ask(served: Served, town: float, number: int, choose: Random) -> list[Shown]:
-    """What somebody who is somewhere in a town is shown: all of its shops."""
+    """Return the offers shown to a person in a town: all of its shops."""
     request = GetOffersRequest(placement="home", view=VIEW_FULL, max_offers=SHOPS)
     request.context.user.user_id = f"person-{number}"
     point = request.context.location.point
@@ -90,8 +90,8 @@ def pairs(shown: list[Shown]) -> Iterator[tuple[Shown, Shown]]:
 
 
 def test_who_clicks_on_what_is_near_is_understood(tmp_path: Path) -> None:
-    """In another town, where no offer and no place was met before, propensity puts what is near before what is far (an
-    AUC of .95 or more, .5 before anything was learned), and falls with the distance.
+    """In another town, with unknown offers and places, propensity ranks near offers first (an AUC of .95 or more, .5
+    before learning), and falls with the distance.
     """  # noqa: D205
     clock, choose = [float(NOON)], Random(1)
     path = document(tmp_path / "catalog.yaml")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from offers.learning.recommend.visited import Visited
-from offers.learning.values import Offers
+from offers.learning.recommend.visit_training import VisitTraining
+from offers.learning.values import CatalogueFacts
 from offers.model.events import KINDS
 from offers.model.keys import key_of
 from offers.model.visits import place_of, short, trait_of
@@ -128,9 +128,11 @@ def test_the_learner_sees_what_is_kept(at: Server) -> None:
         assert facts is not None
         return facts.item, facts.traits
 
-    learned = Visited()
+    learned = VisitTraining()
     for _, logged in at.served.stores.events.read(0, 100):
-        learned.happened(logged, Offers((), lambda _catalog, _offer: {}, {"corner": "Europe/Paris"}, item=item))
+        learned.add_event(
+            logged, CatalogueFacts((), lambda _catalog, _offer: {}, {"corner": "Europe/Paris"}, item=item)
+        )
     learned.flush()
     people = learned.people
     (count,) = people.counts[people.keys != 0]

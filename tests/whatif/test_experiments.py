@@ -91,7 +91,7 @@ def test_shares_are_of_persons_not_of_events() -> None:
 
 
 def test_the_window_begins_with_the_first_exposure_and_includes_its_end() -> None:
-    """What happened a second before the first exposure, or a second after the window, does not count."""
+    """Events a second before the first exposure, or a second after the window, do not count."""
     people = ["u:early", "u:at-once", "u:last", "u:late"]
     decisions = [shown(person, "a", second) for second in (1_050, 1_000) for person in people]
     seconds = (999, 1_000, 1_000 + WINDOW_S, 1_001 + WINDOW_S)
@@ -156,7 +156,7 @@ def test_order_values_add_up_by_person_and_currency() -> None:
 
 
 def test_every_variant_is_compared_with_the_first() -> None:
-    """Of 0, 1 and 2 in 2 who click, the third is 100 points over the first, not 50 over the second."""
+    """If 0, 1 and 2 of 2 click, the third variant is 100 points over the first, not 50 over the second."""
     trial = Experiment(experiment_id="trial", variants=[Variant(variant_id=name) for name in "abc"])
     decisions = [shown(f"u:{name}{number}", name) for name in "abc" for number in range(2)]
 

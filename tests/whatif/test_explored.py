@@ -1,4 +1,4 @@
-"""What a real server has shown by exploration is enough to tell what other strategies would have earned."""
+"""The log of a real server that explores is enough to estimate what other strategies would have earned."""
 
 import random
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import pytest
 
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
-from offers.learning.values import Offers
+from offers.learning.values import CatalogueFacts
 from offers.settings import read_settings
 from offers.state.opening import open_stores
 from offers.testing import serving
@@ -20,7 +20,7 @@ from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 from offers.whatif.evaluation import StrategyReport, report
-from offers.whatif.log import Wanted
+from offers.whatif.logged_outcomes import DecisionFilter
 from offers.whatif.replay import replaying
 from tests.server.running import wait_for
 from tests.whatif import worlds
@@ -41,7 +41,7 @@ def learned(folder: Path) -> Model:
 
     data = worlds.made(folder, *worlds.happened(1_000))
     with closing(open_stores(read_settings(data_dir=data))) as stores:
-        learner = Learner(stores.events, data / "learning", Offers((), values, {"corner": "Europe/Paris"}))
+        learner = Learner(stores.events, data / "learning", CatalogueFacts((), values, {"corner": "Europe/Paris"}))
         learner.catch_up(lambda: False, lambda _: None)
         learner.close()
     model = current_model(data / "learning")
@@ -51,7 +51,7 @@ def learned(folder: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StrategyReport]:
-    """Of two strategies, what a log says of them that a server has kept of people who were shown what it explores."""
+    """Return the reports on two strategies, from the log of a server that explored."""
     folder = tmp_path_factory.mktemp("explored")
     model = learned(folder)
     source = folder / "exploring.yaml"
@@ -79,7 +79,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StrategyRepor
         found = {}
         for strategy in TRUTH:
             with replaying(source, strategy) as replay:
-                found[strategy] = report(log, replay, Wanted("corner", "home"), strategy, "click")
+                found[strategy] = report(log, replay, DecisionFilter("corner", "home"), strategy, "click")
     return found
 
 

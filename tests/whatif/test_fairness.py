@@ -51,7 +51,7 @@ def test_losers_come_first() -> None:
 
 
 def test_nothing_shown_is_no_exposure() -> None:
-    """Where no weight is over 0, all shares are 0."""
+    """Without any weight over 0, all shares are 0."""
     (row,) = exposure_table(exposures([(0, "a", 0.0, 1.0)]), ("all",))
     assert (0.0, 0.0, {}) == row[3:]
 

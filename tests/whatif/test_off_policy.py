@@ -5,7 +5,8 @@ from typing import Final
 import numpy as np
 import pytest
 
-from offers.whatif.off_policy import Estimate, EvaluationError, Floats, Integers, LoggedDecisions, evaluate
+from offers.whatif.off_policy import EvaluationError, Floats, Integers, LoggedDecisions, evaluate
+from offers.whatif.statistics import Estimate
 
 CONTEXTS: Final = np.array([0.25, 0.75])
 """The probability of each of two contexts."""
@@ -262,7 +263,7 @@ def test_half_of_the_predictions_is_refused() -> None:
 def test_actions_that_cannot_be_evaluated_are_refused(
     action: list[int], probabilities: list[list[float]], predictions: list[list[float]] | None, message: str
 ) -> None:
-    """So are probabilities that are none, and tables of other shapes."""
+    """Invalid probabilities, and tables of other shapes, are refused."""
     with pytest.raises(EvaluationError, match=message):
         LoggedDecisions.of_actions(
             np.ones(2),
@@ -292,7 +293,7 @@ def test_decisions_of_several_offers_are_valued_as_wholes() -> None:
 
 
 def test_a_gain_is_told_closer_than_what_it_is_of() -> None:
-    """What was earned and what would have been go up and down together: their difference has the narrower interval."""
+    """Both values vary together between resamples: their difference has the narrower interval."""
     cases = drawn(np.random.default_rng(6), 2_000)
     context, action, _ = cases
     near = 0.9 * LOGGED + 0.1 * EVALUATED

@@ -1,4 +1,4 @@
-"""What was logged is decided again as it was decided, from what the log keeps."""
+"""Logged decisions are decided again as they were, from the fields of the log."""
 
 from collections.abc import Iterator
 from itertools import product

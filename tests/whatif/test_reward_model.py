@@ -47,7 +47,7 @@ def test_the_regression_is_at_the_minimum() -> None:
 
 @pytest.mark.parametrize("seed", [4, 15, 22, 45])
 def test_features_of_heavy_tails_have_a_minimum_as_well(seed: int) -> None:
-    """Where full steps of Newton's method run away, as with amounts of money, halved ones reach the minimum."""
+    """If full steps of Newton's method diverge, as with amounts of money, halved ones reach the minimum."""
     random = np.random.default_rng(seed)
     features = 100 * random.standard_cauchy((200, 5))
     target = (features[:, 0] + random.normal(size=200) > 0).astype(np.float64)
@@ -59,7 +59,7 @@ def test_features_of_heavy_tails_have_a_minimum_as_well(seed: int) -> None:
 
 @pytest.mark.parametrize("clicked", [0.0, 1.0])
 def test_a_reward_that_never_differs_is_learned(clicked: float) -> None:
-    """Where there was no click at all, or one each time, the regression converges to that."""
+    """If there was no click at all, or one each time, the regression converges to that."""
     features = np.random.default_rng(3).normal(size=(100, 2))
     found = logistic_regression(features, np.full(100, clicked))
     assert np.full(100, clicked) == pytest.approx(1 / (1 + np.exp(-(found[0] + features @ found[1:]))), abs=1e-9)

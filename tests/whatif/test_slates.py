@@ -11,7 +11,7 @@ from offers.whatif.slates import NO_OFFER, SlateRewardModel
 ROWS = 3_000
 FEATURES = Features(tuple(Interaction(of, 1.0) for of in (("wet",), ("offer.id",), ("wet", "offer.id"))), 12)
 CHANCE = np.array([[0.1, 0.5, 0.2], [0.4, 0.1, 0.2]])
-"""Of a reward, by whether it rains and by offer."""
+"""Probability of a reward, by whether it rains and by offer."""
 
 
 def model(seed: int = 1) -> tuple[SlateRewardModel, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
@@ -28,7 +28,7 @@ def model(seed: int = 1) -> tuple[SlateRewardModel, np.ndarray[tuple[int, ...], 
 
 
 def test_what_is_listed_is_foreseen_by_what_was_shown() -> None:
-    """What was shown tells how often each offer is taken, also where it is listed only; where there is none, 0."""
+    """Offers shown teach how often each is taken, also where it is only listed; empty slots have 0."""
     known, wet = model()
 
     found = cross_fit(known, folds_of(ROWS, 0))

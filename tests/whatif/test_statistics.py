@@ -80,14 +80,14 @@ def test_counts_are_held_against_their_weights() -> None:
 
 
 def test_few_counts_tell_nothing_of_their_weights() -> None:
-    """Where fewer than 5 are expected of one, no probability is given; with 5, there is one."""
+    """A probability needs at least 5 expected persons in each variant."""
     assert mismatch([9, 0], [1, 1]) is None
     assert mismatch([0, 0], [1, 1]) is None
     assert 0.0016 == pytest.approx(mismatch([10, 0], [1, 1]), abs=5e-5)
 
 
 def test_a_mean_counts_those_without_a_value() -> None:
-    """Of 10, 20 and two who spent nothing the mean is 7.5, the variance 275 / 3, and the error its root over 2."""
+    """For 10, 20 and two of nothing the mean is 7.5, the variance 275 / 3, and the error its root over 2."""
     assert (7.5, 7.5 - 1.959964 * 4.787136, 7.5 + 1.959964 * 4.787136) == pytest.approx(mean([10.0, 20.0], 4))
 
 

@@ -44,16 +44,16 @@ offers:
     budget: {units: 40}
 """
 MEASURED = f"{CATALOG}order_value_scale: {{currency_code: EUR, units: 50}}\n"
-"""The same, where orders are measured."""
+"""The same with a scale of order values."""
 USUAL = ("lunch", "ride")
-"""What the catalogue shows at home, best first; by weather, rain puts coffee before lunch."""
+"""The offers that the catalogue shows at home, best first; by weather, rain puts coffee before lunch."""
 PAIRS = {("lunch", "ride"): 0.5, ("coffee", "lunch"): 0.3, ("ride", "coffee"): 0.2}
-"""How likely each answer is that the world explores."""
+"""Probability of each answer when the world explores."""
 CHANCE = {
     "rain": {"coffee": 0.6, "lunch": 0.1, "ride": 0.3},
     "sun": {"coffee": 0.05, "lunch": 0.3, "ride": 0.1},
 }
-"""Of a click."""
+"""Probability of a click."""
 RAIN = 0.4
 WET_TRUTH = RAIN * (0.6 + 0.1) + (1 - RAIN) * (0.3 + 0.1)
 """Clicks per decision by weather: of coffee and lunch when it rains, else of lunch and ride."""
@@ -75,7 +75,7 @@ EARNED_TRUTH = sum(
 def happened(
     count: int, seed: int = 1, *, explored: bool = True, persons: int = 400
 ) -> tuple[list[LoggedDecision], list[LoggedEvent]]:
-    """So many decisions of persons in Paris and Lyon, and what came of them: of one click in four a redemption."""
+    """Return decisions of persons in Paris and Lyon, and their events: one click in four leads to a redemption."""
     choose = random.Random(seed)
     decisions, events = [], []
     for number in range(count):
@@ -108,7 +108,7 @@ def redemption(name: str, of: str, rank: int, second: int, euros: int = 3) -> Lo
 
 
 EUROS = {"coffee": 10, "lunch": 80, "ride": 25}
-"""What is ordered after a click."""
+"""Totals of orders after a click."""
 SHARE = {"coffee": 0.2, "lunch": 1.0, "ride": 0.5}
 """The same, as MEASURED has it."""
 WET_VALUE = RAIN * (0.6 * SHARE["coffee"] + 0.1 * SHARE["lunch"]) + (1 - RAIN) * (

@@ -1,1 +1,1 @@
-"""From a checked catalogue document to the arrays of a snapshot."""
+"""Compilation of a checked catalogue document into a snapshot."""

@@ -1,4 +1,4 @@
-"""Who offers are for and the limits they share: audiences, campaigns, caps, policies, budgets, creatives as rows."""
+"""Audiences, campaigns, caps, contact policies, budgets and creative variants as rows of a snapshot."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
 from offers.catalogue.compile.behaviour import conditions
-from offers.catalogue.compile.layout import csr
+from offers.catalogue.compile.columns import csr, table
 from offers.catalogue.compile.timetable import Timetable
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.hours.schedules import NEVER
@@ -19,21 +19,21 @@ from offers.model.keys import key_of
 from offers.model.money import micros_of
 from offers.v1.audience_pb2 import Audience
 from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION
-from offers.v1.limits_pb2 import PACING_AS_FAST_AS_POSSIBLE, Budget, ContactPolicy, FrequencyCap
+from offers.v1.limits_pb2 import PACING_AS_FAST_AS_POSSIBLE, Budget, Campaign, ContactPolicy, FrequencyCap
 from offers.v1.offer_pb2 import Offer
 
 Span = tuple[int, int]
-"""Seconds since 1970; the end is exclusive, NEVER for none."""
+"""Seconds since 1970; the end is exclusive, and NEVER if there is none."""
 ALWAYS: Span = (0, NEVER)
 NO_LIMIT = -1
 Terms = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-"""Placements, languages (lower case), currencies and channels, sorted; empty means any."""
+"""Placements, languages (lower case), currencies and channels, each sorted; empty means any."""
 Creatives = list[tuple[tuple[str, ...], tuple[str, ...], int, bytes]]
-"""The creative variants of an offer in the order they are tried: languages, channels, audience, wire."""
+"""The creative variants of an offer in the order they are tried: languages, channels, number of the audience, wire."""
 
 
 class _Audience(NamedTuple):
-    """What makes a row of snapshot.AUDIENCE."""
+    """The content of a row of snapshot.AUDIENCE."""
 
     any: tuple[int, ...] = ()
     all: tuple[int, ...] = ()
@@ -48,16 +48,16 @@ class _Audience(NamedTuple):
 
 
 _Cap = tuple[int, int, int, int, int]
-"""Seconds, number of events, number of the period, kind, terms of channels: a record of snapshot.CAP."""
+"""A record of snapshot.CAP: seconds, number of events, number of the period, kind of event, terms of its channels."""
 
 
 def span_of(window: Interval) -> Span:
-    """A window in seconds; open ends are those of time."""
+    """Return a window in seconds, with an open start as 0 and an open end as NEVER."""
     return window.start_time.seconds, window.end_time.seconds if window.HasField("end_time") else NEVER
 
 
 class Audiences:
-    """Numbers whatever offers say of people and limits, each distinct thing once."""
+    """The distinct audiences, caps, budgets and creative variants of a catalogue, numbered as they are added."""
 
     def __init__(self, checked: Definitions, timetable: Timetable, terms: dict[Terms, int]) -> None:
         self._checked = checked
@@ -89,18 +89,7 @@ class Audiences:
             for name, placement in checked.placements.items()
             if placement.frequency_caps
         }
-        self._campaign_rows = [
-            (
-                key_of("campaign", self._catalog_id, name),
-                campaign.holdout,
-                self._cap_list(map(self._cap, campaign.frequency_caps)),
-                self._audience(campaign.audience),
-                self._budget(f"campaign:{name}", campaign.budget, span_of(campaign.window))
-                if campaign.HasField("budget")
-                else NO_BUDGET,
-            )
-            for name, campaign in checked.campaigns.items()
-        ]
+        self._campaign_rows = [self._campaign_row(campaign) for campaign in checked.campaigns.values()]
         categories = {*checked.category_limits}
         self._all_covered = False
         for policy in checked.contact_policies.values():
@@ -109,17 +98,18 @@ class Audiences:
         self._limited = frozenset(categories)
 
     def concern(self, offer: Offer) -> bool:
-        """Whether there is anything to say of an offer. Most have nothing: a million of them pass here."""
+        """Return whether an offer has an audience or limits. This runs for a million offers, and most have none."""
         return self._all_covered or offer.category in self._limited or concerns_people(offer)
 
     def window(self, offer: Offer) -> Span:
-        """When the campaign of an offer is on."""
+        """Return the window of an offer's campaign."""
         return span_of(self._checked.campaigns[offer.campaign_id].window) if offer.campaign_id else ALWAYS
 
     def add(self, number: int, offer: Offer, window: Span, wires: list[bytes]) -> tuple[int, int]:
-        """The numbers of an offer's audience and caps. `wires` are those of its creative variants, as they stand.
+        """Add an offer and return the numbers of its audience and its caps.
 
-        `window` is when it is shown, for the plan of a budget without a period.
+        `number` is that of the offer, and `wires` are those of its creative variants, in document order. A budget
+        without a period is spread over `window`, in which the offer is shown.
         """
         creatives = []
         own = self._read(offer.audience)
@@ -127,15 +117,15 @@ class Audiences:
         for variant, wire in zip(offer.creative_variants, wires, strict=True):
             languages = tuple(sorted({tag.lower() for tag in variant.language_codes}))
             creatives.append((languages, tuple(sorted(set(variant.channels))), self._audience(variant.audience), wire))
-            whose = self._read(variant.audience)
-            wanted.update(whose.wanted)
-            named.update(whose.named)
+            theirs = self._read(variant.audience)
+            wanted.update(theirs.wanted)
+            named.update(theirs.named)
         if creatives:
             self._creatives[number] = sorted(creatives, key=lambda one: (one[2] == NO_AUDIENCE, not one[0], not one[1]))
         if offer.campaign_id:
-            whose = self._read(self._checked.campaigns[offer.campaign_id].audience)
-            wanted.update(whose.wanted)
-            named.update(whose.named)
+            theirs = self._read(self._checked.campaigns[offer.campaign_id].audience)
+            wanted.update(theirs.wanted)
+            named.update(theirs.named)
         policies = self._covering(offer.campaign_id, offer.category)
         budget = (
             self._budget(f"offer:{offer.offer_id}", offer.budget, window) if offer.HasField("budget") else NO_BUDGET
@@ -156,7 +146,7 @@ class Audiences:
         return audience, self._cap_list(caps)
 
     def columns(self, columns: dict[str, NDArray[Any]], keys: dict[int, int]) -> dict[str, NDArray[Any]]:
-        """The arrays of all this. `keys` are those of the offers with creatives, `columns` the arrays of offers."""
+        """Return the arrays, given the arrays of offers and the keys of the offers with creative variants by number."""
         rows = list(self._audiences)
         segments: list[int] = []
         firsts: list[tuple[int, ...]] = []
@@ -181,25 +171,25 @@ class Audiences:
             for i, (first, row) in enumerate(zip(firsts, rows, strict=True))
         ]
         return {
-            "audience": np.array(audiences, snapshot.AUDIENCE),
+            "audience": table(snapshot.AUDIENCE, audiences),
             "audience_segment": np.array(segments, np.int64),
-            "audience_variant": np.array([one for row in rows for one in row.variants], snapshot.VARIANT),
+            "audience_variant": table(snapshot.VARIANT, (one for row in rows for one in row.variants)),
             "audience_experiment": np.array([one for row in rows for one in row.named], np.int64),
             "audience_policy": np.array([one for row in rows for one in row.policies], np.int64),
-            "campaign": np.array(self._campaign_rows, snapshot.CAMPAIGN),
-            "category_limit": np.array(self._limits, snapshot.CATEGORY_LIMIT),
-            "policy": np.array([policy[:-1] for policy in self._policies], snapshot.POLICY),
-            "cap": np.array([cap for caps in self._caps for cap in caps], snapshot.CAP),
+            "campaign": table(snapshot.CAMPAIGN, self._campaign_rows),
+            "category_limit": table(snapshot.CATEGORY_LIMIT, self._limits),
+            "policy": table(snapshot.POLICY, (policy[:-1] for policy in self._policies)),
+            "cap": table(snapshot.CAP, (cap for caps in self._caps for cap in caps)),
             "cap_list_first": csr([len(caps) for caps in self._caps]),
             **self._creative_columns(columns, keys),
         }
 
     def creative_offers(self) -> list[int]:
-        """The numbers, as they were added, of the offers with creative variants."""
+        """Return the numbers of the offers with creative variants, in the order they were added."""
         return list(self._creatives)
 
     def meta(self) -> dict[str, Any]:
-        """What is not columnar: names and the small tables read when the snapshot is opened."""
+        """Return what is not columnar: names and the small tables the engine reads when it opens the snapshot."""
         checked, strategies = self._checked, {name: i for i, name in enumerate(self._checked.ranking_strategies, 1)}
         return {
             "segments": [
@@ -251,12 +241,12 @@ class Audiences:
                 wires.append(wire)
                 first += len(wire)
         return {
-            "creative": np.array(rows, snapshot.CREATIVE),
+            "creative": table(snapshot.CREATIVE, rows),
             "creative_wire": np.frombuffer(b"".join(wires), np.uint8),
         }
 
     def _read(self, audience: Audience) -> _Audience:
-        """An audience's own rule."""
+        """Return the row of an audience by itself, without campaign and limits."""
         any_of, all_of, none_of = (
             tuple(sorted({self._segments[name] for name in ids}))
             for ids in (audience.any_segment_ids, audience.all_segment_ids, audience.none_segment_ids)
@@ -272,12 +262,12 @@ class Audiences:
         )
 
     def _audience(self, audience: Audience) -> int:
-        """The number of a rule that stands alone, as campaigns and creatives have them."""
+        """Number an audience by itself, as campaigns and creative variants have them."""
         row = self._read(audience)
         return NO_AUDIENCE if row == _Audience() else self._audiences.setdefault(row, len(self._audiences))
 
     def _covering(self, campaign_id: str, category: str) -> tuple[int, ...]:
-        """The contact policies that an offer of a campaign and a category is under."""
+        """Return the numbers of the contact policies that cover offers of a campaign and a category."""
         found = self._covered.get((campaign_id, category))
         if found is None:
             found = self._covered[campaign_id, category] = tuple(
@@ -290,7 +280,7 @@ class Audiences:
         return found
 
     def _policy(self, policy: ContactPolicy) -> tuple[int, int, int, int, int]:
-        """A record of snapshot.POLICY, and the seconds for which an offer is not shown after its dismissal."""
+        """Return a record of snapshot.POLICY, and the cool-down in seconds of a single dismissed offer."""
         caps = [*map(self._cap, policy.frequency_caps)]
         if policy.cool_down.seconds:
             caps.append(_dismissal(policy.cool_down.seconds))
@@ -304,6 +294,15 @@ class Audiences:
             policy.offer_cool_down.seconds,
         )
 
+    def _campaign_row(self, campaign: Campaign) -> tuple[int, float, int, int, int]:
+        """Return a record of snapshot.CAMPAIGN."""
+        name, budget = campaign.campaign_id, NO_BUDGET
+        caps = self._cap_list(map(self._cap, campaign.frequency_caps))
+        audience = self._audience(campaign.audience)
+        if campaign.HasField("budget"):
+            budget = self._budget(f"campaign:{name}", campaign.budget, span_of(campaign.window))
+        return key_of("campaign", self._catalog_id, name), campaign.holdout, caps, audience, budget
+
     def _cap(self, cap: FrequencyCap) -> _Cap:
         seconds, period = cap.rolling.seconds, NO_NAME
         if cap.WhichOneof("window") == "calendar":
@@ -316,7 +315,7 @@ class Audiences:
         return self._caps.setdefault(distinct, len(self._caps)) if distinct else NO_CAPS
 
     def _budget(self, key: str, budget: Budget, window: Span) -> int:
-        """The number of a budget."""
+        """Add a budget and return its number."""
         zone = budget.time_zone or self._timetable.time_zone
         self._budgets.append(
             {
@@ -337,7 +336,7 @@ class Audiences:
 
 
 def sensitive_uses(checked: Definitions) -> list[dict[str, Any]]:
-    """What is to be told of segments that may use sensitive attributes."""
+    """Return the uses of sensitive attributes, for the log."""
     return [
         {
             "segment": name,
@@ -351,9 +350,10 @@ def sensitive_uses(checked: Definitions) -> list[dict[str, Any]]:
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:
+    """Return the position of each name."""
     return {name: number for number, name in enumerate(names)}
 
 
 def _dismissal(seconds: int, channels: int = NO_NAME) -> _Cap:
-    """One dismissal in so many seconds is the most."""
+    """Return a cool-down as a cap: at most one dismissal in so many seconds."""
     return seconds, 1, NO_NAME, EVENT_KIND_DISMISSAL, channels

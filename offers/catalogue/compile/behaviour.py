@@ -1,4 +1,4 @@
-"""Behaviour rules as rows, and the expressions they are conditioned on beside segments."""
+"""Behaviour rules as rows of a snapshot, and the numbering of the expressions they depend on."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue import snapshot
-from offers.catalogue.compile.layout import csr
+from offers.catalogue.compile.columns import csr, table
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.intents import intents_of
@@ -18,17 +18,17 @@ from offers.v1.audience_pb2 import Segment
 from offers.v1.behaviour_pb2 import BehaviourRule, Intent
 
 VIEWED_S = 1800
-"""How long a view counts where a rule does not say so."""
+"""Seconds for which a view counts if a rule names no time."""
 OF_BASKET, OF_VIEWED, OF_CATEGORY, OF_BRAND, OF_CAMPAIGN = range(5)
-"""Subjects of rules."""
+"""Kinds of the subjects of rules."""
 _KINDS = {"basket": OF_BASKET, "viewed": OF_VIEWED, "category": OF_CATEGORY, "brand": OF_BRAND,
           "campaign_id": OF_CAMPAIGN}  # fmt: skip
 _INTENT = "intent/"
-"""Begins the names of intents among those of segments, which have no such character."""
+"""Prefix of intents among the names of expressions. Ids of segments cannot contain its slash."""
 
 
 def conditions(checked: Definitions) -> dict[str, Segment | Intent]:
-    """All expressions of a catalogue by name, in the order of their numbers: segments, then intents."""
+    """Return all expressions of a catalogue by name, in the order of their numbers: segments, then intents."""
     rules = (rule for strategy in checked.ranking_strategies.values() for rule in strategy.behaviour_rules)
     intents = checked.intents
     if not intents and any(rule.intent_id for rule in rules):
@@ -37,14 +37,17 @@ def conditions(checked: Definitions) -> dict[str, Segment | Intent]:
 
 
 def intent_name(intent_id: str) -> str:
-    """The name of an intent among those of segments."""
+    """Return the name of an intent among the expressions."""
     return _INTENT + intent_id
 
 
 def behaviour_columns(
     checked: Definitions, names: Mapping[str, int], categories: Iterable[int]
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of all behaviour rules. `names` are numbers of brands and categories, `categories` those of offers."""
+    """Return the arrays of all behaviour rules.
+
+    `names` are the numbers of brands and categories. `categories` are the numbers of the categories that offers have.
+    """
     numbers = {name: number for number, name in enumerate(conditions(checked))}
     intents = [number for name, number in numbers.items() if name.startswith(_INTENT)]
     campaigns = {name: number for number, name in enumerate(checked.campaigns)}
@@ -55,7 +58,7 @@ def behaviour_columns(
     )
     found = sorted((text_hash(name), number) for name, number in names.items() if number in used and name)
     return {
-        "rule": np.array(rows, snapshot.RULE),
+        "rule": table(snapshot.RULE, rows),
         "rule_first": csr([len(rules) for rules in strategies]),
         "intent_segment": np.array(intents, np.int64),
         "category_hash": np.array([hashed for hashed, _ in found], np.int64),
@@ -64,13 +67,13 @@ def behaviour_columns(
 
 
 _SOUGHT = frozenset({"basket", "viewed"})
-"""Subjects whose categories are found out by decisions."""
+"""Subjects whose categories a decision looks up."""
 
 
 def _row(
     rule: BehaviourRule, numbers: Mapping[str, int], names: Mapping[str, int], campaigns: Mapping[str, int]
 ) -> tuple[Any, ...]:
-    """A record of snapshot.RULE."""
+    """Return a record of snapshot.RULE."""
     kind, idle, within, number = rule.WhichOneof("subject") or "", 0, NEVER, NO_NAME
     if kind == "basket":
         idle, within = rule.basket.idle.seconds, rule.basket.within.seconds or NEVER
@@ -78,7 +81,7 @@ def _row(
         within = rule.viewed.within.seconds or VIEWED_S
     elif kind == "campaign_id":
         number = campaigns[rule.campaign_id]
-    else:  # one that no offer has is that of none
+    else:  # a name that no offer has
         number = names.get(getattr(rule, kind), snapshot.UNKNOWN_NAME)
     intents = [name for name in numbers if name.startswith(_INTENT)]
     return (

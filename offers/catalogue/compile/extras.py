@@ -1,11 +1,11 @@
-"""What few offers say of their places: rules for uncertain and missing locations, for travel and for dayparts."""
+"""Records of snapshot.EXTRA: what few entries need for uncertain and missing locations, travel and dayparts."""
 
 import math
 from statistics import NormalDist
 from typing import NamedTuple
 
 from offers.catalogue.compile.geometry import RING_ROOM, RINGS, ring_radius
-from offers.catalogue.compile.places import NO_PIECES, Place
+from offers.catalogue.compile.places import NO_PIECES, TargetPlace
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_SHAPE
 from offers.v1.offer_pb2 import Availability, MissingLocation, ReachableBeforeEnd, Target
 from offers.v1.venue_pb2 import Travel, TravelMode
@@ -17,20 +17,20 @@ SPEEDS_KMH = {
     TravelMode.TRAVEL_MODE_TRANSIT: 18.0,
     TravelMode.TRAVEL_MODE_DRIVING: 30.0,
 }
-"""Of ways through a city, stops included."""
+"""Speeds through a city, including stops."""
 DETOUR = 1.3
-"""Length of a way through streets by that of the straight line: a common mean of road networks."""
+"""Ratio of the distance through streets to the straight line: a common mean of road networks."""
 
 
-class Rules(NamedTuple):
-    """What an offer says for all of its places."""
+class PlaceRules(NamedTuple):
+    """The rules of an offer for all of its places."""
 
     min_inside: float
     missing: int
     reachable: int
 
 
-NO_RULES = Rules(
+NO_RULES = PlaceRules(
     DEFAULT_MIN_INSIDE, MissingLocation.MISSING_LOCATION_DENY, ReachableBeforeEnd.REACHABLE_BEFORE_END_IGNORE
 )
 
@@ -55,20 +55,20 @@ class Extra(NamedTuple):
     reachable: int = ReachableBeforeEnd.REACHABLE_BEFORE_END_IGNORE
 
 
-def rules_of(target: Target, availability: Availability) -> Rules | None:
-    """What an offer says that is not the rule; None where it says nothing."""
+def rules_of(target: Target, availability: Availability) -> PlaceRules | None:
+    """Return the rules of an offer, or None if all are the default."""
     reachable = availability.reachable_before_end
     if not (target.missing_location or reachable or target.HasField("min_inside_probability")):
         return None
-    return Rules(
+    return PlaceRules(
         target.min_inside_probability if target.HasField("min_inside_probability") else DEFAULT_MIN_INSIDE,
         target.missing_location or NO_RULES.missing,
         reachable or NO_RULES.reachable,
     )
 
 
-def extra_of(rules: Rules, place: Place, daypart_schedule: int) -> Extra:
-    """The record of an offer's place."""
+def extra_of(rules: PlaceRules, place: TargetPlace, daypart_schedule: int) -> Extra:
+    """Return the record of an offer at a place."""
     least = rules.min_inside
     by_rings = place.shape != NO_SHAPE or place.cuts != NO_PIECES
     inside = RING_ROOM * ring_radius(math.ceil(RINGS * least))
@@ -96,6 +96,6 @@ def extra_of(rules: Rules, place: Place, daypart_schedule: int) -> Extra:
 
 
 def pace(travel: Travel) -> tuple[float, float]:
-    """Metres per second towards a venue as the crow flies, and seconds before one is on the way."""
+    """Return the metres per second towards a venue as the crow flies, and the seconds before one sets out."""
     kmh = travel.speed_kmh if travel.HasField("speed_kmh") else SPEEDS_KMH[travel.mode]
     return kmh / 3.6 / DETOUR, float(travel.delay.seconds)

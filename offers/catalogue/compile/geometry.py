@@ -1,8 +1,9 @@
-"""Places on the WGS 84 ellipsoid, and the grid that finds those within reach.
+"""Distances on the WGS 84 ellipsoid, and the cells of the grid that finds places within reach.
 
-Distances are compared as straight lines through the earth between points in earth-centred coordinates: exact on the
-ellipsoid, without special cases at the poles or across the antimeridian, and three multiplications each. A straight
-line of up to 1,000 km gives the way along the ground with an error under 0.01 % (checked against geopy's geodesic).
+Distances are compared as straight lines through the earth between points in earth-centred coordinates. That is exact on
+the ellipsoid, has no special cases at the poles or across the antimeridian, and takes three multiplications. A straight
+line of up to 1,000 km gives the distance along the ground with an error under 0.01 % (checked against geopy's
+geodesic).
 """
 
 import math
@@ -17,27 +18,29 @@ FLATTENING = 1 / 298.257223563
 ECCENTRICITY_2 = FLATTENING * (2 - FLATTENING)
 MEAN_RADIUS_M = 6_371_008.8
 LEAST_RADIUS_M = EQUATORIAL_RADIUS_M * (1 - ECCENTRICITY_2)
-"""The least radius of curvature (at the equator, along the meridian): a way on a sphere of this radius is never longer
-than the way between the same latitudes and longitudes on the ellipsoid. The grid rests on that."""
+"""The least radius of curvature (at the equator, along the meridian). A distance on a sphere of this radius is never
+longer than the one between the same latitudes and longitudes on the ellipsoid. The correctness of the grid depends on
+that."""
 
 SMALLEST_CELL_M = 250.0
-"""Cell size of the finest level; level k has 2^k times as much. Finer rows would cost more memory than they save. With
-250, round reaches such as 1,000 m just miss their level and go to cells twice as wide: what lies outside the cells
-searched is then far off, and `refresh_distance_m` can promise much."""
+"""Cell size of the finest level; level k has 2^k times as much. Finer rows would cost more memory than they save time.
+With 250, round reaches such as 1,000 m just miss their level and use cells twice as wide. Entries outside the searched
+cells are then far away, and `refresh_distance_m` can be large."""
 MARGIN = 1.01
-"""A level's cells are larger than its entries' reach by this factor, far more than any rounding."""
+"""Factor by which the cells of a level are larger than the reach of its entries: far more than any rounding error."""
 
 RINGS = 16
-"""Rings of equal share into which a normal distribution is cut, to measure how much of it an area holds."""
+"""Rings of equal probability into which a normal distribution is divided, to measure how much of it an area
+contains."""
 RING_ROOM = 1.02
-"""No way to a point of a ring is longer than its radius times this, by far."""
+"""Bound of the distance to a point of a ring, in radii of the ring, with a wide margin."""
 
 Floats = NDArray[np.float64]
 
 
 @register_jitable(error_model="numpy")  # type: ignore[untyped-decorator, unused-ignore]
 def earth_centred(latitude: Floats, longitude: Floats) -> tuple[Floats, Floats, Floats]:
-    """Earth-centred coordinates in metres of points on the ellipsoid, from degrees; in compiled loops of one point."""
+    """Return earth-centred coordinates, in metres, of points given in degrees; in compiled loops of one point."""
     phi, lam = np.radians(latitude), np.radians(longitude)
     normal = EQUATORIAL_RADIUS_M / np.sqrt(1 - ECCENTRICITY_2 * np.sin(phi) ** 2)
     return (
@@ -48,28 +51,28 @@ def earth_centred(latitude: Floats, longitude: Floats) -> tuple[Floats, Floats, 
 
 
 def straight_line(ground_m: Floats) -> Floats:
-    """Metres through the earth between points `ground_m` metres apart along the ground."""
+    """Return the metres through the earth between points `ground_m` metres apart along the ground."""
     return 2 * MEAN_RADIUS_M * np.sin(ground_m / (2 * MEAN_RADIUS_M))
 
 
 def ground(straight_m: Floats) -> Floats:
-    """Metres along the ground between points `straight_m` metres apart through the earth."""
+    """Return the metres along the ground between points `straight_m` metres apart through the earth."""
     return 2 * MEAN_RADIUS_M * np.arcsin(np.minimum(straight_m / (2 * MEAN_RADIUS_M), 1))
 
 
 def level_of(radius_m: Floats) -> NDArray[np.int64]:
-    """The level of the grid whose cells just hold circles of a radius."""
+    """Return the finest level of the grid whose cells are larger than circles of a radius in metres."""
     level: NDArray[np.int64] = np.ceil(np.log2(np.maximum(radius_m * MARGIN / SMALLEST_CELL_M, 1))).astype(np.int64)
     return level
 
 
 def rows_of(size_m: float) -> int:
-    """Rows of a level with cells of `size_m` metres, from the south pole to the north pole."""
+    """Return the number of rows, from pole to pole, of a level with cells of `size_m` metres."""
     return max(1, int(np.ceil(np.pi / (size_m / LEAST_RADIUS_M))))
 
 
 def columns_of_rows(size_m: float) -> NDArray[np.uint32]:
-    """Columns of each row: as many as stay so wide that a circle never reaches beyond the next column."""
+    """Return the number of columns of each row: the most with which a circle never reaches beyond the next column."""
     rows = rows_of(size_m)
     edges = np.minimum(np.arange(rows + 1) * (size_m / LEAST_RADIUS_M) - np.pi / 2, np.pi / 2)
     steepest = np.cos(np.maximum(np.abs(edges[:-1]), np.abs(edges[1:])))
@@ -79,18 +82,18 @@ def columns_of_rows(size_m: float) -> NDArray[np.uint32]:
 
 
 def row_of(latitude: Floats, size_m: float) -> NDArray[np.int64]:
-    """Row of each latitude (degrees)."""
+    """Return the row of each latitude, in degrees."""
     row: NDArray[np.int64] = (np.radians(latitude + 90.0) / (size_m / LEAST_RADIUS_M)).astype(np.int64)
     return np.clip(row, 0, rows_of(size_m) - 1)
 
 
 def column_of(longitude: Floats, columns: NDArray[Any]) -> NDArray[np.int64]:
-    """Column of each longitude (degrees) in a row of so many columns; 180 is where -180 is."""
+    """Return the column of each longitude, in degrees, in a row of `columns` columns; 180 has the column of -180."""
     turn = np.where(longitude >= 180.0, longitude - 360.0, longitude) + 180.0
     column: NDArray[np.int64] = (turn / 360.0 * columns).astype(np.int64)
     return np.minimum(column, columns.astype(np.int64) - 1)
 
 
 def ring_radius(number: int) -> float:
-    """The middle radius of one of the rings, counted from 1, in standard deviations."""
+    """Return the middle radius, in standard deviations, of a ring; rings are numbered from 1."""
     return math.sqrt(-2 * math.log(1 - (number - 0.5) / RINGS))

@@ -1,7 +1,7 @@
-"""The messages of a snapshot's document, beside its arrays: read by their ids, a few at a time, to tell why not.
+"""The messages of a snapshot's document, stored beside its arrays and read by id, for explanations.
 
-They stand in blocks, each a compressed Catalog of some messages, in a database with one row per block and per id. The
-first block has all but offers, venues and zones.
+Messages are stored in blocks, each a compressed Catalog, in a database with one row per block and per id. The first
+block has everything but offers, venues and zones.
 """
 
 import sqlite3
@@ -25,18 +25,18 @@ from offers.v1.offer_pb2 import Offer
 
 FILE = "messages.sqlite"
 BLOCK = 64
-"""Messages of a block: enough to compress well, and few enough to be read for one of them."""
+"""Messages of a block: enough to compress well, and few enough to be read for a single message."""
 MOST_PACKED = 64
-"""Blocks that another thread compresses meanwhile."""
+"""Most blocks that wait for the compressing thread."""
 _APART = ("venues", "zones")
 _TAGS = {name: varint(Catalog.DESCRIPTOR.fields_by_name[name].number << 3 | 2) for name in ("offers", *_APART)}
-"""What stands before each message of a field in an encoded Catalog."""
+"""The tag before each message of a list in an encoded Catalog."""
 _ID_NAMES = {"offers": "offer_id", **ID_NAMES}
 
 
 @contextmanager
 def writing(path: Path, checked: Definitions) -> "Iterator[MessageWriter]":
-    """Write a file of the messages of a document while the block runs. Raises OSError where it cannot be written."""
+    """Write the file of a document's messages while the context is open. Raises OSError when it cannot be written."""
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection, ThreadPoolExecutor(1) as packer:
             writer = MessageWriter(connection, packer, checked)
@@ -48,13 +48,13 @@ def writing(path: Path, checked: Definitions) -> "Iterator[MessageWriter]":
 
 
 class MessageWriter:
-    """Takes the offers of a document, in any order."""
+    """Writes the messages of a document: definitions at once, and offers in any order."""
 
     def __init__(self, connection: sqlite3.Connection, packer: ThreadPoolExecutor, checked: Definitions) -> None:
         self._connection = connection
         self._packer = packer
         self._packed: deque[Future[bytes]] = deque()
-        self._connection.execute("PRAGMA journal_mode = OFF")  # a file that is not finished is thrown away
+        self._connection.execute("PRAGMA journal_mode = OFF")  # an unfinished file is discarded
         self._connection.execute("PRAGMA synchronous = OFF")
         self._connection.execute("CREATE TABLE block (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)")
         self._connection.execute("CREATE TABLE place (key INTEGER PRIMARY KEY, block INTEGER NOT NULL)")
@@ -84,7 +84,7 @@ class MessageWriter:
             self._flush()
 
     def finish(self) -> None:
-        """Write what is pending, and where all is."""
+        """Write the pending messages and the index of ids."""
         self._flush()
         self._write(0)
         keys, blocks = np.array(self._keys, np.int64), np.array(self._blocks, np.int64)
@@ -94,7 +94,7 @@ class MessageWriter:
         self._connection.execute("COMMIT")
 
     def _flush(self) -> None:
-        self._packed.append(self._packer.submit(zlib.compress, b"".join(self._pending), 1))  # half of all the work
+        self._packed.append(self._packer.submit(zlib.compress, b"".join(self._pending), 1))  # half of the work
         self._write(MOST_PACKED)
         for name, ids in self._ids.items():
             self._keys.extend(keys_of(name, "", ids))
@@ -104,7 +104,7 @@ class MessageWriter:
         self._number += 1
 
     def _write(self, most: int) -> None:
-        """Write blocks until no more than so many wait."""
+        """Write compressed blocks until at most `most` wait."""
         while len(self._packed) > most:
             packed = self._packed.popleft().result()
             self._connection.execute("INSERT INTO block VALUES (?, ?)", (self._written, packed))
@@ -112,9 +112,9 @@ class MessageWriter:
 
 
 def read_messages(snapshot: Path, offer_ids: Iterable[str], venue_ids: Iterable[str] = ()) -> Catalog:
-    """Some offers of a snapshot with all they refer to; offers that it does not have are left out.
+    """Read offers of a snapshot with the definitions they refer to; unknown ids are left out.
 
-    `venue_ids` are more venues to have. Raises SnapshotError where the file cannot be read.
+    `venue_ids` are further venues to read. Raises SnapshotError when the file cannot be read.
     """
     try:
         with closing(sqlite3.connect(f"file:{snapshot / FILE}?mode=ro&immutable=1", uri=True)) as connection:
@@ -124,12 +124,12 @@ def read_messages(snapshot: Path, offer_ids: Iterable[str], venue_ids: Iterable[
 
 
 def read_head(snapshot: Path) -> Catalog:
-    """What a snapshot's document says beside its offers, venues and zones. Raises as `read_messages`."""
+    """Read everything of a document but offers, venues and zones. Raises SnapshotError."""
     return read_messages(snapshot, ())
 
 
 def read_offers(snapshot: Path) -> Iterator[Offer]:
-    """All offers of a snapshot. Raises as `read_messages`."""
+    """Yield all offers of a snapshot. Raises SnapshotError."""
     try:
         with closing(sqlite3.connect(f"file:{snapshot / FILE}?mode=ro&immutable=1", uri=True)) as connection:
             for (packed,) in connection.execute("SELECT bytes FROM block WHERE number > 0 ORDER BY number"):

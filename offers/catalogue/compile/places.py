@@ -1,4 +1,4 @@
-"""Where offers may be shown: targets to places, zones to the circles and areas they are made of."""
+"""Places of targets: venues, circles and areas, including those of zones."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from google.type.latlng_pb2 import LatLng
 from tzfpy import get_tz
 
-from offers.catalogue.compile.areas import Part, parse
-from offers.catalogue.compile.layout import Gathered
+from offers.catalogue.compile.areas import Area
+from offers.catalogue.compile.columns import LayoutInput
+from offers.catalogue.compile.geojson import parse
 from offers.catalogue.compile.shapes import cover
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.selection import Selection, key_of
@@ -20,37 +21,37 @@ from offers.v1.venue_pb2 import Circle, Travel
 NO_PIECES = (0, 0)
 
 
-class Place(NamedTuple):
-    """One place at which offers may be shown."""
+class TargetPlace(NamedTuple):
+    """One place of a target."""
 
     kind: int
     """EVERYWHERE, IN_ZONE or AROUND_POINT."""
     number: int
-    """Of the position of its centre; -1: everywhere."""
+    """Number of the position of its centre; -1: everywhere."""
     venue: int
     radius_m: float
-    """Along the ground, from the centre; 0 for areas."""
+    """Metres along the ground from the centre; 0 for areas."""
     reach_m: float
-    """Through the earth, from the centre, for areas; 0 for circles."""
+    """Straight-line metres through the earth from the centre; 0 for circles."""
     shape: int
     """Number of the area, or NO_SHAPE."""
     cuts: tuple[int, int]
-    """What is cut out: where it begins and ends among all pieces."""
+    """First and last index, exclusive, of the excluded pieces among all pieces."""
     latitude: float
-    """Of a position inside, in degrees."""
+    """Latitude in degrees of a position inside."""
     longitude: float
     time_zone: str
-    """"" where nothing names one."""
+    """"": nothing names one."""
     country_code: str
     travel: Travel | None = None
     opening_hours: str = ""
-    """Of the venue."""
+    """Opening hours of the venue."""
     joined: tuple[int, int] = NO_PIECES
-    """The areas it is one with: where they begin and end among all pieces."""
+    """First and last index, exclusive, of the areas it counts as one with, among all pieces."""
 
 
 class _Piece(NamedTuple):
-    """A circle or an area, as it is shared by all that refer to it."""
+    """A circle or an area, shared by all places that refer to it."""
 
     number: int
     radius_m: float
@@ -61,7 +62,7 @@ class _Piece(NamedTuple):
 
 
 class _ZonePiece(NamedTuple):
-    """A piece of a zone, the clock and country it is given, and the zones cut out of it."""
+    """A piece of a zone with its time zone, its country and the zones excluded from it."""
 
     piece: _Piece
     time_zone: str
@@ -72,45 +73,47 @@ class _ZonePiece(NamedTuple):
 class Places:
     """The places of a catalogue's targets."""
 
-    def __init__(self, checked: Definitions, gathered: Gathered) -> None:
+    def __init__(self, checked: Definitions, gathered: LayoutInput) -> None:
         self._gathered = gathered
         self._country = checked.catalog.country_code
         self._zones = checked.zones
         self._numbers = {venue_id: number for number, venue_id in enumerate(checked.venues)}
         self._around = [
-            Place(
+            TargetPlace(
                 AROUND_POINT, number, number, venue.radius_m, 0.0, NO_SHAPE, NO_PIECES,
                 venue.point.latitude, venue.point.longitude, venue.time_zone, venue.country_code or self._country,
                 venue.travel if venue.HasField("travel") else None, venue.opening_hours,
             )
             for number, venue in enumerate(checked.venues.values())
         ]  # fmt: skip
-        self._everywhere = Place(EVERYWHERE, -1, NO_VENUE, 0.0, 0.0, NO_SHAPE, NO_PIECES, 0.0, 0.0, "", self._country)
-        self.shapes: list[Part] = []
+        self._everywhere = TargetPlace(
+            EVERYWHERE, -1, NO_VENUE, 0.0, 0.0, NO_SHAPE, NO_PIECES, 0.0, 0.0, "", self._country
+        )
+        self.shapes: list[Area] = []
         """The areas, by their numbers."""
         self.pieces: list[tuple[int, float, float, int]] = []
-        """All that is cut out or joined: position, radius, reach and shape of each piece."""
+        """Position, radius, reach and shape of each piece that is excluded or joined."""
         self._spans: dict[tuple[str, ...] | tuple[int, ...], tuple[int, int]] = {(): NO_PIECES}
-        """Where pieces stand, by the zones cut out or the areas joined."""
+        """First and last index of pieces, by the ids of excluded zones or the shapes of joined areas."""
         self._zone_pieces: dict[str, list[_ZonePiece]] = {}
         self._selection = Selection(checked.venues.values())
         self._selected = lru_cache(4096)(self._select)
         self._area = lru_cache(4096)(self._find_area)
 
-    def of(self, target: Target, *, apart: bool = False) -> Iterable[Place]:
-        """The places of a target: around venues first, then circles, areas and zones; or everywhere.
+    def of(self, target: Target, *, apart: bool = False) -> Iterable[TargetPlace]:
+        """Return the places of a target: venues first, then circles, areas and zones; or everywhere.
 
-        `apart`: no area is one with another.
+        With `apart`, no areas are joined.
         """
         given = target.ListFields()
-        if len(given) == 1 and given[0][0].number == Target.VENUE_IDS_FIELD_NUMBER:  # as most are
+        if len(given) == 1 and given[0][0].number == Target.VENUE_IDS_FIELD_NUMBER:  # most targets
             around, numbers, venue_ids = self._around, self._numbers, target.venue_ids[:]
             if len(venue_ids) == 1:
                 return (around[numbers[venue_ids[0]]],)
             return [around[numbers[venue_id]] for venue_id in dict.fromkeys(venue_ids)]
         return self._all(target, tuple(sorted(set(target.excluded_zone_ids[:]))), apart)
 
-    def _all(self, target: Target, excluded: tuple[str, ...], apart: bool) -> Iterator[Place]:  # noqa: FBT001
+    def _all(self, target: Target, excluded: tuple[str, ...], apart: bool) -> Iterator[TargetPlace]:  # noqa: FBT001
         cuts = self._cuts(excluded)
         numbers = [self._numbers[venue_id] for venue_id in target.venue_ids]
         for selector in target.venue_selectors:
@@ -121,7 +124,7 @@ class Places:
         others = self._others(target, excluded)
         yield from others if apart else self._joined(list(others))
 
-    def _others(self, target: Target, excluded: tuple[str, ...]) -> Iterator[Place]:
+    def _others(self, target: Target, excluded: tuple[str, ...]) -> Iterator[TargetPlace]:
         if target.everywhere:
             yield self._everywhere._replace(cuts=self._cuts(excluded))
         for circle in target.circles[:]:
@@ -133,8 +136,8 @@ class Places:
             for piece, time_zone, country, cut in self._pieces(zone_id):
                 yield self._place(IN_ZONE, piece, tuple(sorted({*excluded, *cut})), time_zone, country or self._country)
 
-    def _joined(self, places: list[Place]) -> list[Place]:
-        """Let areas by the same clock, with the same cut out of them, know of each other: one is in any of them."""
+    def _joined(self, places: list[TargetPlace]) -> list[TargetPlace]:
+        """Join areas with the same time zone, country and exclusions: a person is inside if inside any of them."""
         alike: dict[tuple[object, ...], list[int]] = {}
         for number, place in enumerate(places):
             if place.shape != NO_SHAPE:
@@ -148,14 +151,14 @@ class Places:
                     places[number] = places[number]._replace(joined=span)
         return places
 
-    def _place(self, kind: int, piece: _Piece, excluded: tuple[str, ...], time_zone: str, country: str) -> Place:
-        return Place(
+    def _place(self, kind: int, piece: _Piece, excluded: tuple[str, ...], time_zone: str, country: str) -> TargetPlace:
+        return TargetPlace(
             kind, piece.number, NO_VENUE, piece.radius_m, piece.reach_m, piece.shape, self._cuts(excluded),
             piece.latitude, piece.longitude, time_zone, country,
         )  # fmt: skip
 
     def _pieces(self, zone_id: str) -> list[_ZonePiece]:
-        """The pieces of a zone, those of the zones it covers included."""
+        """Return the pieces of a zone, including those of the zones it covers."""
         pieces = self._zone_pieces.get(zone_id)
         if pieces is None:
             zone = self._zones[zone_id]
@@ -169,10 +172,11 @@ class Places:
         return pieces
 
     def _cuts(self, zone_ids: tuple[str, ...]) -> tuple[int, int]:
+        """Return the first and last index of the pieces of excluded zones."""
         return self._span(zone_ids, (one.piece for zone_id in zone_ids for one in self._pieces(zone_id)))
 
-    def _span(self, key: tuple[str, ...] | tuple[int, ...], pieces: Iterable[_Piece | Place]) -> tuple[int, int]:
-        """Where some pieces stand among all: `key` tells them apart from others."""
+    def _span(self, key: tuple[str, ...] | tuple[int, ...], pieces: Iterable[_Piece | TargetPlace]) -> tuple[int, int]:
+        """Return the first and last index of pieces among all, and add them if their `key` is new."""
         span = self._spans.get(key)
         if span is None:
             first = len(self.pieces)
@@ -181,7 +185,7 @@ class Places:
         return span
 
     def _select(self, key: bytes) -> list[int]:
-        """The venues that a selector finds, by its `key_of`."""
+        """Return the numbers of the venues that a selector finds, given its `key_of`."""
         return sorted(self._selection.find(VenueSelector.FromString(key)))
 
     def _circle(self, circle: Circle) -> _Piece:
@@ -191,14 +195,15 @@ class Places:
         )  # fmt: skip
 
     def _find_area(self, text: str) -> list[_Piece]:
+        """Return the pieces of a GeoJSON text, whose areas are added to `shapes`."""
         pieces = []
-        for part in parse(text):
-            covered = cover(part)
+        for area in parse(text):
+            covered = cover(area)
             number = self._position(LatLng(latitude=covered.latitude, longitude=covered.longitude))
             pieces.append(
-                _Piece(number, 0.0, covered.reach_m, len(self.shapes), float(part.latitude), float(part.longitude))
+                _Piece(number, 0.0, covered.reach_m, len(self.shapes), float(area.latitude), float(area.longitude))
             )
-            self.shapes.append(part)
+            self.shapes.append(area)
         return pieces
 
     def _position(self, point: LatLng) -> int:
@@ -209,14 +214,14 @@ class Places:
 
 @lru_cache(maxsize=1 << 20)
 def zone_at(longitude: float, latitude: float) -> str:
-    """The IANA zone of a position; "" where this machine's zone data lacks it."""
+    """Return the IANA zone of a position, or "" if this machine's zone data lacks it."""
     name = get_tz(longitude, latitude)
     return name if _is_known(name) else ""
 
 
 @cache
 def _is_known(time_zone: str) -> bool:
-    """Whether this machine's zone data has a zone. Zones themselves are soon forgotten, and read again from disk."""
+    """Return whether this machine's zone data has a zone. ZoneInfo's own cache is small and would read it again."""
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError):

@@ -1,16 +1,16 @@
-"""What every decision repeats of an offer: the fields of its Proposition that never change, serialised once."""
+"""The constant fields of an offer's Proposition, serialised once and copied into every answer."""
 
 from offers.v1.offer_pb2 import Offer, Redemption
 from offers.v1.offer_service_pb2 import Proposition
 
 
 def static_wire(offer: Offer, redemption: Redemption | None) -> bytes:
-    """The wire of an offer."""
+    """Return the constant fields of an offer's Proposition, serialised."""
     return _static(offer, redemption).SerializeToString()
 
 
 def variant_wires(offer: Offer, redemption: Redemption | None) -> list[bytes]:
-    """The same for each of its creative variants."""
+    """Return the serialised Proposition of each creative variant of an offer."""
     wires = []
     for place, variant in enumerate(offer.creative_variants, 1):
         whole = _static(offer, redemption)

@@ -1,8 +1,8 @@
-"""Areas compiled for the decision: boxes, rasters and the edges of each raster row, and circles that cover them.
+"""Areas compiled for the decision: bounding boxes, rasters with the edges of each row, and circles that cover them.
 
-A shape's raster tells of most positions at once whether they are inside, and bounds how far the edge is; where an edge
-is near, only the edges of some rows are looked at. How a latitude gets its row is a monotone function, the same here
-and in the decision, so that a row lists every edge that a position in it can ask for.
+The raster of a shape decides for most positions whether they are inside, and bounds the distance to the edge. Only
+where an edge is near are the edges of some rows examined. The function from a latitude to its row is monotone and the
+same here and in the decision, so that a row lists every edge that matters for a position in it.
 """
 
 import math
@@ -15,50 +15,52 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Part, contains
+from offers.catalogue.compile.areas import Area, contains
 from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import SHAPE, VERTEX
 
 Arrays = dict[str, NDArray[Any]]
 
 LEAST_SIDE, MOST_SIDE = 8, 512
-"""Rows and columns of a raster: the least power of two whose square is the number of vertices, within these."""
+"""Bounds of the rows and columns of a raster. Between them it has the least power of two whose square is at least the
+number of vertices."""
 MOST_RINGS = 127
-"""Rings of cells without an edge that are counted: a cell is one byte."""
+"""Most steps to an edge that a cell can hold, because a cell is one byte."""
 _SLACK = 1e-12
-"""Degrees by which an edge is taken to be thicker, far more than any rounding; and parts of a cell's size:"""
+"""Degrees by which an edge is thickened, far more than any rounding error."""
 _SLACK_SHARE = 1e-6
+"""Share of a cell's size by which an edge is thickened as well."""
 
 _PIECE = math.radians(0.1)
 _LONGEST_ACCELERATION_M = 6.41e6
-"""Of a point that runs along an edge, per (radian of latitude and longitude together) squared: no second derivative of
-earth-centred coordinates by latitude or longitude is larger. So an edge's piece of _PIECE radians strays from its chord
-by an eighth of that times _PIECE squared, 2.4 m, at most."""
+"""Bound of the second derivatives of earth-centred coordinates by latitude and longitude, in metres per radian squared.
+A piece of an edge, _PIECE radians long, deviates from its chord by at most an eighth of this bound times _PIECE
+squared: 2.4 m."""
 _HALF_EARTH_M = 9_000_000.0
 _WHOLE_EARTH_M = 2 * EQUATORIAL_RADIUS_M
 
 
 class Cover(NamedTuple):
-    """A circle that holds all of a part."""
+    """A circle that contains an area."""
 
     latitude: float
     longitude: float
     reach_m: float
-    """Straight-line metres through the earth from the centre."""
+    """Radius in straight-line metres through the earth."""
 
 
-def pack(parts: Sequence[Part]) -> Arrays:
-    """The arrays of all shapes, in the order of the parts: shape, shape_vertex, shape_row, shape_cell."""
+def pack(areas: Sequence[Area]) -> Arrays:
+    """Return the arrays of all shapes, in the order of the areas: shape, shape_vertex, shape_row, shape_cell."""
     _keep_compiled(numba.config.CACHE_DIR)
-    shapes = np.zeros(len(parts), SHAPE)
-    vertices = [np.concatenate(part.rings) for part in parts]
+    shapes = np.zeros(len(areas), SHAPE)
+    vertices = [np.concatenate(area.rings) for area in areas]
     rows: list[NDArray[np.int32]] = []
     cells: list[NDArray[np.uint8]] = []
     firsts = [0, 0, 0]
-    for number, part in enumerate(parts):
+    for number, area in enumerate(areas):
         positions = vertices[number]
         side = _side(len(positions))
-        ends = np.cumsum([len(ring) for ring in part.rings])
+        ends = np.cumsum([len(ring) for ring in area.rings])
         row, cell = _raster(positions, ends, side)
         shapes[number] = (*positions.min(axis=0), *positions.max(axis=0), *firsts, side, 0)
         rows.append(row)
@@ -73,11 +75,11 @@ def pack(parts: Sequence[Part]) -> Arrays:
     }
 
 
-def cover(part: Part) -> Cover:
-    """A circle that holds all of a part, near the smallest; of a part larger than a quarter of the earth, all of it."""
+def cover(area: Area) -> Cover:
+    """Return a nearly smallest circle that contains an area; for areas over a quarter of the earth, the whole earth."""
     _keep_compiled(numba.config.CACHE_DIR)
     pieces, sag = [], 0.0
-    for ring in part.rings:
+    for ring in area.rings:
         steps = np.radians(np.abs(np.diff(ring, axis=0)).sum(axis=1))
         counts = np.maximum(np.ceil(steps / _PIECE), 1).astype(np.int64)
         sag = max(sag, float(((steps / counts) ** 2).max()) * _LONGEST_ACCELERATION_M / 8)
@@ -92,17 +94,17 @@ def cover(part: Part) -> Cover:
     centre = earth_centred(np.array(latitude), np.array(longitude))
     squared = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
     reach = math.sqrt(float(squared.max())) + sag + 0.001
-    # No position is the farthest from the centre but on an edge, or beside the centre's antipode.
+    # The farthest position from the centre is on an edge, or next to the antipode of the centre.
     opposite = longitude - 180 if longitude > 0 else longitude + 180
     beside = points[:, 1].min() <= -latitude <= points[:, 1].max()
-    if reach > _HALF_EARTH_M or (beside and contains(part, -latitude, opposite)):
+    if reach > _HALF_EARTH_M or (beside and contains(area, -latitude, opposite)):
         reach = _WHOLE_EARTH_M
     return Cover(latitude, longitude, reach)
 
 
 @cache
 def _keep_compiled(directory: str) -> None:
-    """Keep the loops where the decision keeps its own, once it has said where: numba's places may not be writable."""
+    """Cache the compiled loops where the decision caches its own: numba's default directories may not be writable."""
     if directory:
         _raster.enable_caching()
         _middle.enable_caching()
@@ -114,32 +116,32 @@ def _side(vertices: int) -> int:
 
 @njit(error_model="numpy")
 def cell_of(degrees: float, least: float, most: float, side: int) -> int:
-    """Row of a latitude, or column of a longitude, from `least` to `most` of a raster of so many."""
+    """Return the row of a latitude, or the column of a longitude, in a raster of `side` from `least` to `most`."""
     return min(int((degrees - least) / (most - least) * side), side - 1)
 
 
 @njit(error_model="numpy")
 def crosses(x0: float, y0: float, x1: float, y1: float, x: float, y: float) -> bool:
-    """Whether the edge lies to the east of a position, at its latitude: the same whichever end comes first."""
+    """Return whether an edge lies to the east of a position at its latitude, whichever end of the edge comes first."""
     if y0 > y1:
         x0, y0, x1, y1 = x1, y1, x0, y0
     return y0 <= y < y1 and (x1 - x0) * (y - y0) > (x - x0) * (y1 - y0)
 
 
 @njit(error_model="numpy")
-def _raster(  # noqa: C901, PLR0912 - one loop after the other, sharing what they count
+def _raster(  # noqa: C901, PLR0912 - consecutive loops that share counters
     positions: np.ndarray, ends: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a shape (where each begins, then their edges) and its cells, as snapshot.COLUMNS describes them."""
+    """Return the rows of a shape (offsets, then edges) and its cells, in the format of snapshot.COLUMNS."""
     west, south = positions[:, 0].min(), positions[:, 1].min()
     east, north = positions[:, 0].max(), positions[:, 1].max()
     width, height = (east - west) / side, (north - south) / side
     firsts = np.zeros(side + 2, np.int32)
-    cells = np.full(side * side, MOST_RINGS, np.uint8)  # rings for now: 0 on an edge
+    cells = np.full(side * side, MOST_RINGS, np.uint8)  # at first the steps to an edge: 0 on an edge
     rows = np.empty(0, np.int32)
     for filling in (False, True):
         if filling:
-            for row in range(side + 1):  # where the next edge of each row goes
+            for row in range(side + 1):  # the index of the next edge of each row
                 firsts[row + 1] += firsts[row]
             rows = np.empty(firsts[side], np.int32)
             places = firsts[:side].copy()
@@ -181,7 +183,7 @@ def _raster(  # noqa: C901, PLR0912 - one loop after the other, sharing what the
             if cells[cell] == 0:
                 known = False
                 continue
-            if not known:  # else as its neighbour, as no edge is between them
+            if not known:  # otherwise equal to its neighbour, because no edge is between them
                 x, y = west + (column + 0.5) * width, south + (row + 0.5) * height
                 known, inside = True, False
                 for place in range(firsts[row], firsts[row + 1]):
@@ -196,7 +198,7 @@ def _raster(  # noqa: C901, PLR0912 - one loop after the other, sharing what the
 
 @njit(error_model="numpy")
 def _count_rings(cells: np.ndarray, side: int) -> None:
-    """Write how many steps, slanting ones too, each cell is from the next one with an edge: from two corners."""
+    """Write into each cell the king's steps to the next cell with an edge, in two passes from opposite corners."""
     for turn in range(2):
         for step in range(side * side):
             cell = step if turn == 0 else side * side - 1 - step
@@ -213,7 +215,7 @@ def _count_rings(cells: np.ndarray, side: int) -> None:
 
 @njit(error_model="numpy")
 def _middle(points: np.ndarray) -> np.ndarray:
-    """About the centre of the smallest ball around points: ever smaller steps to the farthest (Badoiu, Clarkson)."""
+    """Approximate the centre of the smallest ball around points: shrinking steps to the farthest (Badoiu, Clarkson)."""
     middle = np.array([points[:, 0].mean(), points[:, 1].mean(), points[:, 2].mean()])
     for step in range(1, 65):
         farthest, most = 0, -1.0

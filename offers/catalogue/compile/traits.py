@@ -1,4 +1,4 @@
-"""The columns of what models know offers by: keys and numbers of attributes, the item each one is, and its traits."""
+"""Features of offers for models: keys and numbers of attributes, the item that visits refer to, and its traits."""
 
 from array import array
 from collections.abc import Sequence
@@ -15,35 +15,35 @@ from offers.model.visits import TRAITS, short, trait_of
 from offers.v1.offer_pb2 import Offer, Target
 
 OFFER_PREFIX = "offer."
-"""Models name attributes of offers so."""
+"""Prefix of the attributes of offers in models."""
 NO_VENUE = -1
 
 
 class Traits:
-    """Takes offers one by one, in the order they are read."""
+    """Collects the features of offers one by one, in document order."""
 
     def __init__(self, names: dict[str, int], venues: dict[str, int]) -> None:
-        """`names` has the numbers of all names, and gets those of campaigns; `venues` the numbers of venue ids."""
+        """Start with the numbers of all names, to which campaigns are added, and the numbers of venue ids."""
         self._names, self._venues = names, venues
         self._campaign, self._venue = array("q"), array("q")
         self._attributes: dict[int, dict[str, object]] = {}
 
     def add(self, offer: Offer) -> None:
-        """Take the next offer."""
+        """Add the next offer."""
         self._campaign.append(self._names.setdefault(offer.campaign_id, len(self._names)))
         self._venue.append(_only_venue(offer.target, self._venues))
         if offer.HasField("attributes"):
             self._attributes[len(self._venue) - 1] = dict(offer.attributes.items())
 
     def attributes(self) -> list[str]:
-        """Names of the attributes that offer_key has the keys of, as models name them."""
+        """Return the names, in models, of the attributes whose keys are in offer_key."""
         own = sorted({name for values in self._attributes.values() for name in values})
         return [OFFER_PREFIX + name for name in (*OF_OFFERS, *own)]
 
     def columns(
         self, catalog_id: str, ids: Sequence[str], offer: dict[str, "array[Any]"], order: NDArray[np.int64]
     ) -> dict[str, NDArray[Any]]:
-        """The columns, given the offers' ids and columns as they were read, and the order they are laid out in."""
+        """Return the arrays, given the ids and columns of offers in document order, and the order of the layout."""
         attributes = self.attributes()
         keys = np.zeros((len(ids), len(attributes)), np.uint64)
         numbers = np.full((len(ids), len(attributes)), np.nan)
@@ -75,7 +75,7 @@ class Traits:
         }
 
     def _by_name(self, made: Any, attribute: str, kind: type[Any]) -> NDArray[Any]:  # noqa: ANN401
-        """What is made of every name, by its number; the last one is that of NO_NAME."""
+        """Return `made(attribute, name)` of every name, by its number; the last element is that of NO_NAME."""
         found = np.zeros(len(self._names) + 1, kind)
         for name, number in self._names.items():
             found[number] = made(attribute, name) if name else 0
@@ -83,7 +83,7 @@ class Traits:
 
 
 def _only_venue(target: Target, venues: dict[str, int]) -> int:
-    """The number of the venue that is all an offer is for, or NO_VENUE."""
+    """Return the number of the only place of a target if that is a venue, else NO_VENUE."""
     ids = target.venue_ids
     if len(ids) != 1 or target.everywhere or target.circles or target.zone_ids or target.areas:
         return NO_VENUE
@@ -95,7 +95,7 @@ def _short_trait(kind: str, name: str) -> int:
 
 
 def _keys_of_texts(attribute: str, texts: Sequence[str]) -> NDArray[np.uint64]:
-    """As key_of gives them, of a million texts."""
+    """Return hashing.key_of of many texts, in one compiled loop."""
     encoded = [text.encode() for text in texts]
     first = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) for text in encoded], out=first[1:])

@@ -1,4 +1,4 @@
-"""Catalogue documents: YAML, JSON and length-delimited binary files of the Catalog message, read and written."""
+"""Catalogue documents: YAML, JSON and length-delimited binary files of Catalog messages, read and written."""
 
 from offers.catalogue.document.formats import (
     MAX_FRAGMENT_BYTES,

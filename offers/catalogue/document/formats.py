@@ -1,4 +1,4 @@
-"""Reads catalogue documents: a file or a folder of .yaml, .json and .binpb files, as a stream of Catalog messages."""
+"""Catalogue documents: files and folders of .yaml, .json and .binpb files, read as a stream of Catalog messages."""
 
 import json
 import os
@@ -18,51 +18,51 @@ from offers.errors import Problem
 from offers.v1.catalog_pb2 import Catalog
 
 SUFFIXES = (".yaml", ".yml", ".json", ".binpb")
-"""The files of a folder that are read; a suffix may also be in capitals."""
+"""Suffixes of the files that are read, in lower or upper case."""
 MAX_FRAGMENT_BYTES = 64 * 2**20
-"""The largest file of text, or record of a .binpb file, that is read: one is held in memory at a time."""
+"""Largest text file, or record of a .binpb file, that is read. One at a time is held in memory."""
 
 _RECORD_ITEMS = 1_000
-"""Messages of one list per record, so that a reader holds little at a time."""
+"""Messages of a list in one record, so that readers need little memory."""
 _MAX_VARINT_BYTES = 10
 _MOST_LENGTH_BITS = 35
 _LENGTH_DELIMITED = 2
-"""The wire type of all fields of a Catalog, which are numbered below 16: a key is one byte."""
+"""Wire type of texts and messages. Together with a field number below 16 it makes a key of one byte."""
 _OFFERS = Catalog.OFFERS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
 _SPLIT_FIX = "split it into several files, or write a .binpb file of many records"
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A part of a catalogue: all of a file of text, or one record of a .binpb file."""
+    """A part of a catalogue: a whole text file, or one record of a .binpb file."""
 
     catalog: Catalog
     file: str
     line_of: Callable[[nodes.Path], int | None]
-    """Gives the line, from 1, of the value at a path or of the nearest written one around it; None in a .binpb file."""
+    """Returns the line, from 1, of the value at a path, or of the nearest value around it; None in a .binpb file."""
     label: str
-    """Goes before the path of a field in a Problem: "record 12: ", counted from 1, in a .binpb file, else ""."""
+    """Prefix of paths in problems: "record 12: ", counted from 1, in a .binpb file, else ""."""
     left_out: frozenset[nodes.Path]
-    """Where a value is written that `catalog` lacks because it could not be read, which is in `problems` already."""
+    """Paths of the values that could not be read and that `catalog` lacks. Each is reported in `problems` already."""
 
     def problem(self, path: nodes.Path, reason: str, fix: str) -> Problem:
-        """Describe a fault at a path."""
+        """Return the problem of a fault at a path."""
         return Problem(self.file, self.line_of(path), self.label + nodes.dotted(path), reason, fix)
 
 
 def read(source: Path, problems: list[Problem], *, offers: bool = True, unknown: bool = True) -> Iterator[Fragment]:
     """Read a file, or the files of a folder and its subfolders in the order of their paths, one fragment at a time.
 
-    Records are read faster without `offers`, which then may be missing, and without looking for fields that are
-    `unknown` to this version: for who does not need them, or has another look for them.
+    Records are read faster without `offers`, which are then left out where that is easy, and without the search for
+    fields that are `unknown` to this version. In a folder, names that begin with a dot and other suffixes than SUFFIXES
+    are skipped.
 
-    Names that begin with a dot, and other suffixes than SUFFIXES in a folder, are passed over. Everything that cannot
-    be read is added to `problems`, by the time the stream ends, and left out; a Problem with an empty field says that
-    the document, or all from a line on, is missing. Raises nothing.
+    Raises nothing. Whatever cannot be read is left out and, by the time the stream ends, reported in `problems`. A
+    problem with an empty field means that the document, or the rest of it from a line on, is missing.
     """
     for path in files(source, problems):
         try:
-            if path.exists() and not path.is_file():  # a pipe, for one, would never end
+            if path.exists() and not path.is_file():  # reading a pipe, for instance, would never end
                 reason = "is neither a file nor a folder"
                 problems.append(Problem(str(path), None, "", reason, "put a file or a folder in its place"))
             elif path.suffix.lower() == ".binpb":
@@ -79,7 +79,7 @@ def _unreadable(path: Path, error: OSError) -> Problem:
 
 
 def files(source: Path, problems: list[Problem]) -> Iterator[Path]:
-    """The files a document is read from, in order. What is wrong with the source itself is added to `problems`."""
+    """Yield the files of a document in order. Faults of the source itself are added to `problems`."""
     try:
         is_folder = source.is_dir()
         source.stat()
@@ -180,15 +180,15 @@ def _read_records(path: Path, problems: list[Problem], *, offers: bool, unknown:
 
 
 def _forget_unknown(catalog: Catalog, record: bytes) -> bool:
-    """Remove from a catalogue what this version does not know; whether its record had any."""
+    """Remove the fields that this version does not know, and return whether there were any."""
     catalog.DiscardUnknownFields()
     size = catalog.ByteSize()
-    # If it has as many bytes as protobuf writes, there was nothing. What others write may be longer for other reasons.
+    # Nothing was removed if the size is as before. Other encoders may write more bytes than protobuf does.
     return size != len(record) and size != Catalog.FromString(record).ByteSize()
 
 
 def _without_offers(record: bytes) -> bytes:
-    """A record without its offers, or the record as it is where that is not easy."""
+    """Return a record without its offers, or the record itself if its encoding is unusual."""
     kept, at, size = [], 0, len(record)
     while at < size:
         first, key = at, record[at]
@@ -210,11 +210,11 @@ def _without_offers(record: bytes) -> bytes:
 
 
 def _no_line(_path: nodes.Path) -> None:
-    """Answer for records, which have no lines."""
+    """Return None: records have no lines."""
 
 
 def _read_varint(stream: BinaryIO) -> int | None:
-    """Read a number of 7 bits a byte, least first; None where the stream ends or the number does not."""
+    """Read a varint; return None if the stream ends in it, or if it is too long."""
     number = 0
     for index in range(_MAX_VARINT_BYTES):
         byte = stream.read(1)
@@ -227,7 +227,7 @@ def _read_varint(stream: BinaryIO) -> int | None:
 
 
 def write_fragments(path: Path, catalogs: Iterable[Catalog]) -> int:
-    """Write a .binpb file, a record for each catalogue, and give their number. Raises OSError."""
+    """Write a .binpb file with a record for each catalogue, and return the number of records. Raises OSError."""
     number = 0
     with path.open("wb") as stream:
         for catalog in catalogs:
@@ -238,7 +238,7 @@ def write_fragments(path: Path, catalogs: Iterable[Catalog]) -> int:
 
 
 def varint(number: int) -> bytes:
-    """Encode a number, 0 or more, as protobuf writes lengths: 7 bits a byte, least first."""
+    """Encode a number, 0 or more, as a varint: 7 bits a byte, the least significant first."""
     data = bytearray()
     while number > 0x7F:
         data.append(number & 0x7F | 0x80)
@@ -248,7 +248,7 @@ def varint(number: int) -> bytes:
 
 
 def write_document(path: Path, catalog: Catalog) -> None:
-    """Write a catalogue as its path's suffix says: .yaml, .yml, .json or .binpb. Reading it gives the same message.
+    """Write a catalogue in the format of the path's suffix: .yaml, .yml, .json or .binpb.
 
     Raises OSError, and ValueError for another suffix.
     """
@@ -271,7 +271,7 @@ _YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def _records(catalog: Catalog) -> Iterator[Catalog]:
-    """Split a catalogue: first its single values, then each of its lists a thousand elements at a time."""
+    """Split a catalogue into records: its single values, then each list in parts of a thousand elements."""
     single: dict[str, Any] = {}
     lists: list[tuple[str, Any]] = []
     for described, value in catalog.ListFields():

@@ -1,4 +1,4 @@
-"""Builds a message from a tree of nodes as the schema says, and notes what does not fit it."""
+"""Build a message from a tree of nodes by the schema, and report the values that do not fit."""
 
 import difflib
 import json
@@ -19,11 +19,11 @@ from offers.catalogue.document.scalars import NUMBER, SHOWN, UnfitError, convert
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _GEOJSON = frozenset({"areas"})
-"""Fields of texts that may be written as maps."""
+"""Text fields that may be written as maps of GeoJSON."""
 
 
-class Fault(NamedTuple):
-    """What is wrong at a path."""
+class DocumentFault(NamedTuple):
+    """A fault of a document, with its line."""
 
     path: Path
     line: int
@@ -33,15 +33,15 @@ class Fault(NamedTuple):
 
 @dataclass(slots=True)
 class Built:
-    """What was found out while a message was built."""
+    """The findings of building a message."""
 
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[DocumentFault] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)
-    """Where a value is written that the message does not have, because it could not be read."""
+    """Paths of the values that the message lacks, because they could not be read."""
 
 
 def build(root: Mapping, message: Message) -> Built:
-    """Fill an empty message from a map. Never raises: faults are returned, all of them."""
+    """Fill an empty message from a map. Raises nothing: all faults are returned."""
     built = Built()
     _fill(message, root, (), built)
     return built
@@ -49,25 +49,25 @@ def build(root: Mapping, message: Message) -> Built:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """How values of a field are read."""
+    """A field of the schema and how its values are read."""
 
     name: str
     oneof: str
-    """The oneof it is a member of, or ""."""
+    """The oneof of the field, or ""."""
     repeated: bool
     keyed: bool
-    """Whether it is a map from texts to texts."""
+    """Whether the field is a map from texts to texts."""
     convert: Callable[[Scalar], Any] | None
-    """Reads a scalar, raising UnfitError; None where a map is wanted."""
+    """Reads a scalar and raises UnfitError; None if a map is expected."""
     kind: str
-    """What a value, or an item, has to be: "a map", "a text", ..."""
+    """The expected form of a value, or of an item: "a map", "a text", ..."""
     wanted: str
-    """The same in full."""
+    """The expected form with an example."""
 
 
 @cache
 def _fields(descriptor: Descriptor) -> dict[str, _Field]:
-    """Give the fields of a message by each name they may be written under."""
+    """Return the fields of a message by each of their names: the name in the proto and the JSON name."""
     table: dict[str, _Field] = {}
     for described in descriptor.fields:
         oneof = described.containing_oneof
@@ -101,7 +101,7 @@ def _fill(message: Message, node: Mapping, path: Path, built: Built) -> None:
         here = (*path, found.name)
         if found.name in lines:
             reason = f"given twice, first on line {lines[found.name]}"
-            built.faults.append(Fault(here, key.line, reason, "keep one of the two"))
+            built.faults.append(DocumentFault(here, key.line, reason, "keep one of the two"))
             continue
         lines[found.name] = key.line
         if type(value) is Scalar and value.empty:
@@ -109,7 +109,7 @@ def _fill(message: Message, node: Mapping, path: Path, built: Built) -> None:
         if found.oneof:
             if found.oneof in members:
                 reason = f"stands beside {members[found.oneof]}, and only one of them can be given"
-                built.faults.append(Fault(here, key.line, reason, "keep one of the two"))
+                built.faults.append(DocumentFault(here, key.line, reason, "keep one of the two"))
                 continue
             members[found.oneof] = found.name
         if found.keyed:
@@ -137,7 +137,7 @@ def _fill_one(message: Message, found: _Field, pair: tuple[Scalar, Node], path: 
         try:
             converted = found.convert(value)
         except UnfitError as error:
-            built.faults.append(Fault(path, line, error.reason, error.fix))
+            built.faults.append(DocumentFault(path, line, error.reason, error.fix))
             built.left_out.add(path)
         else:
             if isinstance(converted, Timestamp | Duration):
@@ -149,10 +149,10 @@ def _fill_one(message: Message, found: _Field, pair: tuple[Scalar, Node], path: 
 
 
 def _fill_list(message: Message, found: _Field, value: Node, path: Path, built: Built) -> None:
-    """Fill a repeated field; an item that cannot be read leaves an empty one, so that the numbers of the rest hold."""
+    """Fill a repeated field. An item that cannot be read is left empty, so that the indices of the others stay."""
     if type(value) is not Sequence:
         reason = f"{shown(value)} is not a list"
-        built.faults.append(Fault(path, value.line, reason, f"write a list, each item {found.wanted}"))
+        built.faults.append(DocumentFault(path, value.line, reason, f"write a list, each item {found.wanted}"))
         built.left_out.add(path)
         return
     values = getattr(message, found.name)
@@ -171,7 +171,7 @@ def _fill_list(message: Message, found: _Field, value: Node, path: Path, built: 
                 values.append(found.convert(item))
             except UnfitError as error:
                 values.append("")
-                built.faults.append(Fault(here, item.line, error.reason, error.fix))
+                built.faults.append(DocumentFault(here, item.line, error.reason, error.fix))
                 built.left_out.add(here)
             continue
         else:
@@ -192,34 +192,34 @@ def _fill_map(
     values: Any,  # noqa: ANN401 - a map field or a Struct
     node: Mapping, path: Path, built: Built, read: Callable[[Scalar], object], wanted: tuple[str, str],
 ) -> None:  # fmt: skip
-    """Fill a map from texts to what `read` makes of scalars; `wanted` is what all else is not, and what to write."""
+    """Fill a map from texts to the results of `read`; `wanted` is the reason and the fix for other nodes."""
     for key, item in _once(node, path, built):
         here = (*path, key.text[:SHOWN])
         if type(item) is not Scalar or item.empty:
-            built.faults.append(Fault(here, key.line, f"{shown(item)} is {wanted[0]}", wanted[1]))
+            built.faults.append(DocumentFault(here, key.line, f"{shown(item)} is {wanted[0]}", wanted[1]))
             built.left_out.add(here)
             continue
         try:
             values[string(key)] = read(item)
         except UnfitError as error:
-            built.faults.append(Fault(here, key.line, error.reason, error.fix))
+            built.faults.append(DocumentFault(here, key.line, error.reason, error.fix))
             built.left_out.add(here)
 
 
 def _once(node: Mapping, path: Path, built: Built) -> Iterator[tuple[Scalar, Node]]:
-    """The pairs of a map, the first of each key; the others are faults."""
+    """Yield the first pair of each key of a map, and report repeated keys."""
     lines: dict[str, int] = {}
     for key, value in node.pairs:
         if key.text in lines:
             reason = f"given twice, first on line {lines[key.text]}"
-            built.faults.append(Fault((*path, key.text[:SHOWN]), key.line, reason, "keep one of the two"))
+            built.faults.append(DocumentFault((*path, key.text[:SHOWN]), key.line, reason, "keep one of the two"))
             continue
         lines[key.text] = key.line
         yield key, value
 
 
 def _geojson(node: Node, path: Path, built: Built) -> str:
-    """Write a node as JSON text, its numbers as they are written, where that is how JSON writes them."""
+    """Return a node as JSON text. Numbers keep their spelling if it is valid JSON."""
     if type(node) is Scalar:
         text = node.text
         if node.quoted or not (_JSON_NUMBER.fullmatch(text) or text in {"true", "false", "null"}):
@@ -233,7 +233,7 @@ def _geojson(node: Node, path: Path, built: Built) -> str:
 
 
 def _unfit(found: _Field, value: Node, path: Path, built: Built, line: int) -> None:
-    built.faults.append(Fault(path, line, f"{shown(value)} is not {found.kind}", f"write {found.wanted}"))
+    built.faults.append(DocumentFault(path, line, f"{shown(value)} is not {found.kind}", f"write {found.wanted}"))
     built.left_out.add(path)
 
 
@@ -244,7 +244,7 @@ def _unknown_field(descriptor: Descriptor, key: Scalar, path: Path, built: Built
         fix = "merge keys are not supported: write the fields out, or give an alias for a whole value"
     else:
         fix = _nearest(name, descriptor)
-    built.faults.append(Fault((*path, name), key.line, reason, fix))
+    built.faults.append(DocumentFault((*path, name), key.line, reason, fix))
 
 
 @lru_cache(maxsize=4096)
@@ -255,7 +255,7 @@ def _nearest(name: str, descriptor: Descriptor) -> str:
 
 
 def _wanted(described: FieldDescriptor) -> tuple[str, str]:
-    """Say what a value of a field, or an item of it, has to be, and more about it."""
+    """Return the expected form of a value of a field, or of an item, and an example or details."""
     message = described.message_type
     if _is_keyed(described):
         return "a map", " of names to texts, such as {cuisine: ramen}"

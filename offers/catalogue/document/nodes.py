@@ -1,4 +1,4 @@
-"""The text of a YAML or JSON document as a tree of nodes that know their lines."""
+"""YAML and JSON texts parsed into trees of nodes with line numbers."""
 
 import json
 import re
@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 Path = tuple[str | int, ...]
-"""Where a value stands in a document, from the top: ("offers", 3, "title")."""
+"""The path of a value from the root of a document: ("offers", 3, "title")."""
 
 MAX_DEPTH = 64
-"""Levels of nesting a document may have; a catalogue needs eight."""
+"""Most levels of nesting; a catalogue needs eight."""
 MAX_EXPANDED = 1_000_000
-"""Values that the aliases of one document may stand for, so that a few lines cannot fill the memory."""
+"""Most values that the aliases of a document may expand to, so that a few lines cannot fill the memory."""
 
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -23,7 +23,7 @@ _YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(slots=True)
 class Scalar:
-    """One value as it is written, without its quotes and escapes."""
+    """A single value as it is written, without quotes and escapes."""
 
     line: int
     text: str
@@ -31,7 +31,7 @@ class Scalar:
 
     @property
     def empty(self) -> bool:
-        """Whether it stands for no value at all. `Null` and `NULL` do not: they may be somebody's name."""
+        """Whether it is a null value. `Null` and `NULL` are texts: they may be somebody's name."""
         return not self.quoted and self.text in {"", "~", "null"}
 
 
@@ -45,7 +45,7 @@ class Sequence:
 
 @dataclass(slots=True)
 class Mapping:
-    """A map, with its keys in the order and as often as they are written."""
+    """A map, with all its keys in the order they are written, including repeated ones."""
 
     line: int
     pairs: list[tuple[Scalar, "Node"]] = field(default_factory=list)
@@ -54,11 +54,11 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 Report = Callable[[int, str, str], None]
-"""Takes the line, what is wrong and what to write instead."""
+"""Reports a fault: line, reason and fix."""
 
 
 class DocumentSyntaxError(Exception):
-    """The text cannot be read on from here."""
+    """A fault after which the text cannot be read any further."""
 
     def __init__(self, line: int, reason: str, fix: str) -> None:
         super().__init__(line, reason, fix)
@@ -66,19 +66,19 @@ class DocumentSyntaxError(Exception):
 
 
 def dotted(path: Path) -> str:
-    """Write a path as in "offers[3].title"."""
+    """Return a path in the form "offers[3].title"."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
 
 
 def camel_case(name: str) -> str:
-    """Give the JSON name of a field, such as offerId for offer_id."""
+    """Return the JSON name of a field, such as offerId for offer_id."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
 
 def line_of(root: Node, path: Path) -> int:
-    """Give the line, from 1, of the value at a path, or of the nearest one around it that is written."""
+    """Return the line, from 1, of the value at a path, or of the nearest value around it."""
     node, line = root, root.line
     for step in path:
         if isinstance(node, Mapping) and isinstance(step, str):
@@ -95,10 +95,10 @@ def line_of(root: Node, path: Path) -> int:
 
 
 def read_yaml(text: str, report: Report) -> Node | None:
-    """Compose the first YAML document of a text, or give None if there is none.
+    """Parse the first YAML document of a text, or return None if there is none.
 
-    Raises DocumentSyntaxError. Faults that can be read past go to `report`. Works on events, not through PyYAML's
-    composer, which follows nesting by recursion and aliases without a limit.
+    Raises DocumentSyntaxError; faults after which the text can be read go to `report`. PyYAML's own composer is not
+    used, because it recurses for nesting and expands aliases without a limit.
     """
     if (bad := _NOT_YAML.search(text)) is not None:
         line = text.count("\n", 0, bad.start()) + 1
@@ -214,12 +214,12 @@ _JSON_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_json(text: str) -> Node | None:
-    """Read a JSON text, or give None if it is empty. Raises DocumentSyntaxError."""
+    """Parse a JSON text, or return None if it is empty. Raises DocumentSyntaxError."""
     return _JsonReader(text).read()
 
 
 class _JsonReader:
-    """Reads JSON token by token, as the standard library's reader keeps neither lines nor repeated keys."""
+    """Parses JSON token by token, because the standard library keeps neither lines nor repeated keys."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -246,7 +246,7 @@ class _JsonReader:
         return DocumentSyntaxError(self._line(position), f"not JSON: {reason}", fix)
 
     def _token(self, wanted: str) -> tuple[str, str, int]:
-        """Give the next token's kind, text and position."""
+        """Return the kind, text and position of the next token."""
         match = _JSON_TOKEN.match(self._text, self._at)
         if match is None or match.lastgroup is None:
             start = self._skip_space()
@@ -304,7 +304,7 @@ class _JsonReader:
         return node
 
     def _more(self, closing: str) -> bool:
-        """Read the comma or the closing bracket after a value; tell whether it was a comma."""
+        """Read the comma or closing bracket after a value, and return whether it was a comma."""
         kind, text, position = self._token(f"',' or '{closing}'")
         if kind != "mark" or text not in {",", closing}:
             raise self._error(position, f"found {text!r} in place of ',' or '{closing}'", "put a comma between values")

@@ -1,4 +1,4 @@
-"""Reads single values of a document as the fields of the schema want them: texts, numbers, names, instants."""
+"""Conversion of single values of a document to the types of the schema: texts, numbers, enum values, instants."""
 
 import difflib
 import math
@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from offers.catalogue.document.nodes import Node, Scalar, Sequence
 
 NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
-"""A number as YAML and JSON write it, or with a plus sign, or without digits on one side of the point."""
+"""A number of YAML or JSON, also with a plus sign, or without digits on one side of the point."""
 _TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
@@ -23,39 +23,44 @@ _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
 }
 _MOST_DIGITS = 400
-"""Longer numbers are outside every range, and Python refuses to read the longest."""
+"""Longer numbers are outside every range, and Python refuses to convert the longest."""
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 _TIMESTAMP_RANGE = range(-62_135_596_800, 253_402_300_800)
-"""Seconds of the years 1 to 9999, which a Timestamp can hold."""
+"""The seconds that a Timestamp can hold: years 1 to 9999."""
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
 _DURATION_RANGE = range(315_576_000_001)
-"""Seconds that a Duration can hold, either way: 10,000 years."""
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the offset is applied by hand, so that the year 1 does not overflow
+"""The seconds that a Duration can hold, positive or negative: 10,000 years."""
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the offset is applied separately, so that the year 1 does not overflow
 SHOWN = 60
-"""Characters of a bad value that a reason repeats."""
+"""Characters of a bad value that are shown in a reason."""
 
 
 class UnfitError(Exception):
-    """A value does not fit its field: `reason` says why, `fix` what to write instead."""
+    """A value does not fit its field; `reason` and `fix` are for the report."""
 
     def __init__(self, reason: str, fix: str) -> None:
         super().__init__(reason, fix)
         self.reason, self.fix = reason, fix
 
 
+def cut(text: str) -> str:
+    """Return a text, cut if it is long."""
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
+
+
 def shown(value: Node) -> str:
-    """A value as a reason repeats it, long ones cut."""
+    """Return a value as it is shown in a reason, cut if it is long."""
     if isinstance(value, Scalar):
         if value.empty:
             return "an empty value"
-        return repr(value.text if len(value.text) <= SHOWN else value.text[:SHOWN] + "...")
+        return repr(cut(value.text))
     return "a list" if isinstance(value, Sequence) else "a map"
 
 
 def converter(described: FieldDescriptor) -> Callable[[Scalar], Any] | None:
-    """What reads the values of a field, raising UnfitError; None where a map is wanted."""
+    """Return the function that reads the values of a field and raises UnfitError; None if a map is expected."""
     if described.message_type is not None:
         return {"google.protobuf.Timestamp": _timestamp, "google.protobuf.Duration": _duration}.get(
             described.message_type.full_name
@@ -80,7 +85,7 @@ def string(value: Scalar) -> str:
 
 
 def simple(value: Scalar) -> str | float | bool:
-    """Read a text, number, true or false, as it is written: what is quoted is a text. Raises UnfitError."""
+    """Read a text, a number or a boolean; a quoted value is a text. Raises UnfitError."""
     if not value.quoted and value.text in _TRUTHS:
         return value.text[0] in "tT"
     return float(value.text) if not value.quoted and NUMBER.fullmatch(value.text) else string(value)
@@ -108,7 +113,7 @@ def _integer(least: int, most: int) -> Callable[[Scalar], int]:
         number: int | None = None
         if _INTEGER.fullmatch(text):
             number = int(text) if len(text) <= _MOST_DIGITS else most + 1
-        elif NUMBER.fullmatch(text):  # 5.0 and 1e3 are whole numbers, too, in the JSON mapping
+        elif NUMBER.fullmatch(text):  # in the JSON mapping, 5.0 and 1e3 are whole numbers, too
             number = int(float(text)) if float(text).is_integer() else None
         if number is None:
             raise UnfitError(f"{shown(value)} is not a whole number", "write a whole number such as 10")

@@ -1,1 +1,1 @@
-"""Opening hours: grammar, schedules, public holidays and the sun."""
+"""Opening hours: grammar, schedules, public holidays and sun times."""

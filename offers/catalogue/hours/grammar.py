@@ -1,4 +1,4 @@
-"""What opening hours may say, and what is wrong with those that say something else."""
+"""Validation of opening hours: the supported part of the grammar, and reasons for refusing the rest."""
 
 import re
 from collections.abc import Iterator
@@ -7,15 +7,14 @@ import opening_hours
 
 from offers.catalogue.hours.public_holidays import are_known, regions_of
 from offers.catalogue.hours.schedules import HORIZON_DAYS, parse
-from offers.catalogue.hours.sun import names_sun, take_apart
+from offers.catalogue.hours.sun import COMMENT, names_sun, take_apart
 
-_COMMENT = re.compile(r'"[^"]*"')
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS = {
     "sh": "school holidays are not known: write their dates, such as 'Jul 05-Aug 31'",
     "unknown": "an offer is shown or it is not: write the open times, or 'off'",
 }
-"""Words of the grammar that cannot be used, and what to write instead."""
+"""Words of the grammar that are not supported, and what to write instead."""
 _DAY = "(?:Mo|Tu|We|Th|Fr|Sa|Su)"
 _DAYS_ON = r"(?: *[+-] *\d+ *days?)?"
 _FORMS = (
@@ -45,23 +44,23 @@ _FORMS = (
         "write the open times before it, or leave it out",
     ),
 )
-"""What the library reads in another way than the grammar means it: the form, its name, and what to write instead."""
+"""Forms that the library reads differently from the grammar: pattern, name, and what to write instead."""
 _DATES = re.compile(
     r"\b(?:Feb (?:30|31)|(?:Apr|Jun|Sep|Nov) 31)\b|\b[A-Z][a-z]{2} (?P<first>\d{2})-(?P<last>\d{1,2})\b(?!:)",
     re.IGNORECASE,
 )
-"""A date that is not in the calendar, or days of a month."""
+"""A date that does not exist, or a range of days of a month."""
 _WEEKS = re.compile(r"\bweek *(?P<first>\d{1,2})-(?P<last>\d{1,2})/(?P<step>\d+)", re.IGNORECASE)
 
 Refusal = tuple[str, str]
-"""Why hours cannot be used, with the position, and what to write instead."""
+"""The reason why hours cannot be used, with the position, and what to write instead."""
 
 
 def refusal(expression: str, country_code: str, *, placed: bool = True) -> Refusal | None:
-    """Why opening hours cannot be used and what to write instead, or None.
+    """Return why opening hours cannot be used and what to write instead, or None.
 
-    `country_code` is the country (ISO 3166-1) or region (ISO 3166-2) whose public holidays `PH` means, or ""; `placed`
-    says whether the hours are those of a place, where the sun rises and sets.
+    `country_code` is the country (ISO 3166-1) or region (ISO 3166-2) whose public holidays `PH` means, or "". With
+    `placed`, the hours are those of a place, so that the sun rises and sets.
     """
     if not expression.strip():
         return "the hours are empty", "leave the field out for no limit, or write hours such as 'Mo-Fr 11:30-14:30'"
@@ -73,22 +72,26 @@ def refusal(expression: str, country_code: str, *, placed: bool = True) -> Refus
         parse(expression, "")
     except opening_hours.ParserError as error:  # type: ignore[attr-defined] # its stubs lack it
         return _syntax(expression, str(error))
-    refusals = (*_misread(bare), *_of_holidays(expression, country_code), *_of_the_sun(expression, placed=placed))
+    refusals = (
+        *_misread_forms(bare),
+        *_holiday_refusals(expression, country_code),
+        *_sun_refusals(expression, placed=placed),
+    )
     return next(iter(refusals), None)
 
 
 def names_holidays(expression: str) -> bool:
-    """Whether hours depend on a country: whether they say PH."""
+    """Return whether hours name public holidays (PH) and so depend on a country."""
     return "PH" in expression and "PH" in _WORD.findall(_bare(expression))
 
 
 def _bare(expression: str) -> str:
-    """The same without the words of comments, every character in its position."""
-    return _COMMENT.sub(lambda comment: f'"{" " * (len(comment.group()) - 2)}"', expression)
+    """Return hours with their comments blanked, so that positions stay the same."""
+    return COMMENT.sub(lambda comment: f'"{" " * (len(comment.group()) - 2)}"', expression)
 
 
 def _syntax(expression: str, message: str) -> Refusal:
-    """Turn the parser's message ("--> 1:7 ... = expected ...") into a reason with the position."""
+    """Convert the parser's message ("--> 1:7 ... = expected ...") into a reason with the position."""
     place = re.search(r"--> \d+:(\d+)", message)
     position = int(place.group(1)) if place else 1
     wanted = re.search(r"= expected (.*)", message)
@@ -100,7 +103,7 @@ def _syntax(expression: str, message: str) -> Refusal:
     )
 
 
-def _misread(bare: str) -> Iterator[Refusal]:
+def _misread_forms(bare: str) -> Iterator[Refusal]:
     for form, name, fix in _FORMS:
         if unusable := form.search(bare):
             yield f"{name} at position {unusable.end()} cannot be used", fix
@@ -115,7 +118,7 @@ def _misread(bare: str) -> Iterator[Refusal]:
             yield reason, "leave it out, or write 2 for every other week"
 
 
-def _of_holidays(expression: str, country_code: str) -> Iterator[Refusal]:
+def _holiday_refusals(expression: str, country_code: str) -> Iterator[Refusal]:
     if not names_holidays(expression):
         return
     if not country_code:
@@ -135,7 +138,7 @@ def _regions_fix(country: str) -> str:
     return f"leave PH out, or write one of {', '.join(codes)}" if codes else "leave PH out, or correct the country_code"
 
 
-def _of_the_sun(expression: str, *, placed: bool) -> Iterator[Refusal]:
+def _sun_refusals(expression: str, *, placed: bool) -> Iterator[Refusal]:
     found = names_sun(expression)
     if found is None:
         return

@@ -1,7 +1,7 @@
-"""Public holidays of regions, and of countries that the opening-hours library knows none of: PH written out as dates.
+"""Public holidays that the opening-hours library does not know: hours with dates in place of PH.
 
-The library knows those of some countries as wholes; the others are those of the holidays package. Hours that mean them
-get the dates in place of their PH, rule by rule: on which days a rule holds stays the same, and so does all else.
+The library knows the holidays of some countries, but not those of regions. All others come from the holidays package:
+each rule of the hours gets the dates in place of its PH, and holds on the same days as before.
 """
 
 import re
@@ -18,17 +18,17 @@ from offers.catalogue.hours.sun import without_comments
 
 _SELECTOR = r"(?:PH(?: [+-]\d+ days)?|(?:Mo|Tu|We|Th|Fr|Sa|Su)(?:-[A-Z][a-z])?(?:\[[^]]*\])?(?: [+-]\d+ days?)?)"
 _DAYS = re.compile(rf"(?<![^ ]){_SELECTOR}(?:,{_SELECTOR})*(?![^ ])")
-"""The days of the week and holidays of a rule, as the library writes it."""
+"""The weekdays and holidays of a rule, as the library prints it."""
 _PARTS = re.compile(r"[^,[]+(?:\[[^]]*\][^,]*)?")
 _RULES = re.compile(r"(; |, )")
 _NEVER = "1900 Jan 1"
-"""A date that no year asked for has."""
+"""A date outside every range of years."""
 _SOME_YEARS = range(2000, 2077)
 
 
 @cache
 def in_library(country_code: str) -> bool:
-    """Whether the opening-hours library knows the public holidays of a code: whether it is that of a country it has."""
+    """Return whether the opening-hours library knows the public holidays of a code; it knows countries only."""
     try:
         OpeningHours("off", country=country_code or None)
     except opening_hours.UnknownCountryError:  # type: ignore[attr-defined] # its stubs lack it
@@ -38,13 +38,13 @@ def in_library(country_code: str) -> bool:
 
 @cache
 def are_known(country_code: str) -> bool:
-    """Whether any public holidays are known for a country (ISO 3166-1) or one of its regions (ISO 3166-2)."""
+    """Return whether any public holidays are known for a country (ISO 3166-1) or region (ISO 3166-2)."""
     return in_library(country_code) or any(holidays_of(country_code, year) for year in _SOME_YEARS)
 
 
 @cache
 def regions_of(country: str) -> list[str]:
-    """The regions of a country (ISO 3166-1) whose public holidays are known, as codes of ISO 3166-2."""
+    """Return the regions of a country whose public holidays are known, as codes of ISO 3166-2."""
     import holidays
 
     known = holidays.list_supported_countries(include_aliases=False).get(country, ())
@@ -53,7 +53,7 @@ def regions_of(country: str) -> list[str]:
 
 @lru_cache(maxsize=65_536)
 def holidays_of(country_code: str, year: int) -> frozenset[date]:
-    """The public holidays of a region or country in a year, and the days off in their place; none if it is unknown.
+    """Return the public holidays of a region or country in a year and their substitute days; none if it is unknown.
 
     The first call takes most of a second.
     """
@@ -61,7 +61,7 @@ def holidays_of(country_code: str, year: int) -> frozenset[date]:
 
     country, _, region = country_code.partition("-")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that those by the moon are not known so far ahead
+        warnings.simplefilter("ignore")  # about lunar holidays, whose future dates are estimates
         try:
             return frozenset(holidays.country_holidays(country, region or None, years=year, expand=False))
         except NotImplementedError:
@@ -69,9 +69,9 @@ def holidays_of(country_code: str, year: int) -> frozenset[date]:
 
 
 def dated(expression: str, country_code: str, first_year: int, last_year: int) -> str:
-    """Hours with dates in place of PH, which mean the same from the first year to the last, both included.
+    """Return hours with dates in place of PH, equivalent from the first year to the last, both included.
 
-    Comments are left out. Raises the library's ParserError for what it cannot read.
+    Comments are left out. Raises the library's ParserError for hours it cannot parse.
     """
     days = range(date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal() + 1)
     rules = _RULES.split(without_comments(expression))
@@ -80,6 +80,7 @@ def dated(expression: str, country_code: str, first_year: int, last_year: int) -
 
 
 def _with_dates(rule: str, country_code: str, days: range) -> str:
+    """Return a rule with the dates of its days in place of its weekdays and holidays, if it names PH."""
     found = _DAYS.search(rule)
     if found is None or "PH" not in found.group():
         return rule
@@ -98,14 +99,14 @@ def _with_dates(rule: str, country_code: str, days: range) -> str:
 
 
 def _holidays_in(days: range, country_code: str, days_on: int) -> set[int]:
-    """The days, as ordinals, that are so many days after a public holiday."""
+    """Return the days, as ordinals, that are `days_on` days after a public holiday."""
     first, last = (date.fromordinal(day - days_on).year for day in (days[0], days[-1]))
     found = (day.toordinal() + days_on for year in range(first, last + 1) for day in holidays_of(country_code, year))
     return {day for day in found if day in days}
 
 
 def _days_of(selectors: str, days: range) -> set[int]:
-    """The days, as ordinals, on which a rule without times holds."""
+    """Return the days, as ordinals, on which a rule without times holds."""
     begin = datetime.fromordinal(days[0])
     hours = OpeningHours(f"{selectors} 00:00-24:00")
     return {
@@ -117,7 +118,7 @@ def _days_of(selectors: str, days: range) -> set[int]:
 
 
 def _dates(held: Iterable[int]) -> Iterator[str]:
-    """Days as the grammar writes dates, those in a row as spans."""
+    """Yield days as dates of the grammar, consecutive days as ranges."""
     ordered = sorted(held)
     if not ordered:
         yield _NEVER

@@ -1,9 +1,9 @@
-"""Opening hours: which rules repeat weekly, when something is open, and what a wall clock reads in a time zone.
+"""Schedules of opening hours, and the clocks of time zones.
 
-The grammar (see grammar.py) and the holidays of most countries are opening-hours-py's; it only ever sees wall-clock
-times. Turning those into instants is ours, by one rule: an instant is open when the wall clock of the place reads an
-open time. So an hour that a clock change skips is never open, and an hour that it repeats is open both times. When the
-sun rises and sets is ours, too (see sun.py), and so are the dates of regional holidays (see public_holidays.py).
+The library opening-hours-py supplies the grammar (see grammar.py) and the holidays of most countries. It is given
+wall-clock times only. This module converts them to instants by one rule: an instant is open if the wall clock of the
+place reads an open time. An hour that a clock change skips is therefore never open, and an hour that it repeats is open
+both times. Sunrise and sunset are computed in sun.py, and the dates of regional holidays in public_holidays.py.
 """
 
 import re
@@ -19,28 +19,28 @@ import opening_hours
 from opening_hours import OpeningHours
 
 from offers.catalogue.hours.public_holidays import are_known, dated, in_library
-from offers.catalogue.hours.sun import Sunlit, names_sun, take_apart
+from offers.catalogue.hours.sun import COMMENT, Sunlit, names_sun, take_apart
 
 FIRST_SECOND = 0
-"""1970-01-01T00:00:00Z: the first instant a catalogue or a request may name, in seconds."""
+"""1970-01-01T00:00:00Z, the first instant that a catalogue or a request may name, in seconds."""
 LAST_SECOND = 4_102_444_800
-"""2100-01-01T00:00:00Z: the first instant that neither may name."""
+"""2100-01-01T00:00:00Z, the first instant after those, in seconds."""
 NEVER = 2**32 - 1
-"""Stands for "no end" wherever instants are kept as unsigned 32-bit seconds (2106-02-07)."""
+"""No end: the largest instant in unsigned 32-bit seconds (2106-02-07)."""
 WEEK_MINUTES = 7 * 24 * 60
 
 HORIZON_DAYS = 400
-"""How far a change is looked for: hours that stay as they are for longer count as never changing. Without a limit the
-library searches thousands of years, which takes seconds."""
+"""Days ahead in which the next change is searched. Hours that do not change for longer count as never changing. Without
+a limit the library searches thousands of years, which takes seconds."""
 
 _MONDAY = datetime(2024, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose without a zone
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _DAY = 86_400
 SAMPLE_S = 6 * _DAY
-"""The shortest-lived offset of the IANA database since 1970 held for 6.96 days."""
+"""Sampling interval of a zone's offsets: the shortest-lived offset of the IANA database since 1970 held for 6.96
+days."""
 _SOME_DAYS_S = 4 * _DAY
-"""Hours at a moment follow from the days around it, of which no more matter than these."""
-_COMMENT = re.compile(r'"[^"]*"')
+"""Days before and after a moment that can affect whether something is open at it."""
 _CLOCK = re.compile(r"\d{1,2}:\d{2}|24/7")
 _WORD = re.compile(r"[A-Za-z]+")
 _WEEKLY_WORDS = frozenset({"Mo", "Tu", "We", "Th", "Fr", "Sa", "Su", "off", "closed", "open"})
@@ -49,7 +49,7 @@ Spans = list[tuple[int, int]]
 
 @lru_cache(maxsize=65_536)
 def parse(expression: str, country_code: str) -> OpeningHours:
-    """Hours as the library reads them. Raises its errors for what it cannot read and for countries it does not know."""
+    """Parse hours. Raises the library's ParserError, and its UnknownCountryError for a country it does not know."""
     return OpeningHours(expression, country=country_code or None, max_interval_days=HORIZON_DAYS)
 
 
@@ -59,7 +59,7 @@ def _take_apart(expression: str, country_code: str) -> Sunlit | None:
 
 
 @lru_cache(maxsize=1_024)
-def _with_dates(  # a year of dates takes some kilobytes
+def _with_dates(  # a small cache: a year of dates takes some kilobytes
     expression: str,
     country_code: str,
     first_year: int,
@@ -71,38 +71,38 @@ def _with_dates(  # a year of dates takes some kilobytes
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Part:
-    """Opening hours by one clock: open when any of the expressions is."""
+class SchedulePart:
+    """Opening hours by one clock: open if any of the expressions is open."""
 
     expressions: tuple[str, ...]
     time_zone: str = ""
-    """IANA name; "" for the time zone of the person who asks."""
+    """IANA name; "": the time zone of the person."""
     country_code: str = ""
-    """Whose public holidays PH means, a country's or a region's; "" where no expression says PH."""
+    """The country or region whose public holidays PH means; "" if no expression says PH."""
     position: tuple[float, ...] = ()
-    """Latitude and longitude in degrees of where the sun rises and sets; () where no expression names it."""
+    """Latitude and longitude, in degrees, for the times of the sun; () if no expression names the sun."""
     closing_margin: int = 0
-    """Seconds: it counts as closed for so long before each of its closings."""
+    """Seconds before each closing during which it already counts as closed."""
 
     def __post_init__(self) -> None:
-        """Load what the holidays of regions take, so that no decision has to wait for it."""
+        """Load the holidays of regions now, so that no decision waits for it."""
         if self.country_code:
             are_known(self.country_code)
 
     def weekly(self) -> Spans | None:
-        """The open spans of every week as minutes from Monday 00:00, merged, or None if weeks differ.
+        """Return the merged open spans of every week in minutes from Monday 00:00, or None if weeks differ.
 
-        Without the closing margin, which is of instants.
+        The closing margin, which applies to instants, is not subtracted.
         """
         if not all(map(_repeats_weekly, self.expressions)):
             return None
         return list(_joined(merge(*map(_week_of, self.expressions))))
 
     def wall_clock(self, local: int, clock: "ZoneClock") -> tuple[bool, int]:
-        """Whether it is open at a wall-clock time, and a time until which that stays so at least.
+        """Return whether it is open at a wall-clock time, and a time until which that does not change.
 
-        Both times are seconds since 1970 as the wall clock reads them. While open, the second is the exact end;
-        `NEVER` stands for no end. Without the closing margin.
+        Both times are seconds since 1970 as the wall clock reads them. If open, the returned time is the exact end;
+        NEVER stands for no end. The closing margin is not subtracted.
         """
         limit = local + HORIZON_DAYS * _DAY
         spans = self._wall_spans(local, limit, clock)
@@ -116,9 +116,9 @@ class Part:
         return True, reach if reach < limit else NEVER
 
     def at(self, second: int, clock: "ZoneClock") -> tuple[bool, int]:
-        """Whether it is open at an instant, and an instant until which that stays so at least.
+        """Return whether it is open at an instant, and an instant until which that does not change.
 
-        Seconds since 1970 UTC. While open, the second is the exact end; `NEVER` stands for no end.
+        Both are seconds since 1970 UTC. If open, the returned instant is the exact end; NEVER stands for no end.
         """
         is_open, until = self._raw_at(second, clock)
         if not is_open or until == NEVER:
@@ -126,7 +126,7 @@ class Part:
         return (True, until - self.closing_margin) if second < until - self.closing_margin else (False, until)
 
     def spans(self, begin: int, end: int, clock: "ZoneClock") -> Spans:
-        """All open spans between two instants; the last one's end is exact, also where it lies beyond."""
+        """Return all open spans between two instants; the end of the last span is exact, even if it is later."""
         found: Spans = []
         at = begin
         while at < end:
@@ -142,7 +142,7 @@ class Part:
         return [(start, until - margin * (until != NEVER)) for start, until in found if start < until - margin]
 
     def _raw_at(self, second: int, clock: "ZoneClock") -> tuple[bool, int]:
-        """As `at`, without the closing margin."""
+        """Return what `at` returns, without the closing margin."""
         is_open, at = None, second
         while True:
             offset, change = clock.at(at)
@@ -157,7 +157,7 @@ class Part:
             at = change
 
     def _wall_spans(self, begin: int, end: int, clock: "ZoneClock") -> Iterator[tuple[int, int]]:
-        """Open spans between two wall-clock times, sorted by their begin; they may touch and overlap."""
+        """Return open spans between two wall-clock times, sorted by begin; they may touch and overlap."""
         if len(self.expressions) == 1:
             return self._wall_spans_of(self.expressions[0], begin, end, clock)
         return merge(*(self._wall_spans_of(expression, begin, end, clock) for expression in self.expressions))
@@ -173,7 +173,7 @@ class Part:
                 yield _seconds(start), _seconds(until)
 
     def _read(self, expression: str, begin: int, end: int) -> OpeningHours | Sunlit:
-        """What an expression says between two wall-clock times, at least."""
+        """Parse an expression so that it holds at least between two wall-clock times."""
         country, is_sunny = self.country_code, bool(self.position and names_sun(expression))
         if country and not in_library(country):
             if "PH" in expression:
@@ -185,20 +185,20 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When something may be: open when every part is."""
+    """A combination of opening hours: open if every part is open."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[SchedulePart, ...]
 
     @property
     def personal(self) -> bool:
-        """Whether it depends on the time zone of the person who asks."""
+        """Whether it depends on the time zone of the person."""
         return any(not part.time_zone for part in self.parts)
 
     def weekly(self) -> list[tuple[str, int, Spans]] | None:
-        """What repeats weekly, as parts that must all be open, or None if weeks differ.
+        """Return the parts that must all be open, or None if weeks differ.
 
-        Each is a time zone ("" for the person's), a closing margin in seconds, and the open spans of a week without
-        the margin in minutes from Monday 00:00, merged.
+        Each part is a time zone ("": the person's), a closing margin in seconds, and the merged open spans of a week in
+        minutes from Monday 00:00, from which the margin is not subtracted.
         """
         merged: dict[str, Spans] = {}
         with_margin: list[tuple[str, int, Spans]] = []
@@ -213,10 +213,10 @@ class Schedule:
         return [(zone, 0, week) for zone, week in merged.items()] + with_margin
 
     def at(self, second: int, clock_of: "ClockOf") -> tuple[bool, int]:
-        """Whether it is open at an instant, and an instant until which that stays so at least.
+        """Return whether it is open at an instant, and an instant until which that does not change.
 
-        Seconds since 1970 UTC. While open, the second is the exact end; `NEVER` stands for no end. `clock_of` gives
-        the clock of a time zone, for "" that of the person who asks.
+        Both are seconds since 1970 UTC. If open, the returned instant is the exact end; NEVER stands for no end.
+        `clock_of` returns the clock of a time zone, and the person's clock for "".
         """
         until_open, until_closed = NEVER, -1
         for part in self.parts:
@@ -228,7 +228,7 @@ class Schedule:
         return (True, until_open) if until_closed < 0 else (False, until_closed)
 
     def spans(self, begin: int, end: int, clock_of: "ClockOf") -> Spans:
-        """All open spans that begin between two instants or before; the last one's end is exact, also beyond."""
+        """Return all open spans between two instants; the end of the last span is exact, even if it is later."""
         spans = [(begin, NEVER)]
         for part in self.parts:
             spans = intersection(spans, part.spans(begin, end, clock_of(part.time_zone)))
@@ -245,13 +245,14 @@ def _seconds(moment: datetime) -> int:
 
 
 def _repeats_weekly(expression: str) -> bool:
-    bare = _CLOCK.sub("", _COMMENT.sub("", expression))
+    """Return whether an expression uses only weekdays and times of day."""
+    bare = _CLOCK.sub("", COMMENT.sub("", expression))
     return _WEEKLY_WORDS.issuperset(_WORD.findall(bare)) and not re.search(r"\d|\[", bare)
 
 
 @lru_cache(maxsize=65_536)
 def _week_of(expression: str) -> tuple[tuple[int, int], ...]:
-    """Open spans of one week, in minutes from Monday 00:00."""
+    """Return the open spans of a week in minutes from Monday 00:00."""
     spans: Spans = []
     hours = parse(expression, "")
     for start, end, state, _ in hours.intervals(_MONDAY, _MONDAY + timedelta(days=7)):
@@ -262,7 +263,7 @@ def _week_of(expression: str) -> tuple[tuple[int, int], ...]:
 
 
 def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Sorted spans, those that touch or overlap as one."""
+    """Merge sorted spans that touch or overlap."""
     begin, reach = 0, -1
     for start, end in spans:
         if reach < 0:
@@ -277,7 +278,7 @@ def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def intersection(ours: Spans, theirs: Spans) -> Spans:
-    """What two sorted lists of spans have in common."""
+    """Return the intersection of two sorted lists of spans."""
     common: Spans = []
     one = other = 0
     while one < len(ours) and other < len(theirs):
@@ -293,15 +294,15 @@ def intersection(ours: Spans, theirs: Spans) -> Spans:
 
 @dataclass(frozen=True, slots=True)
 class ZoneClock:
-    """What the clocks of a time zone read from 1970 to 2100."""
+    """The offsets of a time zone from 1970 to 2100."""
 
     starts: tuple[int, ...]
-    """First second (UTC) of each span of equal offset; the first is before 1970."""
+    """The first second, UTC, of each period of constant offset; the first period begins before 1970."""
     offsets: tuple[int, ...]
-    """Seconds to add to UTC in each span."""
+    """Seconds to add to UTC in each period."""
 
     def at(self, second: int) -> tuple[int, int]:
-        """The offset in seconds at an instant, and the instant (UTC seconds) at which it changes next."""
+        """Return the offset in seconds at an instant, and the instant (UTC seconds) at which it next changes."""
         span = bisect_right(self.starts, second) - 1
         end = self.starts[span + 1] if span + 1 < len(self.starts) else NEVER
         return self.offsets[span], end
@@ -312,10 +313,10 @@ ClockOf = Callable[[str], ZoneClock]
 
 @cache
 def zone_clock(time_zone: str) -> ZoneClock:
-    """The clock of an IANA time zone.
+    """Return the clock of an IANA time zone.
 
-    Sampled every SAMPLE_S, and each change then found to the second: no offset since 1970 lasted less than that.
-    Raises zoneinfo.ZoneInfoNotFoundError or ValueError for a name that is not one.
+    Offsets are sampled every SAMPLE_S, and each change is then located to the second by bisection.
+    Raises zoneinfo.ZoneInfoNotFoundError or ValueError for an unknown name.
     """
     zone = ZoneInfo(time_zone)
 

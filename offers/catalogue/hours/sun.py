@@ -1,8 +1,9 @@
-"""Hours that name the sun: when it rises and sets at a place, and which spans a rule with `sunset` stands for.
+"""Hours that name the sun: the times of sunrise and sunset at a place, and the spans of rules that use them.
 
-The opening-hours library reads them only roughly: it takes the sun of another day where a clock is far from its
-meridian, polar night for polar day in the south, and `17:00-sunset` for nearly a whole day once the sun sets before
-17:00. So it is only asked on which days a rule holds; where the spans of those days begin and end is found here.
+The opening-hours library reads such hours only roughly. It uses the sun of another day where a clock is far from its
+meridian, mistakes polar night for polar day in the south, and reads `17:00-sunset` as nearly a whole day once the sun
+sets before 17:00. It is therefore used only to find the days on which a rule holds. The begin and end of the spans of
+those days are computed here.
 """
 
 import math
@@ -17,60 +18,62 @@ import opening_hours
 from opening_hours import OpeningHours
 
 EVENTS = ("dawn", "sunrise", "sunset", "dusk")
-"""In the order of the day. Dawn and dusk are those of civil twilight: the sun is 6 degrees below the horizon."""
+"""Events in the order of the day. Dawn and dusk are those of civil twilight: the sun is 6 degrees below the horizon."""
 MOST_SPANS = 500
-"""Spans of time in hours that name the sun."""
+"""Most spans of time in hours that name the sun."""
 
 _ALTITUDES = {"dawn": -6.0, "sunrise": -0.833, "sunset": -0.833, "dusk": -6.0}
-"""Degrees; 0.833 are half of the sun's disc and what the air bends its light."""
+"""Altitude of the sun in degrees. 0.833 is half of the sun's disc plus the refraction of the air."""
 _DAY_MINUTES = 1_440
 _DAY_S = 86_400
 _NOON = 720
 _EARLY = 180
-"""`sunrise-02:00` ends at night, `sunrise-06:00` on the morning it begins."""
+"""Minute of the day before which a span that begins in the morning ends at night: `sunrise-02:00` ends on the next day,
+`sunrise-06:00` on the same morning."""
 _J2000_S = 946_728_000
-"""2000-01-01T12:00:00Z, from which astronomers count."""
+"""The astronomical epoch J2000, 2000-01-01T12:00:00Z."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose without a zone
-_COMMENT = re.compile(r'"[^"]*"')
+COMMENT = re.compile(r'"[^"]*"')
 _DAYS_AFTER = re.compile(r"\bPH (?=\d+ days)")
-"""How the library writes `PH +1 day`, which it cannot read."""
+"""The library's own output for `PH +1 day`, which it cannot parse."""
 _TIME = r"(?:\d{1,2}:\d{2}|(?:dawn|sunrise|sunset|dusk)|\((?:dawn|sunrise|sunset|dusk)[+-]\d{1,2}:\d{2}\))"
 _SPAN = re.compile(rf"({_TIME})-({_TIME})")
 _NAMED = re.compile(rf"\b(?:{'|'.join(EVENTS)})\b", re.IGNORECASE)
 
 Clock = Callable[[int], int]
-"""From an instant in seconds UTC to the seconds to add for what the wall clock reads."""
+"""Returns the offset of the wall clock in seconds at an instant in seconds UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An end of a span."""
+    """The begin or end of a span."""
 
     event: str
     """"" for a time of day."""
     minute: int
-    """Of the day; from the event."""
+    """Minute of the day or, with an event, minutes after the event."""
 
     @property
     def evening(self) -> bool:
-        """Whether it is the end of the day rather than its beginning."""
+        """Whether it is in the second half of the day."""
         return self.event in EVENTS[2:] if self.event else self.minute >= _NOON
 
 
 @dataclass(frozen=True, slots=True)
 class Sunlit:
-    """Hours that name the sun, taken apart."""
+    """Hours that name the sun, separated into days and spans."""
 
     days: OpeningHours
-    """The same rules with the first minute of the day for the first span, the second for the second, and so on."""
+    """The same rules with minute n of the day in place of span n, so that the library tells on which days each span
+    holds."""
     spans: tuple[tuple[Moment, Moment, bool], ...]
-    """Begin, end, and whether the end is on the next day."""
+    """Begin, end, and whether the end is on the next day, of each span."""
     nights: Mapping[int, OpeningHours]
-    """Per span that goes on after midnight, hours whose first minute of a day tells whether it still does that day: it
-    is not where another rule has the day."""
+    """For each span that continues after midnight, hours that are open in the first minute of the days on which it
+    still does so. It does not continue into a day that belongs to another rule."""
 
     def open_spans(self, begin: int, end: int, place: tuple[float, ...], clock: Clock) -> Iterator[tuple[int, int]]:
-        """Open spans between two times of the wall clock (seconds since 1970), sorted by their begin.
+        """Yield open spans between two wall-clock times (seconds since 1970), sorted by begin.
 
         `place` is a latitude and a longitude in degrees.
         """
@@ -88,13 +91,13 @@ class Sunlit:
                     start, stop = self._span(number, day, place, clock)
                     heappush(waiting, (start, min(stop, (day + 1) * _DAY_S) if number in self.nights else stop))
                 found, numbers = next(held, (last, range(0)))
-            while waiting and waiting[0][0] < day * _DAY_S:  # nothing that is still to come begins before these
+            while waiting and waiting[0][0] < day * _DAY_S:  # no later span begins before these
                 yield from _cut(heappop(waiting), begin, end)
         while waiting:
             yield from _cut(heappop(waiting), begin, end)
 
     def _held(self, first: int, last: int) -> Iterator[tuple[int, range]]:
-        """The spans that hold on each of some days, by their numbers; the number after all is that of a whole day."""
+        """Yield the numbers of the spans that hold on each day; the number after the last is that of the whole day."""
         for since, until, state, _ in self.days.intervals(*(_EPOCH + timedelta(days=day) for day in (first, last))):
             if state != opening_hours.State.OPEN:
                 continue
@@ -107,7 +110,7 @@ class Sunlit:
                 yield day, range(low, high)
 
     def _span(self, number: int, day: int, place: tuple[float, ...], clock: Clock) -> tuple[int, int]:
-        """When a span begins and ends that belongs to a day; it may end before it begins, and is none then."""
+        """Return the begin and end of a span on a day; if the end is before the begin, there is no span."""
         if number == len(self.spans):
             return day * _DAY_S, (day + 1) * _DAY_S
         begins, ends, overnight = self.spans[number]
@@ -116,29 +119,30 @@ class Sunlit:
 
 
 def _cut(span: tuple[int, int], begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the part of a span between two times, if there is any."""
     start, stop = max(span[0], begin), min(span[1], end)
     if start < stop:
         yield start, stop
 
 
 def names_sun(expression: str) -> "re.Match[str] | None":
-    """Where hours name the sun first, if they do."""
-    return _NAMED.search(_COMMENT.sub(lambda comment: " " * len(comment.group()), expression))
+    """Return the first match of an event of the sun in hours, or None."""
+    return _NAMED.search(COMMENT.sub(lambda comment: " " * len(comment.group()), expression))
 
 
 def without_comments(expression: str) -> str:
-    """Hours as the library writes them, and reads them again, but for their comments.
+    """Return hours in the library's normal form, without comments.
 
-    Raises its ParserError for what it cannot read.
+    Raises the library's ParserError for hours it cannot parse.
     """
-    return _DAYS_AFTER.sub("PH +", re.sub(r" *" + _COMMENT.pattern, "", str(OpeningHours(expression))))
+    return _DAYS_AFTER.sub("PH +", re.sub(r" *" + COMMENT.pattern, "", str(OpeningHours(expression))))
 
 
 def take_apart(expression: str, country_code: str, max_interval_days: int) -> Sunlit | None:
-    """Hours that name the sun, or None if there is more in them than can be told apart.
+    """Separate hours that name the sun into days and spans, or return None if that is not possible.
 
-    That is more than MOST_SPANS spans, and `off` for part of a day: what it takes away would depend on the order.
-    The arguments are those of OpeningHours, and so are the errors.
+    It is not possible with more than MOST_SPANS spans, and with `off` for part of a day, whose effect would depend on
+    the order of spans. The arguments and errors are those of OpeningHours.
     """
     text = without_comments(expression)
     found = list(_SPAN.finditer(text))
@@ -166,6 +170,7 @@ def _clock(minute: int) -> str:
 
 
 def _moment(text: str) -> Moment:
+    """Parse a time of day, an event, or an event with an offset such as (sunrise+00:30)."""
     event = _NAMED.search(text)
     sign = -1 if event and "-" in text else 1
     hours, _, minutes = text.strip("(+-)").removeprefix(event.group() if event else "").strip("+-").partition(":")
@@ -173,7 +178,7 @@ def _moment(text: str) -> Moment:
 
 
 def _ends(begins: Moment, ends: Moment) -> tuple[Moment, Moment, bool]:
-    """A span, and whether it ends on the day after that it begins on."""
+    """Return a span, and whether it ends on the day after its begin."""
     if begins.event and ends.event:
         order = EVENTS.index(ends.event) - EVENTS.index(begins.event)
         overnight = order < 0 or (order == 0 and ends.minute <= begins.minute)
@@ -187,17 +192,17 @@ def _ends(begins: Moment, ends: Moment) -> tuple[Moment, Moment, bool]:
 
 
 def _second(moment: Moment, day: int, place: tuple[float, ...], clock: Clock) -> int:
-    """The time by the wall clock, in seconds since 1970, of a moment of a day."""
+    """Return the wall-clock time, in seconds since 1970, of a moment of a day."""
     minute = _event(moment.event, day, place, clock) if moment.event else 0
     return day * _DAY_S + 60 * (minute + moment.minute)
 
 
 def _event(event: str, day: int, place: tuple[float, ...], clock: Clock) -> int:
-    """When the sun does something on a day: in the minute of the wall clock that is given, counted from midnight.
+    """Return the wall-clock minute of an event of the sun on a day, counted from midnight.
 
-    The day is the one around the noon that the place's wall clock calls so. Where the sun does not rise, it rises and
-    sets at noon; where it does not set, at the midnights before and after. To a minute or two, between the polar
-    circles (the sunrise equation, with the sun's declination at noon).
+    The day is the one around the noon of that date by the place's wall clock. If the sun does not rise, sunrise and
+    sunset are at noon; if it does not set, at the midnights before and after. The accuracy between the polar circles is
+    a minute or two (the sunrise equation, with the sun's declination at noon).
     """
     latitude, longitude = place
     evening, middle = event in EVENTS[2:], day * _DAY_S + _DAY_S // 2
@@ -218,7 +223,7 @@ def _event(event: str, day: int, place: tuple[float, ...], clock: Clock) -> int:
 
 @lru_cache(maxsize=65_536)
 def _solar_noon(mean_noon: int) -> tuple[float, float]:
-    """The instant (seconds UTC) at which the sun is highest, near mean solar noon, and its declination in radians."""
+    """Return the instant (seconds UTC) of solar noon, near a mean solar noon, and the sun's declination in radians."""
     days = (mean_noon - _J2000_S) / _DAY_S
     anomaly = math.radians(357.5291 + 0.98560028 * days)
     centre = 1.9148 * math.sin(anomaly) + 0.02 * math.sin(2 * anomaly) + 0.0003 * math.sin(3 * anomaly)

@@ -1,4 +1,4 @@
-"""CSV and GeoJSON files to catalogues, by a mapping file."""
+"""Import of CSV and GeoJSON files as catalogues, by a mapping file."""
 
 from offers.catalogue.importing.table import ImportResult, Reject, import_table
 

@@ -1,4 +1,4 @@
-"""What the text of a cell means: numbers, instants, money, positions, words of the schema, and hours made of flags."""
+"""Conversion of cells: numbers, instants, money, positions, enum values, and opening hours made of flags."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,8 +12,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
-from offers.catalogue.compile.areas import AreaError, parse
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.document.nodes import dotted
+from offers.catalogue.document.scalars import cut
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
@@ -24,11 +25,11 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 class CellError(ValueError):
-    """A cell does not hold what is wanted; the message says which text and why."""
+    """A cell cannot be converted; the message names the text and the reason."""
 
 
 def number(text: str) -> Decimal:
-    """A decimal number, exactly as written.
+    """Parse a decimal number exactly.
 
     Raises CellError for anything but digits with an optional sign, point and exponent.
     """
@@ -38,10 +39,10 @@ def number(text: str) -> Decimal:
 
 
 def instant(text: str, layout: str | None, zone: ZoneInfo | None, plus_days: int) -> Timestamp:
-    """The instant a wall clock in `zone` reads `text`, moved by whole calendar days.
+    """Return the instant at which a wall clock in `zone` reads `text`, moved by whole calendar days.
 
-    `layout` is a strptime format, None for ISO 8601. A time that a clock change repeats is its first; one that it skips
-    is read with the offset before the change. Raises CellError.
+    `layout` is a strptime format, or None for ISO 8601. Of a time that a clock change repeats, the first occurrence is
+    meant. A time that it skips is read with the offset before the change. Raises CellError.
     """
     try:
         local = datetime.fromisoformat(text) if layout is None else datetime.strptime(text, layout)  # noqa: DTZ007
@@ -58,7 +59,7 @@ def instant(text: str, layout: str | None, zone: ZoneInfo | None, plus_days: int
 
 
 def money(amount: Decimal, currency_code: str) -> Money:
-    """A sum in units of a currency (yen, euros), to nine decimals. Raises CellError."""
+    """Return a sum in units of a currency (yen, euros), to nine decimals. Raises CellError."""
     if abs(amount) >= _MONEY_LIMIT:
         raise CellError(f"{amount} is more money than can be written")
     nanos = int((amount % 1 * _NANOS).to_integral_value(ROUND_HALF_EVEN))
@@ -69,18 +70,18 @@ def money(amount: Decimal, currency_code: str) -> Money:
 
 
 def position(text: str) -> tuple[float, float]:
-    """Latitude and longitude in degrees of a GeoJSON Point, or of a position inside a Polygon or MultiPolygon.
+    """Return latitude and longitude in degrees of a GeoJSON Point, or of a position inside a Polygon or MultiPolygon.
 
-    Raises CellError for all else.
+    Raises CellError for any other text.
     """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise CellError(f"{_cut(text)!r} is not GeoJSON") from None
+        raise CellError(f"{cut(text)!r} is not GeoJSON") from None
     if isinstance(value, dict) and value.get("type") == "Point":
         numbers = value.get("coordinates")
         if not (isinstance(numbers, list) and len(numbers) >= 2 and all(type(n) in (int, float) for n in numbers[:2])):
-            raise CellError(f"the coordinates {_cut(str(numbers))} are not [longitude, latitude]")
+            raise CellError(f"the coordinates {cut(str(numbers))} are not [longitude, latitude]")
         return float(numbers[1]), float(numbers[0])
     try:
         parts = parse(text)
@@ -93,10 +94,10 @@ def position(text: str) -> tuple[float, float]:
 
 
 def hours(flags: Sequence[tuple[str, bool]]) -> str:
-    """Opening hours out of (selector, open?) rules, of which later ones override earlier ones.
+    """Return opening hours for (selector, is open) rules, of which later ones override earlier ones.
 
-    Weekdays side by side are put together: "Mo,Tu; PH -1 day off; PH". Nothing open is "off". Everything open is
-    "24/7", because opening-hours-py takes seconds to find that the same said in weekdays never changes.
+    Adjacent weekdays are joined: "Mo,Tu; PH -1 day off; PH". Always closed is "off". Always open is "24/7": with the
+    same hours written as weekdays, opening-hours-py takes seconds to find that they never change.
     """
     rules: list[tuple[str, bool]] = []
     for plain_days, run in groupby(flags, key=lambda flag: flag[0] in WEEKDAYS):
@@ -107,7 +108,7 @@ def hours(flags: Sequence[tuple[str, bool]]) -> str:
         by_state = ((",".join(name for name, is_open in days if is_open == state), state) for state in (False, True))
         rules.extend(rule for rule in by_state if rule[0])
     while rules and not rules[0][1]:
-        del rules[0]  # closed is what nothing says open
+        del rules[0]  # what no rule opens is closed
     if not rules:
         return "off"
     untimed = not any(":" in selector for selector, _ in rules)
@@ -117,7 +118,7 @@ def hours(flags: Sequence[tuple[str, bool]]) -> str:
 
 
 def typed(field: FieldDescriptor, value: Decimal) -> object:
-    """A number as the type of a numeric field. Raises CellError where it does not fit."""
+    """Convert a number to the type of a numeric field. Raises CellError if it does not fit."""
     bits = _INTEGER_BITS.get(field.type)
     if bits is None:
         return float(value)
@@ -129,12 +130,12 @@ def typed(field: FieldDescriptor, value: Decimal) -> object:
 
 
 def is_numeric(field: FieldDescriptor) -> bool:
-    """Whether the field holds a number."""
+    """Return whether a field holds a number."""
     return field.type in _INTEGER_BITS or field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
 
 
 def converter(field: FieldDescriptor) -> Callable[[str], object]:
-    """What turns a cell's text into a value of the field, which is a scalar or a Timestamp; it raises CellError."""
+    """Return the function from a cell's text to a value of a field, a scalar or a Timestamp; it raises CellError."""
     if is_numeric(field):
         return lambda text: typed(field, number(text))
     if field.type == FieldDescriptor.TYPE_BOOL:
@@ -145,10 +146,6 @@ def converter(field: FieldDescriptor) -> Callable[[str], object]:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         return lambda text: instant(text, None, None, 0)
     return str
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _word(text: str, words: dict[str, int] | dict[str, bool]) -> int:

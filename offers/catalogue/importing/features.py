@@ -1,4 +1,4 @@
-"""Reads GeoJSON files feature by feature: the properties of a feature are its cells, beside its geometry and its id."""
+"""GeoJSON files, read feature by feature: the cells of a row are a feature's properties, its geometry and its id."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,28 +7,28 @@ from typing import Any
 
 import orjson
 
-from offers.catalogue.compile.areas import AreaError, parse
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.importing.mapping import CsvOptions
 from offers.catalogue.importing.rules import Row
 from offers.errors import CatalogError, Problem
 
 SUFFIXES = (".geojson", ".json")
-"""What the names of GeoJSON files end with."""
+"""Suffixes of GeoJSON files."""
 GEOMETRY, IDENTITY = "$geometry", "$id"
-"""Columns beside the properties: a feature's geometry as GeoJSON text, and its id."""
+"""Columns in addition to the properties: a feature's geometry as GeoJSON text, and its id."""
 
 _SOME_AREA = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
 _BLANKS = " \t\n\r"
 
 
 class FeatureRows:
-    """A GeoJSON FeatureCollection: the names of all properties, then its features as rows."""
+    """A GeoJSON FeatureCollection as a table: its columns are all properties, and its rows the features."""
 
     noun = "feature"
-    """What a row is counted by."""
+    """The unit in which rows are numbered."""
 
     def __init__(self, path: Path, options: CsvOptions) -> None:
-        """Raises CatalogError where the file cannot be read or is no FeatureCollection of longitudes and latitudes."""
+        """Read a file. Raises CatalogError unless it is a FeatureCollection of longitudes and latitudes."""
         self._path = path
         self._options = options
         self._numbered = 0
@@ -49,19 +49,19 @@ class FeatureRows:
         self.columns = (*names, GEOMETRY, IDENTITY)
 
     def rows(self) -> Iterator[tuple[int, Row | str]]:
-        """Each feature's number, from 1, and its cells that have a value; or why it cannot be read."""
+        """Yield each feature's number, from 1, and its cells that have a value, or the reason why it cannot be read."""
         for number, (begin, end) in enumerate(self._places, start=1):
             self._numbered = number
             yield number, self._row(self._text[begin:end])
 
     def position(self) -> tuple[int, int]:
-        """Characters read so far, and characters in all."""
+        """Return the number of characters read so far, and of all characters."""
         size = len(self._text)
         done = self._numbered == len(self._places)
         return (size if done else self._places[max(self._numbered - 1, 0)][1]), size
 
     def _opened(self) -> list[tuple[int, int, Any]]:
-        """Where each feature begins and ends, and what it is."""
+        """Return the begin and end of each feature in the text, and its value."""
         decoder = json.JSONDecoder(parse_constant=_refused)
         kind, features, crs = None, None, None
         at = _expect(self._text, 0, "{")
@@ -78,7 +78,7 @@ class FeatureRows:
             reason = "is not a FeatureCollection with a list of features"
             raise self._error("", reason, 'write {"type": "FeatureCollection", "features": [...]}')
         if crs is not None:
-            try:  # what areas may say of it, the whole file may
+            try:  # by the rules for areas
                 parse(orjson.dumps({**_SOME_AREA, "crs": crs}).decode())
             except AreaError as error:
                 raise self._error("crs", error.faults[0].reason, error.faults[0].fix) from None
@@ -94,7 +94,7 @@ class FeatureRows:
                 twice.extend(name for name in made if names.count(name) > 1)
             return made
 
-        # Numbers stay as they are written: 1.50 is a price, and 007 an id.
+        # Keep numbers as they are written: 1.50 is a price, and 007 an id.
         exact = json.JSONDecoder(parse_float=_Written, parse_int=_Written, object_pairs_hook=unique)
         feature = exact.decode(text)
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
@@ -117,13 +117,13 @@ class FeatureRows:
 
 
 class _Written(str):
-    """A number as it is written."""
+    """A number in its original spelling."""
 
     __slots__ = ()
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
-    """A value as the text of a cell."""
+    """Return a JSON value as the text of a cell."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool):
@@ -132,7 +132,7 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - any JSON
 
 
 def _compact(value: Any) -> str:  # noqa: ANN401 - any JSON
-    """JSON without blanks, its numbers as they are written."""
+    """Return a value as JSON without blanks, its numbers as they were written."""
     if isinstance(value, _Written):
         return str(value)
     if isinstance(value, list):
@@ -147,7 +147,7 @@ def _refused(name: str) -> Any:  # noqa: ANN401 - as JSONDecoder wants it
 
 
 def _members(text: str, at: int, decoder: json.JSONDecoder) -> Iterator[tuple[str, int, int]]:
-    """The names of an object's members, and where their values begin and end; `at` is after its brace."""
+    """Yield the name of each member of an object, and the begin and end of its value; `at` is after the brace."""
     at = _skip(text, at)
     while text[at : at + 1] != "}":
         name, at = decoder.raw_decode(text, at)
@@ -160,7 +160,7 @@ def _members(text: str, at: int, decoder: json.JSONDecoder) -> Iterator[tuple[st
 
 
 def _elements(text: str, at: int, decoder: json.JSONDecoder) -> Iterator[tuple[int, int, Any]]:
-    """Where each element of a list begins and ends, and its value; `at` is after the bracket."""
+    """Yield the begin and end of each element of a list, and its value; `at` is after the bracket."""
     at = _skip(text, at)
     while text[at : at + 1] != "]":
         begin = at
@@ -170,7 +170,7 @@ def _elements(text: str, at: int, decoder: json.JSONDecoder) -> Iterator[tuple[i
 
 
 def _next(text: str, at: int, closing: str) -> int:
-    """Where the next element is, after a comma, or the end of the whole."""
+    """Return the position of the next element, after a comma, or of the closing character."""
     at = _skip(text, at)
     return at if text[at : at + 1] == closing else _skip(text, _expect(text, at, ","))
 

@@ -1,4 +1,4 @@
-"""Reads the parts of a mapping file: how the CSV is written, its lookup tables, the trees of catalogue and rows."""
+"""Mapping files: the options of the CSV, the lookup tables, and the trees of the catalogue and its rows."""
 
 import codecs
 import csv
@@ -13,40 +13,40 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from offers.errors import Problem
 
 MAX_NODES = 20_000
-"""Elements of a mapping, aliases spelled out: more is a mistake or an alias that contains itself."""
+"""Most elements of a mapping with its aliases expanded: more is a mistake, or an alias that contains itself."""
 MAX_DEPTH = 40
-"""Levels of a mapping, well over the deepest message."""
+"""Most levels of a mapping, well above the depth of the messages."""
 
 KINDS = ("venue", "zone", "offer")
-"""What a row can become, named as the messages are."""
+"""The messages a row can become, in lower case."""
 
 _CSV_OPTIONS = ("encoding", "delimiter", "null_values", "columns")
 
 Entries = dict[str, tuple[Node, Node]]
-"""The key and value nodes of a YAML map by the key's text."""
+"""The key node and value node of each entry of a YAML map, by the text of the key."""
 
 
 @dataclass(slots=True)
 class MappingReport:
-    """The problems of one mapping file, and the lines its elements stand on."""
+    """The problems of a mapping file, and the lines of its elements."""
 
     file: str
     problems: list[Problem] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
 
     def add(self, node: Node | None, path: str, reason: str, fix: str) -> None:
-        """Note a problem of the element at `path`, on the line of `node`."""
+        """Report a problem of the element at `path`, on the line of `node`."""
         line = None if node is None else node.start_mark.line + 1
         self.problems.append(Problem(self.file, line, path, reason, fix))
 
     def unknown(self, node: Node | None, path: str, name: str, known: Sequence[str], what: str) -> None:
-        """Note that `name` is not one of `known`, and which of them was probably meant."""
+        """Report that `name` is not one of `known`, with the one that was probably meant."""
         near = get_close_matches(name, known, n=1)
         fix = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(known) or '(there is none)'}"
         self.add(node, path, f"{name!r} is not {what}", fix)
 
     def entries(self, node: Node, path: str) -> Entries | None:
-        """The entries of a YAML map; None, with a problem noted, for anything else."""
+        """Return the entries of a YAML map; for any other node report a problem and return None."""
         if not isinstance(node, MappingNode):
             self.add(node, path, "this must be a map", "write 'name: value' entries")
             return None
@@ -62,7 +62,7 @@ class MappingReport:
         return entries
 
     def text(self, node: Node, path: str) -> str | None:
-        """The text of a single value as it is written; None, with a problem noted, where there is none."""
+        """Return the text of a scalar as it is written; without one report a problem and return None."""
         if isinstance(node, ScalarNode) and node.value and node.tag != "tag:yaml.org,2002:null":
             return str(node.value)
         fix = 'put templates in quotes: "{COLUMN}"' if isinstance(node, MappingNode) else "write one, or leave it out"
@@ -70,7 +70,7 @@ class MappingReport:
         return None
 
     def texts(self, node: Node, path: str) -> tuple[str, ...]:
-        """The texts of a list, which may hold the empty text."""
+        """Return the texts of a list, which may include the empty text."""
         if not isinstance(node, SequenceNode) or not all(isinstance(item, ScalarNode) for item in node.value):
             self.add(node, path, "this must be a list of values", "write it as [first, second]")
             return ()
@@ -79,14 +79,14 @@ class MappingReport:
 
 @dataclass(frozen=True, slots=True)
 class CsvOptions:
-    """How CSV files are written."""
+    """The format of CSV files."""
 
     encoding: str = "utf-8-sig"
     delimiter: str = ","
     null_values: frozenset[str] = frozenset({""})
     """Cells that mean "no value"."""
     columns: tuple[str, ...] = ()
-    """Names for the columns of a file that has no header row; empty: its first row is the header."""
+    """Column names of a file without a header row; empty: the first row is the header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +94,26 @@ class TableOptions:
     """A lookup table."""
 
     file: Path | None
-    """Absent where the caller must give it."""
+    """None: the caller must give it."""
     key: str
-    """The column that rows are found by."""
+    """The column by which rows are looked up."""
     csv: CsvOptions
-    """How it is written; as the imported file is, where the table says nothing."""
+    """Its format; options that are not set are those of the imported file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """The parts of a mapping file; a part that is missing or faulty is None."""
+    """The parts of a mapping file. A part that is missing or faulty is None."""
 
     csv: CsvOptions
     tables: Mapping[str, TableOptions]
     catalog: Node | None
     kinds: Mapping[str, Node]
-    """What a row becomes, by KINDS, in their order: one of them at least."""
+    """The tree of each message a row becomes, at least one, by name and in the order of KINDS."""
 
 
 def read(path: Path, report: MappingReport) -> Sections | None:
-    """Read a mapping file as far as it can be read, noting every problem in `report`."""
+    """Read a mapping file as far as possible, and report every problem."""
     root = _compose(path, report)
     if root is None or _oversized(root, report):
         return None
@@ -162,7 +162,7 @@ def _compose(path: Path, report: MappingReport) -> Node | None:
 
 
 def _oversized(root: Node, report: MappingReport) -> bool:
-    """Whether the tree is too large or too deep to walk, as when an alias contains itself."""
+    """Return whether a tree is too large or too deep to walk, and report it; an alias may contain itself."""
     waiting, seen = [(root, 0)], 0
     while waiting:
         node, depth = waiting.pop()
@@ -180,7 +180,7 @@ def _oversized(root: Node, report: MappingReport) -> bool:
 
 def _csv_options(entries: Entries, path: str, defaults: CsvOptions, report: MappingReport) -> CsvOptions:
     encoding, delimiter, null_values = defaults.encoding, defaults.delimiter, defaults.null_values
-    columns: tuple[str, ...] = ()  # a lookup table has columns of its own
+    columns: tuple[str, ...] = ()  # not inherited: a lookup table has columns of its own
     if "encoding" in entries:
         encoding = _encoding(entries["encoding"][1], f"{path}.encoding", report) or encoding
     if "delimiter" in entries:
@@ -213,7 +213,7 @@ def _encoding(node: Node, path: str, report: MappingReport) -> str | None:
     text = report.text(node, path)
     try:
         if text is not None:
-            # A codec that is no text encoding (base64) fails here and not in the middle of a file.
+            # A codec that is no text encoding (base64) fails here rather than in the middle of a file.
             "".encode(codecs.lookup(text).name)
     except (LookupError, ValueError):
         report.add(node, path, f"{text!r} is not a text encoding", "write one such as utf-8-sig, cp932 or latin-1")

@@ -1,4 +1,4 @@
-"""The operators of the mapping language: each makes an element that a template alone cannot."""
+"""The operators of the mapping language, which make elements that a template cannot."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -120,7 +120,7 @@ def _layout(compiler: Compiler, call: Call) -> str | None:
     layout = compiler.report.text(node, call.path)
     try:
         if layout is not None:
-            sample = datetime(2000, 1, 2, 3, 4, 5)  # noqa: DTZ001 - only to try the format
+            sample = datetime(2000, 1, 2, 3, 4, 5)  # noqa: DTZ001 - any time, to test the format
             datetime.strptime(sample.strftime(layout), layout)  # noqa: DTZ007
     except ValueError as error:
         compiler.report.add(node, call.path, f"format: {error}", "write one such as '%Y-%m-%d %H:%M:%S'")

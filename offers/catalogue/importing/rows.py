@@ -1,4 +1,4 @@
-"""Reads CSV files row by row, with the line each row begins on, and survives rows that are not CSV."""
+"""CSV files, read row by row with line numbers; rows that are not CSV are reported and skipped."""
 
 import csv
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ class CsvRows:
     """An open CSV file: its header, then its rows."""
 
     noun = "line"
-    """What a row is counted by."""
+    """The unit in which rows are numbered."""
 
     def __init__(self, path: Path, raw: BinaryIO, options: CsvOptions) -> None:
-        """`raw` is the file at its beginning. Raises CatalogError where no header can be read."""
+        """Read the header from `raw`, the file at its beginning. Raises CatalogError if there is none."""
         self._path = path
         self._raw = raw
         self._size = path.stat().st_size
         self._options = options
-        # Bytes that are not in the encoding become surrogates, so that they spoil their row and not the file.
+        # Bytes outside the encoding become surrogates, so that only their row is rejected.
         text = TextIOWrapper(raw, encoding=options.encoding, errors="surrogateescape", newline="")
         self._reader = csv.reader(text, delimiter=options.delimiter, strict=True)
         self.columns = options.columns
@@ -36,7 +36,7 @@ class CsvRows:
         self.columns = tuple(cell.strip() for cell in header)
 
     def rows(self) -> Iterator[tuple[int, Row | str]]:
-        """Each row's first line and its cells that have a value; or, for a row that cannot be read, why not."""
+        """Yield each row's first line and its cells that have a value, or the reason why it cannot be read."""
         for line, cells in self._lines():
             if isinstance(cells, str):
                 yield line, cells
@@ -48,7 +48,7 @@ class CsvRows:
                 yield line, {column: cell for column, cell in named if cell not in self._options.null_values}
 
     def position(self) -> tuple[int, int]:
-        """Bytes read so far, and bytes in all."""
+        """Return the number of bytes read so far, and of all bytes."""
         return min(self._raw.tell(), self._size), self._size
 
     def _lines(self) -> Iterator[tuple[int, list[str] | str]]:
@@ -76,7 +76,7 @@ class CsvRows:
 
 @contextmanager
 def open_csv(path: Path, options: CsvOptions) -> Iterator[CsvRows]:
-    """Open a CSV file. Raises CatalogError where it cannot be read."""
+    """Open a CSV file. Raises CatalogError if it cannot be read."""
     try:
         with path.open("rb") as raw:
             yield CsvRows(path, raw, options)

@@ -1,4 +1,4 @@
-"""Compiles the trees of a mapping file, checked against the schema, into rules that turn a row into messages."""
+"""Compile the trees of a mapping file, checked against the schema, into rules that convert rows to messages."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,21 +14,21 @@ from offers.catalogue.importing.cells import CellError, converter
 from offers.catalogue.importing.mapping import Entries, MappingReport
 
 Row = Mapping[str, str]
-"""The cells of a row that have a value, by column."""
+"""The cells of a row that have a value, by column name."""
 Rule = Callable[[Row], object]
-"""Makes the value of an element from a row: None where it has none; raises RowFaultError."""
+"""Returns the value of an element for a row, or None if it has none; raises RowFaultError."""
 
 _REFERENCE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _LOOKUP = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]\.(.+)", re.DOTALL)
 _INDEX = re.compile(r"\[\d+\]")
 _TIMESTAMP = "google.protobuf.Timestamp"
 _MONEY = "google.type.Money"
-# google.type marks no element as required, yet without these a value would silently be 0.
+# google.type marks no field as required, but without these a value would silently be 0.
 _REQUIRED_ELSEWHERE = {"google.type.LatLng": ("latitude", "longitude"), _MONEY: ("currency_code", "units")}
 
 
 class RowFaultError(Exception):
-    """A row cannot become what it should; `faults` holds (element path, reason) pairs."""
+    """A row cannot be converted; `faults` holds (element path, reason) pairs."""
 
     def __init__(self, *faults: tuple[str, str]) -> None:
         super().__init__("; ".join(f"{path}: {reason}" for path, reason in faults))
@@ -36,7 +36,7 @@ class RowFaultError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class LookupTable:
     """A lookup table: its columns, and its rows by key."""
 
     columns: tuple[str, ...]
@@ -44,14 +44,14 @@ class Table:
 
 
 def absent(_: Row) -> None:
-    """The rule of an element that never has a value."""
+    """Return None: the rule of an element that never has a value."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Reference:
+class _CellReference:
     column: str
     table_name: str = ""
-    table: Table | None = None
+    table: LookupTable | None = None
     table_column: str = ""
 
     def text(self, row: Row) -> str | None:
@@ -66,14 +66,14 @@ class _Reference:
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    pieces: tuple[str | _Reference, ...]
+    pieces: tuple[str | _CellReference, ...]
 
     @property
     def constant(self) -> bool:
-        return not any(isinstance(piece, _Reference) for piece in self.pieces)
+        return not any(isinstance(piece, _CellReference) for piece in self.pieces)
 
     def text(self, row: Row) -> str | None:
-        """The text with each reference filled in; None if any of them has no value."""
+        """Return the text with all references replaced, or None if one of them has no value."""
         texts: list[str] = []
         for piece in self.pieces:
             text = piece if isinstance(piece, str) else piece.text(row)
@@ -85,41 +85,41 @@ class _Template:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An operator as it is used for one element."""
+    """A use of an operator for one element."""
 
     entries: Entries
     """The operator and its options."""
     field: FieldDescriptor
-    """What the element is in the schema."""
+    """The field of the element in the schema."""
     path: str
     repeated: bool
-    """Whether the whole of a repeated element is made, and not one value."""
+    """Whether all values of a repeated element are made, and not one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A way to make an element that a template cannot."""
+    """An operator of the mapping language."""
 
     compile: Callable[["Compiler", Call], Rule]
     required: tuple[str, ...]
     optional: tuple[str, ...]
     fits: Callable[[Call], bool]
     makes: str
-    """What it can make, for people."""
+    """The elements it can make, in words."""
 
 
 class Compiler:
-    """Compiles elements of a mapping, noting every problem; columns unknown to it are problems."""
+    """Compiles elements of a mapping into rules, and reports every problem, such as unknown columns."""
 
     def __init__(
         self,
         report: MappingReport,
         columns: Sequence[str] | None,
-        tables: Mapping[str, Table],
+        tables: Mapping[str, LookupTable],
         operators: Mapping[str, Operator],
         source: str = "CSV file",
     ) -> None:
-        """`columns` are those of the `source`, None if it could not be read: columns are not checked then."""
+        """Compile for the columns of a source, or without checking columns if they are None, being unknown."""
         self.report = report
         self._operators = operators
         self._columns = columns
@@ -128,7 +128,7 @@ class Compiler:
         self._used: dict[str, set[str]] = {}
 
     def columns_at(self, path: str) -> tuple[str, ...]:
-        """The columns that the element at `path`, its parts and its wholes are made from, sorted."""
+        """Return the sorted columns from which the element at `path`, its parts and its parents are made."""
         wanted = _INDEX.sub("", path) + "."
         used = (
             columns
@@ -138,9 +138,9 @@ class Compiler:
         return tuple(sorted(set().union(*used)))
 
     def message(self, node: Node, descriptor: Descriptor, path: str, without: Sequence[str] = ()) -> Rule:
-        """The rule for a message written as a map of its elements; `without` are elements that may not be given.
+        """Compile a message written as a map of its elements; `without` are elements that are not allowed.
 
-        A message whose every element is absent is absent itself, unless it is written as {}.
+        A message all of whose elements are absent is absent itself, unless it is written as {}.
         """
         entries = self.report.entries(node, path)
         if entries is None:
@@ -150,7 +150,7 @@ class Compiler:
         for name, (key, child) in entries.items():
             if name in known:
                 field = descriptor.fields_by_name[name]
-                # `label` is gone from new protobuf versions, `is_repeated` is not in old ones; this works in all.
+                # New protobuf versions lack `label`, and old ones `is_repeated`; this works in all.
                 repeated = isinstance(field.default_value, list)
                 children.append((field, self.value(child, field, f"{path}.{name}", repeated=repeated)))
             else:
@@ -162,7 +162,7 @@ class Compiler:
         return _message_rule(descriptor, children, required, path)
 
     def value(self, node: Node, field: FieldDescriptor, path: str, *, repeated: bool) -> Rule:
-        """The rule for an element, however it is written; `repeated` asks for all values of a repeated one."""
+        """Compile an element; with `repeated`, all values of a repeated element."""
         if isinstance(node, MappingNode) and any(str(key.value).startswith("$") for key, _ in node.value):
             return self._operator(node, field, path, repeated=repeated)
         if repeated and is_map(field):
@@ -181,7 +181,7 @@ class Compiler:
         return lambda row: [value for value in (rule(row) for rule in rules) if value is not None] or None
 
     def _map(self, node: Node, path: str) -> Rule:
-        """The rule of a map from text to text; a key whose template has no value is left out."""
+        """Compile a map from text to text; keys whose template has no value are left out."""
         entries = self.report.entries(node, path) or {}
         rules = {name: self.converted(value, f"{path}.{name}", str) for name, (_, value) in entries.items()}
 
@@ -192,7 +192,7 @@ class Compiler:
         return rule
 
     def converted(self, node: Node, path: str, convert: Callable[[str], object]) -> Rule:
-        """The rule for a template whose text `convert` makes a value of; a constant is converted at once."""
+        """Compile a template whose text is converted to a value; a constant is converted at once."""
         template = self._template(node, path)
         if template is None:
             return absent
@@ -217,7 +217,7 @@ class Compiler:
         text = self.report.text(node, path)
         if text is None:
             return None
-        pieces: list[str | _Reference] = []
+        pieces: list[str | _CellReference] = []
         end = 0
         for match in _REFERENCE.finditer(text):
             pieces.append(text[end : match.start()])
@@ -230,11 +230,11 @@ class Compiler:
                 pieces.append(self._reference(match[1], node, path))
         return _Template((*pieces, text[end:]))
 
-    def _reference(self, name: str, node: Node, path: str) -> _Reference:
+    def _reference(self, name: str, node: Node, path: str) -> _CellReference:
         lookup = _LOOKUP.fullmatch(name)
         if lookup is None or (self._columns is not None and name in self._columns):
             self._use(name, node, path)
-            return _Reference(name)
+            return _CellReference(name)
         table_name, column, table_column = lookup.groups()
         self._use(column, node, path)
         table = self._tables.get(table_name)
@@ -242,7 +242,7 @@ class Compiler:
             self.report.unknown(node, path, table_name, tuple(self._tables), "a table that could be read")
         elif table_column not in table.columns:
             self.report.unknown(node, path, table_column, table.columns, f"a column of table {table_name!r}")
-        return _Reference(column, table_name, table, table_column)
+        return _CellReference(column, table_name, table, table_column)
 
     def _use(self, column: str, node: Node, path: str) -> None:
         self._used.setdefault(_INDEX.sub("", path), set()).add(column)
@@ -283,7 +283,7 @@ class Compiler:
 
 
 def is_map(field: FieldDescriptor) -> bool:
-    """Whether the field is a map; of those, the schema has only such from text to text."""
+    """Return whether a field is a map. All maps of the schema are from text to text."""
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
@@ -342,6 +342,6 @@ def _assign(message: Message, field: FieldDescriptor, value: object) -> None:
     elif isinstance(value, Message):
         part = getattr(message, field.name)
         part.CopyFrom(value)
-        part.SetInParent()  # so that an empty message is present, too
+        part.SetInParent()  # marks an empty message as present
     else:
         setattr(message, field.name, value)

@@ -1,4 +1,4 @@
-"""Import of tables: by a mapping file, each row becomes an Offer, a Venue or a Zone, or a reject that says why not."""
+"""Import of tables: by a mapping file, each row becomes an Offer, a Venue or a Zone, or a reject with a reason."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,14 +17,14 @@ from offers.catalogue.importing.mapping import MappingReport, Sections
 from offers.catalogue.importing.mapping import read as read_mapping
 from offers.catalogue.importing.operators import OPERATORS
 from offers.catalogue.importing.rows import CsvRows, open_csv
-from offers.catalogue.importing.rules import Compiler, Row, RowFaultError, Rule, Table
+from offers.catalogue.importing.rules import Compiler, LookupTable, Row, RowFaultError, Rule
 from offers.errors import CatalogError, Problem
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target
 from offers.v1.venue_pb2 import Venue, Zone
 
 PROGRESS_ROWS = 500
-"""Rows between two reports of progress: often enough for a smooth bar, and not noticeable beside the work."""
+"""Rows between two reports of progress: enough reports for a smooth bar, at no noticeable cost."""
 
 _RECORD = re.compile(r"record (\d+): (?:(\w+)s\[0\]\.?)?(.*)", re.DOTALL)
 _FIRST_ROW_RECORD = 2
@@ -34,24 +34,24 @@ _STAND_IN = Offer(
 _DESCRIPTORS = {"venue": Venue.DESCRIPTOR, "zone": Zone.DESCRIPTOR, "offer": Offer.DESCRIPTOR}
 
 Made = Mapping[str, Venue | Zone | Offer]
-"""What a row became, by KINDS."""
+"""The messages a row became, by their names in KINDS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that is not in the catalogue."""
+    """A row that was not imported."""
 
     row: int
-    """The line of the file, from 1, on which the row begins; of a GeoJSON file the number of the feature, from 1."""
+    """The line on which the row begins or, in a GeoJSON file, the number of the feature, from 1."""
     reason: str
-    """All that is wrong with it, each with the element at fault."""
+    """Every fault, each with its element."""
     fields: tuple[str, ...]
-    """The columns that the elements at fault are made from; empty where the row as a whole is at fault."""
+    """The columns from which the faulty elements are made; empty if the whole row is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What became of a file: each of its rows is in the catalogue, or a reject."""
+    """The outcome of an import: each row is in the catalogue or a reject."""
 
     catalog: Catalog
     rows: int
@@ -59,9 +59,9 @@ class ImportResult:
     rejects: tuple[Reject, ...]
     """In the order of the file."""
     kinds: tuple[str, ...]
-    """What each row became: some of "venue", "zone" and "offer"."""
+    """The messages each row became: some of "venue", "zone" and "offer"."""
     noun: str
-    """What `Reject.row` counts: "line" or "feature"."""
+    """The unit of `Reject.row`: "line" or "feature"."""
 
 
 def import_table(
@@ -71,11 +71,11 @@ def import_table(
     tables: Mapping[str, Path] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportResult:
-    """Make a catalogue of a file: GeoJSON where its name ends with .geojson or .json, else CSV.
+    """Import a file as a catalogue: GeoJSON if its name ends with .geojson or .json, else CSV.
 
-    `tables` gives files for lookup tables of the mapping, by name. `progress` is told how much is read and how much
-    there is, in bytes or characters. Raises CatalogError with every problem of the mapping, its tables, or the file as
-    a whole; what is wrong with a single row makes it a reject.
+    `tables` are the files of lookup tables, by name, in place of those in the mapping. `progress` is called with the
+    number of bytes or characters read so far and in total. Raises CatalogError with every problem of the mapping, its
+    tables, or the file as a whole. A row with a fault becomes a reject.
     """
     report = MappingReport(str(mapping))
     sections = read_mapping(mapping, report)
@@ -103,8 +103,8 @@ def import_table(
     return ImportResult(head, conversion.rows, rejects, tuple(rules), source.noun)
 
 
-def _lookups(sections: Sections, given: Mapping[str, Path], report: MappingReport) -> dict[str, Table]:
-    lookups: dict[str, Table] = {}
+def _lookups(sections: Sections, given: Mapping[str, Path], report: MappingReport) -> dict[str, LookupTable]:
+    lookups: dict[str, LookupTable] = {}
     for name in given:
         if name not in sections.tables:
             fix = f"name one of: {', '.join(sections.tables) or '(there is none)'}"
@@ -116,7 +116,7 @@ def _lookups(sections: Sections, given: Mapping[str, Path], report: MappingRepor
             continue
         try:
             with open_csv(path, options.csv) as source:
-                lookups[name] = Table(source.columns, _keyed(source.rows(), options.key, path, report))
+                lookups[name] = LookupTable(source.columns, _keyed(source.rows(), options.key, path, report))
                 if options.key not in source.columns:
                     report.unknown(None, f"tables.{name}.key", options.key, source.columns, f"a column of {path}")
         except CatalogError as error:
@@ -146,16 +146,18 @@ def _source(table: Path, sections: Sections, report: MappingReport, stack: ExitS
         return None
 
 
-def _compiler(report: MappingReport, source: CsvRows | FeatureRows | None, lookups: Mapping[str, Table]) -> Compiler:
+def _compiler(
+    report: MappingReport, source: CsvRows | FeatureRows | None, lookups: Mapping[str, LookupTable]
+) -> Compiler:
     if isinstance(source, FeatureRows):
         return Compiler(report, source.columns, lookups, OPERATORS, "GeoJSON file")
     return Compiler(report, None if source is None else source.columns, lookups, OPERATORS)
 
 
 def _head(node: Node, report: MappingReport) -> Catalog:
-    """The catalogue without its offers, checked with an offer that stands in for those to come."""
+    """Return the catalogue without its offers, checked with a stand-in for the offers to come."""
     before = len(report.problems)
-    # No columns: the catalogue's own elements are the same for every row.
+    # Without columns, because the catalogue's own elements are the same for every row.
     compiler = Compiler(report, (), {}, OPERATORS)
     rule = compiler.message(node, Catalog.DESCRIPTOR, "catalog", without=("offers",))
     if len(report.problems) > before:
@@ -176,7 +178,7 @@ def _head(node: Node, report: MappingReport) -> Catalog:
 
 
 def _fragment(made: Made) -> Catalog:
-    """The catalogue of one row."""
+    """Return the messages of one row as a catalogue."""
     catalog = Catalog()
     for kind, message in made.items():
         getattr(catalog, f"{kind}s").append(message)
@@ -184,9 +186,9 @@ def _fragment(made: Made) -> Catalog:
 
 
 def _checked(head: Catalog, rows: Sequence[Made]) -> Iterator[tuple[int, Problem]]:
-    """What the check of whole catalogues finds: the index of the row (negative: the head), and the problem.
+    """Check a catalogue of rows, and yield each problem with the index of its row, negative for the head.
 
-    The problem's field is a path that begins with the kind, or a path in the head.
+    The field of a problem is a path that begins with the name in KINDS, or a path in the head.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "import.binpb"
@@ -208,7 +210,7 @@ def _checked(head: Catalog, rows: Sequence[Made]) -> Iterator[tuple[int, Problem
 
 
 class _Conversion:
-    """What came of the rows of a file so far."""
+    """The rows of a file converted so far, and the rejects."""
 
     def __init__(self, rules: Mapping[str, Rule], compiler: Compiler, noun: str) -> None:
         self._rules = rules
@@ -220,7 +222,7 @@ class _Conversion:
         self.rejects: list[Reject] = []
 
     def take(self, line: int, row: Row | str) -> None:
-        """Convert a row; a text is the reason why it could not be read."""
+        """Convert a row. A text in place of the row is the reason why it could not be read."""
         self.rows += 1
         if isinstance(row, str):
             self.rejects.append(Reject(line, row, ()))
@@ -257,12 +259,12 @@ class _Conversion:
             self.made.append((line, made))
 
     def check(self, head: Catalog) -> None:
-        """Make rejects of the rows that break a rule of the schema, by the check every catalogue must pass."""
+        """Reject the rows that break a rule of catalogues."""
         whole = Catalog()
         whole.CopyFrom(head)
         if "offer" not in self._rules:
             whole.offers.append(_STAND_IN)
-        while self.made:  # a row that goes may leave others that refer to it
+        while self.made:  # rows may refer to a rejected one
             faults: dict[int, list[tuple[str, str]]] = {}
             for index, problem in _checked(whole, [made for _, made in self.made]):
                 if index < 0:
@@ -276,7 +278,7 @@ class _Conversion:
 
     def _reject(self, line: int, faults: Sequence[tuple[str, str]]) -> None:
         columns = {column for path, _ in faults for column in self._compiler.columns_at(path)}
-        if len(self._rules) == 1:  # then it needs not be said which kind is meant
+        if len(self._rules) == 1:  # then the path is clear without it
             faults = [(path.removeprefix(f"{next(iter(self._rules))}."), reason) for path, reason in faults]
         reason = "; ".join(f"{path}: {reason}" for path, reason in faults)
         self.rejects.append(Reject(line, reason, tuple(sorted(columns))))

@@ -1,1 +1,1 @@
-"""Validation rules of a catalogue document, one file per part of the schema."""
+"""Validation rules of catalogue documents, one file per part of the schema."""

@@ -1,9 +1,9 @@
-"""What segments, audiences and experiments must be by themselves."""
+"""Rules for segments, audiences and experiments, each taken by itself."""
 
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.expressions import MAX_CHARACTERS, ExpressionError, compiled
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_id, check_length, check_share, check_text, check_window
+from offers.catalogue.rules.values import check_id, check_length, check_new_id, check_share, check_text, check_window
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import Intent
 from offers.v1.experiment_pb2 import Experiment
@@ -12,14 +12,14 @@ MAX_WEIGHT = 1_000
 
 
 def check_segment(segment: Segment, faults: Faults) -> None:
-    """Check a segment, but for the attributes it uses, which the catalogue may mark as sensitive."""
+    """Check a segment, except for its use of sensitive attributes, which depends on the catalogue."""
     check_id(segment.segment_id, ("segment_id",), faults)
     check_length(segment.title, 200, ("title",), faults)
     check_expression(segment, "write who belongs to it, such as session.entry_channel == 'push'", faults)
 
 
 def check_expression(named: Segment | Intent, fix: str, faults: Faults) -> None:
-    """Check an expression and the leave it has; `fix` says what to write where there is none."""
+    """Check an expression and its permission; `fix` is for an expression that is missing."""
     expression = named.expression
     if not expression.strip():
         faults.append(Fault(("expression",), "is blank" if expression else "missing", fix))
@@ -41,7 +41,7 @@ def check_expression(named: Segment | Intent, fix: str, faults: Faults) -> None:
 
 
 def check_audience(audience: Audience, path: Path, faults: Faults) -> None:
-    """Check an audience, but for the ids it names."""
+    """Check an audience, except for the ids it names."""
     never = set(audience.none_segment_ids)
     for name, ids in (("any_segment_ids", audience.any_segment_ids), ("all_segment_ids", audience.all_segment_ids)):
         for index, identity in enumerate(ids):
@@ -51,7 +51,7 @@ def check_audience(audience: Audience, path: Path, faults: Faults) -> None:
 
 
 def check_experiment(experiment: Experiment, faults: Faults) -> None:
-    """Check an experiment, but for the ids it names and the other experiments of its layer."""
+    """Check an experiment, except for the ids it names and the shares of its layer."""
     check_id(experiment.experiment_id, ("experiment_id",), faults)
     check_length(experiment.title, 200, ("title",), faults)
     if experiment.HasField("window"):
@@ -64,11 +64,7 @@ def check_experiment(experiment: Experiment, faults: Faults) -> None:
         faults.append(Fault(("variants",), reason, "write 2 to 20 variants"))
     known: set[str] = set()
     for index, variant in enumerate(experiment.variants):
-        check_id(variant.variant_id, ("variants", index, "variant_id"), faults)
-        if variant.variant_id in known:
-            reason = f"'{variant.variant_id}' is given twice"
-            faults.append(Fault(("variants", index, "variant_id"), reason, "give each its own id, or remove one"))
-        known.add(variant.variant_id)
+        check_new_id(variant.variant_id, known, ("variants", index, "variant_id"), faults)
         if variant.HasField("weight") and not 0 < variant.weight <= MAX_WEIGHT:
             reason = f"{variant.weight:.12g} is not over 0 and at most 1,000"
             faults.append(Fault(("variants", index, "weight"), reason, "write a weight such as 1"))

@@ -1,9 +1,9 @@
-"""What intents and behaviour rules must be by themselves."""
+"""Rules for intents and behaviour rules, each taken by itself."""
 
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.audience import check_expression
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_duration, check_id, check_length, check_text
+from offers.catalogue.rules.values import check_duration, check_id, check_length, check_new_id, check_text
 from offers.v1.behaviour_pb2 import BasketSubject, BehaviourRule, Intent
 from offers.v1.ranking_pb2 import RankingStrategy
 
@@ -14,25 +14,21 @@ MAX_DAYS = 400
 
 
 def check_intent(intent: Intent, faults: Faults) -> None:
-    """Check an intent, but for the attributes it uses, which the catalogue may mark as sensitive."""
+    """Check an intent, except for its use of sensitive attributes, which depends on the catalogue."""
     check_id(intent.intent_id, ("intent_id",), faults)
     check_length(intent.title, 200, ("title",), faults)
     check_expression(intent, "write when it is, such as has(session.basket)", faults)
 
 
 def check_behaviour(strategy: RankingStrategy, faults: Faults) -> None:
-    """Check the behaviour rules of a strategy, but for the ids they name."""
+    """Check the behaviour rules of a strategy, except for the ids they name."""
     rules = strategy.behaviour_rules
     if len(rules) > MAX_RULES:
         faults.append(Fault(("behaviour_rules",), f"has {len(rules):,} rules", f"write at most {MAX_RULES}"))
     known: set[str] = set()
     for index, rule in enumerate(rules):
         path = ("behaviour_rules", index)
-        check_id(rule.rule_id, (*path, "rule_id"), faults)
-        if rule.rule_id in known:
-            reason = f"'{rule.rule_id}' is given twice"
-            faults.append(Fault((*path, "rule_id"), reason, "give each its own id, or remove one"))
-        known.add(rule.rule_id)
+        check_new_id(rule.rule_id, known, (*path, "rule_id"), faults)
         _check_condition(rule, path, faults)
         _check_subject(rule, path, faults)
         if not 1 < rule.lift <= MAX_LIFT:

@@ -1,12 +1,13 @@
-"""What the content of offers must be, and for whom variants of it can be."""
+"""Rules for creatives and creative variants."""
 
 import re
 from collections.abc import Sequence
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.rules.audience import check_audience
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_length, check_text, cut
+from offers.catalogue.rules.values import check_length, check_text
 from offers.v1.offer_pb2 import Creative, CreativeVariant
 
 MAX_URI = 2_000
@@ -16,17 +17,17 @@ is_language_tag = re.compile(
     r"(?:-(?:[A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(?:-[A-WY-Za-wy-z0-9](?:-[A-Za-z0-9]{2,8})+)*"
     r"(?:-[Xx](?:-[A-Za-z0-9]{1,8})+)?|[Xx](?:-[A-Za-z0-9]{1,8})+"
 ).fullmatch
-"""A BCP 47 tag, by its shape: language, script, region, variants, extensions, private use."""
+"""Matches the form of a BCP 47 tag: language, script, region, variants, extensions, private use."""
 _URI = re.compile(
     r"(?:https?://[^/?#@:]+(?::[0-9]+)?(?:[/?#].*)?|(?!https?:)[a-z][a-z0-9+.-]*:.+)", re.IGNORECASE
 ).fullmatch
 _NOT_IN_URI = re.compile(r'[^!-~]|["<>\\^`{|}]').search
 _is_usual_uri = re.compile(r"https?://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~%/?&=+-]*)?").fullmatch
-"""Tells quickly of most URIs that nothing is wrong with them."""
+"""Matches most valid URIs quickly."""
 
 
 def check_creative(creative: Creative, path: Path, faults: Faults) -> None:
-    """Check content of an offer."""
+    """Check a creative."""
     check_length(creative.body, 2_000, (*path, "body"), faults)
     check_length(creative.call_to_action, 100, (*path, "call_to_action"), faults)
     for name, uri in (("image_uri", creative.image_uri), ("link_uri", creative.link_uri)):
@@ -39,7 +40,7 @@ def check_creative(creative: Creative, path: Path, faults: Faults) -> None:
 
 
 def check_variants(variants: Sequence[CreativeVariant], path: Path, faults: Faults) -> None:
-    """Check the variants of an offer's content, but for the ids they name."""
+    """Check the creative variants of an offer, except for the ids they name."""
     if len(variants) > MAX_VARIANTS:
         faults.append(Fault(path, f"has {len(variants):,} variants", f"write at most {MAX_VARIANTS}"))
     first: dict[str, int] = {}

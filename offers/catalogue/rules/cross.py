@@ -1,6 +1,7 @@
-"""What the parts of a catalogue must be among each other: ids that lead somewhere, radii, countries and hours that fit.
+"""Rules for the parts of a catalogue in context: known ids, and radii, countries and hours that fit.
 
-Everything is asked twice: of the whole survey, whether there is any fault, and then of each message, which ones.
+The rules are applied twice: to the whole survey, to find whether there is any fault, and then to each message, to find
+which.
 """
 
 import re
@@ -10,12 +11,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.hours.grammar import Refusal, refusal
 from offers.catalogue.rules.faults import Fault
 from offers.catalogue.rules.people import PeopleRules
 from offers.catalogue.rules.places import cut_faults, values_of, zone_faults
-from offers.catalogue.rules.survey import Survey, Venues, Whose, venues_of
-from offers.catalogue.rules.values import close_to, cut
+from offers.catalogue.rules.survey import HolidaySource, Survey, Venues, venues_of
+from offers.catalogue.rules.values import close_to
 from offers.catalogue.selection import Selection, is_sound, key_of
 from offers.v1.catalog_pb2 import Placement
 from offers.v1.offer_pb2 import REACHABLE_BEFORE_END_IGNORE, Offer, Target, VenueSelector
@@ -26,29 +28,30 @@ _NOUNS = {"venues": "venue", "zones": "zone", "placements": "placement", "rankin
           "contact_policies": "contact policy", "experiments": "experiment", "intents": "intent",
           "triggers": "trigger"}  # fmt: skip
 _ANY_COUNTRY = "FR"
-"""Whose holidays hours mean at places that are not known, which is a fault of its own."""
+"""The country of holidays at unknown places, which have a fault of their own."""
 _MOST_SUGGESTIONS = 100
 _MOST_COMPARED = 5_000
-"""How many unknown names get a "did you mean", and from how many known ones: comparing takes about 10 µs a pair."""
+"""Most unknown names that get a "did you mean", and most known names each is compared with. A comparison takes about
+10 µs."""
 _MOST_FOUND = 1 << 20
-"""Selectors that are remembered with what they find."""
+"""Most selectors whose results are cached."""
 _MOST_NAMED = 10
 _UNSURE_LABELS = re.compile(r"(?:^|: )venues\[\d+\](?:\.labels|$)")
-"""Where a fault stands that may be why a selector finds no venue."""
+"""Paths of faults that may be the reason why a selector finds no venue."""
 
 
-class _Found(NamedTuple):
-    """What a selector finds."""
+class _SelectorMatch(NamedTuple):
+    """The properties of the venues that a selector finds."""
 
     any: bool
     never_closes: bool
-    """Whether none of the venues, of which there is one at least, has hours."""
+    """Whether there are venues, and none has opening hours."""
     is_never_far: bool
-    """Whether none of them says how one travels."""
+    """Whether there are venues, and none has `travel`."""
     without_radius: str
-    """The first venue that has no radius of its own; "" if there is none."""
+    """The first venue without a radius of its own, or ""."""
     countries: tuple[str, ...]
-    """Those of the venues; "" is the catalogue's."""
+    """The countries of the venues; "" is the catalogue's."""
 
 
 @lru_cache(maxsize=65_536)
@@ -57,7 +60,7 @@ def _refusal(expression: str, country_code: str, placed: bool) -> Refusal | None
 
 
 class CrossRules:
-    """Tells whether the parts of a catalogue agree, and what does not, once all of it is surveyed."""
+    """Finds the faults of parts that do not agree, once the whole catalogue is surveyed."""
 
     def __init__(self, survey: Survey) -> None:
         self._survey = survey
@@ -67,7 +70,7 @@ class CrossRules:
         self.people = PeopleRules(survey, self)
 
     def has_faults(self) -> bool:
-        """Whether anything of the catalogue does not agree with the rest of it."""
+        """Return whether there is any fault."""
         survey, known = self._survey, self._known
         return (
             any(survey.wanted[name] - known[name].keys() for name in known)
@@ -76,7 +79,7 @@ class CrossRules:
             or any(any(self.zone_faults(zone)) for zone in known["zones"].values())
             or any(cut_faults(sorted(survey.cut_out), (), known["zones"]))
             or any(self._refused(*hours) is not None for hours in survey.hours)
-            or any(self._refused_daypart(*daypart) is not None for daypart in survey.parts_of_day)
+            or any(self._refused_daypart(*daypart) is not None for daypart in survey.daypart_hours)
             or any(map(self._explores_nothing, known["placements"].values()))
             or any(map(self._never_closes, survey.opening))
             or any(map(self._is_never_far, survey.reached))
@@ -84,7 +87,7 @@ class CrossRules:
         )
 
     def zone_faults(self, zone: Zone) -> Iterator[Fault]:
-        """Find what a zone says that does not agree with the rest of the catalogue."""
+        """Find the faults of a zone in the context of the catalogue."""
         zones = self._known["zones"]
         for name, ids in (("zone_ids", zone.zone_ids), ("excluded_zone_ids", zone.excluded_zone_ids)):
             for index, identity in enumerate(ids):
@@ -93,14 +96,14 @@ class CrossRules:
         yield from zone_faults(zone, zones)
 
     def venue_faults(self, venue: Venue) -> Iterator[Fault]:
-        """Find what a venue says that does not agree with the rest of the catalogue."""
+        """Find the faults of a venue in the context of the catalogue."""
         expression = venue.opening_hours
         refused = self._refused(expression, ("", venue.country_code), placed=True) if expression else None
         if refused is not None:
             yield Fault(("opening_hours",), *refused)
 
     def placement_faults(self, placement: Placement) -> Iterator[Fault]:
-        """Find what a placement says that does not agree with the rest of the catalogue."""
+        """Find the faults of a placement in the context of the catalogue."""
         strategy_id = placement.ranking_strategy_id
         if strategy_id and strategy_id not in self._known["ranking_strategies"]:
             yield self.unknown("ranking_strategies", strategy_id, ("ranking_strategy_id",))
@@ -114,9 +117,9 @@ class CrossRules:
         return placement.HasField("exploration") and not (strategy and strategy.weights.propensity)
 
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
-        """Find what an offer says that does not agree with the rest of the catalogue."""
+        """Find the faults of an offer in the context of the catalogue."""
         target, placed = offer.target, not offer.target.everywhere
-        holidays = list(self._survey.whose(offer))
+        holidays = list(self._survey.holiday_sources(offer))
         for name, ids, path in (
             ("venues", target.venue_ids, ("target", "venue_ids")),
             ("zones", target.zone_ids, ("target", "zone_ids")),
@@ -133,7 +136,7 @@ class CrossRules:
                     reason = f"neither the target nor the venue '{identity}' has a radius_m"
                     yield Fault((*path, index), reason, "write the radius_m of the target or of the venue in metres")
                 elif name == "dayparts":
-                    refusals = (self._refused_daypart(identity, whose, placed) for whose in holidays)
+                    refusals = (self._refused_daypart(identity, source, placed) for source in holidays)
                     for reason, fix in islice(filter(None, refusals), 1):
                         yield Fault((*path, index), f"'{identity}' cannot be used here: {reason}", fix)
         yield from self._target_faults(target)
@@ -141,7 +144,7 @@ class CrossRules:
             ("availability", offer.availability.opening_hours),
             ("redemption", offer.redemption.opening_hours),
         ):
-            refusals = (self._refused(expression, whose, placed) for whose in holidays if expression)
+            refusals = (self._refused(expression, source, placed) for source in holidays if expression)
             refused = next(filter(None, refusals), None)
             if refused is not None:
                 yield Fault((name, "opening_hours"), *refused)
@@ -149,7 +152,7 @@ class CrossRules:
         yield from self.people.offer_faults(offer)
 
     def _lacking_venues(self, offer: Offer) -> Iterator[Fault]:
-        """Find what an offer asks of its venues that none of them has."""
+        """Find the properties an offer needs of its venues that none of them has."""
         availability, venues = offer.availability, venues_of(offer.target)
         if availability.only_when_open and self._never_closes(venues):
             fix = "write the opening_hours of the venues, or leave only_when_open out"
@@ -159,7 +162,7 @@ class CrossRules:
             yield Fault(("availability", "reachable_before_end"), "none of its venues says how one travels", fix)
 
     def unknown(self, name: str, identity: str, path: Path) -> Fault:
-        """Describe a reference to something the catalogue does not have."""
+        """Return the fault of a reference to an unknown id."""
         close = self.close(name, identity, self._known[name])
         noun = _NOUNS[name]
         fix = (
@@ -170,7 +173,7 @@ class CrossRules:
         return Fault(path, f"there is no {noun} '{identity[:60]}'", fix)
 
     def close(self, kind: str, name: str, known: Iterable[str]) -> str:
-        """The one of the known names of a kind that may have been meant, or ""."""
+        """Return the known name of a kind that was probably meant, or ""."""
         close = self._suggestions.get((kind, name))
         if close is None and len(self._suggestions) < _MOST_SUGGESTIONS:
             close = close_to(name, islice(known, _MOST_COMPARED)) or ""
@@ -189,7 +192,7 @@ class CrossRules:
                 yield Fault(path, reason, "write the radius_m of the target or of the venue in metres")
 
     def _finds_nothing(self, selector: VenueSelector) -> tuple[str, str]:
-        """Why a selector finds no venue, and what to write instead."""
+        """Return why a selector finds no venue, and what to write instead."""
         labels = self._selection.labels
         for key, label in sorted(selector.labels.items()):
             if key not in labels:
@@ -217,7 +220,7 @@ class CrossRules:
 
     @cached_property
     def _without_radius(self) -> dict[int, str]:
-        """Venues that have no radius of their own, by their numbers."""
+        """Ids of the venues without a radius of their own, by number."""
         venues = enumerate(self._known["venues"].values())
         return {number: venue.venue_id for number, venue in venues if not venue.HasField("radius_m")}
 
@@ -236,16 +239,16 @@ class CrossRules:
             numbers.setdefault(venue.country_code, set()).add(number)
         return numbers
 
-    def _find(self, key: bytes) -> _Found:
-        """What a selector finds, by `key_of`; one that says nothing, a fault of its own, is passed over."""
+    def _find(self, key: bytes) -> _SelectorMatch:
+        """Return the match of a selector, given its `key_of`; an unsound one has a fault of its own and passes."""
         selector = VenueSelector.FromString(key)
         if not is_sound(selector):
-            return _Found(any=True, never_closes=False, is_never_far=False, without_radius="", countries=())
+            return _SelectorMatch(any=True, never_closes=False, is_never_far=False, without_radius="", countries=())
         selected = self._selection.find(selector)
         without = min(self._without_radius.keys() & selected, default=None)
         countries = (country for country, numbers in self._by_country.items() if not selected.isdisjoint(numbers))
         is_sure = bool(selected) and self._labels_are_sure
-        return _Found(
+        return _SelectorMatch(
             bool(selected),
             is_sure and selected.isdisjoint(self._with_hours),
             is_sure and selected.isdisjoint(self._with_travel),
@@ -258,7 +261,7 @@ class CrossRules:
         return (known[identity] for identity in ids if identity in known)
 
     def _never_closes(self, venues: Venues) -> bool:
-        """Whether none of some venues, all known, has hours."""
+        """Return whether all venues are known and none has opening hours."""
         venue_ids, selectors = venues
         known = self._known["venues"]
         return (
@@ -268,7 +271,7 @@ class CrossRules:
         )
 
     def _is_never_far(self, venues: Venues) -> bool:
-        """Whether none of some venues, all known, says how one travels."""
+        """Return whether all venues are known and none has `travel`."""
         venue_ids, selectors = venues
         known = self._known["venues"]
         return (
@@ -277,9 +280,9 @@ class CrossRules:
             and all(self._found(key).is_never_far for key in selectors)
         )
 
-    def _countries(self, whose: Whose) -> Iterable[str]:
-        """The countries whose holidays are meant; "" is the catalogue's."""
-        name, key = whose
+    def _countries(self, source: HolidaySource) -> Iterable[str]:
+        """Return the countries whose holidays are meant; "" is the catalogue's."""
+        name, key = source
         if isinstance(key, bytes):
             return self._found(key).countries or (_ANY_COUNTRY,)
         if not name:
@@ -289,7 +292,7 @@ class CrossRules:
         return [venue.country_code for venue in self._venues((key,))] or (_ANY_COUNTRY,)
 
     def _countries_of_zone(self, zone_id: str) -> dict[str, None]:
-        """The countries of the pieces of a zone: what it covers has its own only where the zone names none."""
+        """Return the countries of the pieces of a zone; the country of a zone replaces those of the zones it covers."""
         zones = self._known["zones"]
         countries: dict[str, None] = {}
         met: set[str] = set()
@@ -306,22 +309,22 @@ class CrossRules:
                 left += zone.zone_ids
         return countries
 
-    def _refused(self, expression: str, whose: Whose, placed: bool) -> Refusal | None:  # noqa: FBT001
-        """Why hours are refused in any of the countries meant."""
+    def _refused(self, expression: str, source: HolidaySource, placed: bool) -> Refusal | None:  # noqa: FBT001
+        """Return why hours are refused in one of the countries meant, or None."""
         here = self._survey.head.country_code
-        refusals = (_refusal(expression, country or here, placed) for country in self._countries(whose))
+        refusals = (_refusal(expression, country or here, placed) for country in self._countries(source))
         return next(filter(None, refusals), None)
 
-    def _refused_daypart(self, daypart_id: str, whose: Whose, placed: bool) -> Refusal | None:  # noqa: FBT001
-        """Why a daypart is refused in an offer, beyond what is wrong with it anywhere."""
+    def _refused_daypart(self, daypart_id: str, source: HolidaySource, placed: bool) -> Refusal | None:  # noqa: FBT001
+        """Return why a daypart is refused in an offer although it has no fault by itself, or None."""
         daypart = self._known["dayparts"].get(daypart_id)
         if daypart is None or _refusal(daypart.opening_hours, _ANY_COUNTRY, True):  # noqa: FBT003
             return None
-        return self._refused(daypart.opening_hours, whose, placed)
+        return self._refused(daypart.opening_hours, source, placed)
 
 
 def _meant(close: str, noun: str, known: Iterable[str]) -> str:
-    """What to write instead of a key or value of labels that no venue has."""
+    """Return what to write instead of a key or value of labels that no venue has."""
     if close:
         return f"did you mean '{close}'?"
     named = cut(", ".join(islice(known, _MOST_NAMED)))

@@ -1,4 +1,4 @@
-"""What is wrong with a message, and where in it."""
+"""Faults of messages."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from offers.catalogue.document.nodes import Path
 
 
 class Fault(NamedTuple):
-    """What is wrong at a path within a message."""
+    """A fault of a message: the path within it, the reason, and what to write instead."""
 
     path: Path
     reason: str

@@ -1,7 +1,6 @@
-"""What campaigns, caps, contact policies and budgets must be by themselves."""
+"""Rules for campaigns, frequency caps, contact policies and budgets, each taken by itself."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from google.type.interval_pb2 import Interval
 
@@ -10,12 +9,14 @@ from offers.catalogue.rules.audience import check_audience
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.catalogue.rules.values import (
     check_duration,
+    check_enum,
     check_id,
     check_length,
     check_money,
     check_text,
     check_time_zone,
     check_window,
+    one_of,
 )
 from offers.v1.event_pb2 import EventKind
 from offers.v1.limits_pb2 import (
@@ -35,7 +36,7 @@ MAX_DAYS = 400
 
 
 def check_campaign(campaign: Campaign, faults: Faults) -> None:
-    """Check a campaign, but for the ids it names."""
+    """Check a campaign, except for the ids it names."""
     check_id(campaign.campaign_id, ("campaign_id",), faults)
     check_length(campaign.title, 200, ("title",), faults)
     if campaign.HasField("window"):
@@ -50,7 +51,7 @@ def check_campaign(campaign: Campaign, faults: Faults) -> None:
 
 
 def check_category_limit(limit: CategoryLimit, faults: Faults) -> None:
-    """Check the limit of a category."""
+    """Check a category limit."""
     check_text(limit.category, 128, ("category",), faults)
     if not limit.frequency_caps:
         faults.append(Fault(("frequency_caps",), "missing", "write at least one cap, or leave the limit out"))
@@ -58,7 +59,7 @@ def check_category_limit(limit: CategoryLimit, faults: Faults) -> None:
 
 
 def check_policy(policy: ContactPolicy, faults: Faults) -> None:
-    """Check a contact policy, but for its campaigns and the country of its quiet hours."""
+    """Check a contact policy, except for its campaigns and its quiet hours."""
     check_id(policy.contact_policy_id, ("contact_policy_id",), faults)
     check_length(policy.title, 200, ("title",), faults)
     for index, category in enumerate(policy.categories):
@@ -71,7 +72,7 @@ def check_policy(policy: ContactPolicy, faults: Faults) -> None:
 
 
 def check_holdout(share: float, path: Path, faults: Faults) -> None:
-    """Check the share of persons who are held out."""
+    """Check a holdout, the share of persons who are held out."""
     if not 0 <= share <= 0.5:
         faults.append(Fault(path, f"{share:.12g} is not from 0 to 0.5", "write a share of persons, such as 0.05"))
 
@@ -85,7 +86,7 @@ def check_caps(caps: Sequence[FrequencyCap], path: Path, faults: Faults, *, most
 
 
 def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:
-    _check_enum(cap.kind, EventKind, (*path, "kind"), faults)
+    check_enum(cap.kind, EventKind, (*path, "kind"), faults)
     if not 1 <= cap.max_count <= MAX_COUNT:
         reason = f"{cap.max_count:,} is not from 1 to 1,000" if cap.max_count else "missing"
         faults.append(Fault((*path, "max_count"), reason, "write a whole number from 1 to 1000"))
@@ -94,8 +95,8 @@ def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:
         check_duration(cap.rolling, (*path, "rolling"), faults, least=1, days=MAX_DAYS)
     elif window == "calendar":
         if cap.calendar == CALENDAR_PERIOD_UNSPECIFIED:
-            faults.append(Fault((*path, "calendar"), "does not say which period", _one_of(CalendarPeriod)))
-        _check_enum(cap.calendar, CalendarPeriod, (*path, "calendar"), faults)
+            faults.append(Fault((*path, "calendar"), "does not say which period", one_of(CalendarPeriod)))
+        check_enum(cap.calendar, CalendarPeriod, (*path, "calendar"), faults)
     check_time_zone(cap.time_zone, (*path, "time_zone"), faults)
     if cap.time_zone and window != "calendar":
         fix = "leave it out, or write the 'calendar' period it is the clock of"
@@ -103,7 +104,7 @@ def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:
 
 
 def check_budget(budget: Budget, path: Path, faults: Faults) -> None:
-    """Check a budget, but for the window of its plan."""
+    """Check a budget, except for the window it is spread over."""
     limits = [name for name in ("units", "amount", "period_units", "period_amount") if budget.HasField(name)]
     if not limits:
         fix = "write units, amount, period_units or period_amount, or leave it out"
@@ -119,11 +120,11 @@ def check_budget(budget: Budget, path: Path, faults: Faults) -> None:
     if len(set(codes)) > 1:
         reason = f"is in {codes[1]}, and amount in {codes[0]}"
         faults.append(Fault((*path, "period_amount", "currency_code"), reason, "write both in one currency"))
-    _check_enum(budget.period, CalendarPeriod, (*path, "period"), faults)
-    _check_enum(budget.pacing, Pacing, (*path, "pacing"), faults)
+    check_enum(budget.period, CalendarPeriod, (*path, "period"), faults)
+    check_enum(budget.pacing, Pacing, (*path, "pacing"), faults)
     periodic = any(name.startswith("period") for name in limits)
     if periodic and not budget.period:
-        faults.append(Fault((*path, "period"), "missing", _one_of(CalendarPeriod)))
+        faults.append(Fault((*path, "period"), "missing", one_of(CalendarPeriod)))
     elif budget.period and not periodic:
         fix = "write period_units or period_amount, or leave it out"
         faults.append(Fault((*path, "period"), "has no limit to be the period of", fix))
@@ -131,17 +132,17 @@ def check_budget(budget: Budget, path: Path, faults: Faults) -> None:
 
 
 def needs_window(budget: Budget) -> bool:
-    """Whether a budget is spread over the window of its campaign or offer."""
+    """Return whether a budget is spread over the window of its campaign or offer."""
     return budget.pacing > Pacing.PACING_AS_FAST_AS_POSSIBLE and not budget.period
 
 
 def has_both_ends(window: Interval) -> bool:
-    """Whether a window begins and ends."""
+    """Return whether a window has both ends."""
     return bool(window.HasField("start_time") and window.HasField("end_time"))
 
 
 def is_unpaced(offer: Offer) -> bool:
-    """Whether an offer has a plan for its budget but no windows of its own that begin and end."""
+    """Return whether an offer's budget needs a window, and its own windows do not have both ends."""
     if not (offer.HasField("budget") and needs_window(offer.budget)):
         return False
     windows = offer.availability.windows
@@ -149,15 +150,6 @@ def is_unpaced(offer: Offer) -> bool:
 
 
 def lacking_window(path: Path, what: str) -> Fault:
-    """Describe a plan without the span of time it is for."""
+    """Return the fault of a paced budget without a window to spread it over."""
     fix = "write a window with start_time and end_time, or the period, or leave the pacing out"
     return Fault(path, f"{what} has no window with both ends to spread it over", fix)
-
-
-def _check_enum(number: int, kind: Any, path: Path, faults: Faults) -> None:  # noqa: ANN401 - enums share no type
-    if number not in kind.values():
-        faults.append(Fault(path, f"{number} is not a {kind.DESCRIPTOR.name}", _one_of(kind)))
-
-
-def _one_of(kind: Any) -> str:  # noqa: ANN401
-    return f"write one of {', '.join(kind.keys()[1:])}"

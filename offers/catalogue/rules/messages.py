@@ -1,8 +1,8 @@
-"""What each message of a catalogue must be by itself, whatever else the catalogue holds.
+"""Rules for the messages of a catalogue, each taken by itself.
 
-Every function adds to `faults` what its message breaks of the rules in protos/offers/v1, and nothing when there is
-nothing to say. A million offers pass through here, hence two habits: a path is only made up for a fault, and a list
-is only iterated over when it holds something, as ending an iteration costs more than the question.
+Every function adds to `faults` the violations of the rules stated in protos/offers/v1. Because these checks run for a
+million offers, a path is built only for a fault, and a list is iterated over only if it is not empty: ending an
+iteration costs more than the test.
 """
 
 from functools import lru_cache
@@ -24,6 +24,7 @@ from offers.catalogue.rules.values import (
     bad_id,
     check_country,
     check_duration,
+    check_enum,
     check_id,
     check_length,
     check_money,
@@ -55,7 +56,7 @@ MAX_SENSITIVE = 100
 
 
 def check_head(catalog: Catalog, faults: Faults) -> None:
-    """Check the single values of a catalogue, as far as they are given."""
+    """Check the single values of a catalogue that are set."""
     if catalog.catalog_id and not is_catalog_id(catalog.catalog_id):
         faults.append(bad_id(("catalog_id",), catalog.catalog_id, 64))
     check_length(catalog.title, 200, ("title",), faults)
@@ -86,7 +87,7 @@ def check_placement(placement: Placement, faults: Faults) -> None:
 
 
 def check_daypart(daypart: Daypart, faults: Faults) -> None:
-    """Check a daypart, but for the country of its holidays and the place of its sun, which offers decide."""
+    """Check a daypart, except for the country of its holidays and the place of its sun times, which offers decide."""
     check_id(daypart.daypart_id, ("daypart_id",), faults)
     check_length(daypart.title, 200, ("title",), faults)
     if not daypart.opening_hours:
@@ -115,9 +116,7 @@ def check_strategy(strategy: RankingStrategy, faults: Faults) -> None:
 
 
 def _check_decay(decay: Decay, path: Path, faults: Faults) -> None:
-    if decay.shape not in Decay.Shape.values():
-        fix = f"write one of {', '.join(Decay.Shape.keys())}"
-        faults.append(Fault((*path, "shape"), f"{decay.shape} is not a Shape", fix))
+    check_enum(decay.shape, Decay.Shape, (*path, "shape"), faults)
     for name, number in (("offset", decay.offset), ("origin", decay.origin)):
         if not 0 <= number < inf:
             fix = "write metres or seconds, 0 or more"
@@ -134,9 +133,7 @@ def _check_decay(decay: Decay, path: Path, faults: Faults) -> None:
 
 
 def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - calls would cost more than the checks
-    """Check an offer, but for the ids it names and its opening hours, which depend on the rest of the catalogue, and
-    for what `check_people` does.
-    """  # noqa: D205
+    """Check an offer, except for its ids and opening hours, which depend on the catalogue; see also check_people."""
     if not is_id(offer.offer_id):
         faults.append(bad_id(("offer_id",), offer.offer_id, 128))
     title = offer.title
@@ -180,7 +177,7 @@ def check_offer(offer: Offer, faults: Faults) -> None:  # noqa: C901, PLR0912 - 
 
 
 def concerns_people(offer: Offer) -> bool:
-    """Whether an offer says anything of who it is for, how often and how much: most do not."""
+    """Return whether an offer has an audience or limits: most offers have none."""
     return bool(
         offer.campaign_id
         or offer.HasField("audience")
@@ -191,7 +188,7 @@ def concerns_people(offer: Offer) -> bool:
 
 
 def check_people(offer: Offer, faults: Faults) -> None:
-    """Check what an offer says of people and limits, but for the ids it names."""
+    """Check the audience and the limits of an offer, except for the ids they name."""
     check_audience(offer.audience, ("audience",), faults)
     check_variants(offer.creative_variants, ("creative_variants",), faults)
     check_caps(offer.frequency_caps, ("frequency_caps",), faults, most=8)
@@ -201,7 +198,7 @@ def check_people(offer: Offer, faults: Faults) -> None:
 
 @lru_cache(maxsize=65_536)
 def _is_sound_benefit(benefit: bytes) -> bool:
-    """Whether nothing is wrong with a benefit; many offers give the same."""
+    """Return whether an encoded benefit has no fault; many offers have equal ones."""
     faults: list[Fault] = []
     _check_benefit(Benefit.FromString(benefit), faults)
     return not faults
@@ -277,14 +274,12 @@ def _check_availability(availability: Availability, faults: Faults) -> None:
         if not availability.only_when_open:
             fix = "add 'only_when_open: true', or leave it out"
             faults.append(Fault(("availability", "closing_margin"), "has no closing to be a margin of", fix))
-    if availability.reachable_before_end and availability.reachable_before_end not in ReachableBeforeEnd.values():
-        fix = f"write one of {', '.join(ReachableBeforeEnd.keys())}"
-        reason = f"{availability.reachable_before_end} is not a ReachableBeforeEnd"
-        faults.append(Fault(("availability", "reachable_before_end"), reason, fix))
+    if reachable := availability.reachable_before_end:
+        check_enum(reachable, ReachableBeforeEnd, ("availability", "reachable_before_end"), faults)
 
 
 def _check_venues_there(offer: Offer, faults: Faults) -> None:
-    """Check that there are venues for what only venues have."""
+    """Check that an offer has venues if it needs their hours or their travel."""
     if offer.target.venue_ids or offer.target.venue_selectors:
         return
     fix = "add venue_ids to the target, or leave it out"
@@ -297,8 +292,7 @@ def _check_venues_there(offer: Offer, faults: Faults) -> None:
 def _check_basis(availability: Availability, faults: Faults) -> None:
     basis = availability.time_zone_basis
     if basis not in TimeZoneBasis.values():
-        fix = f"write one of {', '.join(TimeZoneBasis.keys())}"
-        faults.append(Fault(("availability", "time_zone_basis"), f"{basis} is not a TimeZoneBasis", fix))
+        check_enum(basis, TimeZoneBasis, ("availability", "time_zone_basis"), faults)
     elif basis == TIME_ZONE_BASIS_FIXED:
         if not availability.time_zone:
             fix = "write the time zone that TIME_ZONE_BASIS_FIXED means, such as Europe/Paris, or another basis"

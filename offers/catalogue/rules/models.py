@@ -1,4 +1,4 @@
-"""What catalogues must say of what models learn, and of what is explored."""
+"""Rules for attributes, interactions, propensity and exploration."""
 
 from math import isfinite
 
@@ -12,20 +12,20 @@ from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 MAX_NAMES = 16
 MAX_NAME, MAX_TEXT = 64, 128
 OF_OFFERS = ("id", "category", "brand", "campaign")
-"""What models know of every offer, whoever it is shown to."""
+"""Attributes that models know of every offer, independent of the request."""
 RESERVED = (*OF_OFFERS, "distance")
-"""What models know of every offer."""
+"""Names that attributes of offers cannot have, because models use them."""
 MAX_LOSS, MAX_SHARE = 0.99, 0.5
 MAX_INTERACTIONS, MOST_TOGETHER = 32, 4
 KNOWN_OF_REQUESTS = ("person", "hour", "weekday", "daypart", "channel", "placement", "entry_channel", "place")
-"""What models know of every request."""
+"""Attributes that models know of every request."""
 _PREFIXES = ("context", "profile", "offer")
 
 
 def check_attributes(offer: Offer, known: set[str], faults: Faults) -> None:
-    """Check the attributes of an offer; `known` are the names that others of the catalogue have, and gets its own."""
+    """Check the attributes of an offer, and add their names to `known`, the names of the offers before."""
     fields = offer.attributes.fields
-    for name in sorted(fields):  # what is told does not hang on how a map is kept
+    for name in sorted(fields):  # the order of a protobuf map is arbitrary
         value = fields[name]
         path = ("attributes", name)
         if name in RESERVED:
@@ -49,7 +49,7 @@ def check_attributes(offer: Offer, known: set[str], faults: Faults) -> None:
 
 
 def check_interactions(catalog: Catalog, faults: Faults) -> None:
-    """Check which combinations of attributes are to be learned apart."""
+    """Check the interactions of a catalogue."""
     if len(catalog.interactions) > MAX_INTERACTIONS:
         reason = f"has {len(catalog.interactions):,} of them"
         faults.append(Fault(("interactions",), reason, f"write at most {MAX_INTERACTIONS}"))
@@ -66,7 +66,7 @@ def check_interactions(catalog: Catalog, faults: Faults) -> None:
 
 
 def check_propensity(strategy: RankingStrategy, faults: Faults) -> None:
-    """Check what a strategy makes propensity of."""
+    """Check the propensity of a strategy."""
     for name, kinds in (("reward", Propensity.Reward), ("learner", Propensity.Learner)):
         number = getattr(strategy.propensity, name)
         if number not in kinds.values():
@@ -75,7 +75,7 @@ def check_propensity(strategy: RankingStrategy, faults: Faults) -> None:
 
 
 def check_exploration(placement: Placement, faults: Faults) -> None:
-    """Check how a placement explores, but for the strategy it needs."""
+    """Check the exploration of a placement, except for the strategy it needs."""
     if not placement.HasField("exploration"):
         return
     one, path = placement.exploration, ("exploration",)

@@ -1,4 +1,4 @@
-"""Whether segments, audiences, campaigns, policies, experiments and triggers agree with the rest of a catalogue."""
+"""Rules for segments, audiences, campaigns, policies, experiments and triggers in the context of their catalogue."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.expressions import ExpressionError, attributes_of, compiled, tree
 from offers.catalogue.hours.grammar import refusal
 from offers.catalogue.hours.sun import names_sun
@@ -14,7 +15,6 @@ from offers.catalogue.rules.faults import Fault
 from offers.catalogue.rules.limits import has_both_ends, is_unpaced, lacking_window
 from offers.catalogue.rules.survey import Survey
 from offers.catalogue.rules.triggers import MAX_TRIGGERS
-from offers.catalogue.rules.values import cut
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import Intent
 from offers.v1.experiment_pb2 import Experiment
@@ -24,24 +24,24 @@ from offers.v1.ranking_pb2 import Propensity, RankingStrategy
 from offers.v1.trigger_pb2 import Trigger
 
 _ROOM = 1e-9
-"""By which shares of a layer may be over 1: thirds do not add up exactly."""
+"""Amount by which the shares of a layer may exceed 1: thirds do not add up exactly."""
 
 
 class _Names(Protocol):
-    """What knows the ids of the catalogue: see CrossRules."""
+    """The ids of the catalogue: see CrossRules."""
 
     def unknown(self, name: str, identity: str, path: Path) -> Fault:
-        """Describe a reference to something the catalogue does not have."""
+        """Return the fault of a reference to an unknown id."""
         ...
 
     def close(self, kind: str, name: str, known: Iterable[str]) -> str:
-        """The one of the known names of a kind that may have been meant, or ""."""
+        """Return the known name of a kind that was probably meant, or ""."""
         ...
 
 
 @lru_cache(4096)
 def _attributes(expression: str) -> frozenset[str] | None:
-    """The attributes an expression uses; None: any. One that cannot be compiled, a fault of its own, uses none."""
+    """Return the attributes an expression uses; None: any. An invalid one, a fault of its own, uses none."""
     try:
         used = attributes_of(tree(compiled(expression)))
     except ExpressionError:
@@ -50,7 +50,7 @@ def _attributes(expression: str) -> frozenset[str] | None:
 
 
 class PeopleRules:
-    """Finds what does not agree, once all of a catalogue is surveyed."""
+    """Finds the faults of definitions about people, once the whole catalogue is surveyed."""
 
     def __init__(self, survey: Survey, names: _Names) -> None:
         self._survey = survey
@@ -58,7 +58,7 @@ class PeopleRules:
         self._names = names
 
     def has_faults(self) -> bool:
-        """Whether anything does not agree, beyond ids of segments, campaigns and so on that nothing has."""
+        """Return whether there is any fault other than an unknown id."""
         known = self._known
         parts: tuple[tuple[str, Callable[[Any], Iterable[Fault]]], ...] = (
             ("segments", self.segment_faults),
@@ -75,7 +75,7 @@ class PeopleRules:
         )
 
     def segment_faults(self, segment: Segment | Intent) -> Iterator[Fault]:
-        """Find the sensitive attributes that a segment or an intent uses without leave."""
+        """Find the sensitive attributes that a segment or an intent uses without permission."""
         sensitive, use = self._survey.head.sensitive_attributes, segment.sensitive_use
         for index, name in enumerate(use.attributes):
             if name not in sensitive:
@@ -92,7 +92,7 @@ class PeopleRules:
             yield Fault(("expression",), reason, fix)
 
     def strategy_faults(self, strategy: RankingStrategy) -> Iterator[Fault]:
-        """Find what a strategy asks for, and its behaviour rules name, that the catalogue does not have."""
+        """Find the elements a strategy and its behaviour rules refer to that the catalogue lacks."""
         is_scaled = self._survey.head.HasField("order_value_scale")
         if strategy.propensity.reward == Propensity.REWARD_ORDER_VALUE and not is_scaled:
             reason = "REWARD_ORDER_VALUE has nothing to measure orders by: the catalogue has no order_value_scale"
@@ -109,11 +109,11 @@ class PeopleRules:
                 yield Fault((*path, "intent_id"), f"there is no intent '{cut(rule.intent_id)}'", fix)
 
     def campaign_faults(self, campaign: Campaign) -> Iterator[Fault]:
-        """Find what a campaign's audience names and the catalogue does not have."""
+        """Find unknown ids in the audience of a campaign."""
         yield from self._audience_faults(campaign.audience, ("audience",))
 
     def policy_faults(self, policy: ContactPolicy) -> Iterator[Fault]:
-        """Find what a contact policy says that does not agree with the rest of the catalogue."""
+        """Find the faults of a contact policy in the context of the catalogue."""
         yield from self._unknown("campaigns", policy.campaign_ids, ("campaign_ids",))
         if policy.quiet_hours:
             refused = refusal(policy.quiet_hours, self._survey.head.country_code)
@@ -124,7 +124,7 @@ class PeopleRules:
                 yield Fault(("quiet_hours",), *refused)
 
     def experiment_faults(self, experiment: Experiment) -> Iterator[Fault]:
-        """Find what an experiment says that does not agree with the rest of the catalogue."""
+        """Find the faults of an experiment in the context of the catalogue."""
         yield from self._unknown("placements", experiment.placement_ids, ("placement_ids",))
         for index, variant in enumerate(experiment.variants):
             if variant.ranking_strategy_id:
@@ -136,14 +136,14 @@ class PeopleRules:
             yield Fault(("share",), reason, "write shares that add up to 1 at most, or another layer")
 
     def trigger_faults(self, trigger: Trigger) -> Iterator[Fault]:
-        """Find what a trigger names and the catalogue does not have, and the triggers that are too many."""
+        """Find unknown ids in a trigger, and report the first trigger beyond the limit."""
         yield from self._unknown("placements", filter(None, (trigger.placement_id,)), (), ("placement_id",))
         yield from self._unknown("segments", filter(None, (trigger.segment_id,)), (), ("segment_id",))
         if trigger.trigger_id == self._first_too_many:
             yield Fault((), f"is one of {len(self._known['triggers'])} triggers", f"write at most {MAX_TRIGGERS}")
 
     def offer_faults(self, offer: Offer) -> Iterator[Fault]:
-        """Find what an offer says of people and limits that does not agree with the rest of the catalogue."""
+        """Find the faults of an offer's audience and limits in the context of the catalogue."""
         yield from self._audience_faults(offer.audience, ("audience",))
         for index, variant in enumerate(offer.creative_variants):
             yield from self._audience_faults(variant.audience, ("creative_variants", index, "audience"))
@@ -183,7 +183,7 @@ class PeopleRules:
 
     @cached_property
     def _crowded(self) -> dict[str, float]:
-        """The experiments that are too much for their layers, and what the shares then add up to."""
+        """The experiments with which the shares of their layer exceed 1, and the total share."""
         totals: dict[str, float] = {}
         crowded = {}
         for name, experiment in self._known["experiments"].items():
@@ -195,7 +195,7 @@ class PeopleRules:
         return crowded
 
     def _has_window(self, campaign_id: str) -> bool:
-        """Whether a campaign, if it is known, begins and ends."""
+        """Return whether a campaign is unknown or has a window with both ends."""
         if not campaign_id:
             return False
         campaign = self._known["campaigns"].get(campaign_id)

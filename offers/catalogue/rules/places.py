@@ -1,13 +1,21 @@
-"""What venues, zones and targets must be, by themselves and among each other."""
+"""Rules for venues, zones and targets, by themselves and in the context of their catalogue."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.areas import AreaError, parse
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_country, check_duration, check_id, check_length, check_time_zone
+from offers.catalogue.rules.values import (
+    check_country,
+    check_duration,
+    check_enum,
+    check_id,
+    check_length,
+    check_time_zone,
+    one_of,
+)
 from offers.v1.offer_pb2 import MissingLocation, Target, VenueSelector
 from offers.v1.venue_pb2 import Circle, Travel, TravelMode, Venue, Zone
 
@@ -50,7 +58,7 @@ def check_zone(zone: Zone, faults: Faults) -> None:
 
 
 def check_target(target: Target, faults: Faults) -> None:  # noqa: C901 - calls would cost more than the checks
-    """Check where an offer may be shown, but for the ids it names."""
+    """Check a target, except for the ids it names."""
     venue_ids, circles, selectors, areas = target.venue_ids, target.circles, target.venue_selectors, target.areas
     places = bool(venue_ids or circles or target.zone_ids or selectors or areas)
     if target.everywhere == places:
@@ -81,10 +89,7 @@ def _check_uncertain(target: Target, faults: Faults) -> None:
     if target.HasField("min_inside_probability") and not 0.01 <= target.min_inside_probability <= 0.99:
         reason = f"{target.min_inside_probability:.12g} is not from 0.01 to 0.99"
         faults.append(Fault(("target", "min_inside_probability"), reason, "write a probability such as 0.5"))
-    if target.missing_location not in MissingLocation.values():
-        fix = f"write one of {', '.join(MissingLocation.keys())}"
-        reason = f"{target.missing_location} is not a MissingLocation"
-        faults.append(Fault(("target", "missing_location"), reason, fix))
+    check_enum(target.missing_location, MissingLocation, ("target", "missing_location"), faults)
 
 
 def _check_circle(circle: Circle, path: Path, faults: Faults) -> None:
@@ -124,7 +129,7 @@ def check_labels(labels: Mapping[str, str], path: Path, faults: Faults) -> None:
     """Check the labels of a venue or a selector."""
     if len(labels) > MAX_LABELS:
         faults.append(Fault(path, f"has {len(labels)} keys", f"write at most {MAX_LABELS}"))
-    for key, value in sorted(labels.items()):  # the order of a protobuf map is any
+    for key, value in sorted(labels.items()):  # the order of a protobuf map is arbitrary
         if not (0 < len(key) <= MAX_LABEL_KEY and key.isprintable()):
             reason = f"{key[:MAX_LABEL_KEY]!r} is not a key"
             faults.append(Fault(path, reason, f"write 1 to {MAX_LABEL_KEY} printable characters"))
@@ -148,10 +153,9 @@ def check_selectors(selectors: Sequence[VenueSelector], path: Path, faults: Faul
 
 def check_travel(travel: Travel, path: Path, faults: Faults) -> None:
     """Check a way to travel."""
-    if travel.mode not in TravelMode.values() or not travel.mode:
-        reason = f"{travel.mode} is not a TravelMode" if travel.mode else "missing"
-        fix = f"write one of {', '.join(TravelMode.keys()[1:])}"
-        faults.append(Fault((*path, "mode"), reason, fix))
+    if not travel.mode:
+        faults.append(Fault((*path, "mode"), "missing", one_of(TravelMode)))
+    check_enum(travel.mode, TravelMode, (*path, "mode"), faults)
     if travel.HasField("speed_kmh") and not 0 < travel.speed_kmh <= MAX_SPEED_KMH:
         reason = f"{travel.speed_kmh:.12g} is not over 0 and at most {MAX_SPEED_KMH:.0f}"
         faults.append(Fault((*path, "speed_kmh"), reason, "write kilometres per hour, such as 15"))
@@ -160,18 +164,18 @@ def check_travel(travel: Travel, path: Path, faults: Faults) -> None:
 
 
 def values_of(label: str) -> frozenset[str]:
-    """The values of a label, which semicolons separate."""
+    """Return the values of a label, which are separated by semicolons."""
     return frozenset(value for value in map(str.strip, label.split(";")) if value)
 
 
 def selects(selector: VenueSelector, venue: Venue) -> bool:
-    """Whether each label of a selector shares a value with that of a venue."""
+    """Return whether each label of a selector shares a value with the venue's label of the same key."""
     labels = venue.labels
     return all(key in labels and values_of(value) & values_of(labels[key]) for key, value in selector.labels.items())
 
 
 def zone_faults(zone: Zone, zones: Mapping[str, Zone]) -> Iterator[Fault]:
-    """Find zones that cover themselves, and cut out what itself has something cut out; unknown ids are passed over."""
+    """Find the faults of a zone that covers itself or excludes a zone with exclusions; unknown ids are skipped."""
     for index, identity in enumerate(zone.zone_ids):
         if zone.zone_id in _covered(identity, zones):
             by_way = f" by way of '{identity}'" if identity != zone.zone_id else ""
@@ -180,7 +184,7 @@ def zone_faults(zone: Zone, zones: Mapping[str, Zone]) -> Iterator[Fault]:
 
 
 def cut_faults(zone_ids: Sequence[str], path: Path, zones: Mapping[str, Zone]) -> Iterator[Fault]:
-    """Find zones cut out that have something cut out themselves, in what they cover too."""
+    """Find excluded zones that exclude zones themselves, directly or in a zone they cover."""
     for index, identity in enumerate(zone_ids):
         nested = next((one for one in _covered(identity, zones) if one in zones and zones[one].excluded_zone_ids), None)
         if nested is not None:
@@ -190,7 +194,7 @@ def cut_faults(zone_ids: Sequence[str], path: Path, zones: Mapping[str, Zone]) -
 
 
 def _covered(zone_id: str, zones: Mapping[str, Zone]) -> dict[str, None]:
-    """A zone and all that it covers by way of others, in the order they are met."""
+    """Return a zone and all zones it covers, directly or indirectly, in the order they are found."""
     met: dict[str, None] = {}
     left = [zone_id]
     while left:

@@ -1,4 +1,4 @@
-"""What one pass over a catalogue document keeps of it, to see whether its parts agree."""
+"""A survey of a catalogue document: everything one pass keeps, to check whether the parts agree."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -41,22 +41,25 @@ _CHECKS: dict[str, Callable[[Any, list[Fault]], None]] = {
     "intents": behaviour_rules.check_intent,
     "triggers": check_trigger,
 }
-"""Per list of definitions what checks one by itself."""
+"""The check of a single definition, for each list."""
 
 Venues = tuple[tuple[str, ...], tuple[bytes, ...]]
-"""The venues of a target: ids, and selectors as `key_of` gives them."""
-Whose = tuple[str, str | bytes]
-"""Whose public holidays hours mean: "" and a country ("": the catalogue's), or the places whose country it is: "venues"
-or "zones" and an id, "venue_selectors" and a selector as `key_of` gives it."""
+"""The venues of a target: ids, and the `key_of` of selectors."""
+HolidaySource = tuple[str, str | bytes]
+"""The country whose public holidays hours mean. It is one of:
+
+- "" and the code of a country, or "" for the catalogue's country;
+- "venues" or "zones" and an id: the country of that place;
+- "venue_selectors" and the `key_of` of a selector: the countries of the venues it finds."""
 
 
 def venues_of(target: Target) -> Venues:
-    """The venues of a target."""
+    """Return the venues of a target."""
     return tuple(target.venue_ids), tuple(map(key_of, target.venue_selectors))
 
 
 def problems_of(fragment: Fragment, path: Path, faults: Iterable[Fault]) -> Iterator[Problem]:
-    """Place the faults of a message that stands at a path; those that follow from a value left out say nothing new."""
+    """Yield the faults of the message at a path as problems, without those that follow from a value left out."""
     for fault in faults:
         place = (*path, *fault.path)
         if not any(place[: len(gap)] == gap[: len(place)] for gap in fragment.left_out):
@@ -64,58 +67,58 @@ def problems_of(fragment: Fragment, path: Path, faults: Iterable[Fault]) -> Iter
 
 
 def place_of(fragment: Fragment, path: Path) -> str:
-    """Write where a value stands, for a reason that points to it."""
+    """Return the place of a value, for a reason that refers to it."""
     line = fragment.line_of(path)
     return f"{fragment.file}:{line}" if line is not None else f"{fragment.file} {fragment.problem(path, '', '').field}"
 
 
-def _said(value: object) -> str:
-    """A single value in words, on one line."""
+def _shown(value: object) -> str:
+    """Return a single value as text on one line."""
     return MessageToString(value, as_one_line=True) if isinstance(value, Message) else str(value)
 
 
 @dataclass(slots=True)
 class Survey:
-    """Definitions, ids and what is referred to, but no offers and no places.
+    """Definitions, ids and references of a catalogue, but no offers and no lines.
 
-    Whether ids are unique and known is decided on sets once all is read; only when they are not, a second pass looks
-    for the places. So a catalogue without faults costs one pass and little memory, whatever the order of its parts.
+    Sets show whether all ids are unique and known, once everything is read. Only if they are not, a second pass locates
+    the faults. A catalogue without faults therefore takes one pass and little memory, whatever the order of its parts.
     """
 
     problems: list[Problem]
-    """Gets what is wrong with the parts by themselves."""
+    """Faults of the parts by themselves are added here."""
     head: Catalog = field(default_factory=Catalog)
     head_places: dict[str, tuple[Fragment, str]] = field(default_factory=dict)
     kept: Catalog = field(default_factory=Catalog)
-    """All definitions in one message, as each message of its own would hold on to the fragment it came in."""
+    """All definitions in one message: separate messages would keep their whole fragments in memory."""
     known: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: {} for name in ID_NAMES})
     wanted: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in ID_NAMES})
-    twice: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in (*ID_NAMES, "offers")})
+    repeated: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in (*ID_NAMES, "offers")})
     offer_ids: set[str] = field(default_factory=set)
     offer_count: int = 0
     reaching: set[str] = field(default_factory=set)
-    """Venues whose own radius an offer needs."""
+    """Ids of venues whose own radius an offer needs."""
     selectors: dict[bytes, bool] = field(default_factory=dict)
-    """All selectors by `key_of`, and whether an offer needs the radius of the venues themselves."""
+    """All selectors by `key_of`, and whether an offer needs the radii of the venues found."""
     cut_out: set[str] = field(default_factory=set)
-    """Zones that offers exclude."""
-    hours: set[tuple[str, Whose, bool]] = field(default_factory=set)
-    """Opening hours with whose holidays they mean, and whether they are those of a place."""
-    parts_of_day: set[tuple[str, Whose, bool]] = field(default_factory=set)
-    """The same of dayparts, by their ids."""
+    """Ids of zones that offers exclude."""
+    hours: set[tuple[str, HolidaySource, bool]] = field(default_factory=set)
+    """Opening hours, with the country of their holidays and whether they are those of a place."""
+    daypart_hours: set[tuple[str, HolidaySource, bool]] = field(default_factory=set)
+    """Ids of dayparts, with the country of their holidays and whether they are read at a place."""
     opening: set[Venues] = field(default_factory=set)
-    """The venues of offers that are shown only when these are open."""
+    """Venues of offers with `only_when_open`."""
     reached: set[Venues] = field(default_factory=set)
-    """The venues of offers for which it matters whether one can be there in time."""
+    """Venues of offers with `reachable_before_end`."""
     variants: set[tuple[str, str]] = field(default_factory=set)
     """Experiments and variants that audiences name."""
     attributes: set[str] = field(default_factory=set)
-    """Names of attributes of offers."""
+    """Names of the attributes of offers."""
     unpaced: set[str] = field(default_factory=set)
-    """The campaigns, "" for none, of offers whose budgets are spread over a window that only a campaign can have."""
+    """Ids of the campaigns, "" for none, of offers whose paced budget needs the campaign's window."""
 
     def add(self, fragment: Fragment) -> None:
-        """Check the parts of a fragment by themselves and note how they hang together."""
+        """Check the parts of a fragment by themselves, and record their ids and references."""
         catalog = fragment.catalog
         self._add_head(fragment)
         for name in ID_NAMES:
@@ -136,8 +139,8 @@ class Survey:
                 faults.clear()
         self.offer_count += len(catalog.offers)
 
-    def whose(self, offer: Offer) -> Iterator[Whose]:
-        """Give whose holidays an offer's hours mean, once for each of its places or more."""
+    def holiday_sources(self, offer: Offer) -> Iterator[HolidaySource]:
+        """Yield the country whose holidays an offer's hours mean, at least once for each of its places."""
         own = offer.availability.country_code
         if own:
             yield "", own
@@ -168,7 +171,7 @@ class Survey:
                 self.head.MergeFrom(Catalog(**{name: value}))
                 self.head_places[name] = fragment, place_of(fragment, (name,))
             elif value != (first := getattr(self.head, name)):
-                reason = f"is '{_said(value)}', but '{_said(first)}' at {self.head_places[name][1]}"
+                reason = f"is '{_shown(value)}', but '{_shown(first)}' at {self.head_places[name][1]}"
                 faults.append(Fault((name,), reason, "give it once, or the same each time"))
         self.problems += problems_of(fragment, (), faults)
 
@@ -185,7 +188,7 @@ class Survey:
                 faults.clear()
             identity = getattr(message, id_name)
             if known.setdefault(identity, message) is not message and identity:
-                self.twice[name].add(identity)
+                self.repeated[name].add(identity)
             if name == "placements" and message.ranking_strategy_id:
                 self.wanted["ranking_strategies"].add(message.ranking_strategy_id)
             elif name == "venues" and message.opening_hours:
@@ -196,7 +199,7 @@ class Survey:
                 self._add_wanted(name, message)
 
     def _add_wanted(self, name: str, message: Any) -> None:  # noqa: ANN401 - one of several messages
-        """Note what a definition about people names."""
+        """Record the references of a definition about people."""
         if name == "campaigns":
             self._add_audience(message.audience)
         elif name == "contact_policies":
@@ -212,7 +215,7 @@ class Survey:
     def _add_offer(self, offer: Offer) -> None:
         offer_id = offer.offer_id
         if offer_id in self.offer_ids:
-            self.twice["offers"].add(offer_id)
+            self.repeated["offers"].add(offer_id)
         elif offer_id:
             self.offer_ids.add(offer_id)
         target, wanted = offer.target, self.wanted
@@ -271,12 +274,12 @@ class Survey:
     def _add_hours(self, offer: Offer, expression: str) -> None:
         placed = not offer.target.everywhere
         if names_holidays(expression):
-            self.hours.update((expression, whose, placed) for whose in self.whose(offer))
+            self.hours.update((expression, source, placed) for source in self.holiday_sources(offer))
         else:
             self.hours.add((expression, ("", ""), placed))
 
     def _add_dayparts(self, offer: Offer, daypart_ids: list[str]) -> None:
         self.wanted["dayparts"].update(daypart_ids)
         placed = not offer.target.everywhere
-        for whose in self.whose(offer):
-            self.parts_of_day.update((daypart_id, whose, placed) for daypart_id in daypart_ids)
+        for source in self.holiday_sources(offer):
+            self.daypart_hours.update((daypart_id, source, placed) for daypart_id in daypart_ids)

@@ -1,8 +1,8 @@
-"""What triggers must be by themselves."""
+"""Rules for triggers, each taken by itself."""
 
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.values import check_duration, check_id, check_length, check_money
+from offers.catalogue.rules.values import check_duration, check_enum, check_id, check_length, check_money
 from offers.v1.trigger_pb2 import AbandonedBasket, Lapsing, Trigger
 
 MAX_TRIGGERS = 32
@@ -12,7 +12,7 @@ _MINUTE_S, _HOUR_S = 60, 3_600
 
 
 def check_trigger(trigger: Trigger, faults: Faults) -> None:
-    """Check a trigger, but for the ids it names."""
+    """Check a trigger, except for the ids it names."""
     check_id(trigger.trigger_id, ("trigger_id",), faults)
     check_length(trigger.title, 200, ("title",), faults)
     match trigger.WhichOneof("condition"):
@@ -42,6 +42,4 @@ def _check_lapsing(lapsing: Lapsing, path: Path, faults: Faults) -> None:
         check_duration(lapsing.after, (*path, "after"), faults, least=_HOUR_S, days=_MAX_DAYS)
     else:
         faults.append(Fault((*path, "after"), "missing", "write for how long, such as 2592000s for 30 days"))
-    if lapsing.since not in Lapsing.Since.values():
-        fix = f"write one of {', '.join(Lapsing.Since.keys()[1:])}"
-        faults.append(Fault((*path, "since"), f"{lapsing.since} is not a Since", fix))
+    check_enum(lapsing.since, Lapsing.Since, (*path, "since"), faults)

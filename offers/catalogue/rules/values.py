@@ -1,9 +1,10 @@
-"""What values of any message must be: ids, texts, codes, shares, durations, windows, money."""
+"""Rules for values in any message: ids, texts, codes, shares, durations, windows, money."""
 
 import difflib
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
+from typing import Any
 from zoneinfo import available_timezones
 
 from google.protobuf.duration_pb2 import Duration
@@ -11,10 +12,11 @@ from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.document.scalars import cut
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
 from offers.catalogue.rules.faults import Fault, Faults
+from offers.model.instants import DAY_S
 
-DAY_S = 86_400
 is_catalog_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
 is_currency = re.compile(r"[A-Z]{3}").fullmatch
@@ -25,7 +27,7 @@ _CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
 
 @cache
 def time_zones() -> frozenset[str]:
-    """Give the IANA names that mean the same everywhere, so without `localtime` and `Factory`."""
+    """Return the IANA names of time zones, without `localtime` and `Factory`, which depend on the machine."""
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
@@ -43,9 +45,28 @@ def check_id(text: str, path: Path, faults: Faults) -> None:
 
 
 def bad_id(path: Path, text: str, most: int) -> Fault:
-    """Describe a text that is no id of so many characters at most."""
+    """Return the fault of a text that is no id of at most `most` characters."""
     reason = f"'{cut(text)}' is not an id" if text else "missing"
     return Fault(path, reason, f"write 1 to {most} characters of A-Z a-z 0-9 . _ : -")
+
+
+def check_new_id(text: str, known: set[str], path: Path, faults: Faults) -> None:
+    """Check an id and that it is not in `known`, the ids before it in a list, and add it there."""
+    check_id(text, path, faults)
+    if text in known:
+        faults.append(Fault(path, f"'{text}' is given twice", "give each its own id, or remove one"))
+    known.add(text)
+
+
+def check_enum(number: int, kind: Any, path: Path, faults: Faults) -> None:  # noqa: ANN401 - enums share no type
+    """Check that a number is a value of an enum."""
+    if number not in kind.values():
+        faults.append(Fault(path, f"{number} is not a {kind.DESCRIPTOR.name}", one_of(kind)))
+
+
+def one_of(kind: Any) -> str:  # noqa: ANN401 - enums share no type
+    """Return a fix that lists the values of an enum."""
+    return f"write one of {', '.join(kind.keys()[1:])}"
 
 
 def check_text(text: str, most: int, path: Path, faults: Faults) -> None:
@@ -68,7 +89,7 @@ def check_length(text: str, most: int, path: Path, faults: Faults) -> None:
 
 
 def check_duration(duration: Duration, path: Path, faults: Faults, *, least: int = 0, days: int = 1) -> None:
-    """Check whole seconds, of a day at most or of some days."""
+    """Check a duration: whole seconds, from `least` seconds to `days` days."""
     if duration.nanos:
         faults.append(Fault(path, "is not a whole number of seconds", "leave the fraction of the second out"))
     elif not least <= duration.seconds <= days * DAY_S:
@@ -77,21 +98,16 @@ def check_duration(duration: Duration, path: Path, faults: Faults, *, least: int
 
 
 def check_time_zone(name: str, path: Path, faults: Faults) -> None:
-    """Check the name of a time zone, where there is one."""
+    """Check the name of a time zone, if there is one."""
     if name and name not in time_zones():
         faults.append(Fault(path, f"'{cut(name)}' is not an IANA time zone", _zone_fix(name)))
 
 
 def check_country(code: str, path: Path, faults: Faults) -> None:
-    """Check the code of a country or region, where there is one."""
+    """Check the code of a country or region, if there is one."""
     if code and not _COUNTRY(code):
         fix = "write two capital letters of ISO 3166-1, such as FR, or a region's code of ISO 3166-2, such as DE-BY"
         faults.append(Fault(path, f"'{cut(code)}' is not a country code", fix))
-
-
-def cut(text: str) -> str:
-    """A text, or the beginning of a long one."""
-    return text if len(text) <= 60 else text[:60] + "..."
 
 
 @lru_cache(maxsize=1024)
@@ -101,14 +117,14 @@ def _zone_fix(name: str) -> str:
 
 
 def close_to(name: str, names: Iterable[str]) -> str | None:
-    """Give the one of some names that somebody who wrote `name` may have meant."""
+    """Return the name that was probably meant by `name`, or None."""
     folded = {known.casefold(): known for known in names}
     found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
     return folded[found[0]] if found else None
 
 
 def is_sound_window(window: Interval) -> bool:
-    """Tell quickly of a window with two ends that nothing is wrong with it."""
+    """Return whether a window with both ends has no fault: a quick test."""
     start, end = window.start_time, window.end_time
     return FIRST_SECOND < start.seconds < end.seconds <= LAST_SECOND and not start.nanos and not end.nanos
 
@@ -133,7 +149,7 @@ def check_window(window: Interval, path: Path, faults: Faults) -> None:
 
 
 def check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) -> None:
-    """Check a sum of money, 0 or more or over 0."""
+    """Check a sum of money: 0 or more or, with `over_zero`, more than 0."""
     if not is_currency(money.currency_code):
         faults.append(bad_currency((*path, "currency_code"), money.currency_code))
     units, nanos = money.units, money.nanos
@@ -150,6 +166,6 @@ def check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) ->
 
 
 def bad_currency(path: Path, code: str) -> Fault:
-    """Describe a text that is no currency code."""
+    """Return the fault of a text that is no currency code."""
     reason = f"'{cut(code)}' is not a currency code" if code else "missing"
     return Fault(path, reason, "write three capital letters of ISO 4217, such as EUR")

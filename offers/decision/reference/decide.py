@@ -13,7 +13,8 @@ from typing import Literal
 
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.arrays import (
+from offers.catalogue.compile.extras import DEFAULT_MIN_INSIDE, pace
+from offers.catalogue.compile.scoring import (
     DEFAULT_DECAY,
     DEFAULT_LEVER,
     DEFAULT_MINIMUM,
@@ -23,7 +24,6 @@ from offers.catalogue.compile.arrays import (
     DEFAULT_VALUE,
     DEFAULT_WEIGHTS,
 )
-from offers.catalogue.compile.extras import DEFAULT_MIN_INSIDE, pace
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import FACTORS
 from offers.decision.kernels.models.foresee import MOST_WEIGHED

@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.areas import Part, contains
+from offers.catalogue.compile.areas import Area, contains
 from offers.catalogue.hours import schedules
 from offers.catalogue.hours.schedules import HORIZON_DAYS, NEVER, zone_clock
 from offers.decision.reference import decide as reference
@@ -303,7 +303,9 @@ def _against_time(catalog: Catalog, offer: Offer, place: OfferPlace, query: Quer
     country = availability.country_code or place.country_code
 
     def opening(rules: Sequence[str]) -> int | None:
-        return _opens([schedules.Part((rule,), clock, country, place.position) for rule in rules if rule], query.time)
+        return _opens(
+            [schedules.SchedulePart((rule,), clock, country, place.position) for rule in rules if rule], query.time
+        )
 
     for name, end in reference_times.ends_of(catalog, offer, place, query).items():
         if end is not None:
@@ -333,7 +335,7 @@ def _venue_opens(offer: Offer, place: OfferPlace, time: int) -> int | None:
     """Return when the venue of a place opens next, by its own clock."""
     hours = (place.venue.opening_hours,) if place.venue else ()
     margin = offer.availability.closing_margin.seconds
-    return _opens([schedules.Part(hours, place.time_zone, place.country_code, place.position, margin)], time)
+    return _opens([schedules.SchedulePart(hours, place.time_zone, place.country_code, place.position, margin)], time)
 
 
 def _windowed(windows: list[tuple[int, int]], time: int) -> Reason:
@@ -344,7 +346,7 @@ def _windowed(windows: list[tuple[int, int]], time: int) -> Reason:
     return Reason(Why.OVER, until=max(end for _, end in windows))
 
 
-def _opens(parts: Sequence[schedules.Part], time: int) -> int | None:
+def _opens(parts: Sequence[schedules.SchedulePart], time: int) -> int | None:
     """Return when the first of some hours, all closed now, opens next. None: not within the horizon."""
     opens = []
     for part in parts:
@@ -380,7 +382,7 @@ def gap_m(piece: Piece, latitude: float, longitude: float) -> float:
     return min(distance_m(here, spot) for spot in _nearest(piece, latitude, longitude))
 
 
-def _nearest(part: Part, latitude: float, longitude: float) -> Iterator[LatLng]:
+def _nearest(part: Area, latitude: float, longitude: float) -> Iterator[LatLng]:
     """Yield the nearest position on each ring of an area, for longitudes as they are and turned by 360 degrees."""
     wide = max(math.cos(math.radians(latitude)), 1e-6)
     for turn in (-360.0, 0.0, 360.0):

@@ -10,16 +10,16 @@ from zoneinfo import ZoneInfo
 
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.arrays import DEFAULT_EPSILON, DEFAULT_MAX_LOSS, DEFAULT_NEW_OFFER_SHARE
+from offers.catalogue.compile.scoring import DEFAULT_EPSILON, DEFAULT_MAX_LOSS, DEFAULT_NEW_OFFER_SHARE
 from offers.decision.kernels.models.explore import DRAWS, HOUR_S
 from offers.decision.kernels.models.foresee import LEAST_PROPENSITY, NEW_SHOWN
 from offers.decision.kernels.models.sound import MOST_LEAVES
 from offers.decision.reference.places import distance_m
 from offers.learning.model import Model
-from offers.learning.propensity.features import DISTANCE, NOWHERE, OFFER_PREFIX, PERSON, Features
+from offers.learning.propensity.features import DISTANCE, NO_WEIGHT, OFFER_PREFIX, PERSON, Features
 from offers.learning.propensity.regression import BEFOREHAND
 from offers.learning.propensity.trees import RIGHT, ZERO
-from offers.learning.recommend.reference import Reference
+from offers.learning.recommend.reference import ReferenceScores
 from offers.learning.values import REWARDS, request_values
 from offers.model.geohash import centre_of, geohash
 from offers.model.hashing import MISSING, SPLITMIX_STEP, mixed_in_python
@@ -44,7 +44,7 @@ class Taught:
     """A model with the values it sees of a request and a person."""
 
     model: Model
-    recommends: Reference | None
+    recommends: ReferenceScores | None
     """The model's recommender; None: it has none."""
     values: Mapping[str, object]
     """The values of the request and the person, by their names in learning.values."""
@@ -121,7 +121,7 @@ def geohash_of(query: Query, characters: int) -> str:
 
 
 def taught_of(
-    model: Model, recommends: Reference | None, values: Mapping[str, object], query: Query, history: bytes,
+    model: Model, recommends: ReferenceScores | None, values: Mapping[str, object], query: Query, history: bytes,
     characters: int, time_zone: str, chance: int,
 ) -> Taught:  # fmt: skip
     """Return a model with the values it sees in a decision. The arguments are those of `told` and of Taught."""
@@ -193,8 +193,8 @@ def _propensity(taught: Taught, catalog: Catalog, asked: Propensity, offer: Offe
     rewards, refusals = float(rewards) + BEFOREHAND, float(refusals) + BEFOREHAND
     mean, shared, own = math.log(rewards / refusals), 1 / rewards + 1 / refusals, 0.0
     evidence = None
-    for (one, _), place in zip(features.ordered, features.places(keys), strict=True):
-        if place == NOWHERE:
+    for (one, _), place in zip(features.ordered, features.weight_indexes(keys), strict=True):
+        if place == NO_WEIGHT:
             continue
         mean += math.sqrt(one.variance) * float(weights["mean"][place])
         left = one.variance / (1 + float(weights["evidence"][place]))

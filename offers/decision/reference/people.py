@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.type.interval_pb2 import Interval
 from google.type.money_pb2 import Money
 
-from offers.catalogue.hours.schedules import NEVER, Part, zone_clock
+from offers.catalogue.hours.schedules import NEVER, SchedulePart, zone_clock
 from offers.decision.budgets import PACED, plan_allows
 from offers.decision.calendar import period_of
 from offers.decision.reference.behaviour import Behaved
@@ -165,7 +165,7 @@ def _pressed(catalog: Catalog, offer: Offer, query: Query, channel: str, known: 
             yield from _over(catalog, cap, ("contact_policy", name), whose, REASON_CODE_PRESSURE, query, known)
         if policy.quiet_hours:
             zone = query.surface.time_zone or catalog.time_zone or "UTC"
-            part = Part((policy.quiet_hours,), zone, catalog.country_code)
+            part = SchedulePart((policy.quiet_hours,), zone, catalog.country_code)
             is_quiet, until = part.at(query.time, zone_clock(zone))
             if is_quiet:
                 words = f"quiet hours {policy.quiet_hours} of policy {name} by {zone}"

@@ -10,7 +10,8 @@ from google.type.latlng_pb2 import LatLng
 from numpy.typing import NDArray
 from tzfpy import get_tz
 
-from offers.catalogue.compile.areas import Part, contain_each, parse
+from offers.catalogue.compile.areas import Area, contain_each
+from offers.catalogue.compile.geojson import parse
 from offers.catalogue.hours.sun import names_sun
 from offers.catalogue.rules.places import selects
 from offers.decision.kernels.memory.scratch import POINTS
@@ -22,7 +23,7 @@ from offers.v1.venue_pb2 import Circle, Venue
 
 SEMI_MAJOR_M, FLATTENING, MEAN_RADIUS_M = 6_378_137.0, 1 / 298.257223563, 6_371_008.8
 
-Piece = Circle | Part
+Piece = Circle | Area
 """A circle or an area."""
 
 
@@ -54,12 +55,12 @@ def places_of(catalog: Catalog, offer: Offer) -> Iterator[OfferPlace]:
     if _names_sun(catalog, offer):
         yield from places
         return
-    alike: dict[tuple[str, str, frozenset[str]], list[Part]] = {}
+    alike: dict[tuple[str, str, frozenset[str]], list[Area]] = {}
     for place in places:
-        if isinstance(place.piece, Part):
+        if isinstance(place.piece, Area):
             alike.setdefault((place.time_zone, place.country_code, place.excluded), []).append(place.piece)
     for place in places:
-        if isinstance(place.piece, Part):
+        if isinstance(place.piece, Area):
             joined = alike[place.time_zone, place.country_code, place.excluded]
             yield replace(place, joined=tuple(joined))
         else:
@@ -132,12 +133,12 @@ def _pieces(catalog: Catalog, zone_id: str) -> Iterator[tuple[Piece, str, str, t
 
 
 @cache
-def _parts(text: str) -> list[Part]:
+def _parts(text: str) -> list[Area]:
     return parse(text)
 
 
 def _position_in(piece: Piece) -> tuple[float, float]:
-    if isinstance(piece, Part):
+    if isinstance(piece, Area):
         return piece.latitude, piece.longitude
     return piece.center.latitude, piece.center.longitude
 
@@ -169,7 +170,7 @@ def _held(place: OfferPlace, positions: Sequence[tuple[float, float]]) -> NDArra
 
 
 def _inside(piece: Piece, positions: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
-    if isinstance(piece, Part):
+    if isinstance(piece, Area):
         return contain_each(piece, *np.array(positions).T)
     center = _position_in(piece)
     return np.array([_ground_m(position, center) <= piece.radius_m for position in positions])

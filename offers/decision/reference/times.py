@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from google.type.interval_pb2 import Interval
 
-from offers.catalogue.hours.schedules import HORIZON_DAYS, NEVER, Part, zone_clock
+from offers.catalogue.hours.schedules import HORIZON_DAYS, NEVER, SchedulePart, zone_clock
 from offers.decision.reference.people import campaign_of
 from offers.decision.reference.places import OfferPlace
 from offers.model.query import Query
@@ -107,7 +107,7 @@ def _open_until(hours: list[str], zone: str, country: str, position: tuple[float
     """Return when all of some hours are closed next; NEVER: there are none, None: all are closed now."""
     ends, clock = time, zone_clock(zone)
     while hours:
-        states = [Part((rule,), zone, country, position).at(ends, clock) for rule in hours]
+        states = [SchedulePart((rule,), zone, country, position).at(ends, clock) for rule in hours]
         open_until = max((until for is_open, until in states if is_open), default=ends)
         if open_until == ends:
             return ends if ends > time else None

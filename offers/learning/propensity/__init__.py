@@ -1,1 +1,7 @@
-"""Propensity models: features, online logistic regression and boosted trees."""
+"""Propensity models: the probability that a person takes up an offer.
+
+features, rows    attributes as keys and numbers, and the rows of decisions and offers
+examples          settled outcomes, given to the models that learn online
+regression        the online model
+tree_training     trees: grown from the whole log, judged, and kept (trees: growing and evaluating them)
+"""

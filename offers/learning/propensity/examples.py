@@ -1,65 +1,59 @@
-"""From the log to examples: each offer that was shown becomes a row to learn from once its outcome is settled."""
+"""Makes examples of settled outcomes as the log comes in, for models that learn online."""
 
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.held import Held
-from offers.learning.outcomes import DONE, Asked, Outcomes
+from offers.learning.pending import OfferState, PendingDecision
 from offers.learning.propensity.features import Examples, Features
+from offers.learning.settling import Lookups, OutcomeTracker
 
 JUDGED_EVERY = 8
-"""Of every which decision it is foreseen what will come of it, to judge models by."""
+"""One decision in this many is foreseen when it is made, to judge models by its outcome."""
+_REFUSED, _DONE = int(OfferState.REFUSED), int(OfferState.DONE)
 
 
-class Pupil(Protocol):
-    """Who learns from examples, of each reward by its number in REWARDS."""
+class ExampleConsumer(Protocol):
+    """One that learns from examples. Rewards are named by their number in REWARDS."""
 
     def learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
-        """Learn, and give what was foreseen of each example just before."""
+        """Learn from examples, and return for each the probability that was foreseen just before it."""
         ...
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
-        """Foresee what will come of a decision, for each of its offers; give the number of the first of them."""
+        """Foresee the outcome of each offer of a decision, by their keys, and return the number of the first."""
         ...
 
     def settle(self, number: int, offer: int, reward: float) -> None:
-        """Be told what came of an offer that was foreseen, by its number; NaN: may not be said. The last word holds."""
+        """Take the outcome of an offer that was foreseen; NaN: unknown. Later calls overwrite earlier ones."""
         ...
 
 
-class Collector(Outcomes):
-    """Makes examples of what came of decisions, as it comes, for one who learns from them."""
+class Collector(OutcomeTracker):
+    """Gives examples to a consumer as soon as outcomes are settled."""
 
-    def __init__(self, features: Features, asked: Asked, pupil: Pupil) -> None:
-        super().__init__(features, asked)
-        self.pupil = pupil
+    def __init__(self, features: Features, lookups: Lookups, consumer: ExampleConsumer) -> None:
+        super().__init__(features, lookups)
+        self.consumer = consumer
 
-    def _foresee(self, held: Held) -> None:
+    def _judge(self, pending: PendingDecision) -> None:
         if self.counts.decisions % JUDGED_EVERY == 1:
-            self.flush()  # what is foreseen does not depend on how the log is cut into pages
-            held.judged = self.pupil.foresee(*self._rows.keys(held.request, held.catalog, held.offers, held.metres))
+            self.flush()  # so that what is foreseen does not depend on how the log is cut into pages
+            rows = self._rows.keys(pending.request, pending.catalog, pending.offers, pending.metres)
+            pending.judged = self.consumer.foresee(*rows)
 
-    def _tell(self, number: int, held: Held, place: int, reward: float) -> None:
-        if held.judged >= 0:
-            self.pupil.settle(number, held.judged + place, reward)
+    def _note(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
+        if pending.judged >= 0:
+            self.consumer.settle(number, pending.judged + index, reward)
 
     def _flush(self, number: int) -> None:
-        waiting = self._waiting[number]
-        if not waiting:
+        rows = self._waiting[number][:]
+        if not rows:
             return
-        held, places, rewards, importances = zip(*waiting, strict=True)
-        waiting.clear()
-        examples = self._rows.examples(
-            [one.request for one in held],
-            [(one.catalog, one.offers[place]) for one, place in zip(held, places, strict=True)],
-            [one.metres[place] for one, place in zip(held, places, strict=True)],
-            np.array(rewards),
-            np.array(importances),
-            np.array([one.second for one in held], np.int64),
-        )
-        foreseen = self.pupil.learn(number, examples).tolist()
-        for one, place, reward, chance in zip(held, places, rewards, foreseen, strict=True):
-            if not reward and (states := one.states[number])[place] != DONE:
-                states[place] = chance
+        self._waiting[number].clear()
+        foreseen = self.consumer.learn(number, self._rows.examples(rows)).tolist()
+        for (decision, index, reward, _), chance in zip(rows, foreseen, strict=True):
+            if not reward and (states := decision.states[number])[index] != _DONE:
+                states[index] = _REFUSED
+                decision.foreseen[number][index] = chance

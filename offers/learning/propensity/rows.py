@@ -1,4 +1,4 @@
-"""Makes rows of decisions and of the offers they showed: keys, and numbers where they are asked for."""
+"""Turns decisions and the offers they showed into rows of a model: keys, and numbers where these are asked for."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from offers.learning.pending import SettledOffer
 from offers.learning.propensity.features import DISTANCE, OFFER_PREFIX, Examples, Features
-from offers.learning.values import REQUEST_NAMES, Offers, request_values, scalars
+from offers.learning.values import REQUEST_NAMES, CatalogueFacts, request_values, scalars
 from offers.model.hashing import attribute_key, key_of, number_keys
 from offers.v1.offer_pb2 import Offer
 from offers.v1.state_pb2 import DecisionRecord
@@ -19,51 +20,56 @@ _DISTANCE_KEY = np.uint64(attribute_key(DISTANCE))
 
 
 class Rows:
-    """Rows of one set of features. A row is encoded: its keys, then its numbers, if there are any, as 8 bytes each."""
+    """Makes rows for one set of features. An encoded row has its keys, then its numbers, if any, as 8 bytes each."""
 
-    def __init__(self, features: Features, offers: Offers, *, numbers: bool) -> None:
+    def __init__(self, features: Features, catalogues: CatalogueFacts, *, numbers: bool) -> None:
         size = features.request_size
         self._request_names, self._offer_names = features.attributes[:size], features.attributes[size:]
-        self._offers, self._numbers = offers, numbers
+        self._catalogues, self._numbers = catalogues, numbers
         self._distance = self._offer_names.index(DISTANCE) if DISTANCE in self._offer_names else None
         self._known: dict[tuple[str, str], bytes] = {}
         """Rows of offers, by catalogue and id."""
 
-    def know(self, offers: Offers) -> None:
-        """Take up what catalogues now tell."""
-        self._offers = offers
+    def update_catalogues(self, catalogues: CatalogueFacts) -> None:
+        """Replace what catalogues tell."""
+        self._catalogues = catalogues
         self._known.clear()
 
     def request(self, told: DecisionRecord, second: int) -> tuple[bytes, list[str]]:
-        """The row of a decision that was made at a second, and which attributes of request and person it told of."""
-        values = request_values(told, second, self._offers.time_zones.get(told.catalog, "UTC"))
+        """Return the row of a decision made at a second, and the attributes of request and person that it tells."""
+        values = request_values(told, second, self._catalogues.time_zones.get(told.catalog, "UTC"))
         return self._row(self._request_names, values), list(values)[len(REQUEST_NAMES) :]
 
     def keys(
         self, request: bytes, catalog: str, offers: Sequence[str], metres: Sequence[int]
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """The keys of a request, and of offers of a catalogue, so far away (0: not known), a row for each."""
+        """Return the keys of a request, and a row of keys for each offer; `metres`: their distances, 0 if unknown."""
         own = self._own([(catalog, one) for one in offers], metres)
         return self._split([request], self._request_names)[0][0], own[0]
 
-    def examples(
-        self,
-        requests: Sequence[bytes],
-        offers: Sequence[tuple[str, str]],
-        metres: Sequence[int],
-        reward: NDArray[np.float64],
-        importance: NDArray[np.float64],
-        time: NDArray[np.int64],
-    ) -> Examples:
-        """Examples of requests, each with an offer by its catalogue and id, so far away; the rest is as in Examples."""
-        parts = self._split(requests, self._request_names), self._own(offers, metres)
+    def examples(self, settled: Sequence[SettledOffer]) -> Examples:
+        """Return an example for each settled offer."""
+        decisions, indexes, rewards, importances = zip(*settled, strict=True) if settled else ((),) * 4
+        parts = (
+            self._split([one.request for one in decisions], self._request_names),
+            self._own(
+                [(one.catalog, one.offers[index]) for one, index in zip(decisions, indexes, strict=True)],
+                [one.metres[index] for one, index in zip(decisions, indexes, strict=True)],
+            ),
+        )
         keys, numbers = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
-        return Examples(keys, numbers, reward, importance, time)
+        return Examples(
+            keys,
+            numbers,
+            np.array(rewards, np.float64),
+            np.array(importances, np.float64),
+            np.array([one.second for one in decisions], np.int64),
+        )
 
     def _own(
         self, offers: Sequence[tuple[str, str]], metres: Sequence[int]
     ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-        """The keys and numbers of offers, each so far from where the person is."""
+        """Return the keys and numbers of offers, each by its catalogue and id, at their distances from the person."""
         keys, numbers = self._split([self._offer(*one) for one in offers], self._offer_names)
         if self._distance is None:
             return keys, numbers
@@ -82,7 +88,7 @@ class Rows:
         if row is None:
             if len(self._known) >= _OFFERS:
                 self._known.clear()
-            values = {OFFER_PREFIX + name: value for name, value in self._offers.values(catalog, offer).items()}
+            values = {OFFER_PREFIX + name: value for name, value in self._catalogues.values(catalog, offer).items()}
             row = self._known[catalog, offer] = self._row(self._offer_names, {**values, _ID: offer})
         return row
 
@@ -95,7 +101,7 @@ class Rows:
         return keys + np.array(numbers, np.float64).tobytes()
 
     def _split(self, rows: Sequence[bytes], names: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-        """The keys and numbers of some rows."""
+        """Return the keys and numbers of encoded rows."""
         size = len(names)
         table = np.frombuffer(b"".join(rows), np.uint64).reshape(len(rows), (1 + self._numbers) * size)
         keys = table[:, :size]
@@ -103,13 +109,13 @@ class Rows:
 
 
 def offer_values(offer: Offer) -> dict[str, object]:
-    """What a model is told of an offer beside its id."""
+    """Return the attributes of an offer that models know, beside its id."""
     values = scalars(offer.attributes) if offer.HasField("attributes") else {}
     return values | {"category": offer.category, "brand": offer.brand, "campaign": offer.campaign_id}
 
 
 def _is_number(value: object) -> bool:
-    """As of `Features.numbers`, which trees are asked with."""
+    """Return whether a value is a number for trees, as in `Features.numbers`."""
     return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 

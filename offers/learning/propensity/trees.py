@@ -1,13 +1,13 @@
-"""Gradient-boosted trees: LightGBM grows them from past examples; a compiled loop asks them, and needs no LightGBM.
+"""Gradient-boosted trees: LightGBM grows them from past examples; a compiled loop evaluates them without LightGBM.
 
-A tree asks for a number of each attribute: the value itself where it is one, else how often the value was met in
-training (an order that splits rare from common, and has a place for values never met: they were met 0 times).
+A tree tests a number of each attribute: the value itself if it is a number, else the count of the value in training.
+Counts separate rare values from common ones, and values that were never met count 0.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
@@ -19,14 +19,14 @@ from offers.model.hashing import MISSING
 
 ROUNDS = 200
 PARAMETERS: Mapping[str, Any] = {
-    "objective": "cross_entropy",  # that of binary outcomes, for rewards between as well
+    "objective": "cross_entropy",  # as for binary outcomes, and for rewards in between
     "learning_rate": 0.05,
     "num_leaves": 31,
     "lambda_l2": 10.0,
     "feature_fraction": 0.5,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
-    # The same examples give the same trees, whatever the machine; one thread leaves the other cores to the workers.
+    # The same examples give the same trees on any machine. One thread leaves the other cores to the workers.
     "seed": 1,
     "deterministic": True,
     "force_row_wise": True,
@@ -36,70 +36,83 @@ PARAMETERS: Mapping[str, Any] = {
 
 TEST = np.dtype(
     [
-        ("threshold", "<f8"),  # a number above it goes to the right
-        ("kept", "<u8"),  # the leaves that can be reached from there, as bits from the left; others are out
+        ("threshold", "<f8"),  # a number above it goes right
+        ("kept", "<u8"),  # bits of the leaves that can still be reached then, from the left
         ("tree", "<i4"),
-        ("missing", "<i4"),  # where one goes without a number: LEFT, RIGHT, or as with ZERO
+        ("missing", "<i4"),  # where a missing number goes: LEFT, RIGHT, or as a zero would
     ]
 )
 LEFT, RIGHT, ZERO = 0, 1, 2
 
-_RIGHT, _ZERO, _MISSING = RIGHT, ZERO, MISSING  # numba reads globals of this module only once, as constants
+_RIGHT, _ZERO, _MISSING = RIGHT, ZERO, MISSING  # numba reads only globals of this module as constants
 _DE_BRUIJN = 0x03F79D71B4CB0A89
 _LOWEST = np.zeros(64, np.int64)
-"""The number of the one bit that is set, by the top six bits of its product with _DE_BRUIJN."""
+"""The index of a single set bit, by the top six bits of its product with _DE_BRUIJN."""
 for _bit in range(64):
     _LOWEST[(_DE_BRUIJN << _bit & (2**64 - 1)) >> 58] = _bit
 
 
+class AttributeValues(NamedTuple):
+    """Values of attributes: their keys, and their numbers or NaN."""
+
+    keys: NDArray[np.uint64]
+    numbers: NDArray[np.float64]
+
+
+class TreeTables(NamedTuple):
+    """The arrays of Trees, as compiled loops read them."""
+
+    test_first: NDArray[np.int32]
+    """By attribute, the offset of its tests; then the end of the last one's."""
+    test: NDArray[Any]
+    """Records of TEST, of all trees: by attribute, then by threshold."""
+    leaf_first: NDArray[np.int32]
+    """By tree, the offset of its leaves."""
+    leaf: NDArray[np.float64]
+    """Terms of the logit: a tree's leaves from the left."""
+    level_first: NDArray[np.int32]
+    """By attribute, the offset of its values in the next two; then the end of the last one's."""
+    level_key: NDArray[np.uint64]
+    """Keys of values that are not numbers, ascending."""
+    level_count: NDArray[np.float64]
+    """How often these values were met."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """A grown model: the logit of a reward is the sum of a leaf of each tree.
+    """A grown model: the logit of a reward is the sum of one leaf of each tree.
 
-    Trees are not walked. Every test that goes to the right rules leaves of its tree out, and the first leaf that is
-    left is the one a walk would end at (QuickScorer, Lucchese et al. 2015): so the tests of the request are made once
-    for all its offers.
+    Trees are not walked. Every test that goes right rules out leaves of its tree, and the first remaining leaf is the
+    one a walk would end at (QuickScorer, Lucchese et al. 2015). So the tests of a request are made once for all its
+    offers.
     """
 
     features: Features
-    test_first: NDArray[np.int32]
-    """Per attribute, where its tests begin; and where the last one's end."""
-    test: NDArray[Any]
-    """TEST: of all trees, by attribute, the least threshold first."""
-    leaf_first: NDArray[np.int32]
-    """Per tree, where its leaves begin."""
-    leaf: NDArray[np.float64]
-    """What leaves add to the logit, from the left."""
-    level_first: NDArray[np.int32]
-    """Per attribute, where its values begin in the next two; and where the last one's end."""
-    level_key: NDArray[np.uint64]
-    """Keys of values that are no numbers, ascending."""
-    level_count: NDArray[np.float64]
-    """How often they were met."""
+    tables: TreeTables
 
     @classmethod
     def of_arrays(cls, features: Features, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The model over what `arrays` gave, which is not copied."""
-        return cls(features, **arrays)
+        """Return a model over what `arrays` returned, without copying."""
+        return cls(features, TreeTables(**arrays))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that was learned, by name."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "features"}
+        """Return all that was grown, by name."""
+        return self.tables._asdict()
 
     def predict(
         self,
         request: tuple[NDArray[np.uint64], NDArray[np.float64]],
         offers: tuple[NDArray[np.uint64], NDArray[np.float64]],
     ) -> NDArray[np.float64]:
-        """The logits of a request's offers: `request` has keys and numbers of its attributes, `offers` rows of both."""
+        """Return the logits of a request's offers: `request` has its keys and numbers, `offers` rows of both."""
         logits = np.empty(len(offers[0]))
-        rows = map(np.ascontiguousarray, offers)  # other strides would be compiled anew
-        predict(*self.arrays().values(), *request, *rows, logits)
+        rows = map(np.ascontiguousarray, offers)  # other strides would compile the loop again
+        predict(self.tables, AttributeValues(*request), AttributeValues(*rows), logits)
         return logits
 
 
 def library() -> Any:  # noqa: ANN401 - it has no types
-    """LightGBM. Raises SettingsError where it is not installed."""
+    """Return the module of LightGBM. Raises SettingsError where it is not installed."""
     try:
         import lightgbm
     except ImportError as error:
@@ -109,7 +122,7 @@ def library() -> Any:  # noqa: ANN401 - it has no types
 
 
 def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees:
-    """Grow trees from examples. What tells a person from others is not asked.
+    """Grow trees from examples. They never test PERSON.
 
     Raises SettingsError where LightGBM is not installed.
     """
@@ -124,7 +137,7 @@ def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees
     keys = np.concatenate([keys for keys, _ in levels])
     counts = np.concatenate([counts for _, counts in levels]).astype(np.float64)
     asked = np.empty(examples.numbers.shape)
-    _ask_all(first, keys, counts, examples.keys, examples.numbers, asked)
+    _numbers_of(first, keys, counts, examples.keys, examples.numbers, asked)
     data = lightgbm.Dataset(asked, examples.reward, weight=examples.importance, params=dict(PARAMETERS))
     grown = lightgbm.train(dict(PARAMETERS), data, rounds).dump_model()
     tests: list[list[tuple[float, int, int, int]]] = [[] for _ in features.attributes]
@@ -133,8 +146,7 @@ def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees
     for number, tree in enumerate(grown["tree_info"]):
         leaf_first.append(len(leaves))
         _flatten(tree["tree_structure"], number, len(leaves), tests, leaves)
-    return Trees(
-        features,
+    tables = TreeTables(
         _firsts(tests),
         np.array([test for column in tests for test in sorted(column)], TEST),
         np.array(leaf_first, np.int32),
@@ -143,6 +155,7 @@ def train(features: Features, examples: Examples, rounds: int = ROUNDS) -> Trees
         keys,
         counts,
     )
+    return Trees(features, tables)
 
 
 def _firsts(lists: Iterable[Sized]) -> NDArray[np.int32]:
@@ -152,7 +165,7 @@ def _firsts(lists: Iterable[Sized]) -> NDArray[np.int32]:
 def _flatten(
     node: Mapping[str, Any], tree: int, first: int, tests: list[list[tuple[float, int, int, int]]], leaves: list[float]
 ) -> None:
-    """Add the leaves of a node of a tree, whose first leaf is `first`, and its tests to those of their attributes."""
+    """Add the leaves and tests of a node; `first` is the offset of its tree's leaves, `tests` is by attribute."""
     if "leaf_value" in node:
         leaves.append(node["leaf_value"])
         return
@@ -166,11 +179,11 @@ def _flatten(
 
 
 @njit(error_model="numpy")
-def _ask(
+def _number_of(
     level_first: NDArray[np.int32], level_key: NDArray[np.uint64], level_count: NDArray[np.float64],
     attribute: int, key: int, number: float,
 ) -> float:  # fmt: skip
-    """The number that trees ask for: NaN where the value is missing."""
+    """Return the number of a value that trees test: NaN where the value is missing."""
     if key == np.uint64(_MISSING) or not math.isnan(number):
         return number
     low, end = level_first[attribute], level_first[attribute + 1]
@@ -185,13 +198,13 @@ def _ask(
 
 
 @njit(cache=True, error_model="numpy")
-def _ask_all(
+def _numbers_of(
     level_first: NDArray[np.int32], level_key: NDArray[np.uint64], level_count: NDArray[np.float64],
     keys: NDArray[np.uint64], numbers: NDArray[np.float64], asked: NDArray[np.float64],
 ) -> None:  # fmt: skip
     for row in range(len(keys)):
         for attribute in range(keys.shape[1]):
-            asked[row, attribute] = _ask(
+            asked[row, attribute] = _number_of(
                 level_first, level_key, level_count, attribute, keys[row, attribute], numbers[row, attribute]
             )
 
@@ -200,16 +213,16 @@ def _ask_all(
 def _rule_out(
     test_first: NDArray[np.int32], test: NDArray[Any], attribute: int, number: float, left: NDArray[np.uint64],
 ) -> None:  # fmt: skip
-    """Take away from the leaves that are left in each tree what the tests of an attribute rule out."""
+    """Remove the leaves that the tests of an attribute rule out from those that are left in each tree."""
     first, last = test_first[attribute], test_first[attribute + 1]
     if math.isnan(number):
-        for place in range(first, last):
-            one = test[place]
+        for index in range(first, last):
+            one = test[index]
             if one.missing == _RIGHT or (one.missing == _ZERO and one.threshold < 0):
                 left[one.tree] &= one.kept
         return
-    for place in range(first, last):
-        one = test[place]
+    for index in range(first, last):
+        one = test[index]
         if number <= one.threshold:
             return
         left[one.tree] &= one.kept
@@ -217,28 +230,33 @@ def _rule_out(
 
 @njit(cache=True, error_model="numpy")
 def predict(
-    test_first: NDArray[np.int32], test: NDArray[Any], leaf_first: NDArray[np.int32], leaf: NDArray[np.float64],
-    level_first: NDArray[np.int32], level_key: NDArray[np.uint64], level_count: NDArray[np.float64],
-    request_keys: NDArray[np.uint64], request_numbers: NDArray[np.float64],
-    offer_keys: NDArray[np.uint64], offer_numbers: NDArray[np.float64], logits: NDArray[np.float64],
+    model: TreeTables, request: AttributeValues, offers: AttributeValues, logits: NDArray[np.float64]
 ) -> None:  # fmt: skip
-    """Write the logit of each offer."""
+    """Write the logit of each offer. The values of offers have a row for each."""
+    test_first, test, leaf_first, leaf = model.test_first, model.test, model.leaf_first, model.leaf
+    level_first, level_key, level_count = model.level_first, model.level_key, model.level_count
+    request_keys, request_numbers, offer_keys, offer_numbers = (
+        request.keys,
+        request.numbers,
+        offers.keys,
+        offers.numbers,
+    )
     shared, trees = len(request_keys), len(leaf_first)
     common = np.full(trees, ~np.uint64(0))
     for attribute in range(shared):
-        number = _ask(
+        number = _number_of(
             level_first, level_key, level_count, attribute, request_keys[attribute], request_numbers[attribute]
         )
         _rule_out(test_first, test, attribute, number, common)
     left = np.empty(trees, np.uint64)
-    for place in range(len(offer_keys)):
+    for index in range(len(offer_keys)):
         left[:] = common
         for column in range(offer_keys.shape[1]):
-            key, number = offer_keys[place, column], offer_numbers[place, column]
-            number = _ask(level_first, level_key, level_count, shared + column, key, number)
+            key, number = offer_keys[index, column], offer_numbers[index, column]
+            number = _number_of(level_first, level_key, level_count, shared + column, key, number)
             _rule_out(test_first, test, shared + column, number, left)
         logit = 0.0
         for tree in range(trees):
             lowest = left[tree] & (~left[tree] + np.uint64(1))
             logit += leaf[leaf_first[tree] + _LOWEST[(lowest * np.uint64(_DE_BRUIJN)) >> np.uint64(58)]]
-        logits[place] = logit
+        logits[index] = logit

@@ -1,4 +1,4 @@
-"""What people who took one thing also took: decayed weights of pairs of items, the strongest of each item."""
+"""Items that are taken by the same people: decayed weights of pairs, the strongest partners of each item."""
 
 from typing import NamedTuple, Self
 
@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 from offers.learning.recommend.slots import KNOWN, LOOP, REBASED, claim, find, keys_for
 
 HALF_LIFE_S = 30 * 86_400.0
-"""Of what was seen long ago, and of what the same person did long apart."""
+"""Half-life of old observations, and of two visits of one person by the time between them."""
 ALONE = 100.0
-"""People's worth of trust in an item saying nothing of others."""
+"""Prior weight, in people, of an item saying nothing about others."""
 
 
 class Cooccurrence(NamedTuple):
-    """The partners of each item. All weights are as much as they would be worth at `epoch`."""
+    """The partners of each item. All weights are decayed to `epoch`."""
 
     source_keys: NDArray[np.int64]
     source_weights: NDArray[np.float64]
-    """Of all partners an item ever had, also of those that are forgotten."""
+    """The weight of all partners that an item ever had, with those that were dropped."""
     partner_keys: NDArray[np.int64]
-    """Of each item, a row."""
+    """A row for each item."""
     partner_weights: NDArray[np.float32]
     epoch: NDArray[np.int64]
     """Seconds since 1970, by the wall clock."""
 
     @classmethod
     def empty(cls, *, items: int, partners: int) -> Self:
-        """Room for about so many items, each with so many partners: 12 bytes a partner."""
+        """Return empty tables for at least so many items with so many partners each, at 12 bytes a partner."""
         source_keys = keys_for(items)
         return cls(
             source_keys=source_keys,
@@ -41,7 +41,7 @@ class Cooccurrence(NamedTuple):
 
 @njit(error_model="numpy")
 def join(known: Cooccurrence, one: int, other: int, second: int, weight: float) -> None:
-    """Let somebody who took both count, each for the other, at a second of the wall clock."""
+    """Count a person who took two items, at a second of the wall clock, for each as the other's partner."""
     if known.epoch[0] == 0:
         known.epoch[0] = second
     lives = (second - known.epoch[0]) / HALF_LIFE_S
@@ -77,10 +77,10 @@ def _count(known: Cooccurrence, source: int, partner: int, worth: float) -> None
 
 @njit(**LOOP)
 def partners(known: Cooccurrence, source: int, second: int) -> tuple[int, float, float]:
-    """The row of an item (-1: none), what its weights have to be multiplied by, and what any item has beside them.
+    """Return the row of an item (-1: none), the factor of its weights, and the constant beside them.
 
-    Weight of the row times the first, over an item's usual share, plus the second, is how many times as often as
-    usual the item is taken by those who took the source. Partners that are forgotten count as any item.
+    Those who took the source take an item this many times as often as usual: weight in the row x factor / the item's
+    usual share + constant. Partners that were dropped count as any item.
     """
     at = find(known.source_keys, source)
     if at < 0:

@@ -1,4 +1,4 @@
-"""How much each of the visits in a person's history says of now."""
+"""Weighs the visits in a person's history by what they say about the present moment."""
 
 import math
 from typing import NamedTuple, Self
@@ -10,52 +10,52 @@ from numpy.typing import NDArray
 from offers.learning.recommend.slots import LOOP
 from offers.model.visits import NOTHING
 
-# What is asked of a visit, and weighed: Parameters.weights.
+# Questions asked of a visit; Parameters.weights has the weight of each.
 AGE, TIME_OF_DAY, SAME_HOUR, SAME_KIND_OF_DAY, AFTER_THE_SAME, JUST_BEEN, SAME_PLACE = range(7)
 QUESTIONS = 7
 BINS = 145
-"""Differences of times of day: ten minutes each."""
+"""Bins for differences of times of day, of ten minutes each."""
 DAYS = 731
-"""Ages in days; what is older counts as two years."""
+"""Bins for ages in days; older visits count as two years old."""
 _MONTH = 30.0
 _JUST_H = 3.0
-"""Hours after which "just been" has lost 63 % of its meaning."""
+"""Hours after which JUST_BEEN has lost 63 % of its weight."""
 _INSTANT_H = 0.1
 _TAU = 2 * math.pi
 
 
 def hours_apart(place: int) -> float:
-    """The difference of two times of day, in hours (0 to 12), of a bin."""
+    """Return the difference of two times of day that a bin stands for, in hours (0 to 12)."""
     return min(place, BINS - 1 - place) / 6.0
 
 
 OPPOSITE = np.array([1.0 - math.cos(hours_apart(place) * _TAU / 24.0) for place in range(BINS)])
-"""By bin, how far two times of day lie apart: 0, the same, to 2, twelve hours."""
+"""By bin, the distance of two times of day, from 0 (the same) to 2 (twelve hours)."""
 CLOSE = np.array([math.exp(-hours_apart(place)) for place in range(BINS)])
-"""By bin, how close two times of day are: 1, the same; 0.37, an hour apart."""
+"""By bin, the closeness of two times of day: 1 for the same, 0.37 an hour apart."""
 
 
 class Parameters(NamedTuple):
-    """What is learned of people in general: what makes a visit of the past say something of now."""
+    """The learned weights of the questions asked of a visit, the same for all people."""
 
     weights: NDArray[np.float64]
-    """Of each question: a visit counts by the exponential of their sum."""
+    """By question: a visit counts the exponential of the sum of weight x answer."""
     unknown: NDArray[np.float64]
-    """One number: how much stands for what a person has not done yet. No visit counts for more."""
+    """One number: the weight of all that a person has not done yet. No visit counts for more."""
     by_bin: NDArray[np.float64]
-    """What TIME_OF_DAY and SAME_HOUR make of a visit, by difference of time of day."""
+    """Factor of TIME_OF_DAY and SAME_HOUR, by difference of time of day."""
     by_day: NDArray[np.float64]
-    """What AGE makes of a visit, by age in days."""
+    """Factor of AGE, by age in days."""
 
     @classmethod
     def neutral(cls) -> Self:
-        """All visits count the same."""
+        """Return parameters by which all visits count the same."""
         return cls(np.zeros(QUESTIONS), np.full(1, 5.0), np.ones(BINS), np.ones(DAYS))
 
 
 @njit(error_model="numpy")
 def tabulate(parameters: Parameters) -> None:
-    """Work out the tables from the weights."""
+    """Compute the tables from the weights."""
     weights = parameters.weights
     for place in range(BINS):
         parameters.by_bin[place] = math.exp(weights[TIME_OF_DAY] * OPPOSITE[place] + weights[SAME_HOUR] * CLOSE[place])
@@ -72,20 +72,20 @@ class Now(NamedTuple):
     """The moment that visits of the past are compared with."""
 
     second: int
-    """Since 1970, by the wall clock of the place."""
+    """Seconds since 1970, by the wall clock of the place."""
     place: int
-    """As `short` makes it."""
+    """The place's short key: see `short`."""
     known: int
-    """How many of the person's visits are before that second, or at it."""
+    """Number of the person's visits up to that second."""
     last_item: int
-    """What the person visited last; NOTHING: nothing."""
+    """The item the person visited last; NOTHING: none."""
     gap_h: float
-    """Hours since then."""
+    """Hours since that visit."""
 
 
 @njit(**LOOP)
 def now_of(history: NDArray[np.void], second: int, place: int) -> Now:
-    """The moment as seen from a person's history; what was not yet known then is left out."""
+    """Return the moment as seen from a person's history, without visits after it."""
     until = history.size
     while until > 0 and history[until - 1].second > second:
         until -= 1
@@ -97,14 +97,14 @@ def now_of(history: NDArray[np.void], second: int, place: int) -> Now:
 
 @njit(error_model="numpy", forceinline=True)
 def alike(one_h: float, other_h: float) -> float:
-    """How alike two times since the visit before are, 0 to 1: the shorter as a share of the longer."""
+    """Return how alike two times since the previous visit are, 0 to 1: the shorter as a share of the longer."""
     one_h, other_h = one_h + _INSTANT_H, other_h + _INSTANT_H
     return min(one_h, other_h) / max(one_h, other_h)
 
 
 @njit(**LOOP)
 def answers(history: NDArray[np.void], at: int, now: Now, into: NDArray[np.float64]) -> None:
-    """The answers to the questions asked of a visit: 0, no, to 1, yes; AGE in months and TIME_OF_DAY as OPPOSITE."""
+    """Write the answers to questions about a visit, 0 (no) to 1 (yes); AGE is in months, TIME_OF_DAY as OPPOSITE."""
     visit = history[at]
     ago = now.second - visit.second
     place = (ago % 86_400 + 300) // 600
@@ -121,7 +121,7 @@ def answers(history: NDArray[np.void], at: int, now: Now, into: NDArray[np.float
 
 @njit(**LOOP)
 def weigh(history: NDArray[np.void], now: Now, parameters: Parameters, into: NDArray[np.float64]) -> float:
-    """How much each visit before now counts; all together."""
+    """Write how much each visit up to now counts, and return the sum."""
     weights, most = parameters.weights, parameters.unknown[0]
     by_bin, by_day = parameters.by_bin, parameters.by_day
     same_kind = math.exp(weights[SAME_KIND_OF_DAY])

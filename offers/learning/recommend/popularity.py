@@ -1,7 +1,7 @@
-"""What people take up, everywhere and by place, and at which hours: decayed, in bounded memory.
+"""Decayed counts of what people take up, everywhere, by place and by hour, in bounded memory.
 
-A person counts for an item by the most they ever did with it, once, however often they return: what regulars do is
-habit, and says little about what somebody new will take up.
+A person counts once for an item, by the most they ever did with it, however often they return: the visits of regulars
+are habit, and say little about what somebody new will take up.
 """
 
 from typing import NamedTuple, Self
@@ -15,40 +15,40 @@ from offers.model.visits import NOTHING, TRAITS
 
 HALF_LIFE_S = 30 * 86_400.0
 HOURS = 48
-"""Hours of a working day, then those of a day at the weekend."""
+"""Hours of a working day, then those of a day of the weekend."""
 UNIFORM = 50.0
-"""People's worth of trust in all items being as good, against what is taken up everywhere."""
+"""Prior weight, in people, of all items being alike, against counts from everywhere."""
 EVERYWHERE = 20.0
-"""People's worth of trust in what is taken up everywhere, against what is at this place."""
+"""Prior weight, in people, of the share everywhere, against counts at a place."""
 ANY_HOUR = 50.0
-"""People's worth of trust in an item being taken up at the hours that others are."""
+"""Prior weight, in people, of an item being taken up at the same hours as others."""
 _LEAST = 1e-4
-"""No hour is so unusual that this share of all would not be taken up in it."""
+"""Least share of an hour in all that is taken up."""
 
 
 class Popularity(NamedTuple):
-    """Weights by item, by place, and by both. All are as much as they would be worth at `epoch`."""
+    """Weights by item, by place, and by both. All are decayed to `epoch`."""
 
     item_keys: NDArray[np.int64]
     item_weights: NDArray[np.float64]
     item_hours: NDArray[np.float32]
-    """Of each item, by hour."""
+    """By item and hour."""
     place_keys: NDArray[np.int64]
     place_weights: NDArray[np.float64]
-    """The last: of all places together."""
+    """The last is the sum over all places."""
     place_hours: NDArray[np.float32]
-    """Of each place, by hour; the last: of all together."""
+    """By place and hour; the last row is the sum over all places."""
     pair_keys: NDArray[np.int64]
-    """Of a place and an item."""
+    """Keys of pairs of a place and an item."""
     pair_weights: NDArray[np.float64]
     trait_weights: NDArray[np.float64]
-    """By kind of trait (see TRAITS) and its value as `short` makes it; the first: of all values together."""
+    """By kind of trait (see TRAITS) and short key of its value; the first is the sum over all values."""
     epoch: NDArray[np.int64]
-    """Seconds since 1970, by the wall clock; and how many items are known."""
+    """Seconds since 1970 by the wall clock, and the number of known items."""
 
     @classmethod
     def empty(cls, *, items: int, places: int, pairs: int) -> Self:
-        """Room for about so many of each; 216 bytes per item and place, 16 per pair."""
+        """Return empty tables for at least so many of each, at 216 bytes per item and place and 16 per pair."""
         item_keys, place_keys, pair_keys = keys_for(items), keys_for(places), keys_for(pairs)
         return cls(
             item_keys=item_keys,
@@ -64,40 +64,40 @@ class Popularity(NamedTuple):
         )
 
 
-class Here(NamedTuple):
-    """What is the same for all items of one question."""
+class PopularityContext(NamedTuple):
+    """The terms of popularity that all items of one request share."""
 
     scale: float
-    """What a weight at the epoch is worth now."""
+    """The factor from weights at the epoch to weights now."""
     total: float
-    """The weight of everything, everywhere."""
+    """The weight of all items, everywhere."""
     place_total: float
-    """The weight of everything at this place."""
+    """The weight of all items at this place."""
     hour: int
     before: int
     """The hour before it, on the same kind of day."""
     after: int
     usual: float
-    """The share of this hour in what is taken up at this place."""
+    """The share of this hour in all that is taken up at this place."""
     uniform: float
-    """The weight of trust in an item before anybody has taken it up."""
+    """The prior weight of an item that nobody has taken up yet."""
 
 
 @njit(error_model="numpy", forceinline=True)
 def hour_of(second: int) -> int:
-    """The hour of a second by the wall clock, 0 to 47: those of the weekend from 24 on."""
+    """Return the hour of a second by the wall clock, 0 to 47: hours of the weekend from 24 on."""
     return (second % 86_400) // 3_600 + (24 if (second // 86_400 + 3) % 7 >= 5 else 0)
 
 
 @njit(forceinline=True, **LOOP)
 def around(hours: NDArray[np.float32], row: int, hour: int, before: int, after: int) -> float:
-    """The weight of an hour: one half its own, a quarter each of the hours beside it, on the same kind of day."""
+    """Return the smoothed weight of an hour: half its own, a quarter of each neighbour's on the same kind of day."""
     return 0.5 * hours[row, hour] + 0.25 * (hours[row, before] + hours[row, after])
 
 
 @njit(error_model="numpy")
 def count(known: Popularity, visit: np.void, place: int, weight: float) -> None:
-    """Let somebody count for the item of a visit, at a place (NOTHING: unknown)."""
+    """Count a person for the item of a visit, at a place (NOTHING: unknown)."""
     item, second = visit.item, np.int64(visit.second)
     if known.epoch[0] == 0:
         known.epoch[0] = second
@@ -140,8 +140,8 @@ def count(known: Popularity, visit: np.void, place: int, weight: float) -> None:
 
 
 @njit(**LOOP)
-def here(known: Popularity, place: int, second: int) -> Here:
-    """What is the same for all items, at a place (NOTHING: unknown) and a second of the wall clock."""
+def here(known: Popularity, place: int, second: int) -> PopularityContext:
+    """Return the shared terms at a place (NOTHING: unknown) and a second of the wall clock."""
     scale = 2.0 ** ((known.epoch[0] - second) / HALF_LIFE_S)
     hour = hour_of(second)
     day = hour // 24 * 24
@@ -156,18 +156,18 @@ def here(known: Popularity, place: int, second: int) -> Here:
             place_total + EVERYWHERE
         )
     uniform = UNIFORM / max(known.epoch[1], 1)
-    return Here(scale, total, place_total, hour, before, after, max(usual, _LEAST), uniform)
+    return PopularityContext(scale, total, place_total, hour, before, after, max(usual, _LEAST), uniform)
 
 
 @njit(forceinline=True, **LOOP)
 def popularity(
     item_keys: NDArray[np.int64], item_weights: NDArray[np.float64], item_hours: NDArray[np.float32],
     pair_keys: NDArray[np.int64], pair_weights: NDArray[np.float64],
-    around_here: Here, item: int, place: int,
+    around_here: PopularityContext, item: int, place: int,
 ) -> tuple[float, float]:  # fmt: skip
-    """The share of an item in what is taken up at a place, and how many times as much that is at this hour.
+    """Return the share of an item in all that is taken up at a place, and the factor of this hour.
 
-    It takes arrays of Popularity one by one: loops take them out of the tuple once, which is not free.
+    The arrays of Popularity are given one by one: taking them out of the tuple is not free, so loops do it once.
     """
     scale = around_here.scale
     weight, lift = 0.0, 1.0
@@ -181,4 +181,4 @@ def popularity(
         at = find(pair_keys, paired(place, item))
         weight = pair_weights[at] * scale if at >= 0 else 0.0
         share = (weight + EVERYWHERE * share) * (1.0 / (around_here.place_total + EVERYWHERE))
-    return min(share, 1.0), lift  # pairs may remember more than a place that was forgotten and came back
+    return min(share, 1.0), lift  # the weight of pairs may exceed that of a place that was dropped and came back

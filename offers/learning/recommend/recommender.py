@@ -1,4 +1,4 @@
-"""Learns, event by event, what people do, what they do together, and what their habits tell of the next time."""
+"""Learns popularity, co-occurrence and the weights of habits, visit by visit."""
 
 from typing import NamedTuple, Self
 
@@ -9,37 +9,37 @@ from numpy.typing import NDArray
 from offers.learning.recommend.cooccurrence import HALF_LIFE_S, join
 from offers.learning.recommend.habit import AGE, QUESTIONS, answers, now_of, tabulate
 from offers.learning.recommend.popularity import count
-from offers.learning.recommend.scores import SOURCES, Model, Scratch, clean, gather, judge
+from offers.learning.recommend.scores import SOURCES, RecommendationModel, ScoreScratch, clean, gather, judge
 from offers.learning.recommend.slots import KNOWN, claim, keys_for
 from offers.model.visits import VISIT, VISIT_S, add
 
 RATE = 0.05
-"""Of learning, by AdaGrad (Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html)."""
+"""Learning rate of AdaGrad (Duchi et al. 2011, https://jmlr.org/papers/v12/duchi11a.html)."""
 STEADY = 1.0
-"""What the sums of squares begin with, so that the first steps are small."""
+"""Initial value of the sums of squares, so that the first steps are small."""
 TABULATED = 32
-"""Steps after which the tables are worked out anew."""
+"""Steps after which the tables are computed again."""
 STEEPEST = 6.0
-"""No weight is further from 0."""
+"""Limit of the absolute value of a weight."""
 _LEAST_UNKNOWN, _MOST_UNKNOWN = 0.5, 1_000.0
 
 
-class People(NamedTuple):
-    """The latest visits of the people seen last. The learner needs some thousands, not all."""
+class RecentVisitors(NamedTuple):
+    """The latest visits of the people seen last. Some thousands are enough to learn from."""
 
     keys: NDArray[np.int64]
     seen: NDArray[np.float64]
     """The second of the last event."""
     counts: NDArray[np.int64]
     histories: NDArray[np.void]
-    """A row each, of which so many are visits."""
+    """A row of visits for each person, of which the first `counts` are used."""
     squares: NDArray[np.float64]
-    """Sums of squared slopes, of each question and of `unknown`."""
+    """Sums of squared slopes, by question, then of `unknown`."""
     steps: NDArray[np.int64]
 
     @classmethod
     def empty(cls, *, people: int, visits: int) -> Self:
-        """Room for about so many people with so many visits (at most MAX_VISITS) each: 24 bytes a visit."""
+        """Return an empty table for at least so many people with so many visits each (at most MAX_VISITS, 24 bytes)."""
         keys = keys_for(people)
         return cls(
             keys,
@@ -53,10 +53,10 @@ class People(NamedTuple):
 
 @njit(error_model="numpy")
 def slopes(
-    model: Model, history: NDArray[np.void], visit: np.void, place: int, traits: NDArray[np.uint16], scratch: Scratch,
-    into: NDArray[np.float64],
+    model: RecommendationModel, history: NDArray[np.void], visit: np.void, place: int, traits: NDArray[np.uint16],
+    scratch: ScoreScratch, into: NDArray[np.float64],
 ) -> None:  # fmt: skip
-    """The derivatives of the logarithm of P(item of the visit), by the weights and by the logarithm of `unknown`."""
+    """Write the derivatives of log P(item of the visit), by the weights and by the logarithm of `unknown`."""
     second = np.int64(visit.second)
     gathered = gather(model, history, place, second, scratch)
     items, owns, backgrounds = np.full(1, visit.item), np.empty(1), np.empty(1)
@@ -71,7 +71,7 @@ def slopes(
     for at in range(gathered.known):
         counts = scratch.counts[at]
         slope = (counts / here if history[at].item == visit.item else 0.0) - counts / everything
-        if counts >= unknown:  # held back to that: it moves with it, not with the weights
+        if counts >= unknown:  # clipped to `unknown`: it moves with that, not with the weights
             into[QUESTIONS] += slope
             continue
         answers(history, at, now, said)
@@ -81,14 +81,14 @@ def slopes(
 
 
 @njit(error_model="numpy")
-def _adjust(model: Model, people: People, slope: NDArray[np.float64], weight: float) -> None:
+def _adjust(model: RecommendationModel, people: RecentVisitors, slope: NDArray[np.float64], weight: float) -> None:
     weights, unknown = model.habit.weights, model.habit.unknown
     for question in range(QUESTIONS + 1):
         step = weight * slope[question]
         people.squares[question] += step * step
         step *= RATE / np.sqrt(people.squares[question])
         if question < QUESTIONS:
-            most = 0.0 if question == AGE else STEEPEST  # the older never counts for more
+            most = 0.0 if question == AGE else STEEPEST  # an older visit never counts for more
             weights[question] = min(max(weights[question] + step, -STEEPEST), most)
         else:
             unknown[0] = min(max(unknown[0] * np.exp(step), _LEAST_UNKNOWN), _MOST_UNKNOWN)
@@ -99,12 +99,12 @@ def _adjust(model: Model, people: People, slope: NDArray[np.float64], weight: fl
 
 @njit(cache=True, error_model="numpy")
 def learn(
-    model: Model, people: People, persons: NDArray[np.int64], places: NDArray[np.int64], visits: NDArray[np.void],
-    scratch: Scratch,
+    model: RecommendationModel, people: RecentVisitors, persons: NDArray[np.int64], places: NDArray[np.int64],
+    visits: NDArray[np.void], scratch: ScoreScratch,
 ) -> None:  # fmt: skip
-    """Learn from events in the order given: who, at which place (NOTHING: unknown), did what (its place as `short`).
+    """Learn from visits in the order given, with the key of each one's person and place (NOTHING: unknown).
 
-    The same events in the same order give the same model, in however many calls.
+    The same visits in the same order give the same model, in however many calls.
     """
     slope = np.empty(QUESTIONS + 1)
     traits = np.empty((1, 4), np.uint16)
@@ -135,8 +135,8 @@ def learn(
 
 
 @njit(error_model="numpy")
-def _join(model: Model, history: NDArray[np.void], visit: np.void, more: float) -> None:
-    """Let an item count for the last others of a person, each once, the less the longer ago."""
+def _join(model: RecommendationModel, history: NDArray[np.void], visit: np.void, more: float) -> None:
+    """Count an item as partner of the person's last other items, each once, the less the longer ago."""
     joined = np.empty(SOURCES, np.int64)
     so_far = 0
     for at in range(history.size - 1, -1, -1):

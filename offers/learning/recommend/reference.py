@@ -1,4 +1,7 @@
-"""What `recommend` means, in plain Python: the compiled loops are tested against it."""
+"""The specification of recommendation scores in plain Python, against which the compiled loops are tested.
+
+Explanations use it as well: it names each factor.
+"""
 
 import math
 from collections.abc import Sequence
@@ -25,10 +28,10 @@ _DAY = 86_400
 _Visit = dict[str, int]
 
 
-class Reference:
-    """What a model says, looked up in dictionaries."""
+class ReferenceScores:
+    """The scores of a model, looked up in dictionaries."""
 
-    def __init__(self, model: recommend.Model) -> None:
+    def __init__(self, model: recommend.RecommendationModel) -> None:
         known, together, habit = model
         self._items: dict[int, float] = _by_key(known.item_keys, known.item_weights)
         self._hours = _by_key(known.item_keys, known.item_hours)
@@ -48,7 +51,7 @@ class Reference:
         self._unknown = float(habit.unknown[0])
 
     def probability(self, history: bytes, place: int, second: int, item: int, traits: Sequence[int]) -> float:
-        """How probable an item is to be what the person takes up next, LEAST to 1."""
+        """Return the probability that an item is what the person takes up next, LEAST to 1."""
         visits = [_plain(visit) for visit in np.frombuffer(history, VISIT) if visit["second"] <= second]
         counts = [self._count(visits, at, place, second) for at in range(len(visits))]
         own = sum(count for visit, count in zip(visits, counts, strict=True) if visit["item"] == item)
@@ -136,7 +139,7 @@ class Reference:
 
 
 def _by_key(keys: NDArray[np.int64], values: NDArray[Any]) -> dict[int, Any]:
-    """Numbers, or rows of numbers."""
+    """Return values, or rows of values, by their keys."""
     known = np.flatnonzero(keys)
     found = values[known]
     return dict(zip(keys[known].tolist(), found.tolist() if found.ndim == 1 else found, strict=True))

@@ -1,4 +1,4 @@
-"""Bounded tables by 64-bit keys: where a key stands, and which key makes room for a new one."""
+"""Bounded hash tables by 64-bit keys: finding a key's slot, and replacing the key of least weight."""
 
 from typing import Any
 
@@ -9,28 +9,28 @@ from numpy.typing import NDArray
 from offers.model.hashing import mixed
 
 WAYS = 8
-"""Places a key may stand at: keys that lie beside each other, in one cache line."""
+"""Slots of a bucket: all that a key may take, beside each other in one cache line."""
 NOTHING = 0
-"""The key of no thing: it is never kept and never found."""
+"""The key of an empty slot: it is never stored and never found."""
 LOOP = {"error_model": "numpy", "_nrt": False}
-"""How loops that allocate nothing are compiled: without counting references to arrays, which took most of the time."""
+"""Options for loops that allocate nothing: no reference counts of arrays, which would take most of the time."""
 KNOWN, ADDED, REPLACED = 0, 1, 2
 REBASED = 64.0
-"""Half-lives after which decayed weights are written anew, before they grow too large for 32-bit floats."""
+"""Half-lives after which decayed weights are rescaled, before they grow too large for 32-bit floats."""
 
 
 @njit(error_model="numpy", forceinline=True)
 def paired(one: int, other: int) -> int:
-    """The key of two keys in this order."""
+    """Return one key for two keys in this order."""
     return np.int64(mixed(one) + np.uint64(other))
 
 
 @njit(forceinline=True, **LOOP)
 def find(keys: NDArray[np.int64], key: int) -> int:
-    """Where a key stands; -1: nowhere."""
+    """Return the slot of a key, or -1 if it has none."""
     first = (mixed(key) & np.uint64(keys.size // WAYS - 1)) * np.uint64(WAYS)
     found = -1
-    for way in range(WAYS):  # all of them: cheaper than to foretell where to stop
+    for way in range(WAYS):  # all of them: cheaper than a branch that stops earlier
         if keys[first + np.uint64(way)] == key:
             found = np.int64(first) + way
     return found if key != NOTHING else -1
@@ -38,9 +38,9 @@ def find(keys: NDArray[np.int64], key: int) -> int:
 
 @njit(error_model="numpy", forceinline=True)
 def claim(keys: NDArray[np.int64], weights: NDArray[np.float64], key: int) -> tuple[int, int]:
-    """Where a key stands, and whether it stood there (KNOWN), took an empty place or that of the lightest key.
+    """Return a key's slot, and whether it was its own (KNOWN), an empty one (ADDED) or the lightest key's (REPLACED).
 
-    The weight of a new key is 0; what else is kept of the place is the caller's to clear.
+    The weight of a new key is 0. The caller clears what else belongs to the slot.
     """
     first = np.int64(mixed(key) & np.uint64(keys.size // WAYS - 1)) * WAYS
     free = first
@@ -56,12 +56,12 @@ def claim(keys: NDArray[np.int64], weights: NDArray[np.float64], key: int) -> tu
 
 
 def keys_for(at_least: int) -> NDArray[np.int64]:
-    """Room for this many keys or more: a power of two, at least `WAYS`."""
+    """Return an empty table for at least this many keys: a power of two, at least `WAYS`."""
     return np.zeros(max(WAYS, 1 << (at_least - 1).bit_length()), np.int64)
 
 
 def wider(keys: NDArray[np.int64], *rows: NDArray[Any]) -> list[NDArray[Any]]:
-    """A table with twice the room: its keys, then what is kept of each; rows beyond those of keys stay the last."""
+    """Return a table of twice the size: its keys, then the rows of each; rows beyond those of keys stay the last."""
     spread, places = _spread(keys)
     old = np.flatnonzero(keys)
     found: list[NDArray[Any]] = [spread]
@@ -75,7 +75,7 @@ def wider(keys: NDArray[np.int64], *rows: NDArray[Any]) -> list[NDArray[Any]]:
 
 @njit(cache=True, error_model="numpy")
 def _spread(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The keys with twice the room, and the new place of each old one: half of those that shared places move away."""
+    """Return the keys in a table of twice the size, and the new slot of each old one."""
     spread, places = np.zeros(2 * keys.size, np.int64), np.zeros(keys.size, np.int64)
     for at in range(keys.size):
         if keys[at] != NOTHING:

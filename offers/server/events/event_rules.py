@@ -3,15 +3,20 @@
 from collections.abc import Callable, Sequence
 
 from offers.errors import FieldViolation
-from offers.model.instants import DAY_S
-from offers.server.convert import check_instant, check_money, check_quantity
-from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_ITEMS, MAX_NAME, MAX_PERSON_ID
+from offers.server.checks import Refuse, check_instant, check_money, check_quantity
+from offers.server.limits import (
+    MAX_ATTRIBUTES,
+    MAX_HOLD_S,
+    MAX_ID,
+    MAX_ITEMS,
+    MAX_LATITUDE,
+    MAX_LONGITUDE,
+    MAX_NAME,
+    MAX_PERSON_ID,
+)
 from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, Item, RedemptionEvent
 
-MAX_HOLD_S = DAY_S
-
-_Refuse = Callable[[str, str], None]
 _KINDS = ", ".join(field.name for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields)
 _TEXTS = (
     ("catalog", MAX_ID),
@@ -50,8 +55,8 @@ def check_event(event: Event) -> list[FieldViolation]:
         for (name, limit), text in zip(_TEXTS, texts, strict=True):
             check_text(text, 0, limit, name, refuse)
     if event.HasField("location"):
-        _check_degrees(event.location.latitude, 90, "location.latitude", refuse)
-        _check_degrees(event.location.longitude, 180, "location.longitude", refuse)
+        _check_degrees(event.location.latitude, MAX_LATITUDE, "location.latitude", refuse)
+        _check_degrees(event.location.longitude, MAX_LONGITUDE, "location.longitude", refuse)
     kind = event.WhichOneof("kind")
     if kind is None:
         refuse("kind", f"nothing happened: send one of {_KINDS}")
@@ -64,7 +69,7 @@ def check_event(event: Event) -> list[FieldViolation]:
     return violations
 
 
-def check_user(field: str, user: User, refuse: _Refuse) -> None:
+def check_user(field: str, user: User, refuse: Refuse) -> None:
     """Report violations of a person's ids."""
     name = user.WhichOneof("identity") or "user_id"
     check_text(user.user_id or user.anonymous_id, 1, MAX_PERSON_ID, f"{field}.{name}", refuse)
@@ -75,7 +80,7 @@ def _are_plain(texts: tuple[str, ...]) -> bool:
     return max(map(len, texts)) <= MAX_NAME and "\0" not in "".join(texts)
 
 
-def check_text(text: str, least: int, most: int, field: str, refuse: _Refuse) -> None:
+def check_text(text: str, least: int, most: int, field: str, refuse: Refuse) -> None:
     """Report violations of a text that must have from `least` to `most` characters."""
     if not least <= len(text) <= most:
         refuse(field, f"{len(text):,} characters: send {f'{least} to' if least else 'at most'} {most}")
@@ -83,17 +88,17 @@ def check_text(text: str, least: int, most: int, field: str, refuse: _Refuse) ->
         refuse(field, "has a character of value 0: leave it out")
 
 
-def _check_degrees(degrees: float, limit: int, field: str, refuse: _Refuse) -> None:
+def _check_degrees(degrees: float, limit: int, field: str, refuse: Refuse) -> None:
     if not -limit <= degrees <= limit:  # NaN fails every comparison
         refuse(field, f"{degrees} is out of range: send degrees from -{limit} to {limit}")
 
 
-def _check_items(items: Sequence[Item], field: str, refuse: _Refuse) -> None:
+def _check_items(items: Sequence[Item], field: str, refuse: Refuse) -> None:
     for number, item in enumerate(items):
         _check_item(item, f"{field}[{number}]", refuse)
 
 
-def _check_item(item: Item, field: str, refuse: _Refuse) -> None:
+def _check_item(item: Item, field: str, refuse: Refuse) -> None:
     texts = item.product_id, item.category, item.brand, item.venue_id, item.cuisine, item.price_band
     if not _are_plain(texts):
         for (name, limit), text in zip(_ITEM_TEXTS, texts, strict=True):
@@ -104,22 +109,22 @@ def _check_item(item: Item, field: str, refuse: _Refuse) -> None:
         check_money(item.price, f"{field}.price", refuse)
 
 
-def _check_impression(event: Event, refuse: _Refuse) -> None:
+def _check_impression(event: Event, refuse: Refuse) -> None:
     if event.impression.HasField("in_view") and event.impression.in_view.seconds < 0:
         refuse("impression.in_view", f"{event.impression.in_view.seconds} s is out of range: send 0 or more")
 
 
-def _check_dismissal(event: Event, refuse: _Refuse) -> None:
+def _check_dismissal(event: Event, refuse: Refuse) -> None:
     check_text(event.dismissal.reason, 0, MAX_NAME, "dismissal.reason", refuse)
 
 
-def _check_view(event: Event, refuse: _Refuse) -> None:
+def _check_view(event: Event, refuse: Refuse) -> None:
     if not event.view.HasField("item"):
         refuse("view.item", "missing: say what was looked at")
     _check_item(event.view.item, "view.item", refuse)
 
 
-def _check_basket(event: Event, refuse: _Refuse) -> None:
+def _check_basket(event: Event, refuse: Refuse) -> None:
     kind = "add_to_cart" if event.HasField("add_to_cart") else "remove_from_cart"
     items = event.add_to_cart.items if event.HasField("add_to_cart") else event.remove_from_cart.items
     if not 1 <= len(items) <= MAX_ITEMS:
@@ -128,12 +133,12 @@ def _check_basket(event: Event, refuse: _Refuse) -> None:
         _check_items(items, f"{kind}.items", refuse)
 
 
-def _check_checkout(event: Event, refuse: _Refuse) -> None:
+def _check_checkout(event: Event, refuse: Refuse) -> None:
     if event.checkout_started.HasField("value"):
         check_money(event.checkout_started.value, "checkout_started.value", refuse)
 
 
-def _check_order(event: Event, refuse: _Refuse) -> None:
+def _check_order(event: Event, refuse: Refuse) -> None:
     order = event.order
     check_text(order.order_id, 0, MAX_ID, "order.order_id", refuse)
     if len(order.items) > MAX_ITEMS:
@@ -144,7 +149,7 @@ def _check_order(event: Event, refuse: _Refuse) -> None:
         check_money(order.total, "order.total", refuse)
 
 
-def _check_redemption(event: Event, refuse: _Refuse) -> None:
+def _check_redemption(event: Event, refuse: Refuse) -> None:
     redemption = event.redemption
     phases = RedemptionEvent.Phase
     if redemption.phase not in phases.values() or redemption.phase == RedemptionEvent.PHASE_UNSPECIFIED:
@@ -161,14 +166,14 @@ def _check_redemption(event: Event, refuse: _Refuse) -> None:
         refuse("redemption.hold", reason)
 
 
-def _check_custom(event: Event, refuse: _Refuse) -> None:
+def _check_custom(event: Event, refuse: Refuse) -> None:
     check_text(event.custom.name, 1, MAX_NAME, "custom.name", refuse)
     entries = len(event.custom.attributes.fields)
     if entries > MAX_ATTRIBUTES:
         refuse("custom.attributes", f"{entries:,} entries: send at most {MAX_ATTRIBUTES}")
 
 
-_CHECKS: dict[str, Callable[[Event, _Refuse], None]] = {
+_CHECKS: dict[str, Callable[[Event, Refuse], None]] = {
     "impression": _check_impression,
     "dismissal": _check_dismissal,
     "view": _check_view,

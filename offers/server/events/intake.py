@@ -15,8 +15,8 @@ from offers.model.geohash import geohash
 from offers.model.instants import CLOCK_SKEW_S, set_instant
 from offers.model.money import micros_of
 from offers.model.proposition_ids import parse_proposition_id
-from offers.server.convert import status_of
 from offers.server.events.event_rules import check_event
+from offers.server.statuses import status_of
 from offers.state.opening import Stores
 from offers.state.person.apply import MAX_APPLIED, Happened, apply, recent_of
 from offers.state.person.attribution import attributed, causes_among, wants_attribution

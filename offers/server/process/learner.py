@@ -1,4 +1,4 @@
-"""The learner process: learns from the log beside the workers, and publishes models for them."""
+"""The learner process: learns from the event log, and publishes models for the workers."""
 
 import gc
 import os
@@ -13,24 +13,24 @@ import structlog
 
 from offers.errors import ConflictError
 from offers.learning.learner import FOLDER, Learner
-from offers.learning.values import Offers
+from offers.learning.values import CatalogueFacts
 from offers.server.offer_values import CatalogueReader
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.state.stores import EventLog
 
 NICENESS = 10
-"""What is left of a core goes to learning, not half of it."""
+"""Learning yields to workers: it uses the CPU time that they leave."""
 WAIT_S = 1.0
-"""Between attempts to take over from another learner."""
+"""Seconds between attempts to take over from another learner."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def run(settings: Settings, served: Path, supervisor: int) -> None:
-    """Be the learner process until SIGTERM; where another is at work in the folder, wait until it has gone.
+    """Run the learner until SIGTERM; while another one works in the folder, wait for it to end.
 
-    It also ends when the process `supervisor` is not its parent any more, which writes `served`:
+    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
     {"snapshots": [path, ...]}.
     """
     os.nice(NICENESS)
@@ -41,20 +41,20 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
     def stop() -> bool:
         return bool(told) or os.getppid() != supervisor
 
-    gc.disable()  # decisions that are held have no cycles, and looking for some costs a quarter of the time
+    gc.disable()  # pending decisions have no cycles, and searching for some costs a quarter of the time
     reader = CatalogueReader(lambda: [Path(path) for path in orjson.loads(served.read_bytes())["snapshots"]])
     with closing(open_stores(settings)) as stores:
         learner = _begun(stores.events, settings.data_dir / FOLDER, reader.read(), stop)
         if learner is None:
             return
         with closing(learner):
-            log.info("learner_working", position=learner.course.position.event)
+            log.info("learner_working", position=learner.training.position.event)
             learner.run(stop, look=reader.look)
     log.info("learner_stopped")
 
 
-def _begun(events: EventLog, folder: Path, offers: Offers, stop: Callable[[], bool]) -> Learner | None:
-    """A learner, once there is no other in the folder; None: it was told to stop before."""
+def _begun(events: EventLog, folder: Path, offers: CatalogueFacts, stop: Callable[[], bool]) -> Learner | None:
+    """Return a learner once no other works in the folder; None if told to stop first."""
     waiting = False
     while not stop():
         try:

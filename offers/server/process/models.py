@@ -1,4 +1,4 @@
-"""Follows the models that a learner publishes, and gives the current one to the engines."""
+"""Follows the models that a learner publishes, and hands the current one to the engines."""
 
 import time
 from pathlib import Path
@@ -9,13 +9,13 @@ from offers.learning.learner import CURRENT, current_model
 from offers.server.live import Live
 
 RETRY_S = 5.0
-"""Until what could not be opened is tried again."""
+"""Seconds until a model that could not be opened is tried again."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class ModelFollower:
-    """Looks at the folder of a learner. The last good model stays in use where the next one is broken or gone."""
+    """Follows the folder of a learner. The last good model stays in use while the current one is broken or gone."""
 
     def __init__(self, live: Live, folder: Path) -> None:
         self._live, self._folder = live, folder
@@ -24,7 +24,7 @@ class ModelFollower:
         self._again_at = float("inf")
 
     def look(self) -> None:
-        """Take up the current model, if it is another one."""
+        """Use the current model if it has changed."""
         try:
             content = (self._folder / CURRENT).read_bytes()
         except FileNotFoundError:

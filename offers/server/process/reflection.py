@@ -10,11 +10,11 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 VERSIONS = ("v1alpha", "v1")
-"""The package offers v1alpha alone; the messages of v1 are the same on the wire."""
+"""grpcio-reflection implements v1alpha alone; the messages of v1 are the same on the wire."""
 
 
 class _Symbols:
-    """A descriptor pool that also finds methods, which ghz asks for by name: the library's knows only services."""
+    """A descriptor pool that also finds methods by name, as ghz asks for; the library's finds services alone."""
 
     def __init__(self, pool: Any) -> None:  # noqa: ANN401 - the pool's class has no public name
         self._pool = pool
@@ -35,7 +35,7 @@ class _Symbols:
 
 
 def reflection_handlers(services: Sequence[str]) -> Iterator[grpc.GenericRpcHandler]:
-    """Handlers of every version of reflection, telling of these services."""
+    """Yield the handlers of every version of reflection for some services."""
     names = [*services, reflection.SERVICE_NAME]  # v1 has no descriptor to tell of
     servicer = reflection.ReflectionServicer(names, pool=_Symbols(descriptor_pool.Default()))
     free = threading.Semaphore(1)
@@ -43,7 +43,7 @@ def reflection_handlers(services: Sequence[str]) -> Iterator[grpc.GenericRpcHand
     def one_at_a_time(
         requests: Iterator[reflection_pb2.ServerReflectionRequest], context: grpc.ServicerContext
     ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
-        """A stream holds a thread of the worker for as long as its caller likes: no second one gets in meanwhile."""
+        """Refuse a second stream, because each holds a thread of the worker for as long as its caller likes."""
         if not free.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "another reflection stream is open: try again later")
         try:

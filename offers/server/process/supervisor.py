@@ -1,4 +1,4 @@
-"""The process that keeps workers and learner: compiles changed catalogues, restarts who dies, drains on SIGTERM."""
+"""The supervisor process: compiles changed catalogues, restarts workers and learner, and drains on SIGTERM."""
 
 import contextlib
 import os
@@ -21,17 +21,17 @@ from offers.settings import Settings, address_of
 from offers.telemetry.metrics import Metrics
 
 TICK_S = 0.1
-"""How often children are looked at: a dead one's successor starts within that."""
+"""Seconds between checks of the child processes; a dead one is replaced within that."""
 STEADY_S = 10.0
-"""A child that lived this long is restarted at once; one that dies sooner waits longer each time."""
+"""A child that lived for this many seconds is restarted at once; the back-off of one that dies sooner grows."""
 LONGEST_WAIT_S = 10.0
 STOP_MARGIN_S = 5.0
 REFUSED, FAILED = 1, 2
-"""Exit statuses of the compiler: the document has problems, or something else went wrong."""
+"""Exit statuses of a compilation: the document has problems, or something else failed."""
 RETRY_S = 10.0
-"""Until a compilation that failed for another reason than the document is tried again."""
+"""Seconds until a compilation that failed for another reason than the document is retried."""
 PRUNE_S = 3600.0
-"""How often outdated snapshots are removed, and those served marked as in use."""
+"""Seconds between removals of outdated snapshots; the served ones are then marked as in use."""
 
 Command = Callable[..., Sequence[str]]
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -39,7 +39,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Slot:
-    """A worker's place: a core, and the process that has it; or the learner's, which has no core of its own."""
+    """A worker's slot: a core and its process. The learner's slot has no core."""
 
     core: int | None
     process: subprocess.Popen[bytes] | None = None
@@ -50,7 +50,7 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Source:
-    """A catalogue document, and what is known of it."""
+    """A catalogue document and the state of its compilation."""
 
     path: Path
     seen: object = None
@@ -59,17 +59,17 @@ class _Source:
     compiling: subprocess.Popen[bytes] | None = None
     compiling_stamp: object = None
     problem: str = ""
-    """Why it could not be published the last time."""
+    """Reason of the last refusal."""
     retry_at: float = float("inf")
-    """When to compile again without an edit, after a failure that was not the document's."""
+    """Time of the next retry after a failure that was not the document's fault."""
 
 
 class Supervisor:
     """Runs the workers of one server until it is told to stop.
 
-    `worker_command(core, port, served)`, `publish_command(source)` and `learner_command(served)` are the command lines
-    of the child processes: they are programs of their own, so that neither this process's memory nor its threads are
-    copied into them.
+    `worker_command(core, port, served)`, `publish_command(source)` and `learner_command(served)` return the command
+    lines of the child processes. These are separate programs, so that neither the memory nor the threads of this
+    process are copied into them. Each reads the settings, which may hold passwords, from its stdin.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Supervisor:
             log.info("server_stopping", signal=signal.Signals(self._stopped_by).name)
 
     def _told_to_stop(self, number: int, _frame: FrameType | None) -> None:
-        self._stopped_by = number  # no more: a log or an event may be locked by what the signal interrupts
+        self._stopped_by = number  # no more than that: the signal may interrupt code that holds a lock
 
     def _stops_within(self, seconds: float) -> bool:
         time.sleep(seconds)
@@ -135,7 +135,7 @@ class Supervisor:
     # Catalogues.
 
     def _publish_first(self) -> bool:
-        """Compile all documents. False if told to stop meanwhile; raises OffersError if one cannot be used."""
+        """Compile all documents. Returns False if told to stop meanwhile; raises OffersError if one is refused."""
         for source in self._sources:
             self._compile(source, stamp(source.path))
         while any(source.compiling for source in self._sources):
@@ -150,7 +150,7 @@ class Supervisor:
     def _look_for_changes(self) -> None:
         for source in self._sources:
             now = stamp(source.path)
-            # A change counts once it stays as it is from one look to the next: editors and copies take a moment.
+            # A change counts once two checks in a row see it: editors and copies take a moment to write.
             settled, source.seen = now == source.seen, now
             due = now != source.compiling_stamp or time.monotonic() >= source.retry_at
             if settled and not source.compiling and due:
@@ -160,11 +160,20 @@ class Supervisor:
         source.compiling_stamp, source.retry_at = now, float("inf")
         source.seen = now
         log.info("catalogue_compiling", source=str(source.path))
-        command = self._publish_command(source.path)
-        source.compiling = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: S603
+        source.compiling = self._start(self._publish_command(source.path), stdout=subprocess.PIPE)
+
+    def _start(self, command: Sequence[str], stdout: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a child process and hand it the settings; neither its command line nor its environment shows them."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFERS_")}
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=stdout)  # noqa: S603
+        assert process.stdin is not None  # noqa: S101 - for the type checker
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has ended: its status says why
+            pipe.write(self._settings.model_dump_json().encode())
+        process.stdin = None
+        return process
 
     def _collect(self) -> bool:
-        """Take in what compilations have ended with. True if other snapshots are to be served."""
+        """Take the results of finished compilations. Returns whether other snapshots are to be served."""
         changed = False
         for source in self._sources:
             if source.compiling is None or source.compiling.poll() is None:
@@ -205,7 +214,7 @@ class Supervisor:
         return source.published != before
 
     def _write(self, served: Path) -> None:
-        """Tell the workers what to serve: they read the file when it changes."""
+        """Write the file that tells the workers which snapshots to serve."""
         served.parent.mkdir(exist_ok=True)  # cleaners of temporary folders may have been there
         draft = served.with_suffix(".draft")
         draft.write_bytes(orjson.dumps({"snapshots": [source.published for source in self._sources]}))
@@ -241,11 +250,11 @@ class Supervisor:
                     if slot.core is None
                     else self._worker_command(slot.core, port, served)
                 )
-                slot.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+                slot.process = self._start(command)
                 slot.started = now
 
     def _mend_snapshots(self) -> None:
-        """Compile again what is not there any more: without it no worker can start."""
+        """Compile missing snapshots again: without them no worker can start."""
         for source in self._sources:
             if not source.compiling and not Path(source.published, "manifest.json").is_file():
                 self._compile(source, source.seen)
@@ -267,9 +276,9 @@ class Supervisor:
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """A socket that holds a port for the workers, who share it by SO_REUSEPORT; it never listens itself.
+    """Return a socket that reserves a port for the workers, which share it by SO_REUSEPORT; it never listens.
 
-    Raises OffersError when the port is taken: otherwise two servers would share its calls unnoticed.
+    Raises OffersError when the port is taken, because two servers would otherwise share its calls unnoticed.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,6 +1,4 @@
-"""What a worker does beside its calls: follows the budgets, gives back what expired, recovers events, sends what
-triggers ask for, sweeps.
-"""  # noqa: D205
+"""Periodic work of a worker: budgets, expired reservations, event recovery, triggers and retention."""
 
 import threading
 import time
@@ -17,7 +15,7 @@ from offers.state.opening import Stores
 from offers.state.sweeping import sweep
 
 BUDGETS_S = 0.25
-"""How old a decision's view of the budgets may be. Nothing is oversold by that: reserving asks the ledger itself."""
+"""Greatest age of the budgets that decisions read. Nothing is oversold: a reservation asks the ledger itself."""
 RECOVER_S = 10.0
 TRIGGER_S = 1.0
 SWEEP_S = 3600.0
@@ -26,7 +24,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Upkeep:
-    """A thread that does each of these from time to time; a store that is away makes none of the others wait."""
+    """A thread that runs each chore at its interval. An unavailable store delays only the chores that need it."""
 
     def __init__(
         self,
@@ -45,22 +43,22 @@ class Upkeep:
             (self.trigger, TRIGGER_S),
             (self.sweep, SWEEP_S),
         ]
-        self._grace_s = 0  # at first: whatever a worker before this one has left
+        self._grace_s = 0  # the first time: all that an earlier worker left
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, once what is under way is done."""
+        """Stop the thread after the chore in progress."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(5)
 
     def follow_budgets(self) -> None:
-        """Let the engines know what is left of budgets, also after giving back what expired."""
+        """Release expired reservations, and tell the engines what is left of the budgets."""
         engines = [engine for engine in self._live.engines() if engine.budgets.budgets]
         if engines:
             now = int(self._clock())
@@ -70,17 +68,17 @@ class Upkeep:
                 engine.budgets.update(usage, now)
 
     def recover(self) -> None:
-        """Let events have their effect that were taken in by a worker that died before they had it."""
+        """Apply events that a worker accepted but did not apply before it died."""
         if count := self._intake.recover(self._grace_s):
             log.info("events_recovered", count=count)
         self._grace_s = GRACE_S
 
     def trigger(self) -> None:
-        """Send offers to people who did not ask, and are to have one now."""
+        """Send the offers that triggers have due."""
         self._triggers.scan()
 
     def sweep(self) -> None:
-        """Remove what has been kept for as long as the settings allow."""
+        """Remove records older than the settings allow."""
         swept = sweep(self._stores, self._settings, int(self._clock()))
         if any(swept):
             log.info("swept", **swept._asdict())
@@ -97,5 +95,5 @@ class Upkeep:
                 except StoreUnavailableError as error:
                     log.warning("upkeep_put_off", chore=chore.__name__, error=str(error))
                 except Exception as error:  # noqa: BLE001 - a fault in one chore must not end the others
-                    # Without its message, which may tell of a person.
+                    # Without its message, which may contain personal data.
                     log.error("upkeep_failed", chore=chore.__name__, error=type(error).__qualname__)  # noqa: TRY400

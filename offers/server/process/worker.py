@@ -22,12 +22,13 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError
 from offers.learning.learner import FOLDER
-from offers.server import convert
+from offers.server import statuses
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
+from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
@@ -46,14 +47,12 @@ from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
 EVENT_SERVICE = event_service_pb2.DESCRIPTOR.services_by_name["EventService"].full_name
 PROFILE_SERVICE = profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"].full_name
-MAX_MESSAGE_BYTES = 8 << 20
-"""Above the servicers' own limits, so that a message somewhat too large is refused with a reason."""
 RETRY_S = 5.0
-"""Until a worker tries again to open what it could not."""
+"""Seconds until a worker tries again to open a snapshot that it could not open."""
 POLL_S = 0.25
-"""How often a worker looks whether another snapshot is to be served, and works some milliseconds ahead."""
+"""Seconds between checks for another snapshot to serve; each also works out some milliseconds of hours ahead."""
 WARM_S = 2.0
-"""Work ahead before an engine serves; what takes longer is done beside its requests."""
+"""Seconds of working out hours before an engine serves; the rest is done between its requests."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -62,17 +61,17 @@ Asked = TypeVar("Asked", bytes, Iterator[bytes])
 
 
 def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerContext], bytes]:
-    """The one wrapper of every call: errors become statuses, and a fault of ours is logged once."""
+    """Wrap a call: errors become statuses, and an unexpected error is logged once."""
 
     def handle(asked: Asked, context: grpc.ServicerContext) -> bytes:
         try:
             return answer(asked)
         except OffersError as error:
-            status = convert.status_of(error)
-        except grpc.RpcError:  # the caller has ended its stream of requests, and waits for no answer
+            status = statuses.status_of(error)
+        except grpc.RpcError:  # the caller has cancelled its stream of requests
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
-            # Where, but not the message: it may tell of the person the call is about.
+            # Where it happened, but not the message, which may contain personal data.
             frames = [
                 f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
             ]
@@ -89,7 +88,7 @@ def raw_handlers(
     methods: Mapping[str, Callable[[bytes], bytes]],
     streams: Mapping[str, Callable[[Iterator[bytes]], bytes]] | None = None,
 ) -> grpc.GenericRpcHandler:
-    """Methods of a service that take and return encoded messages; `streams` take many of them."""
+    """Return the handler of a service whose methods take and return encoded messages; `streams` take many."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()
     }
@@ -99,7 +98,7 @@ def raw_handlers(
 
 
 class Worker:
-    """A gRPC server over live engines. Says SERVING once it has some."""
+    """A gRPC server over live engines. Its health is NOT_SERVING until it has engines."""
 
     def __init__(
         self,
@@ -141,7 +140,7 @@ class Worker:
         self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
         explaining = ExplainService(self.live, clock, people, settings.geohash_length)
-        # A stream holds a thread for as long as its caller likes: some must be left for calls.
+        # A stream holds a thread for as long as its caller likes, so half of them are left for calls.
         events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
         profiles = ProfileService(
             stores.state,
@@ -180,7 +179,7 @@ class Worker:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
 
     def start(self, port: int) -> int:
-        """Listen on a port (0: a free one) and return it. Raises OffersError if it cannot be had."""
+        """Listen on a port (0: any free one) and return it. Raises OffersError if it cannot be bound."""
         address = address_of(self._settings.host, port)
         try:
             bound = self._server.add_insecure_port(address)
@@ -194,12 +193,12 @@ class Worker:
         return bound
 
     def serve(self, engines: Iterable[Engine]) -> None:
-        """Answer from these engines from now on; they must be warm."""
+        """Serve these engines, which must be warm, in place of those before."""
         self.live.swap(engines)
         self._say(health_pb2.HealthCheckResponse.SERVING)
 
     def drain(self) -> None:
-        """Say NOT_SERVING, wait until callers have noticed, end the calls under way, and stop."""
+        """Report NOT_SERVING, wait until callers have noticed, finish the calls in flight, and stop."""
         self.health.enter_graceful_shutdown()
         time.sleep(self._settings.drain_s)
         self._server.stop(self._settings.grace_s).wait()
@@ -221,7 +220,7 @@ class Worker:
 
 
 def warm_engine(path: Path) -> Engine:
-    """Open a snapshot and run every loop once, so that none is compiled at a caller's expense."""
+    """Open a snapshot and run or load every loop once, so that no request waits for a compilation."""
     engine = Engine(open_snapshot(path))
     engine.roll(int(time.time()), WARM_S)
     OfferService(Live([engine]), time.time).get_offers(b"")
@@ -231,9 +230,9 @@ def warm_engine(path: Path) -> Engine:
 
 
 def run(settings: Settings, core: int, port: int, served: Path, supervisor: int) -> None:
-    """Be a worker process on one core until SIGTERM: serve what the file `served` names, and follow its changes.
+    """Run a worker on one core until SIGTERM: serve the snapshots that the file `served` names, and follow its changes.
 
-    It also ends when the process `supervisor` is not its parent any more, which writes `served`:
+    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
     {"snapshots": [path, ...]}.
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
@@ -259,7 +258,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
 
 
 class _Follower:
-    """Follows the supervisor's file: opens the snapshots it names, and swaps them in."""
+    """Follows the supervisor's file: opens the snapshots it names, and serves them."""
 
     def __init__(self, worker: Worker, served: Path) -> None:
         self._worker = worker
@@ -288,7 +287,7 @@ class _Follower:
         log.info("snapshots_served", versions=[engine.snapshot.version for engine in engines.values()])
 
     def roll(self) -> None:
-        """Let every engine work ahead a little."""
+        """Let every engine work out some hours ahead."""
         now = int(time.time())
         for engine in self._engines.values():
             engine.roll(now)

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable
 
-from offers.model.events import items_of
-from offers.model.instants import DAY_S, instant_of
+from offers.model.events import CLICK_WINDOW_S, IMPRESSION_WINDOW_S, items_of
+from offers.model.instants import instant_of
 from offers.v1.event_pb2 import Event, EventKind
 from offers.v1.state_pb2 import RecentEvent
 
-CLICK_WINDOW_S = 7 * DAY_S
-IMPRESSION_WINDOW_S = DAY_S
 _WINDOWS = {EventKind.EVENT_KIND_CLICK: CLICK_WINDOW_S, EventKind.EVENT_KIND_IMPRESSION: IMPRESSION_WINDOW_S}
 
 

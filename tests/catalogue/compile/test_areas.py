@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import shapely
 
-from offers.catalogue.compile.areas import GRAIN, AreaError, contains, parse
+from offers.catalogue.compile.areas import GRAIN, contains
+from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.compile.geometry import earth_centred
 from offers.catalogue.compile.shapes import cover
 from tests.areas import polygon, star
@@ -18,7 +19,7 @@ HOLE: list[list[float]] = [[2.25, 48.25], [2.75, 48.25], [2.75, 48.75], [2.25, 4
 
 
 def faults_of(value: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - JSON
-    """Where and why a GeoJSON value is refused."""
+    """Return the paths and reasons for which a GeoJSON value is refused."""
     with pytest.raises(AreaError) as raised:
         parse(value if isinstance(value, str) else json.dumps(value))
     assert all(fault.fix for fault in raised.value.faults)
@@ -54,7 +55,7 @@ def test_every_kind_of_area() -> None:
 
 
 def test_a_position_inside() -> None:
-    """The position that tells a part's time zone is inside it, also where its middle is not."""
+    """The position that decides the time zone of an area is inside it, even if its middle is not."""
     horseshoe = [[0, 0], [9, 0], [9, 9], [8, 9], [8, 1], [1, 1], [1, 9], [0, 9], [0, 0]]
     around = [[170, -20], [-170, -20], [-170, -10], [170, -10], [170, -20]]
     for rings in ([horseshoe], [SQUARE, HOLE], [around]):
@@ -208,7 +209,7 @@ def test_a_ring_without_a_side() -> None:
     ],
 )
 def test_refused_rings(rings: list[Any], where: str, reason: str) -> None:
-    """A polygon that cannot be used is refused with the ring or position, and what is wrong there."""
+    """A polygon that cannot be used is refused with the ring or position, and the reason."""
     ((found, why),) = faults_of(polygon(*rings))
     assert where == found
     assert reason in why
@@ -237,7 +238,7 @@ def test_refused_rings(rings: list[Any], where: str, reason: str) -> None:
     ],
 )
 def test_refused_texts(value: Any, where: str, reason: str) -> None:  # noqa: ANN401 - JSON
-    """What is no area at all is refused with what it is."""
+    """A value that is no area is refused with its type."""
     ((found, why),) = faults_of(value)
     assert where == found
     assert reason in why
@@ -298,7 +299,7 @@ def test_positions_are_rounded_to_nanometres() -> None:
 
 
 def test_circles_that_cover() -> None:
-    """No position of a part is outside of its covering circle, however its edges bow; and the circle is no waste."""
+    """No position of an area is outside its covering circle, even if edges bow, and the circle is not much larger."""
     random = Random(3)
     for _ in range(300):
         latitude = random.choice([0.0, 45.0, -70.0, 88.0, random.uniform(-89, 89)])
@@ -322,7 +323,7 @@ def test_circles_that_cover() -> None:
 
 
 def test_a_circle_around_the_earth() -> None:
-    """Of a part that holds most of the earth, the circle is the earth; of a polar cap it is a cap."""
+    """The circle of an area that holds most of the earth is the earth; the circle of a polar cap is a cap."""
     world: list[list[float]] = [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]
     for rings in ([world], [world, SQUARE]):
         (part,) = parse(polygon(*rings))

@@ -1,4 +1,4 @@
-"""A document's meaning survives its compilation: windows, terms, hours, clocks, defaults and the order of things."""
+"""Windows, terms, hours, clocks, defaults and the order of a document are in the compiled snapshot."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +11,8 @@ from google.type.interval_pb2 import Interval
 from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 
-from offers.catalogue.compile import arrays as compiling
-from offers.catalogue.compile.arrays import compile_snapshot
+from offers.catalogue.compile import compiler as compiling
+from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import write_document, write_fragments
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import (
@@ -54,14 +54,14 @@ def compiled(folder: Path, catalog: Catalog) -> Snapshot:
 
 
 def offer(identity: str = "a", **parts: Any) -> Offer:  # noqa: ANN401 - fields of an Offer
-    """The plainest offer, with some parts of its own."""
+    """Return a minimal offer with some fields set."""
     whole = Offer(offer_id=identity, title="a", benefit=Benefit(custom="a"), target=Target(everywhere=True))
     whole.MergeFrom(Offer(**parts))
     return whole
 
 
 def span(start: int | None, end: int | None) -> Interval:
-    """A window; None leaves an end open."""
+    """Return a window; None leaves an end open."""
     window = Interval()
     if start is not None:
         window.start_time.CopyFrom(Timestamp(seconds=start))
@@ -180,7 +180,7 @@ SUNNY, LUNCH, NOON = "sunrise-sunset", "11:30-14:30", "12:00-13:00"
 
 
 def parts_of(snapshot: Snapshot, identity: str) -> list[list[list[Any]]]:
-    """The parts of when an offer may be shown, entry by entry."""
+    """Return the parts of the schedule of each entry of an offer."""
     schedules = snapshot.columns["gate"]["schedule"][snapshot.columns["entry"]["order"] == int(identity)]
     return [snapshot.meta["schedules"][schedule] for schedule in schedules.tolist()]
 
@@ -273,7 +273,7 @@ def test_entries_whose_gate_tells_all_have_nothing_else(tmp_path: Path) -> None:
 
 
 def test_offers_without_hours_have_no_schedule(tmp_path: Path) -> None:
-    """A catalogue without hours has no schedules, no clocks, and nothing to work out."""
+    """A catalogue without hours has no schedules and no clocks."""
     snapshot = compiled(tmp_path, Catalog(catalog_id="a", offers=[offer()]))
     assert ([], [NO_SCHEDULE]) == (snapshot.meta["schedules"], snapshot.columns["gate"]["schedule"].tolist())
 
@@ -295,7 +295,7 @@ def test_order_of_records_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_faulty_document_compiles_to_nothing(tmp_path: Path) -> None:
-    """Where the document has a problem nothing is written."""
+    """Nothing is written if the document has a problem."""
     document = tmp_path / "catalog.binpb"
     write_document(document, Catalog(catalog_id="a", offers=[offer(), offer()]))
     with pytest.raises(CatalogError, match="given twice"):

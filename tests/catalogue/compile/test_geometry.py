@@ -17,7 +17,7 @@ from tests.decision.kernels.test_kernels_equal_reference import service_of
 from tests.strategies import beyond
 
 RELATIVE, ABSOLUTE_M = 0.0005, 1.0
-"""What is promised up to 200 km: 0.05 %, or 1 m."""
+"""Accuracy of distances up to 200 km: 0.05 %, or 1 m."""
 
 
 def somewhere(random: Random) -> LatLng:
@@ -66,7 +66,7 @@ def ask(service: object, here: LatLng) -> GetOffersResponse:
 
 
 def borders(random: Random, radius_m: float) -> LatLng:
-    """A position on the border of a cell of the level that holds circles of a radius, or within a hair of it."""
+    """Return a position on, or very near, the border of a cell of the level for circles of a radius."""
     size = float(geometry.SMALLEST_CELL_M * 2.0 ** geometry.level_of(np.array([radius_m]))[0])
     rows = geometry.rows_of(size)
     row = random.choice([0, 1, rows // 2, rows - 2, rows - 1, random.randrange(rows)])
@@ -78,7 +78,7 @@ def borders(random: Random, radius_m: float) -> LatLng:
 
 
 def test_grid_misses_nothing() -> None:
-    """What is found equals a look at all 6,000 circles: on borders of cells, at the poles, on the antimeridian."""
+    """The grid finds what a scan of all 6,000 circles finds: on borders of cells, at the poles, on the antimeridian."""
     random = Random(6)
     radii = (1.0, 100.0, 247.0, 248.0, 1_000.0, 60_000.0, 500_000.0, 1_000_000.0)
     circles = []

@@ -13,7 +13,7 @@ from opening_hours import OpeningHours
 from offers.catalogue.hours import public_holidays, schedules
 from offers.catalogue.hours.grammar import refusal
 from offers.catalogue.hours.public_holidays import are_known, dated, holidays_of, in_library, regions_of
-from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND, Part, zone_clock
+from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND, SchedulePart, zone_clock
 from offers.client import OffersClient, context
 from offers.testing import serving
 from offers.v1.offer_service_pb2 import GetOffersRequest
@@ -23,7 +23,7 @@ KNOWN = range(2000, 2077)
 
 
 def library_days(country: str) -> set[date]:
-    """The public holidays of a country that the opening-hours library knows."""
+    """Return the public holidays of a country as the opening-hours library knows them."""
     hours = OpeningHours("PH", country=country)
     begin, end = datetime(1990, 1, 1), datetime(2090, 1, 1)  # noqa: DTZ001 - the library reads wall clocks
     return {
@@ -59,7 +59,7 @@ def test_holidays_of_regions(code: str, year: int, some: list[str], no: list[str
     days = {f"{day:%m-%d}" for day in holidays_of(code, year)}
     assert set(some) <= days
     assert days.isdisjoint(no)
-    part, clock = Part(("PH",), "UTC", code), zone_clock("UTC")
+    part, clock = SchedulePart(("PH",), "UTC", code), zone_clock("UTC")
     for day in some + no:
         noon = int(datetime.fromisoformat(f"{year}-{day}T12:00+00:00").timestamp())
         assert (day in some) == part.at(noon, clock)[0], day
@@ -67,7 +67,7 @@ def test_holidays_of_regions(code: str, year: int, some: list[str], no: list[str
 
 @pytest.mark.parametrize("country", ["DE", "NO", "FR", "CH"])
 def test_regions_have_the_holidays_of_their_country(country: str) -> None:
-    """Where both sources know a country, each of its regions has the national days that the library gives."""
+    """Each region of a country that both sources know has the national days of the library."""
     national = {day for day in library_days(country) if 2010 <= day.year <= 2040}
     assert len(national) > 100
     for code in [country, *regions_of(country)]:
@@ -108,7 +108,7 @@ def test_dates_in_place_of_holidays(country: str, monkeypatch: pytest.MonkeyPatc
         if refusal(expression, country) is not None:
             continue
         read += 1
-        part = Part((expression,), zone, country, (48.0, 11.0))
+        part = SchedulePart((expression,), zone, country, (48.0, 11.0))
         middle = datetime(random.choice([*KNOWN, 2026, 2026]), random.choice([1, 1, 4, 5, 10, 12]), 1, tzinfo=UTC)
         begin = int(middle.timestamp()) + random.randrange(-20 * DAY, 30 * DAY)
         wanted = part.spans(begin, begin + 40 * DAY, clock)
@@ -137,7 +137,7 @@ def test_no_day_but_those_asked_for() -> None:
 def test_any_instant_can_be_asked_for(code: str) -> None:
     """From 1970 to 2100 each state lasts as long as it is said to, and is that of the wall clock's day."""
     zone, random = {"DE-BE": "Europe/Berlin", "CA-QC": "America/Toronto", "IN": "Asia/Kolkata"}[code], Random(code)
-    part, clock = Part(("PH 00:00-24:00",), zone, code), zone_clock(zone)
+    part, clock = SchedulePart(("PH 00:00-24:00",), zone, code), zone_clock(zone)
     seconds = [FIRST_SECOND, LAST_SECOND - 1, *(random.randrange(FIRST_SECOND, LAST_SECOND) for _ in range(150))]
     seconds += [int(datetime(2026, month, 1, tzinfo=UTC).timestamp()) for month in range(1, 13)]
     for second in seconds:
@@ -153,25 +153,25 @@ def test_any_instant_can_be_asked_for(code: str) -> None:
 def test_across_a_clock_change() -> None:
     """A holiday on which clocks change is as long as the day is, and its night as long as the night."""
     paschal = int(datetime(2024, 3, 31, tzinfo=ZoneInfo("Europe/Berlin")).timestamp())  # Brandenburg has Easter Sunday
-    part = Part(("PH 00:00-24:00",), "Europe/Berlin", "DE-BB")
+    part = SchedulePart(("PH 00:00-24:00",), "Europe/Berlin", "DE-BB")
     clock = zone_clock("Europe/Berlin")
     assert [(paschal, paschal + 23 * 3_600 + DAY)] == part.spans(paschal - 3_600, paschal + 3 * DAY, clock)
-    night = Part(("PH 22:00-26:00",), "Europe/Berlin", "DE-BB")
+    night = SchedulePart(("PH 22:00-26:00",), "Europe/Berlin", "DE-BB")
     spans = night.spans(paschal, paschal + DAY, clock)
     assert [(paschal + 21 * 3_600, paschal + 25 * 3_600)] == spans
 
 
 @pytest.mark.parametrize(("times", "end"), [("22:00-26:00", 2), ("sunset-03:00", 3)])
 def test_across_the_turn_of_the_year(times: str, end: int) -> None:
-    """The night after a holiday goes on into the next year, for one who asks after midnight."""
-    part, clock = Part((f"PH {times}",), "Europe/Zurich", "CH-GE", (46.2, 6.1)), zone_clock("Europe/Zurich")
+    """The night after a holiday continues into the next year, also for requests after midnight."""
+    part, clock = SchedulePart((f"PH {times}",), "Europe/Zurich", "CH-GE", (46.2, 6.1)), zone_clock("Europe/Zurich")
     midnight = int(datetime(2027, 1, 1, tzinfo=ZoneInfo("Europe/Zurich")).timestamp())  # Restauration is 31 December
     assert (True, midnight + end * 3_600) == part.at(midnight, clock)
 
 
 def test_by_the_sun() -> None:
     """Hours from dusk on a regional holiday and none on other days."""
-    part = Part(("PH sunset-24:00",), "Europe/Berlin", "DE-BE", (52.5, 13.4))
+    part = SchedulePart(("PH sunset-24:00",), "Europe/Berlin", "DE-BE", (52.5, 13.4))
     begin = int(datetime(2026, 3, 6, tzinfo=UTC).timestamp())
     ((start, end),) = part.spans(begin, begin + 5 * DAY, zone_clock("Europe/Berlin"))
     local = datetime.fromtimestamp(start, ZoneInfo("Europe/Berlin"))
@@ -183,7 +183,7 @@ def test_hours_beside_those_with_holidays() -> None:
     """Hours that name no holiday are read as anywhere, where the others mean those of a region."""
     begin = int(datetime(2026, 3, 6, tzinfo=UTC).timestamp())  # a Friday
     for other, opens in (("Mo 10:00-12:00", 10), ("Mo sunrise-12:00", 6)):
-        part = Part((other, "PH 10:00-12:00"), "Europe/Berlin", "DE-BE", (52.5, 13.4))
+        part = SchedulePart((other, "PH 10:00-12:00"), "Europe/Berlin", "DE-BE", (52.5, 13.4))
         spans = part.spans(begin, begin + 5 * DAY, zone_clock("Europe/Berlin"))
         starts = [datetime.fromtimestamp(start, ZoneInfo("Europe/Berlin")) for start, _ in spans]
         assert [(8, 10), (9, opens)] == [(start.day, start.hour) for start in starts]
@@ -207,7 +207,7 @@ offers:
 
 
 def test_an_offer_on_holidays(tmp_path: Path) -> None:
-    """An offer is shown on the holidays of the region of the venue that one is at, else of the catalogue's."""
+    """An offer is shown on the holidays of the region of its venue, else of the catalogue's."""
     (tmp_path / "feast.yaml").write_text(CATALOG)
     shown = set()
     with serving(tmp_path / "feast.yaml") as served, OffersClient(served.target) as client:

@@ -13,7 +13,15 @@ import opening_hours
 import pytest
 
 from offers.catalogue.hours.grammar import refusal
-from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND, NEVER, WEEK_MINUTES, Part, Schedule, zone_clock
+from offers.catalogue.hours.schedules import (
+    FIRST_SECOND,
+    LAST_SECOND,
+    NEVER,
+    WEEK_MINUTES,
+    Schedule,
+    SchedulePart,
+    zone_clock,
+)
 from offers.catalogue.hours.sun import names_sun
 from tests.paths import DATA
 
@@ -21,7 +29,7 @@ BERLIN = "Europe/Berlin"
 
 
 def needs(path: Path) -> Path:
-    """A table, or skip the test where the folder beside the project is absent."""
+    """Return a table, or skip the test if the folder beside the project is absent."""
     if not path.exists():
         pytest.skip(f"the tables in {path.parent.name} are not beside the project")
     return path
@@ -76,11 +84,11 @@ COUNTRIES = {
     "Swedish": "SE",
     "Ireland": "IE",
 }
-"""Whose holidays a case means, by a word of its name; else those it says itself, else Germany's."""
+"""The country of a case's holidays, by a word in its name; otherwise the case names one, or Germany is meant."""
 HERE = (49.5400039, 9.7937133)
-"""Where the cases are that say no place."""
+"""The position of cases that name none."""
 SUN_S = 120
-"""The two libraries' suns rise within two minutes of each other."""
+"""Minutes by which the sun times of the two libraries may differ."""
 DIFFERING = {
     "Real world example: Was not processed right": "hours past midnight of a later rule end at midnight where an "
     "earlier rule has hours on the next day: the library's reading",
@@ -101,7 +109,7 @@ SYNTAX_KEPT = (
     *("week 05, Aug Mo", "Jun 02-5, week 05 00:00-24:00", "2012, Jan"),  # rules, of which one is for whole days
     "2014-2014",
 )
-"""What the other library warns of, though it is in the grammar."""
+"""Rules of the grammar of which the other library warns."""
 
 
 def _instant(local: str) -> int:
@@ -118,7 +126,7 @@ def _agrees(expression: str, country: str, case: dict[str, Any]) -> bool:
     """Whether hours are open in just the intervals of a case, where the sun is meant within two minutes."""
     begin, end, place = _instant(case["from_"]), _instant(case["to"]), case["nominatim"] or {}
     position = (float(place.get("lat") or HERE[0]), float(place.get("lon") or HERE[1]))
-    part, clock = Part((expression,), BERLIN, country, position), zone_clock(BERLIN)
+    part, clock = SchedulePart((expression,), BERLIN, country, position), zone_clock(BERLIN)
     got = [moment for start, until in part.spans(begin, end, clock) for moment in (start, min(until, end))]
     wanted: list[int] = []
     for start, until, *unknown in case["expected_intervals"]:
@@ -183,7 +191,7 @@ def test_what_the_javascript_library_refuses_is_refused() -> None:
 @pytest.mark.parametrize("country", ["FR", "US", "JP"])
 def test_years_whose_holidays_are_known(country: str) -> None:
     """Public holidays are known from 2000 to 2076, as the documents say; in other years no day is one."""
-    part, clock = Part(("PH",), "UTC", country), zone_clock("UTC")
+    part, clock = SchedulePart(("PH",), "UTC", country), zone_clock("UTC")
     years = range(1970, 2100)
     known = [y for y in years if part.spans(utc(f"{y}-01-01T00:00"), utc(f"{y}-12-31T00:00"), clock)]
     assert list(range(2000, 2077)) == known
@@ -251,7 +259,7 @@ def test_hours_that_can_be_used(expression: str) -> None:
 
 
 def test_hours_by_the_sun_need_a_place() -> None:
-    """Where an offer is shown everywhere, hours by the sun are refused, with the position of the word."""
+    """Hours that name the sun are refused for offers shown everywhere, with the position of the word."""
     found = refusal('10:00-12:00 "sunrise"; Sa 10:00-Sunset', "", placed=False)
     assert found is not None
     assert found[0].startswith("'Sunset' at position 33 needs a place")
@@ -277,7 +285,7 @@ def test_weeks_are_what_the_library_says() -> None:
         expression = random.choice(["; ", ", "]).join(rules)
         if refusal(expression, "") is not None:
             continue
-        week = Part((expression,)).weekly()
+        week = SchedulePart((expression,)).weekly()
         assert week is not None
         hours = opening_hours.OpeningHours(expression)
         for monday in (utc("2026-06-15"), utc("2050-01-03")):
@@ -301,7 +309,7 @@ def test_spans_are_what_is_open(zone: str) -> None:
     clock = zone_clock(zone)
     for _ in range(60):
         parts = tuple(
-            Part(
+            SchedulePart(
                 tuple(random.sample(FORMS, random.choice([1, 1, 2, 3]))),
                 zone,
                 "FR",
@@ -337,8 +345,8 @@ def test_spans_are_what_is_open(zone: str) -> None:
 def test_a_margin_is_of_instants(rule: str, margin: int) -> None:
     """Hours end a margin of real time before each closing, also across a clock change; 24/7 never closes."""
     forward = utc("2026-03-29T01:00")  # 02:00 becomes 03:00 in Paris
-    part = Part((rule,), "Europe/Paris", closing_margin=margin)
-    whole = Part((rule,), "Europe/Paris").spans(forward - 86_400, forward + 86_400, zone_clock("Europe/Paris"))
+    part = SchedulePart((rule,), "Europe/Paris", closing_margin=margin)
+    whole = SchedulePart((rule,), "Europe/Paris").spans(forward - 86_400, forward + 86_400, zone_clock("Europe/Paris"))
     cut = part.spans(forward - 86_400, forward + 86_400, zone_clock("Europe/Paris"))
     if rule.endswith("24:00"):
         assert [(forward - 86_400, NEVER)] == whole == cut

@@ -1,4 +1,4 @@
-"""The sun of a place: against the opening-hours library where that is right, and where it is not."""
+"""Sun times equal those of the opening-hours library where those are right, and are right elsewhere."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from opening_hours import OpeningHours
 
-from offers.catalogue.hours.schedules import Part, zone_clock
+from offers.catalogue.hours.schedules import SchedulePart, zone_clock
 from offers.catalogue.hours.sun import EVENTS, take_apart
 
 PARIS, REYKJAVIK, BERGEN = (48.8566, 2.3522), (64.1466, -21.9426), (60.3913, 5.3221)
@@ -17,14 +17,14 @@ ANADYR = (66.0, -172.0)
 
 
 def second(text: str, zone: str = "UTC") -> int:
-    """The instant at which a wall clock reads so."""
+    """Return the instant at which a wall clock reads a time."""
     return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp())
 
 
 def spans(rule: str, place: tuple[float, float], zone: str, day: str, days: int = 1) -> list[str]:
-    """The open spans of some days, as the wall clock reads them."""
+    """Return the open spans of some days in wall-clock time."""
     begin = second(day, zone)
-    found = Part((rule,), zone, "", place).spans(begin, begin + 86_400 * days, zone_clock(zone))
+    found = SchedulePart((rule,), zone, "", place).spans(begin, begin + 86_400 * days, zone_clock(zone))
     return [" ".join(f"{datetime.fromtimestamp(moment, ZoneInfo(zone)):%d %H:%M}" for moment in span) for span in found]
 
 
@@ -44,7 +44,9 @@ def test_sun_rises_when_the_library_says() -> None:
             ]
             zone = f"Etc/GMT{-round(place[1] / 15):+}"
             offset = zone_clock(zone).at(day)[0]
-            ours = Part((f"00:00-{event}",), zone, "", place).spans(day - offset, day + 1 - offset, zone_clock(zone))
+            ours = SchedulePart((f"00:00-{event}",), zone, "", place).spans(
+                day - offset, day + 1 - offset, zone_clock(zone)
+            )
             away[min(abs(moment - ours[0][1]) // 60 for moment in theirs)] += 1
     assert max(away) <= 4
     assert sum(number for minutes, number in away.items() if minutes > 2) < 0.02 * away.total()
@@ -55,7 +57,7 @@ def test_daylight_does_not_depend_on_the_clock(place: tuple[float, float]) -> No
     """Whatever clock hours are read by, the sun rises and sets at the same instants."""
     begin = second("2026-04-10")
     by_clock = [
-        Part(("sunrise-sunset",), zone, "", place).spans(begin, begin + 10 * 86_400, zone_clock(zone))
+        SchedulePart(("sunrise-sunset",), zone, "", place).spans(begin, begin + 10 * 86_400, zone_clock(zone))
         for zone in ("UTC", "Etc/GMT-14", "Etc/GMT+12", "Asia/Kathmandu", "Asia/Anadyr")
     ]
     assert [by_clock[0]] * 5 == by_clock
@@ -97,7 +99,7 @@ def test_polar_day_and_night(latitude: float) -> None:
     for longitude in (-180.0, -100.0, 0.0, 77.0, 180.0):
         place = latitude, longitude
         begin, clock = second(summer), zone_clock("UTC")
-        ((start, end),) = Part(("sunrise-sunset",), "UTC", "", place).spans(begin, begin + 5 * 86_400, clock)
+        ((start, end),) = SchedulePart(("sunrise-sunset",), "UTC", "", place).spans(begin, begin + 5 * 86_400, clock)
         assert start == begin
         assert end > begin + 20 * 86_400
         assert [] == spans("sunrise-sunset", place, "UTC", winter, 5)

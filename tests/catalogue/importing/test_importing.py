@@ -198,7 +198,7 @@ def test_hours_mean_what_the_flags_say(flags: list[bool]) -> None:
 
 
 def test_open_every_day_is_said_so_that_it_is_quick_to_read() -> None:
-    """All flags on are "24/7", which the opening-hours library need not search the calendar for."""
+    """All flags on are "24/7", for which the opening-hours library need not search the calendar."""
     assert "24/7" == hours([(name, True) for name in (*WEEKDAYS, "PH -1 day", "PH")])
 
 
@@ -331,7 +331,7 @@ def test_quote_that_never_closes_loses_no_row_in_silence(tmp_path: Path) -> None
 
 
 def test_encoding_and_delimiter_are_options(tmp_path: Path) -> None:
-    """A file in another encoding with another delimiter is read as its mapping says."""
+    """A file in another encoding and with another delimiter is read by the options of its mapping."""
     table = "id;何\na1;寿司\n".encode("cp932")
     assert "寿司" == only(run(tmp_path, table, {"title": "{何}"}, csv={"encoding": "cp932", "delimiter": ";"})).title
 

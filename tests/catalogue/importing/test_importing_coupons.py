@@ -1,4 +1,4 @@
-"""The real coupons: everything imports, and every offer says what an independent reading of the CSV says."""
+"""All real coupons are imported, and every offer equals an independent reading of the CSV."""
 
 import csv
 from collections.abc import Callable

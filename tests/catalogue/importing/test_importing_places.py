@@ -74,7 +74,7 @@ def test_a_feature_becomes_a_zone(tmp_path: Path) -> None:
 
 
 def test_zones_need_no_offers(tmp_path: Path) -> None:
-    """What is imported may be one file of a folder, whose offers are in another."""
+    """An import may be one file of a folder whose offers are in another file."""
     result = run(tmp_path, feature("a", SQUARE), zone=ZONE)
 
     assert (("zone",), 1, 0) == (result.kinds, len(result.catalog.zones), len(result.catalog.offers))
@@ -172,7 +172,7 @@ def test_faulty_feature_is_a_reject(
 
 
 def test_name_written_twice_is_a_reject(tmp_path: Path) -> None:
-    """Of two members with one name neither is dropped in silence."""
+    """Two members with the same name are reported."""
     twice = '{"type": "Feature", "properties": {"name": "a", "name": "b"}, "geometry": null}'
     (reject,) = run_text(tmp_path, f'{{"type": "FeatureCollection", "features": [{twice}]}}', zone=ZONE).rejects
 
@@ -180,7 +180,7 @@ def test_name_written_twice_is_a_reject(tmp_path: Path) -> None:
 
 
 def test_a_row_becomes_all_or_nothing(tmp_path: Path) -> None:
-    """Of a row that makes a zone and an offer neither is there if one is at fault, and the reason says which."""
+    """A row that makes a zone and an offer is rejected if one of them has a fault, and the reason names it."""
     offer = {**OFFER, "value": "{value}"}
     bad = feature("a", SQUARE)
     bad["properties"]["value"] = 7
@@ -231,7 +231,7 @@ def test_file_that_is_no_geojson_is_refused(tmp_path: Path, text: str, reason: s
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    """A file that is not there is a problem, and the mapping is checked all the same."""
+    """A missing file is a problem, and the mapping is checked all the same."""
     (tmp_path / "mapping.yaml").write_text(yaml.safe_dump({"zone": {**ZONE, "titel": "x"}}), "utf-8")
     with pytest.raises(CatalogError) as caught:
         import_table(tmp_path / "mapping.yaml", tmp_path / "none.geojson")

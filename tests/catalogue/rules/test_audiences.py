@@ -1,4 +1,4 @@
-"""What offers say of people and limits survives its compilation."""
+"""Audiences, limits and creatives of offers are in the compiled snapshot."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +36,7 @@ OFFER_OF = "{{offer_id: {0}, title: {0}, benefit: {{custom: a}}, target: {{every
 
 
 def compiled(folder: Path, text: str, **offers: str) -> Snapshot:
-    """Publish a catalogue: `text` and offers shown everywhere, with what more they say."""
+    """Publish a catalogue of `text` and offers shown everywhere, with the given fields."""
     lines = [f"- {OFFER_OF.format(name, f', {more}' if more else '')}" for name, more in offers.items()]
     document = folder / "catalog.yaml"
     document.write_text("\n".join([HEAD, text, "offers:", *lines]))
@@ -44,7 +44,7 @@ def compiled(folder: Path, text: str, **offers: str) -> Snapshot:
 
 
 def number_of(snapshot: Snapshot, offer_id: str) -> int:
-    """The number of an offer, by its key."""
+    """Return the number of an offer, found by its key."""
     key, columns = key_of("offer", "shop", offer_id), snapshot.columns
     by_key = columns["offer_by_key"]
     keys = columns["offer"]["key"][by_key].tolist()
@@ -53,13 +53,13 @@ def number_of(snapshot: Snapshot, offer_id: str) -> int:
 
 
 def audience_of(snapshot: Snapshot, offer_id: str) -> dict[str, Any] | None:
-    """An offer's audience in names and lists; None: it has none."""
+    """Return an offer's audience in names and lists; None: it has none."""
     number = int(snapshot.columns["offer"]["audience"][number_of(snapshot, offer_id)])
     return None if number == NO_AUDIENCE else told(snapshot, number)
 
 
 def told(snapshot: Snapshot, number: int) -> dict[str, Any]:
-    """An audience in names and lists."""
+    """Return an audience in names and lists."""
     columns = snapshot.columns
     row = dict(zip(columns["audience"].dtype.names or (), columns["audience"][number].tolist(), strict=True))
     ends = ("any_first", "all_first", "none_first", "wanted_first", "wanted_last")
@@ -79,7 +79,7 @@ def told(snapshot: Snapshot, number: int) -> dict[str, Any]:
 
 
 def caps_of(snapshot: Snapshot, number: int) -> list[tuple[int, ...]] | None:
-    """The caps of a list: seconds, count, period, kind."""
+    """Return the caps of a list: seconds, count, period, kind."""
     if number == NO_CAPS:
         return None
     first, last = snapshot.columns["cap_list_first"][number : number + 2].tolist()
@@ -192,7 +192,7 @@ campaigns:
     ],
 )
 def test_a_policy_covers_offers_of_its_campaigns_and_categories(tmp_path: Path, covers: str, covered: set[str]) -> None:
-    """Its cool-down is a cap of its own, that for a single offer one of each offer it covers."""
+    """A cool-down is a cap of the policy; a cool-down for a single offer is a cap of each offer covered."""
     snapshot = compiled(
         tmp_path,
         f"""
@@ -297,7 +297,7 @@ campaigns:
 
 
 def test_creatives_stand_in_the_order_they_are_tried(tmp_path: Path) -> None:
-    """Those with an audience come first, then those with a language, then those with a channel; each is whole."""
+    """Creatives with an audience are first, then those with a language, then those with a channel; each is complete."""
     content = (
         "creative: {body: Own, call_to_action: Go}, creative_variants: ["
         "{creative: {body: All}}, "
@@ -334,7 +334,7 @@ def test_creatives_stand_in_the_order_they_are_tried(tmp_path: Path) -> None:
 
 
 def test_the_wire_names_the_campaign(tmp_path: Path) -> None:
-    """What decisions repeat of an offer says which campaign it belongs to."""
+    """The constant fields of a proposition include the campaign."""
     snapshot = compiled(tmp_path, "campaigns: [{campaign_id: c}]", one="campaign_id: c")
     assert "c" == Proposition.FromString(snapshot.columns["wire"].tobytes()).campaign_id
 

@@ -1,4 +1,4 @@
-"""A catalogue document is checked as a whole, and everything wrong with it is told at once."""
+"""A catalogue document is checked as a whole, and all its problems are reported at once."""
 
 import copy
 import json
@@ -219,7 +219,7 @@ def test_every_bad_document_is_listed() -> None:
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_bad_document(name: str) -> None:
-    """All problems of a document are told, in order, each with its place, what is wrong and what to write."""
+    """All problems of a document are reported in order, each with its place, reason and fix."""
     source = BAD / name
     problems = problems_of(source)
     wanted = EXPECTED[name]
@@ -231,7 +231,7 @@ def test_a_bad_document(name: str) -> None:
 
 
 def test_too_many_triggers(tmp_path: Path) -> None:
-    """A catalogue has at most 32; the first beyond that is told."""
+    """A catalogue has at most 32 triggers; the first beyond that is reported."""
     catalog = Catalog(catalog_id="many")
     an_offer(catalog, "one")
     catalog.placements.add(placement_id="push")
@@ -262,7 +262,7 @@ def test_parts_in_any_order(tmp_path: Path) -> None:
 
 
 def test_holidays_of_a_venue_that_comes_later(tmp_path: Path) -> None:
-    """Hours that mean public holidays are held against the country of the offer's venue, wherever it is defined."""
+    """Hours with public holidays are checked for the country of the offer's venue, wherever it is defined."""
     offers, venues = Catalog(catalog_id="a"), Catalog()
     offer = offers.offers.add(offer_id="one", title="One")
     offer.benefit.percent_off = 10
@@ -283,7 +283,7 @@ def test_holidays_of_a_venue_that_comes_later(tmp_path: Path) -> None:
 
 
 def test_a_selector_where_no_venue_has_labels(tmp_path: Path) -> None:
-    """Where there is no label at all, what to do about a selector that finds no venue is to write some."""
+    """Without any label in the catalogue, the fix for a selector that finds no venue is to write labels."""
     catalog = Catalog(catalog_id="a")
     target = an_offer(catalog, "one").target
     target.everywhere = False
@@ -303,7 +303,7 @@ def test_a_selector_where_no_venue_has_labels(tmp_path: Path) -> None:
     ],
 )
 def test_a_selector_beside_labels_that_cannot_be_read(tmp_path: Path, venue: str, places: set[str]) -> None:
-    """A selector may find no venue because a label is wrong: then only that is told."""
+    """If a selector finds no venue because a label has a fault, only that fault is reported."""
     (tmp_path / "a.yaml").write_text(
         f"""
 catalog_id: a
@@ -348,7 +348,7 @@ def test_what_only_binary_can_hold(tmp_path: Path) -> None:
 
 
 def test_every_unknown_id_is_told(tmp_path: Path) -> None:
-    """However many references lead nowhere, each has its problem, and the first hundred a suggestion."""
+    """Each of many unknown references has its problem, and the first hundred have a suggestion."""
     catalog = Catalog(catalog_id="a")
     for number in range(150):
         an_offer(catalog, f"offer-{number}").placement_ids.append(f"hone-screen-banner-{number}")
@@ -361,13 +361,13 @@ def test_every_unknown_id_is_told(tmp_path: Path) -> None:
 
 
 def test_a_missing_path(tmp_path: Path) -> None:
-    """A path that does not exist is one problem, with no talk of what the catalogue lacks."""
+    """A path that does not exist is one problem, and missing parts of the catalogue are not reported."""
     (problem,) = problems_of(tmp_path / "nowhere")
     assert (str(tmp_path / "nowhere"), None, "") == (problem.file, problem.line, problem.field)
 
 
 def test_a_source_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault that is gone when its place is looked for still refuses the catalogue."""
+    """A fault that has disappeared when its line is looked up still makes the catalogue invalid."""
     bad, good = Catalog(catalog_id="a"), Catalog(catalog_id="a")
     an_offer(bad, "one").placement_ids.append("gone")
     an_offer(good, "one")
@@ -388,7 +388,7 @@ ODD_VALUES: list[Any] = [
 
 
 def places(node: dict[str, Any] | list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Give every place in a document where a value stands, as its holder and key."""
+    """Yield the holder and key of every value in a document."""
     for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
         yield node, key
         if isinstance(value, dict | list):
@@ -402,7 +402,7 @@ DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), suffix=st.sampled_from(["yaml", "json"]))
 def test_a_mutated_document(data: st.DataObject, suffix: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A good document with values and names replaced is accepted or refused with problems that say where and what."""
+    """A good document with values and names replaced is accepted, or refused with places and reasons."""
     content = copy.deepcopy(TEXTS)
     for _ in range(data.draw(st.integers(1, 3))):
         holder, key = data.draw(st.sampled_from(list(places(content))))
@@ -430,7 +430,7 @@ def test_a_mutated_document(data: st.DataObject, suffix: str, tmp_path_factory: 
 
 
 def test_definitions_without_reading_the_offers(tmp_path: Path) -> None:
-    """Whichever way records hold them, what offers refer to is the same as the check finds."""
+    """Definitions read without the check equal those of the check, however records hold them."""
     catalog = Maker(5).catalog(40)
     mixed = [Catalog(offers=catalog.offers[:3]), catalog, Catalog(title=catalog.title)]
     del mixed[1].offers[:3]
@@ -444,7 +444,7 @@ def test_definitions_without_reading_the_offers(tmp_path: Path) -> None:
 
 
 def test_definitions_of_damaged_records(tmp_path: Path) -> None:
-    """A record with any byte changed or cut off is read without its offers as it is with them, or refused as it is."""
+    """A record with any byte changed or cut off gives the same result whether or not offers are left out."""
     catalog = Maker(6).catalog(2)
     record, random = catalog.SerializeToString(deterministic=True), Random(6)
     for number in range(2_000):

@@ -1,4 +1,4 @@
-"""What offers say for models: it is checked, read from every kind of document, and survives compilation."""
+"""Attributes of offers for models are checked, read from every kind of document, and compiled."""
 
 import json
 import math
@@ -33,7 +33,7 @@ ONE = Offer(offer_id="a", title="T", benefit=Benefit(custom="a"), target=Target(
 
 
 def problems(folder: Path, text: str, *attributes: str) -> list[tuple[str, str]]:
-    """What is wrong with a catalogue of offers with such attributes: field and reason."""
+    """Return the problems of a catalogue of offers with these attributes: field and reason."""
     offers = [
         f"- {{offer_id: o{number}, title: T, benefit: {{custom: a}}, target: {{everywhere: true}}, attributes: {one}}}"
         for number, one in enumerate([*attributes, "{}"])
@@ -78,7 +78,7 @@ def test_longest_names_and_texts_are_allowed(tmp_path: Path) -> None:
 
 
 def test_seventeenth_name_is_told_once(tmp_path: Path) -> None:
-    """16 names are allowed in a catalogue, over all of its offers; the first one beyond is told, at its offer."""
+    """A catalogue may have 16 names over all of its offers; the first one beyond is reported at its offer."""
     first, second = (json.dumps({f"a{number}": 1 for number in numbers}) for numbers in (range(10), range(6, 16)))
     assert [] == problems(tmp_path, "", first, second)
     found = problems(tmp_path, "", first, second, "{a16: 1, a17: 1}")
@@ -101,7 +101,7 @@ def test_seventeenth_name_is_told_once(tmp_path: Path) -> None:
     ],
 )
 def test_faulty_exploration_is_told(exploration: str, field: str, reason: str, tmp_path: Path) -> None:
-    """What cannot be explored is a problem of the placement."""
+    """An exploration that cannot be used is a problem of the placement."""
     text = f"{ASKING}placements: [{{placement_id: p, exploration: {exploration}}}]"
     assert [(f"placements[0].exploration.{field}", reason)] == problems(tmp_path, text)
 
@@ -131,7 +131,7 @@ placements:
     ],
 )
 def test_faulty_interaction_is_told(interaction: str, field: str, reason: str, tmp_path: Path) -> None:
-    """What cannot be learned together is a problem of the catalogue, named by the attribute where it is one."""
+    """An interaction that cannot be learned is a problem of the catalogue, at the attribute if that is at fault."""
     text = f"interactions: [{{attributes: [person, offer.id]}}, {{attributes: {interaction}}}]"
     assert [(f"interactions[1].attributes{field}", reason)] == problems(tmp_path, text)
 
@@ -161,12 +161,12 @@ def test_unknown_kinds_of_propensity_are_told(tmp_path: Path) -> None:
     ],
 )
 def test_faulty_scale_of_order_values_is_told(scale: str, field: str, reason: str, tmp_path: Path) -> None:
-    """What no order can be measured by is a problem of the catalogue."""
+    """A scale by which no order can be measured is a problem of the catalogue."""
     assert (f"order_value_scale{field}", reason) in problems(tmp_path, f"order_value_scale: {scale}")
 
 
 def test_order_values_need_a_scale(tmp_path: Path) -> None:
-    """Every strategy that asks for order values is told where there is none, also one that only a variant names."""
+    """Every strategy that uses order values without a scale is reported, also one that only a variant names."""
     text = """
 ranking_strategies:
 - {ranking_strategy_id: s, propensity: {reward: REWARD_ORDER_VALUE}}
@@ -182,7 +182,7 @@ experiments:
 
 
 def test_one_scale_holds_for_all_parts(tmp_path: Path) -> None:
-    """A document's parts may each give the scale, or one for all; two that differ are told, with both."""
+    """The parts of a document may all have the scale, or only one of them; two that differ are reported with both."""
     asking = RankingStrategy(ranking_strategy_id="s", propensity=Propensity(reward=Propensity.REWARD_ORDER_VALUE))
     one, other = (Catalog(order_value_scale=Money(currency_code="EUR", units=units)) for units in (50, 20))
     parts = [Catalog(catalog_id="shop", offers=[ONE], ranking_strategies=[asking]), one]
@@ -294,7 +294,7 @@ def test_columns_say_what_offers_say(tmp_path_factory: pytest.TempPathFactory, d
 
 
 def test_weights_of_models_are_nothing_unless_named(tmp_path: Path) -> None:
-    """A strategy asks no model unless it gives it weight; what it names comes to the snapshot."""
+    """A strategy uses no model unless it gives it weight; its reward and learner are in the snapshot."""
     catalog = Catalog(catalog_id="shop", offers=[ONE])
     catalog.ranking_strategies.extend([
         RankingStrategy(ranking_strategy_id="a"),

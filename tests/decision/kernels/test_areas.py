@@ -12,7 +12,8 @@ from geopy.distance import geodesic
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Part, contains, parse
+from offers.catalogue.compile.areas import Area, contains
+from offers.catalogue.compile.geojson import parse
 from offers.catalogue.compile.geometry import earth_centred
 from offers.decision.kernels.memory.records import Table
 from offers.decision.kernels.places import areas
@@ -46,12 +47,12 @@ def holders(columns: Table, shapes: int, latitude: float, longitude: float) -> i
     return count
 
 
-def geometry_of(part: Part) -> shapely.Geometry:
+def geometry_of(part: Area) -> shapely.Geometry:
     """Return a part as a shapely geometry, with unwrapped longitudes."""
     return shapely.build_area(shapely.MultiLineString(list(part.rings)))
 
 
-def agree(parts: list[Part], count: int, seed: int) -> int:
+def agree(parts: list[Area], count: int, seed: int) -> int:
     """Hold `count` positions in and around the parts against shapely. Returns how many were held."""
     random = np.random.default_rng(seed)
     record = record_of(parts)
@@ -105,7 +106,7 @@ def test_shapes_agree_with_shapely() -> None:
     assert agree([part for text in texts for part in parse(text)], 1_000_000, 3) > 900_000
 
 
-def neighbours(random: Random, west: float, south: float, size: float) -> list[Part]:
+def neighbours(random: Random, west: float, south: float, size: float) -> list[Area]:
     """Return triangles that fill a square without gap or overlap, with shaken corners and a common middle."""
     steps = 6
     corners = {
@@ -200,7 +201,7 @@ def test_no_position_is_nowhere() -> None:
     assert not areas.inside(record.table, 0, math.nan, math.nan)
 
 
-def to_edge_m(part: Part, latitude: float, longitude: float) -> float:
+def to_edge_m(part: Area, latitude: float, longitude: float) -> float:
     """Return metres along the ground to the nearest edge, by ever denser points on each edge."""
     here = np.array(earth_centred(np.array(latitude), np.array(longitude)))
     best = math.inf

@@ -70,7 +70,7 @@ def propensity(evidence: float, new: int = 3) -> Propensity:
     model.seen[:] = 30, 270, 20_000
     for number in range(COUNT):
         keys = FEATURES.keys({"offer.id": f"o{number:02}"})
-        place = max(FEATURES.places([int(key) for key in keys]))
+        place = max(FEATURES.weight_indexes([int(key) for key in keys]))
         model.weight["evidence"][place] = 0.1 if number < new else max(evidence, 1e4)
     return model
 
@@ -263,7 +263,7 @@ def test_offers_for_everywhere_are_weighed_up_to_a_limit() -> None:
     features = default_features(("offer.id",), 18)
     model = Propensity.untaught(features)
     for name in (names[MOST_WEIGHED - 1], names[MOST_WEIGHED]):
-        model.weight["mean"][features.places([int(key) for key in features.keys({"offer.id": name})])[0]] = 9.0
+        model.weight["mean"][features.weight_indexes([int(key) for key in features.keys({"offer.id": name})])[0]] = 9.0
     with engine_of(catalog) as engine:
         engine.use(model_of({f"click.{name}": one for name, one in model.arrays().items()}, features))
         answer = answer_to(engine, Scratchpad(), most=2)

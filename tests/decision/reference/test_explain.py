@@ -8,7 +8,8 @@ from geopy.distance import geodesic
 from google.type.latlng_pb2 import LatLng
 from hypothesis import given, settings
 
-from offers.catalogue.compile.areas import Part, contains, parse
+from offers.catalogue.compile.areas import Area, contains
+from offers.catalogue.compile.geojson import parse
 from offers.decision.kernels.memory.scratch import POINTS
 from offers.decision.kernels.places.location import point_around
 from offers.decision.reference import decide as reference
@@ -72,11 +73,11 @@ def check_explanation(catalog: Catalog, query: Query, known: KnownPerson) -> Non
 def plainly(place: OfferPlace, query: Query) -> float | None:
     """Return the probability of being inside a place, worked out area by area and point by point."""
     pieces = (place.piece, *place.cuts)
-    if query.sigma_m == 0 or math.isnan(query.latitude) or not any(isinstance(piece, Part) for piece in pieces):
+    if query.sigma_m == 0 or math.isnan(query.latitude) or not any(isinstance(piece, Area) for piece in pieces):
         return chance_inside(place, query)
 
     def holds(piece: Piece | None, latitude: float, longitude: float) -> bool:
-        if isinstance(piece, Part):
+        if isinstance(piece, Area):
             return contains(piece, latitude, longitude)
         here = LatLng(latitude=latitude, longitude=longitude)
         return piece is None or distance_m(here, piece.center) <= piece.radius_m

@@ -1,13 +1,13 @@
-"""What examples have of how far the offers were that were shown."""
+"""Distances of the offers shown, in examples."""
 
 import numpy as np
 import pytest
 
-from offers.learning.outcomes import SETTLE_S, Asked
 from offers.learning.propensity.examples import Collector
 from offers.learning.propensity.features import DISTANCE, Features
-from offers.learning.propensity.grown import Hindsight
 from offers.learning.propensity.regression import Propensity
+from offers.learning.propensity.tree_training import FinalOutcomes
+from offers.learning.settling import SETTLE_S, Lookups
 from offers.learning.values import features_for
 from offers.model.hashing import MISSING
 from offers.state.stores import LoggedDecision
@@ -23,7 +23,7 @@ def key(metres: int) -> int:
 
 
 def test_each_offer_has_its_own_distance() -> None:
-    """In what is learned and in what is foreseen; of 0 metres, or where a record has none, it is missing."""
+    """Distances are in examples and predictions; 0 metres, or a record without distances, is a missing value."""
     told = Collected()
     told.tell(decision("d", offers=["o1", "o2", "o1"], distances_m=[812, 0, 90_000]), decision("e", offers=["o1"]))
     told.at(NOON + SETTLE_S[CLICK])
@@ -34,27 +34,27 @@ def test_each_offer_has_its_own_distance() -> None:
 
 @pytest.mark.parametrize("metres", [[5], [5, 6, 7]])
 def test_distances_that_fit_no_offers_are_not_known(metres: list[int]) -> None:
-    """Of a record that has fewer or more of them than offers, none is used, and the offers are learned all the same."""
+    """If a record has fewer or more distances than offers, none is used, and the offers are still learned."""
     told = Collected().tell(decision("d", offers=["o1", "o2"], distances_m=metres)).at(NOON + SETTLE_S[CLICK])
     assert [MISSING] * 2 == [keys[COLUMN] for keys in told.keys[CLICK]]
 
 
 def test_distances_are_kept_with_what_is_held() -> None:
-    """What waits for its outcome keeps its distances through a restart."""
+    """Pending decisions keep their distances through a restart."""
     first = Collected().tell(decision("d", offers=["o1", "o2"], distances_m=[70, 7_000]), decision("e", offers=["o3"]))
     second = Collected(list(first.kept.values()))
-    second.collector.restore(*first.collector.kept())
+    second.collector.restore(*first.collector.to_save())
     second.at(NOON + SETTLE_S[CLICK])
     assert [key(70), key(7_000), MISSING] == [keys[COLUMN] for keys in second.keys[CLICK]]
 
 
 def test_trees_are_told_the_metres() -> None:
-    """As numbers, beside the keys; NaN where it is not known."""
+    """Trees get distances as numbers, beside the keys; NaN where they are unknown."""
     kept: list[LoggedDecision] = [decision("d", offers=["o1", "o2"], distances_m=[812, 0])]
-    hindsight = Hindsight(FEATURES, Asked(OFFERS, lambda _: kept))
-    hindsight.decided(NOON, kept[0])
-    hindsight.happened(NOON + 1, event("1", "click", "d", 1))
-    hindsight.happened(NOON + SETTLE_S[CLICK], event("2", "impression", "none", 1))
+    hindsight = FinalOutcomes(FEATURES, Lookups(OFFERS, lambda _: kept))
+    hindsight.add_decision(NOON, kept[0])
+    hindsight.add_event(NOON + 1, event("1", "click", "d", 1))
+    hindsight.add_event(NOON + SETTLE_S[CLICK], event("2", "impression", "none", 1))
     examples = hindsight.examples(CLICK)
     assert [key(812), MISSING] == examples.keys[:, COLUMN].tolist()
     assert np.array_equal([812.0, np.nan], examples.numbers[:, COLUMN], equal_nan=True)
@@ -76,6 +76,6 @@ def test_features_without_distance_leave_it_out() -> None:
     features = features_for([], (), 10, distance=False)
     told = Collected()
     told.models = [Propensity.untaught(features) for _ in told.models]
-    told.collector = Collector(features, Asked(OFFERS, lambda _: []), told)
+    told.collector = Collector(features, Lookups(OFFERS, lambda _: []), told)
     told.tell(decision("d", offers=["o1"], distances_m=[812])).at(NOON + SETTLE_S[CLICK])
     assert [len(features.attributes)] == [len(keys) for keys in told.keys[CLICK]]

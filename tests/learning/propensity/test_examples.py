@@ -1,4 +1,4 @@
-"""From the log to examples: what becomes a row, when, and with which values."""
+"""From the log to examples: which offers become rows, when, and with which values."""
 
 import math
 import random
@@ -9,12 +9,12 @@ import numpy as np
 import orjson
 import pytest
 
-from offers.learning import outcomes
-from offers.learning.outcomes import DISMISSED, HELD_S, SETTLE_S, Asked
+from offers.learning import settling
 from offers.learning.propensity.examples import Collector
 from offers.learning.propensity.features import Examples
 from offers.learning.propensity.regression import Propensity
-from offers.learning.values import REWARDS, Offers, features_for, request_values
+from offers.learning.settling import DISMISSED, HELD_S, SETTLE_S, Lookups
+from offers.learning.values import REWARDS, CatalogueFacts, features_for, request_values
 from offers.state.stores import LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import Click, Event, Impression, ItemView, RedemptionEvent
 from offers.v1.state_pb2 import DecisionRecord
@@ -27,47 +27,47 @@ Told = LoggedDecision | LoggedEvent
 
 
 def in_order(story: Sequence[Told]) -> list[Told]:
-    """By time."""
+    """Sort by time."""
     return sorted(story, key=lambda one: one.second)
 
 
 class Collected:
-    """A collector, and what it made, learned by real models."""
+    """A collector with its examples, which real models learn."""
 
-    def __init__(self, kept: Sequence[LoggedDecision] = (), offers: Offers = OFFERS) -> None:
-        """`kept`: what the log has of decisions."""
+    def __init__(self, kept: Sequence[LoggedDecision] = (), offers: CatalogueFacts = OFFERS) -> None:
+        """Collect over a log that has the decisions `kept`."""
         self.kept = {one.decision_id: one for one in kept}
         self.models = [Propensity.untaught(FEATURES) for _ in REWARDS]
         self.rows: tuple[list[Any], ...] = ([], [], [])
-        """By reward: rewards and importances."""
+        """By reward, the rewards and importances."""
         self.keys: tuple[list[Any], ...] = ([], [], [])
         self.foreseen: tuple[list[float], ...] = ([], [], [])
         self.asked: list[list[int]] = []
-        """Keys of offers of which it was asked beforehand what will come of them."""
+        """Keys of the offers that were foreseen."""
         self.outcomes: tuple[dict[int, float], ...] = ({}, {}, {})
-        self.collector = Collector(FEATURES, Asked(offers, self._decisions), self)
+        self.collector = Collector(FEATURES, Lookups(offers, self._decisions), self)
 
     def tell(self, *told: Told) -> "Collected":
-        """Tell of decisions and events, in this order."""
+        """Take in decisions and events in this order, and flush."""
         for one in told:
             self.collect(one)
         self.collector.flush()
         return self
 
     def collect(self, one: Told) -> None:
-        """Tell of a decision or event, and leave the rest to later."""
+        """Take in a decision or event."""
         if isinstance(one, LoggedDecision):
             self.kept[one.decision_id] = one
-            self.collector.decided(one.second, one)
+            self.collector.add_decision(one.second, one)
         else:
-            self.collector.happened(one.received, one)
+            self.collector.add_event(one.received, one)
 
     def at(self, second: int) -> "Collected":
-        """Let time pass until then."""
+        """Advance the clock to a second."""
         return self.tell(logged(Event(event_id="later", impression=Impression()), second))
 
     def learn(self, number: int, rows: Examples) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """See Pupil."""
+        """See ExampleConsumer."""
         self.rows[number].extend(zip(rows.reward.tolist(), rows.importance.tolist(), strict=True))
         self.keys[number].extend(rows.keys.tolist())
         foreseen = self.models[number].update(rows)
@@ -75,12 +75,12 @@ class Collected:
         return foreseen
 
     def foresee(self, request: np.ndarray[Any, Any], offers: np.ndarray[Any, Any]) -> int:
-        """See Pupil."""
+        """See ExampleConsumer."""
         self.asked += [[*request.tolist(), *offer] for offer in offers.tolist()]
         return len(self.asked) - len(offers)
 
     def settle(self, number: int, offer: int, reward: float) -> None:
-        """See Pupil."""
+        """See ExampleConsumer."""
         self.outcomes[number][offer] = reward
 
     def _decisions(self, names: Sequence[str]) -> list[LoggedDecision]:
@@ -88,7 +88,7 @@ class Collected:
 
 
 def test_what_is_heard_of_within_the_settle_time_is_no_refusal() -> None:
-    """A click is learned when it comes; the offers that were not clicked are refused once they are settled."""
+    """A click is learned when it comes; offers without one are refused when they are settled."""
     told = Collected().tell(decision("d"), event("1", "click", "d", 2, NOON + 5))
     assert (1, 0, 0) == tuple(map(len, told.rows))
     told.at(NOON + SETTLE_S[CLICK] - 1)
@@ -101,13 +101,13 @@ def test_what_is_heard_of_within_the_settle_time_is_no_refusal() -> None:
 
 @pytest.mark.parametrize("kind", ["order", "redemption"])
 def test_redemptions_and_orders_are_rewards_of_their_own(kind: str) -> None:
-    """An order put down to an offer, or a redemption of it that is confirmed, says nothing of clicks."""
+    """An order attributed to an offer, or a confirmed redemption of it, is no click."""
     told = Collected().tell(decision("d", offers=["o1"]), event("1", kind, "d", 1))
     assert ([], [(1, 1)], []) == told.rows
 
 
 def test_a_redemption_that_is_only_reserved_is_no_reward() -> None:
-    """Nor is one that is given back; both leave the offer to be settled."""
+    """A reserved or released redemption is no reward; the offer is settled later."""
     told = Collected().tell(decision("d", offers=["o1"]))
     for phase in (RedemptionEvent.PHASE_RESERVE, RedemptionEvent.PHASE_RELEASE):
         step = Event(event_id=str(phase), proposition_id="d-1", redemption=RedemptionEvent(phase=phase))
@@ -117,7 +117,7 @@ def test_a_redemption_that_is_only_reserved_is_no_reward() -> None:
 
 
 def test_a_row_is_not_learned_twice() -> None:
-    """The same decision, impression, click or dismissal told again changes nothing, before and after it is settled."""
+    """A decision, impression, click or dismissal that is reported again changes nothing, settled or not."""
     story: list[Told] = [
         decision("d"),
         event("1", "impression", "d", 1, NOON + 1),
@@ -136,7 +136,7 @@ def test_a_row_is_not_learned_twice() -> None:
 
 
 def test_dismissals_weigh_more_than_silence() -> None:
-    """At once if nothing was learned yet; after it was settled, the rest of the weight comes on top."""
+    """A dismissal is learned at once; after a refusal, the rest of its importance is added."""
     told = Collected().tell(decision("d", offers=["o1"]), event("1", "dismissal", "d", 1))
     assert ([(0, DISMISSED)],) * 2 == told.rows[:ORDER_VALUE]
     later = Collected().tell(decision("d", offers=["o1"])).at(NOON + HELD_S // 2)
@@ -145,7 +145,7 @@ def test_dismissals_weigh_more_than_silence() -> None:
 
 
 def test_what_came_of_what_was_foreseen_is_told() -> None:
-    """Of every eighth decision it is foreseen what will come of it; then rewards, refusals and the untold are told."""
+    """Every eighth decision is foreseen; then its rewards, refusals and withheld outcomes are noted."""
     told = Collected().tell(*(decision(f"d{number}", offers=[f"o{number}", "o99"]) for number in range(10)))
     offer = FEATURES.attributes.index("offer.id")
     names = [FEATURES.keys({"offer.id": name})[offer] for name in ("o0", "o99", "o8", "o99")]
@@ -162,7 +162,7 @@ def test_what_came_of_what_was_foreseen_is_told() -> None:
 
 
 def test_a_late_reward_makes_up_for_its_refusal() -> None:
-    """Where p was foreseen when the refusal was learned, the reward counts 1 / (1 - p)."""
+    """A reward after a refusal with foreseen p has importance 1 / (1 - p)."""
     told = Collected().tell(decision("d", offers=["o1"])).at(NOON + SETTLE_S[CLICK])
     told.tell(event("1", "click", "d", 1, NOON + 3_600))
     assert [(0, 1), (1, pytest.approx(1 / (1 - told.foreseen[CLICK][0])))] == told.rows[CLICK]
@@ -171,7 +171,7 @@ def test_a_late_reward_makes_up_for_its_refusal() -> None:
 
 @pytest.mark.parametrize("delay", [5, SETTLE_S[CLICK] + 600])
 def test_chances_are_foreseen_as_they_are_however_late_rewards_come(delay: int) -> None:
-    """Of offers that four in ten click, that much is foreseen, also where each click comes after its refusal."""
+    """If four in ten click, 0.4 is foreseen, even where each click comes after its refusal."""
     choose = random.Random(3)
     told = Collected()
     story: list[Told] = []
@@ -204,7 +204,7 @@ def test_only_what_was_seen_was_shown_where_impressions_are_reported() -> None:
 
 
 def test_outcomes_wait_for_their_decision() -> None:
-    """Events that come before their decision count as if they had come after it."""
+    """Events that arrive before their decision count as if they had arrived after it."""
     before = Collected().tell(event("1", "click", "d", 2), event("2", "dismissal", "d", 1), decision("d"))
     after = Collected().tell(decision("d"), event("1", "click", "d", 2), event("2", "dismissal", "d", 1))
     assert after.rows == before.rows
@@ -212,7 +212,7 @@ def test_outcomes_wait_for_their_decision() -> None:
 
 
 def test_only_what_may_be_learned_is() -> None:
-    """A decision without leave is no example; an event without leave makes its offer none, clicked or not."""
+    """A decision without consent is no example; an event without consent withholds its offer, clicked or not."""
     told = Collected().tell(decision("d", learn=False), event("1", "click", "d", 1))
     told.tell(decision("e", NOON + 1, ["o1", "o2"]), event("2", "click", "e", 1, NOON + 2, learn=False))
     told.at(NOON + HELD_S // 2)
@@ -220,7 +220,7 @@ def test_only_what_may_be_learned_is() -> None:
 
 
 def test_what_names_no_proposition_is_passed_over() -> None:
-    """Events of nothing shown, of ranks there are none of, and of other kinds leave no trace."""
+    """Events about unknown decisions or ranks, and of other kinds, leave no trace."""
     told = Collected().tell(decision("d", offers=["o1"]))
     for number, name in enumerate(("", "d", "d-", "d-0", "d-2", "d-x", "-1", "d--1")):
         told.tell(logged(Event(event_id=str(number), click=Click(), proposition_id=name), NOON))
@@ -229,7 +229,7 @@ def test_what_names_no_proposition_is_passed_over() -> None:
 
 
 def test_values_of_a_decision() -> None:
-    """The moment is that of the person's clock; attributes are named after where they come from; lists are left out."""
+    """Time is local to the person; names of attributes have a prefix for their source; lists are left out."""
     record = DecisionRecord(
         channel="app", placement="home", entry_channel="push", geohash="u09tvwq", time=NOON, time_zone="Asia/Tokyo",
         draw=-2,
@@ -261,7 +261,7 @@ def test_values_of_a_decision() -> None:
 
 
 def test_a_row_has_the_keys_of_its_request_and_offer() -> None:
-    """Keys are those that `Features.keys` gives for the values of the request and of the offer, unknown or not."""
+    """Keys are those of `Features.keys` for the values of the request and the offer, known or not."""
     told = Collected().tell(decision("d", offers=["o7", "o700"], time=NOON))
     told.tell(event("1", "click", "d", 1), event("2", "click", "d", 2))
     values = request_values(told.kept["d"].told(), NOON, "Europe/Paris")
@@ -272,8 +272,8 @@ def test_a_row_has_the_keys_of_its_request_and_offer() -> None:
 
 
 def test_frequent_attributes_become_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those met in enough decisions, the most frequent first where there are too many; features stay features."""
-    monkeypatch.setattr(outcomes, "MOST_NAMES", 3)
+    """Frequent attributes become features, the most frequent first if there are too many; features stay features."""
+    monkeypatch.setattr(settling, "MOST_NAMES", 3)
     told = Collected()
     for number in range(400):
         names = {"often", *(["second"] if number % 2 else []), *(["third"] if number % 3 == 0 else [])}
@@ -290,31 +290,31 @@ def test_what_is_sensitive_is_no_feature() -> None:
     """  # noqa: D205
     features = features_for(["context.faith", "profile.faith", "profile.age"], (), 10)
     told = Collector(
-        features, Asked(OFFERS._replace(sensitive=frozenset({"faith", "party"})), lambda _: []), Collected()
+        features, Lookups(OFFERS._replace(sensitive=frozenset({"faith", "party"})), lambda _: []), Collected()
     )
     for number in range(150):
         record = decision(f"d{number}").told()
         record.profile_attributes.update({"faith": "a", "party": "b", "income": 1})
-        told.decided(NOON, decision(f"d{number}")._replace(record=record.SerializeToString()))
+        told.add_decision(NOON, decision(f"d{number}")._replace(record=record.SerializeToString()))
     assert ["context.faith", "profile.age"] == sorted(told.counted())
     assert ["context.faith", "profile.age", "profile.income"] == told.frequent()
 
 
 def test_the_clock_is_that_of_the_decision_s_catalogue() -> None:
-    """A decision that names no time zone has that of its own catalogue; UTC where that is not known."""
+    """A decision without a time zone has that of its catalogue, or UTC if that is unknown."""
     zones = {"corner": "Europe/Paris", "far": "Asia/Tokyo"}
     hours = FEATURES.attributes.index("hour")
     for catalog, hour in (("corner", 12), ("far", 20), ("gone", 11)):
         told = Collected()
-        told.collector.know(OFFERS._replace(time_zones=zones))
+        told.collector.update_catalogues(OFFERS._replace(time_zones=zones))
         told.tell(decision("d", catalog=catalog, time=NOON), event("1", "click", "d", 1))
         assert FEATURES.keys({"hour": hour})[hours] == told.keys[CLICK][0][hours]
 
 
 def test_what_catalogues_tell_by_now_is_learned() -> None:
-    """Offers shown after a catalogue changed have its new values."""
+    """Offers shown after a change of the catalogue have its new values."""
     told = Collected().tell(decision("d", offers=["o1"]), event("1", "click", "d", 1))
-    told.collector.know(OFFERS._replace(values=lambda _catalog, _offer: {"category": "tea"}))
+    told.collector.update_catalogues(OFFERS._replace(values=lambda _catalog, _offer: {"category": "tea"}))
     told.tell(decision("e", offers=["o1"]), event("2", "click", "e", 1))
     category = FEATURES.attributes.index("offer.category")
     keys = [FEATURES.keys({"offer.category": name})[category] for name in ("ride", "tea")]
@@ -322,9 +322,9 @@ def test_what_catalogues_tell_by_now_is_learned() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest decisions are settled early; what comes of them later is learned out of the log, once."""
-    monkeypatch.setattr(outcomes, "MOST_HELD", 5)
-    monkeypatch.setattr(outcomes, "MOST_EARLY", 3)
+    """Beyond MOST_HELD the oldest decisions are settled early; later rewards are learned once, with the log."""
+    monkeypatch.setattr(settling, "MOST_HELD", 5)
+    monkeypatch.setattr(settling, "MOST_EARLY", 3)
     told = Collected()
     told.tell(*(decision(f"d{number}", NOON + number, ["o1"]) for number in range(20)))
     assert (5, 15, [(0, 1)] * 15) == (len(told.collector.held), told.collector.counts.early, told.rows[CLICK])
@@ -338,10 +338,10 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_the_log_has_lost_is_forgotten() -> None:
-    """Decisions that were erased while they were held are not learned any more."""
+    """Decisions that were erased while they were pending are not learned."""
     told = Collected().tell(decision("d", offers=["o1"]), decision("e", offers=["o2"]))
     del told.kept["d"]
-    assert 1 == told.collector.forget()
+    assert 1 == told.collector.forget_erased()
     told.at(NOON + SETTLE_S[CLICK])
     second = FEATURES.keys({"offer.id": "o2"})[FEATURES.attributes.index("offer.id")]
     assert [second] == [keys[FEATURES.attributes.index("offer.id")] for keys in told.keys[CLICK]]
@@ -349,7 +349,7 @@ def test_what_the_log_has_lost_is_forgotten() -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 77, 500, 1_500])
 def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
-    """A collector that was written down anywhere and read again makes the same examples from there on."""
+    """A collector that is saved and restored anywhere makes the same examples from there on."""
     decisions, events = happenings(300)
     told: list[Told] = [*decisions, *events]
     story = in_order(told)
@@ -357,7 +357,7 @@ def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
     first = Collected(offers=SCALED).tell(*story[:cut])
     second = Collected(list(first.kept.values()), OFFERS)  # what was kept says what orders are measured by
     second.models = first.models
-    second.collector.restore(*first.collector.kept())
+    second.collector.restore(*first.collector.to_save())
     second.tell(*story[cut:])
     for number in range(len(REWARDS)):
         assert whole.rows[number] == first.rows[number] + second.rows[number]
@@ -367,8 +367,8 @@ def test_what_was_kept_goes_on_as_if_nothing_had_been(cut: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever happens in whatever order, learned one by one or all together, and read again anywhere: same models."""
-    monkeypatch.setattr(outcomes, "MOST_HELD", 30)
+    """Any events in any order give the same models, learned one by one or together, and restored anywhere."""
+    monkeypatch.setattr(settling, "MOST_HELD", 30)
     choose = random.Random(seed)
     story: list[Told] = []
     for number in range(150):
@@ -392,7 +392,7 @@ def test_examples_do_not_depend_on_when_they_are_learned(seed: int, monkeypatch:
     for one in story:
         pieces.tell(one)
         if choose.random() < 0.1:
-            arrays, said = pieces.collector.kept()
+            arrays, said = pieces.collector.to_save()
             again = Collected(list(whole.kept.values()), SCALED)
             again.collector.restore(arrays, orjson.loads(orjson.dumps(said)))
             again.models, again.rows, again.keys = pieces.models, pieces.rows, pieces.keys

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from offers.learning.propensity.features import (
     CATEGORY,
-    NOWHERE,
+    NO_WEIGHT,
     PERSON,
     PERSON_VARIANCE,
     SHARED_VARIANCE,
     Features,
     Interaction,
     default_features,
-    place_of,
+    weight_index_of,
 )
 from offers.model.hashing import MISSING, attribute_key, bucket, key_of, number_key, text_key
 
@@ -36,20 +36,20 @@ def features_of(sets: list[tuple[str, ...]], bits: int = 20) -> Features:
     return Features(tuple(Interaction(attributes, 1.0) for attributes in sets), bits)
 
 
-def compiled_places(features: Features, keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> list[int]:
-    """What the compiled loop says of `Features.places`."""
+def compiled_indexes(features: Features, keys: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> list[int]:
+    """Return the indexes of weights by the compiled loop."""
     size, plan = features.request_size, features.plan
-    return [place_of(one, plan.part, keys[:size], keys[size:]) for one in plan.interaction]
+    return [weight_index_of(one, plan.part, keys[:size], keys[size:]) for one in plan.interaction]
 
 
 @given(SETS, st.dictionaries(st.sampled_from(NAMES), VALUES), st.integers(8, 28))
-def test_compiled_places_are_those_of_the_reference(
+def test_compiled_indexes_are_those_of_the_reference(
     sets: list[tuple[str, ...]], values: dict[str, object], bits: int
 ) -> None:
-    """Whatever the interactions and the values, the compiled loop finds the weights that plain Python finds."""
+    """For any interactions and values, the compiled loop finds the same weights as its specification."""
     features = features_of(sets, bits)
     keys = features.keys(values)
-    assert features.places([int(key) for key in keys]) == compiled_places(features, keys)
+    assert features.weight_indexes([int(key) for key in keys]) == compiled_indexes(features, keys)
 
 
 @given(st.floats())
@@ -72,7 +72,7 @@ def test_models_on_disk_stay_readable() -> None:
     values: dict[str, object] = {"profile.city": "Paris", CATEGORY: "sushi", PERSON: "u-1", "context.hour": 12}
     assert 15692176671041218682 == key_of("profile.city", "Paris")
     assert 8634167375610412073 == key_of("context.distance", 120)
-    assert [1033140, 114340, 148569] == features.places([int(key) for key in features.keys(values)])
+    assert [1033140, 114340, 148569] == features.weight_indexes([int(key) for key in features.keys(values)])
 
 
 def test_small_whole_numbers_have_buckets_of_their_own() -> None:
@@ -90,16 +90,20 @@ def test_what_is_neither_text_nor_number_is_missing(value: object) -> None:
     features = features_of([("profile.city",), (CATEGORY,), ("profile.city", CATEGORY)])
     keys = features.keys({"profile.city": value, CATEGORY: "sushi"})
     assert MISSING == keys[0]
-    city, category, both = features.places([int(key) for key in keys])
-    assert (NOWHERE, NOWHERE) == (city, both)
-    assert NOWHERE != category
+    city, category, both = features.weight_indexes([int(key) for key in keys])
+    assert (NO_WEIGHT, NO_WEIGHT) == (city, both)
+    assert NO_WEIGHT != category
 
 
 def test_persons_keep_to_their_half() -> None:
-    """What a person has of their own never shares a weight with what all have in common, however many persons."""
+    """Interactions with the person never share a weight with others, however many persons there are."""
     features = features_of([(PERSON,), (CATEGORY,)], bits=8)
     places = {
-        tuple(features.places([int(key) for key in features.keys({PERSON: f"u-{number}", CATEGORY: f"c-{number}"})]))
+        tuple(
+            features.weight_indexes(
+                [int(key) for key in features.keys({PERSON: f"u-{number}", CATEGORY: f"c-{number}"})]
+            )
+        )
         for number in range(500)
     }
     persons, common = (set(half) for half in zip(*places, strict=True))
@@ -124,13 +128,13 @@ def test_defaults_cross_everything_with_the_category() -> None:
 
 
 def test_defaults_without_a_category_cross_nothing() -> None:
-    """Where offers have no category, attributes stand by themselves."""
+    """Without a category of offers, attributes do not interact."""
     sets = [one.attributes for one in default_features(["context.weather", "offer.brand"]).interactions]
     assert [("context.weather",), ("offer.brand",)] == sets
 
 
 def test_features_survive_json() -> None:
-    """What a manifest keeps of features gives the same features."""
+    """Features survive their JSON form."""
     features = default_features(["context.weather", CATEGORY, PERSON], bits=12)
     assert features == Features.of_json(features.as_json())
 

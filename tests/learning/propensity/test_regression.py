@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from offers.learning.propensity.features import (
     CATEGORY,
-    NOWHERE,
+    NO_WEIGHT,
     PERSON,
     Examples,
     Features,
@@ -71,11 +71,11 @@ class Plainly:
 
     def logit(self, keys: NDArray[np.uint64]) -> tuple[float, float, list[tuple[int, float]]]:
         """Mean, variance, and the weights with their prior variances."""
-        places = self.features.places([int(key) for key in keys])
+        places = self.features.weight_indexes([int(key) for key in keys])
         found = [
             (place, one.variance)
             for place, (one, _) in zip(places, self.features.ordered, strict=True)
-            if place != NOWHERE
+            if place != NO_WEIGHT
         ]
         known = [self.weights.get(place, (0.0, prior)) for place, prior in found]
         mean = math.log(self.rewards / self.refusals) + sum(mean for mean, _ in known)
@@ -154,7 +154,7 @@ def test_shared_variance_is_that_of_the_request() -> None:
 
 @pytest.mark.parametrize(("taken", "shown"), [(2, 40), (9, 30), (60, 90), (10, 3_000), (300, 3_000)])
 def test_rewards_in_general_are_counted(taken: int, shown: int) -> None:
-    """Of a moment of which nothing is known, the chance foreseen is nearly the share of rewards, however rare."""
+    """With unknown values the foreseen probability is nearly the reward rate, however rare rewards are."""
     rewards = np.zeros(shown)
     rewards[:taken] = 1
     model = Propensity.untaught(ONE)
@@ -167,7 +167,7 @@ def test_rewards_in_general_are_counted(taken: int, shown: int) -> None:
 
 
 def test_posterior_of_a_weight_is_nearly_the_exact_one() -> None:
-    """Where the rest is certain, a weight's mean and deviation come near those of Bayes' rule, on a fine grid."""
+    """With all else certain, a weight's mean and deviation are close to those of Bayes' rule on a fine grid."""
     model = Propensity.untaught(ONE)
     model.seen[:2] = 1e9
     rewards = np.random.default_rng(1).permutation(np.repeat([0.0, 1.0], [60, 20]))
@@ -184,7 +184,7 @@ def test_posterior_of_a_weight_is_nearly_the_exact_one() -> None:
 
 
 def test_truth_is_found_and_calibrated() -> None:
-    """Of rewards drawn by a known rule, the model comes to foresee the rule's probabilities."""
+    """The model learns the probabilities of a known rule from rewards drawn by it."""
     random = np.random.default_rng(7)
     effects = {name: dict(zip("abcd", random.normal(0, 0.8, 4), strict=True)) for name in NAMES[:4]}
     values = [{name: str(random.choice(list("abcd"))) for name in NAMES[:4]} for _ in range(20_000)]
@@ -222,7 +222,7 @@ def test_late_examples_count_as_of_the_last_day() -> None:
 
 
 def test_rare_rewards_are_foreseen_as_rare() -> None:
-    """Where one in two hundred takes an offer up, that much is foreseen on the whole, early and late."""
+    """If one in two hundred takes an offer up, that is foreseen on average, early and late."""
     random = np.random.default_rng(5)
     values = [{name: str(random.choice(list("abcd"))) for name in NAMES[:4]} for _ in range(20_000)]
     truth = np.array([0.01 if one[CATEGORY] == "a" else 0.003 for one in values])
@@ -270,7 +270,7 @@ def test_replay_gives_the_same_bytes() -> None:
 
 
 def test_copy_learns_apart() -> None:
-    """What a copy learns does not reach the model it was made of."""
+    """A copy learns without changing its original."""
     model = Propensity.untaught(FEATURES)
     model.copy().update(drawn(1, 50))
     assert not model.weight["evidence"].any()

@@ -49,7 +49,7 @@ def drawn(seed: int, count: int, lacking: float) -> tuple[list[dict[str, object]
 
 
 def asked(values: list[dict[str, object]], trained_on: list[dict[str, object]]) -> NDArray[np.float64]:
-    """What trees ask for, in plain Python."""
+    """Return the number that trees test, in plain Python."""
     met = {name: Counter(one.get(name) for one in trained_on) for name in FEATURES.attributes}
 
     def number(name: str, value: object) -> float:
@@ -72,7 +72,7 @@ def answers(trees: Trees, examples: Examples) -> list[float]:
 
 
 def test_shares_are_foreseen(lightgbm: Any) -> None:  # noqa: ANN401
-    """Of rewards between 0 and 1 trees give logits of the shares to expect, as LightGBM itself foresees them."""
+    """For rewards between 0 and 1, trees give the logits of expected shares, as LightGBM itself does."""
     values, examples = drawn(6, 3_000, 0)
     liked = np.array([(one["context.weather"] == "rain") == (one[CATEGORY] in {"c1", "c2", "c3"}) for one in values])
     share = np.where(liked, np.random.default_rng(7).uniform(0.2, 0.8, 3_000), 0.0)
@@ -93,7 +93,7 @@ def test_answers_are_those_of_lightgbm(lightgbm: Any, lacking: float, lacking_la
     trees = train(FEATURES, examples, ROUNDS)
     later[0]["context.weather"] = "hail"
     column = FEATURES.attributes.index("offer.price")
-    prices = trees.test["threshold"][trees.test_first[column] : trees.test_first[column + 1]]
+    prices = trees.tables.test["threshold"][trees.tables.test_first[column] : trees.tables.test_first[column + 1]]
     for row, price in enumerate(prices[:100], 1):
         later[row]["offer.price"] = float(price)
     for row in range(101):
@@ -133,7 +133,7 @@ def test_rule_that_is_not_linear_is_learned() -> None:
 
 @pytest.mark.usefixtures("lightgbm")
 def test_nobody_is_known_by_name() -> None:
-    """Whoever asks, the trees answer alike: persons are not asked who they are."""
+    """Trees answer the same to every person: they do not test the id."""
     values, examples = drawn(6, 800, 0)
     trees = train(FEATURES, examples, ROUNDS)
     strangers = np.array([FEATURES.keys({**one, PERSON: "somebody"}) for one in values])
@@ -143,7 +143,7 @@ def test_nobody_is_known_by_name() -> None:
 @pytest.mark.usefixtures("lightgbm")
 @pytest.mark.parametrize("reward", [0.0, 1.0])
 def test_no_choice_is_no_tree(reward: float) -> None:
-    """Where everything ended alike, every offer gets the same answer, which leans that way."""
+    """If all rewards are equal, every offer gets the same probability, on that side of one half."""
     _, examples = drawn(7, 200, 0)
     trees = train(FEATURES, examples._replace(reward=np.full(200, reward)), ROUNDS)
     (logit,) = set(answers(trees, examples))

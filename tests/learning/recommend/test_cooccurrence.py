@@ -1,4 +1,4 @@
-"""What is taken together: shares, decay, and what is forgotten when room runs out."""
+"""Co-occurrence: shares, decay, and eviction from full tables."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_both_count_for_each_other() -> None:
 
 
 def test_an_unknown_item_says_nothing() -> None:
-    """Of an item that was never taken with others, others are as likely as usual."""
+    """After an item that was never taken with others, other items are as likely as usual."""
     assert (-1, 0.0, 1.0) == partners(Cooccurrence.empty(items=8, partners=4), 1, MONDAY)
 
 
@@ -38,7 +38,7 @@ def test_pairs_of_a_month_ago_count_half() -> None:
 
 
 def test_the_rarest_partner_makes_room() -> None:
-    """Of more partners than there is room for, those seen most are kept."""
+    """A full row keeps the partners of most weight."""
     known = Cooccurrence.empty(items=64, partners=4)
     for partner in range(2, 7):
         for _ in range(10 - partner):

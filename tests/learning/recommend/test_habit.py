@@ -60,7 +60,7 @@ def test_two_histories_become_one(ones: list[bytes], others: list[bytes]) -> Non
 
 @given(st.lists(CLOSE_VISITS, max_size=12), st.randoms())
 def test_what_a_full_history_forgets_does_not_depend_on_order(visits: list[bytes], random: np.random.Generator) -> None:
-    """Where there is room for three visits, the same three are kept whatever the order they come in."""
+    """A history of three keeps the same three visits, in whatever order they come."""
     shuffled = list(visits)
     random.shuffle(shuffled)
     kept = []
@@ -75,7 +75,7 @@ def test_what_a_full_history_forgets_does_not_depend_on_order(visits: list[bytes
 
 @given(st.randoms())
 def test_a_full_history_keeps_the_latest_in_any_order(random: np.random.Generator) -> None:
-    """Of more visits than there is room for, the latest are kept, whatever the order they come in."""
+    """A full history keeps the latest visits, in whatever order they come."""
     visits = [visit(1 + number % 5, MONDAY + number * HOUR, 1.0) for number in range(MAX_VISITS + 40)]
     shuffled = list(visits)
     random.shuffle(shuffled)
@@ -138,7 +138,7 @@ def test_the_same_kind_of_day_counts_more() -> None:
 
 
 def test_older_visits_count_less() -> None:
-    """With a weight of -1, a visit counts for 1/e after thirty days."""
+    """A weight of -1 makes a visit count for 1/e after thirty days."""
     history = _history(visit(1, MONDAY, 1.0), visit(2, MONDAY + 30 * DAY, 1.0))
     assert pytest.approx([1 / np.e, 1.0]) == _counts(history, MONDAY + 30 * DAY, weights={AGE: -1.0})
 
@@ -152,7 +152,7 @@ def test_what_followed_the_last_place_counts_more() -> None:
 
 
 def test_where_they_have_just_been_counts_less() -> None:
-    """With a weight of -1, visits of the last item count for 1/e just after it."""
+    """A weight of -1 makes visits of the last item count for 1/e just after it."""
     history = _history(visit(1, MONDAY, 1.0), visit(2, MONDAY + DAY, 1.0), visit(1, MONDAY + 2 * DAY, 1.0))
     assert pytest.approx([1 / np.e, 1.0, 1 / np.e]) == _counts(history, MONDAY + 2 * DAY, weights={JUST_BEEN: -1.0})
 
@@ -174,6 +174,6 @@ def test_what_comes_later_is_not_known_yet() -> None:
 
 @pytest.mark.parametrize(("item", "weight"), [(0, 1.0), (1, 0.0), (1, 1.1), (1, -0.3)])
 def test_a_visit_needs_an_item_and_a_weight(item: int, weight: float) -> None:
-    """What is no visit is refused."""
+    """Bytes that are no visits are refused."""
     with pytest.raises(ValueError, match="a visit needs an item"):
         visit(item, MONDAY, weight)

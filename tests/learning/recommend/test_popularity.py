@@ -1,4 +1,4 @@
-"""What people take up: decay, places, hours, and what is forgotten when room runs out."""
+"""Popularity: decay, places, hours, and eviction from full tables."""
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_the_weekend_has_hours_of_its_own(second: int, expected: int) -> None:
 
 
 def test_the_least_popular_makes_room() -> None:
-    """Where there is no room, a new item takes the place of the lightest, and the popular ones stay."""
+    """In a full table a new item replaces the lightest one, and popular ones stay."""
     known = Popularity.empty(items=8, places=8, pairs=8)
     for item in range(1, 9):
         _count(known, item, 0, MONDAY, 10 + item)

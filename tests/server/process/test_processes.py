@@ -22,7 +22,7 @@ from offers.state.opening import open_stores
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
-from tests.server.running import LONG_S, Server, command_of, started, wait_for
+from tests.server.running import LONG_S, Server, command_of, environment_of, started, wait_for
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE = "offers.v1.OfferService"
@@ -257,6 +257,27 @@ def test_children_that_are_only_starting_do_not_outlive_it_either(tmp_path: Path
     server.process.kill()
     server.process.wait()
     wait_for(lambda: not any(map(command_of, children)), "they have ended", LONG_S)
+
+
+def test_no_process_shows_the_settings(tmp_path: Path) -> None:
+    """Neither the command line nor the environment of a child has what may hold the password of a store."""
+    secret = b"very-secret"
+    catalogs, url = (write(tmp_path),), f"redis://:{secret.decode()}@127.0.0.1:1/0"
+    server = Server(tmp_path, catalogs=catalogs, state_url=url, learner=True, workers=1)
+    try:
+
+        def children() -> set[int]:
+            found = server.workers() | server.learners() | server.compilers()
+            for pid in found:
+                assert secret not in command_of(pid)
+                assert secret not in environment_of(pid)
+            return found
+
+        assert wait_for(children, "a document is compiled", LONG_S)
+        wait_for(lambda: len(children()) == 2, "worker and learner have begun", LONG_S)
+    finally:
+        server.process.terminate()
+        server.process.wait(LONG_S)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,9 @@
 
 import pytest
 
+from offers.model.events import CLICK_WINDOW_S, IMPRESSION_WINDOW_S
 from offers.model.geohash import geohash
-from offers.state.person.attribution import (
-    CLICK_WINDOW_S,
-    IMPRESSION_WINDOW_S,
-    attributed,
-    causes_among,
-    wants_attribution,
-)
+from offers.state.person.attribution import attributed, causes_among, wants_attribution
 from offers.state.person.consent import agreed, latest
 from offers.state.person.ids import person_of, user_of
 from offers.v1.context_pb2 import (

@@ -57,8 +57,8 @@ from offers.decision.kernels.person.meet import MeetingArray, MeetingFact
 from offers.decision.kernels.places.cell import metres_to
 from offers.decision.kernels.standing import call_up
 from offers.learning.propensity import trees
-from offers.learning.propensity.features import NOWHERE, place_of
-from offers.learning.propensity.regression import predict
+from offers.learning.propensity.features import NO_WEIGHT, weight_index_of
+from offers.learning.propensity.regression import PropensityTables, predict
 from offers.learning.recommend import scores as recommend
 from offers.model.hashing import MISSING, number_key
 from offers.model.visits import MAX_VISITS, TRAITS
@@ -70,7 +70,7 @@ LEAST_PROPENSITY = 1e-9
 """Lower bound of propensities: the logarithm of a factor has to exist."""
 NEW_SHOWN = 100.0
 """An offer shown fewer times than about this is new."""
-_TREES, _MISSING, _NOWHERE, _KINDS = int(Propensity.LEARNER_TREES), MISSING, NOWHERE, len(TRAITS)
+_TREES, _MISSING, _NO_WEIGHT, _KINDS = int(Propensity.LEARNER_TREES), MISSING, NO_WEIGHT, len(TRAITS)
 _REWARD_PLACES, _TREE_PLACES = 2, 7
 _LOG_LEAST = math.log(recommend.LEAST)
 
@@ -165,12 +165,12 @@ def _write_propensities(frame: Frame, learned: Table, kept: int) -> None:
             _ask_trees(learned, scratch, reward, request, offer_keys[:count], offer_numbers[:count])
             variances[:count], shared = 0.0, 0.0
         else:
-            shared = predict(
+            model = PropensityTables(
                 interactions_of(learned), groups_of(learned), i4(learned, ModelArray.part),
                 weights_of(learned, ModelArray.click_weight + _REWARD_PLACES * reward),
-                f8(learned, ModelArray.click_seen + _REWARD_PLACES * reward), request, offer_keys[:count],
-                means[:count], variances[:count],
+                f8(learned, ModelArray.click_seen + _REWARD_PLACES * reward),
             )  # fmt: skip
+            shared = predict(model, request, offer_keys[:count], means[:count], variances[:count])
         for index in range(count):
             one = candidates[first + index]
             spread = math.sqrt(1.0 + math.pi / 8.0 * variances[index])
@@ -223,11 +223,13 @@ def _ask_trees(
     for number in range(len(request)):
         if request[number] == np.uint64(_MISSING):
             numbers[number] = math.nan
-    trees.predict(
+    model = trees.TreeTables(
         i4(learned, first), tests_of(learned, first + 1), i4(learned, first + 2), f8(learned, first + 3),
-        i4(learned, first + 4), u8(learned, first + 5), f8(learned, first + 6), request, numbers, offer_keys,
-        offer_numbers, f8(scratch, ScratchArray.foreseen)[: len(offer_keys)],
+        i4(learned, first + 4), u8(learned, first + 5), f8(learned, first + 6),
     )  # fmt: skip
+    offers = trees.AttributeValues(offer_keys, offer_numbers)
+    logits = f8(scratch, ScratchArray.foreseen)[: len(offer_keys)]
+    trees.predict(model, trees.AttributeValues(request, numbers), offers, logits)
 
 
 @inner
@@ -241,8 +243,8 @@ def _is_new(learned: Table, reward: int, request: np.ndarray, offer: np.ndarray,
     if number < 0:
         return False
     one = interactions_of(learned)[number]
-    index = place_of(one, i4(learned, ModelArray.part), request, offer)
-    if index == _NOWHERE:
+    index = weight_index_of(one, i4(learned, ModelArray.part), request, offer)
+    if index == _NO_WEIGHT:
         return True
     weight = weights_of(learned, ModelArray.click_weight + _REWARD_PLACES * reward)[index]
     return weight.evidence < NEW_SHOWN * one.variance * chance * (1.0 - chance)
@@ -254,7 +256,7 @@ def _write_recommendations(columns: Table, learned: Table, scratch: Table, kept:
     model, person = recommendation_of(learned), i8(scratch, ScratchArray.person)
     history = visits_of(scratch)[: person[PersonFact.visits]]
     related = len(i8(scratch, ScratchArray.recommend_keys))
-    room = recommend.Scratch(
+    room = recommend.ScoreScratch(
         i8(scratch, ScratchArray.recommend_keys),
         carray(address_of(scratch, ScratchArray.recommend_sums), (related, 2), np.float64),
         i4(scratch, ScratchArray.recommend_used),

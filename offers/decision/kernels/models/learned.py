@@ -78,7 +78,7 @@ class ModelArray(IntEnum):
     order_value_level_first = 30
     order_value_level_key = 31
     order_value_level_count = 32
-    # Recommendation: see learning.recommend.Model.
+    # Recommendation: see learning.recommend.RecommendationModel.
     item_keys = 33
     item_weights = 34
     item_hours = 35
@@ -136,7 +136,7 @@ _RECOMMEND = {
     "together_epoch": "cooccurrence.epoch",
     "habit_weights": "habit.weights", "unknown": "habit.unknown", "by_bin": "habit.by_bin", "by_day": "habit.by_day",
 }  # fmt: skip
-"""From members of ModelArray to names of recommend.Model.arrays."""
+"""From members of ModelArray to names of recommend.RecommendationModel.arrays."""
 
 
 def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Iterable[str]) -> Record:
@@ -189,7 +189,7 @@ def _facts(model: Model, features: Features, arrays: Mapping[str, NDArray[Any]])
     partners = arrays["partner_keys"]
     if len(partners):
         fact[ModelFact.partners] = partners.shape[1]
-        fact[ModelFact.related] = len(recommend.Scratch.empty(partners=partners.shape[1]).keys)
+        fact[ModelFact.related] = len(recommend.ScoreScratch.empty(partners=partners.shape[1]).keys)
     return fact
 
 
@@ -225,12 +225,12 @@ tests_of = arrays_of(TEST)
 
 
 @inner
-def recommendation_of(learned: Table) -> recommend.Model:
+def recommendation_of(learned: Table) -> recommend.RecommendationModel:
     """Return the recommendation part of a model."""
     partners = i8(learned, ModelArray.fact)[ModelFact.partners]
     items, places = len(i8(learned, ModelArray.item_keys)), len(f8(learned, ModelArray.place_weights))
     sources = len(i8(learned, ModelArray.source_keys))
-    return recommend.Model(
+    return recommend.RecommendationModel(
         Popularity(
             i8(learned, ModelArray.item_keys),
             f8(learned, ModelArray.item_weights),

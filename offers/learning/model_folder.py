@@ -1,0 +1,44 @@
+"""Folders that keep several models of which the latest counts: finding it, and removing the others."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from offers.errors import SnapshotError
+from offers.learning.model import Model, open_model
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Wait for the lock of a folder and hold it: `prune` would remove what another process is writing."""
+    descriptor = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def latest(folder: Path) -> Model | None:
+    """Return the last good model of a folder, by `sequence` of its meta; None where there is none."""
+    found = []
+    for path in folder.glob("[0-9a-f]*"):
+        try:
+            found.append(open_model(path))
+        except SnapshotError as error:
+            log.warning("model_unusable", error=str(error))
+    return max(found, key=lambda one: int(one.meta["sequence"]), default=None)
+
+
+def prune(folder: Path, kept: set[str]) -> None:
+    """Remove all models but those of the given names, and what a crash left of others."""
+    for path in folder.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)

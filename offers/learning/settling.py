@@ -1,0 +1,361 @@
+"""Follows each offer that was shown until its outcome is settled, so that it becomes an example.
+
+A reward is learned at once, and so is a dismissal. An offer of which nothing is heard within SETTLE_S is learned as
+refused. If a reward r comes after that, it is learned on top of the refusal: as a whole reward with an importance of
+r / (1 - p), where p is the probability foreseen for the refusal. Foreseen probabilities are then right in the long run.
+
+Rewards are 0 or 1, except order values, which are shares of a scale: their models are fractional logistic regressions.
+Source: Papke and Wooldridge, "Econometric methods for fractional response variables", J. Appl. Econometrics 11 (1996).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from offers.learning.log_reading import DecisionEntry, EventEntry
+from offers.learning.outcomes import LEARNING, OfferOutcome, Reaction, outcome_of
+from offers.learning.pending import (
+    DueQueue,
+    LogCounts,
+    OfferState,
+    PendingDecision,
+    SettledOffer,
+    from_arrays,
+    to_arrays,
+)
+from offers.learning.propensity.features import Features
+from offers.learning.propensity.rows import Rows
+from offers.learning.values import ORDER_VALUE, REWARDS, CatalogueFacts, Sum, written_scales
+from offers.v1.state_pb2 import DecisionRecord
+
+SETTLE_S = (60, 300, 300)
+"""By reward, the seconds after which an offer that was shown counts as refused. They are few, so that refusals and
+rewards of the same moments are learned together: if refusals waited for days, rewards would be learned alone at first.
+"""
+HELD_S = max(LEARNING.window_s.values())
+"""Seconds for which a decision is held, because a reward may follow."""
+MOST_HELD = 100_000
+"""Most decisions that are held. Beyond that the oldest are settled early."""
+MOST_EARLY = 10_000
+"""Most outcomes that are held for decisions that the log does not have yet."""
+DISMISSED = 3.0
+"""The importance of a dismissal: it counts as this many refusals."""
+MOST_IMPORTANCE = 10.0
+"""Limit of the importance of a late reward."""
+MOST_NAMES, NAMES_MET = 64, 4_096
+"""Most attributes of requests and persons that become features, and that are counted."""
+LEAST_MET, LEAST_SHARE = 100, 0.01
+"""Decisions that have an attribute, and their share of all decisions, for the attribute to become a feature."""
+_COUNTED = ("context.", "profile.")
+_REPORTING = 4_096
+_EARLY_EACH = 100
+_ALL_OFFERS = -1  # as an index in a DueQueue: the whole decision is due
+_SEEN, _DISMISSED = 1, 2  # bits of PendingDecision.seen
+_NUMBER_OF = {name: number for number, name in enumerate(REWARDS)}
+_IMPRESSION, _DISMISSAL, _WITHHELD = Reaction.IMPRESSION, Reaction.DISMISSAL, Reaction.WITHHELD
+# Plain integers: a byte is compared with these faster than with members of the enum.
+_OPEN, _LEARNING, _REFUSED, _DONE = map(int, OfferState)
+
+
+class Lookups(NamedTuple):
+    """Sources beside the entries of the log that are given."""
+
+    catalogues: CatalogueFacts
+    decisions: Callable[[Sequence[str]], Sequence[DecisionEntry]]
+    """From ids of decisions to those of them that the log still has."""
+
+
+@dataclass
+class OutcomeTracker(ABC):
+    """Follows the outcomes of decisions. The same entries of the log in the same order give the same examples.
+
+    Events may come before their decision: they wait for it. An outcome that is reported again changes nothing.
+    """
+
+    features: Features
+    lookups: Lookups
+    numbers: bool = False
+    """Whether examples have numbers beside keys."""
+    clock: int = 0
+    """The latest second of the log so far."""
+    counts: LogCounts = field(default_factory=LogCounts)
+    met: Counter[str] = field(default_factory=Counter)
+    """By attribute of requests and persons, the decisions that have it."""
+    held: OrderedDict[str, PendingDecision] = field(default_factory=OrderedDict)
+    """Ordered, like `early`: the first is removed again and again, for which a dict would search ever longer."""
+    due: tuple[DueQueue, ...] = field(default_factory=lambda: tuple(deque() for _ in REWARDS))
+    """By reward."""
+    reporting: dict[str, None] = field(default_factory=dict)
+    """Surfaces that report impressions: on these only offers with an impression count as shown."""
+    early: OrderedDict[str, list[tuple[int, int, Sum]]] = field(default_factory=OrderedDict)
+    """By id of a decision that is not known yet: reactions, indexes of offers, and amounts."""
+    dropped: int = -1
+    """The latest second of the decisions that were settled early; -1: there were none."""
+    scales: Mapping[str, Sum] = field(init=False)
+    """By catalogue, the scale of order values: the same from beginning to end."""
+
+    def __post_init__(self) -> None:
+        self.scales = self.lookups.catalogues.scales
+        self._rows = Rows(self.features, self.lookups.catalogues, numbers=self.numbers)
+        self._waiting: tuple[list[SettledOffer], ...] = tuple([] for _ in REWARDS)
+
+    def add_decision(self, second: int, decision: DecisionEntry) -> None:
+        """Take in a decision that was made at a second of the log's clock."""
+        if second > self.clock:
+            self._pass_time(second)
+        if decision.decision_id in self.held:
+            return
+        told = DecisionRecord.FromString(decision.record)
+        if not (told.learn and told.offer_ids):
+            return
+        self.counts.decisions += 1
+        pending = self._hold(decision, told, _OPEN)
+        self._judge(pending)
+        for number, queue in enumerate(self.due):
+            if pending.states[number][0] == _OPEN:
+                queue.append((self.clock + SETTLE_S[number], pending, _ALL_OFFERS))
+        for reaction, index, total in self.early.pop(decision.decision_id, ()):
+            self._react(pending, OfferOutcome(Reaction(reaction), second, "", index, total))
+        while len(self.held) > MOST_HELD:
+            self._drop(next(iter(self.held.values())))
+
+    def add_event(self, second: int, event: EventEntry) -> None:
+        """Take in an event that was received at a second of the log's clock."""
+        if second > self.clock:
+            self._pass_time(second)
+        outcome = outcome_of(event, LEARNING)
+        if outcome is None:
+            return
+        pending = self.held.get(outcome.decision_id) or self._held_again(outcome.decision_id)
+        if pending:
+            self._react(pending, outcome)
+            return
+        waiting = self.early.setdefault(outcome.decision_id, [])
+        if len(waiting) < _EARLY_EACH:
+            waiting.append((int(outcome.reaction), outcome.offer_index, outcome.amount))
+        if len(self.early) > MOST_EARLY:
+            self.counts.lost += len(self.early.popitem(last=False)[1])
+
+    def flush(self) -> None:
+        """Have all examples learned that there are by now."""
+        for number in range(len(REWARDS)):
+            self._flush(number)
+
+    def update_catalogues(self, catalogues: CatalogueFacts) -> None:
+        """Replace what catalogues tell."""
+        self.lookups = self.lookups._replace(catalogues=catalogues)
+        self._rows.update_catalogues(catalogues)
+
+    def counted(self) -> list[str]:
+        """Return the attributes of requests and persons that are features, without those that are sensitive by now."""
+        return [name for name in self.features.attributes if name.startswith(_COUNTED) and self._may_use(name)]
+
+    def frequent(self) -> list[str]:
+        """Return the attributes of requests and persons that should be features: those that are, and frequent ones.
+
+        At most MOST_NAMES: once there are so many, they stay.
+        """
+        known = self.counted()
+        least = max(LEAST_MET, LEAST_SHARE * self.counts.decisions)
+        common = sorted(
+            (-count, name)
+            for name, count in self.met.items()
+            if count >= least and name not in known and self._may_use(name)
+        )
+        return sorted(known + [name for _, name in common[: MOST_NAMES - len(known)]])
+
+    def _may_use(self, name: str) -> bool:
+        kind, _, bare = name.partition(".")
+        return kind != "profile" or bare not in self.lookups.catalogues.sensitive
+
+    def forget_erased(self) -> int:
+        """Remove decisions that the log does not have any more. Returns how many."""
+        gone = 0
+        names = iter(list(self.held))
+        while some := list(islice(names, 500)):
+            for name in set(some) - {one.decision_id for one in self.lookups.decisions(some)}:
+                for states in self.held.pop(name).states:
+                    states[:] = bytes([_DONE]) * len(states)
+                gone += 1
+        return gone
+
+    def _hold(self, decision: DecisionEntry, told: DecisionRecord, state: int) -> PendingDecision:
+        request, names = self._rows.request(told, decision.second)
+        if state == _OPEN:
+            self.met.update(names if len(self.met) < NAMES_MET else [name for name in names if name in self.met])
+        count = len(told.offer_ids)
+        states = tuple(bytearray((state,)) * count for _ in REWARDS)
+        if told.catalog not in self.scales:
+            states[ORDER_VALUE][:] = bytes((_DONE,)) * count
+        pending = PendingDecision(
+            decision.decision_id,
+            told.catalog,
+            f"{told.catalog}\0{told.channel}\0{told.placement}",
+            decision.second,
+            request,
+            tuple(told.offer_ids),
+            tuple(told.distances_m) if len(told.distances_m) == count else (0,) * count,
+            bytearray(count),
+            states,
+            tuple([0.0] * count for _ in REWARDS),
+        )
+        self.held[decision.decision_id] = pending
+        return pending
+
+    @abstractmethod
+    def _judge(self, pending: PendingDecision) -> None:
+        """Foresee the outcome of a new decision, to judge models by it later, if it is one of those."""
+
+    @abstractmethod
+    def _note(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
+        """Note an offer's outcome, for a reward by its number; NaN: unknown. Later calls overwrite earlier ones."""
+
+    @abstractmethod
+    def _flush(self, number: int) -> None:
+        """Take the waiting rows of a reward; those that are LEARNING become REFUSED with the probability foreseen."""
+
+    def _held_again(self, decision_id: str) -> PendingDecision | None:
+        """Hold a decision once more that was settled early: all of it was learned as refused."""
+        if self.dropped < 0:
+            return None
+        for decision in self.lookups.decisions([decision_id]):
+            told = DecisionRecord.FromString(decision.record)
+            if told.learn and self.clock - HELD_S <= decision.second <= self.dropped:
+                return self._hold(decision, told, _REFUSED)
+        return None
+
+    def _react(self, pending: PendingDecision, outcome: OfferOutcome) -> None:
+        index, reaction = outcome.offer_index, outcome.reaction
+        if not 0 <= index < len(pending.offers):
+            return
+        if reaction is _IMPRESSION:
+            self._see(pending, index)
+        elif reaction is _DISMISSAL:
+            self._dismiss(pending, index)
+        elif reaction is _WITHHELD:
+            for number in range(len(REWARDS)):
+                self._withhold(number, pending, index)
+        else:
+            for name, reward in outcome.rewards(LEARNING, self.scales.get(pending.catalog)):
+                self._reward(_NUMBER_OF[name], pending, index, reward)
+
+    def _see(self, pending: PendingDecision, index: int) -> None:
+        if pending.seen[index] & _SEEN:
+            return
+        pending.seen[index] |= _SEEN
+        if pending.surface not in self.reporting and len(self.reporting) < _REPORTING:
+            self.reporting[pending.surface] = None
+        for number, states in enumerate(pending.states):
+            if states[index] == _OPEN:
+                self.due[number].append((self.clock + SETTLE_S[number], pending, index))
+
+    def _dismiss(self, pending: PendingDecision, index: int) -> None:
+        if pending.seen[index] & _DISMISSED:
+            return
+        pending.seen[index] |= _DISMISSED
+        for number, states in enumerate(pending.states):
+            if states[index] != _DONE:
+                self._refuse(number, pending, index, DISMISSED - (states[index] != _OPEN))
+
+    def _withhold(self, number: int, pending: PendingDecision, index: int) -> None:
+        """Learn nothing of a reward of an offer."""
+        pending.states[number][index] = _DONE
+        self._note(number, pending, index, math.nan)
+
+    def _reward(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
+        """Take a reward from 0 to 1, or NaN where there was one of unknown size. Only the first over 0 counts."""
+        states, importance = pending.states[number], 1.0
+        if states[index] == _DONE:
+            return
+        if math.isnan(reward) and states[index] == _OPEN:
+            self._withhold(number, pending, index)
+            return
+        if reward == 0:  # as good as a refusal
+            if states[index] == _OPEN:
+                self._refuse(number, pending, index)
+            return
+        if states[index] == _LEARNING:
+            self._flush(number)
+        self._note(number, pending, index, reward)
+        if states[index] != _OPEN:
+            self.counts.late += 1
+            foreseen = pending.foreseen[number][index]
+            # The refusal pulled by -p, and a whole reward pulls by 1 - p: r / (1 - p) of it makes that r - p. A reward
+            # of unknown size counts as the one foreseen: that takes the refusal back.
+            worth = foreseen if math.isnan(reward) else reward
+            reward, importance = 1.0, min(worth / max(1 - foreseen, 1e-9), MOST_IMPORTANCE)
+        states[index] = _DONE
+        self._waiting[number].append((pending, index, reward, importance))
+
+    def _refuse(self, number: int, pending: PendingDecision, index: int, importance: float = 1.0) -> None:
+        pending.states[number][index] = _LEARNING
+        self._note(number, pending, index, 0.0)
+        self._waiting[number].append((pending, index, 0.0, importance))
+
+    def _pass_time(self, second: int) -> None:
+        """Advance the clock: settle what is due, and let go of decisions that are too old for any outcome."""
+        self.clock = second
+        for number, queue in enumerate(self.due):
+            while queue and queue[0][0] <= second:
+                _, pending, index = queue.popleft()
+                if index == _ALL_OFFERS:
+                    self._settle(number, pending)
+                elif pending.states[number][index] == _OPEN:
+                    self._refuse(number, pending, index)
+        for pending in list(islice(self.held.values(), 0, 64)):
+            if pending.second >= second - HELD_S:
+                break
+            del self.held[pending.decision_id]
+
+    def _settle(self, number: int, pending: PendingDecision) -> None:
+        """Refuse the open offers of a decision, unless its surface reports impressions: then each is due by itself."""
+        if pending.surface not in self.reporting:
+            for index, state in enumerate(pending.states[number]):
+                if state == _OPEN:
+                    self._refuse(number, pending, index)
+
+    def _drop(self, pending: PendingDecision) -> None:
+        """Settle a decision early."""
+        for number, states in enumerate(pending.states):
+            self._settle(number, pending)
+            for index, seen in enumerate(pending.seen):
+                if seen and states[index] == _OPEN:
+                    self._refuse(number, pending, index)
+        self.counts.early += 1
+        self.dropped = max(self.dropped, pending.second)
+        del self.held[pending.decision_id]
+
+    def to_save(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return all that `restore` needs: arrays, and what JSON can hold. Flush before."""
+        arrays, held = to_arrays(list(self.held.values()), self.due, self.features.request_size)
+        return arrays, {
+            "clock": self.clock,
+            "dropped": self.dropped,
+            "counts": [getattr(self.counts, name) for name in LogCounts.__slots__],
+            "met": dict(self.met),
+            "reporting": list(self.reporting),
+            "early": [
+                [name, [[reaction, index, *total] for reaction, index, total in waiting]]
+                for name, waiting in self.early.items()
+            ],
+            "scales": written_scales(self.scales),
+            "held": held,
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], saved: Mapping[str, Any]) -> None:
+        """Go on from what `to_save` returned, with the same features."""
+        self.clock, self.dropped, self.counts = saved["clock"], saved["dropped"], LogCounts(*saved["counts"])
+        self.met, self.reporting = Counter(saved["met"]), dict.fromkeys(saved["reporting"])
+        self.early = OrderedDict(
+            (name, [(reaction, index, Sum(*total)) for reaction, index, *total in waiting])
+            for name, waiting in saved["early"]
+        )
+        self.scales = {name: Sum(*scale) for name, scale in saved["scales"].items()}
+        held, self.due = from_arrays(arrays, saved["held"], len(REWARDS))
+        self.held = OrderedDict((one.decision_id, one) for one in held)

@@ -1,0 +1,34 @@
+"""Brings the compiled loops into the cache before a worker serves, so that no request waits for a compilation."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from offers.compiled.cache import FOLDERS, LoopCache
+from offers.compiled.shares import compiling
+from offers.server.process.worker import warm_engine
+
+
+class Prepared(NamedTuple):
+    """An account of the loops that a server needs."""
+
+    folder: str
+    """The folder that newly compiled loops are written to."""
+    compiled: int
+    """Loops that were compiled now."""
+    read: int
+    """Loops that a cache had already."""
+    seconds: float
+
+
+def prepare_loops(publish: Callable[[], Path]) -> Prepared:
+    """Compile the loops that the caches lack, on all cores, while `publish` makes a snapshot; then try them on it."""
+    begun = time.monotonic()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with compiling(cores) as shared:
+        snapshot = publish()
+    warm_engine(snapshot)
+    compiled, read = shared + LoopCache.written, LoopCache.read - shared
+    return Prepared(str(FOLDERS[0]), compiled, read, round(time.monotonic() - begun, 1))
