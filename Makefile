@@ -92,7 +92,7 @@ fresh: $(DEVELOPING) ## Check that old and new pip install exactly the locks, wi
 # A clock some days ahead for pytest and the processes that tests start. Clocks of timeouts and times of files stay.
 DAYS ?= 1 7 45 200 400
 DATED := tests/demo tests/catalogue/hours tests/cli/test_cli.py tests/decision/test_hours.py tests/state/contract \
-	tests/server/test_other_times.py tests/server/test_lasting.py tests/test_client.py tests/test_documentation.py
+	tests/server/test_other_times.py tests/server/test_lasting.py tests/test_client.py tests/docs
 AHEAD := PATH="$(CURDIR)/tests/later/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/later" PYTHONDONTWRITEBYTECODE= \
 	NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -m -f
 TOMORROW = for days in $(1); do \

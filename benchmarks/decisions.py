@@ -1,8 +1,8 @@
-"""The decision itself, without a server: its own time, and how far and how long its answers hold.
+"""Benchmark of decisions without a server: their own time, and how far and how long their answers hold.
 
-`python -m benchmarks.decisions 1000000 10000000` tells it of catalogues of so many offers, of a dense one, of one of
-50,000 areas, and of the demo. A catalogue that no run has compiled yet is compiled first: ten million offers take ten
-to thirty minutes, 14 GB of memory and 8 of disk.
+`python -m benchmarks.decisions 1000000 10000000` measures catalogues of these numbers of offers, a dense one, one of
+50,000 areas, and the demo. A catalogue that no earlier run has compiled is compiled first: ten million offers take ten
+to thirty minutes, 14 GB of memory and 8 GB of disk.
 """
 
 import ctypes
@@ -24,7 +24,8 @@ from offers.catalogue.check import check
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
-from offers.decision.kernels.decide import choose, find
+from offers.decision.kernels.decide import begin
+from offers.decision.kernels.memory import frame
 from offers.decision.kernels.memory.scratch import Scratchpad
 from offers.demo import catalogue as demo_catalogue
 from offers.model.query import Query
@@ -36,7 +37,7 @@ QUERIES = 2_048
 PASSES = 9
 AREAS = 50_000
 DENSE = 1_000_000, 20
-"""Offers and cities: as many offers are within reach there as of ten million in all cities."""
+"""Offers and cities. As many offers are within reach there as with ten million in all cities."""
 _CLOCK = ctypes.CDLL(None).clock_gettime
 _CLOCK.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _MONOTONIC = time.CLOCK_MONOTONIC
@@ -45,69 +46,60 @@ _GIGA = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is measured of decisions over one catalogue, each for another request."""
+    """Measurements of decisions over one catalogue, each for another request."""
 
     p50_us: float
-    """The compiled decision's time, from numbers to the offers chosen: the median over some passes of each's median."""
+    """Time of the compiled decision, from numbers to chosen offers: the median over passes of each pass's median."""
     p99_us: float
     eligible: float
-    """Offers that qualify, in the median decision."""
+    """Offers that qualify, in the median."""
     holds_m: float
-    """The median of `refresh_distance_m`."""
+    """Median of `refresh_distance_m`."""
     holds_s: float
-    """The median of the seconds until `refresh_after`."""
+    """Median of the seconds until `refresh_after`."""
 
 
 @njit
 def _take_times(
-    tables: NDArray[np.int64], strategies: NDArray[np.int64], places: NDArray[np.float64], now: int,
-    clock: NDArray[np.int64], address: int, taken: NDArray[np.int64],
+    frames: NDArray[np.int64], locations: NDArray[np.float64], clock: NDArray[np.int64], address: int,
+    taken: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    """Write the nanoseconds of each decision. Rows: tables as below; and a place."""
+    """Write the nanoseconds of each decision. Rows: a Frame; a Location."""
     for row in range(len(taken)):
-        columns, people, hours, budgets, standing, scratch, terms = tables[row]
-        latitude, longitude, sigma, growth = places[row]
+        columns, meeting, hours, budgets, standing, scratch, terms, strategy, now, seed, seeded = frames[row]
+        latitude, longitude, sigma, growth = locations[row]
         _CLOCK(_MONOTONIC, address)
-        begin = clock[0] * _GIGA + clock[1]
-        find(columns, hours, standing, scratch, terms, latitude, longitude, sigma, growth, now)
-        choose(columns, people, hours, budgets, standing, scratch, terms, strategies[row], now, 0, 0)
+        before = clock[0] * _GIGA + clock[1]
+        begin(
+            frame.Frame(columns, meeting, hours, budgets, standing, scratch, terms, strategy, now, seed, seeded),
+            frame.Location(latitude, longitude, sigma, growth),
+        )
         _CLOCK(_MONOTONIC, address)
-        taken[row] = clock[0] * _GIGA + clock[1] - begin
+        taken[row] = clock[0] * _GIGA + clock[1] - before
 
 
 class Clocked:
-    """Decisions of queries that ask for the same instant, timed by themselves, without Python around them."""
+    """Decisions of queries for the same instant, timed one by one without Python around them."""
 
     def __init__(self, engine: Engine, queries: list[Query]) -> None:
         pad = Scratchpad()
         self.decisions = [engine.decide(query, pad) for query in queries]
-        """They leave the pad with room for all, and no schedule to be looked up."""
-        resolved = [engine.resolve(query.surface) for query in queries]
+        """Making them leaves the pad with room for all, and no schedule to be looked up."""
         records = [(engine.hours(query).record, engine.standing(query).record) for query in queries]
-        self._alive = engine, pad, resolved, records
-        self._tables = np.array(
+        self._alive = engine, pad, records
+        self._frames = np.array(
             [
-                [
-                    engine.columns.table,
-                    engine.meeting.record.table,
-                    hours.table,
-                    engine.budgets.record.table,
-                    standing.table,
-                    pad.table,
-                    one.terms.table,
-                ]
-                for one, (hours, standing) in zip(resolved, records, strict=True)
+                engine.frame(query, pad)._replace(hours=hours.table, standing=standing.table)
+                for query, (hours, standing) in zip(queries, records, strict=True)
             ]
         )
-        self._strategies = np.array([one.strategy for one in resolved])
-        self._places = np.array([[one.latitude, one.longitude, one.sigma_m, one.growth_mps] for one in queries])
-        self._time = queries[0].time
+        self._locations = np.array([[one.latitude, one.longitude, one.sigma_m, one.growth_mps] for one in queries])
         self.seconds()  # compiles
 
     def seconds(self) -> list[float]:
-        """Make all decisions once more, and tell the time each takes."""
-        clock, taken = np.zeros(2, np.int64), np.zeros(len(self._tables), np.int64)
-        _take_times(self._tables, self._strategies, self._places, self._time, clock, clock.ctypes.data, taken)
+        """Make all decisions once more. Returns the time of each."""
+        clock, taken = np.zeros(2, np.int64), np.zeros(len(self._frames), np.int64)
+        _take_times(self._frames, self._locations, clock, clock.ctypes.data, taken)
         return [nanoseconds / _GIGA for nanoseconds in taken.tolist()]
 
 
@@ -125,13 +117,13 @@ def measure(snapshot: Path, queries: list[Query]) -> Figures:
 
 
 def of_synthetic(offers: int, snapshot: Path, cities: int = synthetic.CITIES) -> Figures:
-    """Measure the synthetic catalogue of so many offers and cities, with requests drawn like its offers."""
+    """Measure the synthetic catalogue of a number of offers and cities, with requests drawn like its offers."""
     requests = map(GetOffersRequest.FromString, synthetic.requests(offers, QUERIES, cities))
     return measure(snapshot, [query_of(request, synthetic.NOW) for request in requests])
 
 
 def of_areas(offers: int, snapshot: Path, accuracy_m: float) -> Figures:
-    """Measure the catalogue of so many offers in areas, with locations known to so many metres."""
+    """Measure the catalogue of a number of offers in areas, with locations known to `accuracy_m` metres."""
     queries = []
     for encoded in synthetic.requests(offers * synthetic.OFFERS_PER_VENUE, QUERIES):
         request = GetOffersRequest.FromString(encoded)

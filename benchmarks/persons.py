@@ -20,7 +20,7 @@ from offers.learning.learner import FOLDER, Learner
 from offers.server.events.service import EventService
 from offers.server.offer_service import OfferService
 from offers.server.offer_values import offers_of
-from offers.server.people import People
+from offers.server.people import PersonReader
 from offers.server.process.worker import Worker, warm_engine
 from offers.settings import Settings
 from offers.state.opening import open_stores
@@ -160,7 +160,9 @@ def teach(data: str, snapshot: Path, offers: int) -> None:
     stores = open_stores(settings)
     worker = Worker(settings, stores, clock=lambda: next(seconds))
     worker.live.swap([warm_engine(snapshot)])
-    service = OfferService(worker.live, lambda: next(seconds), People(stores.state, frozenset()), worker.recorder, 6)
+    service = OfferService(
+        worker.live, lambda: next(seconds), PersonReader(stores.state, frozenset()), worker.recorder, 6
+    )
     random = np.random.default_rng([_SEED, 2])
     for data_asked in requests(offers, TAUGHT):
         asked = GetOffersRequest.FromString(data_asked)

@@ -10,7 +10,6 @@ from pathlib import Path
 import orjson
 import structlog
 
-from offers.catalogue.publish import Published, publish
 from offers.demo import catalogue as demo_catalogue
 from offers.errors import CatalogError, OffersError
 from offers.settings import Settings
@@ -87,6 +86,7 @@ def _learner(settings: Settings, served: str, supervisor: str) -> int:
 
 def _publish(settings: Settings, source: str) -> int:
     """Compile a catalogue document for the supervisor, and print the result as JSON."""
+    from offers.catalogue.publish import Published, publish
     from offers.server.process.loops import prepare_loops
 
     made: list[Published] = []
@@ -114,6 +114,7 @@ def _publish(settings: Settings, source: str) -> int:
 
 def _loops(_settings: Settings) -> int:
     """Compile the loops, and print an account of it as JSON."""
+    from offers.catalogue.publish import publish
     from offers.server.process.loops import prepare_loops
 
     with tempfile.TemporaryDirectory(prefix="offers-") as folder:

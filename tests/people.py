@@ -22,7 +22,7 @@ from offers.decision.reference.behaviour import behaved
 from offers.decision.reference.people import KnownPerson
 from offers.decision.segments.evaluate import Facts
 from offers.model.keys import key_of
-from offers.server.people import Met, People
+from offers.server.people import Met, PersonReader
 from offers.state.person.basket import fill_in
 from offers.state.stores import Usage
 from offers.v1.audience_pb2 import Audience, Segment
@@ -48,22 +48,22 @@ AGO = (-3_600, -1, 0, 1, 59, 60, 3_599, 3_600, 7_200, 86_399, 86_400, 604_800, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Someone(People):
+class Someone(PersonReader):
     """A source of one person, whoever is asked for."""
 
     person: Person
 
     def read(self, name: str, grants: int) -> Met:  # noqa: ARG002
-        """See People."""
+        """See PersonReader."""
         return Met("", self.person.draw, self.person.record, self.person.flags)
 
     def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:
-        """See People."""
+        """See PersonReader."""
         facts, encoded = partial(self.facts, engine, self.read("", -1), request, second), request.SerializeToString()
         return self.read("", -1), self.person._replace(request=encoded, facts=facts)
 
     def facts(self, engine: Engine, met: Met, request: GetOffersRequest, second: int) -> Facts:  # noqa: ARG002
-        """See People."""
+        """See PersonReader."""
         assert self.person.facts is not None
         return self.person.facts()._replace(session=request.context.session, context=request.context)
 

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import os
-import shutil
-import time
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -22,8 +20,6 @@ from offers.errors import CatalogError, Problem, SnapshotError
 
 ATTEMPTS = 3
 """Attempts to compile a document that changes while it is read."""
-KEPT_S = 7 * 86_400
-"""Seconds for which an unused snapshot is kept: long enough to go back to yesterday's document at once."""
 _BLOCK = 1 << 20
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -68,20 +64,6 @@ def _log_sensitive(catalog_id: str, uses: Iterable[Mapping[str, Any]]) -> None:
         log.warning("sensitive_attribute_used", catalog=catalog_id, **use)
 
 
-def prune(data_dir: Path, keep: Iterable[Path]) -> None:
-    """Remove snapshots that nobody has published or kept for KEPT_S, and unfinished drafts.
-
-    `keep` are the snapshots being served. They are kept, and marked as in use for other servers with the same folder.
-    """
-    for path in keep:
-        with contextlib.suppress(OSError):
-            os.utime(path)
-    for path in (data_dir / "snapshots").glob("*"):
-        with contextlib.suppress(OSError):
-            if path.is_dir() and time.time() - path.stat().st_mtime > KEPT_S:
-                shutil.rmtree(path, ignore_errors=True)
-
-
 def fingerprint(source: Path) -> str:
     """Return 16 hexadecimal digits that identify the content, file names, snapshot format and time zone data."""
     digest = hashlib.sha256(f"{snapshot.FORMAT} {_zone_data()}".encode())
@@ -107,15 +89,3 @@ def _zone_data() -> str:
             with contextlib.suppress(OSError), (folder / name).open(encoding="ascii") as file:
                 versions.append(file.readline().strip())
     return " ".join(versions)
-
-
-def stamp(source: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Return the names, times, sizes and inodes of a document's files, which change when it is edited."""
-    found = []
-    for path in files(source, []):
-        try:
-            status = path.stat()
-        except OSError:
-            continue  # deleted meanwhile: its absence shows the change
-        found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
-    return tuple(found)

@@ -3,9 +3,11 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
+
+from offers.cli.options import grouped
 
 
 class LogLevel(StrEnum):
@@ -26,79 +28,109 @@ class Purpose(StrEnum):
     messaging = "messaging"
 
 
-def serve(  # noqa: PLR0913 - typer reads the flags from the signature, and type checkers their types
-    *,
+class DocumentOptions(NamedTuple):
+    """What to serve, and the settings file."""
+
     catalog: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PATH", help="Document to serve: a file or folder; may be repeated. \\[default: the demo]"
         ),
-    ] = None,
+    ] = None
     config: Annotated[
         Path | None,
         typer.Option(envvar="OFFERS_CONFIG", help="TOML file of settings; flags and environment take precedence."),
-    ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. \\[default: 127.0.0.1]")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for a free one. \\[default: 50051]")] = None,
+    ] = None
+    reload_interval_s: Annotated[
+        float | None, typer.Option(help="Seconds between checks of the documents. \\[default: 1]")
+    ] = None
+
+
+class ListenOptions(NamedTuple):
+    """Where to listen, and with how many processes."""
+
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. \\[default: 127.0.0.1]")] = (
+        None
+    )
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for a free one. \\[default: 50051]")] = None
     workers: Annotated[
         int | None, typer.Option(help="Worker processes, each on its core; 0 for one per core. \\[default: 0]")
-    ] = None,
-    worker_threads: Annotated[int | None, typer.Option(help="Threads of a worker. \\[default: 4]")] = None,
+    ] = None
+    worker_threads: Annotated[int | None, typer.Option(help="Threads of a worker. \\[default: 4]")] = None
+    max_connection_age_s: Annotated[
+        float | None, typer.Option(help="Seconds after which clients reconnect. \\[default: 300]")
+    ] = None
+    drain_s: Annotated[
+        float | None, typer.Option(help="Seconds from NOT_SERVING to refusing calls. \\[default: 5]")
+    ] = None
+    grace_s: Annotated[
+        float | None, typer.Option(help="Seconds that calls in flight then have to finish. \\[default: 10]")
+    ] = None
+
+
+class StoreOptions(NamedTuple):
+    """Where data is stored."""
+
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder for snapshots and state.db. \\[default: ~/.local/share/offers]")
-    ] = None,
+    ] = None
     state_url: Annotated[
         str | None,
         typer.Option(help="Path or redis:// URL of persons and budgets; empty: state.db. \\[default: ]"),
-    ] = None,
+    ] = None
     events_url: Annotated[
         str | None,
         typer.Option(help="Path or postgresql:// URL of events; empty: state.db. \\[default: ]"),
-    ] = None,
+    ] = None
     outbox_url: Annotated[
         str | None,
         typer.Option(help="file:// or redis:// URL of the triggers' outbox; empty: outbox.jsonl. \\[default: ]"),
-    ] = None,
-    store_timeout_ms: Annotated[
-        int | None, typer.Option(help="Timeout of Redis, in milliseconds. \\[default: 50]")
-    ] = None,
+    ] = None
+    store_timeout_ms: Annotated[int | None, typer.Option(help="Timeout of Redis, in milliseconds. \\[default: 50]")] = (
+        None
+    )
+
+
+class PrivacyOptions(NamedTuple):
+    """What is stored of people, and for how long."""
+
     retention_days: Annotated[
         list[str] | None,
         typer.Option(metavar="KIND=DAYS", help="How long a kind is kept; may be repeated. \\[default: 90 to 730]"),
-    ] = None,
+    ] = None
     geohash_length: Annotated[
         int | None, typer.Option(help="Characters kept of a location's geohash; 0 for none. \\[default: 6]")
-    ] = None,
+    ] = None
     default_consent: Annotated[
         list[Purpose] | None,
         typer.Option(
             metavar="PURPOSE", help="Consent of people without a choice; may be repeated. \\[default: contextual]"
         ),
-    ] = None,
-    reload_interval_s: Annotated[
-        float | None, typer.Option(help="Seconds between checks of the documents. \\[default: 1]")
-    ] = None,
-    drain_s: Annotated[
-        float | None, typer.Option(help="Seconds from NOT_SERVING to refusing calls. \\[default: 5]")
-    ] = None,
-    grace_s: Annotated[
-        float | None, typer.Option(help="Seconds that calls in flight then have to finish. \\[default: 10]")
-    ] = None,
-    max_connection_age_s: Annotated[
-        float | None, typer.Option(help="Seconds after which clients reconnect. \\[default: 300]")
-    ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Port of Prometheus metrics over HTTP; 0 for none. \\[default: 0]")
-    ] = None,
+    ] = None
+
+
+class ProcessOptions(NamedTuple):
+    """Learning, metrics and logs."""
+
     learner: Annotated[
         bool | None,
         typer.Option("--learner/--no-learner", help="Run the learner beside the workers. \\[default: learner]"),
-    ] = None,
+    ] = None
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port of Prometheus metrics over HTTP; 0 for none. \\[default: 0]")
+    ] = None
     log_level: Annotated[
         LogLevel | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. \\[default: info]")
-    ] = None,
+    ] = None
+
+
+@grouped
+def serve(
+    documents: DocumentOptions,
+    listening: ListenOptions,
+    stores: StoreOptions,
+    privacy: PrivacyOptions,
+    processes: ProcessOptions,
 ) -> None:
     """Serve catalogues over gRPC until SIGTERM or Ctrl-C.
 
@@ -109,28 +141,18 @@ def serve(  # noqa: PLR0913 - typer reads the flags from the signature, and type
     from offers.app import serve as run
     from offers.settings import read_settings
 
-    if config is not None:
-        os.environ["OFFERS_CONFIG"] = str(config)
-    settings = read_settings(
-        catalogs=catalog,
-        host=host,
-        port=port,
-        workers=workers,
-        worker_threads=worker_threads,
-        data_dir=data_dir,
-        state_url=state_url,
-        events_url=events_url,
-        outbox_url=outbox_url,
-        store_timeout_ms=store_timeout_ms,
-        retention_days=retention_days and dict(kept.partition("=")[::2] for kept in retention_days),
-        geohash_length=geohash_length,
-        default_consent=default_consent and tuple(purpose.value for purpose in default_consent),
-        reload_interval_s=reload_interval_s,
-        drain_s=drain_s,
-        grace_s=grace_s,
-        max_connection_age_s=max_connection_age_s,
-        metrics_port=metrics_port,
-        learner=learner,
-        log_level=log_level and log_level.value,
-    )
-    raise typer.Exit(run(settings))
+    if documents.config is not None:
+        os.environ["OFFERS_CONFIG"] = str(documents.config)
+    kept, consent, level = privacy.retention_days, privacy.default_consent, processes.log_level
+    given = {
+        **listening._asdict(),
+        **stores._asdict(),
+        **processes._asdict(),
+        "catalogs": documents.catalog,
+        "reload_interval_s": documents.reload_interval_s,
+        "retention_days": kept and dict(one.partition("=")[::2] for one in kept),
+        "geohash_length": privacy.geohash_length,
+        "default_consent": consent and tuple(purpose.value for purpose in consent),
+        "log_level": level and level.value,
+    }
+    raise typer.Exit(run(read_settings(**given)))

@@ -32,6 +32,8 @@ LOOPS: "list[_Apart]" = []
 def apart(loop: Loop) -> Loop:
     """Compile a loop apart; its arguments and result are int, float, bool, bytes, None, or tuples of these.
 
+    Tuples may be named ones.
+
     A loop with `cache=True` may call such a loop directly or through `inner` loops, but not through another loop with
     `cache=True`, because numba forgets what that one calls. Raises KeyError for other annotations.
     """
@@ -72,7 +74,7 @@ class _Apart:
 
     def __call__(self, *arguments: Any) -> Any:  # noqa: ANN401 - as annotated
         self.prepare()
-        return self._loop(*arguments)
+        return self._entry(*arguments)
 
     def __reduce__(self) -> str:
         """Pickle the loop by name: the cache keeps its `prepare` beside the loops that call it."""
@@ -100,6 +102,7 @@ class _Apart:
         made = self._loop.overloads[self._signature.args]
         # Addresses differ from process to process: what is cached has the symbol.
         binding.add_symbol(self._symbol, made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
+        self._entry = made.entry_point  # numba's dispatcher takes microseconds to find the type of a NamedTuple
         self._is_ready = True
 
     def _write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401 - numba's
@@ -161,13 +164,16 @@ def _written(context: Any, builder: Any, signature: Any, function: Any, argument
     return result
 
 
-def _annotations(loop: Callable[..., Any]) -> list[Any]:
-    return list(inspect.get_annotations(loop, eval_str=True).values())
+def _annotations(annotated: Callable[..., Any]) -> list[Any]:
+    return list(inspect.get_annotations(annotated, eval_str=True).values())
 
 
 def _type_of(annotation: Any) -> Any:  # noqa: ANN401 - numba's type
-    parts = get_args(annotation)
-    return types.Tuple([_type_of(part) for part in parts]) if parts else _TYPES[annotation]
+    if parts := get_args(annotation):
+        return types.Tuple([_type_of(part) for part in parts])
+    if hasattr(annotation, "_fields"):  # a NamedTuple
+        return types.BaseTuple.from_types([_type_of(one) for one in _annotations(annotation)], annotation)
+    return _TYPES[annotation]
 
 
 def _with_callees(function: Any, found: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - a function

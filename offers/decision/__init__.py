@@ -1,3 +1,3 @@
-"""The hot path, pure: a snapshot and a query in, a ranked decision out."""
+"""Decisions: a snapshot and a query in, ranked offers out, without I/O. engine.py has the stages."""
 
-import offers.compiled  # noqa: F401 - says where its loops are kept
+import offers.compiled  # noqa: F401 - sets where compiled loops are cached

@@ -8,7 +8,7 @@ import numpy as np
 
 from offers.catalogue.hours.schedules import NEVER
 from offers.decision.calendar import period_of
-from offers.decision.kernels.memory.records import Budgets, Record
+from offers.decision.kernels.memory.records import BudgetArray, Record
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.state.stores import Demand, Usage
 from offers.v1.limits_pb2 import Pacing
@@ -52,7 +52,7 @@ class BudgetBook:
         self._spans = [(0, 0)] * len(described)
         """The seconds over which each was spread when last updated."""
         self.record = Record(
-            Budgets,
+            BudgetArray,
             {"left": np.ones(len(described), np.uint8), "until": np.full(len(described), NEVER, np.int64)},
         )
         """The record that decisions read. Every budget is full before the first `update`."""

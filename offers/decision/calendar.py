@@ -1,4 +1,4 @@
-"""Calendar periods: when the day, week or month around an instant begins and ends by the clock of a time zone."""
+"""Calendar periods: the day, week or month around an instant by the clock of a time zone."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,10 @@ _DAY = timedelta(days=1)
 
 
 def period_of(kind: int, time_zone: str, second: int) -> tuple[int, int]:
-    """The first second of the period of a kind (offers.v1.CalendarPeriod) around an instant, and of the next."""
+    """Return the first second of the period around an instant, and of the next period.
+
+    `kind` is an offers.v1.CalendarPeriod.
+    """
     zone = ZoneInfo(time_zone)
     today = datetime.fromtimestamp(second, zone).date()
     if kind == CalendarPeriod.CALENDAR_PERIOD_WEEK:
@@ -37,16 +40,16 @@ class Calendar:
     """The periods that the caps of a catalogue name, around an instant."""
 
     def __init__(self, periods: Sequence[tuple[int, str]]) -> None:
-        """`periods` are kinds and time zones."""
+        """Take the kinds and time zones of the periods."""
         self._periods = [(int(kind), zone) for kind, zone in periods]
         self._lock = Lock()
         self.spans = np.zeros(2 * len(periods), np.int64)
-        """Their first and last seconds (exclusive)."""
+        """The first and last second (exclusive) of each period."""
 
     def roll(self, second: int, holds: NDArray[np.int64]) -> None:
-        """Let `spans` be those around an instant, and write between which seconds they are.
+        """Set `spans` to the periods around an instant, and write into `holds` between which seconds they are right.
 
-        Meanwhile they are of no instant: compiled loops may run between any two lines of this.
+        While `spans` is written, `holds` is empty: compiled loops may run between any two lines of this.
         """
         spans = [period_of(kind, zone, second) for kind, zone in self._periods]
         with self._lock:

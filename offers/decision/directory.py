@@ -1,4 +1,4 @@
-"""What a snapshot knows of an offer by its id: what counts its events, and which budgets it draws on."""
+"""Directory: looks offers up by id, with the counters of their events and the budgets they draw on."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -16,34 +16,34 @@ from offers.v1.offer_service_pb2 import Proposition
 
 MAX_ID = 128
 IDS_KEPT = 16_384
-"""Ids of offers that are shown often."""
+"""Ids kept of the offers asked for last."""
 FACTS_KEPT = 10_000
-"""Offers whose facts are kept at hand, by placement: here, so that they go when the snapshot does."""
+"""Facts kept of the offers asked for last, per placement. They belong to the snapshot, and go with it."""
 _DAY_S = 86_400
 _LONGEST_S = {
     CalendarPeriod.CALENDAR_PERIOD_DAY: 2 * _DAY_S,
     CalendarPeriod.CALENDAR_PERIOD_WEEK: 8 * _DAY_S,
     CalendarPeriod.CALENDAR_PERIOD_MONTH: 32 * _DAY_S,
 }
-"""The longest periods, clock changes included."""
+"""Upper bounds of the periods' lengths in seconds, clock changes included."""
 
 
 class Directory:
-    """Answers for the offers of one snapshot."""
+    """The offers of one snapshot by id."""
 
     def __init__(self, catalog_id: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         self._catalog_id = catalog_id
         self._columns = columns
         self.offer_id = lru_cache(IDS_KEPT)(self._offer_id)
-        """The id of an offer, by its number."""
+        """Return the id of an offer, given its index."""
         self.of = lru_cache(FACTS_KEPT)(self._of)
-        """What counts events of an offer in a placement ("": in none that is known); None: there is no such offer."""
+        """Return the counters of an offer's events in a placement ("": unknown); None if there is no such offer."""
         self._periods: list[int] = [kind for kind, _ in meta["periods"]]
         self._placement_caps: dict[str, int] = meta["placement_caps"]
         self._placement_keys: dict[str, int] = meta["placement_keys"]
 
     def number_of(self, offer_id: str) -> int | None:
-        """The number of an offer; None: the catalogue has none of that id."""
+        """Return the index of an offer; None if the catalogue has no offer of that id."""
         by_key, keys = self._columns["offer_by_key"], self._columns["offer"]["key"]
         key = key_of("offer", self._catalog_id, offer_id)
         low = bisect_left(by_key, key, key=keys.__getitem__)
@@ -52,18 +52,19 @@ class Directory:
         return int(by_key[low])
 
     def _offer_id(self, number: int) -> str:
-        """The id of an offer: the first field of its bytes, and of under 128 characters of ASCII."""
+        """Read the id of an offer: the first field of its bytes, if it has under 128 characters of ASCII."""
         begin = int(self._columns["offer"]["wire_first"][number])
         head = self._columns["wire"][begin : begin + 2 + MAX_ID].tobytes()
         return head[2 : 2 + head[1]].decode() if head[1] < 128 else self.proposition(number).offer_id
 
     def proposition(self, number: int) -> Proposition:
-        """What every decision says of an offer."""
+        """Return the fields of an offer that every decision returns alike."""
         offer = self._columns["offer"][number]
         begin = int(offer["wire_first"])
         return Proposition.FromString(self._columns["wire"][begin : begin + int(offer["wire_size"])].tobytes())
 
     def _of(self, offer_id: str, placement: str) -> OfferFacts | None:
+        """Collect the facts of an offer in a placement."""
         number = self.number_of(offer_id)
         if number is None:
             return None
@@ -77,18 +78,18 @@ class Directory:
                 specs += self._shared("campaign", int(audience["campaign"]))
             if audience["category"] != NO_NAME:
                 specs += self._shared("category_limit", int(audience["category"]))
-            for place in range(audience["policy_first"], audience["policy_last"]):
-                specs += self._shared("policy", int(self._columns["audience_policy"][place]))
+            for index in range(audience["policy_first"], audience["policy_last"]):
+                specs += self._shared("policy", int(self._columns["audience_policy"][index]))
         item, traits = self.item(number)
         return OfferFacts(offer_id, told.category, told.brand, tuple(specs), item, traits)
 
     def item(self, number: int) -> tuple[int, tuple[int, ...]]:
-        """What visits of an offer are visits of, and its traits."""
+        """Return the item that visits of an offer count for, and its traits."""
         traits = self._columns["trait"][len(TRAITS) * number : len(TRAITS) * (number + 1)]
         return int(self._columns["item"][number]), tuple(traits.tolist())
 
     def budgets(self, offer_id: str) -> list[int]:
-        """The numbers of the budgets that redemptions of an offer take from; none also where there is no such offer."""
+        """Return the indices of the budgets that an offer's redemptions take from; none if there is no such offer."""
         number = self.number_of(offer_id)
         if number is None or self._columns["offer"]["audience"][number] == NO_AUDIENCE:
             return []
@@ -99,11 +100,12 @@ class Directory:
         return [budget for budget in found if budget != NO_BUDGET]
 
     def _shared(self, column: str, number: int) -> list[CounterSpec]:
+        """Return the counters of a limit that offers share: a campaign, a category limit or a policy."""
         limit = self._columns[column][number]
         return self._specs(int(limit["key"]), int(limit["caps"]))
 
     def _specs(self, key: int, caps: int) -> list[CounterSpec]:
-        """What the caps of a list count under a key, once per kind."""
+        """Return the counters that a list of caps needs under a key, one per kind of event."""
         if caps == NO_CAPS:
             return []
         first = self._columns["cap_list_first"]

@@ -1,4 +1,4 @@
-"""Experiments: which variants a person has, drawn by hashes so that they stay, and kept once seen."""
+"""Experiments: the arrays by which kernels/person/meet.py draws variants, by hashes, and keeps those once seen."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -13,12 +13,12 @@ from offers.v1.offer_service_pb2 import Exposure, GetOffersResponse
 
 EXPERIMENT = np.dtype(
     [
-        ("start", "i8"),  # seconds between which it is on
-        ("end", "i8"),
+        ("start", "i8"),  # second from which it is on
+        ("end", "i8"),  # second until which it is on, exclusive
         ("key", "i8"),
         ("layer_key", "i8"),
-        ("low", "f8"),  # it takes the persons of its layer whose share is from here
-        ("high", "f8"),  # to here, exclusive
+        ("low", "f8"),  # takes the persons of its layer whose share is at least this
+        ("high", "f8"),  # and under this
         ("layer", "i4"),
         ("first", "i4"),  # variants
         ("last", "i4"),
@@ -30,11 +30,11 @@ EXPERIMENT = np.dtype(
 )
 ARM = np.dtype(
     [
-        ("bound", "f8"),  # it takes the persons whose share is under this, and not under that before
+        ("bound", "f8"),  # takes the persons whose share is under this, and not under that of the variant before
         ("strategy", "i4"),  # NO_NAME: that of the placement
         ("id_first", "i4"),
         ("id_last", "i4"),
-        ("told_first", "i4"),  # how a response, and the record of a decision, tell of the exposure
+        ("told_first", "i4"),  # the exposure as encoded in a response, and in the record of a decision
         ("told_last", "i4"),
     ],
     align=True,
@@ -43,10 +43,10 @@ ARM = np.dtype(
 
 
 class Experiments:
-    """The experiments of a catalogue, in its order."""
+    """The experiments of a catalogue, in the catalogue's order."""
 
     def __init__(self, catalog_id: str, described: Sequence[Mapping[str, Any]]) -> None:
-        """`described` is a snapshot's meta["experiments"]."""
+        """Take a snapshot's meta["experiments"]."""
         text = bytearray()
         taken: dict[str, float] = {}
         layers: dict[str, int] = {}
@@ -56,6 +56,7 @@ class Experiments:
         self.arms = np.zeros(sum(len(one["variants"]) for one in described), ARM)
 
         def written(told: bytes) -> tuple[int, int]:
+            """Append to the text. Returns where it begins and ends."""
             first = len(text)
             text.extend(told)
             return first, len(text)
@@ -86,15 +87,15 @@ class Experiments:
         return len(self.experiments)
 
     def asked(self, placement: str) -> NDArray[np.uint8]:
-        """Of each experiment, whether it is one of a placement's."""
+        """Return, per experiment, whether it is one of a placement's."""
         return np.array([not names or placement in names for names in self._placements], np.uint8)
 
     def strategies(self, asked: NDArray[np.uint8]) -> list[int]:
-        """The ranking strategies that variants of the experiments asked for may give."""
+        """Return the ranking strategies that variants of some experiments, as `asked` returns them, may give."""
         rows = self.experiments[asked != 0]
         arms = (self.arms["strategy"][row["first"] : row["last"]].tolist() for row in rows)
         return sorted({number for of_one in arms for number in of_one} - {NO_NAME})
 
     def named(self, exposed: Sequence[int], variants: Sequence[int]) -> list[tuple[str, str]]:
-        """The names of experiments by their numbers, and of the variants that a person has of all."""
+        """Return the ids of the `exposed` experiments and of the variants; `variants` are the person's, of all."""
         return [self._arms[int(self.experiments["first"][number]) + variants[number]] for number in exposed]

@@ -1,9 +1,9 @@
-"""Which schedules are open, per minute: calendar rules cost a decision one byte each.
+"""States of schedules, computed once per minute: a calendar rule costs a decision one byte.
 
-The state of all schedules is worked out once per minute and person's time zone and shared by all decisions in it, by a
-compiled loop: from the spans of a week where weeks are alike, else from the changes of the coming weeks, the horizon.
-What neither tells (instants off the horizon, the person's clock) is asked of the opening-hours library when a decision
-needs it.
+A compiled loop (kernels/hours.py) computes the states of all schedules per minute and person's time zone. All decisions
+in that minute share them. It reads the spans of a week where all weeks are alike, and otherwise the horizon: the
+changes of the coming weeks. States that neither gives (instants beyond the horizon, schedules by the person's clock)
+are looked up in the opening-hours library when a decision needs them.
 """
 
 import contextlib
@@ -18,51 +18,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue.hours.schedules import Schedule, ZoneClock, zone_clock
-from offers.decision.kernels.hours import Ahead, work_out
-from offers.decision.kernels.memory.records import CLOSED, OPEN, Hours, Record
+from offers.decision.kernels.hours import HorizonArray, work_out
+from offers.decision.kernels.memory.records import CLOSED, OPEN, HoursArray, Record
 
 INSTANTS_KEPT = 128
-"""Minutes kept at a time, at most: the current one, and some of those asked "what if"."""
+"""Minutes kept, at most: the current one, and some of hypothetical requests."""
 BYTES_KEPT = 32 << 20
-"""Memory for those minutes: a catalogue of very many schedules keeps fewer, but eight at least."""
+"""Memory for those minutes. A catalogue with very many schedules keeps fewer of them, but at least eight."""
 LAST_ODD_SECOND = 63_593_070
-"""1972-01-07T00:44:30Z, when the last time zone gave up seconds in its offset (Africa/Monrovia): from then on wall
-clocks everywhere turn to a new minute at the same time."""
+"""1972-01-07T00:44:30Z, when the last time zone dropped seconds from its offset (Africa/Monrovia). Since then all wall
+clocks turn to a new minute at the same time."""
 SLICE_S = 0.002
-"""Work on the horizon that may hold up requests."""
+"""Seconds of work on the horizon at a time, during which requests may have to wait."""
 _DAY_S = 86_400
 HORIZON_S = 37 * _DAY_S
-"""From a day before the day it was begun on to 35 days after it, at least."""
+"""The horizon reaches from a day before the day it was begun on to at least 35 days after it."""
 FIRST_HORIZON_S = 3 * _DAY_S
-"""The first one is short: it shall be there soon."""
+"""The first horizon is short, to be there soon."""
 CHANGES_KEPT = 8_000_000
-"""Memory for the horizon, in changes of four bytes: about 100,000 schedules; the rest is asked of the library."""
+"""Changes, of four bytes, that a horizon holds: those of about 100,000 schedules. The rest is left to the library."""
 
 
 class _Horizon(NamedTuple):
-    """When the schedules that are not weekly change between two instants."""
+    """Changes of the schedules that are not weekly, between two instants."""
 
     record: Record
-    """Of Ahead."""
+    """A record of HorizonArray."""
     begin: int
-    """Seconds."""
+    """Second from which it holds."""
     end: int
+    """Second until which it holds, exclusive."""
 
 
 class _Draft:
-    """A horizon in the making."""
+    """A horizon that is being computed."""
 
     def __init__(self, begin: int, end: int, schedules: int) -> None:
         self.begin, self.end = begin, end
         self.number = 0
-        """The schedule that is next."""
+        """Index of the next schedule."""
         self._known = np.zeros(schedules, np.uint8)
         self._counts = np.zeros(schedules + 1, np.int64)
         self._changes: list[np.ndarray] = []
         self._room = CHANGES_KEPT
 
     def add(self, spans: list[tuple[int, int]]) -> None:
-        """Take in the open spans of the next schedule."""
+        """Add the open spans of the next schedule."""
         if 2 * len(spans) <= self._room:
             self._room -= 2 * len(spans)
             self._known[self.number] = 1
@@ -71,22 +72,23 @@ class _Draft:
         self.number += 1
 
     def finished(self) -> _Horizon:
-        """The horizon of what was taken in."""
+        """Return the horizon of the schedules added."""
         change = np.concatenate([np.empty(0, np.uint32), *self._changes])
         arrays: dict[str, NDArray[Any]] = {"known": self._known, "first": np.cumsum(self._counts), "change": change}
-        return _Horizon(Record(Ahead, arrays), self.begin, self.end)
+        return _Horizon(Record(HorizonArray, arrays), self.begin, self.end)
 
 
 class HoursAt(NamedTuple):
     """The states of all schedules over a span of time."""
 
     record: Record
-    """Of Hours."""
+    """A record of HoursArray."""
     begin: int
-    """Seconds between which they hold."""
+    """Second from which they hold."""
     end: int
+    """Second until which they hold, exclusive."""
     time_zone: str
-    """Whose they are; "" where they are the same for all persons."""
+    """The person's time zone; "" if the states are the same for all persons."""
 
 
 class HoursBook:
@@ -95,10 +97,10 @@ class HoursBook:
     def __init__(
         self, columns: Record, schedules: Sequence[Schedule], time_zones: Sequence[str], default_zone: str
     ) -> None:
-        """`time_zones` are the names of the snapshot's time zones, in their order."""
+        """Take the snapshot's columns and schedules, and the names of its time zones in their order."""
         self._columns = columns
         self.clock = cache(self._find_clock)
-        """The clock of a time zone; "" is the catalogue's."""
+        """Return the clock of a time zone; "" is the catalogue's."""
         self._zones = {name: number for number, name in enumerate(time_zones) if name}
         self._schedules = schedules
         self._default_zone = default_zone
@@ -113,30 +115,30 @@ class HoursBook:
         self._draft: _Draft | None = None
 
     def at(self, second: int, time_zone: str) -> HoursAt:
-        """The states at an instant for a person in a time zone ("": the catalogue's)."""
+        """Return the states at an instant for a person in a time zone ("": the catalogue's)."""
         instant, end = self._span(second)
         time_zone = time_zone if self._personal else ""
         hours = self._instants.get((instant, time_zone))
         if hours is None:
             hours = self._instants[instant, time_zone] = self._work_out(instant, time_zone)
-        with contextlib.suppress(KeyError):  # another thread may have let it go
+        with contextlib.suppress(KeyError):  # another thread may have evicted it
             self._instants.move_to_end((instant, time_zone))
             while len(self._instants) > self._most:
                 self._instants.popitem(last=False)
         return HoursAt(hours, instant, end, time_zone)
 
     def look_up(self, hours: Record, numbers: Sequence[int], second: int, time_zone: str) -> None:
-        """Fill in the states of some schedules that are UNKNOWN."""
+        """Look up the states of some schedules that are UNKNOWN, and write them into the record `hours`."""
         instant, _ = self._span(second)
         for number in set(numbers):
             is_open, until = self._schedules[number].at(instant, lambda zone: self.clock(zone or time_zone))
-            hours.arrays["until"][number] = until  # before the state: other threads read both
+            hours.arrays["until"][number] = until  # before the state, as other threads read both
             hours.arrays["state"][number] = OPEN if is_open else CLOSED
 
     def roll(self, now: int, seconds: float = SLICE_S) -> bool:
-        """Bring the horizon up to date, by about so many seconds of work; true when nothing is left to do.
+        """Bring the horizon up to date by about `seconds` of work. Returns whether nothing is left to do.
 
-        `now` is in seconds since 1970. To be called by one thread at a time, now and then.
+        `now` is in seconds since 1970. One thread at a time calls this, every now and then.
         """
         if not any(self._ahead):
             return True
@@ -159,7 +161,7 @@ class HoursBook:
         return not soon
 
     def _find_clock(self, time_zone: str) -> ZoneClock:
-        """The clock of a time zone: the snapshot's, where it has it."""
+        """Find the clock of a time zone: the snapshot's, if it has one."""
         number = self._zones.get(time_zone or self._default_zone)
         if number is None:
             return zone_clock(time_zone or self._default_zone)
@@ -168,9 +170,10 @@ class HoursBook:
         return ZoneClock(tuple(arrays["zone_start"][span].tolist()), tuple(arrays["zone_offset"][span].tolist()))
 
     def _work_out(self, instant: int, time_zone: str) -> Record:
+        """Compute the states at an instant."""
         clock = self.clock(time_zone)
         hours = Record(
-            Hours,
+            HoursArray,
             {
                 "state": np.empty(len(self._schedules), np.uint8),
                 "until": np.empty(len(self._schedules), np.int64),
@@ -182,12 +185,12 @@ class HoursBook:
         return hours
 
     def _span(self, second: int) -> tuple[int, int]:
-        """The start and end of a span of time in which no schedule changes but at its start.
+        """Return the start and end of the span around an instant in which schedules change only at its start.
 
-        That is a minute, or less where a closing margin is not of whole minutes.
+        That is a minute, or less if a closing margin is not of whole minutes.
         """
         minute = second - second % 60
         if minute < LAST_ODD_SECOND:
             return second, second + 1
-        place = bisect_right(self._turns, second - minute)
-        return minute + self._turns[place - 1], minute + (self._turns[place] if place < len(self._turns) else 60)
+        index = bisect_right(self._turns, second - minute)
+        return minute + self._turns[index - 1], minute + (self._turns[index] if index < len(self._turns) else 60)

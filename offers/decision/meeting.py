@@ -1,4 +1,4 @@
-"""What an engine needs to bring a person into its decisions, and the steps around the compiled `meet`."""
+"""Meeting persons: what an engine needs to bring a person into its decisions, and what the compiled `meet` asks for."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,9 +7,10 @@ import numpy as np
 
 from offers.decision.calendar import Calendar
 from offers.decision.experiments import Experiments
-from offers.decision.kernels.memory.records import Record, Table
-from offers.decision.kernels.memory.scratch import COUNTER, Outcome, Room, Scratchpad
-from offers.decision.kernels.person.meet import BY_PLACE, BY_TIME, NO_ROOM, OTHER_PERIODS, Fact, People, meet
+from offers.decision.kernels.memory.records import Record
+from offers.decision.kernels.memory.scratch import COUNTER, Capacity, DecisionFact, PersonFact, Scratchpad
+from offers.decision.kernels.need import Need
+from offers.decision.kernels.person.meet import BY_PLACE, BY_TIME, MeetingArray, MeetingFact
 from offers.decision.person import Person
 from offers.decision.segments.evaluate import Facts, Segments
 from offers.model.keys import key_of
@@ -20,8 +21,8 @@ from offers.v1.profile_pb2 import Profile
 class Meeting:
     """The segments, experiments, periods and the holdout of a catalogue."""
 
-    def __init__(self, catalog_id: str, meta: Mapping[str, Any]) -> None:
-        """`meta` is a snapshot's."""
+    def __init__(self, catalog_id: str, version: int, meta: Mapping[str, Any]) -> None:
+        """Take a snapshot's `meta`, and its version as a signed number."""
         self.segments = Segments([segment["expression"] for segment in meta["segments"]])
         self.experiments = Experiments(catalog_id, meta["experiments"])
         self._numbers = {segment["id"]: number for number, segment in enumerate(meta["segments"])}
@@ -29,10 +30,13 @@ class Meeting:
         changes = np.zeros(len(meta["segments"]), np.uint8)
         changes[sorted(self.segments.timed)] |= BY_TIME
         changes[sorted(self.segments.placed)] |= BY_PLACE
+        fact = np.zeros(len(MeetingFact), np.int64)
+        fact[MeetingFact.rules], fact[MeetingFact.version] = self.segments.rules.table, version
+        fact[MeetingFact.holdout_key] = key_of("holdout", catalog_id, "")
         self.record = Record(
-            People,
+            MeetingArray,
             {
-                "fact": np.array([self.segments.rules.table, key_of("holdout", catalog_id, ""), 0, 0, 0], np.int64),
+                "fact": fact,
                 "holdout": np.array([meta["holdout"]], np.float64),
                 "period": self._calendar.spans,
                 "experiment": self.experiments.experiments,
@@ -42,38 +46,27 @@ class Meeting:
             },
         )
 
-    def meet(self, columns: Table, terms: Table, pad: Scratchpad, person: Person, time: int) -> None:
-        """Bring a person into a pad that holds what was found."""
-        record, request, draw, grants, flags = person.record, person.request, person.draw, person.grants, person.flags
-        while True:
-            left = meet(columns, self.record.table, terms, pad.table, record, request, draw, grants, flags, time)
-            if left >= 0:
-                break
-            self.help(left, pad, len(record), time)
-        if left:
+    def provide(self, need: int, pad: Scratchpad, person: Person, time: int) -> None:
+        """Provide what `go_on` needs to meet a person: COUNTERS, PERIODS or SEGMENTS of Need."""
+        if need == Need.PERIODS:
+            self._calendar.roll(time, self.record.arrays["fact"][MeetingFact.begin : MeetingFact.end + 1])
+        elif need == Need.COUNTERS:
+            size = len(person.record)
+            pad.fit(Capacity(counters=size // COUNTER.itemsize + 1, times=size // 4 + 1))
+        elif need == Need.SEGMENTS:
             facts = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
-            self.ask(pad, left, facts)
-
-    def help(self, wanting: int, pad: Scratchpad, record_size: int, time: int) -> None:
-        """Do what `meet` said is wanting, for a record of so many bytes: NO_ROOM or OTHER_PERIODS."""
-        if wanting == OTHER_PERIODS:
-            self._calendar.roll(time, self.record.arrays["fact"][Fact.begin : Fact.end + 1])
-        elif wanting == NO_ROOM:
-            pad.fit(Room(counters=record_size // COUNTER.itemsize + 1, times=record_size // 4 + 1))
-
-    def ask(self, pad: Scratchpad, left: int, facts: Facts) -> None:
-        """Find out of the segments that are left to CEL which hold."""
-        self.segments.evaluate(sorted(pad.arrays["wanted"][:left].tolist()), facts, pad.arrays["segment"])
+            left = int(pad.arrays["person"][PersonFact.left])
+            self.segments.evaluate(sorted(pad.arrays["wanted"][:left].tolist()), facts, pad.arrays["segment"])
 
     def exposures(self, pad: Scratchpad) -> list[tuple[str, str]]:
-        """The experiments that have a part in a pad's decision, and the person's variants."""
-        if not pad.arrays["outcome"][Outcome.personal]:
+        """Return the experiments that have a part in a pad's decision, and the person's variants."""
+        if not pad.arrays["decision"][DecisionFact.personal]:
             return []
         exposed = pad.arrays["exposed"][: len(self.experiments)].nonzero()[0].tolist()
         return self.experiments.named(exposed, pad.arrays["variant"].tolist())
 
     def segments_of(self, names: Iterable[str], facts: Facts) -> frozenset[str]:
-        """Those of some segments that a person is in."""
+        """Return those of some segments that a person is in."""
         numbers = {name: self._numbers[name] for name in names}
         holds = np.zeros(len(self._numbers), np.uint8)
         self.segments.evaluate(numbers.values(), facts, holds)

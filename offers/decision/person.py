@@ -1,4 +1,4 @@
-"""Who a decision is for: what is known of the person, as meet.py brings it into a decision."""
+"""Person: what is known of the person that a decision is for, as kernels/person/meet.py reads it."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from offers.decision.kernels.memory.scratch import COUNTER
 from offers.decision.segments.evaluate import Facts
 
 MOST_COUNTED = 0xFFFF
-"""Instants that a counter has room for."""
+"""Instants that a counter has room for: its count is 16 bits."""
 
 
 class Counted(NamedTuple):
-    """Instants of one kind that caps count."""
+    """Instants that caps count under one key and kind of event."""
 
     key: int
     kind: int
@@ -22,27 +22,27 @@ class Counted(NamedTuple):
 
 
 class Person(NamedTuple):
-    """What a decision asks of the person. The default is nobody in particular."""
+    """A person as a decision reads them. The default is nobody in particular."""
 
     draw: int = 0
-    """The signed 64-bit number by which variants and holdouts are drawn, unless the record has another; 0: nobody."""
+    """Signed 64-bit number by which variants and holdouts are drawn, unless the record has another; 0: nobody."""
     record: bytes = b""
     """An offers.v1.UserState."""
     request: bytes = b""
-    """The offers.v1.GetOffersRequest whose context segments are asked about."""
+    """The offers.v1.GetOffersRequest whose context segments read."""
     grants: int = -1
-    """A bit per offers.v1.ConsentPurpose that the request agrees to; -1: it does not say."""
+    """A bit per offers.v1.ConsentPurpose that the request agrees to; -1: the request says nothing of consent."""
     flags: int = 0
     """NAMED and so on: see meet.py."""
     facts: Callable[[], Facts] | None = None
-    """What segments are asked about that are left to CEL; None: nothing is known but the instant."""
+    """Returns what segments read that are left to CEL; None: only the instant is known."""
 
 
 NOBODY = Person()
 
 
 def merged(counters: bytes, times: bytes, more: Sequence[Counted]) -> tuple[bytes, bytes]:
-    """Counters with more instants among them."""
+    """Merge more instants into counters. Returns the counters and times of an offers.v1.UserState."""
     known = np.frombuffer(counters, COUNTER)
     seconds = np.frombuffer(times, "<u4")
     instants: dict[tuple[int, int], list[int]] = {}

@@ -1,4 +1,4 @@
-"""A batch's requests, still encoded: each is read, or refused, by itself."""
+"""Batches: split an encoded batch into its requests, still encoded. Each is answered, or refused, by itself."""
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
@@ -9,7 +9,7 @@ from offers.v1.offer_service_pb2 import BatchGetOffersRequest
 
 
 def requests_of(data: bytes) -> list[bytes]:
-    """The encoded requests of an encoded BatchGetOffersRequest.
+    """Return the encoded requests of an encoded BatchGetOffersRequest.
 
     Raises InvalidRequestError unless there are 1 to 1,000.
     """
@@ -21,7 +21,7 @@ def requests_of(data: bytes) -> list[bytes]:
 
 
 def _encoded_batch() -> type:
-    """A message like BatchGetOffersRequest on the wire, whose requests stay encoded."""
+    """Make a message class with the wire format of BatchGetOffersRequest, whose requests stay encoded."""
     requests = BatchGetOffersRequest.DESCRIPTOR.fields_by_name["requests"]
     file = descriptor_pb2.FileDescriptorProto(name="offers/server/batch.proto", package="offers.server")
     message = file.message_type.add(name="EncodedBatch")

@@ -38,7 +38,7 @@ from offers.server import convert
 from offers.server.limits import MAX_EXPLANATIONS, MAX_ID, MAX_REQUEST_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import Met, People
+from offers.server.people import Met, PersonReader
 from offers.state.person.basket import fill_in
 from offers.state.person.counters import Counters
 from offers.v1.catalog_pb2 import Catalog
@@ -81,7 +81,7 @@ class _Answered(NamedTuple):
 class ExplainService:
     """Answers ExplainOffers with bytes, as OfferService does GetOffers."""
 
-    def __init__(self, live: Live, clock: Callable[[], float], people: People, geohash_length: int = 0) -> None:
+    def __init__(self, live: Live, clock: Callable[[], float], people: PersonReader, geohash_length: int = 0) -> None:
         """`geohash_length` is the number of characters of the location's geohash that models see."""
         self._live = live
         self._clock = clock

@@ -1,35 +1,22 @@
-"""OfferService: usual requests in one or two compiled calls, all others step by step: convert, decide, convert."""
+"""OfferService: answer usual requests in one or two compiled calls, all others step by step."""
 
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
 from offers.catalogue.document import varint
-from offers.decision.kernels.log import write_record
-from offers.decision.kernels.memory.records import Record
 from offers.decision.kernels.memory.scratch import PersonFact, Scratchpad
+from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.meet import BLIND
 from offers.errors import InvalidRequestError
 from offers.model.proposition_ids import decision_id_of, new_decision_id
 from offers.server import convert, statuses
 from offers.server.batch import requests_of
-from offers.server.fast.answer import (
-    HELP_WANTED,
-    ID_WANTED,
-    LONG_WAY,
-    PERSON_WANTED,
-    SEGMENTS_WANTED,
-    STANDING_WANTED,
-    KnownSurfaces,
-    answer,
-    finish,
-)
-from offers.server.fast.scan import Fact, scan_record
-from offers.server.fast.wire import Output, write_response
+from offers.server.fast.answer import KnownSurfaces, answer, finish
+from offers.server.fast.buffers import UNUSUAL, RequestFact, ThreadBuffers
+from offers.server.fast.wire import response_size, write_response
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
-from offers.server.people import TOLD_BLIND, People
+from offers.server.people import TOLD_BLIND, PersonReader
 from offers.server.recorder import Decided, Keeper
 from offers.state.person.ids import NOBODY
 from offers.v1.context_pb2 import User
@@ -37,70 +24,54 @@ from offers.v1.offer_service_pb2 import Exposure, GetOffersRequest, GetOffersRes
 
 _RESPONSE_TAG, _STATUS_TAG = b"\x0a", b"\x12"
 _RESULT_TAG = b"\x0a"
-_ROOM = 1 << 16
-"""Bytes a thread has for a response at first; grown to need."""
-WHAT_IF_S = 300
-"""A decision for an instant farther from the clock than clocks differ asks what if: nobody was exposed to anything."""
+HYPOTHETICAL_S = 300
+"""Requests for an instant this far from the server's clock are hypothetical: nobody is exposed, nothing is logged."""
 
-
-# Between two calls, caches go cold: what the path of requests needs of an enum is looked up once.
-_SURFACE, _TIME, _CONSENT = int(Fact.surface), int(Fact.time), int(Fact.consent)
-_PERSON_FIELD, _PERSON_BEGIN, _PERSON_END = int(Fact.person_field), int(Fact.person_begin), int(Fact.person_end)
+# Between two calls, caches go cold: looking a member of an enum up costs more than the members used here are worth.
+_SURFACE, _TIME, _CONSENT = int(RequestFact.surface), int(RequestFact.time), int(RequestFact.consent)
+_PERSON_FIELD = int(RequestFact.person_field)
+_PERSON_BEGIN, _PERSON_END = int(RequestFact.person_begin), int(RequestFact.person_end)
 _KNOWN, _NEW, _LOGGED = int(PersonFact.known), int(PersonFact.new), int(PersonFact.logged)
+_PERSON, _REQUEST_ID, _STANDING = int(Need.PERSON), int(Need.REQUEST_ID), int(Need.STANDING)
+_HELPED, _IS_MET = frozenset({Need.COUNTERS, Need.PERIODS, Need.SEGMENTS}), frozenset({Need.SEGMENTS, Need.STANDING})
 _USER_ID = int(User.USER_ID_FIELD_NUMBER)
 
 
-class _Room:
-    """A thread's memory for an answer."""
-
-    def __init__(self) -> None:
-        self.scan = scan_record()
-        self.scanned = self.scan.table
-        self.facts = self.scan.arrays["facts"]
-        self.pad = Scratchpad()
-        self.grow(_ROOM)
-
-    def grow(self, size: int) -> None:
-        self._output = Record(Output, {"bytes": np.empty(size, np.uint8)})
-        self.output = self._output.table
-        self.bytes = self._output.arrays["bytes"].data
-
-
 class _Own(threading.local):
-    """Each thread's own."""
+    """Buffers of each thread."""
 
-    def __init__(self) -> None:
-        self.room = _Room()
+    def __init__(self, geohash_length: int) -> None:
+        self.buffers = ThreadBuffers(geohash_length)
 
 
 class OfferService:
-    """Answers with bytes: a response is copied together from parts that are already encoded."""
+    """GetOffers and BatchGetOffers over encoded messages: most bytes of a response are copied, already encoded."""
 
     def __init__(
         self,
         live: Live,
         clock: Callable[[], float],
-        people: People | None = None,
+        people: PersonReader | None = None,
         recorder: Keeper | None = None,
         geohash_length: int = 0,
     ) -> None:
-        """Without `people`, nothing is known of anybody; without a recorder, no decision is kept.
+        """Without `people`, nothing is known of anybody; without a recorder, no decision is logged.
 
-        Where the person agreed to learning, so many characters of the location's geohash are kept of it.
+        If the person agreed to learning, `geohash_length` characters of the location's geohash are logged.
         """
         self._live = live
         self._clock = clock
-        self._people = people or People(None, frozenset())
+        self._people = people or PersonReader(None, frozenset())
         self._recorder = recorder
         self._geohash_length = geohash_length
-        self._own = _Own()
+        self._own = _Own(geohash_length)
 
     def get_offers(self, data: bytes) -> bytes:
-        """GetOffers: a GetOffersRequest to a GetOffersResponse, both encoded. Raises InvalidRequestError."""
+        """Answer an encoded GetOffersRequest with an encoded GetOffersResponse. Raises InvalidRequestError."""
         return self._answer(data, int(self._clock()))
 
     def batch_get_offers(self, data: bytes) -> bytes:
-        """BatchGetOffers, both sides encoded; one clock reading for all. Raises InvalidRequestError."""
+        """Answer an encoded BatchGetOffersRequest, with one clock reading for all. Raises InvalidRequestError."""
         requests = requests_of(data)
         now = int(self._clock())
         parts: list[bytes] = []
@@ -118,89 +89,77 @@ class OfferService:
         return b"".join(parts)
 
     def _answer(self, data: bytes, now: int) -> bytes:
-        room, known = self._own.room, self._live.known
+        """Return the response to an encoded request."""
+        buffers, known = self._own.buffers, self._live.known
         ids = new_decision_id()
-        length = answer(data, known.table, room.scanned, room.pad.table, room.output, now, *ids, 0)
-        if length == ID_WANTED:
-            facts = room.facts
-            request_id = data[facts[Fact.id_begin] : facts[Fact.id_end]].decode()
+        need, length = answer(data, known.table, buffers.table, now, *ids, 0)
+        if need == _REQUEST_ID:
+            facts = buffers.facts
+            request_id = data[facts[RequestFact.id_begin] : facts[RequestFact.id_end]].decode()
             ids = decision_id_of(request_id, known.engine(int(facts[_SURFACE])).catalog_id)
-            length = answer(data, known.table, room.scanned, room.pad.table, room.output, now, *ids, 1)
-        if length >= 0:
-            return room.bytes[:length].tobytes()
-        response = self._finish(data, now, known, room, ids) if length == PERSON_WANTED else None
-        return self._answer_step_by_step(data, now, known, room) if response is None else response
+            need, length = answer(data, known.table, buffers.table, now, *ids, 1)
+        if not need:
+            return buffers.response[:length].tobytes()
+        response = self._finish(data, now, known, buffers, ids) if need == _PERSON else None
+        return self._answer_step_by_step(data, now, known, buffers) if response is None else response
 
-    def _finish(self, data: bytes, now: int, known: KnownSurfaces, room: _Room, ids: tuple[int, int]) -> bytes | None:
-        """The response to a usual request that the person matters to; None: the long way has to find it."""
-        facts = room.facts.tolist()
+    def _finish(
+        self, data: bytes, now: int, known: KnownSurfaces, buffers: ThreadBuffers, ids: tuple[int, int]
+    ) -> bytes | None:  # fmt: skip
+        """Return the response to a usual request that the person matters to; None if it has to go the long way."""
+        facts, pad = buffers.facts.tolist(), buffers.pad
         begin, end, field = facts[_PERSON_BEGIN], facts[_PERSON_END], facts[_PERSON_FIELD]
-        # The person, as stores know them; without a field, where the id stands is of an earlier request.
+        # The person, as stores know them. Without a field, the offsets are those of an earlier request.
         name = f"{'u' if field == _USER_ID else 'a'}:{data[begin:end].decode()}" if field else NOBODY
         met = self._people.read(name, facts[_CONSENT])
         _, draw, record, flags = met
-        is_met, second = 0, facts[_TIME] if facts[_TIME] >= 0 else now
-        while True:
-            length = finish(
-                data, known.table, room.scanned, room.pad.table, room.output, now, *ids, record, draw, flags,
-                self._geohash_length, is_met,
-            )  # fmt: skip
-            if length >= LONG_WAY:
-                break
+        second = facts[_TIME]
+        need, length = finish(data, known.table, buffers.table, record, draw, flags, 0)
+        while need:
             engine = known.engine(facts[_SURFACE])
-            if length == SEGMENTS_WANTED:
-                told = self._people.facts(engine, met, GetOffersRequest.FromString(data), second)
-                engine.meeting.ask(room.pad, int(room.pad.arrays["person"][PersonFact.left]), told)
-                is_met = 1
-            elif length == STANDING_WANTED:
-                strategy = int(room.pad.arrays["person"][PersonFact.strategy])
+            if need in _HELPED:
+                person = self._people.person_of(engine, met, data, second)
+                engine.meeting.provide(need, pad, person, second)
+            elif need == _STANDING:
+                strategy = int(pad.arrays["person"][PersonFact.strategy])
                 if not self._live.stand(known, facts[_SURFACE], strategy, second):
                     return None
-                is_met = 1
             else:
-                engine.meeting.help(length - HELP_WANTED, room.pad, len(record), second)
-        if length < 0:
-            return None
-        self._keep(ids, name, now, second, room.pad)
-        response = room.bytes[:length].tobytes()
+                return None
+            need, length = finish(data, known.table, buffers.table, record, draw, flags, int(need in _IS_MET))
+        self._keep(ids, name, now, second, pad)
+        response = buffers.response[:length].tobytes()
         return response + TOLD_BLIND if flags & BLIND else response
 
-    def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, room: _Room) -> bytes:
+    def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, buffers: ThreadBuffers) -> bytes:
+        """Return the response to any request, and remember its surface for the next one, if it is a usual one."""
         request = convert.parse(GetOffersRequest, data, MAX_REQUEST_BYTES)
         query = convert.query_of(request, now)
-        engine = self._live.engine(query.surface.catalog)
-        key_size = int(room.facts[Fact.key_size])
+        engine, pad = self._live.engine(query.surface.catalog), buffers.pad
+        key_size = int(buffers.facts[RequestFact.key_size])
         met, person = self._people.meet(engine, request, query.time)
         ids = new_decision_id()
         if query.request_id:
             ids = decision_id_of(query.request_id, engine.catalog_id)
-        decision = engine.decide(query, room.pad, person, self._geohash_length, ids[1])
-        if key_size >= 0:
-            self._live.remember(known, room.scan.arrays["key"][:key_size], query, engine)
+        decision = engine.decide(query, pad, person, self._geohash_length, ids[1])
+        if key_size != UNUSUAL:
+            self._live.remember(known, buffers.key[:key_size], query, engine)
         tail = b""
         if decision.personal:
-            terms = engine.resolve(query.surface).terms.table
-            room.pad.arrays["person"][PersonFact.logged] = write_record(
-                engine.columns.table, terms, engine.meeting.record.table, room.pad.table, person.record, person.request,
-                query.latitude, query.longitude, self._geohash_length, query.time, decision.count,
-            )  # fmt: skip
-            self._keep(ids, met.name, now, query.time, room.pad)
-            told = [Exposure(experiment_id=one, variant_id=variant) for one, variant in decision.exposures]
-            tail = GetOffersResponse(exposures=told).SerializeToString()
+            self._keep(ids, met.name, now, query.time, pad)
+            exposures = [Exposure(experiment_id=one, variant_id=variant) for one, variant in decision.exposures]
+            tail = GetOffersResponse(exposures=exposures).SerializeToString()
             tail += TOLD_BLIND if met.flags & BLIND else b""
-        while True:
-            length = write_response(
-                engine.columns.table, room.pad.table, room.output, *ids, engine.version, decision.count,
-                decision.strategy, query.time, query.surface.full, decision.refresh_after, decision.refresh_distance_m,
-                decision.eligible,
-            )  # fmt: skip
-            if length >= 0:
-                return room.bytes[:length].tobytes() + tail
-            room.grow(-length)
+        frame = engine.frame(query, pad, decision.strategy)
+        size = response_size(frame)
+        if size > buffers.size:
+            buffers.grow(size)
+        length = write_response(frame, buffers.table, *ids)
+        return buffers.response[:length].tobytes() + tail
 
     def _keep(self, ids: tuple[int, int], name: str, now: int, second: int, pad: Scratchpad) -> None:
-        """Hand a decision to the recorder."""
-        if self._recorder is not None and abs(second - now) <= WHAT_IF_S:
+        """Hand a decision to the recorder, unless it is hypothetical."""
+        if self._recorder is not None and abs(second - now) <= HYPOTHETICAL_S:
             facts = pad.arrays["person"].tolist()
             record = pad.arrays["logged"][: facts[_LOGGED]].tobytes()
             self._recorder.keep(Decided(ids, name if facts[_KNOWN] else "", now, record, facts[_NEW] != 0))

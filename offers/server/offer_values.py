@@ -11,7 +11,8 @@ import structlog
 
 from offers.catalogue.compile.messages import read_head, read_offers
 from offers.catalogue.compile.timetable import DEFAULT_TIME_ZONE
-from offers.catalogue.publish import publish, stamp
+from offers.catalogue.publish import publish
+from offers.catalogue.published import stamp
 from offers.catalogue.rules.models import MAX_NAMES
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.directory import Directory

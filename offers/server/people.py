@@ -1,4 +1,4 @@
-"""Who a request is for, and what is known of that person: one read of the state store, and only where it matters."""
+"""Persons of requests: read a person's record from the state store, once, and only if the person matters."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,40 +30,40 @@ TOLD_BLIND = GetOffersResponse(
         )
     ]
 ).SerializeToString()
-"""What an answer says when the state of the person could not be read."""
+"""Encoded note of an answer for which the state of the person could not be read."""
 
 
 _PURPOSES = frozenset(ConsentPurpose.values())
-"""Those that are known: a caller may name any number."""
+"""Known purposes: a caller may name any number."""
 _OF_HISTORY = frozenset({"affinities", "basket", "journey_phase", "user"})
-"""What of a profile is worked out of the whole record."""
+"""Fields of a profile that are computed from the whole record."""
 
 
 class Met(NamedTuple):
-    """What is known of a person, as stores know them."""
+    """A person as the stores know them."""
 
     name: str
-    """"" for nobody in particular."""
+    """Name of the person in the stores; "" for nobody in particular."""
     draw: int
-    """The number by which variants are drawn, unless the record has another."""
+    """Number by which variants are drawn, unless the record has another."""
     record: bytes
-    """The UserState, whether or not it may be used."""
+    """The person's UserState, whether or not it may be used."""
     flags: int
     """NAMED and so on: see meet.py."""
 
 
-class People:
-    """Reads what is known of persons."""
+class PersonReader:
+    """Reads persons from the state store."""
 
     def __init__(self, state: StateStore | None, default_consent: Purposes) -> None:
-        """Without a store, nothing is known of anybody."""
+        """Without a store, nothing is known of anybody. `default_consent` holds where nobody says."""
         self._state = state
         self._default = default_consent
         self._flags = AGREED if CONSENT_PURPOSE_PROFILING in default_consent else 0
         self._flags |= TAUGHT if CONSENT_PURPOSE_LEARNING in default_consent else 0
 
     def read(self, name: str, grants: int) -> Met:
-        """What is known of a person, who agrees to purposes, a bit each (-1: it is not said)."""
+        """Read a person. `grants` has a bit per purpose agreed to; -1: the request says nothing of consent."""
         flags, record = self._flags | (NAMED if name else 0), b""
         if name and self._state is not None and (grants < 0 or grants >> CONSENT_PURPOSE_PROFILING & 1):
             try:
@@ -73,7 +73,7 @@ class People:
         return Met(name, draw_of(name), record, flags)
 
     def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:
-        """The person of any request, as an engine asks about them at an instant."""
+        """Read the person of any request, as an engine asks about them at an instant."""
         user = request.context.user
         grants = (
             sum(1 << purpose for purpose in _PURPOSES.intersection(user.consent.purposes))
@@ -92,8 +92,14 @@ class People:
 
         return met, Person(met.draw, met.record, encoded, grants, met.flags, facts)
 
+    def person_of(self, engine: Engine, met: Met, data: bytes, second: int) -> Person:
+        """Return the person of a usual request that stands encoded in `data`, as an engine asks about them."""
+        return Person(
+            record=met.record, facts=lambda: self.facts(engine, met, GetOffersRequest.FromString(data), second)
+        )
+
     def facts(self, engine: Engine, met: Met, request: GetOffersRequest, second: int) -> Facts:
-        """What the segments are asked about that are left to CEL. Changes the request where consent asks for it."""
+        """Return what segments read that are left to CEL. Clears fields of the request that consent hides."""
         context = request.context
         if met.flags & HIDDEN:
             context.ClearField("location")
@@ -109,7 +115,7 @@ class People:
         return Facts(context.user, context.session, context, known, second)
 
     def known(self, met: Met, user: User) -> UserState:
-        """What of a record may be used for a person."""
+        """Return the part of a person's record that may be used."""
         state = UserState.FromString(met.record)
         if self.may_keep(met, user):
             return state
@@ -118,14 +124,14 @@ class People:
         return UserState()
 
     def may_keep(self, met: Met, user: User) -> bool:
-        """Whether something may be kept of a person, as meet.py has it."""
+        """Return whether data may be kept of a person, the same as kernels/person/meet.py does."""
         if not met.flags & NAMED or met.flags & BLIND:
             return False
         consents = UserStateHead.FromString(met.record).profile.consents
         return agrees(CONSENT_PURPOSE_PROFILING, user, consents, self._default)
 
     def _with_seen(self, met: Met, engine: Engine, user: User, seen: Sequence[SeenOffer]) -> Met:
-        """A person with what the caller says they have met, which caps count with or without consent."""
+        """Return a person with the offers that the caller says they have seen: caps count these without consent too."""
         state = UserState.FromString(met.record)
         if not self.may_keep(met, user):
             state = UserState(profile=Profile(consents=state.profile.consents))
@@ -134,7 +140,7 @@ class People:
 
 
 def _counted(engine: Engine, seen: Sequence[SeenOffer]) -> list[Counted]:
-    """What caps count of the offers a caller says the person has met."""
+    """Return the instants that caps count of the offers that a caller says the person has seen."""
     counted = []
     for one in seen:
         facts = engine.directory.of(one.offer_id, one.placement)
@@ -145,7 +151,7 @@ def _counted(engine: Engine, seen: Sequence[SeenOffer]) -> list[Counted]:
 
 
 def assign(state: UserState, decided: DecisionRecord, second: int) -> bool:
-    """Keep the variants that a person was first exposed to. False: all were kept before."""
+    """Keep the variants that a person was first exposed to. Returns False if all were kept before."""
     known = {one.experiment_id for one in state.assignments}
     new = [one for one in decided.exposures if one.experiment_id not in known]
     for one in new:

@@ -1,4 +1,4 @@
-"""Keeps decisions, and the variants that persons were exposed to, off the path of requests."""
+"""Recorder: log decisions, and keep the variants that persons were exposed to, off the request path."""
 
 import threading
 from collections import deque
@@ -14,7 +14,7 @@ from offers.state.stores import EVER, EventLog, LoggedDecision, StateStore
 from offers.v1.state_pb2 import DecisionRecord, UserState
 
 MOST_WAITING = 20_000
-"""Decisions that wait to be kept; beyond that the oldest are given up, and counted."""
+"""Decisions that may wait to be logged. Beyond that the oldest are dropped, and counted."""
 AT_ONCE = 500
 WAIT_S = 0.2
 
@@ -22,14 +22,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Decided(NamedTuple):
-    """A decision, as it is handed over."""
+    """A decision to be logged."""
 
     ids: tuple[int, int]
-    """The decision's id: its upper and lower 64 bits, signed."""
+    """The decision's id: its upper and lower 64 bits, as signed numbers."""
     person: str
-    """As the stores know the person; "" where nothing may be kept of them."""
+    """Name of the person in the stores; "" if nothing may be kept of them."""
     second: int
-    """When it was made, whatever instant it was made for: that may be years away."""
+    """Second at which it was made; the instant it was made for may be years away."""
     record: bytes
     """An offers.v1.DecisionRecord."""
     new: bool
@@ -37,7 +37,7 @@ class Decided(NamedTuple):
 
 
 class Keeper(Protocol):
-    """Takes decisions."""
+    """Takes decisions to be logged."""
 
     def keep(self, decided: Decided) -> None:
         """Hand a decision over."""
@@ -45,7 +45,7 @@ class Keeper(Protocol):
 
 
 class Recorder:
-    """Writes decisions to the log in a thread of its own. What waits when the process is killed is lost."""
+    """Writes decisions to the event log in a thread of its own. A process that is killed loses those that wait."""
 
     def __init__(self, events: EventLog, state: StateStore) -> None:
         self._events, self._state = events, state
@@ -64,18 +64,22 @@ class Recorder:
         self._waiting.append(decided)
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write the decisions that wait, and stop."""
         self._stopping = True
         self._wake.set()
         self._thread.join(5)
 
     def flush(self) -> None:
-        """Write what waits, and what is being written. Raises StoreUnavailableError; what was not written waits on."""
+        """Write the decisions that wait, and wait for those being written.
+
+        Raises StoreUnavailableError; decisions that were not written stay in the queue.
+        """
         with self._flushing:
             while self._waiting:
                 self._write([self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))])
 
     def _write(self, batch: Sequence[Decided]) -> None:
+        """Log a batch; if a store is unavailable, put it back into the queue and raise."""
         try:
             self._events.record([_logged(one) for one in batch])
             if new := [one for one in batch if one.new and one.person]:
@@ -88,6 +92,7 @@ class Recorder:
             raise
 
     def _run(self) -> None:
+        """Write what waits, again and again, until the recorder is closed."""
         while not self._stopping:
             self._wake.wait(WAIT_S)
             try:
@@ -95,14 +100,17 @@ class Recorder:
             except StoreUnavailableError as error:
                 log.warning("decisions_wait", waiting=len(self._waiting), error=str(error))
             except Exception as error:  # noqa: BLE001 - a fault in one batch must not end all recording
-                # Without its message, which may tell of a person.
+                # The error's message is left out: it may have data of a person.
                 log.error("decisions_lost", error=type(error).__qualname__)  # noqa: TRY400 - see above
             if self._given_up:
                 log.warning("decisions_given_up", count=self._given_up)
                 self._given_up = 0
 
     def _forget(self, batch: Sequence[Decided]) -> None:
-        """Erase what was just written of persons who were erased while it waited; before that, it could come after."""
+        """Erase what was just logged of persons who were erased while it waited.
+
+        It is checked after logging: checked before, the erasure could come in between.
+        """
         first: dict[str, int] = {}
         for one in batch:
             if one.person and one.second < first.get(one.person, EVER):
@@ -126,5 +134,6 @@ class _Assigning:
 
 
 def _logged(one: Decided) -> LoggedDecision:
+    """Return a decision as the event log takes it."""
     ids, person, second, record, _ = one
     return LoggedDecision(written_decision_id(*ids), person, second, record)

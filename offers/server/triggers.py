@@ -22,7 +22,7 @@ from offers.errors import InvalidRequestError, StoreUnavailableError
 from offers.model.proposition_ids import decision_id_of, written_decision_id
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People, assign
+from offers.server.people import PersonReader, assign
 from offers.server.recorder import Decided
 from offers.state.cloudevents import triggered
 from offers.state.outbox import Outbox
@@ -106,7 +106,7 @@ class Triggers:
         live: Live,
         state: StateStore,
         outbox: Outbox,
-        people: People,
+        people: PersonReader,
         events: EventLog,
         clock: Callable[[], float],
         default_consent: Purposes,

@@ -80,7 +80,7 @@ class BehaviourRule(_message.Message):
     """The members of this segment."""
     intent_id: _builtins.str
     """The people with this intent: one of `Catalog.intents` or, in a catalogue without intents, one of the built-in
-    "reassure", "buy", "compare" and "inspire" (docs/behaviour.md).
+    "reassure", "buy", "compare" and "inspire" (docs/guides/behaviour.md).
     """
     category: _builtins.str
     """Offers of this category: 1 to 128 characters."""

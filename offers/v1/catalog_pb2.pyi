@@ -127,7 +127,9 @@ class Catalog(_message.Message):
 
     @_builtins.property
     def intents(self) -> _containers.RepeatedCompositeFieldContainer[_behaviour_pb2.Intent]:
-        """The intents that persons may have, in the order they are tried. Empty: the built-in ones (docs/behaviour.md)."""
+        """The intents that persons may have, in the order they are tried. Empty: the built-in ones
+        (docs/guides/behaviour.md).
+        """
 
     @_builtins.property
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[_trigger_pb2.Trigger]:

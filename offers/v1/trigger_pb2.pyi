@@ -28,7 +28,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class Trigger(_message.Message):
     """Sends a person an offer when a condition becomes true. Only persons who have agreed to PROFILING and to MESSAGING, by
     a consent given to ProfileService or by the server's default, are addressed. At most one offer is sent for one basket
-    or one absence. See docs/triggers.md.
+    or one absence. See docs/guides/triggers.md.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

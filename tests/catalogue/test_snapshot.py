@@ -13,7 +13,8 @@ import pytest
 from offers.catalogue import snapshot
 from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import write_document
-from offers.catalogue.publish import ATTEMPTS, KEPT_S, Published, prune, publish
+from offers.catalogue.publish import ATTEMPTS, Published, publish
+from offers.catalogue.published import KEPT_S, prune
 from offers.catalogue.snapshot import COLUMNS, open_snapshot
 from offers.errors import CatalogError, SnapshotError
 from tests.strategies import Maker

@@ -1,4 +1,4 @@
-"""Models made up at random, for tests of what decisions make of them."""
+"""Random models, for tests of decisions that ask them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ TEXTS = {
 
 
 def model_of(arrays: Mapping[str, NDArray[Any]], features: Features, version: int = 1) -> Model:
-    """A model as it would be opened, of arrays in memory."""
+    """Return a model of arrays in memory, as if it were opened."""
     meta = {"features": features.as_json(), "rewards": list(REWARDS)}
     return Model(Path("made-up"), f"{version:016x}", arrays, meta, 0)
 
 
 def some_features(random: Random, bits: int = 11) -> Features:
-    """The usual interactions, or fewer, or others that need several attributes at once."""
+    """Return the usual interactions, or fewer, or others that need several attributes at once."""
     usual = features_for(COUNTED, OWN, bits)
     match random.randrange(3):
         case 0:

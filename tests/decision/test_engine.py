@@ -1,4 +1,4 @@
-"""What an answer promises: its offers end when it says, ties are fair, and nothing changes before it has to."""
+"""Promises of an answer: its offers end when it says, ties are fair, and nothing changes before it says so."""
 
 import threading
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def ask(service: OfferService, request: GetOffersRequest) -> GetOffersResponse:
 
 
 def at(point: LatLng | None = HERE, time: int = NOON) -> GetOffersRequest:
-    """A request for as many offers as there can be, somewhere at some time."""
+    """Return a request for as many offers as there can be, somewhere at some time."""
     request = GetOffersRequest(max_offers=100)
     if point is not None:
         request.context.location.point.CopyFrom(point)
@@ -38,13 +38,13 @@ def at(point: LatLng | None = HERE, time: int = NOON) -> GetOffersRequest:
 
 
 def offer(identity: str, *, fallback: bool = False) -> Offer:
-    """An offer shown everywhere."""
+    """Return an offer shown everywhere."""
     benefit = Benefit(custom="a")
     return Offer(offer_id=identity, title="a", benefit=benefit, target=Target(everywhere=True), fallback=fallback)
 
 
 def two_clocks(venue_ids: Sequence[str]) -> Catalog:
-    """A catalogue of one offer until 18:00 in two venues at the same place, whose clocks differ by an hour."""
+    """Return a catalogue of one offer until 18:00 in two venues at the same place, whose clocks differ by an hour."""
     catalog = Catalog(catalog_id="one")
     for name, zone in (("ahead", "Europe/Paris"), ("behind", "Europe/London")):
         catalog.venues.add(venue_id=name, radius_m=1000, time_zone=zone, point=HERE)
@@ -56,7 +56,7 @@ def two_clocks(venue_ids: Sequence[str]) -> Catalog:
 @settings(max_examples=40)
 @given(strategies.makers, strategies.sizes)
 def test_nothing_changes_before_the_answer_says_so(maker: strategies.Maker, size: int) -> None:
-    """Within refresh_distance_m and before refresh_after, the same offers qualify, also of an ever older location."""
+    """Within refresh_distance_m and before refresh_after the same offers qualify, also as the location ages."""
     catalog = maker.catalog(size) if maker.chance(0.5) else maker.usual_catalog(size)
     for one in catalog.offers:
         one.exclusion_group = ""  # of which an answer would hold but one
@@ -84,7 +84,7 @@ def test_nothing_changes_before_the_answer_says_so(maker: strategies.Maker, size
 
 
 def test_refresh_distance_is_not_timid() -> None:
-    """Well inside a lone circle one may move as far as its edge, and outside no farther than to it."""
+    """Well inside a lone circle the distance reaches its edge, and outside no farther than to it."""
     catalog = Catalog(catalog_id="one", offers=[offer("a")])
     catalog.offers[0].target.CopyFrom(Target(circles=[Circle(center=HERE, radius_m=1000)]))
     with service_of(catalog) as service:
@@ -109,7 +109,7 @@ def test_old_location_near_an_edge_holds_for_a_while() -> None:
 
 @pytest.mark.parametrize("bearing", [0, 180])
 def test_promise_of_what_can_be_reached_holds_far_away(bearing: int) -> None:
-    """Moved as far as promised, one still cannot be there in time, also hundreds of kilometres away."""
+    """Moved as far as promised, the person still cannot be there in time, also hundreds of kilometres away."""
     pole = LatLng(latitude=-84, longitude=1)
     catalog = Catalog(catalog_id="one", offers=[offer("a")])
     venue = catalog.venues.add(venue_id="v", point=pole, radius_m=1_000_000)
@@ -128,7 +128,7 @@ def test_promise_of_what_can_be_reached_holds_far_away(bearing: int) -> None:
 
 
 def test_refresh_distance_is_absent_where_place_does_not_matter() -> None:
-    """An answer that does not depend on the location says so by leaving the distance out."""
+    """An answer that does not depend on the location leaves the distance out."""
     with service_of(Catalog(catalog_id="one", offers=[offer("a")])) as service:
         assert not ask(service, at()).HasField("refresh_distance_m")
         assert not ask(service, at(None)).HasField("refresh_distance_m")
@@ -155,7 +155,7 @@ def test_offer_without_end_has_the_least_timeliness() -> None:
 
 
 def test_fallbacks_step_in_only_when_nothing_else_qualifies() -> None:
-    """A fallback is not shown, nor counted, beside another offer, and is the moment that one ends."""
+    """A fallback is neither shown nor counted beside another offer, and shown the moment that one ends."""
     catalog = Catalog(catalog_id="one", offers=[offer("proper"), offer("spare", fallback=True)])
     catalog.offers[0].availability.windows.add().end_time.seconds = NOON
     with service_of(catalog) as service:
@@ -182,7 +182,7 @@ def test_equal_scores_are_ordered_by_id_or_take_turns_with_the_seed() -> None:
 
 @pytest.mark.parametrize("venue_ids", list(permutations(("north", "south", "east"))))
 def test_the_venue_named_first_stands_for_those_that_are_as_good(venue_ids: tuple[str, ...]) -> None:
-    """Without a location all venues of a chain are as near: the answer names the first of its target."""
+    """Without a location all venues of a chain are equally near: the answer names the first of its target."""
     catalog = Catalog(catalog_id="one")
     for name, latitude, longitude in (("north", 60, 10), ("south", -30, 20), ("east", 10, 140)):
         point = LatLng(latitude=latitude, longitude=longitude)
@@ -236,7 +236,7 @@ def test_others_take_the_place_of_those_an_exclusion_group_keeps_out() -> None:
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    """Four threads that ask at once get what one gets alone, holidays and other looked-up hours included."""
+    """Four threads that ask at once get the answers of one alone, holidays and other looked-up hours included."""
     maker = strategies.Maker(4)
     catalog = maker.catalog(40)
     requests = [maker.request(catalog).SerializeToString() for _ in range(150)]
@@ -262,7 +262,7 @@ def test_threads_do_not_disturb_each_other() -> None:
     ("placement", "channel", "field"), [("nowhere", "", "placement"), ("home", "web", "context.channel")]
 )
 def test_placement_that_cannot_be_filled_is_refused(placement: str, channel: str, field: str) -> None:
-    """An unknown placement, and one of another channel, are named as the fields they are."""
+    """An unknown placement, or one of another channel, is refused with the field's name."""
     catalog = strategies.Maker(1).catalog(1)
     request = GetOffersRequest(placement=placement)
     request.context.channel = channel

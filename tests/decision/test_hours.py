@@ -1,4 +1,4 @@
-"""Opening hours at instants: tables, library and a walk minute by minute agree, across every kind of clock change."""
+"""Opening hours at instants: tables, library and a walk over minutes agree, across every kind of clock change."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -54,22 +54,22 @@ WEEKLY = 10
 
 
 def seconds(text: str) -> int:
-    """The instant of an ISO time in UTC."""
+    """Return the instant of an ISO time in UTC."""
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
 def wall(second: int, zone: ZoneInfo) -> datetime:
-    """What a wall clock in a zone reads."""
+    """Return the reading of a wall clock in a zone."""
     return datetime.fromtimestamp(second, zone).replace(tzinfo=None)
 
 
 def simple(rule: str, zone: str) -> Schedule:
-    """A schedule of one rule."""
+    """Return a schedule of one rule."""
     return Schedule((SchedulePart((rule,), zone),))
 
 
 def book_of(schedules: list[Schedule]) -> HoursBook:
-    """The book of schedules that a snapshot would have."""
+    """Return the book of schedules that a snapshot would have."""
     names = ["", *sorted({part.time_zone for schedule in schedules for part in schedule.parts} - {""})]
     parts = schedule_columns(schedules, names)
     columns = {name: np.array(parts.get(name, []), kind) for name, kind in COLUMNS.items()}
@@ -77,7 +77,7 @@ def book_of(schedules: list[Schedule]) -> HoursBook:
 
 
 def test_rules_repeat_weekly_as_far_as_they_do() -> None:
-    """Rules without dates, holidays and week numbers are told apart from the others."""
+    """Rules without dates, holidays and week numbers are recognised as weekly."""
     known = [simple(rule, "UTC").weekly() is not None for rule in RULES]
     assert [True] * WEEKLY + [False] * (len(RULES) - WEEKLY) == known
 
@@ -155,7 +155,7 @@ def test_person_decides_the_clock_of_hours_without_one() -> None:
 
 
 def test_book_keeps_a_bounded_number_of_minutes() -> None:
-    """Asking "what if" for ever more instants does not fill the memory, and old answers come out the same again."""
+    """Hypothetical requests for ever more instants do not fill the memory, and old answers stay the same."""
     book = book_of([simple("Mo-Su 09:00-10:00", "")])
     first = book.at(0, "Europe/Paris").record
     for minute in range(3 * INSTANTS_KEPT):
@@ -170,7 +170,7 @@ PLACE = (48.8566, 2.3522)
 
 
 def random_schedule(random: Random, zones: list[str]) -> Schedule:
-    """A schedule of some parts, each by a clock of its own, with or without a margin."""
+    """Return a schedule of some parts, each by a clock of its own, with or without a margin."""
     weekly = random.random() < 0.5
     parts = [
         SchedulePart(
@@ -246,7 +246,7 @@ def test_horizon_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_horizon_rolls() -> None:
-    """As days go by the horizon goes with them, by slices of work, and the old one serves until the next is done."""
+    """As days go by the horizon moves along, by slices of work, and the old one serves until the next is done."""
     schedules = [simple(f"Mo-Fr 09:00-17:{minute:02}; Dec 31 off", "Europe/Paris") for minute in range(40)]
     book, now = book_of(schedules), seconds("2026-11-22T12:00")
     slices = 1
@@ -264,7 +264,7 @@ def test_horizon_rolls() -> None:
 
 
 def test_horizon_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Schedules that no longer fit into the horizon are asked of the library."""
+    """Schedules that no longer fit into the horizon are looked up in the library."""
     monkeypatch.setattr(hours_module, "CHANGES_KEPT", 100)
     book, now = book_of([simple(f"Mo-Su 09:00-17:0{n}; Dec 31 off", "UTC") for n in range(4)]), seconds("2026-11-22")
     while not book.roll(now):

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from offers.decision.engine import Engine
+from offers.decision.kernels.decide import go_on
 from offers.decision.kernels.memory.scratch import MOST_ATTRIBUTES, MOST_OWN, Scratchpad
 from offers.decision.kernels.models.learned import learned_record
-from offers.decision.kernels.models.sense import sense
+from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.meet import AGREED, NAMED
 from offers.decision.person import Person
 from offers.learning.model import Model
@@ -44,7 +45,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def whole(seed: int = 1, partners: int = 4) -> Arrays:
-    """The arrays of a model of everything."""
+    """Return the arrays of a model of everything."""
     arrays = {f"click.{name}": one for name, one in online(FEATURES, seed).items()}
     arrays |= {f"redemption.trees.{name}": one for name, one in trees(FEATURES, seed, 3).items()}
     made = recommending(seed, [1, 2, 3, 4, 5, 6, 7, 8], [9, 10], NOW - 86_400, partners)
@@ -52,7 +53,7 @@ def whole(seed: int = 1, partners: int = 4) -> Arrays:
 
 
 def changed(name: str, place: Any, value: Any) -> Callable[[Arrays], None]:  # noqa: ANN401
-    """Gives what sets something of an array."""
+    """Return a function that sets something of an array."""
 
     def change(arrays: Arrays) -> None:
         arrays[name] = arrays[name].copy()
@@ -62,24 +63,24 @@ def changed(name: str, place: Any, value: Any) -> Callable[[Arrays], None]:  # n
 
 
 def shorter(name: str) -> Callable[[Arrays], None]:
-    """Gives what takes the last row from an array."""
+    """Return a function that drops the last row of an array."""
     return lambda arrays: arrays.__setitem__(name, arrays[name][:-1])
 
 
 def of_type(name: str, kind: str) -> Callable[[Arrays], None]:
-    """Gives what makes an array one of another type."""
+    """Return a function that converts an array to another type."""
     return lambda arrays: arrays.__setitem__(name, np.zeros(arrays[name].shape, kind))
 
 
 def never_right(arrays: Arrays) -> None:
-    """A tree whose tests rule out all of its leaves."""
+    """Make a tree whose tests rule out all of its leaves."""
     tests = arrays["redemption.trees.test"].copy()
     tests["kept"] = 0
     arrays["redemption.trees.test"] = tests
 
 
 def beyond_leaves(arrays: Arrays) -> None:
-    """Trees of which a leaf can be reached that is another tree's, or none's."""
+    """Make trees that reach a leaf of another tree, or of none."""
     tests = arrays["redemption.trees.test"].copy()
     tests["kept"] &= np.uint64(1 << 63)
     arrays["redemption.trees.test"] = tests
@@ -90,7 +91,7 @@ def beyond_leaves(arrays: Arrays) -> None:
 def test_arrays_of_other_lengths_or_types_are_refused(
     name: str, fault: Callable[[str], Callable[[Arrays], Any]]
 ) -> None:  # fmt: skip
-    """Of every array it is told that it is missing, or not what it has to be; the model that was used is not known."""
+    """Every array that is missing, or not as it has to be, is named in the refusal."""
     arrays = whole()
     fault(name)(arrays)
     with pytest.raises(ValueError, match=r"the model cannot be used, as .*: learn it again"):
@@ -128,7 +129,7 @@ def test_arrays_of_other_lengths_or_types_are_refused(
     ],
 )
 def test_values_out_of_range_are_refused(change: Callable[[Arrays], None], reason: str) -> None:
-    """What would lead a loop beyond an array, or to no number, is told by its name."""
+    """A value that would lead a loop beyond an array, or to no number, is named in the refusal."""
     arrays = whole()
     change(arrays)
     with pytest.raises(ValueError, match="learn it again") as raised:
@@ -152,7 +153,7 @@ def test_trees_that_are_not_there_are_refused() -> None:
              {"features": {"bits": 9, "interactions": [["hour"]]}}],
 )  # fmt: skip
 def test_features_that_cannot_be_read_are_refused(meta: dict[str, Any]) -> None:
-    """A model that does not say what it is told of is refused."""
+    """A model whose features cannot be read is refused."""
     with pytest.raises(ValueError, match="features cannot be read"):
         learned_record(replace(model_of({}, FEATURES), meta=meta), [], [])
 
@@ -172,7 +173,7 @@ def test_models_of_too_many_attributes_are_refused(prefix: str, most: int) -> No
 
 
 def model_numbered(number: int) -> Model:
-    """One of several models, of which every other has features, sizes and parts of its own."""
+    """Return one of several models; every other one has features, sizes and parts of its own."""
     if number % 2:
         return model_of(whole(number, partners=2 + number), FEATURES, number)
     features = default_features(("offer.category", "offer.gone", "weekday", "place", "person", "offer.id"), 8)
@@ -181,7 +182,7 @@ def model_numbered(number: int) -> Model:
 
 
 def answered(engine: Engine, pad: Scratchpad, draw: int) -> tuple[list[float], ...]:
-    """The scores of an answer, with the factors of models."""
+    """Return the scores of an answer, with the factors of models."""
     person = Person(draw, b"", GetOffersRequest().SerializeToString(), -1, NAMED | AGREED)
     decision = engine.decide(Query(Surface("UTC", max_offers=20, full=True), NOW), pad, person, 6)
     chosen = pad.arrays["chosen"][: decision.count]
@@ -207,7 +208,7 @@ def test_refused_model_leaves_the_one_that_is_used() -> None:
 
 
 def test_model_that_comes_while_a_person_is_met_is_told_of_them_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that is swapped in after another was told of the request is told of it itself, and answers alone."""
+    """A model swapped in after another read the request reads it itself when the decision begins again."""
     with engine_of(CATALOG) as engine:
         engine.use(model_numbered(2))
         expected = answered(engine, Scratchpad(), 5)
@@ -216,20 +217,23 @@ def test_model_that_comes_while_a_person_is_met_is_told_of_them_anew(monkeypatch
             engine.use(others[-1])
             called = list[int]()
 
-            def sense_and_swap(*arguments: Any, called: list[int] = called) -> None:  # noqa: ANN401
-                sense(*arguments)
+            def go_on_and_swap(*arguments: Any, called: list[int] = called) -> int:  # noqa: ANN401
+                need = go_on(*arguments)
                 called.append(1)
+                if len(called) > 1:
+                    return need
                 engine.use(model_numbered(2))
+                return Need.ROOM
 
             with monkeypatch.context() as patched:
-                patched.setattr("offers.decision.engine.sense", sense_and_swap)
+                patched.setattr("offers.decision.engine.go_on", go_on_and_swap)
                 assert expected == answered(engine, Scratchpad(), 5)
             assert 2 == len(called)
             others.pop()
 
 
 def test_models_are_swapped_while_decisions_are_made() -> None:
-    """Threads that decide while models change get, each time, the answer of one of the models, and never a mixture."""
+    """Each decision, while models change, has the answer of one of the models, and never a mixture."""
     models = [None, *map(model_numbered, range(1, 6))]
     draws = [3, -4, 2**62]
     with engine_of(CATALOG) as engine:

@@ -1,4 +1,4 @@
-"""The cache of compiled loops is named by all that they are made of."""
+"""The cache of compiled loops is named by all sources that go into them."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ PLAIN = {"errors.py"}
 
 
 def imported(file: Path) -> set[str]:
-    """The files of the package that a file has names from."""
+    """Return the files of the package from which a file imports names."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("offers."):
@@ -26,7 +26,7 @@ def imported(file: Path) -> set[str]:
 
 
 def test_what_loops_are_made_of_names_their_cache() -> None:
-    """A change of any file with loops, or of one that they have names from, gives them another cache."""
+    """A change of any file with loops, or of one they import names from, gives another cache."""
     named = {str(file.relative_to(PACKAGE)) for source in SOURCES for file in PACKAGE.glob(source)}
     with_loops = {file for file in PACKAGE.rglob("*.py") if LOOP.search(file.read_text("utf-8"))}
     needed = {str(file.relative_to(PACKAGE)) for file in with_loops}.union(*map(imported, with_loops))

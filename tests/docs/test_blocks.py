@@ -154,3 +154,15 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
         for name in named
         if name not in made and not any(place.endswith(f"/{name.rstrip('/')}/") for place in places())
     ]
+
+
+@pytest.mark.parametrize("pattern", ["offers/**/*.py", "offers/**/*.yaml", "protos/offers/**/*.proto"])
+def test_sources_name_pages_that_exist(pattern: str) -> None:
+    """A comment or a help text that sends a reader to a page of docs/ names the page where it is."""
+    named = {
+        (str(path.relative_to(ROOT)), page)
+        for path in ROOT.glob(pattern)
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text("utf-8"))
+    }
+
+    assert [] == sorted(pair for pair in named if not (ROOT / pair[1]).exists())

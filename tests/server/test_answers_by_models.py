@@ -18,7 +18,7 @@ from offers.model.visits import visit
 from offers.server.explain_service import ExplainService
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People
+from offers.server.people import PersonReader
 from offers.server.recorder import Recorder
 from offers.state.person.ids import draw_of
 from offers.state.sqlite.events import SqliteEvents
@@ -99,7 +99,7 @@ class Shop:
         state = SqliteState(self.database)
         self.events = SqliteEvents(self.database)
         self.recorder = Recorder(self.events, state)
-        people, live = People(state, frozenset()), Live([self.engine])
+        people, live = PersonReader(state, frozenset()), Live([self.engine])
         live.use_model(model_of(arrays, FEATURES, VERSION))
         self.offers = OfferService(live, lambda: NOW, people, self.recorder, CHARACTERS)
         self.explaining = ExplainService(live, lambda: NOW, people, CHARACTERS)

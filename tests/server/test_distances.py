@@ -17,7 +17,7 @@ from offers.model.hashing import bucket
 from offers.server.explain_service import ExplainService
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People
+from offers.server.people import PersonReader
 from offers.server.recorder import Recorder
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
@@ -121,7 +121,7 @@ class Shop:
         state = SqliteState(self.database)
         self.events = SqliteEvents(self.database)
         self.recorder = Recorder(self.events, state)
-        people, live = People(state, frozenset()), Live([engine])
+        people, live = PersonReader(state, frozenset()), Live([engine])
         live.use_model(model_of({f"click.{name}": one for name, one in online(FEATURES, 3).items()}, FEATURES))
         self.offers = OfferService(live, lambda: NOW, people, self.recorder, characters)
         self.explaining = ExplainService(live, lambda: NOW, people, characters)

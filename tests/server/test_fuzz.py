@@ -38,7 +38,7 @@ TEXTS = (
 
 
 def sample(random: Random) -> pb.GetOffersRequest:
-    """A request with nothing wrong."""
+    """Return a valid request."""
     request = pb.GetOffersRequest(request_id="fuzz", max_offers=random.randint(1, 100), seed=random.getrandbits(64))
     context = request.context
     context.location.point.latitude, context.location.point.longitude = random.uniform(48, 49), random.uniform(2, 3)
@@ -57,7 +57,7 @@ def sample(random: Random) -> pb.GetOffersRequest:
 
 
 def extreme(random: Random, field: FieldDescriptor) -> Any:  # noqa: ANN401 - a value of any field
-    """A value at or beyond the edge of a field's range, as far as its type can hold it."""
+    """Return a value at or beyond the edge of a field's range, within its type."""
     if field.cpp_type in {FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}:
         return random.choice(DOUBLES)
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
@@ -88,12 +88,12 @@ def change_fields(random: Random, message: Message, changes: int) -> None:
 
 
 def tagged(number: int, data: bytes) -> bytes:
-    """A length-delimited field on the wire."""
+    """Return a length-delimited field on the wire."""
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def varint(number: int) -> bytes:
-    """A number of 7 bits a byte, least first."""
+    """Return a number as 7 bits a byte, least significant first."""
     data = bytearray()
     while number > 127:
         data.append(number & 127 | 128)
@@ -102,7 +102,7 @@ def varint(number: int) -> bytes:
 
 
 def nested(random: Random) -> bytes:
-    """Attributes that are nested deep or wide."""
+    """Return attributes that are nested deep or wide."""
     if random.random() < 0.3:
         entry = tagged(1, b"%d") + tagged(2, b"\x20\x01")
         struct_ = b"".join(tagged(1, entry % number) for number in range(random.randint(90, 200)))
@@ -119,7 +119,7 @@ def nested(random: Random) -> bytes:
 
 
 def wire_level(random: Random) -> bytes:
-    """Fields written by hand: text that is not UTF-8, unknown fields and enum values, groups, doubled members."""
+    """Return fields written by hand: text that is not UTF-8, unknown fields and enum values, groups, repeats."""
     number = random.choice([1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 2_000, 2**29 - 1])
     kind = random.randrange(5)
     if kind == 0:
@@ -155,7 +155,7 @@ def change_bytes(random: Random, data: bytes, other: bytes) -> bytes:
 
 
 def mutated(random: Random) -> tuple[str, bytes]:
-    """A method, and a request for it that is probably wrong."""
+    """Return a method, and a request for it that is probably wrong."""
     request = sample(random)
     kind = random.random()
     if kind < 0.45:
@@ -176,7 +176,7 @@ def mutated(random: Random) -> tuple[str, bytes]:
 
 
 def test_mutated_requests_leave_every_worker_alive(tmp_path: Path) -> None:
-    """Every one of 10,000 is answered, with OK or a refusal; the same workers live on and logged no fault of ours."""
+    """All of 10,000 requests are answered, with OK or a refusal; the workers live on and log no fault."""
     random = Random(10_000)
     codes: Counter[grpc.StatusCode] = Counter()
     with started(tmp_path, catalogs=(catalogue(),), workers=2) as server:
@@ -214,7 +214,7 @@ def test_mutated_requests_leave_every_worker_alive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_mutations_are_as_wild_as_they_claim(seed: int) -> None:
-    """Of the mutated requests some are read and some are not, and all kinds of fields are changed."""
+    """Some of the mutated requests can be read and some cannot, and all kinds of fields are changed."""
     random = Random(seed)
     read = 0
     for _ in range(300):

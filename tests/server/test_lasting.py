@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.live import Live
-from offers.server.people import People
+from offers.server.people import PersonReader
 from offers.server.process import upkeep
 from offers.server.recorder import Recorder
 from offers.server.triggers import Triggers
@@ -54,7 +54,7 @@ def test_upkeep_goes_on_after_a_fault(stores: Stores, tmp_path: Path, monkeypatc
         geohash_length=6,
     )  # fmt: skip
     settings = Settings(data_dir=tmp_path)
-    people, outbox = People(stores.state, consent), open_outbox(settings)
+    people, outbox = PersonReader(stores.state, consent), open_outbox(settings)
     triggers = Triggers(live, stores.state, outbox, people, stores.events, lambda: 0.0, consent)
     working = upkeep.Upkeep(live, stores, intake, triggers, settings, lambda: 0.0)
     grace = working._grace_s  # noqa: SLF001 - set once a recovery has ended

@@ -15,7 +15,7 @@ from offers.decision.engine import Engine
 from offers.server.limits import MAX_SEEN
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People
+from offers.server.people import PersonReader
 from offers.state.stores import StateStore
 from offers.testing import serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context
@@ -155,7 +155,7 @@ def test_a_question_about_the_night_leaves_those_about_noon_alone(tmp_path: Path
     with serving(source, clock=lambda: NOON, data_dir=tmp_path / "data") as served:
         slow: Any = _Slow(served.stores.state)
         engines = served.worker.live.engines()
-        people = People(slow, frozenset())
+        people = PersonReader(slow, frozenset())
         service = OfferService(Live(engines), lambda: NOON, people)
         request = GetOffersRequest(context=Context(user=known("alice")))
         request.context.user.consent.purposes.append(CONSENT_PURPOSE_CONTEXTUAL)  # else it goes the long way anyhow

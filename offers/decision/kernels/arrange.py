@@ -1,23 +1,24 @@
-"""Arrange: the best candidates that the placement's layout allows, in order, with all an answer says of them."""
+"""Arrange: choose the best candidates that the placement's layout allows, and write all that an answer says of them."""
 
 import math
 
 import numpy as np
 
-from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE, PROPENSITY, RECOMMENDATION
-from offers.compiled import apart, inner
-from offers.decision.kernels.admit import is_in, may_meet
+from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE
+from offers.compiled import apart, inlined, inner
+from offers.decision.kernels.admit import is_in, may_be_shown
 from offers.decision.kernels.layout import fits
+from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     LINE_BYTES,
     OPEN,
     UNKNOWN,
     Column,
-    Hours,
+    HoursArray,
     Layout,
-    Standing,
+    StandingArray,
     Table,
-    Terms,
+    TermsArray,
     audiences_of,
     campaigns_of,
     creatives_of,
@@ -34,15 +35,16 @@ from offers.decision.kernels.memory.records import (
 from offers.decision.kernels.memory.scratch import (
     IN_AUDIENCE,
     LIFTED,
-    NO_ROOM,
-    Outcome,
-    Scratch,
+    DecisionFact,
+    ScratchArray,
     candidates_of,
     chosen_of,
 )
+from offers.decision.kernels.need import Need
 from offers.decision.kernels.order import is_better, rise, sink
 from offers.decision.kernels.person.behave import log_behaviour
 from offers.decision.kernels.score import (
+    Factor,
     ground_distance,
     lift_one,
     log_location,
@@ -54,46 +56,43 @@ from offers.decision.kernels.score import (
 from offers.decision.kernels.standing import call_up
 
 ROUNDING = 1e-9
-"""A bound and a score that differ by less may be in either order."""
+"""A bound and a score that differ by no more may be in either order."""
 
 
 @apart
-def arrange(
-    columns: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table, strategy_number: int,
-    seed: int, seeded: int, listed: int, kept: int, time: int,
-) -> int:  # fmt: skip
-    """Choose the best candidates and write all an answer says of them. Returns how many, or NO_ROOM.
+def arrange(frame: Frame, listed: int) -> int:
+    """Choose the best candidates and write all that an answer says of them. Returns NOTHING or ROOM of Need.
 
-    The first `listed` of the heap are on the shortlist; the others are called up if these are not enough.
-    Those shown everywhere become candidates one by one, as long as they may be better than the best of the others; whom
-    this person may not be shown is passed over.
-    Schedules of unknown state are listed: look them up and begin again.
+    The first `listed` of the heap are the shortlist; the other candidates are called up if these are not enough.
+    Offers shown everywhere become candidates one by one, as long as the next may be better than the best of the others.
+    Those that the person may not be shown are skipped.
+
+    Schedules of unknown state are listed, DecisionFact.unknown of them: if there are any, the answer is not complete.
     """
-    candidates, heap, chosen = candidates_of(scratch), i4(scratch, Scratch.heap), chosen_of(scratch)
-    layout, outcome = i4(terms, Terms.layout), f8(scratch, Scratch.outcome)
-    coming, last = int(outcome[Outcome.standing_begin]), int(outcome[Outcome.standing_end])
-    personal, held = outcome[Outcome.personal] != 0, np.int64(outcome[Outcome.held])
+    scratch, standing = frame.scratch, frame.standing
+    candidates, heap, chosen = candidates_of(scratch), i4(scratch, ScratchArray.heap), chosen_of(scratch)
+    layout, facts = i4(frame.terms, TermsArray.layout), i8(scratch, ScratchArray.decision)
+    coming, last, kept = facts[DecisionFact.standing_begin], facts[DecisionFact.standing_end], facts[DecisionFact.kept]
+    personal, held = facts[DecisionFact.personal] != 0, facts[DecisionFact.held]
     own, last_listed = kept, heap[listed - 1]
     count, size, left = 0, listed, listed
     while count < layout[Layout.most]:
         if left == 0 and listed < own:
-            size = _call_up_others(columns, scratch, seed, seeded, last_listed, own, size)
+            size = _call_up_others(frame, last_listed, own, size)
             left = listed = own
-        while coming < last and (size == 0 or _may_lead(columns, standing, scratch, coming, heap[0], seeded)):
-            if personal and not may_meet(
-                columns, hours, budgets, scratch, terms, i4(standing, Standing.entry)[coming], time
-            ):
+        while coming < last and (size == 0 or _may_lead(frame, coming, heap[0])):
+            if personal and not may_be_shown(frame, i4(standing, StandingArray.entry)[coming]):
                 coming += 1
                 continue
             if kept == len(candidates):
-                outcome[Outcome.found] = kept
-                return NO_ROOM
+                facts[DecisionFact.found] = kept
+                return Need.ROOM
             call_up(standing, scratch, coming, kept)
-            score_one(columns, scratch, strategy_number, kept, time)
+            score_one(frame, kept)
             if held:
-                lift_one(columns, terms, scratch, strategy_number, kept, held)
+                lift_one(frame, kept, held)
             heap[size] = kept
-            rise(columns, scratch, seed, seeded, size)
+            rise(frame, size)
             kept, size, coming = kept + 1, size + 1, coming + 1
         if size == 0:
             break
@@ -101,60 +100,60 @@ def arrange(
         left -= index < own
         size -= 1
         heap[0] = heap[size]
-        sink(columns, scratch, seed, seeded, 0, size)
+        sink(frame, 0, size)
         entry = candidates[index].entry
-        if fits(columns, scratch, count, entry, layout):
+        if fits(frame.columns, scratch, count, entry, layout):
             chosen[count].index, chosen[count].entry = index, entry
-            i8(scratch, Scratch.taken)[count] = entry
+            i8(scratch, ScratchArray.taken)[count] = entry
             count += 1
     unknowns = 0
-    for place in range(count):
-        unknowns = _tell(columns, hours, scratch, place, time, unknowns)
-        _tell_audience(columns, scratch, terms, place)
-        log, applies = log_behaviour(columns, terms, scratch, chosen[place].entry, held) if held else (0.0, False)
+    for slot in range(count):
+        unknowns = _write_chosen(frame, slot, unknowns)
+        _write_audience(frame.columns, scratch, frame.terms, slot)
+        log, applies = log_behaviour(frame, chosen[slot].entry, held) if held else (0.0, False)
         if applies:
-            chosen[place].flags |= LIFTED
+            chosen[slot].flags |= LIFTED
         if layout[Layout.full]:
-            _tell_factors(columns, scratch, strategy_number, place, time)
-            chosen[place].logs[6] = log
-            candidate, is_learned = candidates[chosen[place].index], outcome[Outcome.learned] != 0
-            chosen[place].logs[PROPENSITY] = candidate.log_propensity if is_learned else 0.0
-            chosen[place].logs[RECOMMENDATION] = candidate.log_recommendation if is_learned else 0.0
-    outcome[Outcome.unknown] = unknowns
-    return count
+            _write_factors(frame, slot)
+            chosen[slot].logs[Factor.behaviour] = log
+            candidate, is_learned = candidates[chosen[slot].index], facts[DecisionFact.learned] != 0
+            chosen[slot].logs[Factor.propensity] = candidate.log_propensity if is_learned else 0.0
+            chosen[slot].logs[Factor.recommendation] = candidate.log_recommendation if is_learned else 0.0
+    facts[DecisionFact.unknown], facts[DecisionFact.chosen] = unknowns, count
+    return Need.NOTHING
 
 
 @inner
-def _call_up_others(
-    columns: Table, scratch: Table, seed: int, seeded: int, last_listed: int, own: int, size: int
-) -> int:  # fmt: skip
-    """Add those of the first `own` candidates to the heap that are not on the shortlist. Returns its size then."""
-    heap = i4(scratch, Scratch.heap)
+def _call_up_others(frame: Frame, last_listed: int, own: int, size: int) -> int:
+    """Add those of the first `own` candidates to the heap that are not on the shortlist. Returns the heap's size."""
+    heap = i4(frame.scratch, ScratchArray.heap)
     for index in range(own):
-        if is_better(columns, scratch, seed, seeded, last_listed, index):
+        if is_better(frame, last_listed, index):
             heap[size] = index
             size += 1
-    for place in range(size // 2 - 1, -1, -1):
-        sink(columns, scratch, seed, seeded, place, size)
+    for slot in range(size // 2 - 1, -1, -1):
+        sink(frame, slot, size)
     return size
 
 
-@inner
-def _may_lead(columns: Table, standing: Table, scratch: Table, coming: int, best: int, seeded: int) -> bool:
-    """Whether an offer shown everywhere may come before the best candidate."""
-    bound, score = f8(standing, Standing.bound)[coming], candidates_of(scratch)[best].log_score
+@inlined
+def _may_lead(frame: Frame, coming: int, best: int) -> bool:
+    """Return whether an offer shown everywhere may come before the best candidate."""
+    standing, candidate = frame.standing, candidates_of(frame.scratch)[best]
+    bound, score = f8(standing, StandingArray.bound)[coming], candidate.log_score
     if abs(bound - score) > ROUNDING:
         return bound > score
-    entries = entries_of(columns)
-    ours = entries[i4(standing, Standing.entry)[coming]].order
-    return seeded != 0 or bound != score or ours < entries[candidates_of(scratch)[best].entry].order
+    entries = entries_of(frame.columns)
+    ours = entries[i4(standing, StandingArray.entry)[coming]].order
+    return frame.seeded != 0 or bound != score or ours < entries[candidate.entry].order
 
 
-@inner
-def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, unknowns: int) -> int:
-    """Write what an answer says of a chosen offer. Returns how many schedules of unknown state are listed."""
-    state, unknown = u1(hours, Hours.state), i4(scratch, Scratch.unknown)
-    one = chosen_of(scratch)[place]
+@inlined
+def _write_chosen(frame: Frame, slot: int, unknowns: int) -> int:
+    """Write what an answer says of the chosen offer at an index. Returns how many unknown schedules are listed."""
+    columns, scratch, time = frame.columns, frame.scratch, frame.time
+    state, unknown = u1(frame.hours, HoursArray.state), i4(scratch, ScratchArray.unknown)
+    one = chosen_of(scratch)[slot]
     index = one.index
     candidate = candidates_of(scratch)[index]
     entry = entries_of(columns)[one.entry]
@@ -171,13 +170,14 @@ def _tell(columns: Table, hours: Table, scratch: Table, place: int, time: int, u
     one.log_score = candidate.log_score
     one.distance_m = ground_distance(candidate.squared) if candidate.squared < math.inf else -1.0
     one.until, one.flags, one.redeemable = candidate.until, candidate.flags, redeemable
+    one.selection = 0.0
     return unknowns
 
 
 @inner
-def _tell_audience(columns: Table, scratch: Table, terms: Table, place: int) -> None:
-    """Write whether a chosen offer is for the person's segments, and which of its creative variants is shown."""
-    one = chosen_of(scratch)[place]
+def _write_audience(columns: Table, scratch: Table, terms: Table, index: int) -> None:
+    """Write whether a chosen offer is for the person's segments, and which creative variant is shown."""
+    one = chosen_of(scratch)[index]
     number = entries_of(columns)[one.entry].offer
     offer, one.creative = offers_of(columns)[number], NO_NAME
     if offer.audience != NO_AUDIENCE:
@@ -198,21 +198,19 @@ def _tell_audience(columns: Table, scratch: Table, terms: Table, place: int) -> 
         else:
             high = middle
     while low < len(creatives) and creatives[low].offer == number:
-        if u1(terms, Terms.creative)[creatives[low].terms] and is_in(columns, scratch, creatives[low].audience):
+        if u1(terms, TermsArray.creative)[creatives[low].terms] and is_in(columns, scratch, creatives[low].audience):
             one.creative = low
             return
         low += 1
 
 
 @inner
-def _tell_factors(columns: Table, scratch: Table, strategy_number: int, place: int, time: int) -> None:
-    """Write the logarithms of a chosen offer's factors."""
-    strategy, one = strategies_of(columns)[strategy_number], chosen_of(scratch)[place]
-    candidate, worth, logs = candidates_of(scratch)[one.index], worths_of(columns)[one.entry], one.logs
-    logs[0] = log_nearness(strategy, candidate.squared)
-    logs[1] = log_timeliness(strategy, candidate.until, candidate.flags, time)
-    logs[2], logs[3] = worth.log_value, worth.log_lever
-    logs[4], logs[5] = (
-        log_location(strategy, candidate.chance, candidate.flags),
-        log_reachability(strategy, candidate.flags),
-    )
+def _write_factors(frame: Frame, index: int) -> None:
+    """Write the logarithms of those factors of a chosen offer that need neither behaviour rules nor a model."""
+    strategy, one = strategies_of(frame.columns)[frame.strategy], chosen_of(frame.scratch)[index]
+    candidate, worth, logs = candidates_of(frame.scratch)[one.index], worths_of(frame.columns)[one.entry], one.logs
+    logs[Factor.nearness] = log_nearness(strategy, candidate.squared)
+    logs[Factor.timeliness] = log_timeliness(strategy, candidate.until, candidate.flags, frame.time)
+    logs[Factor.value], logs[Factor.lever] = worth.log_value, worth.log_lever
+    logs[Factor.location] = log_location(strategy, candidate.chance, candidate.flags)
+    logs[Factor.reachability] = log_reachability(strategy, candidate.flags)

@@ -1,61 +1,106 @@
-"""The compiled part of a decision: `find` what may be shown here and now, then `choose` of it for the person."""
+"""The sequence of a decision: find, meet, sense, choose, log. Both ways of answering a request take it from here.
 
-from offers.compiled import apart
+    begin     find which offers may be shown here and now; if the person does not matter, choose among them
+    go_on     otherwise: meet the person, sense what models are told, choose, and write the decision's record
+
+Without a person, choosing is to admit and to rank. With one, it also is to foresee, to weigh behaviour, and to compute
+selection probabilities: `begin` is compiled, and answers, without these.
+
+Each returns a Need. Whoever calls them provides it and calls again: Engine.decide, or the fast path in server/fast.
+"""
+
+from offers.catalogue.snapshot import NO_NAME
+from offers.compiled import apart, inner
 from offers.decision.kernels.admit import admit, survey
 from offers.decision.kernels.arrange import arrange
-from offers.decision.kernels.memory.records import Column, Table, f8
-from offers.decision.kernels.memory.scratch import NO_ROOM, Outcome, Scratch, reached_of
+from offers.decision.kernels.log import write_record
+from offers.decision.kernels.memory.frame import Frame, Location, PersonInput
+from offers.decision.kernels.memory.records import i8
+from offers.decision.kernels.memory.scratch import DecisionFact, PersonFact, ScratchArray, reached_of
 from offers.decision.kernels.models.foresee import foresee
-from offers.decision.kernels.models.select import tell_selection
+from offers.decision.kernels.models.select import compute_selection
+from offers.decision.kernels.models.sense import sense
+from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.behave import weigh
+from offers.decision.kernels.person.meet import meet
 from offers.decision.kernels.retrieve import retrieve
 from offers.decision.kernels.score import score
 from offers.decision.kernels.screen import screen
 
-LOOK_UP = -1
-"""In place of a count: schedules of unknown state must be looked up; then decide again."""
+
+@apart
+def begin(frame: Frame, location: Location) -> int:
+    """Decide, unless the person matters. Returns NOTHING, LOOK_UP, ROOM or PERSON of Need."""
+    facts = i8(frame.scratch, ScratchArray.decision)
+    need = _find(frame, location)
+    if need != Need.NOTHING:
+        return need
+    if facts[DecisionFact.personal] != 0:
+        return Need.PERSON
+    admit(frame)
+    facts[DecisionFact.held] = facts[DecisionFact.learned] = facts[DecisionFact.explored] = 0
+    return _rank(frame)
 
 
 @apart
-def find(
-    columns: Table, hours: Table, standing: Table, scratch: Table, terms: Table,
-    latitude: float, longitude: float, sigma: float, growth: float, time: int,
-) -> int:  # fmt: skip
-    """Find the offers that may be shown here and now; returns how many near ones, or LOOK_UP or NO_ROOM.
+def go_on(frame: Frame, location: Location, record: bytes, request: bytes, person: PersonInput, is_met: int) -> int:
+    """Decide for a person, after `begin` said PERSON. The decision's record is written into ScratchArray.logged.
 
-    Outcome.personal says whether the person matters to them, and Outcome.wanted how many segments must be known.
+    `record` is the person's offers.v1.UserState, `request` the encoded GetOffersRequest. `is_met` is 1 to go on after
+    SEGMENTS or STANDING. Returns any Need but PERSON and those of the fast path.
     """
-    outcome = f8(scratch, Scratch.outcome)
-    widening = sigma * f8(columns, Column.widest_fringe)[0]
-    found = retrieve(columns, scratch, terms, latitude, longitude, widening, time)
-    outcome[Outcome.found] = found
-    if found > len(reached_of(scratch)):
-        return NO_ROOM
-    kept = screen(columns, hours, scratch, terms, found, latitude, longitude, sigma, growth, time)
-    if kept == NO_ROOM:
-        return NO_ROOM
-    outcome[Outcome.kept] = kept
-    if outcome[Outcome.unknown] == 0:
-        outcome[Outcome.personal] = survey(columns, hours, standing, scratch, terms, kept)
-    return LOOK_UP if outcome[Outcome.unknown] else kept
+    known = i8(frame.scratch, ScratchArray.person)
+    if is_met == 0:
+        need = meet(frame, record, request, person)
+        if need != Need.NOTHING:
+            return need
+    if known[PersonFact.strategy] != NO_NAME and known[PersonFact.strategy] != frame.strategy:
+        return Need.STANDING
+    sense(frame, location, record, request, person)
+    need = _choose(frame)
+    if need == Need.NOTHING:
+        known[PersonFact.logged] = write_record(frame, location, record, request, person.geohash_length)
+    return need
 
 
-@apart
-def choose(
-    columns: Table, people: Table, hours: Table, budgets: Table, standing: Table, scratch: Table, terms: Table,
-    strategy: int, time: int, seed: int, seeded: int,
-) -> int:  # fmt: skip
-    """Write the offers of a decision into the scratch, of what was found; returns how many, or LOOK_UP or NO_ROOM."""
-    outcome = f8(scratch, Scratch.outcome)
-    kept = admit(columns, hours, budgets, standing, scratch, terms, int(outcome[Outcome.kept]), time)
-    kept = foresee(columns, people, hours, budgets, standing, scratch, terms, strategy, kept, time)
-    if kept == NO_ROOM:
-        return NO_ROOM
-    held = weigh(columns, terms, scratch) if outcome[Outcome.personal] != 0 else 0
-    outcome[Outcome.held] = held
-    listed = score(columns, terms, scratch, strategy, seed, seeded, kept, time)
-    count = arrange(columns, hours, budgets, standing, scratch, terms, strategy, seed, seeded, listed, kept, time)
-    outcome[Outcome.chosen] = count
-    if count > 0:
-        tell_selection(columns, scratch, terms, strategy, seed, seeded, kept, count)
-    return LOOK_UP if outcome[Outcome.unknown] else count
+@inner
+def _find(frame: Frame, location: Location) -> int:
+    """Find the offers that may be shown here and now, whoever asks. Returns NOTHING, LOOK_UP or ROOM of Need.
+
+    DecisionFact.personal says whether the person matters to them, DecisionFact.wanted how many segments must be known.
+    """
+    facts = i8(frame.scratch, ScratchArray.decision)
+    facts[DecisionFact.found] = retrieve(frame, location)
+    if facts[DecisionFact.found] > len(reached_of(frame.scratch)):
+        return Need.ROOM
+    need = screen(frame, location)
+    if need != Need.NOTHING:
+        return need
+    if facts[DecisionFact.unknown] == 0:
+        facts[DecisionFact.personal] = survey(frame)
+    return Need.LOOK_UP if facts[DecisionFact.unknown] != 0 else Need.NOTHING
+
+
+@inner
+def _choose(frame: Frame) -> int:
+    """Choose the answer's offers for a person. Returns NOTHING, LOOK_UP or ROOM of Need."""
+    facts = i8(frame.scratch, ScratchArray.decision)
+    admit(frame)
+    need = foresee(frame)
+    if need != Need.NOTHING:
+        return need
+    facts[DecisionFact.held] = weigh(frame)
+    need = _rank(frame)
+    if need == Need.NOTHING and facts[DecisionFact.explored] != 0 and facts[DecisionFact.chosen] > 0:
+        compute_selection(frame)
+    return need
+
+
+@inner
+def _rank(frame: Frame) -> int:
+    """Order the offers admitted, and arrange the answer. Returns NOTHING, LOOK_UP or ROOM of Need."""
+    need = arrange(frame, score(frame))
+    if need != Need.NOTHING:
+        return need
+    is_unknown = i8(frame.scratch, ScratchArray.decision)[DecisionFact.unknown] != 0
+    return Need.LOOK_UP if is_unknown else Need.NOTHING

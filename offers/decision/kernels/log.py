@@ -1,4 +1,4 @@
-"""Writes the offers.v1.DecisionRecord of a decision: what the log keeps of it."""
+"""Log: write the offers.v1.DecisionRecord of a decision, which the event log keeps."""
 
 import math
 
@@ -16,8 +16,9 @@ from offers.decision.kernels.memory.encoded import (
     varint_into,
     varint_size,
 )
-from offers.decision.kernels.memory.records import Column, Table, Terms, entries_of, f8, i8, offers_of, u1
-from offers.decision.kernels.memory.scratch import LOGGED_ATTRIBUTES, Outcome, PersonFact, Scratch, chosen_of
+from offers.decision.kernels.memory.frame import Frame, Location
+from offers.decision.kernels.memory.records import Column, Table, TermsArray, entries_of, i8, offers_of, u1
+from offers.decision.kernels.memory.scratch import LOGGED_ATTRIBUTES, DecisionFact, PersonFact, ScratchArray, chosen_of
 from offers.decision.kernels.person.meet import exposures_size, write_exposures
 from offers.decision.kernels.places.cell import cell_of, metres_to
 from offers.v1.context_pb2 import Context, Session
@@ -37,61 +38,60 @@ ASKED_ATTRIBUTES, ASKED_ZONE = Context.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES, Con
 SESSION, ENTRY = Context.SESSION_FIELD_NUMBER << 3 | BYTES, Session.ENTRY_CHANNEL_FIELD_NUMBER << 3 | BYTES
 KNOWN_ATTRIBUTES = Profile.ATTRIBUTES_FIELD_NUMBER << 3 | BYTES
 _DIGITS = np.frombuffer(b"0123456789bcdefghjkmnpqrstuvwxyz", np.uint8)
-"""Of geohashes."""
+"""Digits of geohashes."""
 _MOST_ID, _MOST_NAME = 131, 4 * 64 + 4
-"""Bytes of an offer's id, and of a name in a request, with its tag and length."""
+"""Bytes of an offer's id, and of a name in a request, each with tag and length."""
 
 
 @apart
-def write_record(
-    columns: Table, terms: Table, people: Table, scratch: Table, record: bytes, request: bytes, latitude: float,
-    longitude: float, characters: int, time: int, count: int,
-) -> int:  # fmt: skip
-    """Write the record of a decision of so many offers into Scratch.logged; its length, or 0 if there is no room.
+def write_record(frame: Frame, location: Location, record: bytes, request: bytes, characters: int) -> int:
+    """Write the record of a decision into ScratchArray.logged. Returns its length; 0 if there is no room for it.
 
-    `record` and `request` are as `meet` had them; of a location (NaN: none) so many characters of a geohash are kept.
+    `record` and `request` are those that `meet` had. The record keeps `characters` of the location's geohash.
     """
-    out, stem, wire = u1(scratch, Scratch.logged), u1(terms, Terms.stem), u1(columns, Column.wire)
+    columns, terms, meeting, scratch = frame.columns, frame.terms, frame.meeting, frame.scratch
+    facts, count = i8(scratch, ScratchArray.decision), i8(scratch, ScratchArray.decision)[DecisionFact.chosen]
+    out, stem, wire = u1(scratch, ScratchArray.logged), u1(terms, TermsArray.stem), u1(columns, Column.wire)
     chosen, entries, offers = chosen_of(scratch), entries_of(columns), offers_of(columns)
-    most = len(stem) + count * (_MOST_ID + 21) + 128 + 2 * _MOST_NAME + exposures_size(people, scratch)
+    most = len(stem) + count * (_MOST_ID + 21) + 128 + 2 * _MOST_NAME + exposures_size(meeting, scratch)
     if most + 2 * LOGGED_ATTRIBUTES > len(out):
         return 0
     at = _copied(out, 0, stem, 0, len(stem))
-    for place in range(count):
+    for index in range(count):
         # An offer's bytes begin with its id.
-        first = offers[entries[chosen[place].entry].offer].wire_first + 1
+        first = offers[entries[chosen[index].entry].offer].wire_first + 1
         size, begin = varint(wire, first, first + 3)
         out[at] = OFFER_IDS
         at = _copied(out, at + 1, wire, first, begin + size)
-    if count and math.isnan(latitude):  # else they tell how far the person was from each place, to the metre
+    if count and math.isnan(location.latitude):  # else scores reveal the distance to each place, to the metre
         out[at] = LOG_SCORES
         at = varint_into(out, at + 1, 8 * count)
-        for place in range(count):
-            at = double_into(out, at, chosen[place].log_score)
-    at = write_exposures(people, scratch, out, at)
-    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+        for index in range(count):
+            at = double_into(out, at, chosen[index].log_score)
+    at = write_exposures(meeting, scratch, out, at)
+    if facts[DecisionFact.learned]:
         out[at], out[at + 1] = MODEL_VERSION, 16
-        at = hexadecimal(out, at + 2, i8(scratch, Scratch.person)[PersonFact.model])
+        at = hexadecimal(out, at + 2, i8(scratch, ScratchArray.person)[PersonFact.model])
     if count and chosen[0].selection > 0:
         out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
         at = varint_into(out, at + 2, 8 * count)
-        for place in range(count):
-            at = double_into(out, at, chosen[place].selection)
+        for index in range(count):
+            at = double_into(out, at, chosen[index].selection)
     out[at] = TIME
-    at = varint_into(out, at + 1, time)
-    if i8(scratch, Scratch.person)[PersonFact.learn]:
+    at = varint_into(out, at + 1, frame.time)
+    if i8(scratch, ScratchArray.person)[PersonFact.learn]:
         at = _write_moment(scratch, out, at, record, request)
-        if characters > 0 and not math.isnan(latitude):
+        if characters > 0 and not math.isnan(location.latitude):
             out[at], out[at + 1] = GEOHASH, characters
-            at = write_geohash(out, at + 2, latitude, longitude, characters)
+            at = write_geohash(out, at + 2, location.latitude, location.longitude, characters)
             at = _write_distances(columns, scratch, out, at, count)
     return at
 
 
 @inner
 def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, request: bytes) -> int:
-    """Write what a model may be told of the moment and the person; where it ends."""
-    person = i8(scratch, Scratch.person)
+    """Write what models may learn of the moment and the person. Returns where it ends."""
+    person = i8(scratch, ScratchArray.person)
     out[at], out[at + 1] = LEARN, 1
     if person[PersonFact.known] and person[PersonFact.draw] != 0:
         out[at + 2], out[at + 3] = DRAW & 127 | 128, DRAW >> 7
@@ -108,24 +108,27 @@ def _write_moment(scratch: Table, out: np.ndarray, at: int, record: bytes, reque
 
 @inner
 def _write_distances(columns: Table, scratch: Table, out: np.ndarray, at: int, count: int) -> int:
-    """Write how far the offers are from the middle of the geohash's cell, if that is known of any; where it ends."""
+    """Write the offers' distances from the middle of the geohash's cell, if any is known. Returns where they end."""
     chosen, size, known = chosen_of(scratch), 0, False
-    for place in range(count):
-        metres = metres_to(columns, scratch, chosen[place].index)
+    for index in range(count):
+        metres = metres_to(columns, scratch, chosen[index].index)
         size += varint_size(metres)
         known |= metres > 0
     if not known:
         return at
     out[at], out[at + 1] = DISTANCES & 127 | 128, DISTANCES >> 7
     at = varint_into(out, at + 2, size)
-    for place in range(count):
-        at = varint_into(out, at, metres_to(columns, scratch, chosen[place].index))
+    for index in range(count):
+        at = varint_into(out, at, metres_to(columns, scratch, chosen[index].index))
     return at
 
 
 @inner
 def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int, wanted: int, most: int) -> int:
-    """Write a field of a message that stands between two places, unless it takes more than so many bytes."""
+    """Copy a field of a message that stands between two offsets, unless it takes more than `most` bytes.
+
+    Returns where it ends.
+    """
     begin, end = last_of(data, begin, end, wanted)
     if begin < 0 or end - begin > most - 4:
         return at
@@ -135,20 +138,21 @@ def _field(out: np.ndarray, at: int, tag: int, data: bytes, begin: int, end: int
 
 @inner
 def _copied(out: np.ndarray, at: int, data: bytes, begin: int, end: int) -> int:
-    for place in range(begin, end):
-        out[at + place - begin] = data[place]
+    """Copy bytes. Returns where they end."""
+    for index in range(begin, end):
+        out[at + index - begin] = data[index]
     return at + end - begin
 
 
 @inner
 def write_geohash(out: np.ndarray, at: int, latitude: float, longitude: float, characters: int) -> int:
-    """Write the geohash of a position in degrees, as offers.model.geohash gives it; where it ends."""
+    """Write the geohash of a position in degrees, the same as offers.model.geohash does. Returns where it ends."""
     of_y = 5 * characters // 2
     of_x = 5 * characters - of_y
     y, x = cell_of(latitude, longitude, of_y, of_x)
-    for place in range(characters):
+    for index in range(characters):
         digit = 0
-        for bit in range(5 * place, 5 * place + 5):  # they take turns
+        for bit in range(5 * index, 5 * index + 5):  # bits of longitude and latitude take turns
             digit = digit << 1 | (x >> (of_x - 1 - bit // 2) if bit % 2 == 0 else y >> (of_y - 1 - bit // 2)) & 1
-        out[at + place] = _DIGITS[digit]
+        out[at + index] = _DIGITS[digit]
     return at + characters

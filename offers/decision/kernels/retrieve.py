@@ -1,16 +1,18 @@
-"""Retrieve: which entries are within reach of the location.
+"""Retrieve: find the entries within reach of the location.
 
-The grid has a level for each size of reach. Of every level the cells around the location are searched, and somewhat
-more, so that the answer can say how far one may move before something else comes within reach.
+The grid has a level for each size of reach. The cells around the location are searched on every level, a little beyond
+that reach: the answer says how far the person may move before something else comes within reach.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from offers.catalogue.compile.geometry import LEAST_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import CELL, CENTRE, GATE, ROW
-from offers.compiled import apart, inner
+from offers.compiled import apart, inlined, inner
+from offers.decision.kernels.memory.frame import Frame, Location
 from offers.decision.kernels.memory.records import (
     LINE_BYTES,
     Column,
@@ -27,8 +29,7 @@ from offers.decision.kernels.memory.scratch import (
     MOST_ROWS,
     NOT_FOUND,
     SITES_AT_A_TIME,
-    Outcome,
-    Scratch,
+    ScratchArray,
     reached_of,
     spans_of,
     windows_of,
@@ -37,61 +38,77 @@ from offers.decision.kernels.places.region import NOWHERE
 from offers.decision.kernels.showing import may_ever
 
 BEYOND_M = 64.0
-"""How far beyond the reach of a level its cells are searched at first."""
+"""Metres beyond the reach of a level that its cells are searched at first."""
 FEW = 48
-"""Where a level has fewer sites than this around, the search goes on farther: that costs little, and the answer can
-promise more."""
+"""Where a level has no more sites than this around the location, the search goes on farther: that costs little, and
+the answer holds over a longer distance."""
 HALF_TURN = math.pi / 2
 ROW_BYTES, CELL_BYTES, CENTRE_BYTES, GATE_BYTES = ROW.itemsize, CELL.itemsize, CENTRE.itemsize, GATE.itemsize
 SITE_BYTES = 4  # of i4
 FETCHED = 32
-"""Sites of a span that are fetched ahead: the processor fetches what follows them by itself."""
+"""Sites of a span that are fetched ahead: the processor fetches those after them by itself."""
+
+
+class Search(NamedTuple):
+    """Tables and numbers of one search around a location: fewer than a Frame's, as the innermost loops take them."""
+
+    columns: Table
+    scratch: Table
+    terms: Table
+    time: int
+    longitude: float
+    """Degrees."""
+    x: float
+    """Earth-centred metres, as y and z."""
+    y: float
+    z: float
+    widening: float
+    """Metres beyond its own reach within which a site still counts: an uncertain location may be nearer to it."""
 
 
 @apart
-def retrieve(
-    columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, widening: float, time: int
-) -> int:
-    """Find the entries within reach of a location (NaN: those that need none), and `widening` metres more.
+def retrieve(frame: Frame, location: Location) -> int:
+    """Find the entries within reach of a location; without a location, those that need none.
 
-    Writes where they are, and the metres within which nothing else comes within reach. Returns how many places that
-    is; more than the scratch holds means: give it more and call again.
+    Writes ScratchArray.reached, and the metres within which nothing else comes within reach. Returns the number of
+    places; if it is more than the array holds, there was no room for the last ones.
     """
+    columns, scratch = frame.columns, frame.scratch
     first, unplaced = i4(columns, Column.site_entry_first), i4(columns, Column.unplaced)
     found, margin = 0, math.inf
-    if latitude == latitude:  # noqa: PLR0124 - not NaN
-        _fetch(columns, scratch, latitude, longitude, widening)
-        x, y, z = earth_centred(latitude, longitude)
+    if location.latitude == location.latitude:
+        widening = location.sigma * f8(columns, Column.widest_fringe)[0]
+        _fetch(columns, scratch, location, widening)
+        x, y, z = earth_centred(location.latitude, location.longitude)
+        search = Search(columns, scratch, frame.terms, frame.time, location.longitude, x, y, z, widening)
         windows, spans = windows_of(scratch), spans_of(scratch)
         margin, seen = BEYOND_M, 0
         for level in range(len(f8(columns, Column.level_size))):
             window = windows[level]
             window.seen = 0
-            for place in range(level * MOST_ROWS, level * MOST_ROWS + window.spans):
-                begin, end = spans[place].first, spans[place].last
-                found, margin = _scan(columns, scratch, terms, begin, end, x, y, z, widening, margin, found, time)
+            for index in range(level * MOST_ROWS, level * MOST_ROWS + window.spans):
+                begin, end = spans[index].first, spans[index].last
+                found, margin = _scan(search, begin, end, margin, found)
                 window.seen += end - begin
             if window.spans == NOT_FOUND:
-                found, margin, window.seen = _search(
-                    columns, scratch, terms, window.low, window.high, window.spread, longitude, x, y, z, widening,
-                    margin, found, time,
-                )  # fmt: skip
+                bounds = window.low, window.high, window.spread
+                found, margin, window.seen = _search(search, bounds, margin, found)
             seen = max(seen, window.seen)
         if margin == BEYOND_M and seen <= FEW:
-            margin = _look_farther(columns, scratch, terms, latitude, longitude, x, y, z, widening, found, time)
+            margin = _look_farther(search, location.latitude, found)
     else:
         for entry in unplaced:
             found = _write_nowhere(scratch, found, entry, entry + 1)
     cut, standing = np.int64(first[len(first) - 1]), np.int64(i4(columns, Column.standing_first)[0])
     if cut < standing:  # everywhere but in some zones
         found = _write_nowhere(scratch, found, cut, standing)
-    f8(scratch, Scratch.outcome)[Outcome.refresh_distance] = margin
+    f8(scratch, ScratchArray.refresh_distance)[0] = margin
     return found
 
 
 @inner
 def _write_nowhere(scratch: Table, found: int, first: int, last: int) -> int:
-    """Write entries that are at no site. Returns how many places there are then."""
+    """Write entries that are at no site. Returns the number of places then."""
     reached = reached_of(scratch)
     if found < len(reached):
         place = reached[found]
@@ -100,36 +117,31 @@ def _write_nowhere(scratch: Table, found: int, first: int, last: int) -> int:
 
 
 @inner
-def _look_farther(
-    columns: Table, scratch: Table, terms: Table, latitude: float, longitude: float, x: float, y: float, z: float,
-    widening: float, found: int, time: int,
-) -> float:  # fmt: skip
-    """How many metres away the next thing comes within reach, where that is farther than BEYOND_M.
+def _look_farther(search: Search, latitude: float, found: int) -> float:
+    """Return the metres to the next site that comes within reach, where it is farther than BEYOND_M.
 
-    What was found is left as it is: what is found again is written behind it, and forgotten.
+    The places found before stay; places found on the way are written behind them and dropped.
     """
-    sizes, windows, margin = f8(columns, Column.level_size), windows_of(scratch), math.inf
+    columns, windows = search.columns, windows_of(search.scratch)
+    sizes, margin = f8(columns, Column.level_size), math.inf
     for level in range(len(sizes)):
         beyond, near, seen = BEYOND_M, BEYOND_M, windows[level].seen
         while near >= beyond and seen <= FEW and beyond <= 8 * sizes[level]:
             beyond *= 4
-            low, high, spread = _window(columns, level, latitude, widening + beyond)
-            _, near, seen = _search(
-                columns, scratch, terms, low, high, spread, longitude, x, y, z, widening, min(margin, beyond), found,
-                time,
-            )  # fmt: skip
+            window = _window(columns, level, latitude, search.widening + beyond)
+            _, near, seen = _search(search, window, min(margin, beyond), found)
         margin = near
     return margin
 
 
-@inner
-def _fetch(columns: Table, scratch: Table, latitude: float, longitude: float, widening: float) -> None:
-    """Find what the first search of every level reads, and have all of it on its way from memory at once."""
+@inlined
+def _fetch(columns: Table, scratch: Table, location: Location, widening: float) -> None:
+    """Compute the windows of all levels, and fetch ahead from memory all that their first search reads."""
     rows, windows = rows_of(columns), windows_of(scratch)
     levels = len(f8(columns, Column.level_size))
     for level in range(levels):
         window = windows[level]
-        window.low, window.high, window.spread = _window(columns, level, latitude, widening + BEYOND_M)
+        window.low, window.high, window.spread = _window(columns, level, location.latitude, widening + BEYOND_M)
         fetch_ahead(columns, Column.row, window.low * ROW_BYTES)
     for level in range(levels):
         low, high = windows[level].low, windows[level].high
@@ -137,12 +149,12 @@ def _fetch(columns: Table, scratch: Table, latitude: float, longitude: float, wi
             middle = (np.int64(rows[row].cell_first) + np.int64(rows[row + 1].cell_first)) // 2
             fetch_ahead(columns, Column.cell, middle * CELL_BYTES)
     for level in range(levels):
-        _find_spans(columns, scratch, level, longitude)
+        _find_spans(columns, scratch, level, location.longitude)
 
 
-@inner
+@inlined
 def _find_spans(columns: Table, scratch: Table, level: int, longitude: float) -> None:
-    """Write the spans of sites in a level's window: none where it has many rows, or wraps around the earth."""
+    """Write the spans of sites in a level's window; NOT_FOUND where it has many rows, or crosses the antimeridian."""
     rows, cells = rows_of(columns), cells_of(columns)
     window, spans = windows_of(scratch)[level], spans_of(scratch)
     low, high = window.low, window.high
@@ -168,12 +180,12 @@ def _find_spans(columns: Table, scratch: Table, level: int, longitude: float) ->
 
 @inner
 def _window(columns: Table, level: int, latitude: float, beyond: float) -> tuple[int, int, float]:
-    """The first and last row of a level within its reach and `beyond` metres more, and how far that is in longitude.
+    """Return the first and last row of a level within its reach and `beyond` metres more, and half the width.
 
-    In radians; half a turn or more is all around.
+    The width is in radians of longitude; pi or more is all around.
     """
-    # A way on the sphere of least radius is never longer than on the ellipsoid, so what is within these straight-line
-    # metres is within this angle on it.
+    # An arc on the sphere of least radius is never longer than the arc on the ellipsoid. A site within these
+    # straight-line metres is therefore within this angle on the sphere.
     width = f8(columns, Column.level_reach)[level] + beyond
     angle = 2 * math.asin(min(1.0, width / (2 * LEAST_RADIUS_M)))
     height = f8(columns, Column.level_size)[level] / LEAST_RADIUS_M
@@ -189,7 +201,10 @@ def _window(columns: Table, level: int, latitude: float, beyond: float) -> tuple
 
 @inner
 def _columns(count: int, longitude: float, spread: float) -> tuple[int, int]:
-    """The first and last of a row's columns within so many radians; under 0 or over the last: beyond ±180 degrees."""
+    """Return the first and last of a row's columns within `spread` radians.
+
+    Below 0, or at `count` and above, a column lies beyond the antimeridian.
+    """
     turn = math.radians((longitude if longitude < 180.0 else longitude - 360.0) + 180.0)
     west = math.floor((turn - spread) / (2 * math.pi) * count)
     east = math.floor((turn + spread) / (2 * math.pi) * count)
@@ -200,7 +215,7 @@ def _columns(count: int, longitude: float, spread: float) -> tuple[int, int]:
 
 @inner
 def _between(columns: Table, row: int, start: int, stop: int) -> tuple[int, int]:
-    """Where the cells of a row from column `start` to `stop` begin and end."""
+    """Return where the cells of a row from column `start` to `stop` begin and end."""
     cells, rows = cells_of(columns), rows_of(columns)
     low, high = np.int64(rows[row].cell_first), np.int64(rows[row + 1].cell_first)
     end = high
@@ -218,18 +233,19 @@ def _between(columns: Table, row: int, start: int, stop: int) -> tuple[int, int]
 
 @inner
 def _search(
-    columns: Table, scratch: Table, terms: Table, low: int, high: int, spread: float, longitude: float,
-    x: float, y: float, z: float, widening: float, margin: float, found: int, time: int,
+    search: Search, window: tuple[int, int, float], margin: float, found: int
 ) -> tuple[int, float, int]:  # fmt: skip
-    """Search the cells of a window for what is within reach.
+    """Search the cells of a window (see `_window`) for sites within reach.
 
-    Writes what is from place `found` on. Returns how many there are then, the lesser of `margin` and the metres
-    to what is out of reach, and how many sites were looked at.
+    Writes places from index `found` on. Returns the number of places then, the lesser of `margin` and the metres to
+    the nearest site out of reach, and how many sites were looked at.
     """
+    columns = search.columns
     rows, cells, seen = rows_of(columns), cells_of(columns), 0
+    low, high, spread = window
     for row in range(low, high + 1):
         count = rows[row].columns
-        west, east = _columns(count, longitude, spread)
+        west, east = _columns(count, search.longitude, spread)
         for run in range(2):  # the columns may wrap around the earth
             if run == 0:
                 start, stop = max(west, 0), min(east, count - 1)
@@ -242,52 +258,47 @@ def _search(
             begin, end = _between(columns, row, start, stop)
             if begin < end:
                 first, last = np.int64(cells[begin].site_first), np.int64(cells[end].site_first)
-                found, margin = _scan(columns, scratch, terms, first, last, x, y, z, widening, margin, found, time)
+                found, margin = _scan(search, first, last, margin, found)
                 seen += last - first
     return found, margin, seen
 
 
-@inner
+@inlined
 def _scan(
-    columns: Table, scratch: Table, terms: Table, first: int, last: int, x: float, y: float, z: float,
-    widening: float, margin: float, found: int, time: int,
+    search: Search, first: int, last: int, margin: float, found: int
 ) -> tuple[int, float]:  # fmt: skip
-    """Look at sites that stand side by side; as `_search`."""
-    near = i4(scratch, Scratch.near)
+    """Look at sites that stand side by side. Writes and returns places and margin as `_search` does."""
+    near = i4(search.scratch, ScratchArray.near)
     for begin in range(first, last, SITES_AT_A_TIME):
-        count = _sift(columns, near, begin, min(last, begin + SITES_AT_A_TIME), x, y, z, widening + margin)
-        for place in range(count):
-            found, margin = _follow_up(columns, scratch, terms, near[place], x, y, z, widening, margin, found, time)
+        count = _sift(search, near, begin, min(last, begin + SITES_AT_A_TIME), margin)
+        for index in range(count):
+            found, margin = _follow_up(search, near[index], margin, found)
     return found, margin
 
 
 @inner
-def _sift(
-    columns: Table, near: np.ndarray, first: int, last: int, x: float, y: float, z: float, beyond: float
-) -> int:  # fmt: skip
-    """List the sites that reach as far as so many metres from the location. Returns how many.
+def _sift(search: Search, near: np.ndarray, first: int, last: int, margin: float) -> int:
+    """List the sites that reach as far as `margin` metres from the location. Returns how many.
 
-    Which do cannot be foretold, so there is no branch here that the processor would have to guess.
+    Which of them do cannot be predicted: without a branch, the processor does not have to guess.
     """
-    centres, count = centres_of(columns), 0
+    centres, count, beyond = centres_of(search.columns), 0, search.widening + margin
     for site in range(first, last):
         centre = centres[site]
-        dx, dy, dz, reach = centre.x - x, centre.y - y, centre.z - z, centre.reach + beyond
+        dx, dy, dz, reach = centre.x - search.x, centre.y - search.y, centre.z - search.z, centre.reach + beyond
         near[count] = site
         count += dx * dx + dy * dy + dz * dz <= reach * reach
     return count
 
 
-@inner
-def _follow_up(
-    columns: Table, scratch: Table, terms: Table, site: int, x: float, y: float, z: float, widening: float,
-    margin: float, found: int, time: int,
-) -> tuple[int, float]:  # fmt: skip
-    """Write a site if it is within reach, or else how far it is from that; as `_search`."""
-    centre, reached, entry_first = centres_of(columns)[site], reached_of(scratch), i4(columns, Column.site_entry_first)
-    dx, dy, dz = centre.x - x, centre.y - y, centre.z - z
+@inlined
+def _follow_up(search: Search, site: int, margin: float, found: int) -> tuple[int, float]:
+    """Write a site if it is within reach; otherwise measure how far it is from that. Returns as `_search` does."""
+    columns, reached = search.columns, reached_of(search.scratch)
+    centre, entry_first = centres_of(columns)[site], i4(columns, Column.site_entry_first)
+    dx, dy, dz = centre.x - search.x, centre.y - search.y, centre.z - search.z
     squared = dx * dx + dy * dy + dz * dz
-    reach = centre.reach + widening
+    reach = centre.reach + search.widening
     begin, end = np.int64(entry_first[site]), np.int64(entry_first[site + 1])
     if squared <= reach * reach:
         if found < len(reached):
@@ -298,6 +309,6 @@ def _follow_up(
         return found + 1, margin
     if squared < (reach + margin) * (reach + margin):
         for entry in range(begin, end):
-            if may_ever(gates_of(columns)[entry], terms, time):
+            if may_ever(gates_of(columns)[entry], search.terms, search.time):
                 return found, math.sqrt(squared) - reach
     return found, margin

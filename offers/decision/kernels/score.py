@@ -1,20 +1,21 @@
-"""Score: how good a candidate is, as the sum of the weighted logarithms of its factors, and which are the best."""
+"""Score: sum the weighted logarithms of each candidate's factors, and list the best candidates."""
 
 import math
+from enum import IntEnum
 
 import numpy as np
 
 from offers.catalogue.compile.geometry import MEAN_RADIUS_M
 from offers.catalogue.hours.schedules import NEVER
-from offers.catalogue.snapshot import ENTRY, OFFER, PROPENSITY, RECOMMENDATION
+from offers.catalogue.snapshot import ENTRY, FACTORS, OFFER
 from offers.compiled import apart, inlined, inner
+from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     Column,
-    Table,
     entries_of,
-    f8,
     fetch_ahead,
     i4,
+    i8,
     strategies_of,
     worths_of,
 )
@@ -22,26 +23,28 @@ from offers.decision.kernels.memory.scratch import (
     OUTSIDE_DAYPART,
     PENALISED,
     UNREACHABLE,
-    Outcome,
-    Scratch,
+    DecisionFact,
+    ScratchArray,
     candidates_of,
 )
 from offers.decision.kernels.order import is_better
 from offers.decision.kernels.person.behave import log_behaviour
 from offers.v1.ranking_pb2 import Decay
 
+Factor = IntEnum("Factor", list(FACTORS), start=0)  # type: ignore[misc]
+"""Indices of the factors among a strategy's weights and a chosen offer's logarithms."""
 GAUSS, LINEAR = int(Decay.SHAPE_GAUSS), int(Decay.SHAPE_LINEAR)
 SHORTLIST = 16
-"""Candidates that are put in order at first: most placements show fewer, and have few limits."""
+"""Candidates that are put in order at first: most placements show fewer and have few limits."""
 ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
 @inner
 def ground_distance(squared: float) -> float:
-    """Metres along the ground from straight-line metres squared; only for what is within reach (1,000 km).
+    """Return metres along the ground, given straight-line metres squared, up to the greatest reach (1,000 km).
 
-    The arcsine by its series: to 0.1 mm there, and several times faster.
+    The series of the arcsine is exact to 0.1 mm there, and several times faster than the arcsine.
     """
     half = math.sqrt(squared) / (2 * MEAN_RADIUS_M)
     square = half * half
@@ -53,7 +56,7 @@ def _log_decay(
     value: float, shape: int, origin: float, offset: float, scale: float, decay: float, log_decay: float,
     log_minimum: float,
 ) -> float:  # fmt: skip
-    """The logarithm of a decay: see offers.v1.Decay."""
+    """Return the logarithm of a decay: see offers.v1.Decay."""
     steps = max(abs(value - origin) - offset, 0.0) / scale
     if shape == LINEAR:
         left = 1 - (1 - decay) * steps
@@ -65,7 +68,7 @@ def _log_decay(
 
 @inlined
 def log_nearness(strategy: np.void, squared: float) -> float:
-    """The logarithm of nearness, from straight-line metres squared; infinite: there is no distance."""
+    """Return the logarithm of nearness, given straight-line metres squared (infinite: there is no distance)."""
     if squared == math.inf:
         return strategy.log_without_distance
     return _log_decay(
@@ -82,7 +85,7 @@ def log_nearness(strategy: np.void, squared: float) -> float:
 
 @inlined
 def log_timeliness(strategy: np.void, until: int, flags: int, time: int) -> float:
-    """The logarithm of timeliness."""
+    """Return the logarithm of timeliness."""
     urgency = _log_decay(
         math.inf if until == _NEVER else float(until - time),
         strategy.timeliness_shape,
@@ -98,7 +101,7 @@ def log_timeliness(strategy: np.void, until: int, flags: int, time: int) -> floa
 
 @inlined
 def log_location(strategy: np.void, chance: float, flags: int) -> float:
-    """The logarithm of how likely the person is inside, or of the penalty for a location that is missing."""
+    """Return the logarithm of the probability that the person is inside, or of the penalty without a location."""
     if flags & PENALISED:
         return strategy.log_missing_location
     return math.log(chance) if chance < 1.0 else 0.0
@@ -106,70 +109,69 @@ def log_location(strategy: np.void, chance: float, flags: int) -> float:
 
 @inlined
 def log_reachability(strategy: np.void, flags: int) -> float:
-    """The logarithm of whether one can be there in time."""
+    """Return the logarithm of reachability: the person can be there in time, or not."""
     return strategy.log_unreachable if flags & UNREACHABLE else 0.0
 
 
 @apart
-def score(
-    columns: Table, terms: Table, scratch: Table, strategy_number: int, seed: int, seeded: int, kept: int, time: int
-) -> int:  # fmt: skip
-    """Write the logarithm of each candidate's score, and put the best SHORTLIST first in the heap, in order.
+def score(frame: Frame) -> int:
+    """Write the logarithm of each candidate's score, and the best SHORTLIST of them into the heap, in order.
 
-    Returns how many these are.
+    Returns the number of candidates on the shortlist.
     """
-    candidates, heap, entries = candidates_of(scratch), i4(scratch, Scratch.heap), entries_of(columns)
-    for index in range(kept):  # by themselves, so that nothing has to be guessed between them
-        score_one(columns, scratch, strategy_number, index, time)
-    held = np.int64(f8(scratch, Scratch.outcome)[Outcome.held])
+    columns, scratch, strategy = frame.columns, frame.scratch, strategies_of(frame.columns)[frame.strategy]
+    facts = i8(scratch, ScratchArray.decision)
+    kept, held = facts[DecisionFact.kept], facts[DecisionFact.held]
+    candidates, heap, entries = candidates_of(scratch), i4(scratch, ScratchArray.heap), entries_of(columns)
+    for index in range(kept):  # a loop of its own: no branch in it depends on what was scored before
+        score_one(frame, index)
     if held:
         for index in range(kept):
-            lift_one(columns, terms, scratch, strategy_number, index, held)
-    if f8(scratch, Scratch.outcome)[Outcome.learned]:
-        weights = strategies_of(columns)[strategy_number].weights
+            lift_one(frame, index, held)
+    if facts[DecisionFact.learned]:
+        weights = strategy.weights
         for index in range(kept):
             one = candidates[index]
-            one.log_score += weights[PROPENSITY] * one.log_propensity + weights[RECOMMENDATION] * one.log_recommendation
+            one.log_score += weights[Factor.propensity] * one.log_propensity
+            one.log_score += weights[Factor.recommendation] * one.log_recommendation
     listed, least = 0, -math.inf
     for index in range(kept):
         if listed == SHORTLIST:
-            if candidates[index].log_score < least or not is_better(
-                columns, scratch, seed, seeded, index, heap[listed - 1]
-            ):
+            if candidates[index].log_score < least or not is_better(frame, index, heap[listed - 1]):
                 continue
             listed -= 1
-        place = listed
-        while place > 0 and is_better(columns, scratch, seed, seeded, index, heap[place - 1]):
-            heap[place] = heap[place - 1]
-            place -= 1
-        heap[place] = index
+        slot = listed
+        while slot > 0 and is_better(frame, index, heap[slot - 1]):
+            heap[slot] = heap[slot - 1]
+            slot -= 1
+        heap[slot] = index
         listed += 1
         least = candidates[heap[listed - 1]].log_score
         fetch_ahead(columns, Column.entry, candidates[index].entry * ENTRY_BYTES)
-    for place in range(listed):
-        fetch_ahead(columns, Column.offer, np.int64(entries[candidates[heap[place]].entry].offer) * OFFER_BYTES)
+    for slot in range(listed):
+        fetch_ahead(columns, Column.offer, np.int64(entries[candidates[heap[slot]].entry].offer) * OFFER_BYTES)
     return listed
 
 
 @inlined
-def score_one(columns: Table, scratch: Table, strategy_number: int, index: int, time: int) -> None:
-    """Write the logarithm of a candidate's score."""
-    one = candidates_of(scratch)[index]
-    strategy, worth = strategies_of(columns)[strategy_number], worths_of(columns)[one.entry]
+def score_one(frame: Frame, index: int) -> None:
+    """Write the logarithm of a candidate's score, by the factors that need neither behaviour rules nor a model."""
+    one = candidates_of(frame.scratch)[index]
+    strategy, worth = strategies_of(frame.columns)[frame.strategy], worths_of(frame.columns)[one.entry]
     weights = strategy.weights
     one.log_score = (
-        weights[0] * log_nearness(strategy, one.squared)
-        + weights[1] * log_timeliness(strategy, one.until, one.flags, time)
-        + weights[2] * worth.log_value
-        + weights[3] * worth.log_lever
-        + weights[4] * log_location(strategy, one.chance, one.flags)
-        + weights[5] * log_reachability(strategy, one.flags)
+        weights[Factor.nearness] * log_nearness(strategy, one.squared)
+        + weights[Factor.timeliness] * log_timeliness(strategy, one.until, one.flags, frame.time)
+        + weights[Factor.value] * worth.log_value
+        + weights[Factor.lever] * worth.log_lever
+        + weights[Factor.location] * log_location(strategy, one.chance, one.flags)
+        + weights[Factor.reachability] * log_reachability(strategy, one.flags)
     )
 
 
 @inner
-def lift_one(columns: Table, terms: Table, scratch: Table, strategy_number: int, index: int, held: int) -> None:
-    """Add to the logarithm of a candidate's score what some behaviour rules make of it."""
-    one = candidates_of(scratch)[index]
-    log, _ = log_behaviour(columns, terms, scratch, one.entry, held)
-    one.log_score += strategies_of(columns)[strategy_number].weights[6] * log
+def lift_one(frame: Frame, index: int, held: int) -> None:
+    """Add the behaviour factor to the logarithm of a candidate's score, by the `held` rules that hold."""
+    one = candidates_of(frame.scratch)[index]
+    log, _ = log_behaviour(frame, one.entry, held)
+    one.log_score += strategies_of(frame.columns)[frame.strategy].weights[Factor.behaviour] * log

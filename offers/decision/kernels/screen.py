@@ -1,23 +1,25 @@
-"""Screen: which of the entries within reach may be shown.
+"""Screen: keep the entries within reach that may be shown here and now.
 
-On the way it finds out for how long, and how far from the location, the set of offers that qualify stays as it is.
+On the way, screening computes for how long, and how far from the location, the set of qualifying offers stays the same.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, NO_CHAIN, NO_SCHEDULE, ODD, WORTH
 from offers.compiled import apart, inlined, inner
+from offers.decision.kernels.memory.frame import Frame, Location
 from offers.decision.kernels.memory.records import (
     CLOSED,
     OPEN,
     UNKNOWN,
     Column,
-    Hours,
+    HoursArray,
     Table,
-    Terms,
+    TermsArray,
     centres_of,
     entries_of,
     extras_of,
@@ -31,26 +33,27 @@ from offers.decision.kernels.memory.records import (
 )
 from offers.decision.kernels.memory.scratch import (
     IN_DAYPART,
-    NO_ROOM,
     OUTSIDE_DAYPART,
     PENALISED,
     POINTS,
     UNPLACED,
     UNREACHABLE,
-    Outcome,
-    Scratch,
+    DecisionFact,
+    ScratchArray,
     candidates_of,
     reached_of,
 )
+from offers.decision.kernels.need import Need
 from offers.decision.kernels.places.region import NOWHERE, in_circle, located
 from offers.decision.kernels.score import ground_distance
 from offers.decision.kernels.showing import may_ever, showing
 from offers.v1.offer_pb2 import MissingLocation, ReachableBeforeEnd
 
 REFRESH_S = 86_400
-"""The longest a decision is said to hold: catalogues are edited daily."""
+"""The longest that a decision says it holds, in seconds: catalogues are edited daily."""
 STRAIGHT = 0.9999
-"""By a metre moved, a way told by the earth's mean radius changes by up to 1.00003, 1,000 km from its end."""
+"""Share of a slack that is promised. By a metre moved, a distance computed with the earth's mean radius changes by up
+to 1.00003 metres, 1,000 km away."""
 WORTH_BYTES = WORTH.itemsize
 NOTHING = np.zeros(1, np.int64)
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
@@ -64,35 +67,50 @@ _DROP, _RANK_DOWN = (
 )
 
 
-@apart
-def screen(
-    columns: Table, hours: Table, scratch: Table, terms: Table, found: int,
-    latitude: float, longitude: float, sigma: float, growth: float, time: int,
-) -> int:  # fmt: skip
-    """Keep as candidates the entries that may be shown: their terms, windows, place, opening hours and reach.
+class Screening(NamedTuple):
+    """Counts and promises of a screening so far."""
 
-    Writes when each ends and until when, and how far, the set stays as it is; of an offer with several entries the
-    nearest is kept, of equally near ones the one that ends last, then the likeliest, then one inside its preferred
-    dayparts, then the one its target names first.
-    Returns how many are kept, or NO_ROOM. Schedules of unknown state are listed: look them up and begin again.
+    kept: int
+    """Candidates."""
+    fallbacks: int
+    """Those of them that are fallbacks."""
+    unknowns: int
+    """Schedules listed in ScratchArray.unknown."""
+    margin: float
+    """Metres within which the set of qualifying offers stays the same."""
+    refresh: float
+    """Second until which it does."""
+
+
+@apart
+def screen(frame: Frame, location: Location) -> int:
+    """Keep as candidates the entries within reach that their terms, windows, places, hours and reach allow.
+
+    Of an offer with several entries the nearest is kept; of equally near ones the one that ends last, then the one most
+    probably around the person, then one inside its preferred dayparts, then the one its target names first.
+
+    Returns NOTHING or ROOM of Need. Schedules of unknown state are listed, DecisionFact.unknown of them: if there are
+    any, the candidates are not complete.
     """
+    columns, hours, scratch, terms, time = frame.columns, frame.hours, frame.scratch, frame.terms, frame.time
+    sigma, growth = location.sigma, location.growth
     candidates, gates, reached = candidates_of(scratch), gates_of(columns), reached_of(scratch)
     least = extras_of(columns)[0].min_inside
-    outcome = f8(scratch, Scratch.outcome)
+    facts = i8(scratch, ScratchArray.decision)
     kept = unknowns = fallbacks = 0
     soonest = np.int64(_NEVER)
-    admits, state, turn = u1(terms, Terms.admits), u1(hours, Hours.state), i8(hours, Hours.until)
-    if len(state) == 0:  # so that there is something to look up, and to leave aside
+    admits, state, turn = u1(terms, TermsArray.admits), u1(hours, HoursArray.state), i8(hours, HoursArray.until)
+    if len(state) == 0:  # something to read without a branch, where there are no schedules; what is read is not used
         state, turn = admits, NOTHING
-    outcome[Outcome.laid_from] = POINTS
-    fringe = f8(columns, Column.widest_fringe)[0]
-    margin, refresh = _hold(math.inf, float(time + REFRESH_S), outcome[Outcome.refresh_distance], fringe * growth, time)
-    for index in range(found):
+    facts[DecisionFact.laid_from] = POINTS
+    fringe, distance = f8(columns, Column.widest_fringe)[0], f8(scratch, ScratchArray.refresh_distance)
+    margin, refresh = _hold(math.inf, float(time + REFRESH_S), distance[0], fringe * growth, time)
+    for index in range(facts[DecisionFact.found]):
         place = reached[index]
         site, squared, first, last = place.site, place.squared, np.int64(place.first), np.int64(place.last)
         if kept + last - first > len(candidates):
-            outcome[Outcome.found] = kept + last - first
-            return NO_ROOM
+            facts[DecisionFact.found] = kept + last - first
+            return Need.ROOM
         likely, slack, loss, is_any = 1.0, math.inf, 0.0, False
         if site != NOWHERE:  # all plain entries of a site are in the same circle
             likely, slack, loss = _in_own_circle(columns, site, squared, sigma, growth)
@@ -102,13 +120,11 @@ def screen(
             gate = gates[np.uint64(number)]
             if gate.terms >= ODD:
                 if may_ever(gate, terms, time):
-                    kept, odd, unknowns, margin, refresh = _screen_odd(
-                        columns, hours, scratch, number, site, squared, latitude, longitude, sigma, growth, time,
-                        kept, unknowns, margin, refresh,
-                    )  # fmt: skip
-                    fallbacks += odd
+                    so_far = Screening(kept, fallbacks, unknowns, margin, refresh)
+                    so_far = _screen_odd(frame, location, number, site, squared, so_far)
+                    kept, fallbacks, unknowns, margin, refresh = so_far
                 continue
-            # What showing.py says, without a branch: whether one is shown now cannot be foretold.
+            # The same as showing.py, without a branch: the processor cannot predict whether an entry is shown now.
             begins, ends = np.int64(gate.window_start), np.int64(gate.window_end)
             looked_up = np.uint64(max(gate.schedule, 0))
             always = np.int64(gate.schedule) >> 63  # all bits, or none
@@ -129,24 +145,23 @@ def screen(
             kept += may & has_begun & is_open
         if is_any:
             margin, refresh = _hold(margin, refresh, slack, loss, time)
-    refresh, proper = min(refresh, float(soonest)), kept - fallbacks
-    outcome[Outcome.refresh_after], outcome[Outcome.refresh_distance] = refresh, margin
-    outcome[Outcome.unknown], outcome[Outcome.proper] = unknowns, proper
-    return kept
+    distance[0] = margin
+    facts[DecisionFact.refresh_after] = min(np.int64(refresh), soonest)
+    facts[DecisionFact.unknown], facts[DecisionFact.kept] = unknowns, kept
+    facts[DecisionFact.proper] = kept - fallbacks
+    return Need.NOTHING
 
 
 @apart
 def _screen_odd(
-    columns: Table, hours: Table, scratch: Table, number: int, site: int, squared: float,
-    latitude: float, longitude: float, sigma: float, growth: float, time: int,
-    kept: int, unknowns: int, margin: float, refresh: float,
-) -> tuple[int, int, int, float, float]:  # fmt: skip
-    """Keep an ODD entry as a candidate if it may be shown.
-
-    Returns how many are kept then, how many fallbacks more that is, and the others brought up to date.
-    """
-    candidates, chain_best = candidates_of(scratch), u4(scratch, Scratch.chain_best)
-    entries, gate, state = entries_of(columns), gates_of(columns)[number], u1(hours, Hours.state)
+    frame: Frame, location: Location, number: int, site: int, squared: float, so_far: Screening
+) -> Screening:
+    """Keep an ODD entry as a candidate if it may be shown. Returns the screening brought up to date."""
+    columns, hours, scratch, time = frame.columns, frame.hours, frame.scratch, frame.time
+    kept, fallbacks, unknowns, margin, refresh = so_far
+    latitude, sigma, growth = location.latitude, location.sigma, location.growth
+    candidates, chain_best = candidates_of(scratch), u4(scratch, ScratchArray.chain_best)
+    entries, gate, state = entries_of(columns), gates_of(columns)[number], u1(hours, HoursArray.state)
     is_placed, entry = latitude == latitude, entries[number]  # noqa: PLR0124 - not NaN
     extra = extras_of(columns)[entry.extra]
     likely, told = 1.0, 0
@@ -155,24 +170,22 @@ def _screen_odd(
             if entry.extra == 0:
                 likely, slack, loss = _in_own_circle(columns, site, squared, sigma, growth)
             else:
-                likely, slack, loss = located(
-                    columns, scratch, entry.extra, site, latitude, longitude, sigma, growth, margin
-                )
+                likely, slack, loss = located(columns, scratch, location, entry.extra, site, margin)
             margin, refresh = _hold(margin, refresh, slack, loss, time)
             if likely < extra.min_inside:
-                return kept, 0, unknowns, margin, refresh
+                return Screening(kept, fallbacks, unknowns, margin, refresh)
     elif entry.kind != EVERYWHERE or extra.excluded_first < extra.excluded_last:
         if extra.missing <= _DENY:
-            return kept, 0, unknowns, margin, refresh
+            return Screening(kept, fallbacks, unknowns, margin, refresh)
         told = UNPLACED | (PENALISED if extra.missing == _PENALTY else 0)
     now, ends = showing(columns, hours, number, time)
     if now == UNKNOWN:
-        return kept, 0, _list_unknown(scratch, gate.schedule, unknowns), margin, refresh
+        return Screening(kept, fallbacks, _list_unknown(scratch, gate.schedule, unknowns), margin, refresh)
     refresh = min(refresh, float(ends))
     if now == CLOSED:
-        return kept, 0, unknowns, margin, refresh
+        return Screening(kept, fallbacks, unknowns, margin, refresh)
     if extra.reachable >= _RANK_DOWN and is_placed and ends != _NEVER:
-        # One is there in time from within so many metres, which grow less as time goes by.
+        # The person can be there in time from within this radius, which shrinks as time goes by.
         radius = (ends - time - extra.delay) * extra.speed
         way = ground_distance(squared)
         if way >= radius:
@@ -182,42 +195,39 @@ def _screen_odd(
                 margin, refresh, abs(radius - way) * STRAIGHT, extra.speed if way < radius else 0.0, time
             )
             if way >= radius:
-                return kept, 0, unknowns, margin, refresh
+                return Screening(kept, fallbacks, unknowns, margin, refresh)
     daypart = extra.daypart_schedule
     if daypart != NO_SCHEDULE:
         if state[daypart] == UNKNOWN:
             unknowns = _list_unknown(scratch, daypart, unknowns)
         told |= IN_DAYPART if state[daypart] == OPEN else OUTSIDE_DAYPART
     away = squared if entry.kind == AROUND_POINT else math.inf
-    place = kept
+    index = kept
     if entry.chain != NO_CHAIN:
-        rival = chain_best[entry.chain]  # of an earlier decision, perhaps
+        rival = chain_best[entry.chain]  # left over from an earlier decision, unless it is of the same chain
         other = candidates[rival]
         if rival < kept and entries[other.entry].chain == entry.chain:
             if away > other.squared or (
                 away == other.squared
-                and not _is_preferred(
-                    ends, likely, told, entry.turn,
-                    other.until, other.chance, other.flags, entries[other.entry].turn,
-                )
-            ):  # fmt: skip
-                return kept, 0, unknowns, margin, refresh
-            place = np.int64(rival)
+                and not _is_preferred(ends, likely, told, entry.turn, other, entries[other.entry].turn)
+            ):
+                return Screening(kept, fallbacks, unknowns, margin, refresh)
+            index = np.int64(rival)
         else:
             chain_best[entry.chain] = kept
-    one = candidates[place]
+    one = candidates[index]
     one.squared, one.chance, one.until, one.entry, one.flags = away, likely, ends, number, told
     one.site = site
-    if place < kept:
-        return kept, 0, unknowns, margin, refresh
-    return kept + 1, int(entry.fallback != 0), unknowns, margin, refresh
+    if index < kept:
+        return Screening(kept, fallbacks, unknowns, margin, refresh)
+    return Screening(kept + 1, fallbacks + (entry.fallback != 0), unknowns, margin, refresh)
 
 
 @inlined
 def _in_own_circle(
     columns: Table, site: int, squared: float, sigma: float, growth: float
 ) -> tuple[float, float, float]:  # fmt: skip
-    """As region.located, for the circle of a site, with nothing cut out."""
+    """Return what region.located does, for the circle of a site with nothing cut out."""
     reach = centres_of(columns)[site].reach
     depth = reach - math.sqrt(squared)
     if sigma == 0.0 and growth == 0.0:
@@ -227,8 +237,11 @@ def _in_own_circle(
 
 @inner
 def _list_unknown(scratch: Table, schedule: int, unknowns: int) -> int:
-    """List a schedule to be looked up: some twice, perhaps; what does not fit is listed the next time."""
-    unknown = i4(scratch, Scratch.unknown)
+    """List a schedule to be looked up. Returns the length of the list.
+
+    A schedule may be listed twice. What does not fit is listed in the next round.
+    """
+    unknown = i4(scratch, ScratchArray.unknown)
     if unknowns < len(unknown):
         unknown[unknowns] = schedule
         return unknowns + 1
@@ -237,9 +250,10 @@ def _list_unknown(scratch: Table, schedule: int, unknowns: int) -> int:
 
 @inlined
 def _hold(margin: float, refresh: float, slack: float, loss: float, time: int) -> tuple[float, float]:
-    """The lesser promise in metres and seconds, where something holds for `slack` metres, `loss` fewer each second.
+    """Return the lesser of two promises, in metres and seconds: the one so far, and one that shrinks with time.
 
-    Of metres that grow less, half are promised, and the time in which the other half is gone.
+    The new one holds for `slack` metres, `loss` fewer each second. If it shrinks, half of it is promised, until the
+    second at which the other half is gone.
     """
     slack = max(slack, 0.0)
     if loss <= 0.0:
@@ -248,15 +262,12 @@ def _hold(margin: float, refresh: float, slack: float, loss: float, time: int) -
 
 
 @inner
-def _is_preferred(
-    ends: int, likely: float, told: int, turn: int,
-    other_ends: int, other_likely: float, other_told: int, other_turn: int,
-) -> bool:  # fmt: skip
-    """Whether an offer is better shown at a place than at another that is as near."""
-    if ends != other_ends:
-        return ends > other_ends
-    if likely != other_likely:
-        return likely > other_likely
-    if (told & OUTSIDE_DAYPART) != (other_told & OUTSIDE_DAYPART):
+def _is_preferred(ends: int, likely: float, told: int, turn: int, other: np.void, other_turn: int) -> bool:
+    """Return whether an offer is better shown at one place than as another candidate, which is as near."""
+    if ends != np.int64(other.until):
+        return ends > np.int64(other.until)
+    if likely != other.chance:
+        return likely > other.chance
+    if (told & OUTSIDE_DAYPART) != (np.int64(other.flags) & OUTSIDE_DAYPART):
         return (told & OUTSIDE_DAYPART) == 0
     return turn < other_turn

@@ -1,6 +1,6 @@
-"""Offers shown everywhere: worked out once per surface and minute, so that a decision takes the best of them, not all.
+"""Standing: list the offers shown everywhere, once per surface and minute, by an upper bound of their scores.
 
-They are kept in the order of what each can score at most while this holds. See arrange.py for how they are taken.
+arrange.py calls them up in that order: a decision reads only the best of them.
 """
 
 import math
@@ -16,9 +16,9 @@ from offers.decision.kernels.memory.records import (
     OPEN,
     UNKNOWN,
     Column,
-    Hours,
+    HoursArray,
     Record,
-    Standing,
+    StandingArray,
     StandingFact,
     Table,
     entries_of,
@@ -32,16 +32,16 @@ from offers.decision.kernels.memory.records import (
     worths_of,
 )
 from offers.decision.kernels.memory.scratch import IN_DAYPART, OUTSIDE_DAYPART, candidates_of
-from offers.decision.kernels.score import log_timeliness
+from offers.decision.kernels.score import Factor, log_timeliness
 from offers.decision.kernels.showing import may_ever, showing
 
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
 
 
 def standing_record(count: int) -> Record:
-    """Room for so many offers."""
+    """Return a record with room for a number of offers."""
     return Record(
-        Standing,
+        StandingArray,
         {
             "entry": np.empty(count, np.int32),
             "bound": np.empty(count, np.float64),
@@ -55,7 +55,7 @@ def standing_record(count: int) -> Record:
 
 
 def sorted_record(columns: Record, filled: Record) -> Record:
-    """The offers that were found, the best first; fallbacks after all others."""
+    """Return a record of the offers found, the best first, and fallbacks after all others."""
     kept = slice(int(filled.arrays["facts"][StandingFact.found]))
     arrays = {name: filled.arrays[name][kept] for name in ("entry", "bound", "until", "flags")}
     entries = columns.arrays["entry"][arrays["entry"]]
@@ -67,7 +67,7 @@ def sorted_record(columns: Record, filled: Record) -> Record:
     capped = np.flatnonzero(offers["caps"] != NO_CAPS)
     capped = capped[np.argsort(offers["key"][capped])]
     return Record(
-        Standing,
+        StandingArray,
         {
             **{name: values[order] for name, values in arrays.items()},
             "facts": facts,
@@ -82,10 +82,10 @@ def sorted_record(columns: Record, filled: Record) -> Record:
 
 @inner
 def call_up(standing: Table, scratch: Table, coming: int, index: int) -> None:
-    """Make an offer shown everywhere a candidate."""
+    """Make an offer shown everywhere the candidate of an index. `coming` is its index in the standing record."""
     one = candidates_of(scratch)[index]
-    one.squared, one.chance, one.entry = math.inf, 1.0, i4(standing, Standing.entry)[coming]
-    one.until, one.flags = i8(standing, Standing.until)[coming], u1(standing, Standing.flags)[coming]
+    one.squared, one.chance, one.entry = math.inf, 1.0, i4(standing, StandingArray.entry)[coming]
+    one.until, one.flags = i8(standing, StandingArray.until)[coming], u1(standing, StandingArray.flags)[coming]
 
 
 @njit(cache=True, error_model="numpy")
@@ -95,12 +95,17 @@ def stand(
 ) -> int:  # fmt: skip
     """Write the offers for everywhere that may be shown from a time on, in any order, and when the first changes.
 
-    Bounds hold until `end`. Returns how many schedules are of unknown state: look up those listed, and call again.
+    Bounds hold until the second `end`. Returns how many schedules of unknown state are listed in `unknown`: if any,
+    they have to be looked up, and this be called again.
     """
     gates, worths, entries, extras = gates_of(columns), worths_of(columns), entries_of(columns), extras_of(columns)
-    state, strategy = u1(hours, Hours.state), strategies_of(columns)[strategy_number]
-    kept, bounds = i4(standing, Standing.entry), f8(standing, Standing.bound)
-    untils, flags, facts = i8(standing, Standing.until), u1(standing, Standing.flags), i8(standing, Standing.facts)
+    state, strategy = u1(hours, HoursArray.state), strategies_of(columns)[strategy_number]
+    kept, bounds = i4(standing, StandingArray.entry), f8(standing, StandingArray.bound)
+    untils, flags, facts = (
+        i8(standing, StandingArray.until),
+        u1(standing, StandingArray.flags),
+        i8(standing, StandingArray.facts),
+    )
     found = unknowns = 0
     change = np.int64(_NEVER)
     for number in range(i4(columns, Column.standing_first)[0], len(entries)):
@@ -121,13 +126,13 @@ def stand(
         told = 0
         if daypart != NO_SCHEDULE:
             told = IN_DAYPART if state[daypart] == OPEN else OUTSIDE_DAYPART
-        # Timeliness is best at that time left which is nearest to where it is best of all.
+        # The bound takes timeliness at its best: at that instant of the span which is nearest to the decay's origin.
         left = min(max(strategy.timeliness_origin, float(ends - end)), float(ends - time))
         bounds[found] = (
-            strategy.weights[0] * strategy.log_without_distance
-            + strategy.weights[1] * log_timeliness(strategy, ends, told, ends - math.floor(left))
-            + strategy.weights[2] * worth.log_value
-            + strategy.weights[3] * worth.log_lever
+            strategy.weights[Factor.nearness] * strategy.log_without_distance
+            + strategy.weights[Factor.timeliness] * log_timeliness(strategy, ends, told, ends - math.floor(left))
+            + strategy.weights[Factor.value] * worth.log_value
+            + strategy.weights[Factor.lever] * worth.log_lever
         )
         kept[found], untils[found], flags[found] = number, ends, told
         found += 1

@@ -105,7 +105,7 @@ class _NeededBlock(NamedTuple):
     """Index in the block, number and segment of each needed one."""
 
 
-class _Need:
+class _EvaluationPlan:
     """The values to read and the programs to evaluate for a set of needed segments."""
 
     __slots__ = ("keyed", "named", "parts", "reads")
@@ -160,7 +160,7 @@ class Segments:
         ]
         starts = range(0, len(self._segments), BLOCK)
         self._programs = [self._program(self._segments[start : start + BLOCK]) for start in starts]
-        self._needs: dict[tuple[int, ...], _Need] = {}
+        self._needs: dict[tuple[int, ...], _EvaluationPlan] = {}
         self._held = 0
         """Number of segments in all sets of `_needs` together."""
 
@@ -201,7 +201,7 @@ class Segments:
             for _, number, segment in doubtful:
                 holds[number] = absent.isdisjoint(segment.required) and _is_true(segment.program, activation)
 
-    def _needed(self, numbers: tuple[int, ...]) -> _Need:
+    def _needed(self, numbers: tuple[int, ...]) -> _EvaluationPlan:
         """Work out and cache what a set of segments needs."""
         if len(self._needs) >= MOST_NEEDS or self._held + len(numbers) > MOST_HELD:
             self._needs.clear()
@@ -216,7 +216,7 @@ class Segments:
             if members:
                 guards = [index in indices for index in range(BLOCK)]
                 parts.append(_NeededBlock(program if len(members) > 1 else None, guards, members))
-        need = self._needs[numbers] = _Need(parts, self._reader)
+        need = self._needs[numbers] = _EvaluationPlan(parts, self._reader)
         return need
 
     def _program(self, segments: Sequence[_Segment]) -> cel.Expression | None:

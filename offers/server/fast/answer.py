@@ -1,9 +1,11 @@
-"""A usual request to its response in one compiled call, over the surfaces met before; or in two, around the person.
+"""Answer: a usual request to its response in one compiled call; in two, if the person matters.
 
 Between two calls the processor's caches go cold, and a step of Python then costs several times what it costs in a loop.
-So Python hands over a request's bytes and takes the response's; only where the person matters to what was found does it
-bring in what is known of the person, and calls again. What is not usual goes the long way, step by step, in
-offer_service.py, which remembers the surface here for the next request. Tests hold both ways equal.
+Therefore Python hands over a request's bytes and takes the response's. Only if the person matters to what was found
+does Python read the person's record, and call `finish`. A request whose surface is not known yet, or that is not usual,
+takes the long way, step by step, in offer_service.py, which remembers the surface here for the next request.
+
+Both ways run the sequence of kernels/decide.py. Tests hold their answers equal.
 """
 
 from enum import IntEnum
@@ -12,62 +14,51 @@ import numpy as np
 from numba import njit, typeof, types
 from numpy.typing import NDArray
 
-from offers.catalogue.snapshot import NO_NAME
-from offers.compiled import apart, inner
+from offers.compiled import inner
 from offers.decision.engine import Engine
-from offers.decision.kernels.decide import choose, find
-from offers.decision.kernels.log import write_record
+from offers.decision.kernels.decide import begin, go_on
 from offers.decision.kernels.memory.encoded import borrowed
-from offers.decision.kernels.memory.records import Record, Table, array_of, f8, i4, i8, u1
-from offers.decision.kernels.memory.scratch import Outcome, PersonFact, Scratch, marks_of, values_of
-from offers.decision.kernels.models.sense import sense
-from offers.decision.kernels.person.meet import exposures_size, meet, write_exposures
+from offers.decision.kernels.memory.frame import Frame, Location, PersonInput
+from offers.decision.kernels.memory.records import Record, Table, array_of, f8, i8, u1
+from offers.decision.kernels.memory.scratch import Capacity, PersonFact, ScratchArray, has_room
+from offers.decision.kernels.need import Need
+from offers.decision.kernels.person.meet import exposures_size, write_exposures
 from offers.decision.kernels.places.location import spread
 from offers.model.hashing import fnv1a
 from offers.model.query import Query, Surface
-from offers.server.fast.scan import KEY_BYTES, Fact, Scan, scan
-from offers.server.fast.wire import Output, write_response
+from offers.server.fast.buffers import KEY_BYTES, UNUSUAL, BufferArray, RequestFact, RequestNumber
+from offers.server.fast.scan import scan
+from offers.server.fast.wire import response_size, write_response
 from offers.server.limits import MAX_REQUEST_BYTES
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL
 
 KEPT = 4096
 """Surfaces remembered; apps have a few dozen, times their languages and currencies."""
 CLOCKS_KEPT = 64
-"""Hours remembered: those of one minute per catalogue, and per person's time zone where hours depend on it."""
+"""Records of hours remembered: one per catalogue and minute, and per person's time zone where hours depend on it."""
 BYTES_KEPT = 64 << 20
-"""Memory for what is shown everywhere, as far as surfaces do not share it."""
-_PLACES = 2 * KEPT
-"""Half of them stay empty, so that a search ends soon."""
+"""Memory for offers shown everywhere, counted per surface even where surfaces share it."""
+_SLOTS = 2 * KEPT
+"""Slots of the hash tables: the load factor is at most 0.5."""
 
 CONTEXTUAL = int(CONSENT_PURPOSE_CONTEXTUAL)
-LONG_WAY, ID_WANTED, PERSON_WANTED, STANDING_WANTED, SEGMENTS_WANTED, HELP_WANTED = -1, -2, -3, -4, -5, -6
-"""In place of a length: nothing is decided here; or the request has an id of its own, at `Fact.id_begin`, in the
-catalogue of the surface at `Fact.surface`: call again with the decision id that follows from it; or the person matters:
-call `finish`; or the person's strategy puts what is shown everywhere in another order than is known here; or segments
-are left to CEL, as many as PersonFact.left says: call again then; or, with what lies under it, what `meet` wants."""
+_NOTHING, _PERSON, _STANDING = int(Need.NOTHING), int(Need.PERSON), int(Need.STANDING)
+_REQUEST_ID, _LONG_WAY = int(Need.REQUEST_ID), int(Need.LONG_WAY)
 
 SURFACE = np.dtype(
     [
         ("hash", "i8"),
-        ("columns", "i8"),  # tables of the engine's columns and of the terms
+        ("columns", "i8"),  # tables of a Frame
+        ("meeting", "i8"),
+        ("budgets", "i8"),
+        ("standing", "i8"),
         ("terms", "i8"),
-        ("people", "i8"),  # what persons are met by
-        ("version", "i8"),
-        ("standing", "i8"),  # the table of what is shown everywhere, and the seconds between which it holds
-        ("begin", "i8"),
+        ("begin", "i8"),  # seconds between which `standing` holds
         ("end", "i8"),
         ("clock", "i4"),
         ("strategy", "i4"),
-        ("budgets", "i8"),  # the table of what is left of budgets
-        ("chains", "i4"),  # what a scratchpad must have room for
-        ("segments", "i4"),
-        ("audiences", "i4"),
-        ("experiments", "i4"),
-        ("periods", "i4"),
-        ("values", "i4"),
-        ("names", "i4"),
+        ("needed", "i4", (len(Capacity._fields),)),  # a Capacity
         ("key_size", "i4"),
-        ("full", "u1"),
         ("used", "u1"),
     ],
     align=True,
@@ -78,37 +69,38 @@ OTHER = np.dtype(
     [("standing", "i8"), ("begin", "i8"), ("end", "i8"), ("surface", "i4"), ("strategy", "i4"), ("used", "u1")],
     align=True,
 )
-"""What is shown everywhere on a surface, in the order of another strategy than its own, as in SURFACE."""
+"""Offers shown everywhere on a surface, in the order of another strategy than its own, as in SURFACE."""
 
 
-class _Known(IntEnum):
-    """Places of the arrays of known surfaces."""
+class SurfaceArray(IntEnum):
+    """Indices of the arrays of known surfaces."""
 
     surface = 0
-    """SURFACE per place of a hash table."""
+    """SURFACE per slot of a hash table."""
     key = 1
-    """u1: KEY_BYTES per place."""
+    """u1: KEY_BYTES per slot."""
     clock = 2
     """CLOCK."""
     other = 3
-    """OTHER per place of a hash table."""
+    """OTHER per slot of a hash table."""
 
 
 class KnownSurfaces:
     """The surfaces that requests to a set of engines had so far, by the bytes that all requests of one share.
 
-    Compiled loops keep Python's lock, so none runs while another thread changes what it reads: each change is one
-    assignment, and what it refers to is kept from before it until after it. Only one thread may remember at a time.
+    Compiled loops keep Python's lock: none runs while another thread changes what it reads. Each change is one
+    assignment, and the records it refers to are kept alive from before it until after it. Only one thread may remember
+    at a time.
     """
 
     def __init__(self) -> None:
         self._record = Record(
-            _Known,
+            SurfaceArray,
             {
-                "surface": np.zeros(_PLACES, SURFACE),
-                "key": np.empty(_PLACES * KEY_BYTES, np.uint8),
+                "surface": np.zeros(_SLOTS, SURFACE),
+                "key": np.empty(_SLOTS * KEY_BYTES, np.uint8),
                 "clock": np.zeros(CLOCKS_KEPT, CLOCK),
-                "other": np.zeros(_PLACES, OTHER),
+                "other": np.zeros(_SLOTS, OTHER),
             },
         )
         self.table = self._record.table
@@ -118,40 +110,39 @@ class KnownSurfaces:
         self._clocks: dict[tuple[Engine, str], tuple[int, Record]] = {}
 
     def remember(self, key: NDArray[np.uint8], query: Query, engine: Engine) -> bool:
-        """Keep what the requests with a key ask for, and the hours of this query's time. False: there is no room."""
+        """Keep the surface of requests with a key, and the hours of this query's time. Returns False if full."""
         resolved, hours, standing = engine.resolve(query.surface), engine.hours(query), engine.standing(query)
-        place, hashed = locate(self.table, key)
+        slot, hashed = locate(self.table, key)
         clock, earlier = self._clocks.get((engine, hours.time_zone), (len(self._clocks), None))
-        if clock == CLOCKS_KEPT or (place not in self._surfaces and len(self._surfaces) == KEPT):
+        if clock == CLOCKS_KEPT or (slot not in self._surfaces and len(self._surfaces) == KEPT):
             return False
         if self._bytes + standing.record.size > BYTES_KEPT and self._surfaces:
             return False
         self._clocks[engine, hours.time_zone] = clock, hours.record
         self._record.arrays["clock"][clock] = hours.record.table, hours.begin, hours.end
-        del earlier  # only now may it go
-        before = self._surfaces.get(place)
+        del earlier  # kept alive until no row points to it
+        before = self._surfaces.get(slot)
         self._bytes += standing.record.size - (before[2].size if before else 0)
-        self._surfaces[place] = engine, resolved.terms, standing.record, query.surface
+        self._surfaces[slot] = engine, resolved.terms, standing.record, query.surface
         if before is None:
-            self._record.arrays["key"][place * KEY_BYTES :][: len(key)] = key
-        self._record.arrays["surface"][place] = (
-            hashed, engine.columns.table, resolved.terms.table, engine.meeting.record.table, engine.version,
-            standing.record.table, standing.begin, standing.end, clock, resolved.strategy, engine.budgets.record.table,
-            *engine.room[1:8], len(key),
-            query.surface.full, 1,
+            self._record.arrays["key"][slot * KEY_BYTES :][: len(key)] = key
+        self._record.arrays["surface"][slot] = (
+            hashed, engine.columns.table, engine.meeting.record.table, engine.budgets.record.table,
+            standing.record.table, resolved.terms.table, standing.begin, standing.end, clock, resolved.strategy,
+            tuple(engine.room), len(key), 1,
         )  # fmt: skip
-        del before  # only now may it go
+        del before  # kept alive until no row points to it
         return True
 
-    def engine(self, place: int) -> Engine:
-        """What answers for a surface."""
-        return self._surfaces[place][0]
+    def engine(self, slot: int) -> Engine:
+        """Return the engine that answers for a surface."""
+        return self._surfaces[slot][0]
 
-    def stand(self, place: int, strategy: int, second: int) -> bool:
-        """Keep what is shown everywhere on a surface in the order of another strategy. False: there is no room."""
-        engine, _, _, surface = self._surfaces[place]
+    def stand(self, slot: int, strategy: int, second: int) -> bool:
+        """Keep the offers shown everywhere on a surface in the order of another strategy. Returns False if full."""
+        engine, _, _, surface = self._surfaces[slot]
         standing = engine.standing(Query(surface, second), strategy)
-        other = locate_other(self.table, place, strategy)
+        other = locate_other(self.table, slot, strategy)
         before = self._others.get(other)
         size = standing.record.size - (before.size if before else 0)
         if self._bytes + size > BYTES_KEPT or (before is None and len(self._others) == KEPT):
@@ -159,168 +150,149 @@ class KnownSurfaces:
         self._bytes += size
         self._others[other] = standing.record
         self._record.arrays["other"][other] = (
-            standing.record.table, standing.begin, standing.end, place, strategy, 1,
+            standing.record.table, standing.begin, standing.end, slot, strategy, 1,
         )  # fmt: skip
-        del before  # only now may it go
+        del before  # kept alive until no row points to it
         return True
 
 
-_surfaces_of = array_of(_Known.surface, SURFACE)
-_clocks_of = array_of(_Known.clock, CLOCK)
-_others_of = array_of(_Known.other, OTHER)
+_surfaces_of = array_of(SurfaceArray.surface, SURFACE)
+_clocks_of = array_of(SurfaceArray.clock, CLOCK)
+_others_of = array_of(SurfaceArray.other, OTHER)
 
 
 @njit(cache=True)
 def locate(known: Table, key: np.ndarray) -> tuple[int, int]:
-    """The place of a key, or that where it would stand; and its hash."""
-    surfaces, keys = _surfaces_of(known), u1(known, _Known.key)
+    """Return the slot of a key, or the free one where it would stand; and its hash."""
+    surfaces, keys = _surfaces_of(known), u1(known, SurfaceArray.key)
     hashed = fnv1a(key, 0, len(key), np.uint64(0))
-    place = np.int64(hashed % np.uint64(_PLACES))
-    while surfaces[place].used:
-        if surfaces[place].hash == np.int64(hashed) and surfaces[place].key_size == len(key):
+    slot = np.int64(hashed % np.uint64(_SLOTS))
+    while surfaces[slot].used:
+        if surfaces[slot].hash == np.int64(hashed) and surfaces[slot].key_size == len(key):
             same = True
             for at in range(len(key)):
-                same &= keys[place * KEY_BYTES + at] == key[at]
+                same &= keys[slot * KEY_BYTES + at] == key[at]
             if same:
                 break
-        place = (place + 1) % _PLACES
-    return place, np.int64(hashed)
+        slot = (slot + 1) % _SLOTS
+    return slot, np.int64(hashed)
 
 
 @njit(cache=True)
 def locate_other(known: Table, surface: int, strategy: int) -> int:
-    """The place of what is shown everywhere on a surface by a strategy, or that where it would stand."""
+    """Return the slot of the offers shown everywhere on a surface by a strategy, or the free one for them."""
     others = _others_of(known)
-    place = (surface * 31 + strategy) % _PLACES
-    while others[place].used and (others[place].surface != surface or others[place].strategy != strategy):
-        place = (place + 1) % _PLACES
-    return place
+    slot = (surface * 31 + strategy) % _SLOTS
+    while others[slot].used and (others[slot].surface != surface or others[slot].strategy != strategy):
+        slot = (slot + 1) % _SLOTS
+    return slot
 
 
 @njit(cache=True)
 def answer(
-    data: bytes, known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int,
-    has_id: int,
-) -> int:  # fmt: skip
-    """Write the response to an encoded GetOffersRequest into the output; its length, LONG_WAY or ID_WANTED.
+    data: bytes, known: Table, buffers: Table, now: int, id_high: int, id_low: int, has_id: int
+) -> tuple[int, int]:  # fmt: skip
+    """Answer an encoded GetOffersRequest, unless the person matters. Returns a Need, and the response's length.
 
-    The id is used as given if the request has none of its own, or if `has_id` says that it is the request's.
+    The needs are NOTHING, PERSON (call `finish`), REQUEST_ID (call again with `has_id` 1 and the id that follows from
+    the request's, which stands at RequestFact.id_begin) and LONG_WAY. Without a request id, the given id is used.
     """
     data = borrowed(data)
-    facts, numbers = i8(scanned, Scan.facts), f8(scanned, Scan.numbers)
-    key_size = scan(data, scanned) if len(data) <= MAX_REQUEST_BYTES else -1
-    facts[Fact.key_size] = key_size
-    if key_size < 0:
-        return LONG_WAY
-    place, _ = locate(known, u1(scanned, Scan.key)[:key_size])
-    surface = _surfaces_of(known)[place]
-    if not surface.used or not _has_room(surface, scratch):
-        return LONG_WAY
-    clock = _clocks_of(known)[surface.clock]
-    time = facts[Fact.time] if facts[Fact.time] >= 0 else now
-    if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
-        return LONG_WAY
-    if facts[Fact.consent] >= 0 and not facts[Fact.consent] >> CONTEXTUAL & 1:
-        return LONG_WAY
-    facts[Fact.surface] = place
-    if facts[Fact.id_end] > facts[Fact.id_begin] and has_id == 0:
-        return ID_WANTED
-    sigma, growth = spread(numbers[2], facts[Fact.observed], facts[Fact.movement], time)
-    found = find(
-        surface.columns, clock.hours, surface.standing, scratch, surface.terms, numbers[0], numbers[1], sigma, growth,
-        time,
-    )  # fmt: skip
-    if found < 0:
-        return LONG_WAY
-    if f8(scratch, Scratch.outcome)[Outcome.personal] != 0:
-        return PERSON_WANTED
-    return _finish(known, scanned, scratch, output, time, id_high, id_low, surface.standing, surface.strategy)
+    facts, numbers = i8(buffers, BufferArray.facts), f8(buffers, BufferArray.numbers)
+    key_size = scan(data, buffers) if len(data) <= MAX_REQUEST_BYTES else UNUSUAL
+    facts[RequestFact.key_size] = key_size
+    if key_size == UNUSUAL:
+        return _LONG_WAY, 0
+    slot, _ = locate(known, u1(buffers, BufferArray.key)[:key_size])
+    surface = _surfaces_of(known)[slot]
+    if not surface.used or not has_room(facts[RequestFact.scratch], surface.needed):
+        return _LONG_WAY, 0
+    time = facts[RequestFact.time] if facts[RequestFact.time] >= 0 else now
+    facts[RequestFact.time], facts[RequestFact.surface] = time, slot
+    if not _is_current(known, surface, time):
+        return _LONG_WAY, 0
+    if facts[RequestFact.consent] >= 0 and not facts[RequestFact.consent] >> CONTEXTUAL & 1:
+        return _LONG_WAY, 0
+    if facts[RequestFact.id_end] > facts[RequestFact.id_begin] and has_id == 0:
+        return _REQUEST_ID, 0
+    facts[RequestFact.id_high], facts[RequestFact.id_low] = id_high, id_low
+    numbers[RequestNumber.sigma], numbers[RequestNumber.growth] = spread(
+        numbers[RequestNumber.accuracy], facts[RequestFact.observed], facts[RequestFact.movement], time
+    )
+    frame = _frame(known, surface, facts, surface.standing, np.int64(surface.strategy))
+    need = begin(frame, _location(numbers))
+    if need != _NOTHING:
+        return (need if need == _PERSON else _LONG_WAY), 0
+    if response_size(frame) > len(u1(buffers, BufferArray.response)):
+        return _LONG_WAY, 0
+    return _NOTHING, write_response(frame, buffers, id_high, id_low)
 
 
 @njit(cache=True)
 def finish(
-    data: bytes, known: Table, scanned: Table, scratch: Table, output: Table, now: int, id_high: int, id_low: int,
-    record: bytes, draw: int, flags: int, characters: int, is_met: int,
-) -> int:  # fmt: skip
-    """Write the response where PERSON_WANTED was said, and the decision's record; its length, or what is wanted.
+    data: bytes, known: Table, buffers: Table, record: bytes, draw: int, flags: int, is_met: int
+) -> tuple[int, int]:  # fmt: skip
+    """Answer for a person, after `answer` said PERSON. Returns a Need, and the response's length.
 
-    The record is the person's UserState; `draw` and `flags` are as `meet` takes them, `characters` as `write_record`
-    does. Meanwhile another thread may have
-    remembered the surface for another time: then the long way has to answer.
+    `record` is the person's UserState; `draw` and `flags` are those of PersonInput; `is_met` is that of `go_on`. The
+    needs are NOTHING, those of `go_on`, and LONG_WAY: meanwhile another thread may have remembered the surface for
+    another time.
     """
     data, record = borrowed(data), borrowed(record)
-    facts, person = i8(scanned, Scan.facts), i8(scratch, Scratch.person)
-    time = facts[Fact.time] if facts[Fact.time] >= 0 else now
-    surface = _surfaces_of(known)[facts[Fact.surface]]
-    clock = _clocks_of(known)[surface.clock]
-    if not (clock.begin <= time < clock.end and surface.begin <= time < surface.end):
-        return LONG_WAY
-    if is_met == 0:
-        left = meet(
-            surface.columns, surface.people, surface.terms, scratch, record, data, draw, facts[Fact.consent], flags,
-            time,
-        )  # fmt: skip
-        if left:
-            return SEGMENTS_WANTED if left > 0 else HELP_WANTED + left
-    strategy, standing = np.int64(surface.strategy), surface.standing
-    drawn = person[PersonFact.strategy]
-    if drawn != NO_NAME and drawn != strategy:
-        other = _others_of(known)[locate_other(known, facts[Fact.surface], drawn)]
+    facts, numbers = i8(buffers, BufferArray.facts), f8(buffers, BufferArray.numbers)
+    slot, time, scratch = facts[RequestFact.surface], facts[RequestFact.time], facts[RequestFact.scratch]
+    surface = _surfaces_of(known)[slot]
+    if not _is_current(known, surface, time):
+        return _LONG_WAY, 0
+    location, id_high, id_low = _location(numbers), facts[RequestFact.id_high], facts[RequestFact.id_low]
+    person = PersonInput(draw, facts[RequestFact.consent], flags, facts[RequestFact.geohash_length], id_low)
+    frame = _frame(known, surface, facts, surface.standing, np.int64(surface.strategy))
+    need = go_on(frame, location, record, data, person, is_met)
+    if need == _STANDING:
+        strategy = i8(scratch, ScratchArray.person)[PersonFact.strategy]
+        other = _others_of(known)[locate_other(known, slot, strategy)]
         if not (other.used and other.begin <= time < other.end):
-            return STANDING_WANTED
-        strategy, standing = drawn, other.standing
-    numbers = f8(scanned, Scan.numbers)
-    sense(
-        surface.people, surface.terms, scratch, record, data, numbers[0], numbers[1], characters, facts[Fact.seed],
-        facts[Fact.seeded], id_low, time,
-    )  # fmt: skip
-    length = _finish(known, scanned, scratch, output, time, id_high, id_low, standing, strategy)
-    if length < 0 or length + exposures_size(surface.people, scratch) > len(u1(output, Output.bytes)):
-        return LONG_WAY
-    count = np.int64(f8(scratch, Scratch.outcome)[Outcome.chosen])
-    person[PersonFact.logged] = write_record(
-        surface.columns, surface.terms, surface.people, scratch, record, data, numbers[0], numbers[1], characters, time,
-        count,
-    )  # fmt: skip
-    return write_exposures(surface.people, scratch, u1(output, Output.bytes), length)
+            return _STANDING, 0
+        frame = _frame(known, surface, facts, other.standing, strategy)
+        need = go_on(frame, location, record, data, person, 1)
+    if need != _NOTHING:
+        return need, 0
+    out = u1(buffers, BufferArray.response)
+    if response_size(frame) + exposures_size(frame.meeting, scratch) > len(out):
+        return _LONG_WAY, 0
+    length = write_response(frame, buffers, id_high, id_low)
+    return _NOTHING, write_exposures(frame.meeting, scratch, out, length)
 
 
 def compile_for_persons() -> None:
-    """Have what only decisions about persons call compiled before the first of them."""
+    """Compile `finish` before the first decision that a person matters to."""
     number, text = types.int64, typeof(b"")
-    finish.compile((text, *(number,) * 7, text, *(number,) * 4))
-
-
-@apart
-def _finish(
-    known: Table, scanned: Table, scratch: Table, output: Table, time: int, id_high: int, id_low: int, standing: Table,
-    strategy: int,
-) -> int:  # fmt: skip
-    facts, outcome = i8(scanned, Scan.facts), f8(scratch, Scratch.outcome)
-    surface = _surfaces_of(known)[facts[Fact.surface]]
-    count = choose(
-        surface.columns, surface.people, _clocks_of(known)[surface.clock].hours, surface.budgets, standing, scratch,
-        surface.terms, strategy, time, facts[Fact.seed], facts[Fact.seeded],
-    )  # fmt: skip
-    if count < 0:
-        return LONG_WAY
-    length = write_response(
-        surface.columns, scratch, output, id_high, id_low, surface.version, count, strategy, time,
-        surface.full, np.int64(outcome[Outcome.refresh_after]), outcome[Outcome.refresh_distance],
-        np.int64(outcome[Outcome.eligible]),
-    )  # fmt: skip
-    return length if length >= 0 else LONG_WAY
+    finish.compile((text, number, number, text, number, number, number))
 
 
 @inner
-def _has_room(surface: np.void, scratch: Table) -> bool:
-    """Whether a scratchpad has what decisions of a surface need."""
-    return (
-        surface.chains <= len(i4(scratch, Scratch.chain_best))
-        and surface.segments <= len(u1(scratch, Scratch.segment))
-        and surface.audiences <= len(i8(scratch, Scratch.asked))
-        and surface.experiments <= len(i4(scratch, Scratch.variant))
-        and 2 * surface.periods <= len(i8(scratch, Scratch.period))
-        and surface.values <= len(values_of(scratch))
-        and surface.names <= len(marks_of(scratch))
+def _is_current(known: Table, surface: np.void, time: int) -> bool:
+    """Return whether the hours and the offers shown everywhere of a surface hold at a time."""
+    clock = _clocks_of(known)[surface.clock]
+    return clock.begin <= time < clock.end and surface.begin <= time < surface.end
+
+
+@inner
+def _frame(known: Table, surface: np.void, facts: np.ndarray, standing: int, strategy: int) -> Frame:
+    """Return the frame of a decision for a surface, with the offers shown everywhere in a strategy's order."""
+    return Frame(
+        surface.columns, surface.meeting, _clocks_of(known)[surface.clock].hours, surface.budgets, standing,
+        facts[RequestFact.scratch], surface.terms, strategy, facts[RequestFact.time], facts[RequestFact.seed],
+        facts[RequestFact.seeded],
+    )  # fmt: skip
+
+
+@inner
+def _location(numbers: np.ndarray) -> Location:
+    """Return the location of a request that was scanned."""
+    return Location(
+        numbers[RequestNumber.latitude],
+        numbers[RequestNumber.longitude],
+        numbers[RequestNumber.sigma],
+        numbers[RequestNumber.growth],
     )

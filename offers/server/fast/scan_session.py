@@ -1,4 +1,4 @@
-"""Reads over what a usual request says of its session: whether convert.py would find nothing wrong with any of it."""
+"""Scan a usual request's session: check that convert.py would find nothing wrong in it."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ SECONDS, NANOS = 1 << 3 | VARINT, 2 << 3 | VARINT  # google.protobuf.Timestamp
 
 
 def _tag(message: Any, field: str, kind: int = BYTES) -> int:  # noqa: ANN401 - of any type
-    """The first byte of a field on the wire; all fields read here have numbers under 16."""
+    """Return the first byte of a field on the wire; all fields read here have numbers under 16."""
     return int(message.DESCRIPTOR.fields_by_name[field].number) << 3 | kind
 
 
@@ -46,7 +46,7 @@ CURRENCY, UNITS, MONEY_NANOS = 1 << 3 | BYTES, 2 << 3 | VARINT, 3 << 3 | VARINT 
 
 @apart
 def usual_session(data: bytes, at: int, end: int) -> bool:
-    """Whether a Session is a usual one, with nothing wrong."""
+    """Return whether a Session is a usual one, with nothing wrong in it."""
     low, searches, seen = at, 0, 0
     while at < end:
         tag, field = data[at], at
@@ -74,7 +74,7 @@ def usual_session(data: bytes, at: int, end: int) -> bool:
 
 @inner
 def _is_new(data: bytes, at: int, end: int, wanted: int, begin: int, stop: int) -> bool:
-    """Whether the key of a map's entry is in none before it, of which there are few enough."""
+    """Return whether a map's entry has a key of its own, and the map is not too large so far."""
     own, own_end = span(data, begin + 1, stop)
     count = 1
     while at < end:
@@ -84,8 +84,8 @@ def _is_new(data: bytes, at: int, end: int, wanted: int, begin: int, stop: int) 
         count += 1
         low, high = span(data, other + 1, at)
         same = high - low == own_end - own
-        for place in range(own_end - own if same else 0):
-            same &= data[own + place] == data[low + place]
+        for index in range(own_end - own if same else 0):
+            same &= data[own + index] == data[low + index]
         if same:
             return False
     return count <= MAX_VIEWED
@@ -93,7 +93,7 @@ def _is_new(data: bytes, at: int, end: int, wanted: int, begin: int, stop: int) 
 
 @inner
 def _is_moment(data: bytes, at: int, end: int, most: int) -> bool:
-    """Whether an entry of a map is a text of 1 to so many characters, then an instant."""
+    """Return whether a map's entry is a text of 1 to `most` characters, then an instant."""
     if at == end or data[at] != KEY:
         return False
     begin, at = span(data, at + 1, end)
@@ -105,6 +105,7 @@ def _is_moment(data: bytes, at: int, end: int, most: int) -> bool:
 
 @inner
 def _is_search(data: bytes, at: int, end: int) -> bool:
+    """Return whether a Search is a usual one."""
     seen = 0
     while at < end:
         tag = data[at]
@@ -120,6 +121,7 @@ def _is_search(data: bytes, at: int, end: int) -> bool:
 
 @inner
 def _is_basket(data: bytes, at: int, end: int) -> bool:
+    """Return whether a SessionBasket is a usual one."""
     items = seen = 0
     while at < end:
         tag = data[at]
@@ -141,6 +143,7 @@ def _is_basket(data: bytes, at: int, end: int) -> bool:
 
 @inner
 def _is_item(data: bytes, at: int, end: int) -> bool:
+    """Return whether a SessionItem is a usual one."""
     while at < end:
         tag = data[at]
         if tag == QUANTITY:
@@ -156,6 +159,7 @@ def _is_item(data: bytes, at: int, end: int) -> bool:
 
 @inner
 def _is_money(data: bytes, at: int, end: int) -> bool:
+    """Return whether a google.type.Money is a usual one."""
     named = False
     while at < end:
         tag = data[at]
@@ -163,8 +167,8 @@ def _is_money(data: bytes, at: int, end: int) -> bool:
             begin, at = span(data, at + 1, end)
             if at - begin != 3:
                 return False
-            for place in range(begin, at):
-                if not 65 <= data[place] <= 90:
+            for index in range(begin, at):
+                if not 65 <= data[index] <= 90:
                     return False
             named = True
         elif tag in (UNITS, MONEY_NANOS):
@@ -178,7 +182,7 @@ def _is_money(data: bytes, at: int, end: int) -> bool:
 
 @inner
 def second_of(data: bytes, at: int, end: int) -> int:
-    """The second of a Timestamp that requests may name, or -1."""
+    """Return the second of a Timestamp; -1 if requests may not name it."""
     second = 0
     while at < end:
         tag = data[at]
@@ -194,13 +198,14 @@ def second_of(data: bytes, at: int, end: int) -> int:
 
 @inner
 def _is_text(data: bytes, begin: int, end: int, least: int, most: int) -> bool:
+    """Return whether a text is plain and has `least` to `most` characters."""
     return least <= end - begin <= most and is_plain(data, begin, end)
 
 
 @inner
 def is_plain(data: bytes, at: int, end: int) -> bool:
-    """Whether a text is ASCII without NUL: then it has as many characters as bytes, and every store can keep it."""
-    for place in range(at, end):
-        if data[place] > 127 or data[place] == 0:
+    """Return whether a text is ASCII without NUL: one byte per character, and every store can keep it."""
+    for index in range(at, end):
+        if data[index] > 127 or data[index] == 0:
             return False
     return True

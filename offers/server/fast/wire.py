@@ -1,11 +1,11 @@
-"""Writes GetOffersResponse bytes straight from a decision: what never changes is copied, the rest encoded.
+"""Wire: write the bytes of a GetOffersResponse straight from a decision.
 
-A test parses what this writes and holds it equal to the messages; field numbers come from the descriptors.
+Fields that never change are copied from the snapshot, all others are encoded. Field numbers come from the descriptors.
+A test parses the bytes and holds them equal to a message put together with protobuf.
 """
 
 import math
 import sys
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,12 @@ from offers.decision.kernels.memory.encoded import (
     varint_into,
     varint_size,
 )
+from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     Column,
+    Layout,
     Table,
+    TermsArray,
     creatives_of,
     entries_of,
     f8,
@@ -45,17 +48,19 @@ from offers.decision.kernels.memory.scratch import (
     LIFTED,
     UNPLACED,
     UNREACHABLE,
-    Outcome,
+    DecisionFact,
     PersonFact,
-    Scratch,
+    ScratchArray,
     chosen_of,
 )
+from offers.decision.kernels.person.meet import MeetingArray, MeetingFact
 from offers.model.proposition_ids import DECISION_ID_DIGITS, rank_digits, write_rank
+from offers.server.fast.buffers import BufferArray
 from offers.v1 import offer_service_pb2 as pb
 
 
 def _tag(message: str, field: str, kind: int) -> int:
-    """The first byte of a field on the wire. All fields written here have numbers under 16, but two."""
+    """Return the tag of a field on the wire: one byte, but for the two fields whose numbers are 16 or more."""
     return pb.DESCRIPTOR.message_types_by_name[message].fields_by_name[field].number << 3 | kind
 
 
@@ -88,36 +93,31 @@ MISSING, DAYPART = pb.REASON_CODE_LOCATION_MISSING, pb.REASON_CODE_PREFERRED_DAY
 TOO_FAR, AUDIENCE, BEHAVIOUR = pb.REASON_CODE_UNREACHABLE, pb.REASON_CODE_AUDIENCE, pb.REASON_CODE_BEHAVIOUR
 HABITUAL = pb.REASON_CODE_HABIT
 SOON_S = 3600
-"""An offer ends soon when it ends within an hour: one can still act on it, if now."""
-
-
-class Output(IntEnum):
-    """Places of the arrays a response is written into."""
-
-    bytes = 0
+"""Seconds within which an offer ends soon: the person can still act on it, if at once."""
 
 
 PER_PROPOSITION = 512
-"""Bytes a proposition takes at most beside its static fields and venue id: ids 40, numbers 70, factors 9 x 32."""
+"""Bytes that a proposition takes at most beside its static fields and venue id: ids 40, numbers 70, factors 9 x 32."""
 PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
 FACTORS_TOLD = len(pb.FactorName.values()) - 1
-"""They stand in the order of their numbers."""
+"""Factors of a proposition, in the order of their numbers."""
 VALUE, LEVER = pb.FACTOR_NAME_VALUE - 1, pb.FACTOR_NAME_LEVER - 1
 LEAST_SCORE = sys.float_info.min
-"""A score is over 0; weights can be so heavy that its true value is not. Its factors tell that."""
+"""Lower bound of scores, which are over 0: with heavy weights the true value may underflow. The factors show it."""
 _NEVER = NEVER
 
 
 @inner
 def _double(out: np.ndarray, at: int, tag: int, number: float) -> int:
+    """Write a field of a floating-point number. Returns where it ends."""
     out[at] = tag
     return double_into(out, at + 1, number)
 
 
 @inner
 def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
-    """A google.protobuf.Timestamp."""
+    """Write a field of a google.protobuf.Timestamp. Returns where it ends."""
     out[at] = tag
     out[at + 1] = 1 + varint_size(second)
     out[at + 2] = SECONDS
@@ -126,7 +126,7 @@ def _instant(out: np.ndarray, at: int, tag: int, second: int) -> int:
 
 @intrinsic
 def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: Any) -> Any:  # noqa: ANN401
-    """Copy bytes between arrays as the machine does it: a loop over bytes is several times slower."""
+    """Copy bytes between arrays by memmove: a loop over bytes is several times slower."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
         out, at, source, begin, size = args
@@ -140,15 +140,17 @@ def _move(_context: Any, _out: Any, _at: Any, _source: Any, _begin: Any, _size: 
 
 @inner
 def _copy(out: np.ndarray, at: int, source: np.ndarray, begin: int, end: int) -> int:
+    """Copy bytes. Returns where they end."""
     _move(out, at, source, begin, end - begin)
     return at + end - begin
 
 
 @inner
 def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy: np.void) -> int:
+    """Write the factors of a proposition. Returns where they end."""
     for factor in range(FACTORS_TOLD):
         value, weight = math.exp(chosen.logs[factor]), strategy.weights[factor]
-        if factor == VALUE:  # as it is written
+        if factor == VALUE:  # exactly as the catalogue has it
             value = offer.value
         elif factor == LEVER:
             value = offer.lever
@@ -158,7 +160,8 @@ def _factors(out: np.ndarray, at: int, chosen: np.void, offer: np.void, strategy
 
 @inner
 def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, log: float) -> int:
-    out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # as its number takes two bytes
+    """Write a factor. Returns where it ends."""
+    out[at], out[at + 1] = FACTORS & 127 | 128, FACTORS >> 7  # the tag takes two bytes
     out[at + 2] = FACTOR_SIZE - 3
     out[at + 3], out[at + 4] = FACTOR_NAME, name
     at = _double(out, at + 5, FACTOR_VALUE, value)
@@ -168,13 +171,14 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
 
 @inner
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
-    """The decision's id, which stands at `id_at`, a dash, and the rank."""
+    """Write a proposition id: the decision's id, which stands at `id_at`, a dash, the rank. Returns where it ends."""
     out[at], out[at + 1] = PROPOSITION_ID, DECISION_ID_DIGITS + 1 + digits
     return write_rank(out, _copy(out, at + 2, out, id_at, id_at + DECISION_ID_DIGITS), rank, digits)
 
 
 @inner
 def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bool, fallback: bool, flags: int) -> int:
+    """Write the reason codes of a proposition. Returns where they end."""
     out[at] = REASONS
     first = at + 2
     out[first] = ANYWHERE if kind == EVERYWHERE else ZONE if kind == IN_ZONE else NEARBY
@@ -211,7 +215,7 @@ def _reasons(out: np.ndarray, at: int, kind: int, has_hours: bool, ends_soon: bo
 
 @inner
 def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, int]:
-    """Where the fields that never change stand: their column, and where they begin and end there."""
+    """Return the column of the fields that never change, and where they begin and end there."""
     if chosen.creative == NO_NAME:
         return np.int64(Column.wire), offer.wire_first, offer.wire_first + np.int64(offer.wire_size)
     creative = creatives_of(columns)[chosen.creative]
@@ -219,35 +223,39 @@ def _static(columns: Table, chosen: np.void, offer: np.void) -> tuple[int, int, 
 
 
 @apart
-def write_response(
-    columns: Table, scratch: Table, output: Table, id_high: int, id_low: int, version: int, count: int,
-    strategy_number: int, time: int, full: int, refresh_after: int, refresh_distance: float, eligible: int,
-) -> int:  # fmt: skip
-    """Write a response and return its length; a negative length says how many bytes the output must have instead.
+def response_size(frame: Frame) -> int:
+    """Return the most bytes that the response of a decision takes, without exposures."""
+    columns, chosen, entries = frame.columns, chosen_of(frame.scratch), entries_of(frame.columns)
+    venue_first, size = i4(columns, Column.venue_id_first), PER_RESPONSE
+    for index in range(i8(frame.scratch, ScratchArray.decision)[DecisionFact.chosen]):
+        entry = entries[chosen[index].entry]
+        _, first, last = _static(columns, chosen[index], offers_of(columns)[entry.offer])
+        size += PER_PROPOSITION + last - first
+        if entry.venue != NO_VENUE:
+            size += venue_first[entry.venue + 1] - venue_first[entry.venue]
+    return size
 
-    The decision's id is 128 bits in two signed numbers, the version 64 bits in one; both are written as hexadecimal.
+
+@apart
+def write_response(frame: Frame, buffers: Table, id_high: int, id_low: int) -> int:
+    """Write the response of a decision into BufferArray.response, which has room for it. Returns its length.
+
+    The decision's id is 128 bits in two signed numbers, written as hexadecimal.
     """
-    out = u1(output, Output.bytes)
+    columns, scratch, time = frame.columns, frame.scratch, frame.time
+    facts, full = i8(scratch, ScratchArray.decision), i4(frame.terms, TermsArray.layout)[Layout.full] != 0
+    count, eligible = facts[DecisionFact.chosen], facts[DecisionFact.eligible]
+    out = u1(buffers, BufferArray.response)
     offers = offers_of(columns)
     venue_first, venue_ids = i4(columns, Column.venue_id_first), u1(columns, Column.venue_id)
     gates, entries, chosen = gates_of(columns), entries_of(columns), chosen_of(scratch)
-    strategy = strategies_of(columns)[strategy_number]
-    need = PER_RESPONSE
-    for place in range(count):
-        entry = entries[chosen[place].entry]
-        venue = entry.venue
-        _, first, last = _static(columns, chosen[place], offers[entry.offer])
-        need += PER_PROPOSITION + last - first
-        if venue != NO_VENUE:
-            need += venue_first[venue + 1] - venue_first[venue]
-    if need > len(out):
-        return -need
+    strategy = strategies_of(columns)[frame.strategy]
     out[0], out[1] = DECISION_ID, DECISION_ID_DIGITS
     id_at = 2
     at = hexadecimal(out, hexadecimal(out, id_at, id_high), id_low)
-    for place in range(count):
-        one = chosen[place]
-        entry, rank = entries[one.entry], place + 1
+    for index in range(count):
+        one = chosen[index]
+        entry, rank = entries[one.entry], index + 1
         offer, venue = offers[entry.offer], entry.venue
         column, first, last = _static(columns, one, offer)
         has_distance, has_end, redeemable = one.distance_m >= 0, one.until != _NEVER, one.redeemable != 0
@@ -298,14 +306,15 @@ def write_response(
             out[at], out[at + 1] = SELECTION & 127 | 128, SELECTION >> 7
             at = double_into(out, at + 2, one.selection)
     out[at], out[at + 1] = CATALOG_VERSION, 16
-    at = hexadecimal(out, at + 2, version)
-    at = _instant(out, at, REFRESH_AFTER, refresh_after)
+    at = hexadecimal(out, at + 2, i8(frame.meeting, MeetingArray.fact)[MeetingFact.version])
+    at = _instant(out, at, REFRESH_AFTER, facts[DecisionFact.refresh_after])
+    refresh_distance = f8(scratch, ScratchArray.refresh_distance)[0]
     if refresh_distance < np.inf:
         at = _double(out, at, REFRESH_DISTANCE, refresh_distance)
     if eligible:
         out[at] = ELIGIBLE_COUNT
         at = varint_into(out, at + 1, eligible)
-    if f8(scratch, Scratch.outcome)[Outcome.learned]:
+    if facts[DecisionFact.learned]:
         out[at], out[at + 1] = MODEL_VERSION, 16
-        at = hexadecimal(out, at + 2, i8(scratch, Scratch.person)[PersonFact.model])
+        at = hexadecimal(out, at + 2, i8(scratch, ScratchArray.person)[PersonFact.model])
     return at

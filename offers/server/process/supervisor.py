@@ -15,7 +15,7 @@ from types import FrameType
 import orjson
 import structlog
 
-from offers.catalogue.publish import prune, stamp
+from offers.catalogue.published import prune, stamp
 from offers.errors import OffersError
 from offers.settings import Settings, address_of
 from offers.telemetry.metrics import Metrics

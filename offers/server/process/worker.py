@@ -31,7 +31,7 @@ from offers.server.fast.answer import compile_for_persons
 from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People
+from offers.server.people import PersonReader
 from offers.server.process.models import ModelFollower
 from offers.server.process.reflection import reflection_handlers
 from offers.server.process.upkeep import Upkeep
@@ -133,7 +133,7 @@ class Worker:
             default_consent=default_consent,
             geohash_length=settings.geohash_length,
         )
-        people = People(stores.state, default_consent)
+        people = PersonReader(stores.state, default_consent)
         outbox = open_outbox(settings)
         self._triggers = Triggers(self.live, stores.state, outbox, people, stores.events, clock, default_consent)
         stores.state.watch(self._triggers.due)

@@ -1,4 +1,4 @@
-"""Compiled areas agree with shapely and with plain Python, and bound distances and likelihoods honestly."""
+"""Compiled areas agree with shapely and with plain Python; distances and probabilities keep their bounds."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def inside_all(
 
 @njit(error_model="numpy")  # type: ignore[untyped-decorator]
 def holders(columns: Table, shapes: int, latitude: float, longitude: float) -> int:
-    """How many of the first shapes hold a position."""
+    """Return how many of the first shapes hold a position."""
     count = 0
     for shape in range(shapes):
         count += areas.inside(columns, shape, latitude, longitude)
@@ -48,12 +48,12 @@ def holders(columns: Table, shapes: int, latitude: float, longitude: float) -> i
 
 
 def geometry_of(part: Area) -> shapely.Geometry:
-    """A part as shapely sees it, longitudes as they run on."""
+    """Return a part as a shapely geometry, with unwrapped longitudes."""
     return shapely.build_area(shapely.MultiLineString(list(part.rings)))
 
 
 def agree(parts: list[Area], count: int, seed: int) -> int:
-    """Hold positions in and around each part against shapely, so many in all; give how many were."""
+    """Hold `count` positions in and around the parts against shapely. Returns how many were held."""
     random = np.random.default_rng(seed)
     record = record_of(parts)
     asked = 0
@@ -86,7 +86,7 @@ def test_districts_agree_with_shapely() -> None:
 
 
 def test_shapes_agree_with_shapely() -> None:
-    """So are a million in shapes with holes, 5 m fences, a country of 100,000 vertices, across 180, and at poles."""
+    """So do a million in shapes with holes, 5 m fences, 100,000 vertices, across 180 degrees, and at poles."""
     random = Random(2)
     texts = [
         star(
@@ -107,7 +107,7 @@ def test_shapes_agree_with_shapely() -> None:
 
 
 def neighbours(random: Random, west: float, south: float, size: float) -> list[Area]:
-    """Triangles that fill a square without gap or overlap, with shaken corners and a common middle."""
+    """Return triangles that fill a square without gap or overlap, with shaken corners and a common middle."""
     steps = 6
     corners = {
         (row, column): [
@@ -202,7 +202,7 @@ def test_no_position_is_nowhere() -> None:
 
 
 def to_edge_m(part: Area, latitude: float, longitude: float) -> float:
-    """Metres along the ground to the nearest edge: by points ever closer together on each edge."""
+    """Return metres along the ground to the nearest edge, by ever denser points on each edge."""
     here = np.array(earth_centred(np.array(latitude), np.array(longitude)))
     best = math.inf
     for ring in part.rings:
@@ -226,7 +226,7 @@ def to_edge_m(part: Area, latitude: float, longitude: float) -> float:
 
 
 def test_distance_to_the_edge() -> None:
-    """It is never more than the geodesic distance, anywhere on the earth; of near edges, hardly less."""
+    """The distance is never more than the geodesic one, anywhere on the earth, and hardly less for near edges."""
     random = Random(7)
     close = 0
     for _ in range(150):
@@ -251,7 +251,7 @@ def test_distance_to_the_edge() -> None:
 
 
 def test_distance_at_a_pole() -> None:
-    """Around a pole and the antimeridian the distance is a number, and no more than there is."""
+    """Around a pole and the antimeridian the distance is a number, and no more than the true one."""
     ring = [[-180, -90], [180, -90], [180, -70], [90, -65], [0, -75], [-90, -65], [-180, -70], [-180, -90]]
     (part,) = parse(polygon(ring))
     record = record_of([part])
@@ -268,7 +268,7 @@ def test_distance_at_a_pole() -> None:
 
 
 def test_country_distance_is_bounded() -> None:
-    """In a shape of 100,000 vertices, too, the distance is no more than there is, and worth having."""
+    """In a shape of 100,000 vertices, the distance is no more than the true one, and still useful."""
     random = Random(8)
     (part,) = parse(star(random, 47, 8, 5, 100_000))
     record = record_of([part])

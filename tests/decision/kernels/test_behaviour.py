@@ -1,4 +1,4 @@
-"""Behaviour rules, rule by rule: when they hold, what they lift, until when, and what of it is told."""
+"""Behaviour rules, one by one: when they hold, what they lift, until when, and what the answer says of it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from offers.model.hashing import text_hash
 from offers.server.explain_service import ExplainService
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
-from offers.server.people import People
+from offers.server.people import PersonReader
 from offers.state.person.apply import Happened, apply
 from offers.state.sqlite.file import Database
 from offers.state.sqlite.state import SqliteState
@@ -52,13 +52,13 @@ class Shop:
     """A service over offers of three categories, for everywhere, and one person."""
 
     def __init__(self, live: Live, state: SqliteState) -> None:
-        people = People(state, frozenset())
+        people = PersonReader(state, frozenset())
         self._service = OfferService(live, lambda: NOW, people)
         self._explaining = ExplainService(live, lambda: NOW, people)
         self._state, self._events = state, 0
 
     def happened(self, *events: Mapping[str, Any]) -> None:
-        """Let events have their effect on what is kept of the person."""
+        """Apply events to the person's state."""
         happened = []
         for fields in events:
             self._events += 1
@@ -68,7 +68,7 @@ class Shop:
     def ask(
         self, time: int = NOW, session: Session | None = None, consent: ConsentGrants = BOTH, *, full: bool = True
     ) -> GetOffersResponse:
-        """The answer, the same in the long way as in the usual one."""
+        """Return the answer, which is the same on both ways."""
         user = User(user_id="ann", consent=consent)
         request = GetOffersRequest(context=Context(time=Timestamp(seconds=time), user=user, session=session))
         request.request_id, request.view = "r", VIEW_FULL if full else request.view
@@ -79,19 +79,19 @@ class Shop:
         return GetOffersResponse.FromString(step_by_step)
 
     def explain(self, session: Session) -> dict[str, OfferExplanation]:
-        """Why each offer is where it is in the answer."""
+        """Return the explanation of each offer."""
         context = Context(time=Timestamp(seconds=NOW), user=User(user_id="ann", consent=BOTH), session=session)
         asked = ExplainOffersRequest(request=GetOffersRequest(context=context))
         told = self._explaining.explain_offers(asked.SerializeToString())
         return {one.offer_id: one for one in ExplainOffersResponse.FromString(told).explanations}
 
     def factors(self, time: int = NOW, session: Session | None = None, **more: Any) -> dict[str, float]:  # noqa: ANN401
-        """Each offer's behaviour factor."""
+        """Return each offer's behaviour factor."""
         return {offer.offer_id: factor_of(offer) for offer in self.ask(time, session, **more).offers}
 
 
 def factor_of(offer: Proposition) -> float:
-    """The behaviour factor that is told of an offer."""
+    """Return the behaviour factor of an offer in an answer."""
     (factor,) = (one for one in offer.factors if one.name == FACTOR_NAME_BEHAVIOUR)
     assert math.isclose(factor.log_contribution, factor.weight * math.log(factor.value), abs_tol=1e-12)
     return round(factor.value, 9)
@@ -122,22 +122,22 @@ def shop(*rules: Mapping[str, Any], **more: Any) -> Iterator[Shop]:  # noqa: ANN
 
 
 def seconds(second: int) -> dict[str, str]:
-    """The time of an event."""
+    """Return the time of an event as a Timestamp."""
     return {"event_time": f"{Timestamp(seconds=second).ToJsonString()}"}
 
 
 def added(category: str, second: int, product_id: str = "p") -> dict[str, Any]:
-    """Something was put into the basket."""
+    """Return an event by which something was put into the basket."""
     return {**seconds(second), "add_to_cart": {"items": [{"product_id": product_id, "category": category}]}}
 
 
 def removed(category: str, second: int, product_id: str = "p") -> dict[str, Any]:
-    """Something was taken out of the basket."""
+    """Return an event by which something was taken out of the basket."""
     return {**seconds(second), "remove_from_cart": {"items": [{"product_id": product_id, "category": category}]}}
 
 
 def in_basket(category: str, second: int | None = None) -> Session:
-    """A visit with something in the basket."""
+    """Return a session with something in the basket."""
     session = Session()
     session.basket.items.add(category=category)
     if second is not None:
@@ -165,7 +165,7 @@ def test_an_abandoned_basket_lifts_its_category_from_one_instant_to_another() ->
 
 
 def test_what_is_taken_out_or_ordered_is_not_in_the_basket() -> None:
-    """The categories are those of what is left, and an order leaves nothing."""
+    """The categories are those of what is left in the basket; an order empties it."""
     with shop(LEFT) as one:
         one.happened(added("sushi", NOW - 3), added("pizza", NOW - 2, "q"), removed("sushi", NOW))
         assert PIZZA == one.factors(NOW + 1800)
@@ -174,7 +174,7 @@ def test_what_is_taken_out_or_ordered_is_not_in_the_basket() -> None:
 
 
 def test_a_changed_basket_is_not_abandoned() -> None:
-    """The idle time begins anew with every change, also one by which something is taken out."""
+    """The idle time begins anew with every change, removals included."""
     with shop(LEFT) as one:
         one.happened(added("sushi", NOW - 5000), added("pizza", NOW - 4000, "q"), removed("pizza", NOW, "q"))
         assert NONE == one.factors(NOW + 1799)
@@ -182,7 +182,7 @@ def test_a_changed_basket_is_not_abandoned() -> None:
 
 
 def test_the_basket_of_the_session_goes_before_that_of_events() -> None:
-    """The app knows best; a basket without an instant was changed just now, and a clock ahead is no matter."""
+    """The session's basket outweighs that of events; without an instant it changed just now; fast clocks do no harm."""
     with shop(LEFT, {"rule_id": "any", "basket": {}, "lift": 4}) as one:
         one.happened(added("pizza", NOW - 3600))
         both = {"sushi": 1.0, "pizza": 1 / 16, "plain": 1 / 16}
@@ -193,7 +193,7 @@ def test_the_basket_of_the_session_goes_before_that_of_events() -> None:
 
 
 def test_without_consent_nothing_of_the_person_counts() -> None:
-    """The basket of events needs profiling, that of the session leave to use the context."""
+    """The basket of events needs consent to profiling, that of the session consent to use the context."""
     rule = {"rule_id": "any", "basket": {}, "lift": 4}
     with shop(rule, {"rule_id": "seen", "viewed": {}, "lift": 4}) as one:
         one.happened(added("pizza", NOW), {**seconds(NOW), "view": {"item": {"category": "pizza"}}})
@@ -222,7 +222,7 @@ def test_viewed_categories_count_for_a_while() -> None:
 
 
 def test_impressions_and_orders_are_no_views() -> None:
-    """What was shown or bought was not looked at by that."""
+    """Offers shown or bought are not viewed by that."""
     with shop({"rule_id": "seen", "viewed": {}, "lift": 4}) as one:
         one.happened(added("sushi", NOW), {**seconds(NOW), "order": {"items": [{"category": "sushi"}]}})
         assert NONE == one.factors()
@@ -272,7 +272,7 @@ RULE_OF = {"rule_id": "i", "category": "sushi", "lift": 4}
 
 
 def intents_shown(session: Session) -> list[str]:
-    """Which of the built-in intents hold in a visit, as rules see it."""
+    """Return which of the built-in intents hold in a session."""
     names = []
     for name in ("reassure", "buy", "compare", "inspire"):
         with shop(RULE_OF | {"intent_id": name}) as one:
@@ -282,7 +282,7 @@ def intents_shown(session: Session) -> list[str]:
 
 
 def test_the_built_in_intents() -> None:
-    """Of the built-in intents exactly one holds: who reads reviews, who has a basket, who compares, anybody else."""
+    """Exactly one built-in intent holds: reading reviews, having a basket, comparing, or none of these."""
     reading = in_basket("sushi", NOW)
     reading.micro_conversions["reviews_read"].seconds = NOW
     assert ["reassure"] == intents_shown(reading)
@@ -317,7 +317,7 @@ def test_a_catalogue_has_its_own_intents_and_the_first_that_holds_counts() -> No
 
 
 def test_rules_of_a_variant_s_strategy_hold_for_its_persons() -> None:
-    """Who has a variant that ranks otherwise is answered by the rules of that strategy, on the placement's surfaces."""
+    """Persons with a variant that ranks otherwise get the rules of its strategy, on the placement's surfaces."""
     experiment = {
         "experiment_id": "e",
         "variants": [
@@ -332,7 +332,7 @@ def test_rules_of_a_variant_s_strategy_hold_for_its_persons() -> None:
 
 
 def test_a_person_who_did_much_is_read_to_the_end() -> None:
-    """Of a basket of more than 100 things the last 100 count, as in the profile."""
+    """Of a basket with more than 100 items the last 100 count, as in the profile."""
     with shop({"rule_id": "any", "basket": {}, "lift": 4}) as one:
         one.happened(added("sushi", NOW - 300), *(added("pizza", NOW - 200 + n, f"p{n}") for n in range(99)))
         assert {"sushi": 1.0, "pizza": 1.0, "plain": 0.25} == one.factors()
@@ -341,7 +341,7 @@ def test_a_person_who_did_much_is_read_to_the_end() -> None:
 
 
 def test_explanations_name_the_rules_and_tell_the_factor() -> None:
-    """ExplainOffers tells which rules lift an offer, by intents, events and session, and the factor they make."""
+    """ExplainOffers names the rules that lift an offer, by intents, events and session, and their factor."""
     rules = [LEFT, RULE_OF | {"intent_id": "buy"}, RULE_OF | {"rule_id": "other", "intent_id": "compare"}]
     with shop(*rules, {"rule_id": "seen", "viewed": {}, "lift": 2}) as one:
         one.happened({**seconds(NOW - 60), "view": {"item": {"category": "pizza"}}})
@@ -358,7 +358,7 @@ def test_explanations_name_the_rules_and_tell_the_factor() -> None:
 
 
 def test_an_expression_about_now_is_promised_for_a_second() -> None:
-    """An intent that the clock alone may change makes an answer hold for no longer than it does for sure."""
+    """An intent that may change with the clock alone makes an answer hold for one second."""
     intents = [{"intent_id": "late", "expression": "now >= timestamp('2026-01-01T00:00:00Z')"}]
     with shop(RULE_OF | {"intent_id": "late"}, intents=intents) as one:
         assert (SUSHI, NOW + 1) == (one.factors(), one.ask().refresh_after.seconds)
@@ -366,7 +366,7 @@ def test_an_expression_about_now_is_promised_for_a_second() -> None:
 
 @pytest.mark.parametrize("text", ["", "sushi", "déjà vu", "寿司"])
 def test_texts_are_found_by_the_hash_they_are_kept_by(text: str) -> None:
-    """The compiled hash of a text is the one that snapshots hold."""
+    """The compiled hash of a text is the one in snapshots."""
     data = b"x" + text.encode() + b"y"
     hashed = int(hash_of(data, 1, len(data) - 1, 0))
     assert text_hash(text) == (hashed if hashed < 2**63 else hashed - 2**64)

@@ -1,4 +1,4 @@
-"""The cell of a geohash, as loops and as plain Python have it."""
+"""Geohash cells are the same in compiled loops and in plain Python."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,5 +15,5 @@ from offers.model.geohash import centre_of, geohash
 @example(0.0, 0.0, 6)
 @example(-1e-300, -1e-300, 6)
 def test_the_middle_of_a_cell_is_that_of_its_geohash(latitude: float, longitude: float, characters: int) -> None:
-    """To the last bit: what the loop knows of a place is what can be worked out of the log."""
+    """The middle of a cell is that of its geohash, to the last bit: the learner computes the same from the log."""
     assert centre_of(geohash(latitude, longitude, characters)) == middle_of(latitude, longitude, characters)

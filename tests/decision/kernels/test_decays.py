@@ -34,7 +34,7 @@ LEAST = 1e-12
 
 
 def elasticsearch(decay: Decay, value: float) -> float:
-    """What Elasticsearch's published formulas give for a value."""
+    """Return the value of Elasticsearch's published formulas."""
     beyond = max(0.0, abs(value - decay.origin) - decay.offset)
     if decay.shape == GAUSS:
         sigma_squared = -(decay.scale**2) / (2 * math.log(decay.decay))
@@ -47,7 +47,7 @@ def elasticsearch(decay: Decay, value: float) -> float:
 
 
 def offer(identity: str, distance_m: float, ends_in_s: int) -> Offer:
-    """An offer around a point so far to the north-east, that ends in so many seconds."""
+    """Return an offer around a point some way to the north-east, which ends in a number of seconds."""
     made = Offer(offer_id=identity, title="a", benefit=Benefit(custom="a"))
     centre = geodesic(meters=distance_m).destination(HERE, bearing=45)
     circle = made.target.circles.add(radius_m=distance_m + 1_000)
@@ -57,7 +57,7 @@ def offer(identity: str, distance_m: float, ends_in_s: int) -> Offer:
 
 
 def catalog_of(decays: list[Decay], offers: list[Offer]) -> Catalog:
-    """A catalogue with a placement for each decay, named by its number, that ranks distance and time by it."""
+    """Return a catalogue with a placement per decay, named by its index, that ranks distance and time by it."""
     catalog = Catalog(catalog_id="decays", offers=offers)
     for number, decay in enumerate(decays):
         strategy = RankingStrategy(ranking_strategy_id=str(number), nearness=decay, timeliness=decay)
@@ -67,7 +67,7 @@ def catalog_of(decays: list[Decay], offers: list[Offer]) -> Catalog:
 
 
 def asked(service: OfferService, placement: int) -> dict[str, Proposition]:
-    """All offers of a placement by id, with their factors."""
+    """Return all offers of a placement by id, with their factors."""
     request = GetOffersRequest(placement=str(placement), max_offers=100, view=VIEW_FULL)
     request.context.time.seconds = NOW
     request.context.location.point.latitude, request.context.location.point.longitude = HERE
@@ -76,19 +76,19 @@ def asked(service: OfferService, placement: int) -> dict[str, Proposition]:
 
 
 def factors(shown: Proposition) -> dict[int, float]:
-    """An offer's factors by name."""
+    """Return an offer's factors by name."""
     return {factor.name: factor.value for factor in shown.factors}
 
 
 def decay_of(
     shape: "Decay.Shape.ValueType", origin: float, offset: float, scale: float, decay: float = 0.5, least: float = LEAST
 ) -> Decay:
-    """A decay; as in Elasticsearch, one half at `scale` if nothing else is said."""
+    """Return a decay; as in Elasticsearch, it is one half at `scale` by default."""
     return Decay(shape=shape, origin=origin, offset=offset, scale=scale, decay=decay, minimum=least)
 
 
 def test_decays_follow_the_published_formulas() -> None:
-    """Nearness and timeliness are what the formulas say, of usual parameters and random ones, down to `minimum`."""
+    """Nearness and timeliness follow the formulas for usual and random parameters, down to `minimum`."""
     random = Random(51)
     decays = [
         decay_of(shape, origin, offset, scale, decay)

@@ -1,4 +1,4 @@
-"""Exploration: offers are shown as often as is said, at no greater loss than is allowed, new ones included."""
+"""Exploration: offers are shown as often as their probabilities say, within the allowed loss, new ones included."""
 
 import math
 from collections import Counter
@@ -40,9 +40,10 @@ ENCODED = GetOffersRequest().SerializeToString()
 
 
 def catalog_of(exploration: Exploration, *, limited: bool = False, equal: bool = False) -> Catalog:
-    """Some offers for everywhere, of different worth, or `equal`; `limited`: two of a category at most, some exclude
-    each other.
-    """  # noqa: D205
+    """Return a catalogue of offers for everywhere, of different worth unless `equal`.
+
+    If `limited`, its placement shows two of a category at most, and some offers exclude each other.
+    """
     placement = Placement(placement_id="p", ranking_strategy_id="s", exploration=exploration)
     if limited:
         placement.max_per_category = 2
@@ -62,7 +63,7 @@ def catalog_of(exploration: Exploration, *, limited: bool = False, equal: bool =
 
 
 def propensity(evidence: float, new: int = 3) -> Propensity:
-    """A model that has so much evidence of everything, and hardly any of the first offers themselves."""
+    """Return a model with some evidence of everything, and hardly any of the first offers themselves."""
     model = Propensity.untaught(FEATURES)
     model.weight["mean"] = np.random.default_rng(1).normal(0, 0.5, len(model.weight))
     model.weight["evidence"] = evidence
@@ -84,7 +85,7 @@ def exploring(
     equal: bool = False,
     catalog: Catalog | None = None,
 ) -> Iterator[tuple[Engine, Catalog, Taught]]:
-    """An engine that explores, and what the reference has to know of its model; `equal`: it tells no offers apart."""
+    """Return an engine that explores, and what the reference has to know of its model, which is blind if `equal`."""
     catalog = catalog or catalog_of(exploration, limited=limited, equal=equal)
     learned = Propensity.untaught(FEATURES) if equal else propensity(evidence, new)
     arrays = {f"click.{name}": one for name, one in learned.arrays().items()}
@@ -97,7 +98,7 @@ def exploring(
 def answer_to(
     engine: Engine, pad: Scratchpad, draw: int = 0, time: int = NOW, seed: int = -1, chance: int = 0, most: int = SHOWN
 ) -> dict[str, tuple[float, float]]:  # fmt: skip
-    """The offers of an answer, best first: the logarithm of the score, and how probable it was that it is there."""
+    """Return an answer's offers, best first: the logarithm of the score, and the selection probability."""
     query = Query(Surface("UTC", "p", max_offers=most, full=True), time, seed=seed)
     decision = engine.decide(query, pad, Person(draw, b"", ENCODED, -1, NAMED | AGREED), 0, chance)
     chosen = pad.arrays["chosen"][: decision.count]
@@ -166,7 +167,7 @@ def test_however_many_may_be_shown(exploration: Exploration, categories: dict[st
 
 @pytest.mark.parametrize("exploration", KINDS)
 def test_no_offer_loses_more_than_is_allowed(exploration: Exploration) -> None:
-    """Whatever is shown is, without exploration, at least so good beside what is not as `max_loss` says."""
+    """An offer shown is, without exploration, no worse than one left out by more than `max_loss` allows."""
     pad, worst = Scratchpad(), 1.0
     most = exploration.max_loss if exploration.HasField("max_loss") else 0.5
     with exploring(exploration) as (engine, catalog, taught):
@@ -184,7 +185,7 @@ def test_no_offer_loses_more_than_is_allowed(exploration: Exploration) -> None:
 
 
 def test_answers_stay_the_same_within_the_hour() -> None:
-    """One person gets one answer within an hour and another one in the next; somebody else has another, too."""
+    """A person gets one answer within an hour, and another in the next; so does somebody else."""
     pad, begin = Scratchpad(), NOW - NOW % HOUR_S
     with exploring(KINDS[0]) as (engine, _, _):
         answers = [[answer_to(engine, pad, draw, begin + second) for second in (0, 1_800, 3_599)] for draw in (5, -6)]
@@ -198,7 +199,7 @@ def test_answers_stay_the_same_within_the_hour() -> None:
 
 
 def test_new_offers_get_their_share() -> None:
-    """In the share of answers that is for them, new offers stand as high as they may, and in no others."""
+    """In their share of the answers new offers stand as high as they may; in all others they do not."""
     exploration = Exploration(method=EPSILON, epsilon=1e-9, max_loss=0.99, new_offer_share=0.25)
     shown, pad = Counter[str](), Scratchpad()
     with exploring(exploration) as (engine, _, _):
@@ -219,7 +220,7 @@ def test_certain_models_explore_nothing() -> None:
 
 
 def test_trees_are_explored_by_epsilon_alone() -> None:
-    """Trees know of no doubt, so that nothing is drawn of them; in a share of answers they are varied evenly."""
+    """Trees give no variances: Thompson sampling draws nothing, epsilon-greedy varies them in its share of answers."""
     arrays = {f"click.trees.{name}": one for name, one in trees(FEATURES, 3, 5).items()}
     pad, found = Scratchpad(), []
     for method in (THOMPSON, EPSILON):
@@ -238,7 +239,7 @@ def test_trees_are_explored_by_epsilon_alone() -> None:
 
 
 def test_nothing_is_said_to_be_explored_where_there_is_no_model_of_the_reward() -> None:
-    """Where propensities are not known, none is varied, and no probability is told."""
+    """Without a model of the reward, no propensity is varied and no probability is given."""
     catalog = catalog_of(Exploration(method=EPSILON, epsilon=1))
     catalog.ranking_strategies[0].propensity.reward = Propensities.REWARD_REDEMPTION
     arrays = {f"click.{name}": one for name, one in propensity(20.0).arrays().items()}
@@ -249,7 +250,7 @@ def test_nothing_is_said_to_be_explored_where_there_is_no_model_of_the_reward() 
 
 
 def test_offers_for_everywhere_are_weighed_up_to_a_limit() -> None:
-    """Of very many offers for everywhere, those worth most are looked at: the best of them is found, no other is."""
+    """Of very many offers for everywhere, the model is asked for those worth most, up to a limit."""
     catalog = catalog_of(Exploration())
     del catalog.offers[:]
     names = [f"o{number:05}" for number in range(MOST_WEIGHED + 2)]

@@ -55,7 +55,7 @@ def service_of(catalog: Catalog) -> Iterator[OfferService]:
 
 
 def undecided(catalog: Catalog, query: Query) -> bool:
-    """Whether a location is on an edge, or as far from one place of an offer as from another, but for rounding."""
+    """Return whether a location is on an edge, or equally far from two places of an offer, up to rounding."""
     here = LatLng(latitude=query.latitude, longitude=query.longitude)
     for offer in catalog.offers:
         target = offer.target
@@ -125,7 +125,7 @@ def check_order(wanted: list[Ranked], got: list[str]) -> None:
 def check(
     catalog: Catalog, service: OfferService, request: GetOffersRequest, known: KnownPerson = NOBODY
 ) -> GetOffersResponse | None:
-    """Ask both for one answer, hold them equal, and return it; None where only rounding decides."""
+    """Ask both for one answer, hold them equal, and return it; None if only rounding decides."""
     here, query = request.context.location.point, query_of(request, 0)
     if request.context.HasField("location") and undecided(catalog, query):
         return None
@@ -143,7 +143,7 @@ def check(
 
 
 def laid_out(catalog: Catalog, query: Query, ranked: list[Ranked]) -> tuple[list[Ranked], list[Ranked]]:
-    """The reference's answer, and what it would be if its placement held any number of offers."""
+    """Return the reference's answer, and the answer of a placement without limits."""
     whole = Catalog(placements=catalog.placements, offers=catalog.offers)
     for placement in whole.placements:
         placement.ClearField("max_offers")
@@ -165,12 +165,12 @@ def test_engine_equals_reference(maker: strategies.Maker, size: int) -> None:
 @settings(max_examples=40)
 @given(strategies.makers, strategies.sizes)
 def test_engine_equals_reference_for_usual_offers(maker: strategies.Maker, size: int) -> None:
-    """So it is for offers as most are, of which a decision looks at their gates alone until they may be shown."""
+    """The same holds for usual offers, of which a decision reads only the gates until they may be shown."""
     hold_equal(maker, maker.usual_catalog(size))
 
 
 def test_hours_by_the_sun_are_those_of_each_area() -> None:
-    """Areas side by side are not one where the offer's hours name the sun, which rises in each by itself."""
+    """Areas side by side stay apart where the offer's hours name the sun, which rises in each at its own time."""
     maker = strategies.Maker(29481268)
     hold_equal(maker, maker.catalog(1))
 

@@ -1,4 +1,4 @@
-"""Uncertain locations are spread as they should be, and areas hold the share of them that they should."""
+"""Uncertain locations: their points are spread as a normal distribution, and areas hold the right share of them."""
 
 import math
 from random import Random
@@ -24,12 +24,12 @@ LEAST = 0.01
 
 
 def points_around(latitude: float, longitude: float, sigma: float) -> list[tuple[float, float]]:
-    """All points that stand for where somebody may be."""
+    """Return all points that stand for an uncertain location."""
     return [point_around(latitude, longitude, sigma, number) for number in range(POINTS)]
 
 
 def test_points_around() -> None:
-    """They are spread as a normal distribution, 68 % of them within 1.51 standard deviations, anywhere on the earth."""
+    """The points are normally distributed, 68 % of them within 1.51 standard deviations, anywhere on the earth."""
     for latitude, longitude in (
         (48.8, 2.3),
         (0.0, 180.0),
@@ -52,7 +52,7 @@ def test_points_around() -> None:
 
 
 def test_points_far_around() -> None:
-    """With the widest uncertainty they are still positions."""
+    """With the widest uncertainty the points are still positions."""
     for latitude in (-90.0, 0.0, 51.0, 90.0):
         for y, x in points_around(latitude, -180.0, 700_000.0):
             assert -90 <= y <= 90
@@ -60,7 +60,7 @@ def test_points_far_around() -> None:
 
 
 def catalog_of(areas: list[str]) -> Catalog:
-    """An offer for each area, shown where one is inside hardly ever."""
+    """Return a catalogue with an offer per area, shown even where the person is hardly ever inside."""
     catalog = Catalog(catalog_id="areas")
     for number, area in enumerate(areas):
         target = Target(areas=[area], min_inside_probability=LEAST)
@@ -69,7 +69,7 @@ def catalog_of(areas: list[str]) -> Catalog:
 
 
 def probability(service: OfferService, number: int, latitude: float, longitude: float, sigma: float) -> float:
-    """How likely somebody is in an area, as the answer tells; 0 where its offer is not shown."""
+    """Return the probability of being in an area, from the answer; 0 if its offer is not shown."""
     request = GetOffersRequest(view=VIEW_FULL, max_offers=100)
     location = request.context.location
     location.point.latitude, location.point.longitude, location.accuracy_m = latitude, longitude, sigma / SIGMA
@@ -81,7 +81,7 @@ def probability(service: OfferService, number: int, latitude: float, longitude: 
 
 
 def test_probability_is_the_share_of_points() -> None:
-    """How likely somebody is inside is the share of those points that are, whether looked at or known at once."""
+    """The probability is the share of the points inside, whether they are looked at or known at once."""
     random = Random(9)
     partly = 0
     stars = []
@@ -106,7 +106,7 @@ def test_probability_is_the_share_of_points() -> None:
 
 
 def test_probability_of_an_exact_position() -> None:
-    """An exact position is inside or not; one on a straight edge of something large is inside half the time."""
+    """An exact position is inside or not; on a straight edge of something large, an uncertain one is half inside."""
     box = polygon([[2, 40], [3, 40], [3, 50], [2, 50], [2, 40]])
     with service_of(catalog_of([box])) as service:
         assert [1.0, 0.0] == [probability(service, 0, 45.0, x, 0.0) for x in (2.5, 1.5)]
@@ -115,7 +115,7 @@ def test_probability_of_an_exact_position() -> None:
 
 
 def test_areas_side_by_side_are_one() -> None:
-    """However a target names areas that meet, one who is near their border is in one of them for certain."""
+    """However a target names areas that meet, a person near their border is certainly in one of them."""
     squares = [
         polygon([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1), (x, y)]) for x in (-1.0, 0.0) for y in (-1.0, 0.0)
     ]

@@ -1,4 +1,4 @@
-"""What decision loops write for the log."""
+"""The records that compiled loops write for the log."""
 
 import numpy as np
 from hypothesis import example, given
@@ -13,7 +13,7 @@ from offers.model.geohash import geohash
 @example(-90.0, -180.0, 12)
 @example(0.0, 0.0, 1)
 def test_geohashes_are_those_of_events(latitude: float, longitude: float, characters: int) -> None:
-    """Decisions and events are kept at places by the same names."""
+    """Decisions and events name places by the same geohashes."""
     out = np.zeros(16, np.uint8)
     end = write_geohash(out, 2, latitude, longitude, characters)
     assert geohash(latitude, longitude, characters) == out[2:end].tobytes().decode()

@@ -1,4 +1,4 @@
-"""The record of a person is gone through once, and says the same in whatever order its fields stand."""
+"""The record of a person is read in one pass, whatever the order of its fields."""
 
 from collections.abc import Iterator
 
@@ -47,13 +47,13 @@ STALE = [
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """An engine with experiments."""
+    """Make an engine with experiments."""
     with engine_of(CATALOG) as made:
         yield made
 
 
 def met(engine: Engine, record: bytes, flags: int) -> tuple[int, bytes, bytes, bytes, bytes, list[int]]:
-    """Draw, counters, times, profile, visits and variants of a person, as a decision goes by them."""
+    """Return draw, counters, times, profile, visits and variants of a person, as a decision reads them."""
     pad = Scratchpad()
     engine.decide(
         Query(Surface(), NOW), pad, Person(3, record, GetOffersRequest().SerializeToString(), -1, flags, None)
@@ -68,7 +68,7 @@ def met(engine: Engine, record: bytes, flags: int) -> tuple[int, bytes, bytes, b
 
 @given(st.permutations(STALE), st.permutations(ONCE))
 def test_order_of_fields_does_not_matter(engine: Engine, stale: list[UserState], once: list[UserState]) -> None:
-    """Of a field that stands in a record more than once the last counts; assignments may stand anywhere."""
+    """The last of several fields of the same number counts; assignments may stand anywhere."""
     record = b"".join(one.SerializeToString() for one in (*stale, *once))
     expected = (77, COUNTS.tobytes(), TIMES.tobytes(), PROFILE.SerializeToString(), VISIT, [2, 2, 2])
     assert expected == met(engine, record, NAMED | AGREED)
@@ -78,7 +78,7 @@ def test_order_of_fields_does_not_matter(engine: Engine, stale: list[UserState],
     ("flags", "counted"), [(NAMED, b""), (NAMED | COUNTED, COUNTS.tobytes()), (AGREED | COUNTED, COUNTS.tobytes())]
 )
 def test_without_consent_only_what_callers_count_is_used(engine: Engine, flags: int, counted: bytes) -> None:
-    """Of somebody who has not agreed, no draw, profile or assignments are used; counters where that is said."""
+    """Without consent, no draw, profile or assignments are used; counters are if the caller said them."""
     record = b"".join(one.SerializeToString() for one in ONCE)
     draw, counters, _, profile, _, variants = met(engine, record, flags)
     assert (3, counted, b"") == (draw, counters, profile)
@@ -87,6 +87,6 @@ def test_without_consent_only_what_callers_count_is_used(engine: Engine, flags: 
 
 @pytest.mark.parametrize("kept", range(12))
 def test_broken_record_is_used_as_far_as_it_goes(engine: Engine, kept: int) -> None:
-    """What stands before the fault counts."""
+    """The fields before the broken one count."""
     record = UserState(draw=77).SerializeToString() + UserState(times=TIMES.tobytes()).SerializeToString()[:kept]
     assert met(engine, record, NAMED | AGREED)[0] == 77

@@ -1,4 +1,4 @@
-"""What compiled decisions make of models is what the plain-Python reference makes of them, at random."""
+"""Compiled decisions with models equal the plain-Python reference, at random."""
 
 import math
 from collections.abc import Callable
@@ -45,7 +45,7 @@ SECRET = "secret"  # noqa: S105 - the name of an attribute
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request and who it is from, as the engine and as the reference have it."""
+    """A request and its person, as the engine and as the reference have them."""
 
     request: GetOffersRequest
     query: Query
@@ -57,7 +57,7 @@ class Asked:
 
 
 class ModelMaker(PeopleMaker):
-    """As PeopleMaker, with strategies that ask models, placements that explore, and offers with attributes."""
+    """A PeopleMaker with strategies that ask models, placements that explore, and offers with attributes."""
 
     def ranking_strategy(self, identity: str) -> RankingStrategy:
         """As Maker's; the first one always varies propensity."""
@@ -102,7 +102,7 @@ class ModelMaker(PeopleMaker):
         return catalog
 
     def told_of(self, names: list[str]) -> Struct:
-        """Some attributes of a request or a person."""
+        """Return some attributes of a request or a person."""
         values: list[Any] = [
             "sun", "schön 🌧", "gold", "", True, False, 0.0, -0.0, 12, 30.5, -1e300, 5e-324, math.inf, math.nan, None,
             ["sun"], {"sun": 1},
@@ -114,7 +114,7 @@ class ModelMaker(PeopleMaker):
         return struct
 
     def asked(self, catalog: Catalog, models: "ModelAndReference") -> Asked:
-        """Somebody who asks, with a history, or of whom nothing may be kept."""
+        """Return a person who asks, with a history, or one of whom nothing may be kept."""
         request, pick = self.request(catalog), self.random.choice
         context, time = request.context, request.context.time.seconds
         context.attributes.CopyFrom(self.told_of(["weather", "heat", "raining", "else"]))
@@ -161,7 +161,7 @@ class ModelAndReference:
 
 
 class Answered:
-    """What an engine decided."""
+    """The answer of an engine."""
 
     def __init__(self, engine: Engine, asked: Asked) -> None:
         pad = Scratchpad()
@@ -172,7 +172,7 @@ class Answered:
 
 
 def check(catalog: Catalog, engine: Engine, asked: Asked) -> Answered | None:
-    """Hold an engine's answer against the reference's; None where only rounding decides."""
+    """Hold an engine's answer against the reference's; None if only rounding decides."""
     if asked.request.context.HasField("location") and undecided(catalog, asked.query):
         return None
     answered = Answered(engine, asked)
@@ -199,7 +199,7 @@ def check(catalog: Catalog, engine: Engine, asked: Asked) -> Answered | None:
 
 
 def check_order(wanted: list[Ranked], got: list[str]) -> None:
-    """Hold an order against the reference's: exactly, but where only rounding tells two scores apart."""
+    """Hold an order against the reference's: exactly, except where only rounding tells two scores apart."""
     start = 0
     runs: list[list[Ranked]] = []
     for one in wanted:
@@ -236,7 +236,7 @@ def test_decisions_with_models_equal_the_reference(maker: ModelMaker, size: int)
 @settings(max_examples=15)
 @given(st.builds(ModelMaker, st.integers(0, 2**32 - 1)), st.integers(1, 30))
 def test_decisions_without_a_model_equal_the_reference(maker: ModelMaker, size: int) -> None:
-    """Where models are asked and there is none, every factor of theirs is 1 and nothing is explored."""
+    """Where strategies ask models and there is none, their factors are 1 and nothing is explored."""
     catalog = maker.catalog(size)
     with engine_of(catalog) as engine:
         models = ModelAndReference(maker, catalog)

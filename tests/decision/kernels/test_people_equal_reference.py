@@ -1,4 +1,4 @@
-"""What the compiled decision and its plain-Python reference say of persons is the same, on random catalogues."""
+"""Compiled decisions for persons equal the plain-Python reference, on random catalogues."""
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,7 +29,7 @@ from tests.strategies import LAST
 
 
 def eligible_to(catalog: Catalog, query: Query, known: KnownPerson) -> set[str]:
-    """The offers that qualify for a person."""
+    """Return the offers that qualify for a person."""
     channel = reference.channel_of(catalog, query)
     shown = [offer for offer, _ in reference.shown_here(catalog, query)]
     found = [one for one in shown if not reference_people.against(catalog, one, query, channel, known)]
@@ -52,7 +52,7 @@ def check_people(catalog: Catalog, query: Query, known: KnownPerson, answer: Get
 
 
 def rules_held(catalog: Catalog, query: Query, known: KnownPerson, time: int) -> list[ActiveRule]:
-    """The behaviour rules that hold for a person at a time, of the strategy by which a query is answered."""
+    """Return the behaviour rules that hold for a person at a time, of the strategy that answers a query."""
     strategy = reference_people.strategy_of(catalog, reference_people.variants_of(catalog, query, known))
     ranked_by = reference.strategy_of(catalog, query, strategy)
     return reference_behaviour.held(catalog, ranked_by, time, known.segments, known.did)
@@ -61,7 +61,7 @@ def rules_held(catalog: Catalog, query: Query, known: KnownPerson, time: int) ->
 def check_behaviour(
     catalog: Catalog, request: GetOffersRequest, known: KnownPerson, answer: GetOffersResponse
 ) -> None:  # fmt: skip
-    """Offers are told to be lifted where a rule applies, and the same rules apply until `refresh_after`."""
+    """Hold that offers are marked as lifted where a rule applies, and that the rules stay so until `refresh_after`."""
     query, end = query_of(request, 0), min(answer.refresh_after.seconds, LAST)
     rules, offers = rules_held(catalog, query, known, query.time), {offer.offer_id: offer for offer in catalog.offers}
     for got in answer.offers:
@@ -77,7 +77,7 @@ def check_behaviour(
 def check_promise(
     maker: PeopleMaker, catalog: Catalog, request: GetOffersRequest, known: KnownPerson, answer: GetOffersResponse
 ) -> None:
-    """Until `refresh_after` the same offers qualify for the same person."""
+    """Hold that the same offers qualify for the same person until `refresh_after`."""
     query, end = query_of(request, 0), min(answer.refresh_after.seconds, LAST)
     now = eligible_to(catalog, query, known)
     turns = {second for seconds in known.counted.values() for second in seconds}
@@ -147,7 +147,7 @@ SOME = Catalog(
 
 
 def answer_of(offer: Offer, known: KnownPerson, channel: str = "") -> GetOffersResponse:
-    """The answer to a person where there is one offer, for everywhere."""
+    """Return the answer to a person where there is one offer, for everywhere."""
     catalog = Catalog()
     catalog.CopyFrom(SOME)
     offer.MergeFrom(Offer(offer_id="o", title="o", benefit=Benefit(percent_off=5), target=Target(everywhere=True)))

@@ -1,4 +1,4 @@
-"""Decisions are told of a request and a person what models learn from the decision's own record, key by key."""
+"""Decisions read the same attributes of a request and a person as models learn from the decision's record."""
 
 import math
 from datetime import datetime
@@ -13,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from offers.decision.engine import Engine
-from offers.decision.kernels.log import write_record
 from offers.decision.kernels.memory.scratch import PersonFact, Scratchpad
 from offers.decision.kernels.person.meet import AGREED, BLIND, HIDDEN, NAMED, TAUGHT
 from offers.decision.person import Person
@@ -48,7 +47,7 @@ NOW = 1_795_000_000
 
 @pytest.fixture(scope="module")
 def engine() -> Any:  # noqa: ANN401 - a generator of an Engine
-    """An engine that asks a model."""
+    """Make an engine that asks a model."""
     with engine_of(CATALOG) as made:
         arrays = {f"click.{name}": one for name, one in online(FEATURES, 1).items()}
         made.use(model_of(arrays, FEATURES))
@@ -56,25 +55,21 @@ def engine() -> Any:  # noqa: ANN401 - a generator of an Engine
 
 
 def decided(engine: Engine, query: Query, person: Person, characters: int) -> tuple[Scratchpad, DecisionRecord]:
-    """What was told in a decision, and what the log keeps of it."""
+    """Decide. Returns the scratchpad with the model's attributes, and the record for the log."""
     pad = Scratchpad()
-    decision = engine.decide(query, pad, person, characters, 5)
-    terms = engine.resolve(query.surface).terms.table
-    size = write_record(
-        engine.columns.table, terms, engine.meeting.record.table, pad.table, person.record, person.request,
-        query.latitude, query.longitude, characters, query.time, decision.count,
-    )  # fmt: skip
+    assert engine.decide(query, pad, person, characters, 5).personal
+    size = int(pad.arrays["person"][PersonFact.logged])
     return pad, DecisionRecord.FromString(pad.arrays["logged"][:size].tobytes())
 
 
 def told(pad: Scratchpad) -> tuple[list[int], list[float]]:
-    """Keys and numbers of a request."""
+    """Return keys and numbers of a request."""
     size = FEATURES.request_size
     return pad.arrays["request_key"][:size].tolist(), pad.arrays["request_number"][:size].tolist()
 
 
 def learned_from(record: DecisionRecord) -> dict[str, object]:
-    """What models learn from a decision's record; nothing of what is sensitive."""
+    """Return what models learn from a decision's record, without sensitive attributes."""
     values = request_values(record, record.time, CATALOG.time_zone)
     return {name: value for name, value in values.items() if name != "profile.x y"}
 
@@ -115,7 +110,7 @@ def test_decisions_are_told_what_their_record_says(
     engine: Engine, structs: tuple[Struct, Struct], second: int, zone: str, place: tuple[float, float] | None,
     channels: tuple[str, str], characters: int, draw: int,
 ) -> None:  # fmt: skip
-    """Whatever is in the request and the profile, decision and learner have the same keys and numbers of it."""
+    """Whatever is in the request and the profile, decision and learner have the same keys and numbers."""
     channel, entry = channels
     context = Context(
         time=Timestamp(seconds=second), time_zone=zone, channel=channel, attributes=structs[0],
@@ -142,7 +137,7 @@ def test_decisions_are_told_what_their_record_says(
 
 
 def somebody(flags: int, draw: int = 7, visits: bytes = b"") -> Person:
-    """A person with a profile, asking with attributes and a visit."""
+    """Return a person with a profile, asking with attributes and a session."""
     attributes = Struct()
     attributes["weather"] = "sun"
     context = Context(attributes=attributes, session=Session(entry_channel="push"))
@@ -152,7 +147,7 @@ def somebody(flags: int, draw: int = 7, visits: bytes = b"") -> Person:
 
 
 def known(features: Features, keys: list[int]) -> set[str]:
-    """What is not missing."""
+    """Return the keys that are not missing."""
     return {name for name, key in zip(features.attributes, keys, strict=False) if key}
 
 
@@ -172,7 +167,7 @@ OF_PERSON = {"person", "profile.weather"}
     ],
 )
 def test_models_are_told_no_more_than_was_agreed_to(engine: Engine, flags: int, expected: set[str]) -> None:
-    """Without profiling nothing of the person, without leave for the context neither place nor visit."""
+    """Without profiling the model reads nothing of the person; without the context, neither place nor session."""
     pad, _ = decided(engine, QUERY, somebody(flags), 6)
     assert expected == known(FEATURES, told(pad)[0])
 
@@ -192,7 +187,7 @@ def test_models_are_told_no_more_than_was_agreed_to(engine: Engine, flags: int, 
 def test_log_tells_persons_only_with_consent_to_learning(
     engine: Engine, flags: int, draw: int, expected: int
 ) -> None:  # fmt: skip
-    """The number that tells a person from others is kept only where profiling and learning are agreed to."""
+    """The log keeps the person's number only with consent to profiling and learning."""
     _, logged = decided(engine, QUERY, somebody(flags, draw), 6)
     assert expected == logged.draw
     assert logged.learn == bool(flags & TAUGHT and not flags & (BLIND | HIDDEN))
@@ -200,7 +195,7 @@ def test_log_tells_persons_only_with_consent_to_learning(
 
 
 def recalled(engine: Engine, visits: bytes) -> bytes:
-    """The visits that a decision goes by."""
+    """Return the visits that a decision reads."""
     pad, _ = decided(engine, QUERY, somebody(NAMED | AGREED, visits=visits), 6)
     return pad.arrays["visit"][: pad.arrays["person"][PersonFact.visits]].tobytes()
 
@@ -209,7 +204,7 @@ VISITS = b"".join(visit(item, NOW - 1_000_000 + item, 1.0, place=5) for item in 
 
 
 def test_histories_that_are_broken_are_used_as_far_as_they_go(engine: Engine) -> None:
-    """What is no whole visit, over the most there may be, or out of order, is left out."""
+    """Visits that are cut short, over the limit, or out of order are left out."""
     one = VISIT.itemsize
     assert VISITS[: 3 * one] == recalled(engine, VISITS[: 3 * one])
     assert VISITS[: 3 * one] == recalled(engine, VISITS[: 4 * one - 1])

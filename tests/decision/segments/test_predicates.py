@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.catalogue.expressions import compiled, environment, tree
-from offers.decision.kernels.memory.scratch import PersonFact, Room, Scratchpad
-from offers.decision.kernels.person.judge import LEFT_TO_CEL, judged
+from offers.decision.kernels.memory.scratch import Capacity, PersonFact, Scratchpad
+from offers.decision.kernels.person.judge import LEFT_TO_CEL, judge
 from offers.decision.segments.evaluate import Facts
 from offers.decision.segments.predicates import ERROR, TRUE, Rules, rules_of
 from offers.v1.context_pb2 import Context
@@ -69,7 +69,7 @@ def by_steps(expression: str, known: Facts, *, hidden: bool = False) -> int:
     """Return the result of an expression in the compiled loop, with the session and the location hidden or not."""
     record, request = UserState(profile=known.profile), GetOffersRequest(context=known.context)
     pad, rules = Scratchpad(), rules_of([tree(compiled(expression))])
-    pad.fit(Room(values=len(rules.arrays[Rules.path.name])))
+    pad.fit(Capacity(values=len(rules.arrays[Rules.path.name])))
     encoded = record.SerializeToString(), request.SerializeToString()
     where = pad.arrays["person"]
     where[PersonFact.number], where[PersonFact.hidden] = 1, hidden
@@ -77,7 +77,7 @@ def by_steps(expression: str, known: Facts, *, hidden: bool = False) -> int:
     for name, message, inner in (("profile", encoded[0], known.profile), ("context", encoded[1], known.context)):
         size = len(inner.SerializeToString())
         where[PersonFact[f"{name}_begin"]], where[PersonFact[f"{name}_end"]] = len(message) - size, len(message)
-    return int(judged(rules.table, pad.table, 0, *encoded))
+    return int(judge(rules.table, pad.table, 0, *encoded))
 
 
 @settings(deadline=None, max_examples=500)

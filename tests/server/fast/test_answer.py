@@ -15,7 +15,8 @@ from offers.model.query import Query
 from offers.server import convert
 from offers.server.batch import requests_of
 from offers.server.fast.answer import KEPT
-from offers.server.fast.scan import scan, scan_record
+from offers.server.fast.buffers import ThreadBuffers
+from offers.server.fast.scan import scan
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.v1.catalog_pb2 import Catalog
@@ -33,7 +34,7 @@ seconds = st.sampled_from([0, 1, NOW, 4_102_444_799, 4_102_444_800, -1, 2**62])
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:  # noqa: C901, PLR0912 - a choice per field
-    """An encoded request, usual or not."""
+    """Draw an encoded request, usual or not."""
     request = GetOffersRequest(placement=draw(texts), request_id=draw(texts), catalog=draw(texts))
     if draw(st.booleans()):
         request.max_offers = draw(st.sampled_from([0, 1, 10, 100, 101, -1]))
@@ -69,7 +70,7 @@ def requests(draw: st.DrawFn) -> bytes:  # noqa: C901, PLR0912 - a choice per fi
 
 @st.composite
 def sessions(draw: st.DrawFn) -> Session:
-    """What happened in a visit, usual or not."""
+    """Draw a session, usual or not."""
     session = Session(entry_campaign=draw(texts))
     if draw(st.booleans()):
         session.start_time.seconds = draw(seconds)
@@ -93,7 +94,7 @@ def sessions(draw: st.DrawFn) -> Session:
 
 
 def catalog() -> Catalog:
-    """A catalogue to which a request's placement, channel, language, currency, zone and place make a difference."""
+    """Make a catalogue in which placement, channel, language, currency, zone and place make a difference."""
     catalog = Catalog(catalog_id="app", time_zone="Asia/Tokyo", country_code="JP")
     catalog.placements.add(placement_id="home", max_offers=3)
     venue = catalog.venues.add(venue_id="v", title="v", radius_m=1000)
@@ -121,19 +122,19 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """An engine over the catalogue."""
+    """Make an engine over the catalogue."""
     with engine_of(catalog()) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
 def live(engine: Engine) -> Live:
-    """Shared by all examples, so that they meet surfaces remembered from others."""
+    """Share the engines among all examples: they meet surfaces remembered from others."""
     return Live([engine])
 
 
 def outcome(live: Live, data: bytes) -> str:
-    """The answer to a request, but for the ids that every answer has anew, or why it is refused."""
+    """Return the answer to a request without its random ids, or why it is refused."""
     try:
         answer = GetOffersResponse.FromString(OfferService(live, lambda: NOW).get_offers(data))
     except InvalidRequestError as error:
@@ -147,7 +148,7 @@ def outcome(live: Live, data: bytes) -> str:
 
 @given(data=requests())
 def test_requests_are_answered_alike(live: Live, engine: Engine, data: bytes) -> None:
-    """A request gets the same answer, or is refused with the same words, whichever way it goes and how often."""
+    """A request gets the same answer or refusal, whichever way it takes and however often."""
     expected = outcome(Live([engine]), data)  # knows no surfaces: step by step
 
     assert expected == outcome(live, data)
@@ -156,7 +157,7 @@ def test_requests_are_answered_alike(live: Live, engine: Engine, data: bytes) ->
 
 @given(parts=st.lists(requests(), min_size=2, max_size=3), seed=st.integers(0, 2**32))
 def test_damaged_requests_are_answered_alike(live: Live, engine: Engine, parts: list[bytes], seed: int) -> None:
-    """Cut, joined, repeated and altered bytes are never taken for more than they are."""
+    """Requests that are cut, joined, repeated or altered get the same answer or refusal on both ways."""
     damage = random.Random(seed)
     data = bytearray(parts[0])
     for _ in range(damage.randrange(1, 4)):
@@ -177,7 +178,7 @@ def test_damaged_requests_are_answered_alike(live: Live, engine: Engine, parts: 
 
 
 def usual() -> GetOffersRequest:
-    """An app's request, with all that an app sends."""
+    """Return an app's request, with all that an app sends."""
     request = GetOffersRequest(placement="home", request_id="r-1", max_offers=5, seed=7)
     context = request.context
     context.location.point.latitude, context.location.point.longitude = 48.8674, 2.3636
@@ -198,18 +199,18 @@ def usual() -> GetOffersRequest:
 
 
 def test_the_usual_request_is_scanned() -> None:
-    """Place, instant, person, session and ids are no part of the key."""
-    request, record = usual(), scan_record()
+    """Place, instant, person, session and ids are not part of the key."""
+    request, buffers = usual(), ThreadBuffers()
     context = request.context
-    first = scan(request.SerializeToString(), record.table)
-    key = record.arrays["key"][:first].tobytes()
+    first = scan(request.SerializeToString(), buffers.table)
+    key = buffers.key[:first].tobytes()
     context.location.point.latitude, context.time.seconds, request.request_id = 1.0, NOW + 9, "r-2"
     context.user.anonymous_id, request.seed = "a-1", 2**64 - 1
 
     assert first > 0
-    assert first == scan(request.SerializeToString(), record.table)
-    assert key == record.arrays["key"][:first].tobytes()
-    assert [1.0, 2.3636, 12.5] == record.arrays["numbers"].tolist()
+    assert first == scan(request.SerializeToString(), buffers.table)
+    assert key == buffers.key[:first].tobytes()
+    assert [1.0, 2.3636, 12.5] == buffers.numbers[:3].tolist()
 
 
 @pytest.mark.parametrize("request_id", ["", "r-1"])
@@ -257,7 +258,7 @@ def test_an_empty_request_id_is_none(live: Live) -> None:
 
 
 def test_lengths_written_too_long_are_refused_always(live: Live) -> None:
-    """A length of six bytes is no protobuf, also where the surface is known."""
+    """A length of six bytes is not valid protobuf, also where the surface is known."""
     service = OfferService(live, lambda: NOW)
     service.get_offers(b"")
     with pytest.raises(InvalidRequestError):
@@ -265,7 +266,7 @@ def test_lengths_written_too_long_are_refused_always(live: Live) -> None:
 
 
 def test_a_new_catalogue_answers_at_once(engine: Engine) -> None:
-    """Surfaces remembered of an engine do not outlive it."""
+    """Surfaces of an engine are forgotten with it."""
     live = Live([engine])
     service = OfferService(live, lambda: NOW)
     other = catalog()

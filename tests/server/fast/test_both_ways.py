@@ -1,4 +1,4 @@
-"""The usual way to an answer, in compiled calls, and the long way say and keep the same, whoever asks for what."""
+"""Both ways to an answer, in compiled calls and step by step, say and keep the same."""
 
 import random
 from collections.abc import Callable
@@ -40,7 +40,7 @@ UNKNOWN_FIELD = b"\xa0\x06\x01"
 
 
 def kept(pick: random.Random) -> UserState:
-    """What may be kept of somebody."""
+    """Draw what may be kept of somebody."""
     state = UserState(draw=pick.choice([0, pick.getrandbits(62)]))
     profile, attributes = state.profile, Struct()
     attributes.update({"city": pick.choice(["Lyon", "Liège", "", 3.0, ["Lyon"], None])})
@@ -65,7 +65,7 @@ def kept(pick: random.Random) -> UserState:
 
 
 def asked(pick: random.Random, name: str) -> GetOffersRequest:
-    """What may be asked for somebody, at any time that is logged."""
+    """Draw a request for somebody, at any time that is logged."""
     request = GetOffersRequest(placement=pick.choice(["home", ""]), max_offers=50)
     context = request.context
     who = pick.choice(["user_id", "user_id", "anonymous_id", ""])
@@ -87,7 +87,7 @@ def asked(pick: random.Random, name: str) -> GetOffersRequest:
 
 @pytest.mark.parametrize("expressions", [OF_PROFILES, OF_USERS, OF_ALL])
 def test_both_ways_say_and_keep_the_same(expressions: tuple[str, ...], tmp_path: Path) -> None:
-    """Of random persons and requests, answers are the same bytes but for ids, and the log keeps the same."""
+    """For random persons and requests, answers are the same bytes but for ids, and the log keeps the same."""
     pick = random.Random(len(expressions))
     segments = [{"segment_id": f"s{number}", "expression": one} for number, one in enumerate(expressions)]
     offers = [{"offer_id": one["segment_id"], "audience": {"any_segment_ids": [one["segment_id"]]}} for one in segments]

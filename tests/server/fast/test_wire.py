@@ -1,4 +1,4 @@
-"""The bytes of an answer are those of the message they stand for, field by field."""
+"""The bytes of an answer equal the message they stand for, field by field."""
 
 import math
 import tempfile
@@ -40,7 +40,7 @@ def engine_of(catalog: Catalog, folder: Path) -> Engine:
 def built(  # noqa: C901, PLR0912 - as many questions as there are fields
     engine: Engine, catalog: Catalog, request: pb.GetOffersRequest, decision_id: str
 ) -> pb.GetOffersResponse:
-    """The message of a decision, put together with the protobuf library."""
+    """Return the message of a decision, put together with the protobuf library."""
     query = query_of(request, 0)
     pad = Scratchpad()
     decision = engine.decide(query, pad)
@@ -128,7 +128,7 @@ def test_bytes_are_those_of_the_message(maker: Maker, size: int) -> None:
 
 
 def rich(number: int, body: str) -> Offer:
-    """An offer with every field that an answer repeats, in many scripts."""
+    """Return an offer with every field that an answer repeats, in many scripts."""
     offer = Offer(
         offer_id=f"o{number:03}", title=f"Déjeuner 🍜 昼食 {number}", category="spécialités", brand="Ünal & Söhne"
     )
@@ -142,14 +142,14 @@ def rich(number: int, body: str) -> Offer:
 
 
 def rich_catalog(count: int, body: str = "Viel, und gut.") -> Catalog:
-    """A catalogue of such offers around one venue."""
+    """Return a catalogue of such offers around one venue."""
     catalog = Catalog(catalog_id="rich", offers=[rich(number, body) for number in range(count)])
     catalog.venues.add(venue_id="a:b.c_d-1", title="Café", point=HERE, radius_m=1000)
     return catalog
 
 
 def request_of(**fields: object) -> pb.GetOffersRequest:
-    """A request at the venue on a Monday noon."""
+    """Return a request at the venue on a Monday noon."""
     request = pb.GetOffersRequest(**fields)  # type: ignore[arg-type]
     request.context.location.point.CopyFrom(HERE)
     request.context.time.seconds = NOON
@@ -216,7 +216,7 @@ def test_batch_is_its_answers_one_after_the_other() -> None:
 
 
 def test_no_score_is_zero() -> None:
-    """However heavy the weights, a score is over 0, as its field says."""
+    """However heavy the weights, a score is over 0, as the proto says."""
     catalog = Catalog(catalog_id="low", default_ranking_strategy_id="s")
     strategy = catalog.ranking_strategies.add(ranking_strategy_id="s", weights=FactorWeights(nearness=100))
     strategy.nearness.scale = 1

@@ -1,4 +1,7 @@
-"""Reads and writes encoded messages where they stand, in compiled loops: building one takes longer than deciding."""
+"""Encoded messages: read and write them in place, in compiled loops. Building a message takes longer than deciding.
+
+Offsets are in bytes. An end of -1 says that the data is broken: functions that take an end pass it on.
+"""
 
 from typing import Any
 
@@ -17,8 +20,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 @intrinsic
 def borrowed(_context: Any, data: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """The same bytes, kept by the caller. All loops they are handed to would count who has them, which takes as long
-    as to read a field.
+    """Return the same bytes without reference counting; the caller keeps them alive. Counting in every loop that gets
+    them takes as long as reading a field.
     """  # noqa: D205
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
@@ -31,7 +34,7 @@ def borrowed(_context: Any, data: Any) -> Any:  # noqa: ANN401 - numba's own typ
 
 @inner
 def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number and where it ends; -1 for the end if it does not end in time."""
+    """Return a varint and where it ends; -1 if it does not end before `end`."""
     number = shift = 0
     while at < end and shift < 70:
         byte = np.int64(data[at])
@@ -45,7 +48,7 @@ def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 @inner
 def span(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Where a field of bytes begins and ends; -1 for the end if it goes beyond."""
+    """Return where a field of bytes begins and ends; -1 if it goes beyond `end`."""
     size, begin = varint(data, at, end)
     if begin < 0 or begin - at > 5 or size > end - begin:  # protobuf refuses longer lengths
         return 0, -1
@@ -54,7 +57,7 @@ def span(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 @intrinsic
 def _as_double(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """64 bits as a floating-point number."""
+    """Return 64 bits as a floating-point number."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
         return builder.bitcast(args[0], ir.DoubleType())
@@ -64,7 +67,7 @@ def _as_double(_context: Any, _bits: Any) -> Any:  # noqa: ANN401 - numba's own 
 
 @inner
 def fixed64(data: bytes, at: int) -> int:
-    """The 8 bytes that stand at a place."""
+    """Return the 8 bytes at an offset."""
     bits = np.uint64(0)
     for byte in range(8):
         bits |= np.uint64(data[at + byte]) << np.uint64(8 * byte)
@@ -73,15 +76,15 @@ def fixed64(data: bytes, at: int) -> int:
 
 @inner
 def double(data: bytes, at: int) -> float:
-    """The 8 bytes that stand at a place, as a floating-point number."""
+    """Return the 8 bytes at an offset as a floating-point number."""
     return _as_double(fixed64(data, at))
 
 
 @inner
 def following(data: bytes, at: int, end: int) -> tuple[int, int, int]:
-    """The tag of the field at a place, and where what it holds begins and ends; -1 for the end: it is broken.
+    """Return the tag of the field at an offset, and where its content begins and ends; -1 if it is broken.
 
-    What is of varying length is without its length.
+    The content of a field of varying length is without the length.
     """
     tag, at = varint(data, at, end)
     kind = tag & 7
@@ -99,7 +102,7 @@ def following(data: bytes, at: int, end: int) -> tuple[int, int, int]:
 
 @apart
 def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
-    """Where what the last field of a tag holds begins and ends, in a message between two places; -1, -1: none."""
+    """Return where the content of a tag's last field begins and ends in a message between two offsets; -1, -1: none."""
     found = -1, -1
     while 0 <= at < end:
         tag, begin, at = following(data, at, end)
@@ -110,24 +113,24 @@ def last_of(data: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
 
 @inner
 def hash_of(data: bytes, begin: int, end: int, salt: int) -> int:
-    """Return hashing.fnv1a of the bytes from `begin` to `end` (-1, -1: none)."""
+    """Return hashing.fnv1a of the text between two offsets (-1, -1: none)."""
     return fnv1a(data, max(begin, 0), end, salt)
 
 
 @inner
 def is_same(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last: int) -> bool:
-    """Whether what stands between two places is some text."""
+    """Return whether the bytes between two offsets are those of a text."""
     if end - begin != last - first:
         return False
     same = True
-    for place in range(end - begin):
-        same &= data[begin + place] == text[first + place]
+    for index in range(end - begin):
+        same &= data[begin + index] == text[first + index]
     return same
 
 
 @inner
 def varint_into(out: np.ndarray, at: int, number: int) -> int:
-    """Write a number; where it ends."""
+    """Write a varint. Returns where it ends."""
     while number >= 128:
         out[at] = (number & 127) | 128
         number >>= 7
@@ -138,7 +141,7 @@ def varint_into(out: np.ndarray, at: int, number: int) -> int:
 
 @inner
 def varint_size(number: int) -> int:
-    """Bytes that a number takes."""
+    """Return the bytes that a varint takes."""
     size = 1
     while number >= 128:
         number >>= 7
@@ -148,7 +151,7 @@ def varint_size(number: int) -> int:
 
 @intrinsic
 def _store_double(_context: Any, out: Any, _at: Any, _number: Any) -> Any:  # noqa: ANN401 - numba's own types
-    """Write a floating-point number over 8 bytes from a place on."""
+    """Write a floating-point number into the 8 bytes from an offset on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
         made = context.make_array(signature.args[0])(context, builder, args[0])
@@ -161,14 +164,14 @@ def _store_double(_context: Any, out: Any, _at: Any, _number: Any) -> Any:  # no
 
 @inner
 def double_into(out: np.ndarray, at: int, number: float) -> int:
-    """Write 8 bytes of a floating-point number; where they end."""
+    """Write the 8 bytes of a floating-point number. Returns where they end."""
     _store_double(out, at, number)
     return at + 8
 
 
 @inner
 def hexadecimal(out: np.ndarray, at: int, number: int) -> int:
-    """16 digits of a 64-bit number."""
+    """Write the 16 hexadecimal digits of a 64-bit number. Returns where they end."""
     for digit in range(16):
         value = (number >> (60 - 4 * digit)) & 15
         out[at + digit] = value + (48 if value < 10 else 87)

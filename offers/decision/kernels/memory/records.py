@@ -1,8 +1,8 @@
-"""What the compiled loops read and write: records of arrays, passed as one number each.
+"""Records: groups of arrays that compiled loops reach by one number, the address of a table.
 
-A compiled function takes some 0.25 microseconds per array argument, and a decision touches some forty arrays. So a
-record keeps a table of its arrays' addresses and hands over where that table stands; each loop says at its top which
-arrays it reads. Whoever calls a loop keeps the records alive.
+A compiled function takes some 0.25 microseconds per array argument, and a decision touches some forty arrays. Therefore
+a record keeps a table of its arrays' addresses, and loops are passed where that table stands. Each loop says at its top
+which arrays it reads. Whoever calls a loop keeps the records alive.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,90 +47,91 @@ Table = int
 """The address of a record's table: addresses and lengths of its arrays, two numbers each."""
 
 Column = IntEnum("Column", list(COLUMNS), start=0)  # type: ignore[misc]
-"""Places of a snapshot's columns in their table."""
+"""Indices of a snapshot's columns in their table."""
 
 
-class Hours(IntEnum):
-    """Places of the arrays that tell the state of every schedule at one instant."""
+class HoursArray(IntEnum):
+    """Indices of the arrays that have the state of every schedule at one instant."""
 
     state = 0
     """u1: CLOSED, OPEN or UNKNOWN."""
     until = 1
-    """i8: second until which that stays so at least; exactly, while open."""
+    """i8: second until which the state holds at least; while OPEN, the second at which it ends."""
 
 
 LINE_BYTES = 64
-"""A line of the processor's cache."""
+"""Bytes of a line of the processor's cache."""
 
 
-class Terms(IntEnum):
-    """Places of the arrays that say which terms admit a request, and what the placement holds."""
+class TermsArray(IntEnum):
+    """Indices of the arrays of a surface: which terms admit its requests, and what its placement allows."""
 
     admits = 0
-    """u1 per distinct terms."""
+    """u1 per distinct terms: 1 if they admit the surface."""
     layout = 1
     """i4: see Layout."""
     creative = 2
-    """u1 per distinct terms of creatives."""
+    """u1 per distinct terms of creatives: 1 if they admit the surface."""
     asked = 3
-    """u1 per experiment: whether it is one of the placement's."""
+    """u1 per experiment: 1 if it is one of the placement's."""
     caps = 4
     """i8: the key of the placement and its list of caps, or NO_CAPS."""
     stem = 5
-    """u1: what the records of all decisions for the surface begin with."""
+    """u1: the bytes with which the records of all decisions for the surface begin."""
     conditions = 6
-    """i4: the segments that behaviour rules ask about, each once."""
+    """i4: the segments that behaviour rules read, each once."""
     explore = 7
     """f8: see Explore."""
     moment_key = 8
-    """u8: keys of channel and placement, as models know them."""
+    """u8: keys of channel and placement, by which models know them."""
     zone_start = 9
-    """i8: seconds from which the clock of the person's time zone is ahead of UTC by..."""
+    """i8: seconds from which the person's time zone has the offset of the same index."""
     zone_offset = 10
-    """i8: ... so many seconds."""
+    """i8: seconds by which its clock is ahead of UTC."""
     home_start = 11
-    """The same of the catalogue's time zone, by which visits are kept."""
+    """i8: the same for the catalogue's time zone, by which visits are kept."""
     home_offset = 12
+    """i8."""
 
 
 class Explore(IntEnum):
-    """Places of what is explored: see offers.v1.Exploration."""
+    """Indices of the parameters of exploration: see offers.v1.Exploration."""
 
     method = 0
     epsilon = 1
     limit = 2
-    """By how much exploration may change the logarithm of a score, up or down, at most."""
+    """Most by which exploration may change the logarithm of a score, up or down."""
     new_share = 3
 
 
 class Layout(IntEnum):
-    """Places of what limits the offers of an answer."""
+    """Indices of a surface's whole numbers: limits of the answer, and what it depends on."""
 
     most = 0
-    """Offers in all."""
+    """Most offers of an answer."""
     per_venue = 1
-    """Offers of one venue; 0: no limit."""
+    """Most offers of one venue; 0: no limit. The same for brand and category."""
     per_brand = 2
     per_category = 3
     full = 4
-    """Whether factors are told."""
+    """1 if the answer has the factors."""
     personal = 5
-    """Whether the person matters whatever is near: caps of the placement, persons held out, experiments, behaviour."""
+    """1 if the person matters whatever is near: caps of the placement, holdouts, experiments, behaviour or models."""
     strategy = 6
-    """By which persons are answered whose variants give no other."""
+    """Ranking strategy for persons whose variants give no other."""
     behaves = 7
-    """Whether any strategy by which persons may be answered has behaviour rules."""
+    """1 if any strategy that may rank for a person has behaviour rules."""
     learns = 8
-    """Whether any of them asks models."""
+    """1 if any of them asks models."""
 
 
-class Standing(IntEnum):
-    """Places of the arrays that tell which offers shown everywhere may be shown: proper ones first, then fallbacks."""
+class StandingArray(IntEnum):
+    """Indices of the arrays of the offers shown everywhere that may be shown: proper ones first, then fallbacks."""
 
     entry = 0
     """i4."""
     bound = 1
-    """f8: the most its score's logarithm can be; falling."""
+    """f8: upper bound of the logarithm of its score; falling."""
     until = 2
     """i8: second at which it ends."""
     flags = 3
@@ -138,47 +139,48 @@ class Standing(IntEnum):
     facts = 4
     """i8: see StandingFact."""
     audience = 5
-    """i4: their distinct audiences, NO_AUDIENCE among them."""
+    """i4: the distinct audiences of all, NO_AUDIENCE among them."""
     proper = 6
-    """i4 per audience: how many are no fallbacks."""
+    """i4 per audience: offers that are no fallbacks."""
     fallback = 7
-    """i4 per audience: how many are."""
+    """i4 per audience: offers that are fallbacks."""
     capped_key = 8
-    """i8: the keys of those with caps of their own, rising."""
+    """i8: keys of the offers with caps of their own, rising."""
     capped_entry = 9
     """i4 per key."""
 
 
-class Budgets(IntEnum):
-    """Places of the arrays that tell which budgets have something left."""
+class BudgetArray(IntEnum):
+    """Indices of the arrays that say which budgets have something left."""
 
     left = 0
-    """u1 per budget."""
+    """u1 per budget: 1 if it has something left."""
     until = 1
-    """i8: second until which that holds as far as it is a matter of time."""
+    """i8: second until which that holds, as far as it changes with time alone."""
 
 
 class StandingFact(IntEnum):
-    """Places of what is to be known of all of them."""
+    """Indices of the whole numbers about all offers shown everywhere."""
 
     found = 0
-    """How many there are."""
+    """Number of offers."""
     proper = 1
-    """How many of them are no fallbacks."""
+    """Those of them that are no fallbacks."""
     change = 2
-    """Second at which the first offer begins or ends; NEVER: none does."""
+    """Second at which the next offer begins or ends; NEVER: none does."""
 
 
 CLOSED, OPEN, UNKNOWN = 0, 1, 2
+"""States of a schedule."""
 
 
 class Record:
-    """Arrays and the table by which compiled loops reach them. Keeps the arrays alive."""
+    """Arrays, and the table by which compiled loops reach them. A record keeps its arrays alive."""
 
     __slots__ = ("_table", "arrays", "size", "table")
 
     def __init__(self, places: type[IntEnum], arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.arrays = {place.name: np.ascontiguousarray(arrays[place.name]) for place in places}
+        self.arrays = {index.name: np.ascontiguousarray(arrays[index.name]) for index in places}
         self._table = np.array(
             [number for array in self.arrays.values() for number in (array.ctypes.data, len(array))], np.int64
         )
@@ -186,20 +188,24 @@ class Record:
         self.size = sum(array.nbytes for array in self.arrays.values())
         """Bytes."""
 
+    def copy_table(self, into: NDArray[np.int64]) -> None:
+        """Copy the addresses and lengths into the table of another owner, who keeps `arrays` alive."""
+        into[:] = self._table
 
-def _element(builder: Any, table: Any, place: Any) -> Any:  # noqa: ANN401 - llvmlite's own types
-    """A number of a table, given where the table stands."""
+
+def _element(builder: Any, table: Any, index: Any) -> Any:  # noqa: ANN401 - llvmlite's own types
+    """Write the load of a number of a table, given the table's address."""
     numbers = builder.inttoptr(table, ir.IntType(64).as_pointer())
-    return builder.load(builder.gep(numbers, [place]))
+    return builder.load(builder.gep(numbers, [index]))
 
 
-def _reader(dtype: DTypeLike, place: int | None = None) -> Any:  # noqa: ANN401 - numba's own type
-    """Gives what reads an array of a record, in loops alone: written where it is called, as nothing to be compiled."""
+def _reader(dtype: DTypeLike, index: int | None = None) -> Any:  # noqa: ANN401 - numba's own type
+    """Make an intrinsic that reads an array of a record. It is for loops alone, and written into them, not called."""
     array = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
         number = context.get_value_type(types.int64)
-        first = builder.shl(args[1], number(1)) if place is None else number(2 * place)
+        first = builder.shl(args[1], number(1)) if index is None else number(2 * index)
         address, length = (_element(builder, args[0], at) for at in (first, builder.add(first, number(1))))
         made = context.make_array(array)(context, builder)
         size = np.dtype(dtype).itemsize
@@ -213,7 +219,7 @@ def _reader(dtype: DTypeLike, place: int | None = None) -> Any:  # noqa: ANN401 
         )
         return made._getvalue()  # noqa: SLF001 - as numba's own intrinsics do
 
-    if place is None:
+    if index is None:
         return intrinsic(lambda _context, _table, _place: (array(types.int64, types.int64), generate))
     return intrinsic(lambda _context, _table: (array(types.int64), generate))
 
@@ -234,15 +240,15 @@ f8: Callable[[Table, int], NDArray[np.float64]] = _reader(np.float64)
 """An array of 64-bit floating-point numbers of a record."""
 
 
-def array_of(place: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
-    """Gives the loop that reads an array of records."""
-    read: Callable[[Table], NDArray[np.void]] = _reader(kind, place)
+def array_of(index: int, kind: np.dtype[Any]) -> Callable[[Table], NDArray[np.void]]:
+    """Make the intrinsic that reads an array of records at one index of a table."""
+    read: Callable[[Table], NDArray[np.void]] = _reader(kind, index)
     return read
 
 
 @intrinsic
 def address_of(_context: Any, _table: Any, _place: Any) -> Any:  # noqa: ANN401
-    """Where an array of a record stands."""
+    """Return the address of an array of a record."""
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
         address = _element(builder, args[0], builder.shl(args[1], ir.IntType(64)(1)))
@@ -253,7 +259,7 @@ def address_of(_context: Any, _table: Any, _place: Any) -> Any:  # noqa: ANN401
 
 @intrinsic
 def fetch_ahead(_context: Any, _table: Any, _place: Any, _byte: Any) -> Any:  # noqa: ANN401
-    """Have the line with a byte of an array on its way from memory while other work is done."""
+    """Start to load the cache line with a byte of an array, without waiting for it."""
 
     def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401
         address = _element(builder, args[0], builder.shl(args[1], ir.IntType(64)(1)))
@@ -265,7 +271,7 @@ def fetch_ahead(_context: Any, _table: Any, _place: Any, _byte: Any) -> Any:  # 
 
 
 def arrays_of(kind: np.dtype[Any]) -> Callable[[Table, int], NDArray[np.void]]:
-    """Gives the loop that reads an array of records at any place."""
+    """Make the intrinsic that reads an array of records at any index of a table."""
     read: Callable[[Table, int], NDArray[np.void]] = _reader(kind)
     return read
 

@@ -24,7 +24,7 @@ from offers.learning.values import REWARDS
 from offers.model.hashing import attribute_key, text_hash
 from offers.model.visits import TRAITS
 
-# Where what a model knows requests by comes from.
+# Sources of a model's attributes of requests.
 (NOWHERE_KNOWN, OF_PERSON, HOUR, WEEKDAY, DAYPART, CHANNEL, PLACEMENT, ENTRY_CHANNEL, PLACE, OF_CONTEXT,
  OF_PROFILE) = range(11)  # fmt: skip
 _SOURCES = {
@@ -35,22 +35,22 @@ _CONTEXT, _PROFILE = "context.", "profile."
 PLACE_KEY = attribute_key("place")
 
 ATTRIBUTE = np.dtype([("key", "u8"), ("name", "i8"), ("source", "i8")])
-"""What a model knows requests by: the attribute's key; of attributes of contexts and profiles, the hash of the name."""
+"""An attribute of requests: its key; the hash of its name, if it is one of contexts or profiles; and its source."""
 
 
-class Learned(IntEnum):
-    """Places of the arrays of a model."""
+class ModelArray(IntEnum):
+    """Indices of the arrays of a model."""
 
     fact = 0
-    """i8: see Told."""
+    """i8: see ModelFact."""
     attribute = 1
     """ATTRIBUTE: of requests."""
     column = 2
-    """i8: of what it knows offers by, the place in the snapshot's offer_key, or NO_COLUMN or DISTANCE_COLUMN."""
+    """i8: per attribute of offers, its index in the snapshot's offer_key, or NO_COLUMN or DISTANCE_COLUMN."""
     interaction = 3
     group = 4
     part = 5
-    # By reward: weights and what was seen of the online model, and the arrays of the trees.
+    # By reward: weights and counts of the online model, and the arrays of the trees.
     click_weight = 6
     click_seen = 7
     redemption_weight = 8
@@ -78,7 +78,7 @@ class Learned(IntEnum):
     order_value_level_first = 30
     order_value_level_key = 31
     order_value_level_count = 32
-    # Of recommendation: see learning.recommend.RecommendationModel.
+    # Recommendation: see learning.recommend.RecommendationModel.
     item_keys = 33
     item_weights = 34
     item_hours = 35
@@ -100,30 +100,31 @@ class Learned(IntEnum):
     by_day = 51
 
 
-class Told(IntEnum):
-    """Places of Learned.fact."""
+class ModelFact(IntEnum):
+    """Indices of the whole numbers in ModelArray.fact."""
 
     version = 0
-    """As a signed number."""
+    """The model's version, as a signed number."""
     partners = 1
-    """Of each item of recommendation."""
+    """Partners of each item, in recommendation."""
     related = 2
-    """Room that recommendation needs in a scratchpad; 0: it is not there."""
+    """Capacity.related that recommendation needs; 0: the model has no recommendation."""
     id_interaction = 3
-    """That of an offer's id alone; -1: there is none."""
+    """Index of the interaction that is the offer's id alone; -1: there is none."""
     click = 4
-    """Whether the online model of the reward is there."""
+    """1 if there is an online model of the reward; the same for the two that follow."""
     redemption = 5
     order_value = 6
     click_trees = 7
+    """1 if there are trees of the reward; the same for the two that follow."""
     redemption_trees = 8
     order_value_trees = 9
     width = 10
-    """How many attributes of offers the snapshot has."""
+    """Attributes of offers that the snapshot has."""
 
 
 NO_COLUMN, DISTANCE_COLUMN = -1, -2
-"""In place of a column: the snapshot has not got it; it is worked out per candidate."""
+"""In place of a column: the snapshot does not have it; the distance, which is computed per candidate."""
 DISTANCE_KEY = attribute_key(DISTANCE)
 _TREE_TYPES: Mapping[str, Any] = {
     "test_first": "i4", "test": TEST, "leaf_first": "i4", "leaf": "f8", "level_first": "i4", "level_key": "u8",
@@ -135,11 +136,11 @@ _RECOMMEND = {
     "together_epoch": "cooccurrence.epoch",
     "habit_weights": "habit.weights", "unknown": "habit.unknown", "by_bin": "habit.by_bin", "by_day": "habit.by_day",
 }  # fmt: skip
-"""From places of Learned to names of recommend.RecommendationModel.arrays."""
+"""From members of ModelArray to names of recommend.RecommendationModel.arrays."""
 
 
 def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Iterable[str]) -> Record:
-    """The record of a model, for a snapshot that has some attributes of offers, and lets none of the sensitive be used.
+    """Return the record of a model for a snapshot, which has some attributes of offers; sensitive ones are left out.
 
     Raises ValueError for a model that cannot be read, does not fit together, or has more attributes than there may be.
     """
@@ -160,25 +161,14 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
     for number, name in enumerate(features.attributes[:size]):
         attribute[number] = attribute_key(name), *_source(name, name in hidden)
     own = list(offer_attributes)
-    columns = {name: place for place, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
+    columns = {name: index for index, name in enumerate(own)} | {DISTANCE: DISTANCE_COLUMN}
     column = [columns.get(name, NO_COLUMN) for name in features.attributes[size:]]
     arrays = _arrays(model)
-    alone = [place for place, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
-    fact = np.zeros(len(Told), np.int64)
-    version = int(model.version, 16)
-    fact[Told.version] = version if version < 2**63 else version - 2**64
-    fact[Told.id_interaction] = alone[0] if alone else -1
-    fact[Told.width] = len(own)
-    for place, reward in enumerate(REWARDS):
-        fact[Told.click + place] = len(arrays[f"{reward}_weight"]) > 0
-        fact[Told.click_trees + place] = len(arrays[f"{reward}_test_first"]) > 0
-    partners = arrays["partner_keys"]
-    if len(partners):
-        fact[Told.partners] = partners.shape[1]
-        fact[Told.related] = len(recommend.ScoreScratch.empty(partners=partners.shape[1]).keys)
+    fact = _facts(model, features, arrays)
+    fact[ModelFact.width] = len(own)
     flat = {name: array.reshape(-1) for name, array in arrays.items()}
     return Record(
-        Learned,
+        ModelArray,
         {
             "fact": fact, "attribute": attribute, "column": np.array(column, np.int64),
             "interaction": plan.interaction, "group": plan.group, "part": plan.part, **flat,
@@ -186,8 +176,25 @@ def learned_record(model: Model, offer_attributes: Iterable[str], sensitive: Ite
     )  # fmt: skip
 
 
+def _facts(model: Model, features: Features, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the numbers of ModelFact, without the width."""
+    alone = [index for index, (one, _) in enumerate(features.ordered) if one.attributes == (f"{OFFER_PREFIX}id",)]
+    fact = np.zeros(len(ModelFact), np.int64)
+    version = int(model.version, 16)
+    fact[ModelFact.version] = version if version < 2**63 else version - 2**64
+    fact[ModelFact.id_interaction] = alone[0] if alone else -1
+    for index, reward in enumerate(REWARDS):
+        fact[ModelFact.click + index] = len(arrays[f"{reward}_weight"]) > 0
+        fact[ModelFact.click_trees + index] = len(arrays[f"{reward}_test_first"]) > 0
+    partners = arrays["partner_keys"]
+    if len(partners):
+        fact[ModelFact.partners] = partners.shape[1]
+        fact[ModelFact.related] = len(recommend.ScoreScratch.empty(partners=partners.shape[1]).keys)
+    return fact
+
+
 def _source(name: str, is_hidden: bool) -> tuple[int, int]:
-    """The hash of an attribute's own name, and where it comes from."""
+    """Return the hash of an attribute's own name, and its source."""
     if is_hidden:
         return 0, NOWHERE_KNOWN
     for prefix, source in ((_CONTEXT, OF_CONTEXT), (_PROFILE, OF_PROFILE)):
@@ -197,7 +204,7 @@ def _source(name: str, is_hidden: bool) -> tuple[int, int]:
 
 
 def _arrays(model: Model) -> Mapping[str, NDArray[Any]]:
-    """What is learned, by places of Learned; empty where the model has not got it."""
+    """Return the model's arrays by members of ModelArray; empty where the model does not have them."""
     found: dict[str, NDArray[Any]] = {}
     for reward in REWARDS:
         found[f"{reward}_weight"] = model.arrays.get(f"{reward}.weight", np.zeros(0, WEIGHT))
@@ -210,43 +217,43 @@ def _arrays(model: Model) -> Mapping[str, NDArray[Any]]:
     return found
 
 
-interactions_of = array_of(Learned.interaction, INTERACTION)
-groups_of = array_of(Learned.group, GROUP)
-attributes_of = array_of(Learned.attribute, ATTRIBUTE)
+interactions_of = array_of(ModelArray.interaction, INTERACTION)
+groups_of = array_of(ModelArray.group, GROUP)
+attributes_of = array_of(ModelArray.attribute, ATTRIBUTE)
 weights_of = arrays_of(WEIGHT)
 tests_of = arrays_of(TEST)
 
 
 @inner
 def recommendation_of(learned: Table) -> recommend.RecommendationModel:
-    """What a model knows of recommendation."""
-    partners = i8(learned, Learned.fact)[Told.partners]
-    items, places = len(i8(learned, Learned.item_keys)), len(f8(learned, Learned.place_weights))
-    sources = len(i8(learned, Learned.source_keys))
+    """Return the recommendation part of a model."""
+    partners = i8(learned, ModelArray.fact)[ModelFact.partners]
+    items, places = len(i8(learned, ModelArray.item_keys)), len(f8(learned, ModelArray.place_weights))
+    sources = len(i8(learned, ModelArray.source_keys))
     return recommend.RecommendationModel(
         Popularity(
-            i8(learned, Learned.item_keys),
-            f8(learned, Learned.item_weights),
-            carray(address_of(learned, Learned.item_hours), (items, HOURS), np.float32),
-            i8(learned, Learned.place_keys),
-            f8(learned, Learned.place_weights),
-            carray(address_of(learned, Learned.place_hours), (places, HOURS), np.float32),
-            i8(learned, Learned.pair_keys),
-            f8(learned, Learned.pair_weights),
-            carray(address_of(learned, Learned.trait_weights), (len(TRAITS), 1 << 16), np.float64),
-            i8(learned, Learned.epoch),
+            i8(learned, ModelArray.item_keys),
+            f8(learned, ModelArray.item_weights),
+            carray(address_of(learned, ModelArray.item_hours), (items, HOURS), np.float32),
+            i8(learned, ModelArray.place_keys),
+            f8(learned, ModelArray.place_weights),
+            carray(address_of(learned, ModelArray.place_hours), (places, HOURS), np.float32),
+            i8(learned, ModelArray.pair_keys),
+            f8(learned, ModelArray.pair_weights),
+            carray(address_of(learned, ModelArray.trait_weights), (len(TRAITS), 1 << 16), np.float64),
+            i8(learned, ModelArray.epoch),
         ),
         Cooccurrence(
-            i8(learned, Learned.source_keys),
-            f8(learned, Learned.source_weights),
-            carray(address_of(learned, Learned.partner_keys), (sources, partners), np.int64),
-            carray(address_of(learned, Learned.partner_weights), (sources, partners), np.float32),
-            i8(learned, Learned.together_epoch),
+            i8(learned, ModelArray.source_keys),
+            f8(learned, ModelArray.source_weights),
+            carray(address_of(learned, ModelArray.partner_keys), (sources, partners), np.int64),
+            carray(address_of(learned, ModelArray.partner_weights), (sources, partners), np.float32),
+            i8(learned, ModelArray.together_epoch),
         ),
         Parameters(
-            f8(learned, Learned.habit_weights),
-            f8(learned, Learned.unknown),
-            f8(learned, Learned.by_bin),
-            f8(learned, Learned.by_day),
+            f8(learned, ModelArray.habit_weights),
+            f8(learned, ModelArray.unknown),
+            f8(learned, ModelArray.by_bin),
+            f8(learned, ModelArray.by_day),
         ),
     )

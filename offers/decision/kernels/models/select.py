@@ -1,4 +1,7 @@
-"""Select: how probable it was that each offer is in the answer: it would be there in so many of the draws."""
+"""Select: compute each chosen offer's selection probability, the share of the draws whose answer has it.
+
+The specification is reference/explored.py.
+"""
 
 import math
 
@@ -7,10 +10,11 @@ import numpy as np
 from offers.catalogue.snapshot import NO_NAME, PROPENSITY
 from offers.compiled import apart, inner
 from offers.decision.kernels.layout import fits, is_limited
+from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     Layout,
     Table,
-    Terms,
+    TermsArray,
     entries_of,
     f8,
     i4,
@@ -20,83 +24,82 @@ from offers.decision.kernels.memory.records import (
 )
 from offers.decision.kernels.memory.scratch import (
     RIVALS,
-    Outcome,
+    DecisionFact,
     PersonFact,
-    Scratch,
+    ScratchArray,
     candidates_of,
     chosen_of,
     rivals_of,
 )
-from offers.decision.kernels.models.explore import DRAWS, highest_of, lowest_of, own_of, shares_of, varied
+from offers.decision.kernels.models.explore import DRAWS, Draws, draws_of, highest_of, lowest_of, own_of, varied
 from offers.decision.kernels.order import turn_of
 
 _OTHER = -1
+"""Rank of a rival that is not chosen."""
 _GRAIN = 2.0**-40
-"""Logarithms of scores are reckoned to that: taking off what was explored leaves less, and would part equals."""
+"""Logarithms of scores are rounded to this: subtracting what was explored leaves smaller errors, which would order
+equal scores."""
 _ROUNDED = 1e-9
-"""More than rounding makes of a score."""
+"""More than the rounding error of a score."""
 
 
 @apart
-def tell_selection(
-    columns: Table, scratch: Table, terms: Table, strategy_number: int, seed: int, seeded: int, kept: int, count: int
-) -> None:
-    """Write how probable it was that each offer is in the answer: of the draws, those that bring it there.
+def compute_selection(frame: Frame) -> None:
+    """Write the selection probability of each chosen offer, if something is explored. It is 0 before.
 
-    Reckoned among the chosen and the RIVALS that may come nearest to them, as the placement's layout allows.
+    Each draw is made again among the chosen and the RIVALS that may score highest, as the placement's layout allows.
     """
+    columns, scratch, terms = frame.columns, frame.scratch, frame.terms
     rivals, chosen = rivals_of(scratch), chosen_of(scratch)
-    weight, explore = strategies_of(columns)[strategy_number].weights[PROPENSITY], f8(terms, Terms.explore)
-    for place in range(count):
-        chosen[place].selection = 0.0
-    if f8(scratch, Scratch.outcome)[Outcome.explored] == 0:
-        return
+    facts = i8(scratch, ScratchArray.decision)
+    kept, count = facts[DecisionFact.kept], facts[DecisionFact.chosen]
+    weight, explore = strategies_of(columns)[frame.strategy].weights[PROPENSITY], f8(terms, TermsArray.explore)
     size = _find_rivals(columns, scratch, explore, weight, kept, count)
     for number in range(size):
-        rivals[number].turn = turn_of(seed, seeded, entries_of(columns)[rivals[number].entry].order)
+        rivals[number].turn = turn_of(frame, entries_of(columns)[rivals[number].entry].order)
     is_bound = _is_bound(columns, scratch, terms, size)
-    new, tried = shares_of(explore, i8(scratch, Scratch.person)[PersonFact.chance])
+    draws = draws_of(explore, i8(scratch, ScratchArray.person)[PersonFact.chance])
     for draw in range(DRAWS):
         if is_bound:
             for number in range(size):
-                _draw(explore, rivals, weight, draw, new, tried, number)
+                _draw(explore, rivals, weight, draw, draws, number)
             _lay_out(columns, scratch, terms, size)
         else:
-            _lead(scratch, explore, weight, draw, new, tried, size, count)
-    for place in range(count):
-        chosen[place].selection = max(chosen[place].selection, 1.0 / DRAWS)
+            _lead(scratch, explore, weight, draw, draws, size)
+    for index in range(count):
+        chosen[index].selection = max(chosen[index].selection, 1.0 / DRAWS)
 
 
 @inner
 def _is_bound(columns: Table, scratch: Table, terms: Table, size: int) -> bool:
-    """Whether it is not the best alone that are in an answer."""
+    """Return whether the layout or exclusion groups may keep the best out of an answer."""
     rivals, entries = rivals_of(scratch), entries_of(columns)
-    is_bound = is_limited(i4(terms, Terms.layout))
+    is_bound = is_limited(i4(terms, TermsArray.layout))
     for number in range(size):
         is_bound |= offers_of(columns)[entries[rivals[number].entry].offer].group != NO_NAME
     return is_bound
 
 
 @inner
-def _draw(
-    explore: np.ndarray, rivals: np.ndarray, weight: float, draw: int, new: int, tried: int, number: int
-) -> None:  # fmt: skip
-    """Note the score that one has in a draw."""
+def _draw(explore: np.ndarray, rivals: np.ndarray, weight: float, draw: int, draws: Draws, number: int) -> None:
+    """Write the score that a rival has in a draw."""
     one = rivals[number]
-    added = varied(explore, weight, draw, new, tried, one.own, one.deviation, one.most)
+    added = varied(explore, weight, draw, draws, one.own, one.deviation, one.most)
     one.drawn = one.log_score + weight * added
 
 
 @inner
-def _lead(
-    scratch: Table, explore: np.ndarray, weight: float, draw: int, new: int, tried: int, size: int, count: int
-) -> None:  # fmt: skip
-    """Count the chosen that are among the best `count` of a draw. Who cannot come among them is not drawn."""
-    rivals, leading, filled = rivals_of(scratch), i4(scratch, Scratch.heap), 0
+def _lead(scratch: Table, explore: np.ndarray, weight: float, draw: int, draws: Draws, size: int) -> None:
+    """Count the chosen that are among the best of a draw. The best are as many as the answer has offers.
+
+    Rivals that cannot come among them are not drawn.
+    """
+    rivals, leading, filled = rivals_of(scratch), i4(scratch, ScratchArray.heap), 0
+    count = i8(scratch, ScratchArray.decision)[DecisionFact.chosen]
     for number in range(size):
         if filled == count and rivals[number].highest < rivals[leading[count - 1]].drawn:
-            break  # so it is with those behind it
-        _draw(explore, rivals, weight, draw, new, tried, number)
+            break  # those behind it are lower still
+        _draw(explore, rivals, weight, draw, draws, number)
         if filled == count:
             if not _is_before(rivals, number, leading[count - 1]):
                 continue
@@ -107,34 +110,34 @@ def _lead(
             at -= 1
         leading[at] = number
         filled += 1
-    for place in range(filled):
-        _count(scratch, leading[place])
+    for index in range(filled):
+        _count(scratch, leading[index])
 
 
 @inner
 def _is_before(rivals: np.ndarray, one: int, other: int) -> bool:
-    """Whether one comes before another in a draw."""
+    """Return whether a rival comes before another in a draw."""
     gain = rivals[one].drawn - rivals[other].drawn
     return gain > 0.0 or (gain == 0.0 and rivals[one].turn < rivals[other].turn)
 
 
 @inner
 def _count(scratch: Table, number: int) -> None:
-    """Count one that is in the answer of a draw, if it is one of the chosen."""
-    place = rivals_of(scratch)[number].place
-    if place != _OTHER:
-        chosen_of(scratch)[place].selection += 1.0 / DRAWS
+    """Count a rival that is in the answer of a draw, if it is one of the chosen."""
+    index = rivals_of(scratch)[number].place
+    if index != _OTHER:
+        chosen_of(scratch)[index].selection += 1.0 / DRAWS
 
 
 @inner
 def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
     """Count the chosen that are in the answer of a draw, as the layout and exclusion groups allow."""
-    rivals, layout, taken = rivals_of(scratch), i4(terms, Terms.layout), 0
+    rivals, layout, taken = rivals_of(scratch), i4(terms, TermsArray.layout), 0
     while taken < layout[Layout.most]:
         best = 0
         for number in range(1, size):
             if rivals[number].highest < rivals[best].drawn:
-                break  # so it is with those behind it
+                break  # those behind it are lower still
             if _is_before(rivals, number, best):
                 best = number
         one = rivals[best]
@@ -142,7 +145,7 @@ def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
             break
         one.drawn = -math.inf
         if fits(columns, scratch, taken, one.entry, layout):
-            i8(scratch, Scratch.taken)[taken] = one.entry
+            i8(scratch, ScratchArray.taken)[taken] = one.entry
             taken += 1
             _count(scratch, best)
 
@@ -151,13 +154,16 @@ def _lay_out(columns: Table, scratch: Table, terms: Table, size: int) -> None:
 def _find_rivals(
     columns: Table, scratch: Table, explore: np.ndarray, weight: float, kept: int, count: int
 ) -> int:  # fmt: skip
-    """List the chosen, and after them the others that may score as much in some draw, the highest first; how many."""
+    """List the chosen, and after them the others that may score as much in some draw, the highest first.
+
+    Returns how many are listed.
+    """
     rivals, chosen, candidates = rivals_of(scratch), chosen_of(scratch), candidates_of(scratch)
-    numbers, highest, least = i4(scratch, Scratch.heap), f8(scratch, Scratch.highest), math.inf
-    for place in range(count):
-        _list(columns, scratch, weight, chosen[place].index, place)
-        one = rivals[place]
-        one.place, one.highest = place, math.inf
+    numbers, highest, least = i4(scratch, ScratchArray.heap), f8(scratch, ScratchArray.highest), math.inf
+    for slot in range(count):
+        _list(columns, scratch, weight, chosen[slot].index, slot)
+        one = rivals[slot]
+        one.place, one.highest = slot, math.inf
         least = min(least, one.log_score + weight * lowest_of(explore, weight, one.deviation))
     size = 0
     for index in range(kept):
@@ -172,58 +178,61 @@ def _find_rivals(
         else:
             _sink(numbers, highest, size, index, best)
     found = count + size
-    for place in range(found - 1, count - 1, -1):  # the lowest of them stands at the top
+    for slot in range(found - 1, count - 1, -1):  # the lowest of them stands at the top
         index, best = numbers[0], highest[0]
         size -= 1
         _sink(numbers, highest, size, numbers[size], highest[size])
-        _list(columns, scratch, weight, index, place)
-        rivals[place].highest = best + _ROUNDED
+        _list(columns, scratch, weight, index, slot)
+        rivals[slot].highest = best + _ROUNDED
     return found
 
 
 @inner
-def _rise(numbers: np.ndarray, highest: np.ndarray, place: int, number: int, value: float) -> None:
-    """Let a number rise from a place of a heap until none above it has a higher value."""
-    while place > 0 and highest[(place - 1) // 2] > value:
-        above = (place - 1) // 2
-        numbers[place], highest[place] = numbers[above], highest[above]
-        place = above
-    numbers[place], highest[place] = number, value
+def _rise(numbers: np.ndarray, highest: np.ndarray, index: int, number: int, value: float) -> None:
+    """Let a number rise from an index of a heap until none above it has a higher value."""
+    while index > 0 and highest[(index - 1) // 2] > value:
+        above = (index - 1) // 2
+        numbers[index], highest[index] = numbers[above], highest[above]
+        index = above
+    numbers[index], highest[index] = number, value
 
 
 @inner
 def _sink(numbers: np.ndarray, highest: np.ndarray, size: int, number: int, value: float) -> None:
     """Let a number sink from the top of a heap until none below it has a lower value."""
-    place = 0
-    while 2 * place + 1 < size:
-        below = 2 * place + 1
+    index = 0
+    while 2 * index + 1 < size:
+        below = 2 * index + 1
         if below + 1 < size and highest[below + 1] < highest[below]:
             below += 1
         if highest[below] >= value:
             break
-        numbers[place], highest[place] = numbers[below], highest[below]
-        place = below
-    numbers[place], highest[place] = number, value
+        numbers[index], highest[index] = numbers[below], highest[below]
+        index = below
+    numbers[index], highest[index] = number, value
 
 
 @inner
 def _is_chosen(chosen: np.ndarray, count: int, index: int) -> bool:
+    """Return whether a candidate is among the chosen."""
     found = False
-    for place in range(count):
-        found |= chosen[place].index == index
+    for slot in range(count):
+        found |= chosen[slot].index == index
     return found
 
 
 @inner
-def _list(columns: Table, scratch: Table, weight: float, index: int, place: int) -> None:
-    one, rival = candidates_of(scratch)[index], rivals_of(scratch)[place]
+def _list(columns: Table, scratch: Table, weight: float, index: int, slot: int) -> None:
+    """Write a candidate as the rival of an index."""
+    one, rival = candidates_of(scratch)[index], rivals_of(scratch)[slot]
     rival.log_score = _rounded(one.log_score - weight * one.varied)
     rival.deviation, rival.most = one.deviation, _rounded(one.varied - one.log_propensity)
     key = offers_of(columns)[entries_of(columns)[one.entry].offer].key
-    rival.own = own_of(i8(scratch, Scratch.person)[PersonFact.chance], key)
+    rival.own = own_of(i8(scratch, ScratchArray.person)[PersonFact.chance], key)
     rival.entry, rival.place = one.entry, _OTHER
 
 
 @inner
 def _rounded(log: float) -> float:
+    """Round the logarithm of a score to _GRAIN."""
     return math.floor(log / _GRAIN + 0.5) * _GRAIN

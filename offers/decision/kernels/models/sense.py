@@ -1,4 +1,7 @@
-"""Sense: what models are told of the moment and the person, as keys, read where it stands in the request and record."""
+"""Sense: read the attributes that models know a request and a person by, as keys, from the encoded request and record.
+
+The specification is reference/models.py.
+"""
 
 import math
 
@@ -8,8 +11,9 @@ from numba import carray
 from offers.compiled import apart, inner
 from offers.decision.kernels.log import ASKED_ATTRIBUTES, ENTRY, KNOWN_ATTRIBUTES, SESSION, write_geohash
 from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT, double, following, hash_of, last_of, varint
-from offers.decision.kernels.memory.records import Layout, Table, Terms, address_of, f8, i4, i8, u8
-from offers.decision.kernels.memory.scratch import PersonFact, Scratch, visits_of
+from offers.decision.kernels.memory.frame import Frame, Location, PersonInput
+from offers.decision.kernels.memory.records import Layout, Table, TermsArray, address_of, f8, i4, i8, u8
+from offers.decision.kernels.memory.scratch import PersonFact, ScratchArray, visits_of
 from offers.decision.kernels.models.explore import chance_of
 from offers.decision.kernels.models.learned import (
     CHANNEL,
@@ -23,49 +27,46 @@ from offers.decision.kernels.models.learned import (
     PLACE_KEY,
     PLACEMENT,
     WEEKDAY,
-    Learned,
-    Told,
+    ModelArray,
+    ModelFact,
     attributes_of,
 )
-from offers.decision.kernels.person.meet import Fact, People
-from offers.decision.kernels.places.cell import note_cell
+from offers.decision.kernels.person.meet import MeetingArray, MeetingFact
+from offers.decision.kernels.places.cell import write_cell
 from offers.learning.values import DAYPART_HOURS
 from offers.model.hashing import MISSING, number_key, text_key
 from offers.model.visits import PLACE_DIGITS, VISIT
 
 FIELDS, NAME, SAID = 1 << 3 | BYTES, 1 << 3 | BYTES, 2 << 3 | BYTES
-"""Of google.protobuf.Struct, and of an entry of its map."""
+"""Tags of the entries of google.protobuf.Struct, and of an entry's name and value."""
 NUMBER, TEXT, TRUTH = 2 << 3 | FIXED64, 3 << 3 | BYTES, 4 << 3 | VARINT
-"""Kinds of google.protobuf.Value that have a key."""
+"""Tags of the kinds of google.protobuf.Value that have a key."""
 _MISSING = MISSING  # numba reads globals of this module only once, as constants
 _DAY_S, _HOUR_S, _WEEK_DAYS, _EPOCH_WEEKDAY = 86_400, 3_600, 7, 3
 _VISIT_BYTES = VISIT.itemsize
 
 
 @apart
-def sense(
-    people: Table, terms: Table, scratch: Table, record: bytes, request: bytes, latitude: float, longitude: float,
-    characters: int, seed: int, seeded: int, otherwise: int, time: int,
-) -> None:  # fmt: skip
-    """Note what a model is told of a request and a person whom `meet` has met, and what they took up before.
+def sense(frame: Frame, location: Location, record: bytes, request: bytes, asked: PersonInput) -> None:
+    """Write the model's attributes of a request and of a person whom `meet` has met, and the person's visits.
 
-    Of a location (NaN: none) the model is told so many characters of a geohash, PLACE_DIGITS at most. `otherwise`
-    is what exploration hangs on where there is neither a seed nor a person. The cell of all characters is noted for the
-    log as well, whether or not there is a model.
+    The model reads the location as a geohash of PLACE_DIGITS characters at most. The cell of all `geohash_length`
+    characters is written for the log as well, whether or not there is a model.
     """
-    note_cell(scratch, latitude, longitude, characters)
-    learned = i8(people, People.fact)[Fact.learned]
-    person = i8(scratch, Scratch.person)
-    person[PersonFact.model] = i8(learned, Learned.fact)[Told.version] if learned else 0
-    if learned == 0 or i4(terms, Terms.layout)[Layout.learns] == 0:
+    terms, scratch, time = frame.terms, frame.scratch, frame.time
+    write_cell(scratch, location, asked.geohash_length)
+    learned = i8(frame.meeting, MeetingArray.fact)[MeetingFact.learned]
+    person = i8(scratch, ScratchArray.person)
+    person[PersonFact.model] = i8(learned, ModelArray.fact)[ModelFact.version] if learned else 0
+    if learned == 0 or i4(terms, TermsArray.layout)[Layout.learns] == 0:
         return
-    person[PersonFact.chance] = chance_of(person[PersonFact.draw], time, seed, seeded, otherwise)
-    local = time + _ahead(terms, Terms.zone_start, Terms.zone_offset, time)
-    at_home = time + _ahead(terms, Terms.home_start, Terms.home_offset, time)
-    place = _place_key(scratch, latitude, longitude, characters)
+    person[PersonFact.chance] = chance_of(frame, person[PersonFact.draw], asked.chance)
+    local = time + _ahead(terms, TermsArray.zone_start, TermsArray.zone_offset, time)
+    at_home = time + _ahead(terms, TermsArray.home_start, TermsArray.home_offset, time)
+    place = _place_key(scratch, location, asked.geohash_length)
     person[PersonFact.local_second], person[PersonFact.place] = at_home, np.int64(place)
-    keys, numbers = u8(scratch, Scratch.request_key), f8(scratch, Scratch.request_number)
-    attributes, moment = attributes_of(learned), u8(terms, Terms.moment_key)
+    keys, numbers = u8(scratch, ScratchArray.request_key), f8(scratch, ScratchArray.request_number)
+    attributes, moment = attributes_of(learned), u8(terms, TermsArray.moment_key)
     begin, end = person[PersonFact.context_begin], person[PersonFact.context_end]
     low, high = last_of(request, begin, end, SESSION) if person[PersonFact.hidden] == 0 else (-1, -1)
     low, high = last_of(request, low, high, ENTRY)
@@ -85,21 +86,21 @@ def sense(
         elif one.source == ENTRY_CHANNEL and high > low:
             keys[number] = text_key(one.key, request, low, high)
     low, high = last_of(request, begin, end, ASKED_ATTRIBUTES)
-    _take(learned, scratch, request, low, high, OF_CONTEXT)
+    _read_attributes(learned, scratch, request, low, high, OF_CONTEXT)
     low, high = last_of(record, person[PersonFact.profile_begin], person[PersonFact.profile_end], KNOWN_ATTRIBUTES)
-    _take(learned, scratch, record, low, high, OF_PROFILE)
-    _recall(scratch, record)
+    _read_attributes(learned, scratch, record, low, high, OF_PROFILE)
+    _copy_visits(scratch, record)
 
 
 @inner
 def _ahead(terms: Table, starts: int, offsets: int, time: int) -> int:
-    """By how many seconds a clock is ahead of UTC at an instant."""
+    """Return by how many seconds a clock is ahead of UTC at an instant."""
     return i8(terms, offsets)[np.searchsorted(i8(terms, starts), time, side="right") - 1]
 
 
 @inner
 def _time_of(source: int, local: int) -> float:
-    """What a second of the wall clock is to some sources; NaN to all others."""
+    """Return the number of a source that depends on the wall clock's second; NaN for all other sources."""
     if source == HOUR:
         return np.float64(local % _DAY_S // _HOUR_S)
     if source == WEEKDAY:
@@ -110,18 +111,19 @@ def _time_of(source: int, local: int) -> float:
 
 
 @inner
-def _place_key(scratch: Table, latitude: float, longitude: float, characters: int) -> int:
+def _place_key(scratch: Table, location: Location, characters: int) -> int:
+    """Return the key of the geohash cell of a location; MISSING if there is none or it is hidden."""
     digits = min(characters, PLACE_DIGITS)
-    if digits <= 0 or math.isnan(latitude) or i8(scratch, Scratch.person)[PersonFact.hidden]:
+    if digits <= 0 or math.isnan(location.latitude) or i8(scratch, ScratchArray.person)[PersonFact.hidden]:
         return np.uint64(_MISSING)
     text = np.empty(PLACE_DIGITS, np.uint8)
-    write_geohash(text, 0, latitude, longitude, digits)
+    write_geohash(text, 0, location.latitude, location.longitude, digits)
     return text_key(np.uint64(PLACE_KEY), text, 0, digits)
 
 
 @inner
 def _person_key(attribute: np.uint64, draw: int) -> int:
-    """The key of the number by which the person is known, as 16 hexadecimal digits."""
+    """Return the key of the person's number, as 16 hexadecimal digits."""
     text = np.empty(16, np.uint8)
     for digit in range(16):
         value = np.int64(draw >> (60 - 4 * digit)) & 15
@@ -130,10 +132,10 @@ def _person_key(attribute: np.uint64, draw: int) -> int:
 
 
 @inner
-def _take(learned: Table, scratch: Table, data: bytes, at: int, end: int, source: int) -> None:
-    """Note the attributes that a Struct between two places has; where a name comes twice, the last one counts."""
+def _read_attributes(learned: Table, scratch: Table, data: bytes, at: int, end: int, source: int) -> None:
+    """Read the attributes of a Struct between two offsets; where a name comes twice, the last one counts."""
     attributes = attributes_of(learned)
-    keys, numbers = u8(scratch, Scratch.request_key), f8(scratch, Scratch.request_number)
+    keys, numbers = u8(scratch, ScratchArray.request_key), f8(scratch, ScratchArray.request_number)
     while 0 <= at < end:
         tag, begin, at = following(data, at, end)
         if at < 0 or tag != FIELDS:
@@ -150,7 +152,7 @@ def _take(learned: Table, scratch: Table, data: bytes, at: int, end: int, source
 
 @inner
 def _value(data: bytes, at: int, end: int, attribute: np.uint64) -> tuple[int, float]:
-    """The key of a google.protobuf.Value between two places, and what it is as a number."""
+    """Return the key of a google.protobuf.Value between two offsets, and its number (NaN: none)."""
     key, number = np.uint64(_MISSING), math.nan
     while 0 <= at < end:
         tag, begin, at = following(data, at, end)
@@ -170,19 +172,19 @@ def _value(data: bytes, at: int, end: int, attribute: np.uint64) -> tuple[int, f
 
 
 @inner
-def _recall(scratch: Table, record: bytes) -> None:
-    """Copy the visits of a person of whom something may be kept; of a record that is broken, those in order."""
-    person, visits = i8(scratch, Scratch.person), visits_of(scratch)
+def _copy_visits(scratch: Table, record: bytes) -> None:
+    """Copy the visits of a person of whom data may be kept; of a broken record, only those that are in order."""
+    person, visits = i8(scratch, ScratchArray.person), visits_of(scratch)
     person[PersonFact.visits] = 0
     if not person[PersonFact.known]:
         return
     begin, end = person[PersonFact.visits_begin], person[PersonFact.visits_end]
     count = min((end - begin) // _VISIT_BYTES, len(visits))
-    into = carray(address_of(scratch, Scratch.visit), (count * _VISIT_BYTES,), np.uint8)
+    into = carray(address_of(scratch, ScratchArray.visit), (count * _VISIT_BYTES,), np.uint8)
     for byte in range(count * _VISIT_BYTES):
         into[byte] = record[begin + byte]
-    for place in range(1, count):
-        if visits[place].second < visits[place - 1].second:
-            count = place
+    for index in range(1, count):
+        if visits[index].second < visits[index - 1].second:
+            count = index
             break
     person[PersonFact.visits] = count

@@ -1,4 +1,4 @@
-"""Refuses models whose arrays do not fit together: compiled loops do not look whether they read within them."""
+"""Refuse models whose arrays do not fit together: compiled loops do not check whether they read within them."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from offers.learning.recommend.slots import WAYS
 from offers.model.visits import TRAITS
 
 MOST_LEAVES = 64
-"""Of a tree: a bit each."""
+"""Leaves of a tree, at most: each has a bit."""
 _SEEN = 3
 _KEYS, _EPOCHS = 1 << 16, 2
 
@@ -36,13 +36,13 @@ def check_arrays(arrays: Mapping[str, NDArray[Any]], features: Features) -> None
 
 
 class _Arrays:
-    """The arrays of a model, each asked for as what it has to be."""
+    """The arrays of a model, checked when they are asked for."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._arrays = arrays
 
     def get(self, name: str, kind: Any, *shape: int | None) -> NDArray[Any]:  # noqa: ANN401 - what numpy takes for one
-        """An array of a type and a shape; None: of any length. Raises ValueError."""
+        """Return an array of a type and a shape (None: any length). Raises ValueError."""
         array = self._arrays.get(name)
         if array is None:
             _refuse(f"it has no array {name}")
@@ -56,11 +56,13 @@ class _Arrays:
 
 
 def _refuse(reason: str) -> NoReturn:
+    """Raise the error of a model that cannot be used."""
     message = f"the model cannot be used, as {reason}: learn it again"
     raise ValueError(message)
 
 
 def _check_weights(arrays: _Arrays, reward: str, features: Features) -> None:
+    """Check the online model of a reward."""
     weight, seen = arrays.get(f"{reward}.weight", WEIGHT, 1 << features.bits), arrays.get(f"{reward}.seen", "f8", _SEEN)
     least, lowest, highest = weight["evidence"].min(), weight["mean"].min(), weight["mean"].max()
     if not (least >= 0 and math.isfinite(lowest) and math.isfinite(highest)):
@@ -70,6 +72,7 @@ def _check_weights(arrays: _Arrays, reward: str, features: Features) -> None:
 
 
 def _check_trees(arrays: _Arrays, prefix: str, attributes: int) -> None:
+    """Check the trees of a reward."""
     test, leaf = arrays.get(f"{prefix}test", TEST, None), arrays.get(f"{prefix}leaf", "f8", None)
     if not np.isfinite(leaf).all():
         _refuse(f"{prefix}leaf is not finite")
@@ -93,6 +96,7 @@ def _check_trees(arrays: _Arrays, prefix: str, attributes: int) -> None:
 
 
 def _check_recommendation(arrays: _Arrays) -> None:
+    """Check the recommendation part."""
     known, together, habit = "recommend.popularity.", "recommend.cooccurrence.", "recommend.habit."
     items = _table(arrays, f"{known}item_keys")
     arrays.get(f"{known}item_weights", "f8", items)
@@ -116,7 +120,7 @@ def _check_recommendation(arrays: _Arrays) -> None:
 
 
 def _table(arrays: _Arrays, name: str) -> int:
-    """How many keys a table has room for."""
+    """Return how many keys a table has room for."""
     size = len(arrays.get(name, "i8", None))
     if size < WAYS or size & (size - 1):
         _refuse(f"{name} has {size:,} places, not a power of two from {WAYS} on")

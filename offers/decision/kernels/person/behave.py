@@ -1,8 +1,8 @@
-"""Behave: which behaviour rules hold for a person here and now, and what they make of an offer.
+"""Behave: find the behaviour rules that hold for a person here and now, and their factor for an offer.
 
-`notice` reads the basket and what was looked at, in the person's record and the request where they stand, when the
-person is met; `weigh` puts that together with segments and intents, once these are known. What a catalogue's strategies
-do not ask for costs nothing. The specification is reference/behaviour.py.
+`notice` reads the basket and the viewed categories from the encoded record and request when the person is met. `weigh`
+combines that with segments and intents, once these are known. Rules that no strategy of the catalogue has cost nothing.
+The specification is reference/behaviour.py.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME
 from offers.compiled import apart, inner
 from offers.decision.kernels.admit import hold
 from offers.decision.kernels.memory.encoded import BYTES, VARINT, following, hash_of, last_of, varint
+from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     Column,
     Layout,
-    Table,
-    Terms,
+    TermsArray,
     audiences_of,
     entries_of,
     i4,
@@ -26,7 +26,7 @@ from offers.decision.kernels.memory.records import (
     rules_of,
     u1,
 )
-from offers.decision.kernels.memory.scratch import IN, PersonFact, Scratch, marks_of, steps_of
+from offers.decision.kernels.memory.scratch import IN, PersonFact, ScratchArray, marks_of, steps_of
 from offers.state.person.basket import MAX_ITEMS, MAX_STEPS
 from offers.v1.context_pb2 import Context, Session, SessionBasket, SessionItem
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_VIEW
@@ -56,62 +56,64 @@ SECONDS = 1 << 3 | VARINT  # of google.protobuf.Timestamp
 
 
 @apart
-def notice(columns: Table, terms: Table, scratch: Table, record: bytes, request: bytes, time: int) -> None:
-    """Note of which rules of the person's strategy the subject is there, on which categories, and until when."""
-    person, turns = i8(scratch, Scratch.person), i8(scratch, Scratch.turn)
+def notice(frame: Frame, record: bytes, request: bytes) -> None:
+    """Write for which rules of the person's strategy the subject is there, on which categories, and until when."""
+    columns, scratch = frame.columns, frame.scratch
+    person, turns = i8(scratch, ScratchArray.person), i8(scratch, ScratchArray.turn)
     person[PersonFact.subjects] = 0
-    if i4(terms, Terms.layout)[Layout.behaves] == 0:
+    if i4(frame.terms, TermsArray.layout)[Layout.behaves] == 0:
         return
-    first, last = _span(columns, terms, scratch)
+    rules = _span(frame)
+    first, last = rules
     baskets = views = False
-    for place in range(first, last):
-        kind = rules_of(columns)[place].kind
+    for index in range(first, last):
+        kind = rules_of(columns)[index].kind
         baskets |= kind == OF_BASKET
         views |= kind == OF_VIEWED
-        turns[place - first] = _NEVER
+        turns[index - first] = _NEVER
         if kind not in (OF_BASKET, OF_VIEWED):
-            person[PersonFact.subjects] |= 1 << (place - first)
+            person[PersonFact.subjects] |= 1 << (index - first)
     session, end = np.int64(-1), np.int64(-1)
     if person[PersonFact.context_begin] >= 0 and not person[PersonFact.hidden]:
         session, end = last_of(request, person[PersonFact.context_begin], person[PersonFact.context_end], SESSION)
     if baskets:
         begin, stop = last_of(request, session, end, BASKET)
         if begin >= 0:
-            _notice_basket(columns, scratch, request, begin, stop, first, last, time)
+            _notice_basket(frame, request, begin, stop, rules)
         elif person[PersonFact.known]:
-            _notice_steps(columns, scratch, record, first, last, time)
+            _notice_steps(frame, record, rules)
     if views:
-        _notice_views(columns, scratch, request, session, end, first, last, time)
+        _notice_views(frame, request, session, end, rules)
         if person[PersonFact.known]:
-            _notice_recent(columns, scratch, record, first, last, time)
+            _notice_recent(frame, record, rules)
 
 
 @inner
-def _span(columns: Table, terms: Table, scratch: Table) -> tuple[int, int]:
-    """The rules of the strategy by which the person is answered; the last exclusive."""
-    strategy, firsts = i8(scratch, Scratch.person)[PersonFact.strategy], i4(columns, Column.rule_first)
+def _span(frame: Frame) -> tuple[int, int]:
+    """Return the first and last (exclusive) rule of the strategy that ranks for the person."""
+    strategy = i8(frame.scratch, ScratchArray.person)[PersonFact.strategy]
+    firsts = i4(frame.columns, Column.rule_first)
     if strategy == NO_NAME:
-        strategy = np.int64(i4(terms, Terms.layout)[Layout.strategy])
+        strategy = np.int64(i4(frame.terms, TermsArray.layout)[Layout.strategy])
     return np.int64(firsts[strategy]), np.int64(firsts[strategy + 1])
 
 
 @inner
-def _notice_basket(
-    columns: Table, scratch: Table, data: bytes, at: int, end: int, first: int, last: int, time: int
-) -> None:
-    """Note the basket of the session, which stands between two places of the request."""
+def _notice_basket(frame: Frame, data: bytes, at: int, end: int, rules: tuple[int, int]) -> None:
+    """Mark the categories of the session's basket, which stands between two offsets of the request."""
     begin, stop = last_of(data, at, end, UPDATED)
-    bits = _left_behind(columns, scratch, first, last, _second(data, begin, stop) if begin >= 0 else time, time)
+    bits = _left_behind(frame, rules, _second(data, begin, stop) if begin >= 0 else frame.time)
     while 0 <= at < end:
         tag, begin, at = following(data, at, end)
         if at >= 0 and tag == ITEM:
             low, high = last_of(data, begin, at, ITEM_CATEGORY)
-            _mark(columns, scratch, data, low, high, bits)
+            _mark(frame, data, low, high, bits)
 
 
 @inner
-def _notice_steps(columns: Table, scratch: Table, record: bytes, first: int, last: int, time: int) -> None:
-    """Note the basket that events have filled: see offers.state.person.basket.fill_in."""
+def _notice_steps(frame: Frame, record: bytes, rules: tuple[int, int]) -> None:
+    """Mark the categories of the basket that events have filled: see offers.state.person.basket.fill_in."""
+    scratch = frame.scratch
     steps, count, changed = steps_of(scratch), 0, np.int64(0)
     at, end = 0, len(record)
     while 0 <= at < end:
@@ -123,75 +125,74 @@ def _notice_steps(columns: Table, scratch: Table, record: bytes, first: int, las
         for field in (STEP_PRODUCT, STEP_VENUE):
             one, other = last_of(record, begin, at, field)
             what = hash_of(record, one, other, what ^ np.uint64(field))
-        place = 0
-        while place < count and steps[place].what != np.int64(what):
-            place += 1
-        if place == _MOST_STEPS:
+        index = 0
+        while index < count and steps[index].what != np.int64(what):
+            index += 1
+        if index == _MOST_STEPS:
             continue
-        if place == count:
-            steps[place].what, steps[place].quantity = np.int64(what), 0
-            steps[place].begin, steps[place].end = low, high
+        if index == count:
+            steps[index].what, steps[index].quantity = np.int64(what), 0
+            steps[index].begin, steps[index].end = low, high
             count += 1
         number, _ = last_of(record, begin, at, STEP_QUANTITY)
         zigzag = varint(record, number, at)[0] if number >= 0 else 0
-        steps[place].quantity = max(steps[place].quantity + ((zigzag >> 1) ^ -(zigzag & 1)), 0)
+        steps[index].quantity = max(steps[index].quantity + ((zigzag >> 1) ^ -(zigzag & 1)), 0)
         one, other = last_of(record, begin, at, STEP_TIME)
         changed = _second(record, one, other)
     inside = 0
-    for place in range(count):
-        inside += steps[place].quantity > 0
+    for index in range(count):
+        inside += steps[index].quantity > 0
     if inside == 0:
         return
-    bits = _left_behind(columns, scratch, first, last, changed, time)
-    for place in range(count):
-        if steps[place].quantity > 0:
+    bits = _left_behind(frame, rules, changed)
+    for index in range(count):
+        if steps[index].quantity > 0:
             if inside <= _MOST_ITEMS:
-                _mark(columns, scratch, record, steps[place].begin, steps[place].end, bits)
+                _mark(frame, record, steps[index].begin, steps[index].end, bits)
             inside -= 1
 
 
 @inner
-def _left_behind(columns: Table, scratch: Table, first: int, last: int, changed: int, time: int) -> int:
-    """The rules, a bit each, for which a basket is there that was changed last at a second."""
-    turns, bits = i8(scratch, Scratch.turn), 0
-    for place in range(first, last):
-        rule = rules_of(columns)[place]
+def _left_behind(frame: Frame, rules: tuple[int, int], changed: int) -> int:
+    """Return a bit per rule for which a basket is abandoned that was changed last at a second."""
+    turns, bits, time = i8(frame.scratch, ScratchArray.turn), 0, frame.time
+    first, last = rules
+    for index in range(first, last):
+        rule = rules_of(frame.columns)[index]
         if rule.kind != OF_BASKET:
             continue
         age = max(time - changed, 0)
         if age < rule.idle:
-            turns[place - first] = changed + rule.idle
+            turns[index - first] = changed + rule.idle
         elif age < rule.within:
-            bits |= 1 << (place - first)
+            bits |= 1 << (index - first)
             if rule.within < _NEVER:
-                turns[place - first] = changed + rule.within
+                turns[index - first] = changed + rule.within
     return bits
 
 
 @inner
-def _notice_views(
-    columns: Table, scratch: Table, request: bytes, at: int, end: int, first: int, last: int, time: int
-) -> None:
-    """Note the categories looked at of the session, which stands between two places of the request."""
+def _notice_views(frame: Frame, request: bytes, at: int, end: int, rules: tuple[int, int]) -> None:
+    """Mark the viewed categories of the session, which stands between two offsets of the request."""
     while 0 <= at < end:
         tag, begin, at = following(request, at, end)
         if at >= 0 and tag == VIEWED:
             low, high = last_of(request, begin, at, KEY)
             one, other = last_of(request, begin, at, WHEN)
-            bits = _looked_at(columns, scratch, first, last, _second(request, one, other), time)
-            _mark(columns, scratch, request, low, high, bits)
+            bits = _viewed(frame, rules, _second(request, one, other))
+            _mark(frame, request, low, high, bits)
 
 
 @inner
-def _notice_recent(columns: Table, scratch: Table, record: bytes, first: int, last: int, time: int) -> None:
-    """Note the categories of the person's recent views and clicks."""
+def _notice_recent(frame: Frame, record: bytes, rules: tuple[int, int]) -> None:
+    """Mark the categories of the person's recent views and clicks."""
     at, end = 0, len(record)
     while 0 <= at < end:
         tag, begin, at = following(record, at, end)
         if at < 0 or tag != RECENT:
             continue
         kind, low, high, one, other = np.int64(0), np.int64(0), np.int64(0), np.int64(-1), np.int64(-1)
-        while 0 <= begin < at:  # once over its fields: there may be fifty events
+        while 0 <= begin < at:  # one pass over its fields: there may be fifty events
             field, value, begin = following(record, begin, at)
             if field == RECENT_KIND:
                 kind = varint(record, value, begin)[0]
@@ -200,86 +201,90 @@ def _notice_recent(columns: Table, scratch: Table, record: bytes, first: int, la
             elif field == RECENT_CATEGORY:
                 low, high = value, begin
         if high > low and kind in (VIEW, CLICK):
-            bits = _looked_at(columns, scratch, first, last, _second(record, one, other), time)
-            _mark(columns, scratch, record, low, high, bits)
+            bits = _viewed(frame, rules, _second(record, one, other))
+            _mark(frame, record, low, high, bits)
 
 
 @inner
-def _looked_at(columns: Table, scratch: Table, first: int, last: int, second: int, time: int) -> int:
-    """The rules, a bit each, for which something counts that was looked at last at a second."""
-    turns, bits = i8(scratch, Scratch.turn), 0
-    for place in range(first, last):
-        rule = rules_of(columns)[place]
-        if rule.kind == OF_VIEWED and max(time - second, 0) < rule.within:
-            bits |= 1 << (place - first)
-            turns[place - first] = min(turns[place - first], second + rule.within)
+def _viewed(frame: Frame, rules: tuple[int, int], second: int) -> int:
+    """Return a bit per rule for which a category counts that was viewed last at a second."""
+    turns, bits = i8(frame.scratch, ScratchArray.turn), 0
+    first, last = rules
+    for index in range(first, last):
+        rule = rules_of(frame.columns)[index]
+        if rule.kind == OF_VIEWED and max(frame.time - second, 0) < rule.within:
+            bits |= 1 << (index - first)
+            turns[index - first] = min(turns[index - first], second + rule.within)
     return bits
 
 
 @inner
 def _second(data: bytes, at: int, end: int) -> int:
-    """The second of a Timestamp that stands between two places."""
+    """Return the second of a Timestamp that stands between two offsets; 0 if it has none."""
     begin, _ = last_of(data, at, end, SECONDS)
     return varint(data, begin, end)[0] if begin >= 0 else 0
 
 
 @inner
-def _mark(columns: Table, scratch: Table, data: bytes, begin: int, end: int, bits: int) -> None:
-    """Note that some rules apply to the category that stands between two places, if it is one."""
+def _mark(frame: Frame, data: bytes, begin: int, end: int, bits: int) -> None:
+    """Mark the category whose name stands between two offsets, if the catalogue has it: some rules apply to it."""
     if bits == 0 or end <= begin:
         return
-    person = i8(scratch, Scratch.person)
+    columns, scratch = frame.columns, frame.scratch
+    person = i8(scratch, ScratchArray.person)
     person[PersonFact.subjects] |= bits
     hashes = i8(columns, Column.category_hash)
     hashed = np.int64(hash_of(data, begin, end, np.uint64(0)))
-    place = np.searchsorted(hashes, hashed)
-    if place < len(hashes) and hashes[place] == hashed:
-        mark = marks_of(scratch)[i4(columns, Column.category_number)[place]]
+    index = np.searchsorted(hashes, hashed)
+    if index < len(hashes) and hashes[index] == hashed:
+        mark = marks_of(scratch)[i4(columns, Column.category_number)[index]]
         before = mark.bits if mark.number == person[PersonFact.number] else 0
         mark.number, mark.bits = person[PersonFact.number], before | bits
 
 
 @inner
-def weigh(columns: Table, terms: Table, scratch: Table) -> int:
-    """List the rules that hold, and promise nothing beyond the second at which one begins or ceases to; how many."""
-    if i4(terms, Terms.layout)[Layout.behaves] == 0:
+def weigh(frame: Frame) -> int:
+    """List the rules that hold, and hold the decision until one begins or ceases to. Returns how many hold."""
+    if i4(frame.terms, TermsArray.layout)[Layout.behaves] == 0:
         return 0
-    segment, intents = u1(scratch, Scratch.segment), i4(columns, Column.intent_segment)
-    held, turns, count = i4(scratch, Scratch.held), i8(scratch, Scratch.turn), 0
-    subjects, intent = i8(scratch, Scratch.person)[PersonFact.subjects], 0
+    columns, scratch = frame.columns, frame.scratch
+    segment, intents = u1(scratch, ScratchArray.segment), i4(columns, Column.intent_segment)
+    held, turns, count = i4(scratch, ScratchArray.held), i8(scratch, ScratchArray.turn), 0
+    subjects, intent = i8(scratch, ScratchArray.person)[PersonFact.subjects], 0
     while intent < len(intents) and segment[intents[intent]] != IN:
         intent += 1
-    first, last = _span(columns, terms, scratch)
-    for place in range(first, last):
-        rule = rules_of(columns)[place]
+    first, last = _span(frame)
+    for index in range(first, last):
+        rule = rules_of(columns)[index]
         if rule.segment != NO_NAME and segment[rule.segment] != IN:
             continue
         if rule.intent != NO_NAME and rule.intent != intent:
             continue
-        if turns[place - first] < _NEVER:
-            hold(scratch, turns[place - first])
-        if subjects >> (place - first) & 1:
-            held[count] = place
+        if turns[index - first] < _NEVER:
+            hold(scratch, turns[index - first])
+        if subjects >> (index - first) & 1:
+            held[count] = index
             count += 1
     return count
 
 
 @inner
-def log_behaviour(columns: Table, terms: Table, scratch: Table, entry: int, count: int) -> tuple[float, bool]:
-    """The logarithm of an offer's behaviour factor by the rules that hold, and whether any of them applies to it."""
-    offer, first = offers_of(columns)[entries_of(columns)[entry].offer], _span(columns, terms, scratch)[0]
-    held, log, applies = i4(scratch, Scratch.held), 0.0, False
+def log_behaviour(frame: Frame, entry: int, count: int) -> tuple[float, bool]:
+    """Return the logarithm of an offer's behaviour factor by the `count` rules that hold, and whether any applies."""
+    columns, scratch = frame.columns, frame.scratch
+    offer, first = offers_of(columns)[entries_of(columns)[entry].offer], _span(frame)[0]
+    held, log, applies = i4(scratch, ScratchArray.held), 0.0, False
     bits, campaign = np.int64(0), np.int64(NO_NAME)
     if offer.category != NO_NAME and offer.category < len(marks_of(scratch)):
         mark = marks_of(scratch)[offer.category]
-        if mark.number == i8(scratch, Scratch.person)[PersonFact.number]:
+        if mark.number == i8(scratch, ScratchArray.person)[PersonFact.number]:
             bits = mark.bits
     if offer.audience != NO_AUDIENCE:
         campaign = np.int64(audiences_of(columns)[offer.audience].campaign)
-    for place in range(count):
-        rule = rules_of(columns)[held[place]]
+    for index in range(count):
+        rule = rules_of(columns)[held[index]]
         if rule.kind in (OF_BASKET, OF_VIEWED):
-            is_meant = bits >> (held[place] - first) & 1 != 0
+            is_meant = bits >> (held[index] - first) & 1 != 0
         else:
             own = offer.category if rule.kind == OF_CATEGORY else offer.brand if rule.kind == OF_BRAND else campaign
             is_meant = own == rule.number

@@ -1,11 +1,14 @@
-"""Judge: what segments come to that are steps over the encoded person and request (see predicates.py)."""
+"""Judge: evaluate segments that are compiled to steps over the encoded person and request (see predicates.py).
+
+Other segments are left to CEL: segments/evaluate.py evaluates both kinds in Python.
+"""
 
 import numpy as np
 
 from offers.compiled import apart, inner
 from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT, double, following, is_same, last_of, varint
 from offers.decision.kernels.memory.records import Table, i4, i8, u1
-from offers.decision.kernels.memory.scratch import PersonFact, Scratch, values_of
+from offers.decision.kernels.memory.scratch import PersonFact, ScratchArray, values_of
 from offers.decision.segments.predicates import (
     ABSENT,
     CONTAINS,
@@ -38,27 +41,28 @@ from offers.decision.segments.predicates import (
     steps_of,
 )
 
-LEFT_TO_CEL = -1
+LEFT_TO_CEL = ERROR + 1
+"""Verdict of a segment that has no steps; the others are FALSE, TRUE and ERROR."""
 _EQUAL, _UNEQUAL, _LESS, _LESS_OR_EQUAL, _GREATER = range(5)
-"""In the order of predicates.py."""
+"""Comparisons, in the order of predicates.py."""
 _ENTRY, _KEY = 1 << 3 | BYTES, 1 << 3 | BYTES
-"""Of google.protobuf.Struct and ListValue, and of the entries of maps."""
+"""Tags of the entries of google.protobuf.Struct and ListValue, and of the keys of map entries."""
 _VALUE_NUMBER, _VALUE_TEXT = 2 << 3 | FIXED64, 2 << 3 | BYTES
 _NUMBER_VALUE, _STRING_VALUE, _BOOL_VALUE = 2 << 3 | FIXED64, 3 << 3 | BYTES, 4 << 3 | VARINT
 _STRUCT_VALUE, _LIST_VALUE = 5 << 3 | BYTES, 6 << 3 | BYTES
 
 
 @apart
-def judged(rules: Table, scratch: Table, number: int, record: bytes, request: bytes) -> int:
-    """What a segment comes to: FALSE, TRUE or ERROR; or LEFT_TO_CEL.
+def judge(rules: Table, scratch: Table, number: int, record: bytes, request: bytes) -> int:
+    """Return the verdict on a segment: FALSE, TRUE, ERROR or LEFT_TO_CEL.
 
-    PersonFact says where the profile stands in the record and the context in the request.
+    PersonFact has where the profile stands in the record and the context in the request.
     """
-    steps, firsts, stack, top = steps_of(rules), i4(rules, Rules.step_first), u1(scratch, Scratch.stack), 0
+    steps, firsts, stack, top = steps_of(rules), i4(rules, Rules.step_first), u1(scratch, ScratchArray.stack), 0
     if firsts[number] == firsts[number + 1]:
         return LEFT_TO_CEL
-    for place in range(firsts[number], firsts[number + 1]):
-        does = steps[place].does
+    for index in range(firsts[number], firsts[number + 1]):
+        does = steps[index].does
         if does == NEGATES:
             if stack[top - 1] != ERROR:
                 stack[top - 1] = 1 - stack[top - 1]
@@ -66,22 +70,22 @@ def judged(rules: Table, scratch: Table, number: int, record: bytes, request: by
             top -= 1
             stack[top - 1] = _joined(stack[top - 1], stack[top], FALSE if does == JOINS else TRUE)
         elif does == SAYS:
-            stack[top] = TRUE if steps[place].number != 0.0 else FALSE
+            stack[top] = TRUE if steps[index].number != 0.0 else FALSE
             top += 1
         else:
-            path = steps[place].path
+            path = steps[index].path
             of_profile = paths_of(rules)[path].of_profile != 0
             data = record if of_profile else request
-            if values_of(scratch)[path].stamp != i8(scratch, Scratch.person)[PersonFact.number]:
+            if values_of(scratch)[path].stamp != i8(scratch, ScratchArray.person)[PersonFact.number]:
                 _read(rules, scratch, path, data)
-            stack[top] = _taken(rules, scratch, place, data)
+            stack[top] = _compare(rules, scratch, index, data)
             top += 1
     return np.int64(stack[0])
 
 
 @inner
 def _joined(one: int, other: int, decisive: int) -> int:
-    """One and, or one or, other: what decides it whatever the other is comes before an error."""
+    """Return the conjunction or disjunction of two verdicts: a decisive one outweighs an error in the other."""
     if decisive in (one, other):
         return decisive
     return ERROR if ERROR in (one, other) else 1 - decisive
@@ -89,8 +93,8 @@ def _joined(one: int, other: int, decisive: int) -> int:
 
 @inner
 def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
-    """Read a value into its place."""
-    facts = i8(scratch, Scratch.person)
+    """Read the value of a path into ScratchArray.value."""
+    facts = i8(scratch, ScratchArray.person)
     path, value, tags = paths_of(rules)[number], values_of(scratch)[number], i4(rules, Rules.tag)
     if path.of_profile:
         begin, end = facts[PersonFact.profile_begin], facts[PersonFact.profile_end]
@@ -100,9 +104,9 @@ def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
     if path.hidden and facts[PersonFact.hidden]:
         begin = -1
     is_keyed = path.encoding >= OF_STRUCT
-    for place in range(path.first, path.last - (is_keyed or path.encoding == OF_COUNT)):
+    for index in range(path.first, path.last - (is_keyed or path.encoding == OF_COUNT)):
         if begin >= 0:
-            begin, end = last_of(data, begin, end, tags[place])
+            begin, end = last_of(data, begin, end, tags[index])
     if path.encoding == OF_COUNT:
         value.kind, value.number = NUMBER, (float(_count(data, begin, end, tags[path.last - 1])) if begin >= 0 else 0.0)
     elif path.encoding == OF_MESSAGE:
@@ -123,7 +127,7 @@ def _read(rules: Table, scratch: Table, number: int, data: bytes) -> None:
 
 @inner
 def _count(data: bytes, at: int, end: int, wanted: int) -> int:
-    """How many fields of a tag a message between two places has."""
+    """Return how many fields of a tag the message between two offsets has."""
     count = 0
     while 0 <= at < end:
         tag, _, at = following(data, at, end)
@@ -133,12 +137,9 @@ def _count(data: bytes, at: int, end: int, wanted: int) -> int:
 
 @inner
 def _read_keyed(rules: Table, scratch: Table, number: int, data: bytes, begin: int, end: int) -> None:
-    """Read a value that stands under a key, of the message between two places."""
-    path, text, tag = (
-        paths_of(rules)[number],
-        u1(rules, Rules.text),
-        i4(rules, Rules.tag)[paths_of(rules)[number].last - 1],
-    )
+    """Read a value that stands under a key of the message between two offsets."""
+    path, text = paths_of(rules)[number], u1(rules, Rules.text)
+    tag = i4(rules, Rules.tag)[path.last - 1]
     if path.encoding == OF_STRUCT:
         begin, end = last_of(data, begin, end, tag)
         tag = _ENTRY
@@ -149,12 +150,12 @@ def _read_keyed(rules: Table, scratch: Table, number: int, data: bytes, begin: i
             continue
         key_begin, key_end = last_of(data, entry, at, _KEY)
         if is_same(data, max(key_begin, 0), max(key_end, 0), text, path.key_first, path.key_last):
-            _take(rules, scratch, number, data, entry, at)
+            _read_entry(rules, scratch, number, data, entry, at)
 
 
 @inner
-def _take(rules: Table, scratch: Table, number: int, data: bytes, entry: int, end: int) -> None:
-    """Read the value of a map's entry."""
+def _read_entry(rules: Table, scratch: Table, number: int, data: bytes, entry: int, end: int) -> None:
+    """Read the value of a map's entry between two offsets."""
     encoding, value = paths_of(rules)[number].encoding, values_of(scratch)[number]
     if encoding == OF_MESSAGES:
         value.kind = NULL
@@ -172,7 +173,7 @@ def _take(rules: Table, scratch: Table, number: int, data: bytes, entry: int, en
 
 @inner
 def _kind_of(data: bytes, at: int, end: int) -> tuple[int, float, int, int]:
-    """What a google.protobuf.Value is: its kind, its number, and where what it holds begins and ends."""
+    """Return the kind of a google.protobuf.Value, its number, and where its content begins and ends."""
     kind, number, begin, stop = NULL, 0.0, 0, 0
     while 0 <= at < end:
         tag, begin, at = following(data, at, end)
@@ -195,9 +196,9 @@ def _kind_of(data: bytes, at: int, end: int) -> tuple[int, float, int, int]:
 
 
 @inner
-def _taken(rules: Table, scratch: Table, place: int, data: bytes) -> int:
-    """What a step about a value comes to."""
-    step = steps_of(rules)[place]
+def _compare(rules: Table, scratch: Table, index: int, data: bytes) -> int:
+    """Return the verdict of a step about a value."""
+    step = steps_of(rules)[index]
     value = values_of(scratch)[step.path]
     if step.does == IS_THERE:
         return TRUE if value.kind != ABSENT else FALSE
@@ -206,14 +207,14 @@ def _taken(rules: Table, scratch: Table, place: int, data: bytes) -> int:
     if step.does == IS_TRUE:
         return (TRUE if value.number != 0.0 else FALSE) if value.kind == TRUTH else ERROR
     if step.does == CONTAINS:
-        return _contains(rules, scratch, place, data)
-    return _equal(rules, scratch, place, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, place, data)
+        return _contains(rules, scratch, index, data)
+    return _equal(rules, scratch, index, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, index, data)
 
 
 @inner
-def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
-    """Whether a value is, or is not, a constant; what is of another type is not."""
-    step = steps_of(rules)[place]
+def _equal(rules: Table, scratch: Table, index: int, data: bytes) -> int:
+    """Return the verdict of `==` or `!=`; a value of another type than the constant is not equal to it."""
+    step = steps_of(rules)[index]
     value = values_of(scratch)[step.path]
     same = value.kind == step.kind
     if same and step.kind == TEXT:
@@ -224,9 +225,9 @@ def _equal(rules: Table, scratch: Table, place: int, data: bytes) -> int:
 
 
 @inner
-def _ordered(rules: Table, scratch: Table, place: int, data: bytes) -> int:
-    """Whether a value comes before a constant, and so on; what is of another type cannot be compared."""
-    step = steps_of(rules)[place]
+def _ordered(rules: Table, scratch: Table, index: int, data: bytes) -> int:
+    """Return the verdict of `<`, `<=`, `>` or `>=`; a value of another type than the constant is an error."""
+    step = steps_of(rules)[index]
     value = values_of(scratch)[step.path]
     if value.kind != step.kind:
         return ERROR
@@ -243,19 +244,19 @@ def _ordered(rules: Table, scratch: Table, place: int, data: bytes) -> int:
 
 @inner
 def _order(data: bytes, begin: int, end: int, text: np.ndarray, first: int, last: int) -> int:
-    """Below 0, 0 or above, as a text comes before a constant, is the same or comes after: bytes are in the same order
-    as the characters they encode.
+    """Compare a text with a constant: the result is negative, 0 or positive as the text comes before, is equal or comes
+    after. UTF-8 bytes are in the same order as the characters they encode.
     """  # noqa: D205
-    for place in range(min(end - begin, last - first)):
-        if data[begin + place] != text[first + place]:
-            return np.int64(data[begin + place]) - np.int64(text[first + place])
+    for index in range(min(end - begin, last - first)):
+        if data[begin + index] != text[first + index]:
+            return np.int64(data[begin + index]) - np.int64(text[first + index])
     return (end - begin) - (last - first)
 
 
 @inner
-def _contains(rules: Table, scratch: Table, place: int, data: bytes) -> int:
-    """Whether a list has a text among its values, or a struct among its keys."""
-    step, text = steps_of(rules)[place], u1(rules, Rules.text)
+def _contains(rules: Table, scratch: Table, index: int, data: bytes) -> int:
+    """Return the verdict of `in`: whether a list has a text among its values, or a struct among its keys."""
+    step, text = steps_of(rules)[index], u1(rules, Rules.text)
     value = values_of(scratch)[step.path]
     kind, at, end = value.kind, value.begin, value.end
     if kind not in (LIST, STRUCT):

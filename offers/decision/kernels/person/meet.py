@@ -1,7 +1,8 @@
-"""Meet: what is known of a person, brought into what was found, so that `choose` can go on.
+"""Meet: bring what is known of a person into a decision, between `begin` and `choose`.
 
-The person's record and the request are read where they stand: what consent allows to keep, what caps count, which
-segments the person is in, and which variants of experiments they have. Segments that are no steps are left to CEL.
+The encoded record and request are read in place: what consent allows to keep, what caps count, which segments the
+person is in, and which variants of experiments they have. Segments that cannot be compiled to steps are left to CEL.
+The specification is reference/people.py.
 """
 
 from enum import IntEnum
@@ -13,25 +14,32 @@ from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import NO_NAME
 from offers.compiled import apart, inner
 from offers.decision.experiments import ARM, EXPERIMENT
-from offers.decision.kernels.admit import is_capped, share_of
+from offers.decision.kernels.admit import hold, is_capped, share_of
 from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT, fixed64, following, is_same, last_of, varint
-from offers.decision.kernels.memory.records import Table, Terms, address_of, array_of, f8, i4, i8, u1, u4
-from offers.decision.kernels.memory.scratch import COUNTER, IN, OUT, Outcome, PersonFact, Scratch, counters_of
+from offers.decision.kernels.memory.frame import Frame, PersonInput
+from offers.decision.kernels.memory.records import Table, TermsArray, address_of, array_of, f8, i4, i8, u1, u4
+from offers.decision.kernels.memory.scratch import COUNTER, IN, OUT, DecisionFact, PersonFact, ScratchArray, counters_of
+from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.behave import notice
-from offers.decision.kernels.person.judge import LEFT_TO_CEL, judged
+from offers.decision.kernels.person.judge import LEFT_TO_CEL, judge
 from offers.decision.segments.predicates import CONTEXT, PROFILE, TRUE
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
 from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
 
-NO_ROOM, OTHER_PERIODS = -1, -2
-"""In place of a count: the scratchpad needs room for what the record counts; the calendar's periods are not those of
-the instant."""
-NAMED, BLIND, AGREED, HIDDEN, COUNTED, TAUGHT = 1, 2, 4, 8, 16, 32
-"""Flags: somebody in particular; whose state could not be read; profiling is agreed to where nobody said; without
-consent to it, the location and the session are not to be used; what the record counts holds without consent too;
-learning is agreed to where nobody said."""
+NAMED = 1
+"""Flag: the request names a person."""
+BLIND = 2
+"""Flag: the person's state could not be read."""
+AGREED = 4
+"""Flag: profiling is agreed to where neither the request nor the record says."""
+HIDDEN = 8
+"""Flag: the location and the session must not be used, as there is no consent to it."""
+COUNTED = 16
+"""Flag: what the record counts holds without consent too."""
+TAUGHT = 32
+"""Flag: learning is agreed to where neither the request nor the record says."""
 
 PROFILING, LEARNING = int(CONSENT_PURPOSE_PROFILING), int(CONSENT_PURPOSE_LEARNING)
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
@@ -45,13 +53,13 @@ EXPERIMENT_ID = VariantAssignment.EXPERIMENT_ID_FIELD_NUMBER << 3 | BYTES
 VARIANT_ID = VariantAssignment.VARIANT_ID_FIELD_NUMBER << 3 | BYTES
 
 
-class People(IntEnum):
-    """Places of the arrays by which a catalogue's engine meets persons."""
+class MeetingArray(IntEnum):
+    """Indices of the arrays by which a catalogue's engine meets persons."""
 
     fact = 0
-    """i8: see Fact."""
+    """i8: see MeetingFact."""
     holdout = 1
-    """f8: the share of persons who are shown fallbacks alone."""
+    """f8: share of the persons who are shown only fallbacks."""
     period = 2
     """i8: first and last second (exclusive) of each calendar period around an instant."""
     experiment = 3
@@ -59,66 +67,71 @@ class People(IntEnum):
     arm = 4
     """ARM."""
     text = 5
-    """u1: what experiments and arms refer to."""
+    """u1: ids and encoded exposures that experiments and arms refer to."""
     changes = 6
     """u1 per segment: BY_TIME and BY_PLACE."""
 
 
-class Fact(IntEnum):
-    """Places of People.fact."""
+class MeetingFact(IntEnum):
+    """Indices of the whole numbers in MeetingArray.fact."""
 
     rules = 0
-    """The table of the segments' steps."""
+    """Address of the table of the segments' steps."""
     holdout_key = 1
     begin = 2
-    """Between which seconds the periods are those of an instant."""
+    """Second from which MeetingArray.period holds."""
     end = 3
+    """Second until which it does, exclusive."""
     learned = 4
-    """The table of the model that is used; 0: none."""
+    """Address of the table of the model that is used; 0: none."""
+    version = 5
+    """Version of the snapshot, as a signed number."""
 
 
 BY_TIME, BY_PLACE = 1, 2
-"""What a segment may change with, though nothing happens."""
-_experiments_of = array_of(People.experiment, EXPERIMENT)
-_arms_of = array_of(People.arm, ARM)
+"""Flags of a segment that may change by time alone, and by place alone."""
+_experiments_of = array_of(MeetingArray.experiment, EXPERIMENT)
+_arms_of = array_of(MeetingArray.arm, ARM)
 
 
 @apart
-def meet(
-    columns: Table, people: Table, terms: Table, scratch: Table, record: bytes, request: bytes, draw: int, grants: int,
-    flags: int, time: int,
-) -> int:  # fmt: skip
-    """Bring a person into what `find` found. Returns how many of the wanted segments are left to CEL, now listed first.
+def meet(frame: Frame, record: bytes, request: bytes, asked: PersonInput) -> int:
+    """Bring a person into what was found.
 
-    `draw` is the number by which variants are drawn unless the record has another; `grants` a bit per purpose that the
-    request agrees to, -1: it does not say. NO_ROOM or OTHER_PERIODS: nothing is done yet.
+    Returns a Need: PERIODS or COUNTERS, if nothing is done yet; SEGMENTS, if some of the wanted segments are left to
+    CEL, which are listed first then; or NOTHING.
     """
-    facts = i8(people, People.fact)
-    if not facts[Fact.begin] <= time < facts[Fact.end]:
-        return OTHER_PERIODS
-    if not _seat(scratch, record, draw, grants, flags):
-        return NO_ROOM
-    person, period = i8(scratch, Scratch.person), i8(scratch, Scratch.period)
-    for place in range(len(i8(people, People.period))):
-        period[place] = i8(people, People.period)[place]
+    meeting, scratch, time = frame.meeting, frame.scratch, frame.time
+    facts = i8(meeting, MeetingArray.fact)
+    if not facts[MeetingFact.begin] <= time < facts[MeetingFact.end]:
+        return Need.PERIODS
+    if not _read_record(scratch, record, asked):
+        return Need.COUNTERS
+    person, period = i8(scratch, ScratchArray.person), i8(scratch, ScratchArray.period)
+    for index in range(len(i8(meeting, MeetingArray.period))):
+        period[index] = i8(meeting, MeetingArray.period)[index]
     person[PersonFact.context_begin], person[PersonFact.context_end] = last_of(request, 0, len(request), CONTEXT)
-    caps, share = i8(terms, Terms.caps), f8(people, People.holdout)[0]
-    person[PersonFact.stopped] = is_capped(columns, scratch, terms, caps[0], caps[1], time)
+    caps, share = i8(frame.terms, TermsArray.caps), f8(meeting, MeetingArray.holdout)[0]
+    person[PersonFact.stopped] = is_capped(frame, caps[0], caps[1])
     drawn_by = person[PersonFact.draw]
-    person[PersonFact.held_out] = share > 0 and drawn_by != 0 and share_of(drawn_by, facts[Fact.holdout_key]) < share
-    _draw(people, terms, scratch, record, time)
-    notice(columns, terms, scratch, record, request, time)
-    return _judge(people, scratch, record, request, time)
+    person[PersonFact.held_out] = (
+        share > 0 and drawn_by != 0 and share_of(drawn_by, facts[MeetingFact.holdout_key]) < share
+    )
+    _draw(frame, record)
+    notice(frame, record, request)
+    left = _judge(frame, record, request)
+    return Need.SEGMENTS if left > 0 else Need.NOTHING
 
 
 @inner
-def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> bool:
-    """Note what is known of the person, as far as they agreed to its being kept. False: there is no room for it."""
-    person = i8(scratch, Scratch.person)
+def _read_record(scratch: Table, record: bytes, asked: PersonInput) -> bool:
+    """Read what is known of the person, as far as consent allows it to be kept. Returns False if there is no room."""
+    draw, grants, flags = asked.draw, asked.grants, asked.flags
+    person = i8(scratch, ScratchArray.person)
     profile_begin = counters_begin = times_begin = visits_begin = draw_begin = assignments_begin = np.int64(-1)
     profile_end = counters_end = times_end = visits_end = assignments_end = np.int64(-1)
     at, end = 0, len(record)
-    while 0 <= at < end:  # once: a record has a hundred fields
+    while 0 <= at < end:  # one pass for all of them: a record has some hundred fields
         field = at
         tag, begin, at = following(record, at, end)
         if at < 0:
@@ -144,12 +157,12 @@ def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> 
         if not flags & COUNTED:
             counters_end, times_end = counters_begin, times_begin
     counters, times = (counters_end - counters_begin) // _COUNTER_BYTES, (times_end - times_begin) // _TIME_BYTES
-    if counters > len(counters_of(scratch)) or times > len(u4(scratch, Scratch.times)):
+    if counters > len(counters_of(scratch)) or times > len(u4(scratch, ScratchArray.times)):
         return False
-    _copy(scratch, Scratch.counter, record, counters_begin, counters * _COUNTER_BYTES)
-    _copy(scratch, Scratch.times, record, times_begin, times * _TIME_BYTES)
-    for place in range(counters):  # of a record that is broken
-        one = counters_of(scratch)[place]
+    _copy(scratch, ScratchArray.counter, record, counters_begin, counters * _COUNTER_BYTES)
+    _copy(scratch, ScratchArray.times, record, times_begin, times * _TIME_BYTES)
+    for index in range(counters):  # a broken record must not make the loops read beyond the instants
+        one = counters_of(scratch)[index]
         if np.int64(one.first) + np.int64(one.count) > times:
             one.count = 0
     if draw_begin >= 0 and fixed64(record, draw_begin) != 0:
@@ -165,7 +178,10 @@ def _seat(scratch: Table, record: bytes, draw: int, grants: int, flags: int) -> 
 
 @inner
 def _agrees(record: bytes, at: int, end: int, wanted: int, grants: int, unsaid: int) -> bool:
-    """Return whether the profile in the record grants a purpose: see offers.state.person.consent.agrees."""
+    """Return whether a purpose is agreed to: by the request's grants, else the profile in the record, else `unsaid`.
+
+    See offers.state.person.consent.agrees.
+    """
     if grants >= 0:
         return grants >> wanted & 1 != 0
     agreed = unsaid != 0
@@ -181,85 +197,100 @@ def _agrees(record: bytes, at: int, end: int, wanted: int, grants: int, unsaid: 
 
 
 @inner
-def _copy(scratch: Table, place: int, record: bytes, begin: int, size: int) -> None:
-    """Copy so many bytes of a record to the beginning of an array that has room for them."""
-    into = carray(address_of(scratch, place), (size,), np.uint8)
+def _copy(scratch: Table, index: int, record: bytes, begin: int, size: int) -> None:
+    """Copy `size` bytes of a record to the beginning of an array that has room for them."""
+    into = carray(address_of(scratch, index), (size,), np.uint8)
     for byte in range(size):
         into[byte] = record[begin + byte]
 
 
 @inner
-def _judge(people: Table, scratch: Table, record: bytes, request: bytes, time: int) -> int:
-    """Find out which wanted segments the person is in; those that are left to CEL are listed first."""
-    outcome, wanted = f8(scratch, Scratch.outcome), i4(scratch, Scratch.wanted)
-    segment, changes, left = u1(scratch, Scratch.segment), u1(people, People.changes), 0
-    for place in range(int(outcome[Outcome.wanted])):
-        number = wanted[place]
+def _judge(frame: Frame, record: bytes, request: bytes) -> int:
+    """Judge which wanted segments the person is in. Returns how many are left to CEL, which are listed first."""
+    meeting, scratch = frame.meeting, frame.scratch
+    wanted = i4(scratch, ScratchArray.wanted)
+    segment, changes, left = u1(scratch, ScratchArray.segment), u1(meeting, MeetingArray.changes), 0
+    for index in range(i8(scratch, ScratchArray.decision)[DecisionFact.wanted]):
+        number = wanted[index]
         if changes[number] & BY_TIME:
-            outcome[Outcome.refresh_after] = min(outcome[Outcome.refresh_after], time + 1.0)
+            hold(scratch, frame.time + 1)
         if changes[number] & BY_PLACE:
-            outcome[Outcome.refresh_distance] = 0.0
-        come_to = judged(i8(people, People.fact)[Fact.rules], scratch, number, record, request)
-        if come_to == LEFT_TO_CEL:
+            f8(scratch, ScratchArray.refresh_distance)[0] = 0.0
+        verdict = judge(i8(meeting, MeetingArray.fact)[MeetingFact.rules], scratch, number, record, request)
+        if verdict == LEFT_TO_CEL:
             wanted[left] = number
             left += 1
         else:
-            segment[number] = IN if come_to == TRUE else OUT
-    i8(scratch, Scratch.person)[PersonFact.left] = left
+            segment[number] = IN if verdict == TRUE else OUT
+    i8(scratch, ScratchArray.person)[PersonFact.left] = left
     return left
 
 
 @apart
-def _draw(people: Table, terms: Table, scratch: Table, record: bytes, time: int) -> None:
-    """Note the variants of the person (NO_NAME: none), the strategy they rank by, and which are exposed by a decision.
+def _draw(frame: Frame, record: bytes) -> None:
+    """Write the person's variants (NO_NAME: none), the strategy they rank by, and which the decision exposes.
 
-    Of a layer's experiments that are on, a person stays in the first they were exposed to; others are drawn.
+    Among a layer's experiments that are on, a person stays in the first they were exposed to; else one is drawn.
     """
-    experiments, person = _experiments_of(people), i8(scratch, Scratch.person)
-    variant, state, kept = i4(scratch, Scratch.variant), u1(scratch, Scratch.exposed), i4(scratch, Scratch.layer)
-    outcome, draw = f8(scratch, Scratch.outcome), person[PersonFact.draw]
+    meeting, scratch, time = frame.meeting, frame.scratch, frame.time
+    experiments, person = _experiments_of(meeting), i8(scratch, ScratchArray.person)
+    variant, state, kept = (
+        i4(scratch, ScratchArray.variant),
+        u1(scratch, ScratchArray.exposed),
+        i4(scratch, ScratchArray.layer),
+    )
+    draw = person[PersonFact.draw]
     person[PersonFact.strategy], person[PersonFact.new] = NO_NAME, 0
     count = len(experiments)
     for number in range(count):
         variant[number], state[number], kept[number] = NO_NAME, 0, NO_NAME
     if person[PersonFact.known] and count:
-        _recall(people, scratch, record, time)
+        _recall(meeting, scratch, record, time)
     for number in range(count):
         one, seen, was = experiments[number], state[number], variant[number]
         variant[number], state[number] = NO_NAME, 0
-        if draw != 0 and one.start <= time < one.end and u1(terms, Terms.asked)[number]:
-            variant[number] = was if kept[one.layer] == number else _drawn(people, number, kept[one.layer], draw)
+        if draw != 0 and one.start <= time < one.end and u1(frame.terms, TermsArray.asked)[number]:
+            variant[number] = (
+                was if kept[one.layer] == number else _drawn_variant(meeting, number, kept[one.layer], draw)
+            )
         if variant[number] == NO_NAME:
             continue
-        strategy = _arms_of(people)[one.first + variant[number]].strategy
+        strategy = _arms_of(meeting)[one.first + variant[number]].strategy
         if strategy != NO_NAME and person[PersonFact.strategy] == NO_NAME:
             person[PersonFact.strategy] = strategy
-        if u1(scratch, Scratch.mentioned)[number] or one.ranks:
+        if u1(scratch, ScratchArray.mentioned)[number] or one.ranks:
             state[number] = 1
             person[PersonFact.new] |= seen == 0
-    if np.any(u1(scratch, Scratch.mentioned)[:count]):
-        outcome[Outcome.refresh_after] = min(outcome[Outcome.refresh_after], _next_change(people, time))
+    if np.any(u1(scratch, ScratchArray.mentioned)[:count]):
+        hold(scratch, _next_change(meeting, time))
 
 
 @inner
-def _drawn(people: Table, number: int, kept: int, draw: int) -> int:
-    """The variant that is drawn of an experiment, of whose layer the person stays in another unless that is NO_NAME."""
-    one, arms = _experiments_of(people)[number], _arms_of(people)
+def _drawn_variant(meeting: Table, number: int, kept: int, draw: int) -> int:
+    """Return the variant of an experiment that is drawn for a person, or NO_NAME.
+
+    `kept` is the experiment of its layer in which the person stays, or NO_NAME.
+    """
+    one, arms = _experiments_of(meeting)[number], _arms_of(meeting)
     if kept != NO_NAME or not one.low <= share_of(draw, one.layer_key) < one.high:
         return np.int64(NO_NAME)
     share = share_of(draw, one.key)
-    for place in range(one.first, one.last):
-        if share < arms[place].bound:
-            return np.int64(place - one.first)
+    for index in range(one.first, one.last):
+        if share < arms[index].bound:
+            return np.int64(index - one.first)
     return np.int64(one.last - 1 - one.first)
 
 
 @inner
-def _recall(people: Table, scratch: Table, record: bytes, time: int) -> None:
-    """Note which experiments the person was exposed to, and which variants of those that are on."""
-    experiments, arms, text = _experiments_of(people), _arms_of(people), u1(people, People.text)
-    variant, seen, kept = i4(scratch, Scratch.variant), u1(scratch, Scratch.exposed), i4(scratch, Scratch.layer)
-    person = i8(scratch, Scratch.person)
+def _recall(meeting: Table, scratch: Table, record: bytes, time: int) -> None:
+    """Write which experiments the person was exposed to, and the variants of those that are on."""
+    experiments, arms, text = _experiments_of(meeting), _arms_of(meeting), u1(meeting, MeetingArray.text)
+    variant, seen, kept = (
+        i4(scratch, ScratchArray.variant),
+        u1(scratch, ScratchArray.exposed),
+        i4(scratch, ScratchArray.layer),
+    )
+    person = i8(scratch, ScratchArray.person)
     at, end = person[PersonFact.assignments_begin], person[PersonFact.assignments_end]
     while 0 <= at < end:
         tag, begin, at = following(record, at, end)
@@ -272,46 +303,46 @@ def _recall(people: Table, scratch: Table, record: bytes, time: int) -> None:
             if not is_same(record, id_begin, id_end, text, one.id_first, one.id_last):
                 continue
             seen[number] = 1
-            for place in range(one.first, one.last):
-                arm = arms[place]
+            for index in range(one.first, one.last):
+                arm = arms[index]
                 is_on = one.start <= time < one.end
                 if is_on and is_same(record, name_begin, name_end, text, arm.id_first, arm.id_last):
-                    variant[number] = place - one.first
+                    variant[number] = index - one.first
                     if kept[one.layer] == NO_NAME:
                         kept[one.layer] = number
 
 
 @inner
-def _next_change(people: Table, time: int) -> float:
-    """The second at which an experiment begins or ends next."""
-    experiments, change = _experiments_of(people), float(_NEVER)
+def _next_change(meeting: Table, time: int) -> int:
+    """Return the second at which an experiment begins or ends next."""
+    experiments, change = _experiments_of(meeting), np.int64(_NEVER)
     for number in range(len(experiments)):
         if experiments[number].start > time:
-            change = min(change, float(experiments[number].start))
+            change = min(change, experiments[number].start)
         if experiments[number].end > time:
-            change = min(change, float(experiments[number].end))
+            change = min(change, experiments[number].end)
     return change
 
 
 @inner
-def exposures_size(people: Table, scratch: Table) -> int:
-    """Bytes of the exposures of a decision, as responses and records tell them."""
-    experiments, size = _experiments_of(people), 0
+def exposures_size(meeting: Table, scratch: Table) -> int:
+    """Return the bytes that a decision's exposures take in a response, and in a record."""
+    experiments, size = _experiments_of(meeting), 0
     for number in range(len(experiments)):
-        if u1(scratch, Scratch.exposed)[number]:
-            arm = _arms_of(people)[experiments[number].first + i4(scratch, Scratch.variant)[number]]
+        if u1(scratch, ScratchArray.exposed)[number]:
+            arm = _arms_of(meeting)[experiments[number].first + i4(scratch, ScratchArray.variant)[number]]
             size += arm.told_last - arm.told_first
     return size
 
 
 @inner
-def write_exposures(people: Table, scratch: Table, out: np.ndarray, at: int) -> int:
-    """Write the exposures of a decision; where they end."""
-    experiments, text = _experiments_of(people), u1(people, People.text)
+def write_exposures(meeting: Table, scratch: Table, out: np.ndarray, at: int) -> int:
+    """Write the exposures of a decision. Returns where they end."""
+    experiments, text = _experiments_of(meeting), u1(meeting, MeetingArray.text)
     for number in range(len(experiments)):
-        if u1(scratch, Scratch.exposed)[number]:
-            arm = _arms_of(people)[experiments[number].first + i4(scratch, Scratch.variant)[number]]
-            for place in range(arm.told_first, arm.told_last):
-                out[at] = text[place]
+        if u1(scratch, ScratchArray.exposed)[number]:
+            arm = _arms_of(meeting)[experiments[number].first + i4(scratch, ScratchArray.variant)[number]]
+            for index in range(arm.told_first, arm.told_last):
+                out[at] = text[index]
                 at += 1
     return at

@@ -1,6 +1,7 @@
-"""Whether a position is in an area, and how far its edge is.
+"""Areas: decide whether a position is in a shape, and bound the distance to its edge.
 
-Works on the shapes of catalogue/compile/shapes.py. A position is read in each frame of longitudes a shape has.
+Shapes are those that catalogue/compile/shapes.py compiles. A position is tried with each longitude, a turn apart, that
+falls into the shape's range of longitudes. The specification is catalogue/compile/areas.py.
 """
 
 import math
@@ -12,7 +13,7 @@ from offers.compiled import inner
 from offers.decision.kernels.memory.records import Column, Table, i4, shapes_of, u1, vertices_of
 
 _EDGES_LOOKED_AT = 1024
-"""Edges after which a distance is bounded rather than found: two microseconds."""
+"""Edges after which a distance is bounded rather than found: they take two microseconds."""
 _ROUNDING_M = 1e-6
 _M_FLATTENS = 0.021
 """The radius of curvature along the meridian changes by less than this part of itself per radian of latitude."""
@@ -21,7 +22,7 @@ _HALF_TURN = math.pi / 2
 
 @inner
 def inside(columns: Table, shape: int, latitude: float, longitude: float) -> bool:
-    """Whether a position in degrees is in a shape: see catalogue.areas.contains."""
+    """Return whether a position in degrees is in a shape: see catalogue.compile.areas.contains."""
     box = shapes_of(columns)[shape]
     y = min((latitude + ROUNDER) - ROUNDER, TOP)
     if not box.south <= y < box.north:
@@ -37,7 +38,7 @@ def inside(columns: Table, shape: int, latitude: float, longitude: float) -> boo
 
 @inner
 def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
-    """Whether an odd number of edges lies to the east of a position within the box."""
+    """Return whether an odd number of edges lies to the east of a position within the box."""
     box = shapes_of(columns)[shape]
     row, column = cell_of(y, box.south, box.north, box.side), cell_of(x, box.west, box.east, box.side)
     cell = u1(columns, Column.shape_cell)[box.cell_first + row * box.side + column]
@@ -45,8 +46,8 @@ def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
         return (cell & 1) != 0
     rows, vertices = i4(columns, Column.shape_row), vertices_of(columns)
     odd = False
-    for place in range(rows[box.row_first + row], rows[box.row_first + row + 1]):
-        first = box.vertex_first + rows[box.row_first + place]
+    for index in range(rows[box.row_first + row], rows[box.row_first + row + 1]):
+        first = box.vertex_first + rows[box.row_first + index]
         one, other = vertices[first], vertices[first + 1]
         if crosses(one.longitude, one.latitude, other.longitude, other.latitude, x, y):
             odd = not odd
@@ -55,13 +56,13 @@ def _is_odd(columns: Table, shape: int, x: float, y: float) -> bool:
 
 @inner
 def clearance(columns: Table, shape: int, latitude: float, longitude: float, cap_m: float) -> float:
-    """Metres along the ground to a shape's edge: never more than there are, and at most `cap_m`.
+    """Return metres along the ground to a shape's edge: a lower bound, and at most `cap_m`.
 
-    Exact to 1 % for edges within some kilometres, unless hundreds of other edges are near, or a pole.
+    The result is exact to 1 % for edges within some kilometres, unless hundreds of other edges or a pole are near.
 
-    A way on the ellipsoid is no shorter than its picture on a plane whose scales are the least ones the way meets. Up
-    to c metres away these are less than those here by a factor r(c). With D metres to the edge by the scales from
-    here, the way has more than c metres or, if not, at least r(c) D.
+    A path on the ellipsoid is no shorter than its image on a plane whose scales are the least that the path meets. Up
+    to c metres away, these are less than the scales at the position by a factor r(c). If the edge is D metres away by
+    the scales at the position, the path is longer than c metres or, if not, at least r(c) D metres long.
     """
     phi = math.radians(latitude)
     sine, cosine = abs(math.sin(phi)), max(math.cos(phi), 1e-16)
@@ -91,7 +92,7 @@ def _to_edge(
     per_latitude: float,
     most: float,
 ) -> float:
-    """Metres to the edge on a plane with these scales, metres per degree: at most `most`, and never more than it is."""
+    """Return a lower bound, up to `most`, of metres to the edge on a plane with these scales, in metres per degree."""
     box = shapes_of(columns)[shape]
     south, north = (box.south - latitude) * per_latitude, (latitude - box.north) * per_latitude
     for turn in range(-1, 3):
@@ -110,7 +111,10 @@ def _to_edge(
 def _to_edge_of_frame(
     columns: Table, shape: int, y: float, x: float, per_longitude: float, per_latitude: float, most: float
 ) -> float:
-    """The same, with the longitude as it stands. Looks at rows ever farther away until none can hold a nearer edge."""
+    """Return what `_to_edge` does, for the longitude `x` as it is: not a turn more or less.
+
+    Rows are looked at farther and farther away, until none can hold a nearer edge.
+    """
     box = shapes_of(columns)[shape]
     side, height = box.side, (box.north - box.south) / box.side
     row = cell_of(max(y, box.south), box.south, box.north, side)
@@ -118,7 +122,7 @@ def _to_edge_of_frame(
     if box.south <= y <= box.north and box.west <= x <= box.east:
         column, width = cell_of(x, box.west, box.east, side), (box.east - box.west) / side
         steps = u1(columns, Column.shape_cell)[box.cell_first + row * side + column] >> 1
-        if steps:  # the edge is outside of the rectangle of cells fewer steps away
+        if steps:  # the edge is outside of the rectangle of cells that are fewer steps away
             left, low = x - box.west - column * width, y - box.south - row * height
             least = min(
                 (min(left, width - left) + (steps - 1) * width) * per_longitude,
@@ -135,8 +139,8 @@ def _to_edge_of_frame(
                 continue
             begin, end = rows[box.row_first + near], rows[box.row_first + near + 1]
             looked_at += end - begin
-            for place in range(begin, end):
-                first = box.vertex_first + rows[box.row_first + place]
+            for index in range(begin, end):
+                first = box.vertex_first + rows[box.row_first + index]
                 one, other = vertices[first], vertices[first + 1]
                 nearest = min(
                     nearest,
@@ -162,7 +166,7 @@ def _to_edge_of_frame(
 
 @inner
 def _squared_to_segment(x0: float, y0: float, x1: float, y1: float) -> float:
-    """The square of the distance of a segment from the origin."""
+    """Return the square of the distance of a segment from the origin."""
     dx, dy = x1 - x0, y1 - y0
     length = dx * dx + dy * dy
     share = min(max(-(x0 * dx + y0 * dy) / length, 0.0), 1.0) if length > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The cell of the grid of geohashes in which a person is, and how far places are from its middle: so models know it."""
+"""Geohash cells: the cell in which a person is, and distances from its middle, by which models know the location."""
 
 import math
 
@@ -6,13 +6,14 @@ import numpy as np
 
 from offers.catalogue.compile.geometry import MEAN_RADIUS_M, earth_centred
 from offers.compiled import inner
+from offers.decision.kernels.memory.frame import Location
 from offers.decision.kernels.memory.records import Table, centres_of, f8, i8
-from offers.decision.kernels.memory.scratch import PersonFact, Scratch, candidates_of
+from offers.decision.kernels.memory.scratch import PersonFact, ScratchArray, candidates_of
 
 
 @inner
 def cell_of(latitude: float, longitude: float, of_y: int, of_x: int) -> tuple[int, int]:
-    """The row and the column of a position in degrees, in a grid of so many bits each, counted from the south west."""
+    """Return row and column of a position in degrees, from the south west of a grid of 2^of_y rows, 2^of_x columns."""
     y: int = min(np.int64((latitude + 90.0) / 180.0 * (1 << of_y)), (1 << of_y) - 1)
     x: int = min(np.int64((longitude + 180.0) / 360.0 * (1 << of_x)), (1 << of_x) - 1)
     return y, x
@@ -20,9 +21,9 @@ def cell_of(latitude: float, longitude: float, of_y: int, of_x: int) -> tuple[in
 
 @inner
 def middle_of(latitude: float, longitude: float, characters: int) -> tuple[float, float]:
-    """The latitude and longitude, in degrees, of the middle of the cell in which a position is.
+    """Return latitude and longitude, in degrees, of the middle of the cell in which a position is.
 
-    That is exact, and what offers.model.geohash.centre_of gives.
+    The result is exact, and the same as that of offers.model.geohash.centre_of.
     """
     of_y = 5 * characters // 2
     of_x = 5 * characters - of_y
@@ -31,25 +32,22 @@ def middle_of(latitude: float, longitude: float, characters: int) -> tuple[float
 
 
 @inner
-def note_cell(scratch: Table, latitude: float, longitude: float, characters: int) -> None:
-    """Note the middle of the cell in which the person is.
-
-    It is a cell of so many characters; of none, or of a location that is hidden, it is not known.
-    """
-    middle = f8(scratch, Scratch.cell)
-    if characters <= 0 or math.isnan(latitude) or i8(scratch, Scratch.person)[PersonFact.hidden]:
+def write_cell(scratch: Table, location: Location, characters: int) -> None:
+    """Write the middle of the cell of `characters` in which the person is; unknown if 0, or the location is hidden."""
+    middle = f8(scratch, ScratchArray.cell)
+    if characters <= 0 or math.isnan(location.latitude) or i8(scratch, ScratchArray.person)[PersonFact.hidden]:
         middle[0] = math.nan
     else:
-        middle[0], middle[1], middle[2] = earth_centred(*middle_of(latitude, longitude, characters))
+        middle[0], middle[1], middle[2] = earth_centred(*middle_of(location.latitude, location.longitude, characters))
 
 
 @inner
 def metres_to(columns: Table, scratch: Table, index: int) -> int:
-    """Whole metres from there to the place for which a candidate is shown, 1 at least; 0: that is not known.
+    """Return whole metres from the cell's middle to the place of a candidate, at least 1; 0 if unknown.
 
-    Cells of few characters are wider than ground_distance is good for, so the arcsine is taken.
+    Cells of few characters are wider than the range of ground_distance, hence the arcsine.
     """
-    one, middle = candidates_of(scratch)[index], f8(scratch, Scratch.cell)
+    one, middle = candidates_of(scratch)[index], f8(scratch, ScratchArray.cell)
     if one.squared == math.inf or math.isnan(middle[0]):
         return 0
     centre = centres_of(columns)[one.site]

@@ -1,6 +1,6 @@
-"""What is known of where a person is: a normal distribution around a point, and how likely that is inside a circle.
+"""Uncertain locations: a normal distribution around a point, and the probability of being inside a circle.
 
-`accuracy_m` is the radius that holds the true position in 68 % of cases. It grows from the measurement on.
+`accuracy_m` is the radius that holds the true position in 68 % of cases. It grows with the age of the measurement.
 """
 
 import math
@@ -9,20 +9,20 @@ import numpy as np
 
 from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RING_ROOM, RINGS, ring_radius
 from offers.compiled import apart, inner
-from offers.decision.kernels.memory.records import Table, f8
-from offers.decision.kernels.memory.scratch import POINTS, Outcome, Scratch, points_of
+from offers.decision.kernels.memory.records import Table, i8
+from offers.decision.kernels.memory.scratch import POINTS, DecisionFact, ScratchArray, points_of
 
 MOVEMENT_MPS = np.array([1.4, 1.4, 4.2, 8.3, 13.9])
-"""Metres per second by which a position grows older, per offers.v1.TravelMode: not said (as on foot), walking, cycling,
+"""Metres per second by which the radius grows, per offers.v1.TravelMode: unspecified (as walking), walking, cycling,
 transit, driving."""
 WIDEST_M = 1_000_000.0
-"""The most a radius grows to: beyond, nothing is known."""
+"""Upper bound of the radius: beyond it, the location says nothing."""
 SIGMA = 1 / math.sqrt(-2 * math.log(1 - 0.68))
-"""Standard deviation (either way) per metre of the radius that holds 68 %."""
+"""Standard deviation, either way, per metre of the radius that holds 68 %."""
 CERTAIN = 5.5
-"""So many standard deviations from an edge, a person is inside or outside for certain (to 3e-7)."""
+"""Standard deviations from an edge beyond which a person is certainly inside or outside (to 3e-7)."""
 WIDE = 16.0
-"""Radii over so many standard deviations are wide."""
+"""Standard deviations beyond which a radius is wide."""
 _ANGLES, _SHARES = np.polynomial.legendre.leggauss(32)
 _STRIPS, _WEIGHTS = (values[3:] for values in np.polynomial.hermite_e.hermegauss(7))
 """Strips of a normal distribution: the middle one and those on one side of it."""
@@ -30,9 +30,9 @@ _STRIPS, _WEIGHTS = (values[3:] for values in np.polynomial.hermite_e.hermegauss
 
 @apart
 def spread(accuracy_m: float, observed: int, movement: int, time: int) -> tuple[float, float]:
-    """The standard deviation of a position at a time, either way in metres, and its growth in metres per second.
+    """Return the standard deviation of a position at a time, either way in metres, and its growth in metres per second.
 
-    `observed` is the second of the measurement, or -1: it is always as old as the request; `movement` a TravelMode.
+    `observed` is the second of the measurement; -1: it is as old as the request. `movement` is a TravelMode.
     """
     if observed < 0:
         return accuracy_m * SIGMA, 0.0
@@ -43,33 +43,33 @@ def spread(accuracy_m: float, observed: int, movement: int, time: int) -> tuple[
 
 @inner
 def _below(value: float) -> float:
-    """The share of a standard normal distribution below a value."""
+    """Return the share of a standard normal distribution below a value."""
     return 0.5 * math.erfc(-value * math.sqrt(0.5))
 
 
 @inner
 def probability_in_circle(distance_m: float, radius_m: float, sigma_m: float) -> float:
-    """The share of a normal distribution inside a circle, `distance_m` from its centre to the circle's.
+    """Return the share of a normal distribution inside a circle, to 1e-6. The two centres are `distance_m` apart.
 
-    Cut into strips along the line of the centres: a strip's share is a difference of two normal ones. Few strips do for
-    a circle that is wide beside the distribution, as most are; for others the sine of an angle in place of the strip's
-    place makes the sum smooth. To 1e-6.
+    The circle is cut into strips along the line of the centres. A strip's share is a difference of two normal shares.
+    Few strips suffice for a circle that is wide beside the distribution, as most are. For others, the strips are placed
+    by the sine of an angle, which makes the sum smooth.
     """
     if abs(radius_m - distance_m) >= CERTAIN * sigma_m:
         return 1.0 if distance_m <= radius_m else 0.0
     away, wide = distance_m / sigma_m, radius_m / sigma_m
     total = 0.0
     if wide > WIDE:
-        for place in range(len(_STRIPS)):
-            along = math.sqrt(wide * wide - _STRIPS[place] * _STRIPS[place])
-            total += (1 if place == 0 else 2) * _WEIGHTS[place] * _below(along - away)
+        for index in range(len(_STRIPS)):
+            along = math.sqrt(wide * wide - _STRIPS[index] * _STRIPS[index])
+            total += (1 if index == 0 else 2) * _WEIGHTS[index] * _below(along - away)
         return total / math.sqrt(2.0 * math.pi)
     most = math.asin(min(1.0, 7.0 / wide))
-    for place in range(len(_ANGLES)):
-        angle = 0.5 * most * (_ANGLES[place] + 1.0)
+    for index in range(len(_ANGLES)):
+        angle = 0.5 * most * (_ANGLES[index] + 1.0)
         across, along = wide * math.sin(angle), wide * math.cos(angle)
         share = _below(along - away) - _below(-along - away)
-        total += _SHARES[place] * math.exp(-0.5 * across * across) * along * share
+        total += _SHARES[index] * math.exp(-0.5 * across * across) * along * share
     return min(total * 0.5 * most * math.sqrt(2.0 / math.pi), 1.0)
 
 
@@ -82,9 +82,9 @@ _NORTH, _EAST = _RADII * np.cos(_BEARINGS), _RADII * np.sin(_BEARINGS)
 
 @inner
 def point_around(latitude: float, longitude: float, sigma_m: float, point: int) -> tuple[float, float]:
-    """One of the points that stand for a distribution around a position: latitude and longitude in degrees.
+    """Return one of the points that stand for a distribution around a position: latitude and longitude in degrees.
 
-    It is what stands over a point of the plane that touches the ellipsoid at the position.
+    The points lie on the plane that touches the ellipsoid at the position, and are projected onto the ellipsoid.
     """
     phi = math.radians(latitude)
     sine, cosine = math.sin(phi), math.cos(phi)
@@ -103,7 +103,7 @@ def point_around(latitude: float, longitude: float, sigma_m: float, point: int) 
 
 @inner
 def points_within(clear_m: float, sigma_m: float) -> int:
-    """How many of the points, counted from the inmost ring, are no farther than so many metres away."""
+    """Return how many of the points, counted from the innermost ring, are within `clear_m` metres."""
     ring = 0
     while ring < RINGS and RING_ROOM * _RADII[ring * RINGS] * sigma_m <= clear_m:
         ring += 1
@@ -112,10 +112,10 @@ def points_within(clear_m: float, sigma_m: float) -> int:
 
 @inner
 def lay_points(scratch: Table, latitude: float, longitude: float, sigma_m: float, first: int) -> None:
-    """Work out the points around a decision's location from number `first` on, unless it has been done."""
-    points, outcome = points_of(scratch), f8(scratch, Scratch.outcome)
-    laid = int(outcome[Outcome.laid_from])
+    """Compute the points around a decision's location from index `first` on, except those already computed."""
+    points, facts = points_of(scratch), i8(scratch, ScratchArray.decision)
+    laid = facts[DecisionFact.laid_from]
     for number in range(first, laid):
         point = points[number]
         point.latitude, point.longitude = point_around(latitude, longitude, sigma_m, number)
-    outcome[Outcome.laid_from] = min(first, laid)
+    facts[DecisionFact.laid_from] = min(first, laid)

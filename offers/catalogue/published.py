@@ -1,0 +1,39 @@
+"""Changes of documents and use of snapshots on disk, without the imports that compiling a document needs."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from offers.catalogue.document import files
+
+KEPT_S = 7 * 86_400
+"""Seconds for which an unused snapshot is kept: long enough to go back to yesterday's document at once."""
+
+
+def prune(data_dir: Path, keep: Iterable[Path]) -> None:
+    """Remove snapshots that nobody has published or kept for KEPT_S, and unfinished drafts.
+
+    `keep` are the snapshots being served. They are kept, and marked as in use for other servers with the same folder.
+    """
+    for path in keep:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    for path in (data_dir / "snapshots").glob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and time.time() - path.stat().st_mtime > KEPT_S:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def stamp(source: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Return the names, times, sizes and inodes of a document's files, which change when it is edited."""
+    found = []
+    for path in files(source, []):
+        try:
+            status = path.stat()
+        except OSError:
+            continue  # deleted meanwhile: its absence shows the change
+        found.append((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
