@@ -93,7 +93,7 @@ fresh: $(DEVELOPING) ## Check that old and new pip install exactly the locks, wi
 DAYS ?= 1 7 45 200 400
 DATED := tests/demo tests/catalogue/hours tests/cli/test_cli.py tests/decision/test_hours.py tests/state/contract \
 	tests/server/test_other_times.py tests/server/test_lasting.py tests/test_client.py tests/docs
-AHEAD := PYTHONPATH="$(CURDIR)/tests/later" PYTHONDONTWRITEBYTECODE= \
+AHEAD := PATH="$(CURDIR)/tests/later/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/later" PYTHONDONTWRITEBYTECODE= \
 	NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -m -f
 TOMORROW = for days in $(1); do \
 		echo "Testing as if it were $$days days later"; \
