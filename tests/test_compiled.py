@@ -17,6 +17,19 @@ from tests import loops
 print(loops.top(b"ab", is_one=True))
 print(sum(loops.top.stats.cache_misses.values()), sum(loops.top.stats.cache_hits.values()))
 """
+FILL = """
+from offers.compiled import _Apart, shares
+_Apart.only_declares = True
+shares.shorten()
+from tests import loops
+loops.summed.keep()
+loops.parted.keep()
+"""
+READ = """
+from tests import loops
+print(loops.summed(4, b"abc"))
+print([sum(one._loop.stats.cache_misses.values()) for one in (loops.summed, loops.parted)])
+"""
 
 
 def test_numbers_become_of_the_types_that_annotations_say() -> None:
@@ -41,6 +54,19 @@ def test_a_second_process_reads_loops_and_what_they_call_from_the_cache(tmp_path
     told = [subprocess.run(command, env=environment, check=True, capture_output=True, text=True) for _ in range(2)]
 
     assert ["100.0\n1 0\n", "100.0\n0 1\n"] == [one.stdout for one in told]
+
+
+def test_loops_compiled_without_those_they_call_are_complete_in_the_next_process(tmp_path: Path) -> None:
+    """A process that only fills the cache compiles a caller before its callee; the next process runs both from it."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+
+    _, told = [
+        subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True, capture_output=True, text=True)
+        for code in (FILL, READ)
+    ]
+
+    assert told.stdout == "4.0\n[0, 0]\n"
 
 
 def test_a_loop_apart_says_what_types_it_takes() -> None:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,17 @@ def prepare_loops(publish: Callable[[], Path]) -> Prepared:
     """Compile the loops that the caches lack, on all cores, while `publish` makes a snapshot; then try them on it."""
     begun = time.monotonic()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with compiling(cores) as shared:
+    with compiling(cores) if _is_writable(FOLDERS[0]) else nullcontext(0) as shared:
         snapshot = publish()
     warm_engine(snapshot)
     compiled, read = shared + LoopCache.written, LoopCache.read - shared
     return Prepared(str(FOLDERS[0]), compiled, read, round(time.monotonic() - begun, 1))
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return whether loops can be written to a folder; an image may have a complete one that is read-only."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
