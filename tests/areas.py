@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Area
-from offers.catalogue.compile.shapes import pack
+from offers.catalogue.geo.areas import Area
+from offers.catalogue.geo.shapes import pack
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision.kernels.memory.records import Column, Record
 

@@ -18,8 +18,8 @@ from google.type.latlng_pb2 import LatLng
 from google.type.money_pb2 import Money
 from hypothesis import strategies as st
 
-from offers.catalogue.compile.areas import Area
-from offers.catalogue.compile.geojson import AreaError, parse
+from offers.catalogue.geo.areas import Area
+from offers.catalogue.geo.geojson import AreaError, parse
 from offers.decision.reference.places import places_of
 from offers.v1.catalog_pb2 import Catalog, Daypart, Placement
 from offers.v1.context_pb2 import Context, Location

@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.peers.questions import Offering, Question
 from benchmarks.peers.ranking import Ranked, along_the_ground
-from offers.catalogue.compile.geometry import earth_centred
+from offers.catalogue.geo.geometry import earth_centred
 
 EDGE_M = 1.0
 """Metres around the edge of a place's reach within which peers may differ, as their distances do."""

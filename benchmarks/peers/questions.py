@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from opening_hours import OpeningHours
 
 from benchmarks import synthetic
-from offers.catalogue.compile.geometry import earth_centred, straight_line
 from offers.catalogue.document import read
+from offers.catalogue.geo.geometry import earth_centred, straight_line
 from offers.errors import CatalogError, Problem
 from offers.model.query import Query
 from offers.server.convert import query_of

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.peers.questions import Floats, Integers, Offering, Question
 from benchmarks.synthetic import NOW
-from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, MEAN_RADIUS_M
 from offers.catalogue.compile.scoring import DEFAULT_NEARNESS, DEFAULT_SHARES, DEFAULT_TIMELINESS
+from offers.catalogue.geo.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, MEAN_RADIUS_M
 
 HALVED = math.log(0.5)
 """Change of a factor's logarithm for one more scale of distance (squared) or of time."""

@@ -21,7 +21,7 @@ from shapely.geometry.polygon import orient
 
 from offers.catalogue import document
 from offers.catalogue.check import check
-from offers.catalogue.compile.areas import Area
+from offers.catalogue.geo.areas import Area
 from offers.cli.words import benefit_words, code_words, distance_words, factor_words, local
 from offers.decision.kernels.places.location import SIGMA
 from offers.decision.reference.explain import PlacedOffer, PlaceVerdict, Why, place_verdicts

@@ -21,8 +21,8 @@ from numba.core import dispatcher
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _CacheLocator
 
 SOURCES = (
-    "catalogue/snapshot.py", "catalogue/compile/areas.py", "catalogue/compile/behaviour.py",
-    "catalogue/compile/geometry.py", "catalogue/compile/shapes.py", "catalogue/compile/traits.py",
+    "catalogue/snapshot.py", "catalogue/geo/areas.py", "catalogue/compile/behaviour.py",
+    "catalogue/geo/geometry.py", "catalogue/geo/shapes.py", "catalogue/compile/traits.py",
     "catalogue/hours/schedules.py", "catalogue/rules/behaviour.py", "catalogue/rules/models.py", "compiled/*.py",
     "decision/*.py", "decision/kernels/**/*.py", "decision/segments/*.py",
     "learning/model.py", "learning/values.py", "learning/propensity/features.py",

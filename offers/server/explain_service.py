@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from offers.catalogue.compile.behaviour import intent_name
-from offers.catalogue.compile.geometry import earth_centred
 from offers.catalogue.compile.messages import read_messages
+from offers.catalogue.geo.geometry import earth_centred
 from offers.catalogue.intents import intents_of
 from offers.catalogue.snapshot import EVERYWHERE, NO_VENUE
 from offers.decision.engine import Engine

@@ -20,10 +20,10 @@ from offers.catalogue.compile.layout import lay_out
 from offers.catalogue.compile.places import NO_PIECES, Places
 from offers.catalogue.compile.propositions import static_wire, variant_wires
 from offers.catalogue.compile.scoring import DEFAULT_LEVER, DEFAULT_VALUE, exploration_row, strategy_row
-from offers.catalogue.compile.shapes import pack
 from offers.catalogue.compile.timetable import OfferHours, Timetable, name_sun, schedule_columns
 from offers.catalogue.compile.traits import Traits
 from offers.catalogue.definitions import Definitions
+from offers.catalogue.geo.shapes import pack
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import LAST_TURN, NO_AUDIENCE, NO_CAPS, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.model.keys import keys_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.compile import geometry
+from offers.catalogue.geo import geometry
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -4,8 +4,8 @@ import math
 from statistics import NormalDist
 from typing import NamedTuple
 
-from offers.catalogue.compile.geometry import RING_ROOM, RINGS, ring_radius
 from offers.catalogue.compile.places import NO_PIECES, TargetPlace
+from offers.catalogue.geo.geometry import RING_ROOM, RINGS, ring_radius
 from offers.catalogue.snapshot import NO_SCHEDULE, NO_SHAPE
 from offers.v1.offer_pb2 import Availability, MissingLocation, ReachableBeforeEnd, Target
 from offers.v1.venue_pb2 import Travel, TravelMode

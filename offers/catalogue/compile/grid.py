@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.compile import geometry
 from offers.catalogue.compile.columns import Arrays, LayoutInput, csr, positions, reaches
+from offers.catalogue.geo import geometry
 from offers.catalogue.snapshot import CELL, CENTRE, EVERYWHERE, ROW
 
 

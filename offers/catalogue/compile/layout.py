@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.catalogue.compile import geometry
 from offers.catalogue.compile.columns import Arrays, LayoutInput, as_arrays, csr, positions, reaches, records
 from offers.catalogue.compile.grid import lay_grid
+from offers.catalogue.geo import geometry
 from offers.catalogue.snapshot import (
     AROUND_POINT,
     ENTRY,

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from google.type.latlng_pb2 import LatLng
 from tzfpy import get_tz
 
-from offers.catalogue.compile.areas import Area
 from offers.catalogue.compile.columns import LayoutInput
-from offers.catalogue.compile.geojson import parse
-from offers.catalogue.compile.shapes import cover
 from offers.catalogue.definitions import Definitions
+from offers.catalogue.geo.areas import Area
+from offers.catalogue.geo.geojson import parse
+from offers.catalogue.geo.shapes import cover
 from offers.catalogue.selection import Selection, key_of
 from offers.catalogue.snapshot import AROUND_POINT, EVERYWHERE, IN_ZONE, NO_SHAPE, NO_VENUE
 from offers.v1.offer_pb2 import Target, VenueSelector

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from offers.catalogue.compile.geojson import AreaError, parse
+from offers.catalogue.geo.geojson import AreaError, parse
 from offers.catalogue.importing.mapping import CsvOptions
 from offers.catalogue.importing.rules import Row
 from offers.errors import CatalogError, Problem

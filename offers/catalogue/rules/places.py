@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.geojson import AreaError, parse
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.geo.geojson import AreaError, parse
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.catalogue.rules.values import (
     check_country,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from offers.catalogue.compile.geometry import LEAST_RADIUS_M, earth_centred
+from offers.catalogue.geo.geometry import LEAST_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import CELL, CENTRE, GATE, ROW
 from offers.compiled import apart, inlined, inner
 from offers.decision.kernels.memory.frame import Frame, Location

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from offers.catalogue.compile.geometry import MEAN_RADIUS_M
+from offers.catalogue.geo.geometry import MEAN_RADIUS_M
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, FACTORS, OFFER
 from offers.compiled import apart, inlined, inner

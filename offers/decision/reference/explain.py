@@ -13,7 +13,7 @@ from enum import StrEnum
 import numpy as np
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile.areas import Area, contains
+from offers.catalogue.geo.areas import Area, contains
 from offers.catalogue.hours import schedules
 from offers.catalogue.hours.schedules import HORIZON_DAYS, NEVER, zone_clock
 from offers.decision.reference import decide as reference

@@ -10,8 +10,8 @@ from google.type.latlng_pb2 import LatLng
 from numpy.typing import NDArray
 from tzfpy import get_tz
 
-from offers.catalogue.compile.areas import Area, contain_each
-from offers.catalogue.compile.geojson import parse
+from offers.catalogue.geo.areas import Area, contain_each
+from offers.catalogue.geo.geojson import parse
 from offers.catalogue.hours.sun import names_sun
 from offers.catalogue.rules.places import selects
 from offers.decision.kernels.memory.scratch import POINTS

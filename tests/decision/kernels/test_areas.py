@@ -12,9 +12,9 @@ from geopy.distance import geodesic
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Area, contains
-from offers.catalogue.compile.geojson import parse
-from offers.catalogue.compile.geometry import earth_centred
+from offers.catalogue.geo.areas import Area, contains
+from offers.catalogue.geo.geojson import parse
+from offers.catalogue.geo.geometry import earth_centred
 from offers.decision.kernels.memory.records import Table
 from offers.decision.kernels.places import areas
 from tests.areas import polygon, record_of, star

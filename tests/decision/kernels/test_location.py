@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from geopy.distance import geodesic
 
-from offers.catalogue.compile.areas import contains
-from offers.catalogue.compile.geojson import parse
-from offers.catalogue.compile.geometry import earth_centred
+from offers.catalogue.geo.areas import contains
+from offers.catalogue.geo.geojson import parse
+from offers.catalogue.geo.geometry import earth_centred
 from offers.decision.kernels.memory.scratch import POINTS
 from offers.decision.kernels.places.location import SIGMA, point_around
 from offers.server.offer_service import OfferService

@@ -8,8 +8,8 @@ from geopy.distance import geodesic
 from google.type.latlng_pb2 import LatLng
 from hypothesis import given, settings
 
-from offers.catalogue.compile.areas import Area, contains
-from offers.catalogue.compile.geojson import parse
+from offers.catalogue.geo.areas import Area, contains
+from offers.catalogue.geo.geojson import parse
 from offers.decision.kernels.memory.scratch import POINTS
 from offers.decision.kernels.places.location import point_around
 from offers.decision.reference import decide as reference

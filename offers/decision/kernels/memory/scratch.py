@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from offers.catalogue.compile.geometry import RINGS
+from offers.catalogue.geo.geometry import RINGS
 from offers.catalogue.rules.behaviour import MAX_RULES
 from offers.catalogue.rules.models import MAX_NAMES, RESERVED
 from offers.catalogue.snapshot import FACTORS

@@ -1,14 +1,14 @@
 """Areas: decide whether a position is in a shape, and bound the distance to its edge.
 
-Shapes are those that catalogue/compile/shapes.py compiles. A position is tried with each longitude, a turn apart, that
-falls into the shape's range of longitudes. The specification is catalogue/compile/areas.py.
+Shapes are those that catalogue/geo/shapes.py compiles. A position is tried with each longitude, a turn apart, that
+falls into the shape's range of longitudes. The specification is catalogue/geo/areas.py.
 """
 
 import math
 
-from offers.catalogue.compile.areas import ROUNDER, TOP
-from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M
-from offers.catalogue.compile.shapes import cell_of, crosses
+from offers.catalogue.geo.areas import ROUNDER, TOP
+from offers.catalogue.geo.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, LEAST_RADIUS_M
+from offers.catalogue.geo.shapes import cell_of, crosses
 from offers.compiled import inner
 from offers.decision.kernels.memory.records import Column, Table, i4, shapes_of, u1, vertices_of
 
@@ -22,7 +22,7 @@ _HALF_TURN = math.pi / 2
 
 @inner
 def inside(columns: Table, shape: int, latitude: float, longitude: float) -> bool:
-    """Return whether a position in degrees is in a shape: see catalogue.compile.areas.contains."""
+    """Return whether a position in degrees is in a shape: see catalogue.geo.areas.contains."""
     box = shapes_of(columns)[shape]
     y = min((latitude + ROUNDER) - ROUNDER, TOP)
     if not box.south <= y < box.north:

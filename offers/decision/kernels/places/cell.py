@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from offers.catalogue.compile.geometry import MEAN_RADIUS_M, earth_centred
+from offers.catalogue.geo.geometry import MEAN_RADIUS_M, earth_centred
 from offers.compiled import inner
 from offers.decision.kernels.memory.frame import Location
 from offers.decision.kernels.memory.records import Table, centres_of, f8, i8

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RING_ROOM, RINGS, ring_radius
+from offers.catalogue.geo.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, RING_ROOM, RINGS, ring_radius
 from offers.compiled import apart, inner
 from offers.decision.kernels.memory.records import Table, i8
 from offers.decision.kernels.memory.scratch import POINTS, DecisionFact, ScratchArray, points_of

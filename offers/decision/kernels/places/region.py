@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from offers.catalogue.compile.geometry import earth_centred
+from offers.catalogue.geo.geometry import earth_centred
 from offers.catalogue.snapshot import NO_SHAPE
 from offers.compiled import apart, inner
 from offers.decision.kernels.memory.frame import Location

@@ -11,9 +11,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely import affinity
 
-from offers.catalogue.compile.areas import GRAIN, Area, Ring, rounded
 from offers.catalogue.document.nodes import Path, dotted
 from offers.catalogue.document.scalars import cut
+from offers.catalogue.geo.areas import GRAIN, Area, Ring, rounded
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.errors import OffersError
 

@@ -7,7 +7,7 @@ import pytest
 from geopy.distance import geodesic
 from google.type.latlng_pb2 import LatLng
 
-from offers.catalogue.compile import geometry
+from offers.catalogue.geo import geometry
 from offers.decision.reference.places import distance_m
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.offer_pb2 import Benefit, Offer, Target

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import shapely
 
-from offers.catalogue.compile.areas import GRAIN, contains
-from offers.catalogue.compile.geojson import AreaError, parse
-from offers.catalogue.compile.geometry import earth_centred
-from offers.catalogue.compile.shapes import cover
+from offers.catalogue.geo.areas import GRAIN, contains
+from offers.catalogue.geo.geojson import AreaError, parse
+from offers.catalogue.geo.geometry import earth_centred
+from offers.catalogue.geo.shapes import cover
 from tests.areas import polygon, star
 
 SQUARE: list[list[float]] = [[2, 48], [3, 48], [3, 49], [2, 49], [2, 48]]

@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from offers.catalogue.compile.areas import Area, contains
-from offers.catalogue.compile.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, earth_centred
+from offers.catalogue.geo.areas import Area, contains
+from offers.catalogue.geo.geometry import ECCENTRICITY_2, EQUATORIAL_RADIUS_M, earth_centred
 from offers.catalogue.snapshot import SHAPE, VERTEX
 
 Arrays = dict[str, NDArray[Any]]

@@ -1,0 +1,1 @@
+"""Geometry of catalogues: GeoJSON areas, WGS 84, and areas compiled for decisions."""
