@@ -248,7 +248,7 @@ SHAPE = np.dtype(
         ("padding", "i4"),  # to a cache line
     ]
 )
-"""A polygon or multipolygon: see compile/areas.py and compile/shapes.py."""
+"""A polygon or multipolygon: see geo/areas.py and geo/shapes.py."""
 
 VERTEX = np.dtype([("longitude", "f8"), ("latitude", "f8")])
 
