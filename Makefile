@@ -34,7 +34,7 @@ run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE
 	@$(BIN)/offers serve --port $(PORT) --drain-s 0 --log-level warning & server=$$!; \
 	trap 'exit 130' INT TERM; \
 	trap 'kill $$server 2>/dev/null; wait $$server || true' EXIT; \
-	until $(BIN)/python -c 'from offers.client import OffersClient as C; C("localhost:$(PORT)").wait_until_serving(3)' \
+	until $(BIN)/python -c 'from offers.client import OffersClient as C; C("localhost:$(PORT)").wait_until_serving(10)' \
 		2>/dev/null; do \
 		kill -0 $$server 2>/dev/null || { echo "the server did not start" >&2; exit 1; }; \
 	done; \

@@ -15,6 +15,8 @@ from offers.errors import CatalogError, OffersError
 from offers.settings import Settings
 from offers.telemetry import logs
 
+LEARNER_NICENESS = 10
+"""Learning yields to workers: it uses the CPU time that they leave."""
 PROBLEMS_LOGGED = 20
 """Problems of a refused document that are logged; `offers validate` shows all."""
 CHILD = (sys.executable, "-P", "-m", "offers.app")
@@ -78,6 +80,7 @@ def _worker(settings: Settings, core: str, port: str, served: str, supervisor: s
 
 def _learner(settings: Settings, served: str, supervisor: str) -> int:
     """Run the learner process of the supervisor."""
+    os.nice(LEARNER_NICENESS)  # before the imports, which would compete with those of the workers
     from offers.server.process import learner
 
     learner.run(settings, Path(served), int(supervisor))

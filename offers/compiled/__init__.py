@@ -45,7 +45,7 @@ def apart(loop: Loop) -> Loop:
 def inner(loop: Loop) -> Loop:
     """Compile a loop into its callers. Arguments that are not int, float or bool keep the types they are given.
 
-    The entry for Python takes as long to compile as the loop itself, so only the first call from Python makes it.
+    A call from Python needs a wrapper that takes as long to compile as the loop, so the first such call compiles it.
     """
     return cast("Loop", _Inner(loop, forced=False))
 

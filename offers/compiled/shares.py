@@ -24,8 +24,8 @@ from offers.compiled.cache import FOLDERS
 def compiling(processes: int) -> Iterator[int]:
     """Compile all loops apart that the cache lacks while the body runs.
 
-    Yields how many other processes compile: none where there is one core, or one loop. Other callers wait for the end
-    of it, and then find the loops in the cache.
+    Yields how many loops other processes compile; 0 on one core, or if at most one loop is missing. A second caller
+    waits at the lock, and then finds the loops in the cache.
     """
     FOLDERS[0].mkdir(parents=True, exist_ok=True)
     with (FOLDERS[0] / "lock").open("w") as lock:

@@ -5,7 +5,8 @@
     screen     keep those that may be shown here and now: terms, windows, place, opening hours, reach
     meet       bring in the person, if the person matters to what was found: segments, variants, counters
     sense      read the attributes by which models know the request and the person
-    admit      keep those that may be shown to this person: segments, variants, caps, policies, budgets; fallbacks last
+    admit      keep those that may be shown to this person: segments, variants, caps, policies, budgets; fallbacks only if nothing
+               else qualifies
     foresee    predict how probable it is that the person takes each up, and explore around that
     score      sum the factors of each
     arrange    choose the best that the placement's layout allows, with all that an answer says of them

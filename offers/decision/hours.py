@@ -185,7 +185,7 @@ class HoursBook:
         return hours
 
     def _span(self, second: int) -> tuple[int, int]:
-        """Return the start and end of the span around an instant in which schedules change only at its start.
+        """Return the span around an instant in which no schedule changes: its first second, and the one after its last.
 
         That is a minute, or less if a closing margin is not of whole minutes.
         """

@@ -1,6 +1,6 @@
 """Outcomes of offers that were shown: which events count as one, within which time, and what each is worth.
 
-Learning, what-if and experiment reports read the log's events here and nowhere else. Their questions differ, and each
+Learning, what-if and experiment reports read outcomes in the log's events here and nowhere else. Their questions differ, and each
 difference is a named field of OutcomeRules:
 
 | rules      | question                                  | an outcome belongs to | without consent to learning   |
@@ -99,7 +99,10 @@ class OutcomeRules(NamedTuple):
     order_value: str | None
     """The name of the reward that an order's total is, as a share of a scale; None: totals are not measured."""
     window_s: Mapping[str, int]
-    """By name of a reward, the seconds within which it counts."""
+    """By name of a reward, the seconds after the showing within which it counts.
+
+    What-if checks each of them. Learning holds a decision for the longest: see settling.HELD_S.
+    """
 
     def is_in_time(self, reward: str, since: int, second: int) -> bool:
         """Return whether a reward at a second counts for something that was shown at another."""

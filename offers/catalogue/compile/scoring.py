@@ -16,7 +16,7 @@ DEFAULT_SHARES: Final = {
     "nearness_without_distance": 0.5, "outside_daypart": 0.5, "missing_location": 0.5, "unreachable": 0.1,
 }  # fmt: skip
 """Defaults of a RankingStrategy's shares, in the order of snapshot.STRATEGY."""
-DEFAULT_WEIGHTS: Final = dict.fromkeys(FACTORS, 1.0) | dict.fromkeys(FACTORS[-2:], 0.0)
+DEFAULT_WEIGHTS: Final = dict.fromkeys(FACTORS, 1.0) | {"propensity": 0.0, "recommendation": 0.0}
 """Propensity and recommendation have weight 0: a model that no strategy asks for changes nothing."""
 DEFAULT_DECAY: Final = 0.5
 DEFAULT_MINIMUM: Final = 1e-6

@@ -19,8 +19,6 @@ from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.state.stores import EventLog
 
-NICENESS = 10
-"""Learning yields to workers: it uses the CPU time that they leave."""
 WAIT_S = 1.0
 """Seconds between attempts to take over from another learner."""
 
@@ -33,7 +31,6 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
     It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
     {"snapshots": [path, ...]}.
     """
-    os.nice(NICENESS)
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
