@@ -49,7 +49,7 @@ run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE
 
 # Two processes take half of the tests each; the first to finish takes over tests from the other. An environment that sets
 # PYTHONDONTWRITEBYTECODE would make every process that tests start compile all modules again.
-test: $(DEVELOPING) build/protoc ## Run all tests; ARGS="-k client" for some
+test: $(DEVELOPING) build/protoc build/imports ## Run all tests; ARGS="-k client" for some
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: lint types imports buf breaking docs test fresh later ## Run everything that must pass, as .ci/run does
@@ -172,7 +172,7 @@ $(BIN)/python:
 		|| { echo "$(PYTHON) is missing or older than 3.11: install a newer one, or name it: make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 		|| { echo "$(PYTHON) cannot make environments: install its venv module (Debian: python3-venv)" >&2; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv --clear .venv
 
 # The generator of offers/v1 has a folder of its own, because it is older than the runtime in .venv.
 build/protoc: protos/requirements.lock $(DEVELOPING)

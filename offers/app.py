@@ -55,7 +55,7 @@ def compile_loops(into: Path | None, *, is_portable: bool) -> dict[str, str | in
     """
     from offers.compiled.cache import baseline
 
-    environment, cpu = dict(os.environ), "this CPU"
+    environment, cpu = {name: value for name, value in os.environ.items() if not name.startswith("OFFERS_")}, "this CPU"
     if into is not None:
         environment["NUMBA_CACHE_DIR"] = str(into.absolute())
     if is_portable:

@@ -1,9 +1,10 @@
 """`offers query`: one request to a running server, and its answer as a table, as JSON or on a map."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, tzinfo
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from offers.v1.catalog_pb2 import Catalog
     from offers.v1.context_pb2 import Context, Session
     from offers.v1.offer_service_pb2 import (
+        ExplainOffersRequest,
         ExplainOffersResponse,
         GetOffersRequest,
         GetOffersResponse,
@@ -208,10 +210,10 @@ def _moment(
             currency=who.currency,
             channel=what.channel,
         )
+        if who.session or who.session_start or who.session_entry:
+            moment.session.CopyFrom(_session(who, zone))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if who.session or who.session_start or who.session_entry:
-        moment.session.CopyFrom(_session(who, zone))
     return moment
 
 
@@ -273,6 +275,7 @@ def _write_map(
     client: "OffersClient",
     request: "GetOffersRequest",
     response: "GetOffersResponse",
+    timeout_s: float,
 ) -> None:
     """Write the map of an answer. Raises OffersCallError."""
     from offers.cli.geojson import OfferMap, write_map
@@ -281,7 +284,9 @@ def _write_map(
     file = wanted.map_ or Path()
     with stderr().status(f"working out {file}"):
         drawn = OfferMap(document, query_of(request, request.context.time.seconds), response, wanted.map_radius)
-        features = drawn.features(_explanations(client, request, response, drawn.offer_ids))
+        features = drawn.features(
+            _explanations(partial(client.explain, timeout_s=timeout_s), request, response, drawn.offer_ids)
+        )
     try:
         write_map(file, features)
     except OSError as error:
@@ -292,7 +297,10 @@ def _write_map(
 
 
 def _explanations(
-    client: "OffersClient", request: "GetOffersRequest", response: "GetOffersResponse", offer_ids: Sequence[str]
+    explain: "Callable[[ExplainOffersRequest], ExplainOffersResponse]",
+    request: "GetOffersRequest",
+    response: "GetOffersResponse",
+    offer_ids: Sequence[str],
 ) -> "dict[str, OfferExplanation]":
     """Return the server's explanations of some offers, by id, for an answer it gave. Raises OffersCallError."""
     from offers.v1.offer_service_pb2 import ExplainOffersRequest
@@ -301,7 +309,7 @@ def _explanations(
     found = {}
     for begin in range(0, len(offer_ids), BATCH):
         asked = ExplainOffersRequest(request=request, offer_ids=offer_ids[begin : begin + BATCH])
-        explained = client.explain(asked)
+        explained = explain(asked)
         if answer != [one.offer_id for one in explained.response.offers]:
             message = "the answer changed while it was explained: ask again, with --seed where the placement explores"
             raise typer.Exit(fail(message))

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -156,9 +157,10 @@ class LoopCache(FunctionCache):  # type: ignore[misc, unused-ignore]
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:  # noqa: ANN401 - numba's
-        """See numba."""
+        """Keep a loop in the first folder. One that cannot be written there serves this process alone."""
         LoopCache.written += 1
-        super().save_overload(sig, data)
+        with suppress(OSError):
+            super().save_overload(sig, data)
 
     def _places(self, signature: Any, codegen: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - numba's
         """Yield the index files that may have the loop, with the key it has there: the machine's own CPU first."""

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
@@ -28,8 +28,10 @@ def compiling(processes: int) -> Iterator[int]:
     waits at the lock, and then finds the loops in the cache.
     """
     FOLDERS[0].mkdir(parents=True, exist_ok=True)
-    with (FOLDERS[0] / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        with suppress(OSError):  # no locks on this file system: two servers may compile the same, which does no harm
+            lock = stack.enter_context((FOLDERS[0] / "lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
         wanted = sorted((loop for loop in LOOPS if not loop.is_kept()), key=lambda loop: -loop.weight)
         children = _start(wanted, min(processes, len(wanted)))
         try:

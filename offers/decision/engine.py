@@ -5,8 +5,8 @@
     screen     keep those that may be shown here and now: terms, windows, place, opening hours, reach
     meet       bring in the person, if the person matters to what was found: segments, variants, counters
     sense      read the attributes by which models know the request and the person
-    admit      keep those that may be shown to this person: segments, variants, caps, policies, budgets; fallbacks only if nothing
-               else qualifies
+    admit      keep those that may be shown to this person: segments, variants, caps, policies, budgets;
+               fallbacks only if nothing else qualifies
     foresee    predict how probable it is that the person takes each up, and explore around that
     score      sum the factors of each
     arrange    choose the best that the placement's layout allows, with all that an answer says of them
@@ -149,6 +149,7 @@ class Engine:
         location = Location(query.latitude, query.longitude, query.sigma_m, query.growth_mps)
         asked = PersonInput(person.draw, person.grants, person.flags, geohash_length, chance)
         self.make_room(pad)
+        resolved = self.resolve(query.surface)  # kept alive: the frame has no more than addresses
         hours, standing = self.hours(query).record, self.standing(query).record
         frame = self.frame(query, pad)._replace(hours=hours.table, standing=standing.table)
         need = begin(frame, location)
@@ -156,8 +157,7 @@ class Engine:
             if need in _BEGIN_AGAIN:
                 self._provide(need, query, pad, hours)
                 standing = self.standing(query).record
-                strategy = self.resolve(query.surface).strategy
-                frame = frame._replace(strategy=strategy, standing=standing.table)
+                frame = frame._replace(strategy=resolved.strategy, standing=standing.table)
                 need = begin(frame, location)
                 continue
             if need == Need.STANDING:

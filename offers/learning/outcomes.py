@@ -1,7 +1,7 @@
 """Outcomes of offers that were shown: which events count as one, within which time, and what each is worth.
 
-Learning, what-if and experiment reports read outcomes in the log's events here and nowhere else. Their questions differ, and each
-difference is a named field of OutcomeRules:
+Learning, what-if and experiment reports read outcomes in the log's events here and nowhere else. Their questions
+differ, and each difference is a named field of OutcomeRules:
 
 | rules      | question                                  | an outcome belongs to | without consent to learning   |
 |------------|-------------------------------------------|-----------------------|-------------------------------|
@@ -64,7 +64,7 @@ class Unconsented(IntEnum):
     WITHHOLDS_OFFER = 1
     """The offer becomes WITHHELD: neither a reward nor a refusal."""
     WITHHOLDS_DECISION = 2
-    """The event becomes WITHHELD, whatever its kind, and its whole decision is to be left out."""
+    """An outcome becomes WITHHELD, and its whole decision is to be left out."""
 
 
 class Gifts(IntEnum):

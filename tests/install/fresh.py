@@ -66,7 +66,7 @@ def offer_newer_releases(folder: Path) -> None:
 def copy_checkout(folder: Path) -> None:
     """Copy the tracked and the new files of the checkout, but nothing that make wrote."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - git, wherever it is
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - git, wherever it is
         cwd=ROOT,
         capture_output=True,
         check=True,
@@ -83,6 +83,8 @@ def environment_of(folder: Path, offered: Path) -> dict[str, str]:
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "XDG_"))}
     links = " ".join(filter(None, [kept.get("PIP_FIND_LINKS", ""), str(offered)]))
+    own = Path.home() / ".config" / "pip" / "pip.conf"  # where packages come from is the machine's matter
+    kept |= {"PIP_CONFIG_FILE": str(own)} if own.is_file() else {}
     return kept | {"HOME": str(home), "PIP_NO_CACHE_DIR": "1", "PIP_FIND_LINKS": links}
 
 

@@ -6,8 +6,8 @@ from enum import IntEnum
 class Need(IntEnum):
     """Result of a step of a decision: NOTHING if the decision is made, else what the caller has to provide.
 
-    After LOOK_UP and ROOM the decision begins again (`begin`); after the needs of the person it goes on (`go_on`). REQUEST_ID
-    and LONG_WAY are of the fast path alone.
+    After LOOK_UP and ROOM the decision begins again (`begin`); after the needs of the person it goes on (`go_on`).
+    REQUEST_ID and LONG_WAY are of the fast path alone.
     """
 
     NOTHING = 0

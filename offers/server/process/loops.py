@@ -11,6 +11,9 @@ from offers.compiled.cache import FOLDERS, LoopCache
 from offers.compiled.shares import compiling
 from offers.server.process.worker import warm_engine
 
+MOST_COMPILERS = 8
+"""A container may see more cores than it has; each process takes some 300 MB, and more of them gain little."""
+
 
 class Prepared(NamedTuple):
     """An account of the loops that a server needs."""
@@ -28,7 +31,7 @@ def prepare_loops(publish: Callable[[], Path]) -> Prepared:
     """Compile the loops that the caches lack, on all cores, while `publish` makes a snapshot; then try them on it."""
     begun = time.monotonic()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with compiling(cores) if _is_writable(FOLDERS[0]) else nullcontext(0) as shared:
+    with compiling(min(cores, MOST_COMPILERS)) if _is_writable(FOLDERS[0]) else nullcontext(0) as shared:
         snapshot = publish()
     warm_engine(snapshot)
     compiled, read = shared + LoopCache.written, LoopCache.read - shared
