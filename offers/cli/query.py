@@ -179,7 +179,7 @@ def query(
                 explained = ExplainOffersResponse(response=client.get_offers(request))
             _print(request, explained, answer, zone)
             if map_.map_ is not None and document is not None:
-                _write_map(map_, document, client, request, explained.response)
+                _write_map(map_, document, client, request, explained.response, server.timeout)
         except OffersCallError as error:
             raise typer.Exit(_refused(error, server.target)) from None
 
