@@ -16,7 +16,7 @@ from offers.catalogue.check import check
 from offers.testing import Served, serving
 from tests.docs import worlds
 from tests.docs.pages import DOCS, KINDS, PAGES, RUN, Block, blocks_of, links_of
-from tests.docs.running import TARGET, Reader, agrees, steps
+from tests.docs.running import TARGET, Reader, agrees, patient, steps
 from tests.paths import ROOT
 
 SMALLEST: dict[str, Any] = {
@@ -105,7 +105,7 @@ def joined(document: dict[str, Any], part: str) -> dict[str, Any]:
 
 def python(block: Block, reader: Reader) -> None:
     """Run a program as it stands, against the reader's server."""
-    code = compile(block.text.replace(TARGET, reader.served.target), block.place, "exec")
+    code = compile(patient(block.text).replace(TARGET, reader.served.target), block.place, "exec")
     names: dict[str, Any] = {"__name__": "__main__"}
     with contextlib.redirect_stdout(io.StringIO()):
         exec(code, names)  # noqa: S102 - our own program
