@@ -45,7 +45,7 @@ class Moving(StrEnum):
 
 
 class WhereOptions(NamedTuple):
-    """Where the person is."""
+    """The location of the person."""
 
     lat: Annotated[float | None, typer.Option(help="Latitude in degrees.")] = None
     lng: Annotated[float | None, typer.Option(help="Longitude in degrees.")] = None

@@ -29,7 +29,7 @@ class Purpose(StrEnum):
 
 
 class DocumentOptions(NamedTuple):
-    """What to serve, and the settings file."""
+    """The documents to serve, and the settings file."""
 
     catalog: Annotated[
         list[Path] | None,
@@ -47,7 +47,7 @@ class DocumentOptions(NamedTuple):
 
 
 class ListenOptions(NamedTuple):
-    """Where to listen, and with how many processes."""
+    """The address to listen on, and the number of processes."""
 
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. \\[default: 127.0.0.1]")] = (
         None
@@ -69,7 +69,7 @@ class ListenOptions(NamedTuple):
 
 
 class StoreOptions(NamedTuple):
-    """Where data is stored."""
+    """The stores of data."""
 
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder for snapshots and state.db. \\[default: ~/.local/share/offers]")
@@ -92,7 +92,7 @@ class StoreOptions(NamedTuple):
 
 
 class PrivacyOptions(NamedTuple):
-    """What is stored of people, and for how long."""
+    """Data about people: its detail and its retention."""
 
     retention_days: Annotated[
         list[str] | None,

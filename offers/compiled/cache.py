@@ -1,4 +1,4 @@
-"""Where compiled loops are kept between runs, and which of the kept ones this process may use.
+"""The folders that keep compiled loops between runs, and the choice of those that this process may use.
 
 A folder holds the loops of one state of the sources, the Python version and the compiler's versions; its name is a hash
 of these. numba would name a loop's cache by the absolute path and check only the file that the loop stands in: a cache
