@@ -12,7 +12,7 @@ import structlog
 
 from offers.demo import catalogue as demo_catalogue
 from offers.errors import CatalogError, OffersError
-from offers.settings import Settings
+from offers.settings import Settings, environment_without_settings
 from offers.telemetry import logs
 
 LEARNER_NICENESS = 10
@@ -55,7 +55,7 @@ def compile_loops(into: Path | None, *, is_portable: bool) -> dict[str, str | in
     """
     from offers.compiled.cache import baseline
 
-    environment, cpu = {name: value for name, value in os.environ.items() if not name.startswith("OFFERS_")}, "this CPU"
+    environment, cpu = environment_without_settings(), "this CPU"
     if into is not None:
         environment["NUMBA_CACHE_DIR"] = str(into.absolute())
     if is_portable:

@@ -133,6 +133,11 @@ def address_of(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def environment_without_settings() -> dict[str, str]:
+    """Return the environment for a child process that is handed its settings another way: they may hold passwords."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OFFERS_")}
+
+
 def read_settings(**flags: Any) -> Settings:  # noqa: ANN401 - pydantic checks them
     """Return the settings in force; a flag of None was not given. Raises SettingsError naming each bad setting."""
     file = os.environ.get("OFFERS_CONFIG")

@@ -73,7 +73,7 @@ class Screening(NamedTuple):
     kept: int
     """Candidates."""
     fallbacks: int
-    """Those of them that are fallbacks."""
+    """Candidates that are fallbacks."""
     unknowns: int
     """Schedules listed in ScratchArray.unknown."""
     margin: float

@@ -17,7 +17,7 @@ import structlog
 
 from offers.catalogue.published import prune, stamp
 from offers.errors import OffersError
-from offers.settings import Settings, address_of
+from offers.settings import Settings, address_of, environment_without_settings
 from offers.telemetry.metrics import Metrics
 
 TICK_S = 0.1
@@ -164,8 +164,7 @@ class Supervisor:
 
     def _start(self, command: Sequence[str], stdout: int | None = None) -> subprocess.Popen[bytes]:
         """Start a child process and hand it the settings; neither its command line nor its environment shows them."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("OFFERS_")}
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=stdout)  # noqa: S603
+        process = subprocess.Popen(command, env=environment_without_settings(), stdin=subprocess.PIPE, stdout=stdout)  # noqa: S603
         assert process.stdin is not None  # noqa: S101 - for the type checker
         with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # it has ended: its status says why
             pipe.write(self._settings.model_dump_json().encode())

@@ -165,7 +165,7 @@ class StandingFact(IntEnum):
     found = 0
     """Number of offers."""
     proper = 1
-    """Those of them that are no fallbacks."""
+    """Number of these offers that are not fallbacks."""
     change = 2
     """Second at which the next offer begins or ends; NEVER: none does."""
 

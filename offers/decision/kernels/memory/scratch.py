@@ -283,7 +283,7 @@ class ScratchArray(IntEnum):
     point = POINT, POINTS
     """Positions that stand for an uncertain location: see location.py."""
     near = "i4", SITES_AT_A_TIME
-    """Those of the sites sifted at a time that may be within reach."""
+    """Indices of sites that may be within reach, among those sifted at a time."""
     segment = "u1", lambda room: room.segments
     """Per segment: OUT, IN or UNASKED."""
     wanted = "i4", lambda room: room.segments
