@@ -10,6 +10,7 @@ import numpy as np
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE, OFFER
 from offers.compiled import apart, inner
+from offers.decision.budgets import SOON_S
 from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     OPEN,
@@ -227,7 +228,7 @@ def _is_admitted(frame: Frame, number: int) -> bool:
 @inner
 def _judge(frame: Frame, number: int) -> bool:
     """Return whether segments, variants, holdout, caps, policies and budgets of an audience admit the person."""
-    columns, hours, budgets, scratch, terms = frame.columns, frame.hours, frame.budgets, frame.scratch, frame.terms
+    columns, hours, scratch, terms = frame.columns, frame.hours, frame.scratch, frame.terms
     audience = audiences_of(columns)[number]
     if not is_in(columns, scratch, number):
         return False
@@ -238,7 +239,7 @@ def _judge(frame: Frame, number: int) -> bool:
             not is_in(columns, scratch, campaign.audience)
             or (person != 0 and share_of(person, campaign.key) < campaign.holdout)
             or is_capped(frame, campaign.key, campaign.caps)
-            or not _has_left(budgets, scratch, campaign.budget)
+            or not _has_left(frame, campaign.budget)
         ):
             return False
     if audience.category != NO_NAME:
@@ -257,7 +258,7 @@ def _judge(frame: Frame, number: int) -> bool:
             hold(scratch, i8(hours, HoursArray.until)[policy.quiet_schedule])
             if u1(hours, HoursArray.state)[policy.quiet_schedule] == OPEN:
                 return False
-    return _has_left(budgets, scratch, audience.budget)
+    return _has_left(frame, audience.budget)
 
 
 @inner
@@ -286,10 +287,14 @@ def is_in(columns: Table, scratch: Table, number: int) -> bool:
 
 
 @inner
-def _has_left(budgets: Table, scratch: Table, number: int) -> bool:
+def _has_left(frame: Frame, number: int) -> bool:
     """Return whether a budget has something left, and hold the decision until that may change with time."""
     if number == NO_BUDGET:
         return True
+    budgets, scratch = frame.budgets, frame.scratch
+    if u1(budgets, BudgetArray.known)[0] == 0:
+        i8(scratch, ScratchArray.person)[PersonFact.unread] = 1
+        hold(scratch, frame.time + SOON_S)
     hold(scratch, i8(budgets, BudgetArray.until)[number])
     return u1(budgets, BudgetArray.left)[number] != 0
 

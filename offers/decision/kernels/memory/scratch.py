@@ -219,6 +219,8 @@ class PersonFact(IntEnum):
     assignments_begin = 25
     """Where the first assignment of a variant stands in the record, with its tag; -1: there is none."""
     assignments_end = 26
+    unread = 27
+    """1 if a budget had a part in the decision whose use could not be read."""
 
 
 class Capacity(NamedTuple):
