@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,8 @@ from offers.server.people import PersonReader
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
 from offers.v1.catalog_pb2 import Catalog
-from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING
+from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, Context, User
+from offers.v1.event_pb2 import EVENT_KIND_CLICK
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from offers.v1.state_pb2 import UserState
 from tests.decision.kernels.test_kernels_equal_reference import engine_of, undecided
@@ -77,3 +79,45 @@ def test_nothing_changes_before_the_second_promised(stores: Stores, seed: int, s
                 request.context.time.seconds = second
                 if not undecided(catalog, query_of(request, 0)):
                     assert (offers, eligible) == shown(service, request)[:2]
+
+
+NOW = 1_795_345_200
+"""2026-11-22T11:00:00Z, a Sunday; noon in Paris."""
+CASES = {
+    "life-cycle": ("profile.life_cycle == LifeCycle.LIFE_CYCLE_LAPSING", DAY, DAY),
+    "journey": ("profile.journey_phase == JourneyPhase.JOURNEY_PHASE_BROWSING", DAY, 1_740),
+    "ordered": ("now - profile.last_order_time > duration('336h')", DAY, 3_600),
+    "evening": ("now.getHours('Europe/Paris') >= 18", 3_600, 3_600),
+    "weekend": ("now.getDayOfWeek('Europe/Paris') in [0, 6]", 12 * 3_600, 12 * 3_600),
+    "opening": ("now >= timestamp('2026-11-22T11:30:00Z')", 1_800, 1_800),
+    "sushi": ("profile.affinities.categories.sushi > 0.2", DAY, DAY),
+}
+"""By placement: the segment of its offer, and the seconds for which answers hold for nobody and for a person."""
+
+
+@pytest.mark.parametrize("placement", CASES)
+def test_promises_are_as_long_as_they_can_be(stores: Stores, placement: str) -> None:
+    """A person who looked around a minute ago, and ordered almost two weeks ago, and nobody: each until their own."""
+    catalog = Catalog(catalog_id="long")
+    for name, (expression, _, _) in CASES.items():
+        catalog.segments.add(segment_id=name, expression=expression)
+        catalog.placements.add(placement_id=name)
+        offer = catalog.offers.add(offer_id=name, title="An offer", placement_ids=[name])
+        offer.benefit.percent_off, offer.target.everywhere = 5, True
+        offer.audience.any_segment_ids.append(name)
+    state = UserState()
+    state.profile.first_seen_time.seconds, state.profile.last_seen_time.seconds = NOW - 40 * DAY, NOW - 60
+    state.profile.last_order_time.seconds, state.profile.order_count = NOW - 335 * 3_600, 3
+    state.recent.add(kind=EVENT_KIND_CLICK, event_time=Timestamp(seconds=NOW - 60))
+    keep(stores, "ada", state)
+    with engine_of(catalog) as engine:
+        people = PersonReader(stores.state, frozenset([CONSENT_PURPOSE_PROFILING]))
+        service = OfferService(Live([engine]), lambda: float(NOW), people)
+        users = (None, User(anonymous_id="new"), User(user_id="ada"))
+        ends = [
+            shown(service, GetOffersRequest(context=Context(user=user), placement=placement))[2] - NOW
+            for user in users
+            for _ in ("the long way", "the usual one")
+        ]
+    _, nobody, somebody = CASES[placement]
+    assert [nobody] * 4 + [somebody] * 2 == ends
