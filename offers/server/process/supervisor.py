@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -105,16 +105,16 @@ class Supervisor:
             served = folder / "served.json"
             if self._settings.metrics_port:
                 stack.callback(self._metrics.serve(self._settings.host, self._settings.metrics_port))
+            stack.callback(self._end_children)
             stack.callback(self._end_compilers)
-            if not self._publish_first():
+            workers = [slot for slot in self._slots if slot.core is not None]
+            if not self._publish_first(lambda: self._keep_children(workers, port, served)):
                 return
             self._write(served)
-            stack.callback(self._end_children)
-            workers = sum(slot.core is not None for slot in self._slots)
-            log.info("server_starting", host=self._settings.host, port=port, workers=workers)
+            log.info("server_starting", host=self._settings.host, port=port, workers=len(workers))
             looked, pruned = time.monotonic(), float("-inf")
             while not self._stops_within(TICK_S):
-                self._keep_children(port, served)
+                self._keep_children(self._slots, port, served)
                 if time.monotonic() - pruned >= PRUNE_S:
                     pruned = time.monotonic()
                     prune(self._settings.data_dir, [Path(source.published) for source in self._sources])
@@ -134,11 +134,15 @@ class Supervisor:
 
     # Catalogues.
 
-    def _publish_first(self) -> bool:
-        """Compile all documents. Returns False if told to stop meanwhile; raises OffersError if one is refused."""
+    def _publish_first(self, keep_children: Callable[[], None]) -> bool:
+        """Compile all documents, while the workers load their modules and wait for the snapshots.
+
+        Returns False if told to stop meanwhile; raises OffersError if a document is refused.
+        """
         for source in self._sources:
             self._compile(source, stamp(source.path))
         while any(source.compiling for source in self._sources):
+            keep_children()
             if self._stops_within(TICK_S):
                 return False
             self._collect()
@@ -227,9 +231,9 @@ class Supervisor:
 
     # Workers and the learner.
 
-    def _keep_children(self, port: int, served: Path) -> None:
+    def _keep_children(self, slots: Iterable[_Slot], port: int, served: Path) -> None:
         now = time.monotonic()
-        for slot in self._slots:
+        for slot in slots:
             if slot.process is not None and slot.process.poll() is not None:
                 lived = now - slot.started
                 slot.quick_deaths = 0 if lived > STEADY_S else slot.quick_deaths + 1
@@ -255,7 +259,7 @@ class Supervisor:
     def _mend_snapshots(self) -> None:
         """Compile missing snapshots again: without them no worker can start."""
         for source in self._sources:
-            if not source.compiling and not Path(source.published, "manifest.json").is_file():
+            if source.published and not source.compiling and not Path(source.published, "manifest.json").is_file():
                 self._compile(source, source.seen)
 
     def _end_children(self) -> None:

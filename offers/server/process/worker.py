@@ -51,6 +51,8 @@ RETRY_S = 5.0
 """Seconds until a worker tries again to open a snapshot that it could not open."""
 POLL_S = 0.25
 """Seconds between checks for another snapshot to serve; each also works out some milliseconds of hours ahead."""
+FIRST_POLL_S = 0.02
+"""Seconds between checks for the first snapshots."""
 WARM_S = 2.0
 """Seconds of working out hours before an engine serves; the rest is done between its requests."""
 
@@ -232,14 +234,18 @@ def warm_engine(path: Path) -> Engine:
 def run(settings: Settings, core: int, port: int, served: Path, supervisor: int) -> None:
     """Run a worker on one core until SIGTERM: serve the snapshots that the file `served` names, and follow its changes.
 
-    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
-    {"snapshots": [path, ...]}.
+    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`, once the
+    first snapshots are there: {"snapshots": [path, ...]}.
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
     told: list[int] = []  # no event: it may be locked by what the signal interrupts
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    while not served.exists():
+        if told or os.getppid() != supervisor:
+            return
+        time.sleep(FIRST_POLL_S)
     stores = open_stores(settings)
     worker = Worker(settings, stores)
     follower, models = _Follower(worker, served), ModelFollower(worker.live, settings.data_dir / FOLDER)
