@@ -25,6 +25,8 @@ TICK_S = 0.1
 STEADY_S = 10.0
 """A child that lived for this many seconds is restarted at once; the back-off of one that dies sooner grows."""
 LONGEST_WAIT_S = 10.0
+HANG_S = 15.0
+"""Seconds without a sign of life after which a worker is replaced."""
 STOP_MARGIN_S = 5.0
 REFUSED, FAILED = 1, 2
 """Exit statuses of a compilation: the document has problems, or something else failed."""
@@ -46,6 +48,8 @@ class _Slot:
     started: float = 0.0
     not_before: float = 0.0
     quick_deaths: int = 0
+    beat: float = float("inf")
+    """Time of the last sign of life; infinity before the first, so that a slow start is not taken for a hang."""
 
 
 @dataclass(slots=True)
@@ -234,6 +238,8 @@ class Supervisor:
     def _keep_children(self, slots: Iterable[_Slot], port: int, served: Path) -> None:
         now = time.monotonic()
         for slot in slots:
+            if slot.process is not None and slot.core is not None:
+                _replace_if_hung(slot, now)
             if slot.process is not None and slot.process.poll() is not None:
                 lived = now - slot.started
                 slot.quick_deaths = 0 if lived > STEADY_S else slot.quick_deaths + 1
@@ -253,8 +259,10 @@ class Supervisor:
                     if slot.core is None
                     else self._worker_command(slot.core, port, served)
                 )
-                slot.process = self._start(command)
-                slot.started = now
+                slot.process = self._start(command, stdout=None if slot.core is None else subprocess.PIPE)
+                slot.started, slot.beat = now, float("inf")
+                if slot.process.stdout is not None:
+                    os.set_blocking(slot.process.stdout.fileno(), False)
 
     def _mend_snapshots(self) -> None:
         """Compile missing snapshots again: without them no worker can start."""
@@ -276,6 +284,18 @@ class Supervisor:
                 process.kill()
                 process.wait()
         log.info("server_stopped")
+
+
+def _replace_if_hung(slot: _Slot, now: float) -> None:
+    """Read the signs of life of a slot's worker, and kill it when they have stopped."""
+    assert slot.process is not None  # noqa: S101 - for the type checker
+    assert slot.process.stdout is not None  # noqa: S101
+    if slot.process.stdout.read():
+        slot.beat = now
+    elif now - slot.beat > HANG_S:
+        log.error("worker_hangs", core=slot.core, pid=slot.process.pid, silent_s=round(now - slot.beat, 1))
+        slot.process.kill()
+        slot.process.wait()
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
