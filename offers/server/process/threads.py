@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar
 
 LOOK_S = 0.01
 """Seconds between looks at threads that wait for clients."""
-MOST_SPARE = 256
+MOST_SPARE = 64
 """Spare threads that may exist at once."""
-SPARE_IDLE_S = 1.0
+SPARE_IDLE_S = 10.0
 """Seconds without a call after which a spare thread ends."""
 MESSAGE_S = 10.0
 """Seconds that a client has to send the message of a unary call, or to take a message of a stream."""
