@@ -1,13 +1,15 @@
-"""The sign of life of a worker: it calls itself through its own server, and tells its supervisor that it was answered.
+"""The sign of life of a worker: it tells its supervisor that calls are answered, or calls itself where there are none.
 
-A process can live and answer nobody, for instance because its serving thread waits for a lock. The call takes the way
-of every call: the serving thread, a thread of the calls, and back.
+A process can live and answer nobody, for instance because its serving thread waits for a lock. Its own call takes the
+way of every call: the serving thread, a thread of the calls, and back. A worker with more calls than it can answer in
+time does answer some, and is not replaced.
 """
 
 import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -25,10 +27,14 @@ def own_address() -> str:
 
 
 class Heartbeat:
-    """A thread that writes a byte to stdout for each health check that is answered; the supervisor reads them."""
+    """A thread that writes a byte to stdout while calls are answered; the supervisor reads them.
 
-    def __init__(self, target: str) -> None:
+    `finished` returns a number that changes whenever calls are finished.
+    """
+
+    def __init__(self, target: str, finished: Callable[[], int]) -> None:
         self._target = target
+        self._finished = finished
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -44,7 +50,10 @@ class Heartbeat:
     def _beat(self) -> None:
         with grpc.insecure_channel(self._target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
+            before = self._finished()
             while not self._ends.wait(BEAT_S):
                 with contextlib.suppress(grpc.RpcError, BlockingIOError, BrokenPipeError):
-                    check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
+                    if self._finished() == before:
+                        check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
+                    before = self._finished()
                     os.write(STDOUT, b".")

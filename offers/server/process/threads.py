@@ -42,6 +42,8 @@ class CallThreads(Executor):
     """
 
     def __init__(self, count: int) -> None:
+        self.finished = 0
+        """A number that changes whenever calls are finished."""
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._spare = 0
         self._lock = threading.Lock()
@@ -92,6 +94,7 @@ class CallThreads(Executor):
         while (call := self._calls.get()) is not None:
             call()
             del call  # it holds the request, which may be large
+            self.finished += 1
 
     def _run_spare(self) -> None:
         try:
@@ -102,6 +105,7 @@ class CallThreads(Executor):
                     return
                 call()
                 del call
+                self.finished += 1
         except queue.Empty:
             pass
         finally:

@@ -71,7 +71,7 @@ class Worker:
     ) -> None:
         self.live = Live()
         self._settings = settings
-        threads = CallThreads(settings.worker_threads)
+        self.threads = threads = CallThreads(settings.worker_threads)
         self.health = Health(threads, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
         self._server = grpc.server(
             threads,  # type: ignore[arg-type] # any Executor will do
@@ -216,7 +216,8 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     models.look()
     own = worker.listen(address := own_address())
     worker.start(port)
-    heartbeat = Heartbeat(address if address.startswith("unix") else f"127.0.0.1:{own}")
+    target = address if address.startswith("unix") else f"127.0.0.1:{own}"
+    heartbeat = Heartbeat(target, lambda: worker.threads.finished)
     heartbeat.start()
     log.info("worker_serving", core=core, port=port)
     while not told and os.getppid() == supervisor:
