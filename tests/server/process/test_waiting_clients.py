@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -173,8 +174,9 @@ def test_health_tells_what_is_wrong(served: Served) -> None:
     stub = health_pb2_grpc.HealthStub(served.channel)
     with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
         stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=5)
+    check: Any = served.channel.unary_unary(CHECK)
     with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
-        served.channel.unary_unary(CHECK)(b"\xff\xff", timeout=5)
+        check(b"\xff\xff", timeout=5)
     listed = stub.List(health_pb2.HealthListRequest(), timeout=5).statuses
     assert {"", "offers.v1.OfferService", "offers.v1.EventService", "offers.v1.ProfileService"} == set(listed)
 
