@@ -96,6 +96,8 @@ class BudgetBook:
         if _covers(self.record, second):
             return self.record
         with self._lock:
+            if _covers(self.record, second):  # it was being written
+                return self.record
             found = next((one for one in self._others if _covers(one, second)), None)
             if found is None:
                 found = _record(len(self.budgets))

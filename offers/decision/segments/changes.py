@@ -71,17 +71,8 @@ def turn_of(node: Node) -> Turn | None:
     if node.kind == "macro":
         return _turn_of_macro(node)
     usual = _least(map(turn_of, node.parts))
-    if usual is None or node.kind != "call":
-        return usual
-    if node.name in {EQUAL, UNEQUAL, *ORDERS}:
-        return _turn_of_comparison(node, usual)
-    if node.name in _PARTS:
-        return _turn_of_getter(node, usual)
-    if node.name == "_/_":
-        return _turn_of_quotient(node, usual)
-    if node.name in {"size", IN} and _shares_of(node.parts[-1]):  # the names that have shares stay the same
-        return _least(map(turn_of, node.parts[:-1]))
-    return usual
+    special = _SPECIAL.get(node.name) if node.kind == "call" else None
+    return usual if usual is None or special is None else special(node, usual)
 
 
 def _least(turns: Iterable[Turn | None]) -> Turn | None:
@@ -111,6 +102,11 @@ def _turn_of_path(path: tuple[str, ...], *, asked: bool) -> Turn | None:
     if name not in TURNING or (asked and name == "affinities"):
         return None
     return lambda scope: scope.facts.turns.get(name, NEVER)
+
+
+def _turn_of_names(node: Node, usual: Turn) -> Turn | None:
+    """Return the function for a question about the names that have shares, if it is one: those stay the same."""
+    return _least(map(turn_of, node.parts[:-1])) if _shares_of(node.parts[-1]) else usual
 
 
 def _shares_of(node: Node) -> bool:
@@ -211,14 +207,19 @@ def _turn_of_getter(node: Node, usual: Turn) -> Turn:
         one = target(scope)
         if one.kind == LENGTH and node.name in _LENGTHS:
             return _next_multiple(scope, one, Fraction(_LENGTHS[node.name] * NANOS))
-        if one.kind != INSTANT or one.slope not in {0, NANOS}:
-            raise UnknownError
-        if one.slope == 0:
-            return NEVER
-        second = math.floor(one.value / NANOS)
-        return scope.facts.now + _part_ends(zone(scope), second, _PARTS[node.name]) - second
+        return _part_of(scope, one, zone(scope), _PARTS[node.name])
 
     return _followed(turn, usual)
+
+
+def _part_of(scope: Scope, one: Linear, time_zone: object, unit: int) -> int:
+    """Return the second before which a part of an instant, of so many seconds, stays the same by a clock."""
+    if one.kind != INSTANT or one.slope not in {0, NANOS}:
+        raise UnknownError
+    if one.slope == 0:
+        return NEVER
+    second = math.floor(one.value / NANOS)
+    return scope.facts.now + _part_ends(time_zone, second, unit) - second
 
 
 def _part_ends(time_zone: object, second: int, unit: int) -> int:
@@ -233,6 +234,8 @@ def _clock(time_zone: object) -> tuple[Sequence[int], Sequence[int]]:
     """Return the seconds from which a zone's offsets hold, and these. Raises UnknownError."""
     if not isinstance(time_zone, str):
         raise UnknownError
+    if not time_zone:
+        return (-NEVER,), (0,)
     if fixed := _OFFSET(time_zone):
         seconds = int(fixed[2]) * HOUR_S + int(fixed[3]) * 60
         return (-NEVER,), (-seconds if fixed[1] == "-" else seconds,)
@@ -261,3 +264,12 @@ def _turn_of_macro(node: Node) -> Turn | None:
         return min((body(one) for one in bound), default=NEVER)
 
     return _least([outside, _followed(turn, _next_second)])
+
+
+_SPECIAL: dict[str, Callable[[Node, Turn], Turn | None]] = {
+    **dict.fromkeys((EQUAL, UNEQUAL, *ORDERS), _turn_of_comparison),
+    **dict.fromkeys(_PARTS, _turn_of_getter),
+    **dict.fromkeys(("size", IN), _turn_of_names),
+    "_/_": _turn_of_quotient,
+}
+"""By the name of a call: the function that may promise more than the least of its arguments."""
