@@ -15,6 +15,7 @@ from google.type.money_pb2 import Money
 from offers.catalogue.document.nodes import dotted
 from offers.catalogue.document.scalars import cut
 from offers.catalogue.geo.geojson import AreaError, parse
+from offers.model.rfc3339 import EXAMPLE, NotAnInstantError, wall_time
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
@@ -41,21 +42,32 @@ def number(text: str) -> Decimal:
 def instant(text: str, layout: str | None, zone: ZoneInfo | None, plus_days: int) -> Timestamp:
     """Return the instant at which a wall clock in `zone` reads `text`, moved by whole calendar days.
 
-    `layout` is a strptime format, or None for ISO 8601. Of a time that a clock change repeats, the first occurrence is
-    meant. A time that it skips is read with the offset before the change. Raises CellError.
+    `layout` is a strptime format, or None for RFC 3339, also without offset, seconds or time of day. Of a time that a
+    clock change repeats, the first occurrence is meant. A time that it skips is read with the offset before the change.
+    Raises CellError.
     """
     try:
-        local = datetime.fromisoformat(text) if layout is None else datetime.strptime(text, layout)  # noqa: DTZ007
+        local, nanos = _wall_clock(text, layout)
         local += timedelta(days=plus_days)
         if local.tzinfo is None and zone is not None:
             local = local.replace(tzinfo=zone)
         since_epoch = None if local.tzinfo is None else local - _EPOCH
-    except (ValueError, OverflowError):
-        raise CellError(f"{text!r} is not a time in the format {layout or 'ISO 8601'}") from None
+    except (ValueError, OverflowError) as error:
+        reason = f": {error}" if isinstance(error, NotAnInstantError) and str(error) else ""
+        written = f"the format {layout}" if layout else f"RFC 3339, as in {EXAMPLE}"
+        raise CellError(f"{text!r} is not a time in {written}{reason}") from None
     if since_epoch is None:
         raise CellError(f"{text!r} has no UTC offset, and the mapping gives no time_zone")
-    seconds = since_epoch.days * 86_400 + since_epoch.seconds
-    return Timestamp(seconds=seconds, nanos=since_epoch.microseconds * 1000)
+    return Timestamp(seconds=since_epoch.days * 86_400 + since_epoch.seconds, nanos=nanos)
+
+
+def _wall_clock(text: str, layout: str | None) -> tuple[datetime, int]:
+    """Return a time in whole seconds, with its offset if the text has one, and nanoseconds. Raises ValueError."""
+    if layout is None:
+        local, nanos, offset = wall_time(text)
+        return local.replace(tzinfo=offset), nanos
+    read = datetime.strptime(text, layout)  # noqa: DTZ007 - the caller adds the zone
+    return read.replace(microsecond=0), read.microsecond * 1000
 
 
 def money(amount: Decimal, currency_code: str) -> Money:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +41,7 @@ from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
 from offers.state.outbox import open_outbox
 from offers.state.person.consent import PURPOSES
+from offers.telemetry.logs import log_failure
 from offers.v1 import event_service_pb2, offer_service_pb2, profile_service_pb2
 
 SERVICE = offer_service_pb2.DESCRIPTOR.services_by_name["OfferService"].full_name
@@ -71,11 +71,7 @@ def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerC
         except grpc.RpcError:  # the caller has cancelled its stream of requests
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
-            # Where it happened, but not the message, which may contain personal data.
-            frames = [
-                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
-            ]
-            log.error("call_failed", error=type(error).__qualname__, frames=frames)  # noqa: TRY400 - see above
+            log_failure(log, "call_failed", error)
             status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
         context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError  # abort has raised
