@@ -19,6 +19,17 @@ from offers.model.rfc3339 import EXAMPLE, NotAnInstantError, wall_time
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
+_SPACES = " \u00a0\u202f'\u2019"
+"""Spaces, also the narrow and unbreakable ones that French has, and the apostrophes that Swiss has."""
+_GROUPS = {
+    sign: re.compile(rf"[+-]?[1-9]\d{{0,2}}([{other}{_SPACES}])\d{{3}}(?:\1\d{{3}})*(?!\d)", re.ASCII)
+    for sign, other in ((",", "."), (".", ","))
+}
+"""Digits in groups of three, by the decimal sign that may follow them."""
+DECIMAL_SIGNS = tuple(_GROUPS)
+"""The signs that may be before decimals."""
+_NO_DIGIT = r"[^\d+-]"
+_HINT = 'where commas are before decimals, use $number or $money with decimal: ","'
 _NANOS = Decimal(1_000_000_000)
 _MONEY_LIMIT = 2**63
 _INTEGER_BITS = {FieldDescriptor.TYPE_INT32: 31, FieldDescriptor.TYPE_INT64: 63}
@@ -29,14 +40,23 @@ class CellError(ValueError):
     """A cell cannot be converted; the message names the text and the reason."""
 
 
-def number(text: str) -> Decimal:
+def number(text: str, decimal_sign: str = "") -> Decimal:
     """Parse a decimal number exactly.
 
-    Raises CellError for anything but digits with an optional sign, point and exponent.
+    With a decimal sign, "," or ".", the digits before it may be in groups of three, with the other of these, a space or
+    an apostrophe between all groups; without one, they may not, and a point is before decimals. Raises CellError for
+    anything but such digits with an optional sign and exponent.
     """
-    if not _NUMBER.fullmatch(text):
-        raise CellError(f"{text!r} is not a number (digits, with a point before decimals)")
-    return Decimal(text)
+    plain = text
+    if decimal_sign:
+        groups = _GROUPS[decimal_sign].match(text)
+        plain = re.sub(_NO_DIGIT, "", groups[0]) + text[groups.end() :] if groups else text
+        plain = plain.replace(decimal_sign, ".", 1) if "." not in plain or decimal_sign == "." else ""
+    if not _NUMBER.fullmatch(plain):
+        sign = "comma" if decimal_sign == "," else "point"
+        hint = f"; {_HINT}" if not decimal_sign and "," in text and any(map(str.isdigit, text)) else ""
+        raise CellError(f"{text!r} is not a number (digits, with a {sign} before decimals){hint}")
+    return Decimal(plain)
 
 
 def instant(text: str, layout: str | None, zone: ZoneInfo | None, plus_days: int) -> Timestamp:
