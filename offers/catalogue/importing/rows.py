@@ -53,7 +53,8 @@ class CsvRows:
             return
         line, header = next(self._lines(), (1, "the file is empty"))
         if isinstance(header, str):
-            raise self._error(line, header, "start the file with a header row")
+            reason, _, fix = header.partition("; ")
+            raise self._error(line, reason, fix or "start the file with a header row")
         self.columns = tuple(cell.strip() for cell in header)
 
     def rows(self) -> Iterator[tuple[int, Row | str]]:
