@@ -13,7 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from offers import client
 from offers.cli.event_import import TIMEOUT_S
+from offers.server.events import service as events
 from offers.server.limits import MAX_BATCH_BYTES, MAX_BATCH_RESPONSE_BYTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
+from offers.server.process import health, reflection, threads
 from offers.server.process.worker import Worker
 from offers.settings import Settings
 from offers.state.opening import open_stores
@@ -106,6 +108,9 @@ def test_the_text_states_the_limits_of_messages_and_the_deadlines() -> None:
         f"{waits[0]} to {waits[1]} ms apart",
         f"gives a call {client.DEFAULT_TIMEOUT_S:g} second and an explanation {client.EXPLAIN_TIMEOUT_S:g}",
         f"gives a request {TIMEOUT_S}",
+        f"{events.MOST_STREAMS} streams of `StreamEvents`, {reflection.MOST_STREAMS} of reflection",
+        f"{health.MOST_WATCHERS:,} of health's Watch",
+        f"{threads.MESSAGE_S:g} seconds to send the message of a call and {threads.STREAM_S:g} between two",
     ):
         assert sentence in text
 
