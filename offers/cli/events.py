@@ -112,15 +112,23 @@ def export(
     """Print the events of the log as lines of CloudEvents 1.0.
 
     The number of the last one is printed on stderr, for --after of the next export.
+    Exit status 1: some events cannot be written as JSON, and were left out.
     """
     from offers.state.cloudevents import exported
 
+    is_whole = True
     with _log(data_dir, events_url) as log:
         while page := log.read(after, PAGE):
-            for one in page:
-                typer.echo(exported(one.event))
+            for number, event in page:
+                try:
+                    typer.echo(exported(event))
+                except ValueError as error:
+                    is_whole = False
+                    typer.echo(f"event {number} of the log is left out: {error}", err=True)
             after = page[-1].number
     typer.echo(f"the log ends at {after}", err=True)
+    if not is_whole:
+        raise typer.Exit(1)
 
 
 @app.command()

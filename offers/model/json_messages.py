@@ -25,8 +25,6 @@ from offers.model import rfc3339
 
 MAX_LEVELS = 32
 """Most levels of lists and objects. A level of a Struct is three of messages, of which gRPC decodes at most 100."""
-_EXACT = 2**53
-"""Whole numbers up to this are exact in a double, which is the number of a Struct."""
 _TIMESTAMP, _STRUCT = Timestamp.DESCRIPTOR.full_name, Struct.DESCRIPTOR.full_name
 _DURATION = Duration.DESCRIPTOR.full_name
 _NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -172,9 +170,9 @@ def _check_scalar(value: object, field: FieldDescriptor, name: str) -> None:
 
 
 def _check_numbers(value: object, name: str) -> None:
-    """Check that whole numbers in a value are kept as they are. Raises ValueError."""
-    if isinstance(value, int) and not -_EXACT <= value <= _EXACT:
-        raise unfit(name, value, "is beyond the numbers that are kept exactly: write it as a text")
+    """Check that whole numbers in a value are kept as they are in a double, a Struct's number. Raises ValueError."""
+    if isinstance(value, int) and int(float(value)) != value:
+        raise unfit(name, value, "is a number that would be changed: write it as a text")
     named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in named:
         _check_numbers(part, f"{name}.{key}" if isinstance(value, dict) else f"{name}[{key}]")

@@ -5,10 +5,13 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.
 """
 
 from base64 import b64decode
+from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 import orjson
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, SerializeToJsonError
+from google.protobuf.struct_pb2 import Value
 
 from offers.model.events import KINDS
 from offers.model.json_messages import fill, instant_of, read_json, unfit
@@ -25,7 +28,7 @@ _VERSION = "1.0"
 
 
 def exported(logged: LoggedEvent) -> bytes:
-    """Return an event of the log as a line, without the line break."""
+    """Return an event of the log as a line, without the line break. Raises ValueError where JSON cannot hold it."""
     event = Event.FromString(logged.body)
     kind = event.WhichOneof("kind") or ""
     line: dict[str, Any] = {
@@ -42,8 +45,24 @@ def exported(logged: LoggedEvent) -> bytes:
     line["learn"] = logged.learn
     event.ClearField("event_id")
     event.ClearField("event_time")
-    line["data"] = MessageToDict(event, preserving_proto_field_name=True)
+    _spell_out(event.custom.attributes.fields.values() if kind == "custom" else ())
+    try:
+        line["data"] = MessageToDict(event, preserving_proto_field_name=True)
+    except SerializeToJsonError as error:
+        raise ValueError(str(error)) from None
     return orjson.dumps(line)
+
+
+def _spell_out(values: Iterable[Value]) -> None:
+    """Replace numbers that JSON does not have by texts: "nan", "inf", "-inf"."""
+    for value in values:
+        kind = value.WhichOneof("kind")
+        if kind == "number_value" and not isfinite(value.number_value):
+            value.string_value = str(value.number_value)
+        elif kind == "struct_value":
+            _spell_out(value.struct_value.fields.values())
+        elif kind == "list_value":
+            _spell_out(value.list_value.values)
 
 
 def triggered(event_id: str, message: OfferTriggered) -> bytes:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from offers.cli import app
 from offers.state.cloudevents import exported, imported
 from offers.v1.context_pb2 import User
-from offers.v1.event_pb2 import Event
+from offers.v1.event_pb2 import CustomEvent, Event
 from offers.v1.event_service_pb2 import ReportEventsResponse
 from offers.v1.profile_service_pb2 import GetProfileRequest
 from tests.server.persons import Server, server
@@ -258,6 +258,33 @@ def test_exports_can_be_imported(at: Server, tmp_path: Path) -> None:
         assert [[event._replace(received=0, geohash="") for event in log] for log in logs[:1]] == [
             [event._replace(received=0) for event in log] for log in logs[1:]
         ]
+
+
+def test_numbers_that_json_does_not_have_are_exported_as_texts(at: Server) -> None:
+    """One event with such a number keeps none from being exported."""
+    event = Event(event_id="n")
+    event.custom.name = "measured"
+    event.custom.attributes.update({"a": float("nan"), "b": [float("-inf")], "c": {"d": float("inf"), "e": 1.5}})
+    assert not at.report(event, Event(event_id="m", custom=CustomEvent(name="x")))[0].HasField("status")
+
+    lines = run("export", "--data-dir", str(at.folder)).stdout.splitlines()
+
+    attributes = orjson.loads(lines[0])["data"]["custom"]["attributes"]
+    assert {"a": "nan", "b": ["-inf"], "c": {"d": "inf", "e": 1.5}} == attributes
+    assert "m" == imported(orjson.loads(lines[1])).event_id
+
+
+def test_an_event_that_json_cannot_hold_keeps_none_from_being_exported(at: Server) -> None:
+    """It is named with its number in the log; the exit status is 1."""
+    shown = Event(event_id="n", offer_id="lunch")
+    shown.impression.in_view.seconds = 2**60
+    assert not at.report(shown, Event(event_id="m", custom=CustomEvent(name="x")))[0].HasField("status")
+
+    result = run("export", "--data-dir", str(at.folder))
+
+    assert (1, ["m"]) == (result.exit_code, [orjson.loads(line)["id"] for line in result.stdout.splitlines()])
+    assert "event 1 of the log is left out: " in result.stderr
+    assert "the log ends at 2" in result.stderr
 
 
 def test_the_last_events_are_shown(at: Server) -> None:

@@ -100,7 +100,10 @@ def test_messages_are_read_as_protobuf_writes_them() -> None:
         ({"redemption": {"hold": "15m"}}, r"hold: \"15m\" is no duration"),
         ({"event_time": "2026-1-4T00:00:00Z"}, r"event_time: '2026-1-4T00:00:00Z' is no instant"),
         ({"event_time": 5}, r"event_time: 5 is no instant"),
-        ({"custom": {"attributes": {"a": [2**53 + 1]}}}, r"attributes\.a\[0\]: 9007199254740993 is beyond"),
+        (
+            {"custom": {"attributes": {"a": [2**53 + 1]}}},
+            r"attributes\.a\[0\]: 9007199254740993 is a number that would be changed",
+        ),
         ({"custom": {"attributes": []}}, "attributes"),
         ({"nap": {}}, '"nap"'),
     ],
