@@ -10,13 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from offers.catalogue.importing.encodings import first_byte_outside, lines_in
 from offers.catalogue.importing.mapping import CsvOptions
 from offers.catalogue.importing.rules import Row
 from offers.errors import CatalogError, Problem
 
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n"])"?[\r\n]*', re.IGNORECASE)
 """A first line by which spreadsheets name the delimiter, such as "sep=;"."""
-_LINE_END = re.compile(r"\r\n|\r|\n")
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ESCAPED = re.compile("[\udc80-\udcff]")
 """A byte outside the encoding, as the error handler surrogateescape writes it."""
@@ -104,7 +104,7 @@ class CsvRows:
         text = "".join(cells)
         if text.isascii() or not (found := _ESCAPED.search(text)):
             return ""
-        at = line + len(_LINE_END.findall(text, 0, found.start()))
+        at = line + lines_in(text[: found.start()])
         reason = f"the row is not text in the encoding {self._options.encoding}"
         return f"{reason}: byte 0x{ord(found[0]) - _ESCAPE:02X} on line {at}; {self._other_encoding()}"
 
@@ -114,9 +114,8 @@ class CsvRows:
         try:
             self._path.read_bytes().decode(self._options.encoding)
         except UnicodeDecodeError as first:
-            before = first.object[: first.start].decode(first.encoding, "replace")
-            line = len(_LINE_END.findall(before)) + 1
-            reason = f"{reason}: byte 0x{first.object[first.start]:02X}, {first.reason}"
+            line, byte = first_byte_outside(first)
+            reason = f"{reason}: {byte}"
         except UnicodeError:
             reason = f"{reason}: {error}"
         return self._error(line, reason, self._other_encoding())
