@@ -28,7 +28,7 @@ _GROUPS = {
 """Digits in groups of three, by the decimal sign that may follow them."""
 DECIMAL_SIGNS = tuple(_GROUPS)
 """The signs that may be before decimals."""
-_NO_DIGIT = r"[^\d+-]"
+_NO_DIGIT = re.compile(r"[^\d+-]")
 _HINT = 'where commas are before decimals, use $number or $money with decimal: ","'
 _NANOS = Decimal(1_000_000_000)
 _MONEY_LIMIT = 2**63
@@ -47,16 +47,21 @@ def number(text: str, decimal_sign: str = "") -> Decimal:
     an apostrophe between all groups; without one, they may not, and a point is before decimals. Raises CellError for
     anything but such digits with an optional sign and exponent.
     """
-    plain = text
-    if decimal_sign:
-        groups = _GROUPS[decimal_sign].match(text)
-        plain = re.sub(_NO_DIGIT, "", groups[0]) + text[groups.end() :] if groups else text
-        plain = plain.replace(decimal_sign, ".", 1) if "." not in plain or decimal_sign == "." else ""
+    plain = _plain(text, decimal_sign) if decimal_sign else text
     if not _NUMBER.fullmatch(plain):
         sign = "comma" if decimal_sign == "," else "point"
         hint = f"; {_HINT}" if not decimal_sign and "," in text and any(map(str.isdigit, text)) else ""
         raise CellError(f"{text!r} is not a number (digits, with a {sign} before decimals){hint}")
     return Decimal(plain)
+
+
+def _plain(text: str, decimal_sign: str) -> str:
+    """Return a number without its groups, with a point before decimals; another text for what is no number."""
+    groups = _GROUPS[decimal_sign].match(text)
+    digits = _NO_DIGIT.sub("", groups[0]) + text[groups.end() :] if groups else text
+    if decimal_sign == ",":
+        return digits.replace(".", "?").replace(",", ".")
+    return digits
 
 
 def instant(text: str, layout: str | None, zone: ZoneInfo | None, plus_days: int) -> Timestamp:
