@@ -36,7 +36,8 @@ def validate(
     """Check a catalogue document and report every problem.
 
     Each problem is one line: file, line, field, reason, what to write.
-    Hours that opening_hours.js reads differently are named on stderr.
+    Lines that begin with "note:" name hours that opening_hours.js reads
+    differently.
     Exit status 1: the document has problems.
     """
     import orjson
@@ -51,7 +52,7 @@ def validate(
             typer.echo(orjson.dumps(asdict(problem)) if as_json else str(problem))
         raise typer.Exit(fail(counted(len(error.problems), "problem"))) from None
     for hint in islice(hints(path, checked), HINTS_SHOWN):
-        typer.echo(f"note: {hint}", err=True)
+        typer.echo(f"note: {hint}", err=as_json)
     counts = (
         counted(checked.offer_count, "offer"),
         counted(len(checked.venues), "venue"),

@@ -157,19 +157,27 @@ class Hours:
         shift = _SHIFT if self.has_sun else 0
         first, last = begin // DAY_S - _REACH - shift, (end - 1) // DAY_S + shift
         plan = self.plan(country_code, first - _REACH, last - first + 1 + 2 * _REACH)
-        held = 0
-        for days, _ in plan.open:
-            held |= days
+        held = whole = 0
+        for days, rule in plan.open:
+            if rule.spans or plan.cuts:
+                held |= days
+            else:
+                whole |= days
         waiting: list[tuple[int, int]] = []
-        while held:
-            bit = held & -held
-            held ^= bit
+        while held or whole:
+            bit = (held | whole) & -(held | whole)
             day = first - _REACH + bit.bit_length() - 1
-            if not first <= day <= last:
-                continue
             while waiting and waiting[0][0] < (day - shift) * DAY_S:  # no later span begins before these
                 yield heappop(waiting)
-            for start, stop in self._of_day(plan, bit, day, place, clock):
+            found: list[tuple[int, int]] = []
+            if whole & bit:
+                days = _run(whole, bit)
+                whole ^= days
+                found.append((day * DAY_S, (day + days.bit_count()) * DAY_S))
+            if held & bit:
+                held ^= bit
+                found += self._of_day(plan, bit, day, place, clock)
+            for start, stop in found:
                 if start < end and stop > begin:
                     heappush(waiting, (max(start, begin), min(stop, end)))
         while waiting:
@@ -198,9 +206,9 @@ class Hours:
     def _of_day(
         self, plan: Plan, bit: int, day: int, place: tuple[float, ...], clock: Clock
     ) -> Iterator[tuple[int, int]]:
-        """Yield the spans that begin on a day, without the times that are off."""
+        """Yield the spans that begin on a day, without the times that are off; whole days only if there are any."""
         for number, (days, rule) in enumerate(plan.open):
-            if not days & bit:
+            if not days & bit or not (rule.spans or plan.cuts):
                 continue
             for span in rule.on(day, place, clock):
                 left = [span]
@@ -211,6 +219,12 @@ class Hours:
                                 for times in cut.on(day + away, place, clock):
                                     left = [part for one in left for part in _without(one, times)]
                 yield from left
+
+
+def _run(days: int, first: int) -> int:
+    """Return consecutive days as bits, from the first one on."""
+    later = days + first  # carries through the run
+    return days & ~later
 
 
 def _without(span: tuple[int, int], times: tuple[int, int]) -> Iterator[tuple[int, int]]:

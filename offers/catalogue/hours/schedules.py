@@ -50,7 +50,7 @@ class SchedulePart:
 
     def __post_init__(self) -> None:
         """Load the holidays now, so that no decision waits for them."""
-        if self.country_code:
+        if self.country_code and any("PH" in expression for expression in self.expressions):
             load(self.country_code)
 
     def weekly(self) -> Spans | None:

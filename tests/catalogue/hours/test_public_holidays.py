@@ -1,5 +1,7 @@
 """Public holidays are those of the country or region, and hours that name them are read as any others."""
 
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +18,7 @@ from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND, Schedule
 from offers.client import OffersClient, context
 from offers.testing import serving
 from offers.v1.offer_service_pb2 import GetOffersRequest
+from tests.paths import ROOT
 
 DAY = 86_400
 
@@ -191,3 +194,20 @@ def test_unknown_regions_are_refused(code: str, fix: str) -> None:
     assert found is not None
     assert f"no public holidays are known for region '{code}'" == found[0]
     assert fix in found[1]
+
+
+LOADING = """
+import sys
+from offers.catalogue.hours.schedules import SchedulePart, zone_clock
+part = SchedulePart((sys.argv[1],), "Europe/Berlin", "DE")
+loaded = "holidays" in sys.modules
+part.at(1_777_600_000, zone_clock("Europe/Berlin"))
+print(loaded, "holidays" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("hours", "loaded"), [("Mo-Fr 09:00-17:00", False), ("Mo-Fr 09:00-17:00; PH off", True)])
+def test_holidays_are_loaded_before_they_are_asked_for(hours: str, *, loaded: bool) -> None:
+    """The package is imported when a schedule that names holidays is opened, and not at all for others."""
+    shown = subprocess.run([sys.executable, "-c", LOADING, hours], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert f"{loaded} {loaded}\n" == shown.stdout
