@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from offers.catalogue.hours.days import EPOCH_WEEKDAY, Selector, days_of
 from offers.catalogue.hours.rules import COMMENT_BESIDE, DAY_S, WEEK_DAYS, Hours, Rule, hours_of, normal_form
@@ -13,8 +13,8 @@ _DAY_MINUTES = 1_440
 _WHOLE_DAY = (1 << _DAY_MINUTES) - 1
 _SOME_DAYS = 3 * 366
 """Days in which an example is looked for, from the begin of this year on."""
-_MOST_TRIED = 60
-"""Most of those days that are compared."""
+_MOST_TRIED = 30
+"""Most of those days that are compared for each two rules."""
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _ONLY_EXPLAINED = ("open", "off", "closed")
 _PLACE = (0.0, 0.0)
@@ -49,21 +49,21 @@ def difference(expression: str, country_code: str) -> str:
 
 
 def _doubtful(hours: Hours, country_code: str, first: int) -> Iterator[int]:
-    """Yield days on which the readings can differ: after a night, with another rule, and with rules for every day."""
+    """Yield days on which two rules can be read differently: nights before another rule, and rules for every day."""
     masks = [days_of(rule.days, country_code, first, _SOME_DAYS) for rule in hours.rules]
-    found = 0
     for number, (rule, days) in enumerate(zip(hours.rules, masks, strict=True)):
         if number and rule.days == Selector():
-            found |= days
+            yield from islice(_numbers(days, first), _MOST_TRIED)
         if any(span.is_overnight or span.end.minute > _DAY_MINUTES for span in rule.spans):
             for other in masks[number + 1 :]:
-                found |= days << 1 & (other | other << 1)
-    found &= (1 << _SOME_DAYS) - 1
-    for _ in range(_MOST_TRIED):
-        if not found:
-            return
-        bit = found & -found
-        found ^= bit
+                yield from islice(_numbers(days << 1 & (other | other << 1), first), _MOST_TRIED)
+
+
+def _numbers(days: int, first: int) -> Iterator[int]:
+    """Yield days given as bits; bit 0 is the day `first`."""
+    while days:
+        bit = days & -days
+        days ^= bit
         yield first + bit.bit_length() - 1
 
 

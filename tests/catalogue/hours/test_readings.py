@@ -25,6 +25,7 @@ DAY = 1_440
         ("Mo-Su 18:00-03:00; Sa 10:00-14:00", "on Saturday from 00:00 to 03:00 it is open;"),
         ("Mo-Su 18:00-03:00; PH off", "from 00:00 to 03:00 it is closed; opening_hours.js reads open"),  # 2 January
         ("Mo-Su 18:00-03:00; Dec 24 off", "-12-24 from 00:00 to 03:00 it is open; opening_hours.js reads closed"),
+        ("Mo-Fr 22:00-06:00; Sa 00:00-06:00; Dec 24 off", "-12-24 from 00:00 to 06:00 it is open;"),
         ("sunset-02:00; We off", "from 00:00 to 02:00 it is open;"),
         ("Mo-Fr 09:00-17:00; 12:00-14:00", "from 09:00 to 12:00 it is closed; opening_hours.js reads open"),
         ("Mo, Tu, We 11:00-14:00", "on Mo it is open all day; opening_hours.js"),
