@@ -49,6 +49,7 @@ campaigns:
   window: {start_time: 2026-03-01T00:00:00Z, end_time: 2026-06-01T00:00:00Z}
   audience: {none_segment_ids: [fasting]}
   frequency_caps: [{max_count: 1000, rolling: 34560000s}, {max_count: 1, rolling: 1s, kind: EVENT_KIND_CLICK}]
+  redemption_caps: [{max_count: 1000}, {max_count: 1, calendar: CALENDAR_PERIOD_DAY, kind: EVENT_KIND_REDEMPTION}]
   budget:
     units: 1
     amount: {currency_code: EUR, nanos: 10000000}
