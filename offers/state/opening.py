@@ -43,7 +43,7 @@ def open_stores(settings: Settings) -> Stores:
     def database(setting: str, url: str) -> Database:
         path = _path_of(setting, url, settings.data_dir)
         if path not in databases:
-            databases[path] = Database(path)
+            databases[path] = Database(path, is_flushed=settings.sqlite_flush)
         return databases[path]
 
     state: StateStore
@@ -90,4 +90,8 @@ def _path_of(setting: str, url: str, folder: Path) -> Path:
         places = "a path, sqlite:///path, " + {"state_url": "redis://...", "events_url": "postgresql://..."}[setting]
         raise SettingsError(f"{setting}: '{_scheme_of(url)}://' is not understood: give {places}")
     path = url.removeprefix("sqlite://")
+    if "@" in path or ":" in path:  # a file would be named after a password
+        raise SettingsError(
+            f"{setting}: an address needs its scheme, as redis:// or postgresql://, and a file has no @ or :"
+        )
     return Path(path).expanduser() if path else folder / FILE
