@@ -13,7 +13,7 @@ from offers.model.geohash import geohash
 from offers.model.instants import CLOCK_SKEW_S, set_instant
 from offers.model.proposition_ids import parse_proposition_id
 from offers.server.events.event_rules import check_event
-from offers.server.events.redeeming import Redeemer, RedemptionLimits, RedemptionStep
+from offers.server.events.redeeming import Redeemer, RedemptionLimits, RedemptionStep, clear_output
 from offers.server.statuses import status_of
 from offers.state.ledger import KeptRedemption
 from offers.state.opening import Stores
@@ -126,9 +126,7 @@ class Intake:
                 again.append((result, first[event.event_id]))
             else:
                 _set_time(item, now)
-                if item.kind == "redemption":
-                    for name in ("confirm_event_id", "confirm_time"):
-                        event.redemption.ClearField(name)
+                clear_output(event)
         self._resolve(first.values())
         usable = [item for item in first.values() if self._find_offer(item)]
         if usable:

@@ -183,6 +183,13 @@ class Redeemer:
         return f"the redemption '{told.redemption_id}' is {pair[0]}, not {pair[1]}"
 
 
+def clear_output(event: Event) -> None:
+    """Remove from an event what only the server says of a redemption."""
+    if event.HasField("redemption"):
+        event.redemption.ClearField("confirm_event_id")
+        event.redemption.ClearField("confirm_time")
+
+
 def _completed(told: Amounts, known: Amounts) -> Amounts:
     """Return the amounts that are told, each otherwise as it was."""
     units = told.units if told.units is not None else known.units
