@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.decision.calendar import period_of
-from offers.state.stores import Usage
+from offers.state.ledger import Usage
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_CONTEXTUAL,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from offers.catalogue.hours.schedules import NEVER
 from offers.decision.budgets import NO_LIMIT, BudgetBook, plan_allows
 from offers.decision.calendar import period_of
-from offers.state.stores import Usage
+from offers.state.ledger import Usage
 from offers.v1.limits_pb2 import CalendarPeriod, Pacing
 
 EVEN, FRONT_LOADED = Pacing.PACING_EVEN, Pacing.PACING_FRONT_LOADED

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from offers.errors import StoreUnavailableError
-from offers.state.stores import Demand
+from offers.state.ledger import Demand, Redemption
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, Context, User
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
@@ -95,7 +95,7 @@ def check_budgets(mortal: RedisProcess, folder: Path) -> None:
     with serving(document(folder), clock=lambda: NOW, data_dir=folder, state_url=mortal.url) as served:
         assert ([], 86_400) == told(served, "paid")
         demand = Demand("apart/campaign:few", 0, 1, 0, 1, -1, -1, -1)
-        assert served.stores.ledger.confirm("r", [demand], NOW).done
+        assert served.stores.ledger.confirm(Redemption("r", demands=[demand]), NOW).done
         wait_for(lambda: not ask(served, "paid").offers, "the budget is seen to be used up")
         mortal.kill()
         wait_for(lambda: told(served, "paid") == (["budgets"], 1), "the loss is told")
@@ -110,7 +110,7 @@ def test_an_engine_knows_its_budgets_before_it_serves(tmp_path: Path) -> None:
     with serving(document(tmp_path), clock=lambda: NOW, data_dir=tmp_path) as served:
         served.worker.upkeep.stop()
         demand = Demand("apart/campaign:few", 0, 1, 0, 1, -1, -1, -1)
-        assert served.stores.ledger.confirm("r", [demand], NOW).done
+        assert served.stores.ledger.confirm(Redemption("r", demands=[demand]), NOW).done
         served.worker.serve(served.worker.live.engines())
         assert not ask(served, "paid").offers
 
