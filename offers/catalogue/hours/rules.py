@@ -44,6 +44,8 @@ _EVENTS = re.compile(_EVENT)
 _RULES = re.compile(r"(; |, | \|\| )")
 _DAYS_AFTER = re.compile(r"\bPH (?=\d+ days)")
 """The library's own output for `PH +1 day`, which it cannot parse."""
+_YEAR_BESIDE_MONTH = re.compile(r"(?<=\d)(?=(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b)")
+"""The place within its own output for `2026 Dec`, which it reads as 1 December 2026 without the space."""
 COMMENT_BESIDE = re.compile(rf'(?:(\b(?:open|off|closed|24/7|{_EVENT})|:\d\d|\)) *)?"[^"]*"', re.IGNORECASE)
 """A comment, and the word or time before it that it only explains."""
 _NOTE = '"-"'
@@ -251,7 +253,7 @@ def normal_form(expression: str) -> str:
     """
     # The library prints `00:00-24:00 "x"`, `open "x"` and `"x"` alike.
     bare = COMMENT_BESIDE.sub(lambda comment: comment.group(1) or _NOTE, expression)
-    return _DAYS_AFTER.sub("PH +", str(OpeningHours(bare)))
+    return _YEAR_BESIDE_MONTH.sub(" ", _DAYS_AFTER.sub("PH +", str(OpeningHours(bare))))
 
 
 @lru_cache(maxsize=65_536)

@@ -84,6 +84,12 @@ def is_open(expression: str, at: str, country: str = "DE") -> bool:
         ("2026+ Mo-Fr 09:00-18:00", ["2026-06-12T09:00", "2050-06-10T09:00"], ["2026-06-13T09:00", "2025-06-12T09:00"]),
         ("Mo-Su 09:00-18:00; 2027+ off", ["2026-12-31T09:00"], ["2027-01-01T09:00", "2031-01-01T09:00"]),
         ("2026 Jun 24+ 10:00-12:00", ["2026-06-24T10:00", "2027-01-05T10:00"], ["2026-06-23T10:00"]),
+        # All days of a month of one year, of some months, and of a month within weeks.
+        ("2026 Dec 09:00-18:00", ["2026-12-01T09:00", "2026-12-31T09:00"], ["2026-11-30T09:00", "2027-12-02T09:00"]),
+        ("2026 Nov-Dec Mo-Fr 09:00-18:00", ["2026-11-02T09:00", "2026-12-31T09:00"], ["2026-12-26T09:00"]),
+        ("2026 Jun,Aug 22:00-02:00", ["2026-06-30T22:00", "2026-09-01T01:00"], ["2026-07-02T22:00"]),
+        ("2026 Jun week 24", ["2026-06-12T09:00"], ["2026-06-19T09:00"]),
+        ("Mo-Su 09:00-18:00; 2026 Aug off", ["2026-09-01T09:00"], ["2026-08-01T09:00", "2026-08-31T09:00"]),
         ("Jun 24+ 10:00-12:00", ["2026-06-24T10:00", "2026-12-31T10:00"], ["2027-01-01T10:00"]),
         # Beyond 24:00, around the clock, and days without end.
         ("Mo 22:00-48:00", ["2026-06-16T23:59"], ["2026-06-17T00:00"]),
@@ -131,6 +137,8 @@ DAYS: tuple[tuple[str, Callable[[date], bool]], ...] = (
     ("Jan PH,Mo ", lambda day: day.month == 1 and (day in PUBLIC or day.weekday() == 0)),
     ("week 01-53/2 ", lambda day: day.isocalendar().week % 2 == 1),
     ("2026+ ", lambda day: day.year >= 2026),
+    ("2027 Jan ", lambda day: (day.year, day.month) == (2027, 1)),
+    ("2027 Apr-Jun Mo-Th ", lambda day: day.year == 2027 and day.month in {4, 5, 6} and day.weekday() < 4),
     ("2027 Mo-Th ", lambda day: day.year == 2027 and day.weekday() < 4),
     ("easter -2 days ", lambda day: day + timedelta(2) == easter((day + timedelta(2)).year)),
     ("easter +1 day ", lambda day: day - timedelta(1) == easter((day - timedelta(1)).year)),
