@@ -52,7 +52,7 @@ class EventFile:
         """Yield the events, calls and faults of the file, in order."""
         is_first = True
         for number, line in enumerate(iter(self._line, b""), 1):
-            if not line.strip():
+            if not _bare(line):
                 continue
             whole = self._document(line) if is_first else b""
             is_first = False
@@ -77,15 +77,20 @@ class EventFile:
 
     def _document(self, line: bytes) -> bytes:
         """Return the whole file where its first line only begins a document; b"": it is a file of lines."""
-        text = line.removeprefix(BOM_UTF8).strip()
-        if not text.startswith(_OPENINGS) or _is_json(line):
+        text = _bare(line)
+        if not text.startswith(_OPENINGS) or _is_json(text):
             return b""
         rest = self._file.read(MAX_LINE_BYTES)
-        if text in _OPENINGS or _is_json(line + rest):
+        if _is_json(text + rest) or (text in _OPENINGS and not _is_json(rest.lstrip().partition(b"\n")[0])):
             self.done += len(rest)
             return line + rest
         self._ahead = BytesIO(rest)
         return b""
+
+
+def _bare(line: bytes) -> bytes:
+    """Return a line without the byte order mark, and without the white space around it."""
+    return line.removeprefix(BOM_UTF8).strip()
 
 
 def _is_json(text: bytes) -> bool:

@@ -140,6 +140,16 @@ def test_blank_lines_byte_order_marks_and_line_ends_of_windows_are_passed_over()
     assert "5" == read(content)[2].place
 
 
+def test_a_byte_order_mark_alone_is_a_blank_line() -> None:
+    """A file that has nothing else is empty, and the mark hides no document that begins below it."""
+    document = orjson.dumps([GOOD, GOOD], option=orjson.OPT_INDENT_2)
+
+    assert [] == read(b"\xef\xbb\xbf")
+    assert [("3: [0]", ""), ("3: [1]", "")] == [
+        (entry.place, entry.fault) for entry in read(b"\xef\xbb\xbf\r\n\r\n" + document)
+    ]
+
+
 def test_batches_are_read_by_their_parts() -> None:
     """The list "batch" of Segment and the list of CloudEvents: each part has its index, and its own fault."""
     segment: dict[str, object] = {
@@ -197,6 +207,8 @@ def test_a_broken_first_line_is_no_document() -> None:
 
     assert ["1", "2", "3"] == [entry.place for entry in read(lines(b'{"type": "track",', long, GOOD))]
     assert [True, False, False] == [bool(entry.fault) for entry in read(lines(b"[1, 2", long, GOOD))]
+    for opening in (b"{", b"["):
+        assert [True, False, False] == [bool(entry.fault) for entry in read(lines(opening, GOOD, GOOD))]
 
 
 def test_a_line_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
