@@ -19,7 +19,7 @@ MESSAGE_S = 10.0
 STREAM_S = 60.0
 """Seconds that a client has to send the next message of a stream."""
 PRESSED_S = 0.1
-"""The same, in seconds, once no spare thread is left."""
+"""The same, in seconds, once no spare thread is left, or the system starts no more."""
 
 Result = TypeVar("Result")
 
@@ -108,19 +108,27 @@ class CallThreads(Executor):
                 self._spare -= 1
 
     def _look(self) -> None:
-        most = len(self._threads) + MOST_SPARE
+        most, lacks_threads = len(self._threads) + MOST_SPARE, False
         while not self._ends.wait(LOOK_S):
             kept = self._kept()
-            self._cancel_late(kept, PRESSED_S if len(kept) >= most else None)
+            self._cancel_late(kept, PRESSED_S if lacks_threads or len(kept) >= most else None)
+            lacks_threads = False
             if kept and not self._calls.empty():
                 # Twice as many as are kept, because a crowd of such clients is first in the queue, too.
-                self._add_spare(min(2 * len(kept), MOST_SPARE) - self._spare)
+                lacks_threads = not self._add_spare(min(2 * len(kept), MOST_SPARE) - self._spare)
 
-    def _add_spare(self, count: int) -> None:
+    def _add_spare(self, count: int) -> bool:
+        """Start spare threads. Returns whether the system has let all of them start."""
         for _ in range(count):
             with self._lock:
                 self._spare += 1
-            threading.Thread(target=self._run_spare, name="call_spare", daemon=True).start()
+            try:
+                threading.Thread(target=self._run_spare, name="call_spare", daemon=True).start()
+            except RuntimeError:  # a limit on processes or memory
+                with self._lock:
+                    self._spare -= 1
+                return False
+        return True
 
     def _kept(self) -> "list[_Wait]":
         """Return the threads that have waited for a client for longer than a moment."""

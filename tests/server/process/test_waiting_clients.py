@@ -239,6 +239,34 @@ def test_with_too_many_waiting_clients_the_oldest_give_way() -> None:
     threads.shutdown()
 
 
+def test_where_no_more_threads_start_waiting_clients_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a limit on threads, calls whose clients keep them waiting are cancelled soon, and others run."""
+    threads, calls = CallThreads(2), [Call() for _ in range(5)]
+    start, refused = threading.Thread.start, threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "call_spare":
+            refused.set()
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        start(thread)
+
+    def wait(call: Call) -> bool:
+        with threads.waiting(call, 600):
+            return call.cancelled.wait(30)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    waits = [threads.submit(wait, call) for call in calls]
+    assert threads.submit(lambda: 42).result(20) == 42
+    assert refused.is_set()
+    monkeypatch.undo()
+    # The last of them keep no call in the queue waiting, so that they may take their time.
+    for call in calls:
+        call.cancel()
+    assert all(each.result(20) for each in waits)
+    threads.shutdown()
+
+
 def test_errors_of_calls_are_in_their_futures() -> None:
     """An exception is handed on, and the thread goes on."""
     threads = CallThreads(1)
