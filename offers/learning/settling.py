@@ -330,6 +330,7 @@ class OutcomeTracker(ABC):
         reward, importance = pending.label(number, index)
         if not importance:
             states[index] = _DONE
+            self._note(number, pending, index)
             return
         states[index] = _SETTLED
         self.settled_at[number], self.rests[number] = second, 0

@@ -131,10 +131,10 @@ def test_time_that_passes_without_entries_settles_offers() -> None:
 
 
 def test_models_rest_while_no_examples_come() -> None:
-    """A model rests again and again while no examples come, and also where the next ones settle at the same moment."""
+    """A model rests again and again while no examples come, and always before the next ones are learned."""
     told = Collected().tell(decision("d"))
     told.at(NOON + SETTLE_S[CLICK])
-    before, shown = told.rested[CLICK], NOON + CALM_S[0] + 1
+    before, shown = told.rested[CLICK], NOON + SETTLE_S[CLICK] + 1
     told.tell(decision("e", shown)).at(shown + SETTLE_S[CLICK])
     assert before + 1 == told.rested[CLICK]
     told.collector.pass_time(shown + SETTLE_S[CLICK] + CALM_S[1] - 1)
