@@ -6,52 +6,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEPS_PER_DOUBLING, STEPS = 2, 34
-"""Delays are counted in steps: from the settle time on, STEPS_PER_DOUBLING for each doubling of it."""
-REMEMBERED = 4_096
-"""Rewards beyond which all counts are halved, so that what was long ago counts less."""
+"""Delays are counted in steps: step 0 ends at the settle time, and STEPS_PER_DOUBLING further ones at its double."""
+EXPECTED_SOON = 30
+"""Rewards that count as having come in time, at each step, so that a few late ones do not make all seem to be late."""
 
 
-class RewardDelays:
-    """Counts of the delays of rewards of one kind: in step 0 those up to the settle time."""
+def step_of(delay_s: float, settle_s: int) -> int:
+    """Return the step in which a reward came so many seconds after the offer was shown."""
+    return min(max(math.ceil(STEPS_PER_DOUBLING * math.log2(max(delay_s, 1.0) / settle_s)), 0), STEPS - 1)
 
-    def __init__(self, settle_s: int) -> None:
-        self.counts = np.zeros(STEPS)
-        self._settle_s = settle_s
 
-    def add(self, delay_s: float, count: int = 1) -> None:
-        """Count rewards that came so many seconds after the offer was shown."""
-        self.counts[min(math.ceil(max(self._step(delay_s), 0.0)), STEPS - 1)] += count
+def shares_of(step: NDArray[np.uint8], age_s: NDArray[np.float64], settle_s: int) -> NDArray[np.float64]:
+    """Return by step the share of rewards that have come at its end, from the steps of some and their examples' ages.
 
-    def fade(self) -> None:
-        """Have earlier delays count less once there are many."""
-        if self.counts.sum() > REMEMBERED:
-            self.counts /= 2
+    Of a young example only early rewards are known. So each step is compared with those before it among the examples
+    that are old enough for it. Source: Lagakos, Barraj and De Gruttola, "Nonparametric analysis of truncated survival
+    data, with application to AIDS" (Biometrika 75, 1988).
+    """
+    oldest = np.clip(np.floor(_steps(age_s, settle_s) + 1e-9), step, STEPS - 1).astype(np.int64)
+    counts = np.bincount(oldest * STEPS + step, minlength=STEPS * STEPS).reshape(STEPS, STEPS)
+    by_then = counts[::-1].cumsum(axis=0)[::-1].cumsum(axis=1).astype(np.float64)
+    """By step: examples that are at least so old, of which the reward came in this step or before."""
+    known, earlier = np.diagonal(by_then)[1:], np.diagonal(by_then, -1)
+    earlier_shares = (earlier + EXPECTED_SOON) / (known + EXPECTED_SOON)
+    return np.append(earlier_shares[::-1].cumprod()[::-1], 1.0)
 
-    def come(self, age_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return for each age the share of the rewards that have come by then; 1 where none are known."""
-        total = self.counts.sum()
-        if not total:
-            return np.ones(len(age_s))
-        steps = STEPS_PER_DOUBLING * np.log2(np.maximum(age_s, self._settle_s) / self._settle_s)
-        return np.interp(steps, np.arange(STEPS), self.counts.cumsum() / total)
 
-    def importance(
-        self, reward: NDArray[np.float64], importance: NDArray[np.float64], age_s: NDArray[np.float64],
-        seen: NDArray[np.float64],
-    ) -> NDArray[np.float64]:  # fmt: skip
-        """Return how much each example counts, of its importance.
+def counted(
+    reward: NDArray[np.float64], importance: NDArray[np.float64], come: NDArray[np.float64], seen: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return how much each example counts, of its importance, where a share of the rewards has come by its age.
 
-        Of an example without a reward, one may still come. With the share F of rewards that have come by its age and
-        the probability p of a reward, it is refused with the likelihood 1 - pF, whose logit has the slope of a refusal
-        of importance F (1 - p) / (1 - pF). Source: Chapelle, "Modeling delayed feedback in display advertising" (KDD
-        2014), with counted delays; for p the rate of rewards is taken, also of those `seen` before.
-        """
-        come, found = self.come(age_s), importance
-        rewards = float(seen[0] + (reward * importance).sum())
-        for _ in range(3 if come.min(initial=1.0) < 1 else 0):
-            rate = rewards / max(rewards, float(seen[0] + seen[1] + found.sum()), 1e-9)
-            found = np.where(reward > 0, importance, importance * come * (1 - rate) / np.maximum(1 - rate * come, 1e-9))
-        return found
+    Of an example without a reward, one may still come. With the share F and the probability p of a reward, it has none
+    by now with the likelihood 1 - pF, whose logit has the slope of a refusal of importance F (1 - p) / (1 - pF). For p
+    stands the rate of rewards, also of those `seen` before. Source: Chapelle, "Modeling delayed feedback in display
+    advertising" (KDD 2014); here the delays are counted, and are the same for all.
+    """
+    rewards, found = float(seen[0] + (reward * importance).sum()), importance
+    for _ in range(3 if come.min(initial=1.0) < 1 else 0):  # the rate depends on what counts
+        rate = rewards / max(float(seen[0] + seen[1] + found.sum()), rewards, 1e-9)
+        found = np.where(reward > 0, importance, importance * come * (1 - rate) / np.maximum(1 - rate * come, 1e-9))
+    return found
 
-    def _step(self, delay_s: float) -> float:
-        return STEPS_PER_DOUBLING * math.log2(max(delay_s, 1e-9) / self._settle_s)
+
+def come_by(shares: NDArray[np.float64], age_s: NDArray[np.float64], settle_s: int) -> NDArray[np.float64]:
+    """Return for each age the share of rewards that have come, by `shares_of`."""
+    return np.interp(_steps(age_s, settle_s), np.arange(STEPS), shares)
+
+
+def _steps(age_s: NDArray[np.float64], settle_s: int) -> NDArray[np.float64]:
+    return np.asarray(STEPS_PER_DOUBLING * np.log2(np.maximum(age_s, settle_s) / settle_s))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning.pending import Label
-from offers.learning.propensity.delays import RewardDelays
+from offers.learning.propensity.delays import come_by, counted, shares_of, step_of
 from offers.learning.propensity.features import OFFER_PREFIX, Examples, Features
 from offers.learning.propensity.regression import DAY_S, Propensity
 
@@ -44,7 +44,7 @@ class RehearsedModel:
         """The model of all examples."""
         self.revised = 0
         """Number of revisions so far."""
-        self._delays, self._settle_s = RewardDelays(settle_s), settle_s
+        self._settle_s = settle_s
         self._before = Propensity.untaught(features)
         """The model of the examples that are not kept any more."""
         names = features.attributes
@@ -56,6 +56,13 @@ class RehearsedModel:
         """The importance of a new refusal; the number of examples that the kept ones are short of, as rewards are
         awaited."""
         self._kept = self._room_for(64)
+        self._steps = np.zeros(MOST_RECENT, np.uint8)
+        """By kept example with a reward, the step in which it came."""
+
+    @property
+    def kept(self) -> Examples:
+        """The latest examples, with their outcomes of now."""
+        return _part(self._kept, slice(self._count))
 
     def learn(self, examples: Examples) -> int:
         """Learn from examples in their order, and return the number of the first; the others have the next numbers."""
@@ -64,9 +71,7 @@ class RehearsedModel:
             take = min(self._due - self._new, MOST_RECENT - self._count, len(examples.reward) - done)
             some = _part(examples, slice(done, done + take))
             self._keep(some)
-            self._delays.add(0, int(np.count_nonzero(some.reward)))
-            counted = np.where(some.reward > 0, some.importance, some.importance * self._fresh)
-            self.model.update(some._replace(importance=counted))
+            self.model.update(some._replace(importance=some.importance * np.where(some.reward > 0, 1.0, self._fresh)))
             done, self._new = done + take, self._new + take
             if self._count == MOST_RECENT:
                 self._fold()
@@ -86,8 +91,7 @@ class RehearsedModel:
             return
         at, kept = number - self._first, self._kept
         kept.reward[at], kept.importance[at] = after
-        if after.reward > 0:
-            self._delays.add(second - float(kept.time[at]))
+        self._steps[at] = step_of(second - float(kept.time[at]), self._settle_s)
         self._changed += 1
         self._now = max(self._now, second)
         if self._changed >= self._most_changed():
@@ -108,7 +112,8 @@ class RehearsedModel:
         found |= {f"kept.{name}": getattr(self._kept, name)[: self._count] for name in _KEPT}
         counts = [self._first, self._new, self._changed, self._due, self.revised, self._now]
         shares = np.array([self._fresh, self._awaited])
-        return found | {"counts": np.array(counts), "shares": shares, "delays": self._delays.counts}
+        steps = self._steps[: self._count]
+        return found | {"counts": np.array(counts), "shares": shares, "steps": steps}
 
     @classmethod
     def restored(cls, features: Features, settle_s: int, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -120,10 +125,10 @@ class RehearsedModel:
                     array[:] = arrays[prefix + name]
         own._first, own._new, own._changed, own._due, own.revised, own._now = arrays["counts"].tolist()
         own._fresh, own._awaited = arrays["shares"].tolist()
-        own._delays.counts[:] = arrays["delays"]
         kept = {name: arrays[f"kept.{name}"] for name in _KEPT}
         own._kept = own._room_for(max(64, len(kept["reward"])))
         own._keep(Examples(numbers=_NO_NUMBERS, **kept))
+        own._steps[: own._count] = arrays["steps"]
         return own
 
     def _most_changed(self) -> int:
@@ -135,15 +140,16 @@ class RehearsedModel:
         """Learn the kept examples again."""
         self._new = self._changed = 0
         self._due = max(1, self._count // MIXED_AFTER, (self._count - MANY) // MIXED_AFTER_OF_MANY)
-        self._delays.fade()
-        self._fresh = float(self._delays.come(np.array([float(self._settle_s)]))[0])
         for array, before in zip(self.model.arrays().values(), self._before.arrays().values(), strict=True):
             array[:] = before
-        rows = _part(self._kept, slice(self._count))
+        rows = self.kept
         self._now = max(self._now, int(rows.time.max()) + self._settle_s)
-        counted = self._delays.importance(rows.reward, rows.importance, self._now - rows.time, self._before.seen)
-        self._awaited = float((rows.importance - counted).sum())
-        self._learn_mixed(self.model, rows._replace(importance=counted))
+        age, is_rewarded = (self._now - rows.time).astype(np.float64), rows.reward > 0
+        shares = shares_of(self._steps[: self._count][is_rewarded], age[is_rewarded], self._settle_s)
+        self._fresh = float(shares[0])
+        importance = counted(rows.reward, rows.importance, come_by(shares, age, self._settle_s), self._before.seen)
+        self._awaited = float((rows.importance - importance).sum())
+        self._learn_mixed(self.model, rows._replace(importance=importance))
 
     def _fold(self) -> None:
         """Learn the oldest of the kept examples for good."""
@@ -153,6 +159,7 @@ class RehearsedModel:
         for name in _KEPT:
             array = getattr(self._kept, name)
             array[: self._count] = array[count : count + self._count].copy()
+        self._steps[: self._count] = self._steps[count : count + self._count].copy()
 
     def _learn_mixed(self, model: Propensity, rows: Examples) -> None:
         """Have a model learn the oldest of the kept examples, faded as if each had been learned on its own day."""
@@ -185,6 +192,7 @@ class RehearsedModel:
 
     def _keep(self, some: Examples) -> None:
         last = self._count + len(some.reward)
+        self._steps[self._count : last] = 0
         if last > len(self._kept.reward):
             wider = self._room_for(min(MOST_RECENT, max(last, 2 * len(self._kept.reward))))
             for name in _KEPT:
