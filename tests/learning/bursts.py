@@ -23,7 +23,7 @@ class Story(NamedTuple):
     decisions: list[LoggedDecision]
     events: list[LoggedEvent]
 
-    def __add__(self, other: object) -> "Story":  # type: ignore[override]
+    def __add__(self, other: object) -> "Story":
         """Return both together."""
         assert isinstance(other, Story)
         return Story(

@@ -126,7 +126,7 @@ def test_at_rest_the_order_makes_no_difference(arrivals: Callable[[int], Story],
     and nothing on the way is implausible.
     """  # noqa: D205
     story = arrivals(seed)
-    end = max(one.second for one in [*story.decisions, *story.events]) - NOON
+    end = max([one.second for one in story.decisions] + [one.second for one in story.events]) - NOON
     told = Followed(story)
     for second in range(0, end, max(7, end // 300)):
         told.at(second)

@@ -23,8 +23,9 @@ def shares_of(step: NDArray[np.uint8], age_s: NDArray[np.float64], settle_s: int
     that are old enough for it. Source: Lagakos, Barraj and De Gruttola, "Nonparametric analysis of truncated survival
     data, with application to AIDS" (Biometrika 75, 1988).
     """
-    oldest = np.clip(np.floor(_steps(age_s, settle_s) + 1e-9), step, STEPS - 1).astype(np.int64)
-    counts = np.bincount(oldest * STEPS + step, minlength=STEPS * STEPS).reshape(STEPS, STEPS)
+    oldest = np.minimum(np.floor(_steps(age_s, settle_s) + 1e-9), STEPS - 1).astype(np.int64)
+    is_over = step <= oldest  # in the step that an example is in, only early rewards are known as well
+    counts = np.bincount((oldest * STEPS + step)[is_over], minlength=STEPS * STEPS).reshape(STEPS, STEPS)
     by_then = counts[::-1].cumsum(axis=0)[::-1].cumsum(axis=1).astype(np.float64)
     """By step: examples that are at least so old, of which the reward came in this step or before."""
     known, earlier = np.diagonal(by_then)[1:], np.diagonal(by_then, -1)

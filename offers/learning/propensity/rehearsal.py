@@ -163,7 +163,7 @@ class RehearsedModel:
 
     def _learn_mixed(self, model: Propensity, rows: Examples) -> None:
         """Have a model learn the oldest of the kept examples, faded as if each had been learned on its own day."""
-        order = _spread(self._strata(rows), self._first)
+        order = spread(self._strata(rows), self._first)
         order = order[rows.importance[order] > 0]
         if not len(order):
             return
@@ -204,8 +204,9 @@ class RehearsedModel:
 
     def _room_for(self, count: int) -> Examples:
         columns = len(self.model.features.attributes)
-        numbers, times = np.empty((2, count)), np.empty(count, np.int64)
-        return Examples(np.empty((count, columns), np.uint64), _NO_NUMBERS, *numbers, times)
+        reward, importance = np.empty((2, count))
+        keys, times = np.empty((count, columns), np.uint64), np.empty(count, np.int64)
+        return Examples(keys, _NO_NUMBERS, reward, importance, times)
 
 
 def _part(examples: Examples, part: slice) -> Examples:
@@ -213,7 +214,7 @@ def _part(examples: Examples, part: slice) -> Examples:
     return Examples(keys[part], _NO_NUMBERS, reward[part], importance[part], time[part])
 
 
-def _spread(stratum: NDArray[np.uint64], first: int) -> NDArray[np.int64]:
+def spread(stratum: NDArray[np.uint64], first: int) -> NDArray[np.int64]:
     """Return an order of examples in which those of each stratum are spread evenly, and mixed among themselves.
 
     A model of few examples is moved most by the last ones. In a random order these have by chance more rewards or fewer
