@@ -107,7 +107,7 @@ def test_what_is_not_kept_any_more_is_made_up_for(monkeypatch: pytest.MonkeyPatc
     for first in range(0, 6_000, 10):
         model.learn(examples("a" * 10, [0.0] * 10, first))
         assert len(model.kept.reward) <= 400
-        for number in range(first - 2_000, first - 1_990, 4) if first >= 2_000 else ():
+        for number in range(first - 500, first - 490, 4) if first >= 500 else ():
             model.revise(number, (REFUSAL, CLICK), examples("a", [1.0]), START + first)
         found.append(chance(model, "a"))
     assert 0.3 == pytest.approx(np.mean(found[-200:]), abs=0.05)
