@@ -192,7 +192,7 @@ def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_p
     assert 0 < chance(folder, "rain", "o3", "order_value") < chance(folder, "rain", "o3", "redemption")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_reading, "PAGE", 97)
-        for second in range(0, ROWS + 700, 200):
+        for second in range(0, ROWS + 500, 200):
             one = opened(log, tmp_path / "paused", offers=SCALED)
             while one.step(NOON + second):
                 pass
