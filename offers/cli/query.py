@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -330,11 +330,11 @@ def _zone(name: str) -> ZoneInfo | None:
 
 def _instant(option: str, text: str, zone: tzinfo | None, day: date) -> datetime:
     """Read an instant, or a time of a day; without an offset by the clock of the zone, else of this machine."""
+    from offers.model import rfc3339
+
     try:
-        try:
-            instant = datetime.combine(day, time.fromisoformat(text))
-        except ValueError:
-            instant = datetime.fromisoformat(text)
+        clock = rfc3339.time_of_day(text)
+        instant = rfc3339.wall_time(text).moment() if clock is None else datetime.combine(day, clock)
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=zone) if zone else instant.astimezone()
         instant.timestamp()

@@ -63,6 +63,7 @@ _EARLY_EACH = 100
 _ALL_OFFERS = -1  # as an index in a DueQueue: the whole decision is due
 _NUMBER_OF = {name: number for number, name in enumerate(REWARDS)}
 _IMPRESSION, _DISMISSAL, _WITHHELD = Reaction.IMPRESSION, Reaction.DISMISSAL, Reaction.WITHHELD
+_REVERSAL = Reaction.REVERSAL
 # Plain integers: a byte is compared with these faster than with members of the enum.
 _OPEN, _SETTLED, _DONE = map(int, OfferState)
 
@@ -282,10 +283,14 @@ class OutcomeTracker(ABC):
         elif reaction is _DISMISSAL:
             self._dismiss(pending, index)
         else:
-            for name, reward in outcome.rewards(LEARNING, self.scales.get(pending.catalog)):
-                number = _NUMBER_OF[name]
-                if not pending.rewards[number][index]:  # only the first over 0 counts
-                    self.set_reward(number, pending, index, reward)
+            self._reward(pending, outcome)
+
+    def _reward(self, pending: PendingDecision, outcome: OfferOutcome) -> None:
+        for name, reward in outcome.rewards(LEARNING, self.scales.get(pending.catalog)):
+            number, index = _NUMBER_OF[name], outcome.offer_index
+            known = pending.rewards[number][index]
+            if known == 0 or (outcome.reaction is _REVERSAL and known > 0):  # else only the first over 0 counts
+                self.set_reward(number, pending, index, reward)
 
     def _show(self, pending: PendingDecision, index: int) -> None:
         """Note that an offer was shown, as any reaction tells."""
@@ -305,10 +310,7 @@ class OutcomeTracker(ABC):
             self._changed(number, pending, index, label)
 
     def set_reward(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
-        """Set a reward of an offer, from 0 to 1, or NaN: it is not to be known whether there was one.
-
-        0 takes a reward back. The offer may be settled or not.
-        """
+        """Set a reward of an offer, settled or not: from 0, which takes it back, to 1, or NaN for unknown."""
         before = pending.label(number, index)
         pending.rewards[number][index] = reward
         self._changed(number, pending, index, before)

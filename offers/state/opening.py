@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from offers.errors import SettingsError
 from offers.settings import Settings
+from offers.state.ledger import Ledger
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from offers.state.sqlite.ledger import SqliteLedger
 from offers.state.sqlite.state import SqliteState
-from offers.state.stores import EventLog, Ledger, StateStore
+from offers.state.stores import EventLog, StateStore
 
 FILE = "state.db"
 """Name of the default file in the data folder."""
@@ -42,7 +43,7 @@ def open_stores(settings: Settings) -> Stores:
     def database(setting: str, url: str) -> Database:
         path = _path_of(setting, url, settings.data_dir)
         if path not in databases:
-            databases[path] = Database(path)
+            databases[path] = Database(path, is_flushed=settings.sqlite_flush)
         return databases[path]
 
     state: StateStore
@@ -89,4 +90,8 @@ def _path_of(setting: str, url: str, folder: Path) -> Path:
         places = "a path, sqlite:///path, " + {"state_url": "redis://...", "events_url": "postgresql://..."}[setting]
         raise SettingsError(f"{setting}: '{_scheme_of(url)}://' is not understood: give {places}")
     path = url.removeprefix("sqlite://")
+    if "@" in path or ":" in path:  # a file would be named after a password
+        raise SettingsError(
+            f"{setting}: an address needs its scheme, as redis:// or postgresql://, and a file has no @ or :"
+        )
     return Path(path).expanduser() if path else folder / FILE

@@ -295,6 +295,10 @@ def test_without_a_server_it_tells_how_to_start_one(offers: Run) -> None:
         (("--user", "u", "--anonymous", "a"), "give one"),
         (("--at", "25:00"), "is no instant"),
         (("--at", "soon"), "is no instant"),
+        (("--at", "12"), "is no instant"),
+        (("--at", "20261124T121500Z"), "is no instant"),
+        (("--at", "2026-1-4 12:15"), "is no instant"),
+        (("--at", "2026-11-24T12:15:00+99:99"), "is no instant"),
         (("--lat", "48", "--lng", "2", "--observed-at", "soon"), "--observed-at 'soon' is no instant"),
         (("--observed-at", "2026-01-24 12:15"), "give them too"),
         ((*PARIS_NOON, "--observed-at", "12:16"), "is after the instant asked for, 2026-11-24 12:15"),
@@ -379,6 +383,29 @@ def test_validate_json_is_a_line_per_problem(tmp_path: Path, offers: Run) -> Non
     assert {"file", "line", "field", "reason", "fix"} == problem.keys()
     assert (str(document), 11, "offers[0].benefit.percent_off") == (problem["file"], problem["line"], problem["field"])
     assert 1 == shown.status
+
+
+def test_validate_names_hours_that_others_read_differently(tmp_path: Path, offers: Run) -> None:
+    """Each of the hours whose readings differ is one note with its first place; the document is good all the same."""
+    hours = ("Mo-Su 18:00-03:00; PH off", "Mo-Fr 09:00-17:00; PH off", "Mo-Su 18:00-03:00; PH off")
+    document = tmp_path / "catalog.yaml"
+    document.write_text(
+        "catalog_id: nights\ncountry_code: DE\noffers:\n"
+        + "".join(
+            f"- {{offer_id: o{number}, title: Bar, benefit: {{percent_off: 5}}, target: {{everywhere: true}}, "
+            f"availability: {{opening_hours: '{text}'}}}}\n"
+            for number, text in enumerate(hours)
+        ),
+        "utf-8",
+    )
+
+    shown, as_json = offers("validate", document), offers("validate", "--json", document)
+
+    note, good = shown.out.splitlines()
+    assert note.startswith(f"note: {document}:4: 'Mo-Su 18:00-03:00; PH off': on ")
+    assert good.startswith(f"{document}: the catalogue 'nights' is good")
+    assert (0, 0, "") == (shown.status, as_json.status, as_json.out)
+    assert note in as_json.err
 
 
 class Import(NamedTuple):

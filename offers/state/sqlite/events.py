@@ -59,6 +59,11 @@ class SqliteEvents:
         """See EventLog."""
         return self._having(event_ids, "")
 
+    def find(self, event_id: str) -> LoggedEvent | None:
+        """See EventLog."""
+        found = self._events("event.hash = ?", (self._database.hash(event_id),))
+        return found[0].event if found else None
+
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """See EventLog."""
         return [event for _, event in self._events("applied = 0 ORDER BY event.number LIMIT ?", (limit,))]
@@ -113,7 +118,7 @@ class SqliteEvents:
 
     def record(self, decisions: Sequence[LoggedDecision]) -> None:
         """See EventLog."""
-        with self._database.writing() as connection:
+        with self._database.writing(is_flushed=False) as connection:  # decisions are logged, not promised
             numbers = self._numbers(connection, {decision.person for decision in decisions})
             rows = [
                 (self._key(decision_id), numbers[person], second, decision_id, record)

@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from offers.errors import StoreUnavailableError
+from offers.state.per_thread import PerThread
+from offers.state.sqlite.flushing import Flusher
 
 PAGE_SIZE = 4096
-_FORMAT = 3
+_FORMAT = 4
 _WAIT_S = 10.0
 """How long a writer waits for other writers, and an erasure for readers."""
 _SECRET_BYTES = 32
@@ -80,6 +82,22 @@ CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, until INTEGER NOT NULL);
 """
 """Added to files of format 2 when they are opened. `rewatch` computes when their persons are due."""
+_ADDED_LAST = """
+ALTER TABLE redemption ADD COLUMN event_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE redemption ADD COLUMN confirm_event_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE redemption ADD COLUMN offer TEXT NOT NULL DEFAULT '';
+ALTER TABLE redemption ADD COLUMN person BLOB NOT NULL DEFAULT x'';
+ALTER TABLE redemption ADD COLUMN units INTEGER;
+ALTER TABLE redemption ADD COLUMN micros INTEGER;
+ALTER TABLE redemption ADD COLUMN currency TEXT NOT NULL DEFAULT '';
+CREATE TABLE redeemed (
+    redemption TEXT NOT NULL, cap INTEGER NOT NULL, person BLOB NOT NULL, second INTEGER NOT NULL,
+    matters INTEGER NOT NULL, PRIMARY KEY (redemption, cap)
+) WITHOUT ROWID;
+CREATE INDEX redeemed_person ON redeemed (person, cap);
+CREATE INDEX redeemed_matters ON redeemed (matters);
+"""
+"""Added to files of format 3 when they are opened."""
 
 
 class Database:
@@ -88,11 +106,11 @@ class Database:
     All methods raise StoreUnavailableError.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_flushed: bool = True) -> None:
         self.path = path
+        self._flusher = Flusher(path) if is_flushed else None
         self._own = threading.local()
-        self._all: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        self._held = PerThread[sqlite3.Connection](sqlite3.Connection.close)
         self._turn = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._transactions = 0
@@ -115,6 +133,7 @@ class Database:
             own: sqlite3.Connection = self._own.connection
         except AttributeError:
             own = self._own.connection = self._connect()
+            self._held.keep(own)
         return own
 
     @property
@@ -123,10 +142,21 @@ class Database:
         return self._transactions if self.connection() is self._writer else 0
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Run a write transaction, or a nested one within this thread's; any exception rolls it back."""
+    def writing(self, *, is_flushed: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run a write transaction, or a nested one within this thread's; any exception rolls it back.
+
+        It is on the disk when the block ends, unless a setting or the caller does without.
+        """
+        with translated(self.path):
+            with self._committing() as connection:
+                yield connection
+            if self._flusher is not None and is_flushed and not self.transaction:
+                self._flusher.wait()
+
+    @contextmanager
+    def _committing(self) -> Iterator[sqlite3.Connection]:
         # Threads of this process queue here: SQLite makes them sleep and retry, the unlucky ones for seconds.
-        with translated(self.path), self._turn:
+        with self._turn:
             connection = self._writer = self._writer or self._connect()
             outer = self.connection()
             begin, end, undo = _WHOLE if outer is not connection else _PART
@@ -170,10 +200,11 @@ class Database:
 
     def close(self) -> None:
         """Close all threads' connections."""
-        with self._lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
+        self._held.close()
+        if self._flusher is not None:
+            self._flusher.close()
+        if self._writer is not None:
+            self._writer.close()
             self._writer = None
         self._own = threading.local()
 
@@ -189,6 +220,8 @@ class Database:
                 connection.execute("INSERT INTO store VALUES (1, ?, 0)", (secrets.token_bytes(_SECRET_BYTES),))
             if version in {0, 2}:
                 _run(connection, _ADDED)
+            if version in {0, 2, 3}:
+                _run(connection, _ADDED_LAST)
                 connection.execute(f"PRAGMA user_version = {_FORMAT}")
             elif version != _FORMAT:
                 raise StoreUnavailableError(
@@ -199,13 +232,11 @@ class Database:
         connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",))
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # `writing` flushes, once for all that wait
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
         connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-        with self._lock:
-            self._all.append(connection)
         return connection
 
     def _truncate(self) -> bool:
