@@ -95,7 +95,7 @@ fresh: $(DEVELOPING) ## Check that old and new pip install exactly the locks, wi
 # Redis keeps the real clock, as it hangs under libfaketime; tests on it would see two clocks, and are left out.
 DAYS ?= 1 7 45 200 400
 DATED := tests/demo tests/catalogue/hours tests/cli/test_cli.py tests/decision/test_hours.py \
-	tests/server/test_other_times.py tests/server/test_lasting.py tests/test_client.py tests/docs
+	tests/server/test_other_times.py tests/server/test_lasting.py tests/client tests/docs
 AHEAD := PATH="$(CURDIR)/tests/later/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/later" PYTHONDONTWRITEBYTECODE= \
 	NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -m -f
 TOMORROW = for days in $(1); do \
