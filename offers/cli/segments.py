@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from offers.cli.attributes import read_attributes
 from offers.cli.catalogues import DocumentPath
 from offers.cli.output import fail, stdout
 
@@ -90,12 +91,7 @@ def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, pro
         now.user.user_id = user
     if anonymous:
         now.user.anonymous_id = anonymous
-    for one in attributes:
-        name, equals, value = one.partition("=")
-        if not (name and equals):
-            message = f"--attribute '{one}': give a name and a value, as in city=Lyon"
-            raise typer.BadParameter(message)
-        known.attributes.update({name: _value(value)})
+    known.attributes.update(read_attributes(attributes))
     if now.HasField("user") and not known.HasField("user"):
         known.user.CopyFrom(now.user)
     second = now.time.seconds if now.HasField("time") else int(time.time())
@@ -111,16 +107,6 @@ def _read(file: Path, message: "Message") -> None:
     except (OSError, ParseError, UnicodeDecodeError) as error:
         told = f"{file} cannot be read as a {message.DESCRIPTOR.name} in JSON: {error}"
         raise typer.BadParameter(told) from None
-
-
-def _value(text: str) -> Any:  # noqa: ANN401
-    """Return the value of an attribute: JSON if it is that, else a text."""
-    import orjson
-
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
 
 
 def _why_not(one: "Membership") -> str:
