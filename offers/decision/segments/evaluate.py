@@ -38,6 +38,7 @@ from offers.catalogue.expressions import (
     path_of,
     tree,
 )
+from offers.catalogue.functions import extensions
 from offers.decision.segments.predicates import Rules, rules_of
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile
@@ -146,7 +147,9 @@ class Segments:
         asked = {mention.path for of_one in found for mention in of_one if mention.asked}
         variables = dict(filter(None, (_variable(mention, asked) for of_one in found for mention in of_one)))
         guards = cel.Type.List(cel.Type.BOOL)
-        self._env = cel.NewEnv(variables={**TYPES, **variables, _GUARDS: guards}, container=CONTAINER)
+        self._env = cel.NewEnv(
+            variables={**TYPES, **variables, _GUARDS: guards}, container=CONTAINER, extensions=extensions()
+        )
         self._reader = {name: _reader(tuple(name.split("."))) for name in (*variables, *TYPES)}.__getitem__
         self._segments = [
             _Segment(
