@@ -41,25 +41,17 @@ def semver_compare(one: str, other: str) -> int:
 
 
 @lru_cache(4096)
-def _version(text: str) -> tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]:
+def _version(text: str) -> tuple[object, ...]:
     """Return what a version is ordered by: its numbers, whether it is released, and the labels before a release."""
     found = _VERSION.fullmatch(text)
     if found is None:
         message = f"'{text}' is no version: write one such as 2.3.0 or 2.3.0-beta.1"
         raise ValueError(message)
-    core = [_whole(part) for part in found["core"].split(".")]
+    core = [*found["core"].split("."), "0", "0"][:3]
     labels = found["labels"].split(".") if found["labels"] else []
-    told = tuple((False, _whole(label), "") if label.isdigit() else (True, 0, label) for label in labels)
-    return (*core, *[0] * (3 - len(core))), not labels, told
-
-
-def _whole(digits: str) -> int:
-    """Return a number of any length, by pieces: Python refuses to convert thousands of digits at once."""
-    number = 0
-    for begin in range(0, len(digits), 4_000):
-        piece = digits[begin : begin + 4_000]
-        number = number * 10 ** len(piece) + int(piece)
-    return number
+    # Numbers have no leading zeros, so that the one with more digits is greater, at any length.
+    told = ((0, len(label), label) if label.isdigit() else (1, 0, label) for label in labels)
+    return (*((len(number), number) for number in core), not labels, *told)
 
 
 def is_version(text: str) -> bool:

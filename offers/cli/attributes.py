@@ -5,8 +5,6 @@ from typing import Any
 
 import typer
 
-from offers.model.numbers import is_exact
-
 
 def read_attributes(words: Iterable[str]) -> dict[str, Any]:
     """Return the attributes that --attribute options name; the last one of a name counts."""
@@ -35,6 +33,8 @@ def _value(text: str) -> Any:  # noqa: ANN401 - JSON
 
 def _is_exact(value: Any) -> bool:  # noqa: ANN401 - JSON
     """Return whether every whole number in a value is stored as it is."""
+    from offers.model.numbers import is_exact
+
     if isinstance(value, dict | list):
         return all(map(_is_exact, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, int) or is_exact(value)

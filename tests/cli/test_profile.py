@@ -34,7 +34,11 @@ def test_a_profile_is_changed_and_read(profile: Run) -> None:
     read_again = profile("get", "--user", "ada")
 
     made = read(changed)
-    assert ("Lyon", 36.0, ["eco"]) == (made.attributes["city"], made.attributes["age"], [*map(str, made.attributes["values"])])
+    assert ("Lyon", 36.0, ["eco"]) == (
+        made.attributes["city"],
+        made.attributes["age"],
+        [*map(str, made.attributes["values"])],
+    )
     assert [CONSENT_PURPOSE_PROFILING, CONSENT_PURPOSE_LEARNING] == [one.purpose for one in made.consents]
     assert ["attributes.city", "Lyon"] == row(read_again, "attributes.city")
     assert ["consents[0].granted", "true"] == row(read_again, "consents[0].granted")
