@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types imports buf breaking fresh later tomorrow protos format docs bench quality \
+.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos format docs bench quality \
 	peers lock clean package
 
 PYTHON ?= python3
@@ -49,10 +49,16 @@ run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE
 
 # Two processes take half of the tests each; the first to finish takes over tests from the other. An environment that sets
 # PYTHONDONTWRITEBYTECODE would make every process that tests start compile all modules again.
-test: $(DEVELOPING) build/protoc ## Run all tests; ARGS="-k client" for some
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
+BUILDS := tests/packaging tests/examples tests/test_benchmarks.py
 
-check: lint types imports buf breaking docs test fresh later ## Run everything that must pass, as .ci/run does
+test: $(DEVELOPING) build/protoc ## Run the tests; ARGS="-k client" for some
+	$(PYTEST) $(BUILDS:%=--ignore=%) $(ARGS)
+
+builds: $(DEVELOPING) ## Build and try the wheel, the examples in four languages, the benchmarks
+	$(PYTEST) $(BUILDS)
+
+check: lint types imports buf breaking docs test builds fresh later ## Run everything that must pass, as .ci/run does
 
 lint: $(DEVELOPING) ## Check style
 	$(BIN)/ruff check $(CHECKED)

@@ -10,10 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import grpc
+
 from benchmarks.synthetic import NOW
 from offers.learning.learner import FOLDER
 from offers.server.process.models import ModelFollower
-from offers.server.process.worker import Worker, raw_handlers, warm_engine
+from offers.server.process.worker import Worker, warm_engine
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.telemetry import logs
@@ -26,6 +28,7 @@ def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
     logs.configure("error")
     os.sched_setaffinity(0, {core})
     begin, answer = time.time(), bytes(noop_bytes)
+    noop: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(lambda _message, _context: answer)
     with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder:
         # A new connection would disturb a measurement.
         is_url = "://" in data
@@ -40,7 +43,7 @@ def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
             settings,
             stores,
             clock=lambda: NOW + time.time() - begin,
-            extra=[raw_handlers(NOOP_SERVICE, {"Answer": lambda _: answer})],
+            extra=[grpc.method_handlers_generic_handler(NOOP_SERVICE, {"Answer": noop})],
         )
         worker.serve([warm_engine(snapshot)])
         ModelFollower(worker.live, settings.data_dir / FOLDER).look()

@@ -1,5 +1,7 @@
 """The gRPC status of each error, with the details that tell a caller what to change."""
 
+from collections.abc import Sequence
+
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -7,6 +9,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from offers.errors import (
     BusyError,
     ConflictError,
+    FieldViolation,
     InvalidRequestError,
     NotFoundError,
     OffersError,
@@ -16,6 +19,9 @@ from offers.errors import (
 ERROR_DOMAIN = "offers"
 RETRY_S = 1
 """Seconds after which a caller is told to try again when a store cannot be reached."""
+MOST_MESSAGE, MOST_TOLD = 1_000, 3_000
+"""Bytes of a status' message and of the faults in its details. A status travels in headers, of which clients and
+proxies take 8 kB as a rule: with a longer one the call ends with RESOURCE_EXHAUSTED, and the caller learns nothing."""
 _CODES = {
     NotFoundError: code_pb2.NOT_FOUND,
     ConflictError: code_pb2.FAILED_PRECONDITION,
@@ -32,18 +38,41 @@ def status_of(error: OffersError) -> status_pb2.Status:
     if isinstance(error, StoreUnavailableError):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = RETRY_S
-        return status_pb2.Status(code=code_pb2.UNAVAILABLE, message=str(error), details=[_packed(retry)])
+        return status_pb2.Status(code=code_pb2.UNAVAILABLE, message=_shortened(str(error)), details=[_packed(retry)])
     if not isinstance(error, InvalidRequestError):
         code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), code_pb2.INTERNAL)
-        return status_pb2.Status(code=code, message=str(error))
-    bad = error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.reason)
-            for violation in error.violations
-        ]
-    )
+        return status_pb2.Status(code=code, message=_shortened(str(error)))
     info = error_details_pb2.ErrorInfo(reason="INVALID_REQUEST", domain=ERROR_DOMAIN)
-    return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=str(error), details=[_packed(bad), _packed(info)])
+    told = _told(error.violations)
+    if left := len(error.violations) - len(told.field_violations):
+        info.metadata["violations_left_out"] = str(left)
+    faults = _shortened("; ".join(f"{one.field}: {one.description}" for one in told.field_violations))
+    message = f"{faults}; and {left:,} more" if left else faults
+    return status_pb2.Status(code=code_pb2.INVALID_ARGUMENT, message=message, details=[_packed(told), _packed(info)])
+
+
+def _told(violations: Sequence[FieldViolation]) -> error_details_pb2.BadRequest:
+    """Return the first violations, as many as fit into a status, and at least one."""
+    told = error_details_pb2.BadRequest()
+    for violation in violations:
+        told.field_violations.add(field=_shortened(violation.field), description=_shortened(violation.reason))
+        if told.ByteSize() > MOST_TOLD and len(told.field_violations) > 1:
+            del told.field_violations[-1]
+            break
+    return told
+
+
+def _shortened(text: str) -> str:
+    """Return a text, cut where it would take more than MOST_MESSAGE bytes in a header.
+
+    There, a byte that is not printable ASCII takes three.
+    """
+    used = 0
+    for index, letter in enumerate(text):
+        used += 1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode())
+        if used > MOST_MESSAGE:
+            return f"{text[:index]}..."
+    return text
 
 
 def _packed(detail: Message) -> any_pb2.Any:

@@ -89,4 +89,8 @@ def _path_of(setting: str, url: str, folder: Path) -> Path:
         places = "a path, sqlite:///path, " + {"state_url": "redis://...", "events_url": "postgresql://..."}[setting]
         raise SettingsError(f"{setting}: '{_scheme_of(url)}://' is not understood: give {places}")
     path = url.removeprefix("sqlite://")
+    if "@" in path or ":" in path:  # a file would be named after a password
+        raise SettingsError(
+            f"{setting}: an address needs its scheme, as redis:// or postgresql://, and a file has no @ or :"
+        )
     return Path(path).expanduser() if path else folder / FILE

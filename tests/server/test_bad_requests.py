@@ -1,8 +1,9 @@
 """A bad request is refused with an INVALID_ARGUMENT that names each field, over a real connection."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -10,6 +11,8 @@ from google.protobuf import struct_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from offers.errors import ConflictError, FieldViolation, InvalidRequestError, OffersError
+from offers.server.statuses import status_of
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
@@ -356,3 +359,25 @@ def test_a_message_is_too_large_also_where_its_surface_is_known(served: Served) 
     inner = (b"\x0a\xc8\x01" + b"s" * 200) * 6_000
     code, fields, _ = refusal(served, b"\x0a" + _length(b"\x32" + _length(inner)))
     assert (grpc.StatusCode.INVALID_ARGUMENT, ["request"]) == (code, fields)
+
+
+def test_however_much_is_wrong_the_answer_fits_into_headers(served: Served) -> None:
+    """Of a thousand faults, as many are named as headers hold, and how many more there are."""
+    request = pb.ExplainOffersRequest(request=pb.GetOffersRequest(), offer_ids=[""] * 1_000)
+    code, fields, status = refusal(served, request.SerializeToString(), "/offers.v1.OfferService/ExplainOffers")
+    info = error_details_pb2.ErrorInfo()
+    status.details[1].Unpack(info)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "offer_ids[0]" in fields
+    assert str(1_000 - len(fields)) == info.metadata["violations_left_out"]
+    assert status.message.endswith("more")
+
+
+@pytest.mark.parametrize("letter", ["x", "%", "é", "店", "😀"])
+@pytest.mark.parametrize("kind", [ConflictError, lambda text: InvalidRequestError([FieldViolation(text, text)] * 9)])
+def test_long_texts_are_cut_to_what_headers_hold(letter: str, kind: Callable[[str], OffersError]) -> None:
+    """In headers a message is ASCII and percent-encoded, and the details are in Base64: together under 8 kB."""
+    status = status_of(kind(letter * 10_000))
+    encoded = quote(status.message, safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~")
+    assert len(encoded) + status.ByteSize() * 4 / 3 < 8_000
+    assert "..." in status.message

@@ -2,7 +2,6 @@
 
 import socket
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -11,7 +10,8 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from offers.server.process.worker import raw_handlers
+from offers.server.process.handlers import raw_handlers
+from offers.server.process.threads import CallThreads
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context, Location, Session, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import EventWarning, ReportEventsRequest
@@ -187,8 +187,9 @@ def test_no_word_of_a_person_in_logs_or_metrics(tmp_path: Path) -> None:
 
 def test_a_fault_is_logged_without_its_message() -> None:
     """An internal fault ends a call with INTERNAL; its place is logged, but not its message."""
-    server = grpc.server(ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers([raw_handlers("test.Service", {"Fail": lambda data: bytes(int(data))})])
+    threads = CallThreads(1)
+    server = grpc.server(threads)  # type: ignore[arg-type] # any Executor will do
+    server.add_generic_rpc_handlers([raw_handlers(threads, "test.Service", {"Fail": lambda data: bytes(int(data))})])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -1,7 +1,7 @@
 """The part of the specification that concerns exploration: the probability that an offer was selected."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from offers.catalogue.snapshot import PROPENSITY
@@ -28,25 +28,23 @@ def selection_probabilities(
     An answer states at least 1 / DRAWS, because an offer in it came from some draw.
     """
     order, least, most = order_of(catalog), Counter[str](), Counter[str]()
+    turns = [turn_of(query.seed, order[one.offer_id]) for one in ranked]
+    scores = [_score(catalog, query, one, taught) for one in ranked]
     for draw in range(DRAWS):
-        scored = sorted(
-            (
-                (drawn_score(catalog, query, one, taught, draw), turn_of(query.seed, order[one.offer_id]), one)
-                for one in ranked
-            ),
-            key=lambda each: (-each[0], each[1]),
-        )
-        if any(0 < one[0] - next_[0] < near for one, next_ in pairwise(scored)):
+        drawn = [score(draw) for score in scores]
+        best_first = sorted(range(len(ranked)), key=lambda index: (-drawn[index], turns[index]))
+        if near and any(0 < drawn[one] - drawn[other] < near for one, other in pairwise(best_first)):
             most.update(one.offer_id for one in ranked)
             continue
-        answer = [one.offer_id for one, limits in laid_out(catalog, query, [one for _, _, one in scored]) if not limits]
+        shown = laid_out(catalog, query, [ranked[index] for index in best_first])
+        answer = [one.offer_id for one, limits in shown if not limits]
         least.update(answer)
         most.update(answer)
     return {one.offer_id: (least[one.offer_id] / DRAWS, most[one.offer_id] / DRAWS) for one in ranked}
 
 
-def drawn_score(catalog: Catalog, query: Query, one: Ranked, taught: Taught, draw: int) -> float:
-    """Return the logarithm of an offer's score in a draw, rounded so that equal scores compare equal."""
+def _score(catalog: Catalog, query: Query, one: Ranked, taught: Taught) -> Callable[[int], float]:
+    """Return a function from a draw to the logarithm of an offer's score, rounded so that equal ones compare equal."""
     _, weight = one.factors[PROPENSITY]
-    drawn = taught.varied(catalog, query, weight, one.offer_id, one.foreseen, draw)
-    return round(one.log_score + weight * (drawn - one.drawn), _DIGITS)
+    varied = taught.variation(catalog, query, weight, one.offer_id, one.foreseen)
+    return lambda draw: round(one.log_score + weight * (varied(draw) - one.drawn), _DIGITS)

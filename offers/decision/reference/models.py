@@ -1,7 +1,7 @@
 """The part of the specification that concerns models: what they predict of an offer, and how exploration varies it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import NormalDist
@@ -68,16 +68,18 @@ class Taught:
             self._known[key] = _foreseen(self, catalog, strategy, offer, metres)
         return self._known[key]
 
-    def varied(
-        self, catalog: Catalog, query: Query, weight: float, offer_id: str, foreseen: "Foreseen",
-        draw: int | None = None,
-    ) -> float:  # fmt: skip
-        """Return what a draw adds to the logarithm of an offer's propensity; None: the decision's own draw."""
+    def varied(self, catalog: Catalog, query: Query, weight: float, offer_id: str, foreseen: "Foreseen") -> float:
+        """Return what the decision's own draw adds to the logarithm of an offer's propensity."""
+        return self.variation(catalog, query, weight, offer_id, foreseen)(draw_of(self.chance))
+
+    def variation(
+        self, catalog: Catalog, query: Query, weight: float, offer_id: str, foreseen: "Foreseen"
+    ) -> Callable[[int], float]:
+        """Return a function from a draw to what it adds to the logarithm of an offer's propensity."""
         exploration = exploration_of(catalog, query)
         if not foreseen.is_asked or exploration.method == Exploration.METHOD_UNSPECIFIED:
-            return 0.0
-        key = key_of("offer", catalog.catalog_id, offer_id)
-        return varied(exploration, weight, foreseen, key, self.chance, draw_of(self.chance) if draw is None else draw)
+            return lambda _: 0.0
+        return _variation(exploration, weight, foreseen, key_of("offer", catalog.catalog_id, offer_id), self.chance)
 
 
 class Foreseen(NamedTuple):
@@ -269,10 +271,10 @@ def exploration_of(catalog: Catalog, query: Query) -> Exploration:
     return next(named, Exploration())
 
 
-def varied(
-    exploration: Exploration, weight: float, foreseen: Foreseen, key: int, chance: int, draw: int
-) -> float:  # fmt: skip
-    """Return what a draw adds to the logarithm of an offer's propensity.
+def _variation(
+    exploration: Exploration, weight: float, foreseen: Foreseen, key: int, chance: int
+) -> Callable[[int], float]:
+    """Return a function from a draw to what it adds to the logarithm of an offer's propensity.
 
     `weight` is that of the factor. `key` is the offer's.
     """
@@ -280,16 +282,23 @@ def varied(
     limit = -math.log(1 - loss) / 2 / weight
     high = min(limit, -math.log(foreseen.propensity))
     share = exploration.new_offer_share if exploration.HasField("new_offer_share") else DEFAULT_NEW_OFFER_SHARE
-    if draw < _draws_for(share, chance ^ _OF_NEW) and foreseen.is_new:
-        return high
-    bits = mixed_in_python(mixed_in_python(chance ^ key & _ALL) + (draw + 1) * _OF_OFFER & _ALL)
-    if exploration.method == Exploration.METHOD_THOMPSON:
-        moved = _NORMAL[bits % _STEPS] * foreseen.deviation
-    else:
-        epsilon = exploration.epsilon if exploration.HasField("epsilon") else DEFAULT_EPSILON
-        explores = DRAWS - draw <= _draws_for(epsilon, chance ^ _OF_EPSILON)
-        moved = (2 * _evenly(bits) - 1) * limit if explores else 0.0
-    return min(max(moved, -limit), high)
+    raised = _draws_for(share, chance ^ _OF_NEW) if foreseen.is_new else 0
+    epsilon = exploration.epsilon if exploration.HasField("epsilon") else DEFAULT_EPSILON
+    explored = _draws_for(epsilon, chance ^ _OF_EPSILON)
+    is_thompson = exploration.method == Exploration.METHOD_THOMPSON
+    begun = mixed_in_python(chance ^ key & _ALL)
+
+    def varied(draw: int) -> float:
+        if draw < raised:
+            return high
+        bits = mixed_in_python(begun + (draw + 1) * _OF_OFFER & _ALL)
+        if is_thompson:
+            moved = _NORMAL[bits % _STEPS] * foreseen.deviation
+        else:
+            moved = (2 * _evenly(bits) - 1) * limit if DRAWS - draw <= explored else 0.0
+        return min(max(moved, -limit), high)
+
+    return varied
 
 
 def _evenly(bits: int) -> float:

@@ -14,12 +14,14 @@ from offers.v1.event_service_pb2 import (
 )
 
 REFUSED_TOLD = 1_000
+MOST_STREAMS = 64
+"""Streams of a worker at once."""
 
 
 class EventService:
     """EventService with requests and responses as encoded messages."""
 
-    def __init__(self, intake: Intake, max_streams: int) -> None:
+    def __init__(self, intake: Intake, max_streams: int = MOST_STREAMS) -> None:
         self._intake = intake
         self._free = threading.Semaphore(max_streams)
 
@@ -36,7 +38,7 @@ class EventService:
         """Take in the events of encoded StreamEventsRequests; return the encoded response.
 
         The events of a message are durable before the next message is read. Raises InvalidRequestError,
-        StoreUnavailableError, and BusyError when too many streams are open: each occupies a thread until it ends.
+        StoreUnavailableError, and BusyError when too many streams are open.
         """
         if not self._free.acquire(blocking=False):
             message = "as many event streams are open as this server takes: report in batches, or try again later"

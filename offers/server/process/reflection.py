@@ -9,6 +9,13 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from offers.server.process.handlers import each_message
+from offers.server.process.threads import CallThreads
+
+_Request = reflection_pb2.ServerReflectionRequest
+
+MOST_STREAMS = 8
+"""Streams of a worker at once."""
 VERSIONS = ("v1alpha", "v1")
 """grpcio-reflection implements v1alpha alone; the messages of v1 are the same on the wire."""
 
@@ -34,28 +41,24 @@ class _Symbols:
         return file
 
 
-def reflection_handlers(services: Sequence[str]) -> Iterator[grpc.GenericRpcHandler]:
+def reflection_handlers(threads: CallThreads, services: Sequence[str]) -> Iterator[grpc.GenericRpcHandler]:
     """Yield the handlers of every version of reflection for some services."""
     names = [*services, reflection.SERVICE_NAME]  # v1 has no descriptor to tell of
     servicer = reflection.ReflectionServicer(names, pool=_Symbols(descriptor_pool.Default()))
-    free = threading.Semaphore(1)
+    free = threading.Semaphore(MOST_STREAMS)
 
-    def one_at_a_time(
-        requests: Iterator[reflection_pb2.ServerReflectionRequest], context: grpc.ServicerContext
-    ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
-        """Refuse a second stream, because each holds a thread of the worker for as long as its caller likes."""
+    def limited(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         if not free.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "another reflection stream is open: try again later")
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reflection streams are open: try again later")
         try:
-            yield from servicer.ServerReflectionInfo(requests, context)
+            requests = map(_Request.FromString, each_message(threads, messages, context))
+            for response in servicer.ServerReflectionInfo(requests, context):
+                with threads.waiting(context):  # the response is sent when the next one is asked for
+                    yield response.SerializeToString()
         finally:
             free.release()
 
-    handler = grpc.stream_stream_rpc_method_handler(
-        one_at_a_time,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(limited)
     for version in VERSIONS:
         service = f"grpc.reflection.{version}.ServerReflection"
         yield grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,8 @@ TICK_S = 0.1
 STEADY_S = 10.0
 """A child that lived for this many seconds is restarted at once; the back-off of one that dies sooner grows."""
 LONGEST_WAIT_S = 10.0
+HANG_S = 15.0
+"""Seconds without a sign of life after which a worker is replaced."""
 STOP_MARGIN_S = 5.0
 REFUSED, FAILED = 1, 2
 """Exit statuses of a compilation: the document has problems, or something else failed."""
@@ -46,6 +48,8 @@ class _Slot:
     started: float = 0.0
     not_before: float = 0.0
     quick_deaths: int = 0
+    beat: float = float("inf")
+    """Time of the last sign of life; infinity before the first, so that a slow start is not taken for a hang."""
 
 
 @dataclass(slots=True)
@@ -105,16 +109,16 @@ class Supervisor:
             served = folder / "served.json"
             if self._settings.metrics_port:
                 stack.callback(self._metrics.serve(self._settings.host, self._settings.metrics_port))
+            stack.callback(self._end_children)
             stack.callback(self._end_compilers)
-            if not self._publish_first():
+            workers = [slot for slot in self._slots if slot.core is not None]
+            if not self._publish_first(lambda: self._keep_children(workers, port, served)):
                 return
             self._write(served)
-            stack.callback(self._end_children)
-            workers = sum(slot.core is not None for slot in self._slots)
-            log.info("server_starting", host=self._settings.host, port=port, workers=workers)
+            log.info("server_starting", host=self._settings.host, port=port, workers=len(workers))
             looked, pruned = time.monotonic(), float("-inf")
             while not self._stops_within(TICK_S):
-                self._keep_children(port, served)
+                self._keep_children(self._slots, port, served)
                 if time.monotonic() - pruned >= PRUNE_S:
                     pruned = time.monotonic()
                     prune(self._settings.data_dir, [Path(source.published) for source in self._sources])
@@ -134,11 +138,15 @@ class Supervisor:
 
     # Catalogues.
 
-    def _publish_first(self) -> bool:
-        """Compile all documents. Returns False if told to stop meanwhile; raises OffersError if one is refused."""
+    def _publish_first(self, keep_children: Callable[[], None]) -> bool:
+        """Compile all documents, while the workers load their modules and wait for the snapshots.
+
+        Returns False if told to stop meanwhile; raises OffersError if a document is refused.
+        """
         for source in self._sources:
             self._compile(source, stamp(source.path))
         while any(source.compiling for source in self._sources):
+            keep_children()
             if self._stops_within(TICK_S):
                 return False
             self._collect()
@@ -227,9 +235,11 @@ class Supervisor:
 
     # Workers and the learner.
 
-    def _keep_children(self, port: int, served: Path) -> None:
+    def _keep_children(self, slots: Iterable[_Slot], port: int, served: Path) -> None:
         now = time.monotonic()
-        for slot in self._slots:
+        for slot in slots:
+            if slot.process is not None and slot.core is not None:
+                _replace_if_hung(slot, now)
             if slot.process is not None and slot.process.poll() is not None:
                 lived = now - slot.started
                 slot.quick_deaths = 0 if lived > STEADY_S else slot.quick_deaths + 1
@@ -249,13 +259,15 @@ class Supervisor:
                     if slot.core is None
                     else self._worker_command(slot.core, port, served)
                 )
-                slot.process = self._start(command)
-                slot.started = now
+                slot.process = self._start(command, stdout=None if slot.core is None else subprocess.PIPE)
+                slot.started, slot.beat = now, float("inf")
+                if slot.process.stdout is not None:
+                    os.set_blocking(slot.process.stdout.fileno(), False)
 
     def _mend_snapshots(self) -> None:
         """Compile missing snapshots again: without them no worker can start."""
         for source in self._sources:
-            if not source.compiling and not Path(source.published, "manifest.json").is_file():
+            if source.published and not source.compiling and not Path(source.published, "manifest.json").is_file():
                 self._compile(source, source.seen)
 
     def _end_children(self) -> None:
@@ -272,6 +284,18 @@ class Supervisor:
                 process.kill()
                 process.wait()
         log.info("server_stopped")
+
+
+def _replace_if_hung(slot: _Slot, now: float) -> None:
+    """Read the signs of life of a slot's worker, and kill it when they have stopped."""
+    assert slot.process is not None  # noqa: S101 - for the type checker
+    assert slot.process.stdout is not None  # noqa: S101
+    if slot.process.stdout.read():
+        slot.beat = now
+    elif now - slot.beat > HANG_S:
+        log.error("worker_hangs", core=slot.core, pid=slot.process.pid, silent_s=round(now - slot.beat, 1))
+        slot.process.kill()
+        slot.process.wait()
 
 
 def reserve_port(host: str, port: int) -> socket.socket:

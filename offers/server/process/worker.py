@@ -4,25 +4,19 @@ import contextlib
 import os
 import signal
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 import orjson
 import structlog
-from google.rpc import code_pb2, status_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
+from grpc_health.v1 import health_pb2
 
 from offers.catalogue.rules.values import time_zones
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError
 from offers.learning.learner import FOLDER
-from offers.server import statuses
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
@@ -32,8 +26,13 @@ from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
+from offers.server.process.handlers import raw_handlers
+from offers.server.process.health import SERVICE as HEALTH_SERVICE
+from offers.server.process.health import Health
+from offers.server.process.heartbeat import Heartbeat, own_address
 from offers.server.process.models import ModelFollower
 from offers.server.process.reflection import reflection_handlers
+from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
 from offers.server.profile_service import ProfileService
 from offers.server.recorder import Recorder
@@ -51,50 +50,12 @@ RETRY_S = 5.0
 """Seconds until a worker tries again to open a snapshot that it could not open."""
 POLL_S = 0.25
 """Seconds between checks for another snapshot to serve; each also works out some milliseconds of hours ahead."""
+FIRST_POLL_S = 0.02
+"""Seconds between checks for the first snapshots."""
 WARM_S = 2.0
 """Seconds of working out hours before an engine serves; the rest is done between its requests."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-
-Asked = TypeVar("Asked", bytes, Iterator[bytes])
-
-
-def guarded(answer: Callable[[Asked], bytes]) -> Callable[[Asked, grpc.ServicerContext], bytes]:
-    """Wrap a call: errors become statuses, and an unexpected error is logged once."""
-
-    def handle(asked: Asked, context: grpc.ServicerContext) -> bytes:
-        try:
-            return answer(asked)
-        except OffersError as error:
-            status = statuses.status_of(error)
-        except grpc.RpcError:  # the caller has cancelled its stream of requests
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
-            # Where it happened, but not the message, which may contain personal data.
-            frames = [
-                f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
-            ]
-            log.error("call_failed", error=type(error).__qualname__, frames=frames)  # noqa: TRY400 - see above
-            status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
-        context.abort_with_status(rpc_status.to_status(status))
-        raise AssertionError  # abort has raised
-
-    return handle
-
-
-def raw_handlers(
-    service: str,
-    methods: Mapping[str, Callable[[bytes], bytes]],
-    streams: Mapping[str, Callable[[Iterator[bytes]], bytes]] | None = None,
-) -> grpc.GenericRpcHandler:
-    """Return the handler of a service whose methods take and return encoded messages; `streams` take many."""
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        name: grpc.unary_unary_rpc_method_handler(guarded(answer)) for name, answer in methods.items()
-    }
-    for name, answer in (streams or {}).items():
-        handlers[name] = grpc.stream_unary_rpc_method_handler(guarded(answer))
-    return grpc.method_handlers_generic_handler(service, handlers)
 
 
 class Worker:
@@ -109,12 +70,11 @@ class Worker:
         extra: Iterable[grpc.GenericRpcHandler] = (),
     ) -> None:
         self.live = Live()
-        self.health = health.HealthServicer(experimental_non_blocking=True)
         self._settings = settings
-        self._services = {"", SERVICE, EVENT_SERVICE, PROFILE_SERVICE}
-        self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.threads = threads = CallThreads(settings.worker_threads)
+        self.health = Health(threads, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
         self._server = grpc.server(
-            ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="call"),
+            threads,  # type: ignore[arg-type] # any Executor will do
             options=[
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -140,8 +100,7 @@ class Worker:
         self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
         explaining = ExplainService(self.live, clock, people, settings.geohash_length)
-        # A stream holds a thread for as long as its caller likes, so half of them are left for calls.
-        events = EventService(self.intake, max_streams=max(1, settings.worker_threads // 2))
+        events = EventService(self.intake)
         profiles = ProfileService(
             stores.state,
             stores.events,
@@ -152,6 +111,7 @@ class Worker:
         self._server.add_generic_rpc_handlers(
             (
                 raw_handlers(
+                    threads,
                     SERVICE,
                     {
                         "GetOffers": offers.get_offers,
@@ -160,9 +120,13 @@ class Worker:
                     },
                 ),
                 raw_handlers(
-                    EVENT_SERVICE, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}
+                    threads,
+                    EVENT_SERVICE,
+                    {"ReportEvents": events.report_events},
+                    {"StreamEvents": events.stream_events},
                 ),
                 raw_handlers(
+                    threads,
                     PROFILE_SERVICE,
                     {
                         "GetProfile": profiles.get_profile,
@@ -172,15 +136,14 @@ class Worker:
                         "LinkIdentities": profiles.link_identities,
                     },
                 ),
-                *reflection_handlers([SERVICE, EVENT_SERVICE, PROFILE_SERVICE, health.SERVICE_NAME]),
+                *reflection_handlers(threads, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]),
+                *self.health.handlers(),
                 *extra,
             )
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
 
-    def start(self, port: int) -> int:
-        """Listen on a port (0: any free one) and return it. Raises OffersError if it cannot be bound."""
-        address = address_of(self._settings.host, port)
+    def listen(self, address: str) -> int:
+        """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound."""
         try:
             bound = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -188,6 +151,11 @@ class Worker:
         if not bound:
             message = f"cannot listen on {address}: is the port taken, or the address not of this machine?"
             raise OffersError(message)
+        return bound
+
+    def start(self, port: int) -> int:
+        """Listen on a port (0: any free one) and return it. Raises OffersError if it cannot be bound."""
+        bound = self.listen(address_of(self._settings.host, port))
         self._server.start()
         self.upkeep.start()
         return bound
@@ -195,12 +163,13 @@ class Worker:
     def serve(self, engines: Iterable[Engine]) -> None:
         """Serve these engines, which must be warm, in place of those before."""
         self.live.swap(engines)
-        self._say(health_pb2.HealthCheckResponse.SERVING)
+        self.health.set_all(health_pb2.HealthCheckResponse.SERVING)
 
     def drain(self) -> None:
         """Report NOT_SERVING, wait until callers have noticed, finish the calls in flight, and stop."""
-        self.health.enter_graceful_shutdown()
+        self.health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         time.sleep(self._settings.drain_s)
+        self.health.end()
         self._server.stop(self._settings.grace_s).wait()
         self._end()
 
@@ -213,10 +182,6 @@ class Worker:
         self.upkeep.stop()
         self.recorder.close()
         self._triggers.close()
-
-    def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in self._services:
-            self.health.set(service, status)
 
 
 def warm_engine(path: Path) -> Engine:
@@ -232,20 +197,28 @@ def warm_engine(path: Path) -> Engine:
 def run(settings: Settings, core: int, port: int, served: Path, supervisor: int) -> None:
     """Run a worker on one core until SIGTERM: serve the snapshots that the file `served` names, and follow its changes.
 
-    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
-    {"snapshots": [path, ...]}.
+    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`, once the
+    first snapshots are there: {"snapshots": [path, ...]}.
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
     told: list[int] = []  # no event: it may be locked by what the signal interrupts
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    while not served.exists():
+        if told or os.getppid() != supervisor:
+            return
+        time.sleep(FIRST_POLL_S)
     stores = open_stores(settings)
     worker = Worker(settings, stores)
     follower, models = _Follower(worker, served), ModelFollower(worker.live, settings.data_dir / FOLDER)
     follower.look()
     models.look()
+    own = worker.listen(address := own_address())
     worker.start(port)
+    target = address if address.startswith("unix") else f"127.0.0.1:{own}"
+    heartbeat = Heartbeat(target, lambda: worker.threads.finished)
+    heartbeat.start()
     log.info("worker_serving", core=core, port=port)
     while not told and os.getppid() == supervisor:
         follower.look()
@@ -253,6 +226,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
         follower.roll()
         time.sleep(POLL_S)
     worker.drain()
+    heartbeat.stop()
     stores.close()
     log.info("worker_stopped", core=core)
 

@@ -1,7 +1,6 @@
 """The log of events and decisions in PostgreSQL. Erased rows leave its files when it vacuums and recycles them."""
 
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -14,6 +13,7 @@ from psycopg.types.string import StrDumper, TextLoader
 
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit, server_name
+from offers.state.per_thread import PerThread
 from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
 
@@ -96,9 +96,7 @@ class PostgresEvents:
         self._url = url
         self._timeout_s = timeout_s
         self._circuit = Circuit(self.name)
-        self._own = threading.local()
-        self._all: list[_Connection] = []
-        self._lock = threading.Lock()
+        self._own = PerThread[_Connection](_Connection.close)
 
     def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - no state store is in PostgreSQL
         """See EventLog."""
@@ -206,11 +204,7 @@ class PostgresEvents:
 
     def close(self) -> None:
         """See EventLog."""
-        with self._lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
-        self._own = threading.local()
+        self._own.close()
 
     def _events(self, condition: str, *parameters: object) -> list[NumberedEvent]:
         return [
@@ -253,22 +247,28 @@ class PostgresEvents:
         self._circuit.succeeded()
 
     def _connection(self) -> _Connection:
-        own: _Connection | None = getattr(self._own, "connection", None)
+        own = self._own.get()
         if own is None or own.closed:
-            own = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S, client_encoding="UTF8")
-            if (encoding := own.info.parameter_status("server_encoding")) != "UTF8":
-                own.close()
-                raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
-            own.limit_s = self._timeout_s
-            own.adapters.register_dumper(str, _Escaped)
-            own.adapters.register_loader("text", _Unescaped)
-            with self._lock:
-                self._all = [*(one for one in self._all if not one.closed), own]
-            with own.transaction():
-                own.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-                own.execute(_SCHEMA)
-            self._own.connection = own
+            own = self._connect()
+            self._own.keep(own)
         return own
+
+    def _connect(self) -> _Connection:
+        made = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S, client_encoding="UTF8")
+        if (encoding := made.info.parameter_status("server_encoding")) != "UTF8":
+            made.close()
+            raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
+        try:
+            made.limit_s = self._timeout_s
+            made.adapters.register_dumper(str, _Escaped)
+            made.adapters.register_loader("text", _Unescaped)
+            with made.transaction():
+                made.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+                made.execute(_SCHEMA)
+        except BaseException:
+            made.close()
+            raise
+        return made
 
 
 def _discarded(ids: set[str], event_id: str) -> bool:

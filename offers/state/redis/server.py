@@ -1,7 +1,6 @@
 """A connection to a Redis server: atomic scripts in one round trip, with a timeout and a circuit breaker."""
 
 import secrets
-import threading
 from collections.abc import Sequence
 from hashlib import blake2b, sha1
 from typing import Any, Final
@@ -16,6 +15,7 @@ from redis.retry import Retry
 
 from offers.errors import SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit, server_name
+from offers.state.per_thread import PerThread
 
 Argument = bytes | str | int
 _SECRET = "offers:secret"  # noqa: S105 - the name of its key
@@ -48,9 +48,7 @@ class RedisServer:
             **options, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "retry": Retry(NoBackoff(), 0),
         }  # fmt: skip
         self._circuit = Circuit(self.name)
-        self._own = threading.local()
-        self._all: list[Connection] = []
-        self._lock = threading.Lock()
+        self._own = PerThread[Connection](Connection.disconnect)
         self._secret = b""
 
     def hash(self, text: str) -> bytes:
@@ -86,18 +84,14 @@ class RedisServer:
 
     def close(self) -> None:
         """Close all threads' connections."""
-        with self._lock:
-            for connection in self._all:
-                connection.disconnect()
-            self._all.clear()
-        self._own = threading.local()
+        self._own.close()
 
     def _exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """Send commands, and send them again on a new connection if the server has closed the old one.
 
         The server may therefore run commands twice.
         """
-        connection: Connection | None = getattr(self._own, "connection", None)
+        connection = self._own.get()
         if connection is not None and connection.is_connected:
             try:
                 return _exchange(connection, commands)
@@ -106,9 +100,8 @@ class RedisServer:
             except RedisConnectionError:
                 pass
         if connection is None:
-            connection = self._own.connection = self._connection_class(**self._options)
-            with self._lock:
-                self._all.append(connection)
+            connection = self._connection_class(**self._options)
+            self._own.keep(connection)
         connection.connect()
         self._agree(connection)
         return _exchange(connection, commands)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from offers.errors import StoreUnavailableError
+from offers.state.per_thread import PerThread
 
 PAGE_SIZE = 4096
 _FORMAT = 3
@@ -91,8 +92,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._own = threading.local()
-        self._all: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        self._held = PerThread[sqlite3.Connection](sqlite3.Connection.close)
         self._turn = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._transactions = 0
@@ -115,6 +115,7 @@ class Database:
             own: sqlite3.Connection = self._own.connection
         except AttributeError:
             own = self._own.connection = self._connect()
+            self._held.keep(own)
         return own
 
     @property
@@ -170,10 +171,9 @@ class Database:
 
     def close(self) -> None:
         """Close all threads' connections."""
-        with self._lock:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
+        self._held.close()
+        if self._writer is not None:
+            self._writer.close()
             self._writer = None
         self._own = threading.local()
 
@@ -204,8 +204,6 @@ class Database:
         connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
         connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-        with self._lock:
-            self._all.append(connection)
         return connection
 
     def _truncate(self) -> bool:

@@ -238,12 +238,17 @@ def test_a_postgresql_that_does_not_know_all_letters_is_refused(postgres_url: st
         ({"state_url": "redis://x:port"}, "state_url: "),
         ({"events_url": "postgresql://x:port/y"}, "events_url: "),
         ({"events_url": "postgresql://x?what=1"}, "events_url: "),
+        ({"state_url": "default:secret@cache:6379"}, "state_url: an address needs its scheme"),
+        ({"state_url": "cache:6379"}, "state_url: an address needs its scheme"),
+        ({"events_url": "owner:secret@db/offers"}, "events_url: an address needs its scheme"),
     ],
 )
 def test_a_url_that_names_no_store_is_refused(tmp_path: Path, urls: dict[str, str], message: str) -> None:
-    """Opening fails for a malformed setting, which the message names."""
-    with pytest.raises(SettingsError, match=f"^{message}"):
+    """Opening fails for a malformed setting, which the message names without a password; no file is made."""
+    with pytest.raises(SettingsError, match=f"^{message}") as caught:
         open_stores(Settings.model_validate({"data_dir": tmp_path, **urls}))
+    assert "secret" not in str(caught.value)
+    assert not list(tmp_path.rglob("*secret*"))
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

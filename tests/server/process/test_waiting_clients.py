@@ -1,0 +1,249 @@
+"""Clients that keep a call waiting, or come and go, do not delay anybody else."""
+
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from offers.server.process.threads import MOST_SPARE, CallThreads
+from offers.testing import Served, serving
+from offers.v1 import offer_service_pb2 as pb
+from offers.v1.offer_service_pb2_grpc import OfferServiceStub
+from tests.server.process.test_processes import write
+from tests.server.running import Server, started, wait_for
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADERS, SETTINGS = 1, 4
+END_STREAM, END_HEADERS = 1, 4
+INITIAL_WINDOW_SIZE = 4
+GET_OFFERS, CHECK, WATCH = (
+    "/offers.v1.OfferService/GetOffers",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+)
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2."""
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def headers_of(path: str) -> bytes:
+    """The headers of a call, uncompressed."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": "test",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    return b"".join(
+        b"\0" + bytes([len(one)]) + one.encode() + bytes([len(other)]) + other.encode() for one, other in fields.items()
+    )
+
+
+class Raw:
+    """A connection that speaks HTTP/2 as it likes."""
+
+    def __init__(self, target: str, window: int = 65_535) -> None:
+        host, _, port = target.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=30)
+        self._streams = 1
+        self.send(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window)))
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._socket.sendall(data)
+
+    def call(self, path: str, data: bytes = b"") -> None:
+        """Begin a call, with some bytes of its message but without its end."""
+        self.send(frame(HEADERS, END_HEADERS, self._streams, headers_of(path)))
+        if data:
+            self.send(frame(0, 0, self._streams, data))
+        self._streams += 2
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """The demo catalogue, served by one worker with the default number of threads."""
+    with serving() as running:
+        yield running
+
+
+@contextmanager
+def raw(served: Served, window: int = 65_535) -> Iterator[Raw]:
+    """A raw connection to a server."""
+    connection = Raw(served.target, window)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def assert_answers(served: Served) -> None:
+    """Decisions and health checks are answered before a client loses patience."""
+    for _ in range(3):
+        assert OfferServiceStub(served.channel).GetOffers(pb.GetOffersRequest(), timeout=5).catalog_version
+        assert (
+            SERVING
+            == health_pb2_grpc.HealthStub(served.channel).Check(health_pb2.HealthCheckRequest(), timeout=5).status
+        )
+
+
+@pytest.mark.parametrize("path", [GET_OFFERS, CHECK, WATCH, "/offers.v1.EventService/StreamEvents"])
+@pytest.mark.parametrize("data", [b"", b"\0", b"\0\0\0\0\x05ab"])
+def test_calls_without_their_message_hold_nobody_up(served: Served, path: str, data: bytes) -> None:
+    """Many more calls than threads begin, and send nothing or a part of their message."""
+    with raw(served) as connection:
+        for _ in range(40):
+            connection.call(path, data)
+        assert_answers(served)
+    assert_answers(served)
+
+
+def test_clients_that_take_nothing_hold_nobody_up(served: Served) -> None:
+    """Watchers and callers whose window is 0 are sent nothing, and others are answered."""
+    whole = b"\0\0\0\0\0"
+    with raw(served, window=0) as connection:
+        for _ in range(20):
+            connection.call(WATCH, whole)
+            connection.call(GET_OFFERS, whole)
+        assert_answers(served)
+        served.worker.health.set("", SERVING)
+        assert_answers(served)
+
+
+def test_watchers_that_come_and_go_stop_nothing(served: Served) -> None:
+    """Clients open Watch streams and leave at once, over and over, while the status changes."""
+    ends = threading.Event()
+
+    def come_and_go() -> None:
+        while not ends.is_set():
+            with grpc.insecure_channel(served.target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                streams = [health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()) for _ in range(5)]
+                with suppress(grpc.RpcError):
+                    next(streams[0])
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(40):
+            served.worker.health.set_all(NOT_SERVING)
+            served.worker.health.set_all(SERVING)
+            assert_answers(served)
+    finally:
+        ends.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_watchers_are_told_of_each_change(served: Served) -> None:
+    """A Watch stream has the present status first, then the changes; of an unknown service, that it is unknown."""
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    stream = stub.Watch(health_pb2.HealthCheckRequest(service="offers.v1.OfferService"), timeout=30)
+    told = [next(stream).status]
+    for status in (NOT_SERVING, SERVING):
+        served.worker.health.set("offers.v1.OfferService", status)
+        told.append(next(stream).status)
+    assert [SERVING, NOT_SERVING, SERVING] == told
+    unknown = stub.Watch(health_pb2.HealthCheckRequest(service="nobody"), timeout=30)
+    assert next(unknown).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    stream.cancel()
+    unknown.cancel()
+
+
+def test_health_tells_what_is_wrong(served: Served) -> None:
+    """An unknown service is NOT_FOUND, a message that is none INVALID_ARGUMENT; List names all services."""
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+        stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=5)
+    check: Any = served.channel.unary_unary(CHECK)
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+        check(b"\xff\xff", timeout=5)
+    listed = stub.List(health_pb2.HealthListRequest(), timeout=5).statuses
+    assert {"", "offers.v1.OfferService", "offers.v1.EventService", "offers.v1.ProfileService"} == set(listed)
+
+
+def test_a_worker_that_does_not_answer_is_replaced(tmp_path: Path) -> None:
+    """A worker that lives but stands still is killed, and another takes its place."""
+    with started(tmp_path, catalogs=(write(tmp_path),), workers=1) as server:
+        (pid,) = server.workers()
+        wait_for(lambda: has_beaten(server, pid), "it has shown that it answers")
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: server.workers() - {pid} and server.health() == SERVING, "another worker serves", 90)
+        (line,) = server.lines("worker_hangs")
+        assert line["pid"] == pid
+
+
+def has_beaten(server: Server, pid: int) -> bool:
+    """Whether a worker has had the time for a sign of life."""
+    time.sleep(2.5)
+    return pid in server.workers()
+
+
+class Call:
+    """A call that can be cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        self.cancelled.set()
+
+
+def test_threads_that_wait_for_clients_are_replaced_and_their_calls_end() -> None:
+    """With every thread waiting for a client, others run; a call whose client takes too long is cancelled."""
+    threads, calls = CallThreads(1), [Call() for _ in range(30)]
+
+    def wait(call: Call) -> bool:
+        with threads.waiting(call, 0.5):
+            return call.cancelled.wait(30)
+
+    waits = [threads.submit(wait, call) for call in calls]
+    assert threads.submit(lambda: 42).result(20) == 42
+    assert all(each.result(30) for each in waits)
+    threads.shutdown()
+
+
+def test_with_too_many_waiting_clients_the_oldest_give_way() -> None:
+    """More clients than there may be spare threads keep a thread waiting: those that wait longest are cancelled."""
+    threads, calls = CallThreads(1), [Call() for _ in range(MOST_SPARE + 50)]
+
+    def wait(call: Call) -> bool:
+        with threads.waiting(call, 600):
+            return call.cancelled.wait(60)
+
+    waits = [threads.submit(wait, call) for call in calls]
+    assert threads.submit(lambda: 42).result(60) == 42
+    for call in calls:
+        call.cancel()
+    assert all(each.result(60) for each in waits)
+    threads.shutdown()
+
+
+def test_errors_of_calls_are_in_their_futures() -> None:
+    """An exception is handed on, and the thread goes on."""
+    threads = CallThreads(1)
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(lambda: 1 / 0).result(20)
+    assert threads.submit(lambda: 1).result(20) == 1
+    with ExitStack() as stack:
+        stack.callback(threads.shutdown)
