@@ -17,7 +17,7 @@ def read_attributes(words: Iterable[str]) -> dict[str, Any]:
         found[name] = value = _value(text)
         if not _is_exact(value):
             message = f"--attribute '{word}': numbers of attributes are exact only below 2^53"
-            raise typer.BadParameter(f'{message}; write it as text: {name}="{text}"')
+            raise typer.BadParameter(f"{message}; write it as text: --attribute '{name}=\"{text}\"'")
     return found
 
 

@@ -11,10 +11,10 @@ from offers.cli.catalogues import DocumentPath
 from offers.cli.output import fail, stdout
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from offers.decision.segments.evaluate import Facts
     from offers.decision.segments.membership import Membership, Term
+    from offers.v1.context_pb2 import Context
+    from offers.v1.profile_pb2 import Profile
 
 app = typer.Typer(name="segments", no_args_is_help=True, help="Tell who is in which segment.")
 
@@ -98,15 +98,20 @@ def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, pro
     return Facts(now.user, now.session, now, known, second)
 
 
-def _read(file: Path, message: "Message") -> None:
+def _read(file: Path, message: "Context | Profile") -> None:
     """Fill in a message from a JSON file."""
     from google.protobuf.json_format import Parse, ParseError
+
+    from offers.model.numbers import inexact_of
 
     try:
         Parse(file.read_bytes(), message)
     except (OSError, ParseError, UnicodeDecodeError) as error:
         told = f"{file} cannot be read as a {message.DESCRIPTOR.name} in JSON: {error}"
         raise typer.BadParameter(told) from None
+    if inexact := sorted(inexact_of(message.attributes)):
+        told = f"{file}: the attribute '{inexact[0]}' has a number from 2^53 on, where neighbours become equal"
+        raise typer.BadParameter(f"{told}: write it as text")
 
 
 def _why_not(one: "Membership") -> str:

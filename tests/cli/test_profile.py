@@ -104,7 +104,10 @@ def test_attributes_of_a_person_without_consent_are_refused(profile: Run) -> Non
         (("update", "--user", "u", "--attribute", "city"), "give a name and a value"),
         (("update", "--user", "u", "--attribute", "a=1", "--remove", "a"), "to be set and to be removed: give one"),
         (("update", "--user", "u", "--grant", "everything"), "--grant 'everything': 'everything' is not one of"),
-        (("update", "--user", "u", "--attribute", "id=9007199254740993"), 'write it as text: id="9007199254740993"'),
+        (
+            ("update", "--user", "u", "--attribute", "id=9007199254740993"),
+            "write it as text: --attribute 'id=\"9007199254740993\"'",
+        ),
         (("update", "--user", "u", "--attribute", 'a={"b":[-9007199254740993]}'), "write it as text"),
         (("delete", "--user", "u"), "give --yes"),
         (("link", "--user", "u"), "--anonymous"),

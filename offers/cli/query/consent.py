@@ -34,7 +34,8 @@ def notes(
     if is_said and CONSENT_PURPOSE_CONTEXTUAL not in context.user.consent.purposes:
         unused = [name for name in ("location", "session") if context.HasField(name)]
         if unused:
-            told.append(f"--consent leaves out contextual: the {' and the '.join(unused)} are not used")
+            words = f"the {' and the '.join(unused)} {'are' if unused[1:] else 'is'} not used"
+            told.append(f"--consent leaves out contextual: {words}")
     for note in told:
         stderr().print(Text(f"note: {note}"), soft_wrap=True)
 

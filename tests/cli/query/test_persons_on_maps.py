@@ -126,7 +126,7 @@ def test_a_person_without_consent_has_none_of_it(see: See, consent: tuple[str, .
     assert "ada has not agreed to profiling: caps, cool-downs and segments see nothing" in outcome.err
     assert ("as --consent says" in outcome.err) == bool(consent)
     assert ("--consent contextual,profiling asks as if they had agreed" in outcome.err) == (not consent)
-    assert ("the location are not used" in outcome.err) == bool(place)
+    assert ("contextual: the location is not used" in outcome.err) == bool(place)
 
 
 def test_an_explored_answer_has_its_map(see: See) -> None:
