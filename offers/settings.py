@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     outbox_url: str = ""
     """Outbox for the offers that triggers send: file:///path or redis://:password@host:port/db/stream. Empty:
     outbox.jsonl in the data folder."""
+    sqlite_flush: bool = True
+    """Whether SQLite has events, profiles and redemptions on the disk before they are acknowledged. Without it they
+    survive the end of any process, but the last ones before a power cut may be lost."""
     store_timeout_ms: int = Field(50, ge=1, le=60_000)
     """Timeout of a call to Redis, in milliseconds. PostgreSQL has twenty times as long; SQLite has no timeout."""
     retention_days: dict[str, int] = Field(RETENTION_DAYS, validate_default=True)

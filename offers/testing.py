@@ -42,12 +42,12 @@ def serving(
 
     `clock` returns seconds since 1970; requests without a time are decided for it. Snapshots, persons and events go to
     `data_dir`, or to a folder that is removed afterwards. `settings` are fields of Settings. Raises CatalogError for an
-    invalid document.
+    invalid document. SQLite does not flush unless `sqlite_flush` says so.
     """
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-testing-")))
         published = publish(source or demo_catalogue(), folder)
-        served = Settings(data_dir=folder, **settings)
+        served = Settings(data_dir=folder, **{"sqlite_flush": False, **settings})
         stores = open_stores(served)
         stack.callback(stores.close)
         worker = Worker(served, stores, clock=clock)

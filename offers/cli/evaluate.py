@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
@@ -160,8 +159,10 @@ def left_out(counts: Mapping[str, int]) -> list[str]:
 
 def instant(text: str) -> float:
     """Read --since as seconds since 1970; 0 where it is not given."""
+    from offers.model import rfc3339
+
     try:
-        return datetime.fromisoformat(text).timestamp() if text else 0.0
+        return rfc3339.wall_time(text).moment().timestamp() if text else 0.0
     except (ValueError, OverflowError):
         message = f"--since '{text}' is no instant: give 2026-11-01, '2026-11-24 12:15' or 2026-11-24T12:15:00+01:00"
         raise typer.BadParameter(message) from None

@@ -1,11 +1,11 @@
 """`offers events`: imports events into a server, and reads them from its log."""
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,13 +15,10 @@ from offers.errors import OffersError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from offers.client import OffersCallError
+    from offers.cli.event_import import EventImporter
     from offers.state.stores import EventLog, NumberedEvent
-    from offers.state.tracked import Identified
-    from offers.v1.event_pb2 import Event
 
 app = typer.Typer(name="events", no_args_is_help=True, help="Import, export and show events.")
-BATCH = 500
 FAULTS_SHOWN = 20
 NO_SERVER = 3
 FOLLOW_S = 0.5
@@ -36,7 +33,10 @@ EventsUrl = Annotated[
 @app.command("import")
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="File of JSON lines: CloudEvents, or Segment-style calls.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="File of JSON lines, or of one batch: CloudEvents, or Segment-style calls."
+        ),
     ],
     *,
     target: Annotated[str, typer.Option(help="Server to report the events to.")] = "localhost:50051",
@@ -52,27 +52,36 @@ def import_(
 ) -> None:
     """Report the events of a file to a running server.
 
-    Lines are CloudEvents 1.0, or Segment-style track, identify and alias
-    calls; docs/guides/events.md describes how they are converted. Every event
-    counts once: after a fault, import the whole file again.
-    Exit status 1: some lines were refused; 3: the server cannot be reached.
+    Each line is a CloudEvent 1.0, a call of Segment's Spec (track, identify,
+    alias; page, screen and group are passed over), or a batch of them;
+    docs/guides/events.md describes how they are converted. A line that cannot
+    be used is refused, and the others are reported. Every event counts once:
+    after a fault, import the whole file again.
+    Exit status 0: nothing was refused; 1: something was refused, or the file
+    cannot be read; 3: the server cannot be reached.
     """
-    from offers.client import OffersCallError
+    import structlog
 
-    try:
-        with (
-            file.open("rb") as lines,
-            _progress(file.name) as bar,
-            closing(_Importer(target, catalog, _purposes(consent))) as importer,
-        ):
-            task = bar.add_task("import", total=file.stat().st_size)
-            importer.run(lines, lambda done: bar.update(task, completed=done))
-    except OSError as error:
-        raise typer.Exit(fail(f"cannot read {file}: {error.strerror}")) from None
-    except OffersCallError as error:
-        done = "; what was reported until then is kept: import the file again"
-        raise typer.Exit(fail(f"{target}: {error}{done}", status=NO_SERVER)) from None
+    from offers.cli.event_import import EventImporter
+    from offers.client import OffersCallError
+    from offers.telemetry import logs
+
+    if not structlog.is_configured():
+        logs.configure("warning")
+    with closing(EventImporter(target, catalog, _purposes(consent))) as importer:
+        try:
+            with file.open("rb") as lines, _progress(file.name) as bar:
+                task = bar.add_task("import", total=file.stat().st_size)
+                importer.run(lines, lambda done: bar.update(task, completed=done))
+        except OSError as error:
+            raise typer.Exit(fail(f"cannot read {file}: {error.strerror}")) from None
+        except OffersCallError as error:
+            _tell(file, importer)
+            done = "; what was reported until then is kept: import the file again"
+            raise typer.Exit(fail(f"{target}: {error}{done}", status=NO_SERVER)) from None
     _tell(file, importer)
+    if importer.faults:
+        raise typer.Exit(1)
 
 
 def _progress(name: str) -> "Progress":
@@ -84,14 +93,15 @@ def _progress(name: str) -> "Progress":
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _tell(file: Path, importer: "_Importer") -> None:
-    """Print the first faults and the counts. Raises typer.Exit where there are faults."""
-    for fault in importer.faults[:FAULTS_SHOWN]:
+def _tell(file: Path, importer: "EventImporter") -> None:
+    """Print the first faults and the counts."""
+    faults = importer.faults
+    for fault in faults[:FAULTS_SHOWN]:
         typer.echo(f"{file}:{fault}")
+    if len(faults) > FAULTS_SHOWN:
+        typer.echo(f"{file}: {len(faults) - FAULTS_SHOWN:,} more were refused", err=True)
     counts = ", ".join(f"{count:,} {name}" for name, count in importer.counts.items())
     typer.echo(f"{file}: {counts or 'nothing'}", err=True)
-    if importer.faults:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -104,15 +114,23 @@ def export(
     """Print the events of the log as lines of CloudEvents 1.0.
 
     The number of the last one is printed on stderr, for --after of the next export.
+    Exit status 1: some events cannot be written as JSON, and were left out.
     """
     from offers.state.cloudevents import exported
 
+    is_whole = True
     with _log(data_dir, events_url) as log:
         while page := log.read(after, PAGE):
-            for one in page:
-                typer.echo(exported(one.event))
+            for number, event in page:
+                try:
+                    typer.echo(exported(event))
+                except ValueError as error:
+                    is_whole = False
+                    typer.echo(f"event {number} of the log is left out: {error}", err=True)
             after = page[-1].number
     typer.echo(f"the log ends at {after}", err=True)
+    if not is_whole:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -135,122 +153,6 @@ def tail(
                 typer.echo(_shown(one))
                 after = one.number
             time.sleep(FOLLOW_S)
-
-
-class _Importer:
-    """Reports the events of a file in batches."""
-
-    def __init__(self, target: str, catalog: str, purposes: list[Any]) -> None:
-        from grpc import insecure_channel
-
-        from offers.client import CHANNEL_OPTIONS
-        from offers.v1.event_service_pb2_grpc import EventServiceStub
-        from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
-
-        self._channel = insecure_channel(target, options=CHANNEL_OPTIONS)
-        self._events, self._profiles = EventServiceStub(self._channel), ProfileServiceStub(self._channel)
-        self._catalog, self._purposes = catalog, purposes
-        self._batch: list[tuple[int, Event]] = []
-        self.faults: list[str] = []
-        """Line numbers, each with its fault."""
-        self.counts: Counter[str] = Counter()
-
-    def close(self) -> None:
-        self._channel.close()
-
-    def run(self, lines: BinaryIO, progress: Callable[[int], object]) -> None:
-        """Report all lines. Raises OffersCallError when the server cannot be reached."""
-        done = 0
-        for number, line in enumerate(lines, 1):
-            done += len(line)
-            if line.strip():
-                self._take(number, line)
-            if len(self._batch) == BATCH:
-                self._report()
-                progress(done)
-        self._report()
-        progress(done)
-
-    def _take(self, number: int, line: bytes) -> None:
-        import orjson
-
-        from offers.state import cloudevents, tracked
-        from offers.v1.event_pb2 import Event
-
-        try:
-            said = orjson.loads(line)
-            if not isinstance(said, dict):
-                raise ValueError("is no object")  # noqa: TRY004, TRY301 - reported with its line, as all faults
-            made = cloudevents.imported(said) if "specversion" in said else tracked.read(said)
-        except (ValueError, TypeError) as error:
-            self._refuse(number, str(error))
-            return
-        if isinstance(made, Event):
-            made.catalog = made.catalog or self._catalog
-            self._agree(made.user)
-            self._batch.append((number, made))
-        else:
-            self._identify(number, made)
-
-    def _report(self) -> None:
-        from grpc import RpcError
-
-        from offers.v1.event_service_pb2 import EventWarning, ReportEventsRequest
-
-        if not self._batch:
-            return
-        try:
-            response = self._events.ReportEvents(
-                ReportEventsRequest(events=[event for _, event in self._batch]), timeout=60
-            )
-        except RpcError as error:
-            raise _call_error(error) from None
-        for index, ((number, _), result) in enumerate(zip(self._batch, response.results, strict=True)):
-            if result.HasField("status"):
-                self._refuse(number, result.status.message.replace(f"events[{index}].", ""))
-            else:
-                self.counts["known before" if result.duplicate else "new"] += 1
-                for warning in result.warnings:
-                    self.counts[f"with {EventWarning.Code.Name(warning.code).removeprefix('CODE_').lower()}"] += 1
-        self._batch.clear()
-
-    def _identify(self, number: int, said: "Identified") -> None:
-        from grpc import RpcError, StatusCode
-
-        from offers.v1.profile_pb2 import Profile
-        from offers.v1.profile_service_pb2 import LinkIdentitiesRequest, UpdateProfileRequest
-
-        self._agree(said.user)
-        try:
-            if said.visitors:
-                link = LinkIdentitiesRequest(user_id=said.user.user_id, anonymous_ids=said.visitors)
-                if said.user.HasField("consent"):
-                    link.consent.CopyFrom(said.user.consent)
-                self._profiles.LinkIdentities(link, timeout=60)
-                self.counts["links"] += 1
-            if said.attributes.fields:
-                update = UpdateProfileRequest(user=said.user, profile=Profile(attributes=said.attributes))
-                self._profiles.UpdateProfile(update, timeout=60)
-                self.counts["profiles"] += 1
-        except RpcError as error:
-            told = _call_error(error)
-            if told.code not in {StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION}:
-                raise told from None
-            self._refuse(number, told.message)
-
-    def _agree(self, user: Any) -> None:  # noqa: ANN401 - User, imported late
-        if self._purposes and user.WhichOneof("identity"):
-            user.consent.purposes.extend(self._purposes)
-
-    def _refuse(self, number: int, reason: str) -> None:
-        self.faults.append(f"{number}: {reason}")
-        self.counts["refused"] += 1
-
-
-def _call_error(error: Any) -> "OffersCallError":  # noqa: ANN401 - grpc.RpcError does not say that it is a Call
-    from offers.client import OffersCallError
-
-    return OffersCallError(error.code(), error.details())
 
 
 def _purposes(names: str) -> list[Any]:

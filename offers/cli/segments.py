@@ -100,13 +100,13 @@ def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, pro
 
 def _read(file: Path, message: "Context | Profile") -> None:
     """Fill in a message from a JSON file."""
-    from google.protobuf.json_format import Parse, ParseError
+    from offers.model.json_messages import fill, read_json
 
     from offers.model.numbers import inexact_of
 
     try:
-        Parse(file.read_bytes(), message)
-    except (OSError, ParseError, UnicodeDecodeError) as error:
+        fill(message, read_json(file.read_bytes()), message.DESCRIPTOR.name)
+    except (OSError, ValueError) as error:
         told = f"{file} cannot be read as a {message.DESCRIPTOR.name} in JSON: {error}"
         raise typer.BadParameter(told) from None
     if inexact := sorted(inexact_of(message.attributes)):

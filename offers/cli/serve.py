@@ -86,6 +86,13 @@ class StoreOptions(NamedTuple):
         str | None,
         typer.Option(help="file:// or redis:// URL of the triggers' outbox; empty: outbox.jsonl. \\[default: ]"),
     ] = None
+    sqlite_flush: Annotated[
+        bool | None,
+        typer.Option(
+            "--sqlite-flush/--no-sqlite-flush",
+            help="Have SQLite bring events to the disk before they are acknowledged. \\[default: sqlite-flush]",
+        ),
+    ] = None
     store_timeout_ms: Annotated[int | None, typer.Option(help="Timeout of Redis, in milliseconds. \\[default: 50]")] = (
         None
     )

@@ -42,7 +42,7 @@ def open_stores(settings: Settings) -> Stores:
     def database(setting: str, url: str) -> Database:
         path = _path_of(setting, url, settings.data_dir)
         if path not in databases:
-            databases[path] = Database(path)
+            databases[path] = Database(path, is_flushed=settings.sqlite_flush)
         return databases[path]
 
     state: StateStore

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import orjson
 import structlog
@@ -29,3 +30,9 @@ def configure(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=logger_factory,
     )
+
+
+def log_failure(log: structlog.stdlib.BoundLogger, name: str, error: Exception, **fields: object) -> None:
+    """Log an unexpected error with its traceback, but not its message, which may contain personal data."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error(name, error=type(error).__qualname__, frames=frames, **fields)

@@ -131,6 +131,36 @@ rankingStrategies: [{rankingStrategyId: a, nearness: {shape: 2}}]
     assert 1_772_355_600 == expected.offers[0].availability.windows[0].start_time.seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "nanos"),
+    [
+        ("2026-03-01t09:00:00z", 0),
+        ("2026-03-01T09:00:00.1234567891234Z", 123_456_789),
+        ("2026-03-02T08:59:00+23:59", 0),
+    ],
+)
+def test_instants_are_read_by_rfc_3339(text: str, nanos: int, tmp_path: Path) -> None:
+    """Lower case, any number of decimals, and offsets to 23:59."""
+    document = "offers: [{{offer_id: a, availability: {{windows: [{{start_time: {}}}]}}}}]\n"
+    catalog, problems = read_text(tmp_path, document.format(text))
+    assert [] == problems
+    assert Timestamp(seconds=1_772_355_600, nanos=nanos) == catalog.offers[0].availability.windows[0].start_time
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2026-03-01T09:00:00+24:00", "its offset is beyond 23:59"),
+        ("2026-03-01T09:00:60Z", "second 60 is only in 23:59:60 UTC, on the last day of a month"),
+    ],
+)
+def test_instants_that_do_not_exist_are_refused(text: str, reason: str, tmp_path: Path) -> None:
+    """The reason is that of the instant."""
+    document = f"offers: [{{offer_id: a, availability: {{windows: [{{start_time: {text}}}]}}}}]\n"
+    (problem,) = read_text(tmp_path, document)[1]
+    assert f"'{text}' is not an instant: {reason}" == problem.reason
+
+
 @pytest.mark.parametrize("text", ["NO", "yes", "on", "2026-03-01", "12", "0777", "1:30", "Null", ".inf", "1.50"])
 def test_plain_yaml_text_stays_as_written(text: str, tmp_path: Path) -> None:
     """A text field takes what is written, also where YAML would make a boolean, a date or a number of it."""

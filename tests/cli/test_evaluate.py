@@ -268,11 +268,12 @@ def test_what_cannot_be_evaluated_is_said(explored: Path, tmp_path: Path) -> Non
     unknown = run(explored, strategy="best")
     late = run(explored, "--since", "2030-01-01")
     when = run(explored, "--since", "yesterday")
+    sloppy = run(explored, "--since", "20261118")
     none = run(explored, *log)
     nowhere = run(explored, "--data-dir", str(tmp_path / "nowhere"))
     faulty = run(explored, "--catalog", str(bad))
 
-    assert (2, 2) == (unknown.exit_code, when.exit_code)
+    assert (2, 2, 2) == (unknown.exit_code, when.exit_code, sloppy.exit_code)
     assert "by-weather" in unknown.stderr
     assert "2026-11-01" in when.stderr
     for result in (late, none):

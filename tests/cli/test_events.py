@@ -1,6 +1,6 @@
 """`offers events` over a real server: files in, the log out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 from offers.cli import app
 from offers.state.cloudevents import exported, imported
 from offers.v1.context_pb2 import User
+from offers.v1.event_pb2 import CustomEvent, Event
+from offers.v1.event_service_pb2 import ReportEventsResponse
 from offers.v1.profile_service_pb2 import GetProfileRequest
 from tests.server.persons import Server, server
 
@@ -87,13 +89,151 @@ def test_bad_lines_are_told_by_their_numbers(at: Server) -> None:
         (7, "order.items[0].quantity"),
         (8, '"offer"'),
         (10, "no object"),
-        (11, "page"),
+        (11, "shout"),
         (12, "userId"),
         (13, "much"),
         (14, "profiling"),
     ):
         assert word in told[number]
     assert ["ce-1"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
+
+
+def written(folder: Path, *lines: object) -> str:
+    """Write a file of JSON lines and return its path."""
+    file = folder / "lines.jsonl"
+    file.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    return str(file)
+
+
+def custom(event_id: str, text: str = "") -> dict[str, object]:
+    """Return a CloudEvent with a text of any length."""
+    data = {"custom": {"name": "opened", "attributes": {"text": text}}}
+    return {"specversion": "1.0", "id": event_id, "source": "/app", "type": "offers.v1.custom", "data": data}
+
+
+def call(event_id: str, **fields: object) -> dict[str, object]:
+    """Return a track call of alice."""
+    return {"type": "track", "event": "Opened", "messageId": event_id, "userId": "alice", **fields}
+
+
+def test_calls_about_other_things_are_counted_apart(at: Server, tmp_path: Path) -> None:
+    """Page, screen and group calls refuse nothing: the exit status is 0."""
+    kinds = ("page", "screen", "group", "page")
+    file = written(tmp_path, call("a"), *({"type": kind, "userId": "alice"} for kind in kinds))
+
+    result = run("import", file, "--target", at.served.target)
+
+    assert (0, "") == (result.exit_code, result.stdout)
+    assert "1 new" in result.stderr
+    assert "2 passed over (page), 1 passed over (screen), 1 passed over (group)" in result.stderr
+    assert "refused" not in result.stderr
+
+
+def test_a_batch_has_the_number_of_its_line_and_the_index_of_each_part(at: Server, tmp_path: Path) -> None:
+    """Faults found here and faults told by the server are in the order of the file."""
+    click = {**custom("c"), "type": "offers.v1.click", "data": {}}
+    batch = {"batch": [call("b-1"), call("b-2", properties=[]), call("b-3"), call("", userId=None)]}
+    file = written(tmp_path, custom("a"), click, batch, [custom("d"), click, {**click, "id": "c-2"}], None)
+
+    result = run("import", file, "--target", at.served.target)
+
+    assert 1 == result.exit_code
+    begins = (
+        "2: offer_id",
+        "3: batch[1]: properties",
+        "3: batch[3]: 'messageId' is missing",
+        "4: [1]: offer_id",
+        "4: [2]: offer_id",
+        "5: is no object",
+    )
+    for line, begin in zip(result.stdout.splitlines(), begins, strict=True):
+        assert line.startswith(f"{file}:{begin}")
+    assert ["a", "b-1", "b-3", "d"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
+
+
+def test_batches_are_bounded_by_bytes(at: Server, tmp_path: Path) -> None:
+    """600 events of 9 kB are more than a request may hold, and all are taken in."""
+    file = written(tmp_path, *(custom(f"e-{number}", "x" * 9_000) for number in range(600)))
+
+    result = run("import", file, "--target", at.served.target)
+
+    assert (0, True) == (result.exit_code, "600 new" in result.stderr)
+    assert 600 == len(at.served.stores.events.read(0, 999))
+
+
+def test_an_event_that_is_too_large_is_refused_by_its_line(at: Server, tmp_path: Path) -> None:
+    """Events and traits beyond the limits of a message lose no other line."""
+    traits = {"type": "identify", "userId": "alice", "traits": {"text": "x" * (9 << 20)}}
+    file = written(tmp_path, custom("a"), custom("b", "x" * (5 << 20)), traits, custom("c"))
+
+    result = run("import", file, "--target", at.served.target)
+
+    assert 1 == result.exit_code
+    assert ["2", "3"] == [line.split(":")[1] for line in result.stdout.splitlines()]
+    assert "takes in at most 4,194,304" in result.stdout
+    assert "RESOURCE_EXHAUSTED" in result.stdout
+    assert ["a", "c"] == [event.event_id for _, event in at.served.stores.events.read(0, 9)]
+
+
+def test_an_event_that_a_server_cannot_take_in_is_found_in_its_batch(
+    at: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server fails on a whole batch, only the lines that it fails on are refused."""
+    taken = at.served.worker.intake.take
+
+    def fails(events: Sequence[Event]) -> ReportEventsResponse:
+        if any(event.event_id in {"e-3", "e-17"} for event in events):
+            message = "about alice"
+            raise RuntimeError(message)
+        return taken(events)
+
+    monkeypatch.setattr(at.served.worker.intake, "take", fails)
+    file = written(tmp_path, *(custom(f"e-{number}") for number in range(20)))
+
+    result = run("import", file, "--target", at.served.target)
+
+    assert 1 == result.exit_code
+    told = "INTERNAL: internal error: the server's log has it"
+    assert [f"{file}:{line}: {told}" for line in (4, 18)] == result.stdout.splitlines()
+    assert "18 new" in result.stderr
+    assert "alice" not in result.output
+
+
+def test_a_null_trait_removes_an_attribute(at: Server, tmp_path: Path) -> None:
+    """A trait of null takes away the attribute that an earlier call has set."""
+    calls = ({"city": "Lyon", "age": 40}, {"age": None, "name": "Al"})
+    file = written(tmp_path, *({"type": "identify", "userId": "alice", "traits": traits} for traits in calls))
+
+    result = run("import", file, "--target", at.served.target, *AGREED)
+
+    assert 0 == result.exit_code
+    told = at.profiles.GetProfile(GetProfileRequest(user=User(user_id="alice")), timeout=10).profile
+    assert {"city": "Lyon", "name": "Al"} == dict(told.attributes)
+
+
+def test_only_the_first_faults_are_printed(at: Server, tmp_path: Path) -> None:
+    """Twenty lines are shown, and the others are counted."""
+    result = run("import", written(tmp_path, *[None] * 25), "--target", at.served.target)
+
+    assert (1, 20) == (result.exit_code, len(result.stdout.splitlines()))
+    assert "5 more were refused" in result.stderr
+    assert "25 refused" in result.stderr
+
+
+def test_faults_are_told_also_where_no_server_is(tmp_path: Path) -> None:
+    """Status 3 comes with the faults that were found until then."""
+    result = run("import", written(tmp_path, None, custom("a")), "--target", "127.0.0.1:1")
+
+    assert 3 == result.exit_code
+    assert "1: is no object: null" in result.stdout
+
+
+def test_the_help_tells_the_exit_statuses() -> None:
+    """`--help` says what 0, 1 and 3 mean."""
+    text = " ".join(run("import", "--help").stdout.replace("│", " ").split())
+
+    for status in ("0: nothing was refused", "1: something was refused", "3: the server cannot be reached"):
+        assert status in text
 
 
 def test_exports_can_be_imported(at: Server, tmp_path: Path) -> None:
@@ -118,6 +258,33 @@ def test_exports_can_be_imported(at: Server, tmp_path: Path) -> None:
         assert [[event._replace(received=0, geohash="") for event in log] for log in logs[:1]] == [
             [event._replace(received=0) for event in log] for log in logs[1:]
         ]
+
+
+def test_numbers_that_json_does_not_have_are_exported_as_texts(at: Server) -> None:
+    """One event with such a number keeps none from being exported."""
+    event = Event(event_id="n")
+    event.custom.name = "measured"
+    event.custom.attributes.update({"a": float("nan"), "b": [float("-inf")], "c": {"d": float("inf"), "e": 1.5}})
+    assert not at.report(event, Event(event_id="m", custom=CustomEvent(name="x")))[0].HasField("status")
+
+    lines = run("export", "--data-dir", str(at.folder)).stdout.splitlines()
+
+    attributes = orjson.loads(lines[0])["data"]["custom"]["attributes"]
+    assert {"a": "nan", "b": ["-inf"], "c": {"d": "inf", "e": 1.5}} == attributes
+    assert "m" == imported(orjson.loads(lines[1])).event_id
+
+
+def test_an_event_that_json_cannot_hold_keeps_none_from_being_exported(at: Server) -> None:
+    """It is named with its number in the log; the exit status is 1."""
+    shown = Event(event_id="n", offer_id="lunch")
+    shown.impression.in_view.seconds = 2**60
+    assert not at.report(shown, Event(event_id="m", custom=CustomEvent(name="x")))[0].HasField("status")
+
+    result = run("export", "--data-dir", str(at.folder))
+
+    assert (1, ["m"]) == (result.exit_code, [orjson.loads(line)["id"] for line in result.stdout.splitlines()])
+    assert "event 1 of the log is left out: " in result.stderr
+    assert "the log ends at 2" in result.stderr
 
 
 def test_the_last_events_are_shown(at: Server) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from google.protobuf.json_format import Parse
+from google.protobuf.json_format import MessageToDict, Parse
 
 from offers.testing import Served
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
@@ -34,11 +34,7 @@ def test_a_profile_is_changed_and_read(profile: Run) -> None:
     read_again = profile("get", "--user", "ada")
 
     made = read(changed)
-    assert ("Lyon", 36.0, ["eco"]) == (
-        made.attributes["city"],
-        made.attributes["age"],
-        [*map(str, made.attributes["values"])],
-    )
+    assert {"city": "Lyon", "age": 36.0, "values": ["eco"]} == MessageToDict(made.attributes)
     assert [CONSENT_PURPOSE_PROFILING, CONSENT_PURPOSE_LEARNING] == [one.purpose for one in made.consents]
     assert ["attributes.city", "Lyon"] == row(read_again, "attributes.city")
     assert ["consents[0].granted", "true"] == row(read_again, "consents[0].granted")

@@ -41,6 +41,7 @@ class Server:
             "grace_s": 5.0,
             "data_dir": str(folder / "data"),
             "learner": False,
+            "sqlite_flush": False,
             **settings,
         }
         environment = {f"OFFERS_{name.upper()}": _text(value) for name, value in given.items()}

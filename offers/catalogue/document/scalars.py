@@ -4,7 +4,6 @@ import difflib
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime, time
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -12,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.catalogue.document.nodes import Node, Scalar, Sequence
+from offers.model import rfc3339
 
 NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|(?=\.\d))(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 """A number of YAML or JSON, also with a plus sign, or without digits on one side of the point."""
@@ -24,15 +24,9 @@ _INTEGER_RANGES = {
 }
 _MOST_DIGITS = 400
 """Longer numbers are outside every range, and Python refuses to convert the longest."""
-_TIMESTAMP = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
-)
-_TIMESTAMP_RANGE = range(-62_135_596_800, 253_402_300_800)
-"""The seconds that a Timestamp can hold: years 1 to 9999."""
 _DURATION = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?s", re.ASCII)
 _DURATION_RANGE = range(315_576_000_001)
 """The seconds that a Duration can hold, positive or negative: 10,000 years."""
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the offset is applied separately, so that the year 1 does not overflow
 SHOWN = 60
 """Characters of a bad value that are shown in a reason."""
 
@@ -141,20 +135,15 @@ def _enum(descriptor: EnumDescriptor) -> Callable[[Scalar], int]:
 
 
 def _timestamp(value: Scalar) -> Timestamp:
-    match = _TIMESTAMP.fullmatch(value.text)
-    if match is None:
-        raise UnfitError(f"{shown(value)} is not an instant", _instant_fix(value.text))
-    *parts, fraction, sign, offset_hours, offset_minutes = match.groups()
     try:
-        since = datetime(*map(int, parts)) - _EPOCH  # type: ignore[arg-type] # noqa: DTZ001
-        offset = time(int(offset_hours or 0), int(offset_minutes or 0))
-    except ValueError as error:
-        raise UnfitError(f"{shown(value)} is not an instant: {error}", "write a date and time that exist") from error
-    seconds = since.days * 86_400 + since.seconds
-    seconds -= (-1 if sign == "-" else 1) * (offset.hour * 3600 + offset.minute * 60)
-    if seconds not in _TIMESTAMP_RANGE:
-        raise UnfitError(f"{shown(value)} is out of range", "write a year from 0001 to 9999")
-    return Timestamp(seconds=seconds, nanos=int((fraction or "0").ljust(9, "0")))
+        seconds, nanos = rfc3339.seconds_of(value.text)
+    except rfc3339.YearOutOfRangeError:
+        raise UnfitError(f"{shown(value)} is out of range", "write a year from 0001 to 9999") from None
+    except rfc3339.NotAnInstantError as error:
+        if str(error):
+            raise UnfitError(f"{shown(value)} is not an instant: {error}", "write a date and time that exist") from None
+        raise UnfitError(f"{shown(value)} is not an instant", _instant_fix(value.text)) from None
+    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def _duration(value: Scalar) -> Duration:

@@ -15,9 +15,21 @@ from google.type.money_pb2 import Money
 from offers.catalogue.document.nodes import dotted
 from offers.catalogue.document.scalars import cut
 from offers.catalogue.geo.geojson import AreaError, parse
+from offers.model.rfc3339 import EXAMPLE, NotAnInstantError, wall_time
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
+_SPACES = " \u00a0\u202f'\u2019"
+"""Spaces, also the narrow and unbreakable ones that French has, and the apostrophes that Swiss has."""
+_GROUPS = {
+    sign: re.compile(rf"[+-]?[1-9]\d{{0,2}}([{other}{_SPACES}])\d{{3}}(?:\1\d{{3}})*(?!\d)", re.ASCII)
+    for sign, other in ((",", "."), (".", ","))
+}
+"""Digits in groups of three, by the decimal sign that may follow them."""
+DECIMAL_SIGNS = tuple(_GROUPS)
+"""The signs that may be before decimals."""
+_NO_DIGIT = re.compile(r"[^\d+-]")
+_HINT = 'where commas are before decimals, use $number or $money with decimal: ","'
 _NANOS = Decimal(1_000_000_000)
 _MONEY_LIMIT = 2**63
 _INTEGER_BITS = {FieldDescriptor.TYPE_INT32: 31, FieldDescriptor.TYPE_INT64: 63}
@@ -28,34 +40,59 @@ class CellError(ValueError):
     """A cell cannot be converted; the message names the text and the reason."""
 
 
-def number(text: str) -> Decimal:
+def number(text: str, decimal_sign: str = "") -> Decimal:
     """Parse a decimal number exactly.
 
-    Raises CellError for anything but digits with an optional sign, point and exponent.
+    With a decimal sign, "," or ".", the digits before it may be in groups of three, with the other of these, a space or
+    an apostrophe between all groups; without one, they may not, and a point is before decimals. Raises CellError for
+    anything but such digits with an optional sign and exponent.
     """
-    if not _NUMBER.fullmatch(text):
-        raise CellError(f"{text!r} is not a number (digits, with a point before decimals)")
-    return Decimal(text)
+    plain = _plain(text, decimal_sign) if decimal_sign else text
+    if not _NUMBER.fullmatch(plain):
+        sign = "comma" if decimal_sign == "," else "point"
+        hint = f"; {_HINT}" if not decimal_sign and "," in text and any(map(str.isdigit, text)) else ""
+        raise CellError(f"{text!r} is not a number (digits, with a {sign} before decimals){hint}")
+    return Decimal(plain)
+
+
+def _plain(text: str, decimal_sign: str) -> str:
+    """Return a number without its groups, with a point before decimals; another text for what is no number."""
+    groups = _GROUPS[decimal_sign].match(text)
+    digits = _NO_DIGIT.sub("", groups[0]) + text[groups.end() :] if groups else text
+    if decimal_sign == ",":
+        return digits.replace(".", "?").replace(",", ".")
+    return digits
 
 
 def instant(text: str, layout: str | None, zone: ZoneInfo | None, plus_days: int) -> Timestamp:
     """Return the instant at which a wall clock in `zone` reads `text`, moved by whole calendar days.
 
-    `layout` is a strptime format, or None for ISO 8601. Of a time that a clock change repeats, the first occurrence is
-    meant. A time that it skips is read with the offset before the change. Raises CellError.
+    `layout` is a strptime format, or None for RFC 3339, also without offset, seconds or time of day. Of a time that a
+    clock change repeats, the first occurrence is meant. A time that it skips is read with the offset before the change.
+    Raises CellError.
     """
     try:
-        local = datetime.fromisoformat(text) if layout is None else datetime.strptime(text, layout)  # noqa: DTZ007
+        local, nanos = _wall_clock(text, layout)
         local += timedelta(days=plus_days)
         if local.tzinfo is None and zone is not None:
             local = local.replace(tzinfo=zone)
         since_epoch = None if local.tzinfo is None else local - _EPOCH
-    except (ValueError, OverflowError):
-        raise CellError(f"{text!r} is not a time in the format {layout or 'ISO 8601'}") from None
+    except (ValueError, OverflowError) as error:
+        reason = f": {error}" if isinstance(error, NotAnInstantError) and str(error) else ""
+        written = f"the format {layout}" if layout else f"RFC 3339, as in {EXAMPLE}"
+        raise CellError(f"{text!r} is not a time in {written}{reason}") from None
     if since_epoch is None:
         raise CellError(f"{text!r} has no UTC offset, and the mapping gives no time_zone")
-    seconds = since_epoch.days * 86_400 + since_epoch.seconds
-    return Timestamp(seconds=seconds, nanos=since_epoch.microseconds * 1000)
+    return Timestamp(seconds=since_epoch.days * 86_400 + since_epoch.seconds, nanos=nanos)
+
+
+def _wall_clock(text: str, layout: str | None) -> tuple[datetime, int]:
+    """Return a time in whole seconds, with its offset if the text has one, and nanoseconds. Raises ValueError."""
+    if layout is None:
+        local, nanos, offset = wall_time(text)
+        return local.replace(tzinfo=offset), nanos
+    read = datetime.strptime(text, layout)  # noqa: DTZ007 - the caller adds the zone
+    return read.replace(microsecond=0), read.microsecond * 1000
 
 
 def money(amount: Decimal, currency_code: str) -> Money:

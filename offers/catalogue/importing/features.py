@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from offers.catalogue.geo.geojson import AreaError, parse
+from offers.catalogue.importing.encodings import first_byte_outside
 from offers.catalogue.importing.mapping import CsvOptions
 from offers.catalogue.importing.rules import Row
 from offers.errors import CatalogError, Problem
@@ -37,8 +38,11 @@ class FeatureRows:
             features = self._opened()
         except OSError as error:
             raise self._error("", f"cannot be read: {error.strerror}", "give the path of a GeoJSON file") from None
+        except UnicodeDecodeError as error:
+            reason = f"is not text in the encoding UTF-8: {first_byte_outside(error)[1]}"
+            raise self._error("", reason, "save the file in UTF-8, as GeoJSON must be") from None
         except (ValueError, RecursionError) as error:
-            raise self._error("", f"is not JSON in UTF-8: {error}", "correct the file there") from None
+            raise self._error("", f"is not JSON: {error}", "correct the file there") from None
         self._places = [(begin, end) for begin, end, _ in features]
         names = dict.fromkeys(
             name

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from offers.catalogue.importing.encodings import first_byte_outside
 from offers.errors import Problem
 
 MAX_NODES = 20_000
@@ -147,7 +148,10 @@ def _compose(path: Path, report: MappingReport) -> Node | None:
         root: Node | None = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except OSError as error:
         report.add(None, "", f"cannot be read: {error.strerror}", "give the path of a mapping file")
-    except (UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        reason = f"is not text in the encoding UTF-8: {first_byte_outside(error)[1]}"
+        report.add(None, "", reason, "save the mapping in UTF-8")
+    except RecursionError as error:
         report.add(None, "", f"is not a YAML text: {error}", "write the mapping as YAML in UTF-8")
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

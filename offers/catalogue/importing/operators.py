@@ -11,6 +11,7 @@ from google.type.latlng_pb2 import LatLng
 from yaml.nodes import SequenceNode
 
 from offers.catalogue.importing.cells import (
+    DECIMAL_SIGNS,
     CellError,
     converter,
     hours,
@@ -87,9 +88,10 @@ def _split(compiler: Compiler, call: Call) -> Rule:
 
 def _number(compiler: Compiler, call: Call) -> Rule:
     times, least, most = (_decimal(compiler, call, option) for option in ("times", "at_least", "at_most"))
+    sign = _decimal_sign(compiler, call)
 
     def convert(text: str) -> object:
-        value = number(text) * (1 if times is None else times)
+        value = number(text, sign) * (1 if times is None else times)
         value = value if least is None else max(value, least)
         return typed(call.field, value if most is None else min(value, most))
 
@@ -106,6 +108,18 @@ def _decimal(compiler: Compiler, call: Call, option: str) -> Decimal | None:
     except CellError as error:
         compiler.report.add(node, call.path, f"{option}: {error}", "write a number")
         return None
+
+
+def _decimal_sign(compiler: Compiler, call: Call) -> str:
+    """Return the sign that cells have before decimals; "" where the mapping names none."""
+    if "decimal" not in call.entries:
+        return ""
+    node = call.entries["decimal"][1]
+    sign = compiler.report.text(node, call.path)
+    if sign is not None and sign not in DECIMAL_SIGNS:
+        compiler.report.add(node, call.path, f"decimal: {sign!r} is not a decimal sign", 'write "," or "."')
+        return ""
+    return sign or ""
 
 
 def _time(compiler: Compiler, call: Call) -> Rule:
@@ -151,7 +165,8 @@ def _days(compiler: Compiler, call: Call) -> int:
 
 def _money(compiler: Compiler, call: Call) -> Rule:
     currency = compiler.converted(call.entries["currency_code"][1], call.path, str)
-    amount = compiler.converted(call.entries["$money"][1], call.path, number)
+    sign = _decimal_sign(compiler, call)
+    amount = compiler.converted(call.entries["$money"][1], call.path, lambda text: number(text, sign))
 
     def rule(row: Row) -> object:
         value, code = amount(row), currency(row)
@@ -228,11 +243,11 @@ OPERATORS = {
     "$first": Operator(_first, (), (), _anything, "any element"),
     "$map": Operator(_map, ("values",), ("default",), _anything, "any element"),
     "$split": Operator(_split, ("by",), (), _list_of_values, "lists of single values"),
-    "$number": Operator(_number, (), ("times", "at_least", "at_most"), _numeric, "numbers"),
+    "$number": Operator(_number, (), ("times", "at_least", "at_most", "decimal"), _numeric, "numbers"),
     "$time": Operator(
         _time, (), ("format", "time_zone", "plus_days"), _message("google.protobuf.Timestamp"), "instants"
     ),
-    "$money": Operator(_money, ("currency_code",), (), _message("google.type.Money"), "sums of money"),
+    "$money": Operator(_money, ("currency_code",), ("decimal",), _message("google.type.Money"), "sums of money"),
     "$position": Operator(_position, (), (), _message("google.type.LatLng"), "positions"),
     "$hours": Operator(_hours, ("on", "off"), (), _text, "opening hours"),
 }

@@ -1,6 +1,6 @@
 """The request of `offers query`, made of its options."""
 
-from datetime import UTC, date, datetime, time, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import TYPE_CHECKING
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -82,11 +82,11 @@ def zone_of(name: str) -> ZoneInfo | None:
 
 def _instant(option: str, text: str, zone: tzinfo | None, day: date) -> datetime:
     """Read an instant, or a time of a day; without an offset by the clock of the zone, else of this machine."""
+    from offers.model import rfc3339
+
     try:
-        try:
-            instant = datetime.combine(day, time.fromisoformat(text))
-        except ValueError:
-            instant = datetime.fromisoformat(text)
+        clock = rfc3339.time_of_day(text)
+        instant = rfc3339.wall_time(text).moment() if clock is None else datetime.combine(day, clock)
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=zone) if zone else instant.astimezone()
         instant.timestamp()

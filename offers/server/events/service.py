@@ -14,7 +14,7 @@ from offers.v1.event_service_pb2 import (
 )
 
 REFUSED_TOLD = 1_000
-MOST_STREAMS = 64
+MOST_STREAMS = 32
 """Streams of a worker at once."""
 
 

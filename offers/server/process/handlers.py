@@ -1,6 +1,5 @@
 """gRPC handlers of methods that take and return encoded messages."""
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
@@ -12,6 +11,7 @@ from grpc_status import rpc_status
 from offers.errors import OffersError
 from offers.server import statuses
 from offers.server.process.threads import STREAM_S, CallThreads
+from offers.telemetry.logs import log_failure
 
 Unary = Callable[[bytes], bytes]
 Streamed = Callable[[Iterator[bytes]], bytes]
@@ -61,11 +61,7 @@ def end_with(error: Exception, context: grpc.ServicerContext) -> NoReturn:
     if isinstance(error, OffersError):
         status = statuses.status_of(error)
     else:
-        # Where it happened, but not the message, which may contain personal data.
-        frames = [
-            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
-        ]
-        log.error("call_failed", error=type(error).__qualname__, frames=frames)
+        log_failure(log, "call_failed", error)
         status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
     context.abort_with_status(rpc_status.to_status(status))
     raise AssertionError  # abort has raised

@@ -113,11 +113,13 @@ class CallThreads(Executor):
                 self._spare -= 1
 
     def _look(self) -> None:
+        most = len(self._threads) + MOST_SPARE
         while not self._ends.wait(LOOK_S):
-            kept = self._cancel_late(PRESSED_S if self._spare >= MOST_SPARE else None)
+            kept = self._kept()
+            self._cancel_late(kept, PRESSED_S if len(kept) >= most else None)
             if kept and not self._calls.empty():
                 # Twice as many as are kept, because a crowd of such clients is first in the queue, too.
-                self._add_spare(min(2 * kept, MOST_SPARE) - self._spare)
+                self._add_spare(min(2 * len(kept), MOST_SPARE) - self._spare)
 
     def _add_spare(self, count: int) -> None:
         for _ in range(count):
@@ -125,20 +127,24 @@ class CallThreads(Executor):
                 self._spare += 1
             threading.Thread(target=self._run_spare, name="call_spare", daemon=True).start()
 
-    def _cancel_late(self, most: float | None) -> int:
-        """Cancel calls whose client took too long; return the number of threads that wait longer than a moment."""
-        now, kept = time.monotonic(), 0
+    def _kept(self) -> "list[_Wait]":
+        """Return the threads that have waited for a client for longer than a moment."""
+        kept, since = [], time.monotonic() - LOOK_S
         for _ in range(len(self._waiting)):
             wait = self._waiting.popleft()
-            if wait.is_over:
-                continue
-            waited = now - wait.since
-            if waited >= (wait.seconds if most is None else min(most, wait.seconds)):
-                wait.call.cancel()
-                continue
-            kept += waited >= LOOK_S
-            self._waiting.append(wait)
+            if not wait.is_over:
+                self._waiting.append(wait)
+                if wait.since <= since:
+                    kept.append(wait)
         return kept
+
+    def _cancel_late(self, kept: "list[_Wait]", most: float | None) -> None:
+        """Cancel calls whose client took too long; `most` replaces a longer limit, in seconds."""
+        now = time.monotonic()
+        for wait in kept:
+            limit = wait.seconds if most is None else min(most, wait.seconds)
+            if now - wait.since >= limit and not wait.is_over:
+                wait.call.cancel()
 
 
 class _Wait:

@@ -22,7 +22,6 @@ from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
-from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
@@ -36,6 +35,7 @@ from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
 from offers.server.profile_service import ProfileService
 from offers.server.recorder import Recorder
+from offers.server.transport import transport_options
 from offers.server.triggers import Triggers
 from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
@@ -75,14 +75,7 @@ class Worker:
         self.health = Health(threads, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
         self._server = grpc.server(
             threads,  # type: ignore[arg-type] # any Executor will do
-            options=[
-                ("grpc.so_reuseport", 1),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
-                ("grpc.max_connection_age_grace_ms", 30_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ],
+            options=transport_options(settings),
         )
         self.recorder = Recorder(stores.events, stores.state)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)

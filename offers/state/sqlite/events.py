@@ -113,7 +113,7 @@ class SqliteEvents:
 
     def record(self, decisions: Sequence[LoggedDecision]) -> None:
         """See EventLog."""
-        with self._database.writing() as connection:
+        with self._database.writing(is_flushed=False) as connection:  # decisions are logged, not promised
             numbers = self._numbers(connection, {decision.person for decision in decisions})
             rows = [
                 (self._key(decision_id), numbers[person], second, decision_id, record)

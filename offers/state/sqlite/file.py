@@ -23,6 +23,7 @@ from typing import Any
 
 from offers.errors import StoreUnavailableError
 from offers.state.per_thread import PerThread
+from offers.state.sqlite.flushing import Flusher
 
 PAGE_SIZE = 4096
 _FORMAT = 3
@@ -89,8 +90,9 @@ class Database:
     All methods raise StoreUnavailableError.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_flushed: bool = True) -> None:
         self.path = path
+        self._flusher = Flusher(path) if is_flushed else None
         self._own = threading.local()
         self._held = PerThread[sqlite3.Connection](sqlite3.Connection.close)
         self._turn = threading.RLock()
@@ -124,10 +126,21 @@ class Database:
         return self._transactions if self.connection() is self._writer else 0
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Run a write transaction, or a nested one within this thread's; any exception rolls it back."""
+    def writing(self, *, is_flushed: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run a write transaction, or a nested one within this thread's; any exception rolls it back.
+
+        It is on the disk when the block ends, unless a setting or the caller does without.
+        """
+        with translated(self.path):
+            with self._committing() as connection:
+                yield connection
+            if self._flusher is not None and is_flushed and not self.transaction:
+                self._flusher.wait()
+
+    @contextmanager
+    def _committing(self) -> Iterator[sqlite3.Connection]:
         # Threads of this process queue here: SQLite makes them sleep and retry, the unlucky ones for seconds.
-        with translated(self.path), self._turn:
+        with self._turn:
             connection = self._writer = self._writer or self._connect()
             outer = self.connection()
             begin, end, undo = _WHOLE if outer is not connection else _PART
@@ -172,6 +185,8 @@ class Database:
     def close(self) -> None:
         """Close all threads' connections."""
         self._held.close()
+        if self._flusher is not None:
+            self._flusher.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -199,7 +214,7 @@ class Database:
         connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",))
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # `writing` flushes, once for all that wait
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
         connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")

@@ -15,6 +15,7 @@ from opening_hours import OpeningHours
 
 from offers.catalogue.importing import ImportResult, Reject, import_table
 from offers.catalogue.importing.cells import WEEKDAYS, hours
+from offers.catalogue.importing.cells import number as parsed
 from offers.errors import CatalogError, Problem
 from offers.v1.offer_pb2 import Benefit, FreeDelivery, Offer
 
@@ -112,6 +113,90 @@ def test_money_is_exact(tmp_path: Path, cell: str, units: int, nanos: int) -> No
     elements = {"benefit": {"fixed_price": {"$money": "{price}", "currency_code": "{currency}"}}}
     price = only(run(tmp_path, f"id,price,currency\na1,{cell},EUR\n", elements)).benefit.fixed_price
     assert ("EUR", units, nanos) == (price.currency_code, price.units, price.nanos)
+
+
+@pytest.mark.parametrize(
+    ("cell", "sign", "number"),
+    [
+        ("1234,5", ",", 1234.5),
+        ("1.234,50", ",", 1234.5),
+        ("-1.234.567,25", ",", -1_234_567.25),
+        ("1.234", ",", 1234),
+        ("12 345,5", ",", 12_345.5),
+        ("12\u00a0345,5", ",", 12_345.5),
+        ("12\u202f345,5", ",", 12_345.5),
+        (",5", ",", 0.5),
+        ("1,5e3", ",", 1500),
+        ("12.50", ".", 12.5),
+        ("1,234.50", ".", 1234.5),
+        ("1'234'567.5", ".", 1_234_567.5),
+        ("1,234", ".", 1234),
+    ],
+)
+def test_numbers_are_read_with_their_decimal_sign_and_groups(cell: str, sign: str, number: float) -> None:
+    """Digits before the decimal sign may be in groups of three."""
+    assert number == parsed(cell, sign)
+
+
+def test_numbers_and_sums_take_a_decimal_sign(tmp_path: Path) -> None:
+    """`decimal` of $number and $money names the sign before decimals."""
+    elements = {
+        "value": {"$number": "{n}", "decimal": ",", "times": 0.0001},
+        "benefit": {"fixed_price": {"$money": "{n}", "decimal": ",", "currency_code": "EUR"}},
+    }
+    offer = only(run(tmp_path, 'id,n\na1,"1.234,50"\n', elements))
+    assert (0.12345, 1234, 500_000_000) == (
+        offer.value,
+        offer.benefit.fixed_price.units,
+        offer.benefit.fixed_price.nanos,
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "sign"),
+    [
+        *((cell, ",") for cell in ("1.5", "0.001", "1.2345", "1.234 567", "1234.567", "1.234,5.6", "1,2,3", "free")),
+        *((cell, ".") for cell in ("1,5", "12,34", "1.234.567", "1,234,56.7", "1..5")),
+    ],
+)
+def test_a_number_with_another_decimal_sign_is_never_guessed(tmp_path: Path, cell: str, sign: str) -> None:
+    """Groups that are not of three digits, of two separators, or after the sign reject the row."""
+    table = f'id,n\na1,"{cell}"\n'
+    (reject,) = run(tmp_path, table, {"value": {"$number": "{n}", "decimal": sign}}).rejects
+    word = {",": "comma", ".": "point"}[sign]
+    assert reject.reason == f"value: '{cell}' is not a number (digits, with a {word} before decimals)"
+
+
+def test_a_decimal_comma_without_the_option_is_told_of_it(tmp_path: Path) -> None:
+    """The reason says what to write in the mapping."""
+    (reject,) = run(tmp_path, 'id,n\na1,"9,50"\n', {"value": "{n}"}).rejects
+    assert 'use $number or $money with decimal: ","' in reject.reason
+
+
+@pytest.mark.parametrize(
+    ("cell", "instant"),
+    [
+        ("2024-06-01", "2024-06-01T00:00:00+02:00"),
+        ("2024-06-01 12:00", "2024-06-01T12:00:00+02:00"),
+        ("2024-06-01t12:00:00z", "2024-06-01T12:00:00+00:00"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00+00:00"),
+    ],
+)
+def test_time_is_read_by_rfc_3339(tmp_path: Path, cell: str, instant: str) -> None:
+    """Without a format: in full, or without offset, seconds or time of day."""
+    windows = [{"end_time": {"$time": "{until}", "time_zone": "Europe/Paris"}}]
+    offer = only(run(tmp_path, f"id,until\na1,{cell}\n", {"availability": {"windows": windows}}))
+    assert seconds(instant) == offer.availability.windows[0].end_time
+
+
+@pytest.mark.parametrize(
+    "cell", ["20240601", "2024-6-1", "2024-W22-6", "2024-06-01T12", "2024-06-01T12:00:00+99:99", "2024-06-01T12:15:60Z"]
+)
+def test_other_forms_of_a_time_reject_the_row(tmp_path: Path, cell: str) -> None:
+    """Sloppy dates, weeks, impossible offsets and seconds."""
+    windows = [{"end_time": {"$time": "{until}", "time_zone": "Europe/Paris"}}]
+    (reject,) = run(tmp_path, f"id,until\na1,{cell}\n", {"availability": {"windows": windows}}).rejects
+    assert f"'{cell}' is not a time in RFC 3339" in reject.reason
 
 
 @pytest.mark.parametrize(
@@ -321,6 +406,65 @@ def test_rejects_name_the_line_in_the_file(tmp_path: Path) -> None:
         (reject.row, reject.reason) for reject in result.rejects
     ]
     assert ["a\nb\r\nc", '"q"', "y"] == [offer.creative.body for offer in result.catalog.offers]
+
+
+def test_rows_of_separators_alone_are_empty(tmp_path: Path) -> None:
+    """As spreadsheets write empty rows: before the header, between rows and at the end, with any number of cells."""
+    table = ';;\r\nid;n;m\r\n;;\r\n1;a;\r\n ; ;\t\r\n;;;;;;\r\n;\r\n"";;\r\n2;b;\r\n3\r\n;;\r\n'
+    result = run(tmp_path, table, {}, csv={"delimiter": ";"})
+    assert (["1", "2"], 3) == ([offer.offer_id for offer in result.catalog.offers], result.rows)
+    assert [(10, "the row has 1 cells, but the header has 3")] == [(one.row, one.reason) for one in result.rejects]
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "utf-16"])
+def test_a_line_with_the_separator_names_the_delimiter(tmp_path: Path, line: str, encoding: str) -> None:
+    """The line of spreadsheets counts as a line, and holds against the mapping."""
+    table = f"{line}\r\nid;n\r\n1;a,b\r\n2\r\n".encode(encoding)
+    result = run(tmp_path, table, {"title": "{n}"}, csv={"encoding": encoding, "delimiter": "|"})
+    assert ["a,b"] == [offer.title for offer in result.catalog.offers]
+    assert [4] == [reject.row for reject in result.rejects]
+
+
+def test_a_line_with_the_separator_stands_before_a_table_without_header(tmp_path: Path) -> None:
+    """It is no row; neither is any other first line left out."""
+    options = {"columns": ["id", "n"]}
+    assert "a" == only(run(tmp_path, "sep=\t\n1\ta\n", {"title": "{n}"}, csv=options)).title
+    assert "sep=" == only(run(tmp_path, "sep=,a\n", {"offer_id": "{n}", "title": "{id}"}, csv=options)).title
+
+
+@pytest.mark.parametrize(
+    ("table", "encoding", "place"),
+    [
+        (b"id,n\n1,a\n2,caf\xe9\n", "utf-8-sig", "encoding utf-8-sig: byte 0xE9 on line 3; "),
+        (b'id,n\n1,"a\r\nb\xff"\n', "utf-8-sig", "encoding utf-8-sig: byte 0xFF on line 3; "),
+        (b'id,n\n"1\n","\n\xe9"\n', "ascii", "encoding ascii: byte 0xE9 on line 4; "),
+    ],
+)
+def test_a_byte_outside_the_encoding_is_named(tmp_path: Path, table: bytes, encoding: str, place: str) -> None:
+    """The reject says which encoding was tried, which byte is outside, on which line, and how to give another."""
+    (reject,) = run(tmp_path, table, {"title": "t"}, csv={"encoding": encoding}).rejects
+    assert f"{place}name the file's as 'encoding' of csv in the mapping, such as cp1252" in reject.reason
+
+
+@pytest.mark.parametrize(
+    ("table", "encoding", "line", "words"),
+    [
+        ("id,n\n1,a\n".encode("utf-16"), "utf-8-sig", 1, ("utf-8-sig: byte 0xFF on line 1", "such as utf-16")),
+        ("id,n\n1,a\n2,b\n".encode("utf-16-le") + b"\x00\xdc\n\x00", "utf-16-le", 4, ("utf-16-le: byte 0x00",)),
+        (b"id,n\n1,a\n", "utf-16", 1, ("utf-16", "such as cp1252")),
+        (("id,n\n" + "1,a\n" * 9_000).encode("utf-16-be") + b"\xdc\x00", "utf-16-be", 9_002, ("utf-16-be: byte 0xDC",)),
+    ],
+)
+def test_a_table_that_cannot_be_decoded_names_the_first_byte(
+    tmp_path: Path, table: bytes, encoding: str, line: int, words: tuple[str, ...]
+) -> None:
+    """The whole file is refused with the line of the byte, however far ahead it was read."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(table)
+    (problem, *_) = problems(write_mapping(tmp_path, OFFER, csv={"encoding": encoding}), path)
+    assert line == problem.line
+    assert all(word in f"{problem.reason}; {problem.fix}" for word in words)
 
 
 def test_quote_that_never_closes_loses_no_row_in_silence(tmp_path: Path) -> None:

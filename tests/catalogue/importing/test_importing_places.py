@@ -230,6 +230,22 @@ def test_file_that_is_no_geojson_is_refused(tmp_path: Path, text: str, reason: s
     assert all(problem.fix for problem in found)
 
 
+def test_geojson_and_mappings_in_another_encoding_name_the_byte(tmp_path: Path) -> None:
+    """Both are UTF-8; the first byte outside it is named with its line."""
+    mapping, table = tmp_path / "mapping.yaml", tmp_path / "table.geojson"
+    mapping.write_text(yaml.safe_dump({"catalog": {"catalog_id": "c"}, "zone": ZONE}), "utf-8")
+    table.write_bytes(b'{"type": "FeatureCollection",\n"features": [],\r\n"name": "caf\xe9"}')
+    with pytest.raises(CatalogError) as of_table:
+        import_table(mapping, table)
+    mapping.write_bytes(b"catalog:\n  title: \xff\n")
+    with pytest.raises(CatalogError) as of_mapping:
+        import_table(mapping, table)
+
+    reasons = [caught.value.problems[0].reason for caught in (of_table, of_mapping)]
+    said = "is not text in the encoding UTF-8: byte 0x"
+    assert [f"{said}E9 on line 3", f"{said}FF on line 2"] == reasons
+
+
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     """A missing file is a problem, and the mapping is checked all the same."""
     (tmp_path / "mapping.yaml").write_text(yaml.safe_dump({"zone": {**ZONE, "titel": "x"}}), "utf-8")

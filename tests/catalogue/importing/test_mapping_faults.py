@@ -125,6 +125,16 @@ def test_faulty_option_is_explained(tmp_path: Path, element: str, value: dict[st
     assert [True] == [reason in problem.reason for problem in found]
 
 
+@pytest.mark.parametrize("operator", [{"$number": "{id}"}, {"$money": "{id}", "currency_code": "EUR"}])
+def test_faulty_decimal_sign_is_explained(tmp_path: Path, operator: dict[str, Any]) -> None:
+    """A decimal sign is a comma or a point."""
+    (tmp_path / "table.csv").write_text("id\n1\n", encoding="utf-8")
+    value = {**operator, "decimal": ";"}
+    elements = {"value": value} if "$number" in operator else {"benefit": {"fixed_price": value}}
+    (found,) = problems(write_mapping(tmp_path, elements), tmp_path / "table.csv")
+    assert ("decimal: ';' is not a decimal sign", 'write "," or "."') == (found.reason, found.fix)
+
+
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     """One attempt shows every problem of the mapping, the tables and the file."""
     elements = {"title": 5, "brandt": "x", "value": {"$number": "x"}, "lever": "{t[id].x}"}

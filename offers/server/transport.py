@@ -1,0 +1,28 @@
+"""Options of the transport that every worker sets. docs/guides/operations.md has them in a table."""
+
+from offers.server.limits import MAX_MESSAGE_BYTES
+from offers.settings import Settings
+
+UNLIMITED = 2**31 - 1
+"""The number by which gRPC means no limit."""
+
+
+def transport_options(settings: Settings) -> tuple[tuple[str, int], ...]:
+    """Return the gRPC options of a server. Defaults of gRPC are set, too, so that no release changes them."""
+    return (
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", 8 << 10),
+        ("grpc.absolute_max_metadata_size", 16 << 10),
+        ("grpc.max_concurrent_streams", UNLIMITED),
+        ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", 30_000),
+        ("grpc.max_connection_idle_ms", UNLIMITED),
+        ("grpc.keepalive_time_ms", 7_200_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A client that pings every 30 s, as offers.client does, is far from this; gRPC's default is five minutes.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
+    )

@@ -1,0 +1,158 @@
+"""The transport keeps the limits that the guide to operations states."""
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from offers import client
+from offers.cli.event_import import TIMEOUT_S
+from offers.server.events import service as events
+from offers.server.limits import MAX_BATCH_BYTES, MAX_BATCH_RESPONSE_BYTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
+from offers.server.process import health, reflection, threads
+from offers.server.process.worker import Worker
+from offers.settings import Settings
+from offers.state.opening import open_stores
+from tests.paths import ROOT
+
+GUIDE = (ROOT / "docs" / "guides" / "operations.md").read_text("utf-8")
+SECTION = GUIDE[GUIDE.index("## Transport") : GUIDE.index("## Stores")]
+ROW = re.compile(r"^\| `(grpc\.[\w.]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+NOT_SET = "–"  # noqa: RUF001 - as the guide writes it
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS, PING, GOAWAY = 4, 6, 7
+"""Types of frames: https://www.rfc-editor.org/rfc/rfc9113#section-6"""
+MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
+ENHANCE_YOUR_CALM = 11
+
+
+def stated(column: int) -> dict[str, str]:
+    """Return what the table of the guide states: 1 for the server, 2 for the client."""
+    return {row[0]: row[column] for row in ROW.findall(SECTION) if row[column] != NOT_SET}
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options with which servers are made from now on."""
+    found: dict[str, Any] = {}
+    make = grpc.server
+
+    def server(*arguments: Any, **named: Any) -> grpc.Server:  # noqa: ANN401 - as grpc.server
+        found.update(named["options"])
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(grpc, "server", server)
+    return found
+
+
+@pytest.fixture
+def port(options: dict[str, Any], tmp_path: Path) -> Iterator[int]:  # noqa: ARG001 - before the server is made
+    """The port of a worker without a catalogue."""
+    settings = Settings(data_dir=tmp_path)
+    with closing(open_stores(settings)) as stores:
+        worker = Worker(settings, stores)
+        yield worker.start(0)
+        worker.stop()
+
+
+def frame(kind: int, flags: int = 0, payload: bytes = b"") -> bytes:
+    """Return a frame of HTTP/2 for the connection."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + bytes(4) + payload
+
+
+def frames(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and payload of each frame that the server sends, until it closes the connection."""
+    with connection.makefile("rb") as stream:
+        while len(head := stream.read(9)) == 9:
+            yield head[3], stream.read(int.from_bytes(head[:3]))
+
+
+def test_the_table_states_what_a_server_sets(options: dict[str, Any], port: int) -> None:
+    """Every option of the server is in the table with its value, and the table has no other."""
+    assert port
+    assert {name: str(value) for name, value in options.items()} == stated(1)
+
+
+def test_the_table_states_what_the_client_sets() -> None:
+    """Every option of offers.client is in the table with its value, and the table has no other."""
+    numbers = {name: str(value) for name, value in client.CHANNEL_OPTIONS if name != "grpc.service_config"}
+
+    assert {**numbers, "grpc.service_config": "retries"} == stated(2)
+
+
+def test_every_option_is_in_the_table_once() -> None:
+    """No row is of an option that neither sets, or is written twice; all rows are read."""
+    names = [row[0] for row in ROW.findall(SECTION)]
+
+    assert sorted(set(names)) == sorted(names)
+    assert set(names) == stated(1).keys() | stated(2).keys()
+    assert len(names) == SECTION.count("\n| `")
+
+
+def test_the_text_states_the_limits_of_messages_and_the_deadlines() -> None:
+    """Numbers in sentences are those in force."""
+    text = " ".join(SECTION.split())
+    retry = client.SERVICE_CONFIG["methodConfig"][0]["retryPolicy"]  # type: ignore[index]
+    waits = [round(float(retry[name].removesuffix("s")) * 1000) for name in ("initialBackoff", "maxBackoff")]
+
+    for sentence in (
+        f"may have {MAX_REQUEST_BYTES >> 20} MiB, batches {MAX_BATCH_BYTES >> 20} MiB",
+        f"beyond {MAX_BATCH_RESPONSE_BYTES >> 20} MiB",
+        f"up to {retry['maxAttempts']} attempts",
+        f"{waits[0]} to {waits[1]} ms apart",
+        f"gives a call {client.DEFAULT_TIMEOUT_S:g} second and an explanation {client.EXPLAIN_TIMEOUT_S:g}",
+        f"gives a request {TIMEOUT_S}",
+        f"{events.MOST_STREAMS} streams of `StreamEvents`, {reflection.MOST_STREAMS} of reflection",
+        f"{health.MOST_WATCHERS:,} of health's Watch",
+        f"{threads.MESSAGE_S:g} seconds to send the message of a call and {threads.STREAM_S:g} between two",
+    ):
+        assert sentence in text
+
+
+def test_a_server_says_how_many_streams_and_how_much_metadata_it_takes(port: int) -> None:
+    """The settings of HTTP/2 that a server sends are those of the table."""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(PREFACE + frame(SETTINGS))
+        payload = next(payload for kind, payload in frames(connection) if kind == SETTINGS)
+
+    said = {
+        int.from_bytes(payload[at : at + 2]): int.from_bytes(payload[at + 2 : at + 6])
+        for at in range(0, len(payload), 6)
+    }
+    table = stated(1)
+    assert said[MAX_CONCURRENT_STREAMS] == int(table["grpc.max_concurrent_streams"])
+    assert said[MAX_HEADER_LIST_SIZE] == int(table["grpc.absolute_max_metadata_size"])
+
+
+def test_too_many_pings_end_the_connection(port: int) -> None:
+    """The first ping and as many strikes as the table states are answered; the next ends the connection."""
+    strikes = int(stated(1)["grpc.http2.max_ping_strikes"])
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        pings = [frame(PING, payload=number.to_bytes(8)) for number in range(1 + strikes + 1)]
+        connection.sendall(PREFACE + frame(SETTINGS) + frame(SETTINGS, 1) + b"".join(pings))
+        received = list(frames(connection))
+
+    (last,) = (payload for kind, payload in received if kind == GOAWAY)
+    assert (ENHANCE_YOUR_CALM, b"too_many_pings") == (int.from_bytes(last[4:8]), last[8:])
+    assert 1 + strikes <= sum(kind == PING for kind, _ in received)
+
+
+def test_messages_and_metadata_beyond_the_limits_are_refused(port: int) -> None:
+    """The status is RESOURCE_EXHAUSTED, and the connection goes on."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        ask = health_pb2.HealthCheckRequest
+        for request, metadata in (
+            (ask(service="x" * MAX_MESSAGE_BYTES), ()),
+            (ask(), (("x", "y" * int(stated(1)["grpc.absolute_max_metadata_size"])),)),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                check(request, metadata=metadata, timeout=10)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert check(ask(), metadata=(("x", "y" * 7_000),), timeout=10).status
