@@ -102,16 +102,11 @@ def _read(file: Path, message: "Context | Profile") -> None:
     """Fill in a message from a JSON file."""
     from offers.model.json_messages import fill, read_json
 
-    from offers.model.numbers import inexact_of
-
     try:
         fill(message, read_json(file.read_bytes()), message.DESCRIPTOR.name)
     except (OSError, ValueError) as error:
         told = f"{file} cannot be read as a {message.DESCRIPTOR.name} in JSON: {error}"
         raise typer.BadParameter(told) from None
-    if inexact := sorted(inexact_of(message.attributes)):
-        told = f"{file}: the attribute '{inexact[0]}' has a number from 2^53 on, where neighbours become equal"
-        raise typer.BadParameter(f"{told}: write it as text")
 
 
 def _why_not(one: "Membership") -> str:
