@@ -108,8 +108,8 @@ def test_the_text_states_the_limits_of_messages_and_the_deadlines() -> None:
         f"up to {retry['maxAttempts']} attempts",
         f"{waits[0]} to {waits[1]} ms apart",
         f"gives a decision {client.DEFAULT_TIMEOUT_S:g} second",
-        f"explanations, reports and changes of profiles {client.EXPLAIN_TIMEOUT_S:g}, exports and erasures "
-        f"{client.ERASE_TIMEOUT_S:g}",
+        f"explanations, reports and changes of profiles {client.EXPLAIN_TIMEOUT_S:g}",
+        f"exports and erasures {client.ERASE_TIMEOUT_S:g}",
         f"gives a request {TIMEOUT_S}",
         f"{events.MOST_STREAMS} streams of `StreamEvents`, {reflection.MOST_STREAMS} of reflection",
         f"{health.MOST_WATCHERS:,} of health's Watch",
