@@ -16,6 +16,8 @@ from cel_expr_python.ext.ext_strings import ExtStrings
 
 VERSIONS, LOWER, LOWER_ASCII = "semver_compare", "lower", "lowerAscii"
 """Names of functions that the loops have."""
+DATE, DAYS_BETWEEN, OF_DAYS = "date", "days_between", ("years_between", "is_anniversary", "start_of_day")
+"""Names of functions of time; the last three follow the days of a zone's clock."""
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _LABEL = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _VERSION = re.compile(
@@ -187,7 +189,7 @@ def extensions() -> tuple[Any, ...]:
         _declared(VERSIONS, ([text, text], whole, semver_compare)),
         _declared(LOWER, ([text], text, lower)),
         _declared(
-            "days_between",
+            DAYS_BETWEEN,
             ([instant, instant], whole, days_between),
             ([instant, instant, text], whole, dates_between),
         ),
@@ -202,14 +204,14 @@ def extensions() -> tuple[Any, ...]:
             ([instant, instant, text], truth, is_anniversary),
         ),
         _declared("start_of_day", ([instant, text], instant, start_of_day)),
-        _declared("date", ([text], instant, day_of)),
+        _declared(DATE, ([text], instant, day_of)),
     ]
     return cel.CelExtension("offers", own), ExtStrings()
 
 
-_ZONED = frozenset({"days_between", "years_between", "is_anniversary", "start_of_day"})
+_ZONED = frozenset({DAYS_BETWEEN, *OF_DAYS})
 """The functions whose last argument, if it is a text, is a time zone."""
-_DATED = frozenset({"date", "years_between", "is_anniversary"})
+_DATED = frozenset({DATE, "years_between", "is_anniversary"})
 """The functions whose first argument, if it is a text, is a day."""
 
 

@@ -49,6 +49,7 @@ _REASONS = {
     "LAYOUT": "placement full",
     "OUTRANKED": "outranked",
     "DEGRADED": "limits cannot be checked",
+    "TIED": "tied",
 }
 """Words of each ReasonCode, by its name without the prefix."""
 _NANO_DIGITS = 9
