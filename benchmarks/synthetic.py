@@ -17,7 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from offers.catalogue.document import write_fragments
-from offers.catalogue.hours.public_holidays import in_library
+from offers.catalogue.hours.public_holidays import are_known
 from offers.v1.catalog_pb2 import Catalog, Placement
 from offers.v1.context_pb2 import Context, Location, Session, User
 from offers.v1.offer_pb2 import Availability, Benefit, Creative, FreeDelivery, Offer, Target
@@ -143,7 +143,7 @@ def _cities(count: int) -> list[_City]:
             continue
         country, place, zone = line.split("\t")[:3]
         latitude, longitude = (_degrees(text) for text in re.findall(r"[+-]\d+", place))
-        if abs(latitude) <= _HIGHEST_LATITUDE and in_library(country):
+        if abs(latitude) <= _HIGHEST_LATITUDE and are_known(country):
             found.append(_City(zone, country, latitude, longitude))
     step = len(found) / count
     return [found[int(number * step)] for number in range(count)]

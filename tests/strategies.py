@@ -86,8 +86,12 @@ WRITTEN_HOURS = (
     '00:00-24:00; Mo 10:00-11:00 off "cleaning"',
     "Sa-Mo 18:00-06:00",
     "Mo-Su 00:00-12:00,12:00-24:00",
+    "Fr,Sa 11:00-02:00; Su 12:00-22:00",
+    "Mo-Su 18:00-03:00; PH off",
+    'Mo-Fr 20:00-04:00; We "by appointment" || Th 10:00-12:00',
 )
-"""Hours of other forms than the random weekly ones: all week, never, holidays, dates, the nth weekday, comments."""
+"""Hours of other forms than the random weekly ones: all week, never, holidays, dates, the nth weekday, comments,
+nights."""
 SUNNY_HOURS = (
     "sunrise-sunset",
     "Mo-Fr 09:00-12:00,17:00-sunset",

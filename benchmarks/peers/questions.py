@@ -1,6 +1,6 @@
 """The synthetic catalogue as plain arrays, and the questions, made without the decision's code so that peers check it.
 
-Opening hours are evaluated by the opening-hours library itself, distances stand as in `geometry`, and nothing is read
+Opening hours are evaluated one by one, distances stand as in `geometry`, and nothing is read
 from a compiled snapshot.
 """
 
@@ -8,18 +8,16 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import cycle
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from opening_hours import OpeningHours
 
 from benchmarks import synthetic
 from offers.catalogue.document import read
 from offers.catalogue.geo.geometry import earth_centred, straight_line
+from offers.catalogue.hours.schedules import SchedulePart, zone_clock
 from offers.errors import CatalogError, Problem
 from offers.model.query import Query
 from offers.server.convert import query_of
@@ -195,12 +193,8 @@ def _window(offer: Offer) -> tuple[int, int]:
 def _open_until(hours: str, time_zone: str, country_code: str) -> int:
     if not hours:
         return NEVER
-    schedule = OpeningHours(hours, timezone=ZoneInfo(time_zone), country=country_code)
-    now = datetime.fromtimestamp(synthetic.NOW, ZoneInfo("UTC"))
-    if not schedule.is_open(now):
-        return 0
-    change = schedule.next_change(now)
-    return NEVER if change is None else int(change.timestamp())
+    is_open, until = SchedulePart((hours,), time_zone, country_code).at(synthetic.NOW, zone_clock(time_zone))
+    return until if is_open else 0
 
 
 def _laid_out(venues: list[Venue], rows: list[_Row], schedules: list[_Hours], terms: list[Terms]) -> Offering:

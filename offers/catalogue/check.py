@@ -17,6 +17,8 @@ class Checked(Definitions):
     """The definitions of a catalogue without faults, and the number of its offers."""
 
     offer_count: int
+    hours: frozenset[str]
+    """The distinct opening hours, those of dayparts and quiet hours included."""
 
 
 def check(source: Path) -> Checked:
@@ -41,7 +43,13 @@ def check(source: Path) -> Checked:
         problems += found
     if problems:
         raise CatalogError(sorted(problems, key=lambda problem: (problem.file, problem.line or 0)))
-    return Checked(survey.head, **survey.known, offer_count=survey.offer_count)
+    return Checked(survey.head, **survey.known, offer_count=survey.offer_count, hours=frozenset(_hours(survey)))
+
+
+def _hours(survey: Survey) -> Iterator[str]:
+    yield from (expression for expression, *_ in survey.hours)
+    yield from (daypart.opening_hours for daypart in survey.known["dayparts"].values())
+    yield from (policy.quiet_hours for policy in survey.known["contact_policies"].values() if policy.quiet_hours)
 
 
 def _missing_parts(source: Path, survey: Survey, rules: CrossRules) -> Iterator[Problem]:

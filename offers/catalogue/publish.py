@@ -83,7 +83,7 @@ def fingerprint(source: Path) -> str:
 @cache
 def _zone_data() -> str:
     """Return the versions of the data that time zones, clocks and holidays are read from."""
-    versions = [version_of(package) for package in ("tzdata", "tzfpy", "opening-hours-py")]
+    versions = [version_of(package) for package in ("tzdata", "tzfpy", "opening-hours-py", "holidays")]
     for folder in map(Path, zoneinfo.TZPATH):  # the machine's zone data has priority over the package's
         for name in ("tzdata.zi", "+VERSION"):
             with contextlib.suppress(OSError), (folder / name).open(encoding="ascii") as file:

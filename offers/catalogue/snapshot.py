@@ -14,10 +14,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from offers.catalogue.hours.public_holidays import data_version
 from offers.directories import DirectoryKind, drafting, open_array, publish, read_manifest, seal, write_array
 from offers.errors import SnapshotError
 
-FORMAT = 13
+FORMAT = 14
 _KIND = DirectoryKind("snapshot", FORMAT, "compile the catalogue again")
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -366,8 +367,12 @@ def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: M
 
 
 def open_snapshot(path: Path) -> Snapshot:
-    """Open a snapshot and verify its checksums. Raises SnapshotError with the fault."""
+    """Open a snapshot and verify its checksums and the version of its holidays. Raises SnapshotError with the fault."""
     manifest, _, size = read_manifest(path, _KIND)
+    holidays = manifest["meta"].get("holidays", "")
+    if holidays and holidays != data_version():
+        message = f"{path} was compiled with holidays {holidays}, and {data_version()} is installed: {_KIND.mend}"
+        raise SnapshotError(message)
     columns = {}
     for name, kind in COLUMNS.items():
         file = path / f"{name}.npy"

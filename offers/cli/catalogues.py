@@ -4,6 +4,7 @@ import csv
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 REJECTS_SHOWN = 20
 """Most rejects that are listed on the screen; if there are more, all are written to a file."""
 
+HINTS_SHOWN = 50
+"""Most hints that `offers validate` prints."""
+
 DocumentPath = Annotated[
     Path, typer.Argument(metavar="PATH", help="A .yaml, .json or .binpb file, or a folder of them.")
 ]
@@ -32,11 +36,14 @@ def validate(
     """Check a catalogue document and report every problem.
 
     Each problem is one line: file, line, field, reason, what to write.
+    Lines that begin with "note:" name hours that opening_hours.js reads
+    differently.
     Exit status 1: the document has problems.
     """
     import orjson
 
     from offers.catalogue.check import check
+    from offers.catalogue.hints import hints
 
     try:
         checked = check(path)
@@ -44,6 +51,8 @@ def validate(
         for problem in error.problems:
             typer.echo(orjson.dumps(asdict(problem)) if as_json else str(problem))
         raise typer.Exit(fail(counted(len(error.problems), "problem"))) from None
+    for hint in islice(hints(path, checked), HINTS_SHOWN):
+        typer.echo(f"note: {hint}", err=as_json)
     counts = (
         counted(checked.offer_count, "offer"),
         counted(len(checked.venues), "venue"),

@@ -3,7 +3,7 @@
 A compiled loop (kernels/hours.py) computes the states of all schedules per minute and person's time zone. All decisions
 in that minute share them. It reads the spans of a week where all weeks are alike, and otherwise the horizon: the
 changes of the coming weeks. States that neither gives (instants beyond the horizon, schedules by the person's clock)
-are looked up in the opening-hours library when a decision needs them.
+are worked out from the rules when a decision needs them.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ HORIZON_S = 37 * _DAY_S
 FIRST_HORIZON_S = 3 * _DAY_S
 """The first horizon is short, to be there soon."""
 CHANGES_KEPT = 8_000_000
-"""Changes, of four bytes, that a horizon holds: those of about 100,000 schedules. The rest is left to the library."""
+"""Changes, of four bytes, that a horizon holds: those of about 100,000 schedules. The rest is worked out when asked."""
 
 
 class _Horizon(NamedTuple):

@@ -633,8 +633,10 @@ class Availability(_message.Message):
     """Weekly hours in the grammar of OpenStreetMap's opening_hours, such as "Mo-Fr 11:30-14:30; PH off". Empty: no limit.
 
     An instant is inside when the wall clock of the place reads an open time: an hour that a clock change skips is
-    never open, and an hour that it repeats is open both times. Sunrise, sunset, dawn and dusk are those of the place;
-    offers shown everywhere cannot use them. School holidays are refused.
+    never open, and an hour that it repeats is open both times. A span belongs to the day on which it begins: a night
+    lasts past midnight, whatever is said of the next day. Sunrise, sunset, dawn and dusk are those of the place;
+    offers shown everywhere cannot use them. A rule that is only a comment is not open. Spans without an end, points
+    in time and school holidays are refused.
     Source: https://wiki.openstreetmap.org/wiki/Key:opening_hours/specification
     """
     time_zone: _builtins.str
@@ -643,9 +645,9 @@ class Availability(_message.Message):
     """The country whose public holidays (PH) the hours mean, as two capital letters of ISO 3166-1, or the region, as a
     code of ISO 3166-2 such as "DE-BY". Absent: the country of the venue or zone, else of the catalogue.
 
-    The holidays of a country are those of all its regions. They are known from 2000 to 2076 for some 130 countries.
-    For other countries and for regions, the years are those of Python's holidays package; codes it does not know are
-    refused. Holidays of single communes are not known.
+    The holidays are those of Python's holidays package, with the days on which they are observed. Those of a country
+    are the national ones and each day that all its regions have. Codes without known holidays are refused, and
+    countries that are not in ISO 3166-1. Holidays of single communes are not known.
     """
     time_zone_basis: Global___TimeZoneBasis.ValueType
     """The clock by which the hours and dayparts are read."""

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from offers.catalogue import publish as publishing
 from offers.catalogue import snapshot
 from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import write_document
+from offers.catalogue.hours.public_holidays import data_version
 from offers.catalogue.publish import ATTEMPTS, Published, publish
 from offers.catalogue.published import KEPT_S, prune
 from offers.catalogue.snapshot import COLUMNS, open_snapshot
@@ -22,6 +24,7 @@ from tests.strategies import Maker
 PUBLISH = """
 import resource, sys
 from pathlib import Path
+from offers.catalogue.hours.public_holidays import data_version
 from offers.catalogue.publish import publish
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 publish(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -30,6 +33,7 @@ publish(Path(sys.argv[1]), Path(sys.argv[2]))
 RACE = """
 import json, os, sys
 from pathlib import Path
+from offers.catalogue.hours.public_holidays import data_version
 from offers.catalogue.publish import publish
 read, write = os.pipe()
 for _ in range(4):
@@ -226,3 +230,39 @@ def test_outdated_snapshots_are_removed_unless_served(tmp_path: Path) -> None:
 
     assert {"served", "recent"} == {path.name for path in (tmp_path / "snapshots").iterdir()}
     assert (tmp_path / "snapshots" / "served").stat().st_mtime > long_ago + KEPT_S
+
+
+HOLIDAYS = """
+catalog_id: feast
+country_code: DE
+offers:
+- {offer_id: one, title: One, benefit: {percent_off: 5}, target: {everywhere: true},
+   availability: {opening_hours: "HOURS"}}
+"""
+
+
+def test_snapshots_name_the_version_of_their_holidays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of other holidays is refused, its catalogue version is another, and it is compiled again."""
+    feast, plain = tmp_path / "feast.yaml", tmp_path / "plain.yaml"
+    feast.write_text(HOLIDAYS.replace("HOURS", "Mo-Su 09:00-18:00; PH off"))
+    plain.write_text(HOLIDAYS.replace("HOURS", "Mo-Su 09:00-18:00"))
+    with_holidays, without = (publish(document, tmp_path / "data") for document in (feast, plain))
+    assert data_version() == open_snapshot(with_holidays.path).meta["holidays"]
+    assert not open_snapshot(without.path).meta["holidays"]
+
+    monkeypatch.setattr(snapshot, "data_version", lambda: "99.0")
+    with pytest.raises(SnapshotError, match=r"compiled with holidays [0-9.]+, and 99\.0 is installed: compile"):
+        open_snapshot(with_holidays.path)
+    open_snapshot(without.path)
+
+    monkeypatch.undo()
+    versions = {"holidays": "99.0"}
+    monkeypatch.setattr(publishing, "version_of", lambda package: versions.get(package, "1"))
+    publishing._zone_data.cache_clear()  # noqa: SLF001 - the installed versions do not change else
+    assert publishing.fingerprint(feast) != with_holidays.version
+    changed = publishing.fingerprint(feast)
+    versions["holidays"] = "99.1"
+    publishing._zone_data.cache_clear()  # noqa: SLF001
+    assert publishing.fingerprint(feast) != changed
+    monkeypatch.undo()
+    publishing._zone_data.cache_clear()  # noqa: SLF001

@@ -127,6 +127,29 @@ def test_validate_json_is_a_line_per_problem(tmp_path: Path, offers: Run) -> Non
     assert 1 == shown.status
 
 
+def test_validate_names_hours_that_others_read_differently(tmp_path: Path, offers: Run) -> None:
+    """Each of the hours whose readings differ is one note with its first place; the document is good all the same."""
+    hours = ("Mo-Su 18:00-03:00; PH off", "Mo-Fr 09:00-17:00; PH off", "Mo-Su 18:00-03:00; PH off")
+    document = tmp_path / "catalog.yaml"
+    document.write_text(
+        "catalog_id: nights\ncountry_code: DE\noffers:\n"
+        + "".join(
+            f"- {{offer_id: o{number}, title: Bar, benefit: {{percent_off: 5}}, target: {{everywhere: true}}, "
+            f"availability: {{opening_hours: '{text}'}}}}\n"
+            for number, text in enumerate(hours)
+        ),
+        "utf-8",
+    )
+
+    shown, as_json = offers("validate", document), offers("validate", "--json", document)
+
+    note, good = shown.out.splitlines()
+    assert note.startswith(f"note: {document}:4: 'Mo-Su 18:00-03:00; PH off': on ")
+    assert good.startswith(f"{document}: the catalogue 'nights' is good")
+    assert (0, 0, "") == (shown.status, as_json.status, as_json.out)
+    assert note in as_json.err
+
+
 class Import(NamedTuple):
     """The files of an import."""
 

@@ -1,4 +1,4 @@
-"""Opening hours at instants: tables, library and a walk over minutes agree, across every kind of clock change."""
+"""Opening hours at instants: tables, rules and a walk over minutes agree, across every kind of clock change."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -43,7 +43,7 @@ RULES = (
     "Su 00:00-02:30; Mo 23:00-24:00",
     "Mo-Su 02:00-03:00,03:00-04:00",
     "Mo-Su 00:00-24:00; Su 01:00-02:00 off",
-    "Mo-Su 18:00-06:00; Dec 31 off",
+    "Mo-Su 18:00-24:00; Dec 31 off",
     "Jan 01 00:00-24:00",
     "Dec 30 10:00-14:00",
     "Mar 29 02:30-03:30",
@@ -221,8 +221,8 @@ def test_a_margin_of_seconds_ends_within_a_minute() -> None:
     assert closes == int(book.at(closes - 1_800, "").record.arrays["until"][0])
 
 
-def test_horizon_needs_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For five weeks ahead schedules with holidays and dates are known without the library; then it is asked."""
+def test_horizon_needs_no_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For five weeks ahead schedules with holidays and dates are known without reading rules; then they are read."""
     now = seconds("2026-11-22T02:40")
     holidays = Schedule((SchedulePart(("Mo-Fr 09:00-17:00; PH off; Dec 24 09:00-12:00",), "Europe/Paris", "FR"),))
     closing = Schedule((SchedulePart(("Nov 24-Feb 28",), "Europe/Paris", closing_margin=3_600),))
@@ -264,7 +264,7 @@ def test_horizon_rolls() -> None:
 
 
 def test_horizon_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Schedules that no longer fit into the horizon are looked up in the library."""
+    """Schedules that no longer fit into the horizon are worked out when asked."""
     monkeypatch.setattr(hours_module, "CHANGES_KEPT", 100)
     book, now = book_of([simple(f"Mo-Su 09:00-17:0{n}; Dec 31 off", "UTC") for n in range(4)]), seconds("2026-11-22")
     while not book.roll(now):

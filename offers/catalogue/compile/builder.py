@@ -24,6 +24,7 @@ from offers.catalogue.compile.timetable import OfferHours, Timetable, name_sun, 
 from offers.catalogue.compile.traits import Traits
 from offers.catalogue.definitions import Definitions
 from offers.catalogue.geo.shapes import pack
+from offers.catalogue.hours.public_holidays import data_version
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import LAST_TURN, NO_AUDIENCE, NO_CAPS, NO_NAME, NO_SCHEDULE, NO_SHAPE, NO_WINDOWS
 from offers.model.keys import keys_of
@@ -161,6 +162,7 @@ class Builder:
             "terms": list(self._terms),
             "schedules": [[astuple(part) for part in schedule.parts] for schedule in self._timetable.schedules],
             "zones": self._timetable.time_zones(),
+            "holidays": data_version() if self._timetable.names_holidays() else "",
             "default_strategy": self._strategies[self._catalog.default_ranking_strategy_id],
             "placements": {name: self._placement(one) for name, one in self._checked.placements.items()},
         }

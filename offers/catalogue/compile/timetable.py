@@ -143,6 +143,10 @@ class Timetable:
         """Return the time zones of the schedules; the first, "", is the person's."""
         return ["", *sorted({part.time_zone for schedule in self.schedules for part in schedule.parts} - {""})]
 
+    def names_holidays(self) -> bool:
+        """Return whether any schedule depends on public holidays."""
+        return any(part.country_code for schedule in self.schedules for part in schedule.parts)
+
     def _here(self, hours: OfferHours, place: TargetPlace) -> _HoursAtPlace:
         """Return the hours of an offer with the clock, country and position of a place."""
         position: tuple[float, ...] = ()

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 import opening_hours
+from opening_hours import OpeningHours
 
 from offers.catalogue.hours.public_holidays import are_known, regions_of
-from offers.catalogue.hours.schedules import HORIZON_DAYS, parse
-from offers.catalogue.hours.sun import COMMENT, names_sun, take_apart
+from offers.catalogue.hours.rules import hours_of
+from offers.catalogue.hours.sun import COMMENT, names_sun
 
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS = {
@@ -19,14 +21,9 @@ _DAY = "(?:Mo|Tu|We|Th|Fr|Sa|Su)"
 _DAYS_ON = r"(?: *[+-] *\d+ *days?)?"
 _FORMS = (
     (
-        re.compile(r"(?:\d|\))\+|(?:sunrise|sunset|dawn|dusk)\+(?!\d)", re.IGNORECASE),
+        re.compile(r"(?::\d\d|\))\+|(?:sunrise|sunset|dawn|dusk)\+(?!\d)", re.IGNORECASE),
         "the end left open",
         "write the end, such as 18:00-24:00",
-    ),
-    (
-        re.compile(r"\|\|"),
-        "'||' (what holds otherwise)",
-        "write what holds when, such as 'Mo-Fr 08:00-11:00; Sa 10:00-12:00'",
     ),
     (
         re.compile(r"(?:(?<=:\d\d)|(?<=[a-z)]))/(?=\d)", re.IGNORECASE),
@@ -44,7 +41,7 @@ _FORMS = (
         "write the open times before it, or leave it out",
     ),
 )
-"""Forms that the library reads differently from the grammar: pattern, name, and what to write instead."""
+"""Forms that say too little, or that the library misreads: pattern, name, and what to write instead."""
 _DATES = re.compile(
     r"\b(?:Feb (?:30|31)|(?:Apr|Jun|Sep|Nov) 31)\b|\b[A-Z][a-z]{2} (?P<first>\d{2})-(?P<last>\d{1,2})\b(?!:)",
     re.IGNORECASE,
@@ -68,16 +65,32 @@ def refusal(expression: str, country_code: str, *, placed: bool = True) -> Refus
     for found in _WORD.finditer(bare):
         if fix := _WORDS.get(found.group().lower()):
             return f"'{found.group()}' at position {found.start() + 1} cannot be used", fix
+    if unread := _unread(expression):
+        return unread
+    refusals = (
+        _misread_forms(bare),
+        _rule_refusals(expression),
+        _holiday_refusals(expression, country_code),
+        _sun_refusals(expression, placed=placed),
+    )
+    return next(chain.from_iterable(refusals), None)
+
+
+def _unread(expression: str) -> Refusal | None:
+    """Return why the library cannot parse hours, or None."""
     try:
-        parse(expression, "")
+        OpeningHours(expression)
     except opening_hours.ParserError as error:  # type: ignore[attr-defined] # its stubs lack it
         return _syntax(expression, str(error))
-    refusals = (
-        *_misread_forms(bare),
-        *_holiday_refusals(expression, country_code),
-        *_sun_refusals(expression, placed=placed),
-    )
-    return next(iter(refusals), None)
+    return None
+
+
+def _rule_refusals(expression: str) -> Iterator[Refusal]:
+    """Try all rules on a day, as each names its days in its own way."""
+    try:
+        hours_of(expression).plan("", 0, 1)
+    except (ValueError, opening_hours.ParserError):  # type: ignore[attr-defined] # its stubs lack it
+        yield "holds a rule whose days and times cannot be told apart", "write one rule for each, separated by ';'"
 
 
 def names_holidays(expression: str) -> bool:
@@ -146,6 +159,3 @@ def _sun_refusals(expression: str, *, placed: bool) -> Iterator[Refusal]:
     if not placed:
         fix = "write times of day such as 07:30, or where the offer is shown"
         yield f"{named} needs a place, and the offer is shown everywhere", fix
-    elif take_apart(expression, "", HORIZON_DAYS) is None:
-        reason = f"{named} stands beside an 'off' for part of a day, or hundreds of spans"
-        yield reason, "write the times that are open; 'off' for whole days may stay"

@@ -1,12 +1,10 @@
 """Schedules of opening hours, and the clocks of time zones.
 
-The library opening-hours-py supplies the grammar (see grammar.py) and the holidays of most countries. It is given
-wall-clock times only. This module converts them to instants by one rule: an instant is open if the wall clock of the
-place reads an open time. An hour that a clock change skips is therefore never open, and an hour that it repeats is open
-both times. Sunrise and sunset are computed in sun.py, and the dates of regional holidays in public_holidays.py.
+Hours are read in rules.py, by wall-clock times only. This module converts them to instants by one rule: an instant is
+open if the wall clock of the place reads an open time. An hour that a clock change skips is therefore never open, and
+an hour that it repeats is open both times.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,11 +13,8 @@ from functools import cache, lru_cache
 from heapq import merge
 from zoneinfo import ZoneInfo
 
-import opening_hours
-from opening_hours import OpeningHours
-
-from offers.catalogue.hours.public_holidays import are_known, dated, in_library
-from offers.catalogue.hours.sun import COMMENT, Sunlit, names_sun, take_apart
+from offers.catalogue.hours.public_holidays import load
+from offers.catalogue.hours.rules import hours_of
 
 FIRST_SECOND = 0
 """1970-01-01T00:00:00Z, the first instant that a catalogue or a request may name, in seconds."""
@@ -30,44 +25,13 @@ NEVER = 2**32 - 1
 WEEK_MINUTES = 7 * 24 * 60
 
 HORIZON_DAYS = 400
-"""Days ahead in which the next change is searched. Hours that do not change for longer count as never changing. Without
-a limit the library searches thousands of years, which takes seconds."""
+"""Days ahead in which the next change is searched. Hours that do not change for longer count as never changing."""
 
-_MONDAY = datetime(2024, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose without a zone
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _DAY = 86_400
 SAMPLE_S = 6 * _DAY
 """Sampling interval of a zone's offsets: the shortest-lived offset of the IANA database since 1970 held for 6.96
 days."""
-_SOME_DAYS_S = 4 * _DAY
-"""Days before and after a moment that can affect whether something is open at it."""
-_CLOCK = re.compile(r"\d{1,2}:\d{2}|24/7")
-_WORD = re.compile(r"[A-Za-z]+")
-_WEEKLY_WORDS = frozenset({"Mo", "Tu", "We", "Th", "Fr", "Sa", "Su", "off", "closed", "open"})
 Spans = list[tuple[int, int]]
-
-
-@lru_cache(maxsize=65_536)
-def parse(expression: str, country_code: str) -> OpeningHours:
-    """Parse hours. Raises the library's ParserError, and its UnknownCountryError for a country it does not know."""
-    return OpeningHours(expression, country=country_code or None, max_interval_days=HORIZON_DAYS)
-
-
-@lru_cache(maxsize=65_536)
-def _take_apart(expression: str, country_code: str) -> Sunlit | None:
-    return take_apart(expression, country_code, HORIZON_DAYS)
-
-
-@lru_cache(maxsize=1_024)
-def _with_dates(  # a small cache: a year of dates takes some kilobytes
-    expression: str,
-    country_code: str,
-    first_year: int,
-    last_year: int,
-    is_sunny: bool,  # noqa: FBT001
-) -> OpeningHours | Sunlit:
-    text = dated(expression, country_code, first_year, last_year)
-    return (take_apart(text, "", HORIZON_DAYS) if is_sunny else None) or parse.__wrapped__(text, "")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,16 +49,16 @@ class SchedulePart:
     """Seconds before each closing during which it already counts as closed."""
 
     def __post_init__(self) -> None:
-        """Load the holidays of regions now, so that no decision waits for it."""
-        if self.country_code:
-            are_known(self.country_code)
+        """Load the holidays now, so that no decision waits for them."""
+        if self.country_code and any("PH" in expression for expression in self.expressions):
+            load(self.country_code)
 
     def weekly(self) -> Spans | None:
         """Return the merged open spans of every week in minutes from Monday 00:00, or None if weeks differ.
 
         The closing margin, which applies to instants, is not subtracted.
         """
-        if not all(map(_repeats_weekly, self.expressions)):
+        if not all(hours_of(expression).repeats_weekly for expression in self.expressions):
             return None
         return list(_joined(merge(*map(_week_of, self.expressions))))
 
@@ -163,24 +127,8 @@ class SchedulePart:
         return merge(*(self._wall_spans_of(expression, begin, end, clock) for expression in self.expressions))
 
     def _wall_spans_of(self, expression: str, begin: int, end: int, clock: "ZoneClock") -> Iterator[tuple[int, int]]:
-        hours = self._read(expression, begin, end)
-        if isinstance(hours, Sunlit):
-            yield from hours.open_spans(begin, end, self.position, lambda second: clock.at(second)[0])
-            return
-        first, last = _EPOCH + timedelta(seconds=begin), _EPOCH + timedelta(seconds=end)
-        for start, until, state, _ in hours.intervals(first, last):
-            if state == opening_hours.State.OPEN:
-                yield _seconds(start), _seconds(until)
-
-    def _read(self, expression: str, begin: int, end: int) -> OpeningHours | Sunlit:
-        """Parse an expression so that it holds at least between two wall-clock times."""
-        country, is_sunny = self.country_code, bool(self.position and names_sun(expression))
-        if country and not in_library(country):
-            if "PH" in expression:
-                years = _year(begin - _SOME_DAYS_S), _year(end + _SOME_DAYS_S)
-                return _with_dates(expression, country, *years, is_sunny)
-            country = ""
-        return (_take_apart(expression, country) if is_sunny else None) or parse(expression, country)
+        hours = hours_of(expression)
+        return hours.open_spans(begin, end, self.country_code, self.position, lambda second: clock.at(second)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,31 +183,10 @@ class Schedule:
         return spans
 
 
-def _year(second: int) -> int:
-    return (_EPOCH + timedelta(seconds=second)).year
-
-
-def _seconds(moment: datetime) -> int:
-    since = moment - _EPOCH
-    return since.days * _DAY + since.seconds
-
-
-def _repeats_weekly(expression: str) -> bool:
-    """Return whether an expression uses only weekdays and times of day."""
-    bare = _CLOCK.sub("", COMMENT.sub("", expression))
-    return _WEEKLY_WORDS.issuperset(_WORD.findall(bare)) and not re.search(r"\d|\[", bare)
-
-
 @lru_cache(maxsize=65_536)
 def _week_of(expression: str) -> tuple[tuple[int, int], ...]:
     """Return the open spans of a week in minutes from Monday 00:00."""
-    spans: Spans = []
-    hours = parse(expression, "")
-    for start, end, state, _ in hours.intervals(_MONDAY, _MONDAY + timedelta(days=7)):
-        if state == opening_hours.State.OPEN:
-            first, last = ((moment - _MONDAY) // timedelta(minutes=1) for moment in (start, end))
-            spans.append((max(first, 0), min(last, WEEK_MINUTES)))
-    return tuple(spans)
+    return tuple(hours_of(expression).week())
 
 
 def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

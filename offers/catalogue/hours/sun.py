@@ -1,128 +1,43 @@
-"""Hours that name the sun: the times of sunrise and sunset at a place, and the spans of rules that use them.
+"""Sunrise, sunset, dawn and dusk at a place, to the minute.
 
-The opening-hours library reads such hours only roughly. It uses the sun of another day where a clock is far from its
-meridian, mistakes polar night for polar day in the south, and reads `17:00-sunset` as nearly a whole day once the sun
-sets before 17:00. It is therefore used only to find the days on which a rule holds. The begin and end of the spans of
-those days are computed here.
+The opening-hours library knows them only roughly. It uses the sun of another day where a clock is far from its
+meridian, and mistakes polar night for polar day in the south. The position of the sun is computed by the formulas of
+Jean Meeus, Astronomical Algorithms, chapters 25 and 28, and his earlier Astronomical Formulae for Calculators, chapter
+18, for what draws the earth from its ellipse: to a few thousandths of a degree.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from functools import lru_cache
-from heapq import heappop, heappush
-
-import opening_hours
-from opening_hours import OpeningHours
 
 EVENTS = ("dawn", "sunrise", "sunset", "dusk")
 """Events in the order of the day. Dawn and dusk are those of civil twilight: the sun is 6 degrees below the horizon."""
-MOST_SPANS = 500
-"""Most spans of time in hours that name the sun."""
 
-_ALTITUDES = {"dawn": -6.0, "sunrise": -0.833, "sunset": -0.833, "dusk": -6.0}
-"""Altitude of the sun in degrees. 0.833 is half of the sun's disc plus the refraction of the air."""
-_DAY_MINUTES = 1_440
+_ALTITUDES = {"dawn": -6.0, "sunrise": -50 / 60, "sunset": -50 / 60, "dusk": -6.0}
+"""Altitude of the sun in degrees. 50 minutes are half of the sun's disc plus the refraction of the air."""
 _DAY_S = 86_400
-_NOON = 720
-_EARLY = 180
-"""Minute of the day before which a span that begins in the morning ends at night: `sunrise-02:00` ends on the next day,
-`sunrise-06:00` on the same morning."""
-_J2000_S = 946_728_000
-"""The astronomical epoch J2000, 2000-01-01T12:00:00Z."""
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall-clock time, on purpose without a zone
+_ROUNDS = 5
+"""Most steps towards an event: its time depends on the position of the sun at that time."""
+_NEAR_S = 0.1
+_J2000_DAY = 10_957.5
+"""The astronomical epoch J2000, 2000-01-01T12:00:00Z, in days since 1970."""
+_CENTURY_DAYS = 36_525
+_LATE_S = 69
+"""Seconds by which the rotation of the earth is late since the ephemeris was begun (delta T). It changes slowly."""
+_PERTURBATIONS = (
+    (0.00134, 243.23, 22_518.7541),  # Venus
+    (0.00154, 306.57, 45_037.5082),  # Venus
+    (0.00200, 42.69, 32_964.3577),  # Jupiter
+    (0.00179, 350.74, 445_267.1142),  # the moon
+    (0.00178, 231.19, 20.20),  # of long period
+)
+"""What draws the earth from its ellipse: size and phase in degrees, and degrees a century since 1900."""
 COMMENT = re.compile(r'"[^"]*"')
-_DAYS_AFTER = re.compile(r"\bPH (?=\d+ days)")
-"""The library's own output for `PH +1 day`, which it cannot parse."""
-_TIME = r"(?:\d{1,2}:\d{2}|(?:dawn|sunrise|sunset|dusk)|\((?:dawn|sunrise|sunset|dusk)[+-]\d{1,2}:\d{2}\))"
-_SPAN = re.compile(rf"({_TIME})-({_TIME})")
 _NAMED = re.compile(rf"\b(?:{'|'.join(EVENTS)})\b", re.IGNORECASE)
 
 Clock = Callable[[int], int]
 """Returns the offset of the wall clock in seconds at an instant in seconds UTC."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The begin or end of a span."""
-
-    event: str
-    """"" for a time of day."""
-    minute: int
-    """Minute of the day or, with an event, minutes after the event."""
-
-    @property
-    def evening(self) -> bool:
-        """Whether it is in the second half of the day."""
-        return self.event in EVENTS[2:] if self.event else self.minute >= _NOON
-
-
-@dataclass(frozen=True, slots=True)
-class Sunlit:
-    """Hours that name the sun, separated into days and spans."""
-
-    days: OpeningHours
-    """The same rules with minute n of the day in place of span n, so that the library tells on which days each span
-    holds."""
-    spans: tuple[tuple[Moment, Moment, bool], ...]
-    """Begin, end, and whether the end is on the next day, of each span."""
-    nights: Mapping[int, OpeningHours]
-    """For each span that continues after midnight, hours that are open in the first minute of the days on which it
-    still does so. It does not continue into a day that belongs to another rule."""
-
-    def open_spans(self, begin: int, end: int, place: tuple[float, ...], clock: Clock) -> Iterator[tuple[int, int]]:
-        """Yield open spans between two wall-clock times (seconds since 1970), sorted by begin.
-
-        `place` is a latitude and a longitude in degrees.
-        """
-        first, last = begin // _DAY_S - 1, end // _DAY_S + 2
-        held = self._held(first, last)
-        waiting: list[tuple[int, int]] = []
-        found, numbers = next(held, (last, range(0)))
-        for day in range(first, last):
-            for number, night in self.nights.items():
-                if night.is_open(_EPOCH + timedelta(days=day)):
-                    start, stop = self._span(number, day - 1, place, clock)
-                    heappush(waiting, (max(start, day * _DAY_S), stop))
-            while found == day:
-                for number in numbers:
-                    start, stop = self._span(number, day, place, clock)
-                    heappush(waiting, (start, min(stop, (day + 1) * _DAY_S) if number in self.nights else stop))
-                found, numbers = next(held, (last, range(0)))
-            while waiting and waiting[0][0] < day * _DAY_S:  # no later span begins before these
-                yield from _cut(heappop(waiting), begin, end)
-        while waiting:
-            yield from _cut(heappop(waiting), begin, end)
-
-    def _held(self, first: int, last: int) -> Iterator[tuple[int, range]]:
-        """Yield the numbers of the spans that hold on each day; the number after the last is that of the whole day."""
-        for since, until, state, _ in self.days.intervals(*(_EPOCH + timedelta(days=day) for day in (first, last))):
-            if state != opening_hours.State.OPEN:
-                continue
-            day, low = (since - _EPOCH).days, 60 * since.hour + since.minute
-            high = low + (until - since) // timedelta(minutes=1)
-            while high >= _DAY_MINUTES:
-                yield day, range(len(self.spans), len(self.spans) + 1)
-                day, low, high = day + 1, 0, high - _DAY_MINUTES
-            if low < high:
-                yield day, range(low, high)
-
-    def _span(self, number: int, day: int, place: tuple[float, ...], clock: Clock) -> tuple[int, int]:
-        """Return the begin and end of a span on a day; if the end is before the begin, there is no span."""
-        if number == len(self.spans):
-            return day * _DAY_S, (day + 1) * _DAY_S
-        begins, ends, overnight = self.spans[number]
-        start, stop = _second(begins, day, place, clock), _second(ends, day + overnight, place, clock)
-        return start, stop
-
-
-def _cut(span: tuple[int, int], begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the part of a span between two times, if there is any."""
-    start, stop = max(span[0], begin), min(span[1], end)
-    if start < stop:
-        yield start, stop
 
 
 def names_sun(expression: str) -> "re.Match[str] | None":
@@ -130,103 +45,70 @@ def names_sun(expression: str) -> "re.Match[str] | None":
     return _NAMED.search(COMMENT.sub(lambda comment: " " * len(comment.group()), expression))
 
 
-def without_comments(expression: str) -> str:
-    """Return hours in the library's normal form, without comments.
+def minute_of(event: str, day: int, place: tuple[float, ...], clock: Clock) -> int:
+    """Return the wall-clock minute of an event of the sun on a day, counted from midnight and rounded to the nearest.
 
-    Raises the library's ParserError for hours it cannot parse.
-    """
-    return _DAYS_AFTER.sub("PH +", re.sub(r" *" + COMMENT.pattern, "", str(OpeningHours(expression))))
-
-
-def take_apart(expression: str, country_code: str, max_interval_days: int) -> Sunlit | None:
-    """Separate hours that name the sun into days and spans, or return None if that is not possible.
-
-    It is not possible with more than MOST_SPANS spans, and with `off` for part of a day, whose effect would depend on
-    the order of spans. The arguments and errors are those of OpeningHours.
-    """
-    text = without_comments(expression)
-    found = list(_SPAN.finditer(text))
-    if len(found) > MOST_SPANS or any("closed" in rule and _SPAN.search(rule) for rule in text.split(";")):
-        return None
-    spans = tuple(_ends(_moment(span.group(1)), _moment(span.group(2))) for span in found)
-
-    def with_spans(written: Sequence[str]) -> OpeningHours:
-        texts = iter(written)
-        return OpeningHours(
-            _SPAN.sub(lambda _: next(texts), text), country=country_code or None, max_interval_days=max_interval_days
-        )
-
-    numbers = range(len(spans))
-    nights = {
-        number: with_spans(["23:59-24:01" if other == number else "12:00-12:01" for other in numbers])
-        for number, (_, ends, overnight) in enumerate(spans)
-        if overnight or ends.minute > _DAY_MINUTES
-    }
-    return Sunlit(with_spans([f"{_clock(number)}-{_clock(number + 1)}" for number in numbers]), spans, nights)
-
-
-def _clock(minute: int) -> str:
-    return f"{minute // 60:02}:{minute % 60:02}"
-
-
-def _moment(text: str) -> Moment:
-    """Parse a time of day, an event, or an event with an offset such as (sunrise+00:30)."""
-    event = _NAMED.search(text)
-    sign = -1 if event and "-" in text else 1
-    hours, _, minutes = text.strip("(+-)").removeprefix(event.group() if event else "").strip("+-").partition(":")
-    return Moment(event.group() if event else "", sign * (60 * int(hours or 0) + int(minutes or 0)))
-
-
-def _ends(begins: Moment, ends: Moment) -> tuple[Moment, Moment, bool]:
-    """Return a span, and whether it ends on the day after its begin."""
-    if begins.event and ends.event:
-        order = EVENTS.index(ends.event) - EVENTS.index(begins.event)
-        overnight = order < 0 or (order == 0 and ends.minute <= begins.minute)
-    elif begins.event:
-        overnight = ends.minute < (_NOON if begins.evening else _EARLY)
-    elif ends.event:
-        overnight = begins.evening and not ends.evening
-    else:
-        overnight = ends.minute <= begins.minute
-    return begins, ends, overnight
-
-
-def _second(moment: Moment, day: int, place: tuple[float, ...], clock: Clock) -> int:
-    """Return the wall-clock time, in seconds since 1970, of a moment of a day."""
-    minute = _event(moment.event, day, place, clock) if moment.event else 0
-    return day * _DAY_S + 60 * (minute + moment.minute)
-
-
-def _event(event: str, day: int, place: tuple[float, ...], clock: Clock) -> int:
-    """Return the wall-clock minute of an event of the sun on a day, counted from midnight.
-
-    The day is the one around the noon of that date by the place's wall clock. If the sun does not rise, sunrise and
-    sunset are at noon; if it does not set, at the midnights before and after. The accuracy between the polar circles is
-    a minute or two (the sunrise equation, with the sun's declination at noon).
+    `day` is in days since 1970, `place` a latitude and a longitude in degrees. The day is the one around the noon of
+    that date by the place's wall clock. If the sun does not rise, sunrise and sunset are at noon; if it does not set,
+    at the midnights before and after.
     """
     latitude, longitude = place
-    evening, middle = event in EVENTS[2:], day * _DAY_S + _DAY_S // 2
-    mean_noon = middle - round(240 * longitude)  # mean solar noon of that date by UTC
-    mean_noon += _DAY_S * round((middle - mean_noon - clock(mean_noon)) / _DAY_S)
-    noon, declination = _solar_noon(mean_noon)
-    phi = math.radians(min(max(latitude, -89.999), 89.999))
-    wanted = math.sin(math.radians(_ALTITUDES[event])) - math.sin(phi) * math.sin(declination)
-    cosine = wanted / (math.cos(phi) * math.cos(declination))
-    if cosine <= -1:
-        other, _ = _solar_noon(mean_noon + (_DAY_S if evening else -_DAY_S))
-        instant = math.floor((noon + other) / 2)
-    else:
-        half_day = math.acos(min(cosine, 1.0)) / math.tau * _DAY_S
-        instant = math.floor(noon + half_day if evening else noon - half_day)
-    return (instant + clock(instant) - day * _DAY_S) // 60
+    middle = day * _DAY_S + _DAY_S // 2
+    mean_noon = middle - 240 * longitude  # mean solar noon of that date by UTC
+    mean_noon += _DAY_S * round((middle - mean_noon - clock(int(mean_noon))) / _DAY_S)
+    instant = _instant(event, mean_noon, latitude)
+    return math.floor((instant + clock(math.floor(instant)) - day * _DAY_S) / 60 + 0.5)
 
 
 @lru_cache(maxsize=65_536)
-def _solar_noon(mean_noon: int) -> tuple[float, float]:
-    """Return the instant (seconds UTC) of solar noon, near a mean solar noon, and the sun's declination in radians."""
-    days = (mean_noon - _J2000_S) / _DAY_S
-    anomaly = math.radians(357.5291 + 0.98560028 * days)
-    centre = 1.9148 * math.sin(anomaly) + 0.02 * math.sin(2 * anomaly) + 0.0003 * math.sin(3 * anomaly)
-    longitude = anomaly + math.radians(centre + 180 + 102.9372)
-    noon = mean_noon + _DAY_S * (0.0053 * math.sin(anomaly) - 0.0069 * math.sin(2 * longitude))
-    return noon, math.asin(math.sin(longitude) * math.sin(math.radians(23.4397)))
+def _instant(event: str, mean_noon: float, latitude: float) -> float:
+    """Return the instant, in seconds UTC, of an event on the day around a mean solar noon."""
+    is_evening = event in EVENTS[2:]
+    phi, sine = math.radians(min(max(latitude, -89.999), 89.999)), math.sin(math.radians(_ALTITUDES[event]))
+    instant = mean_noon
+    for _ in range(_ROUNDS):
+        declination, equation = _sun_at(instant)
+        cosine = (sine - math.sin(phi) * math.sin(declination)) / (math.cos(phi) * math.cos(declination))
+        if cosine <= -1:
+            return _midnight(mean_noon, mean_noon + (_DAY_S if is_evening else -_DAY_S))
+        half_day = math.acos(min(cosine, 1.0)) / math.tau * _DAY_S
+        before, instant = instant, mean_noon - equation + (half_day if is_evening else -half_day)
+        if abs(instant - before) < _NEAR_S:
+            break
+    return instant
+
+
+def _midnight(noon: float, other: float) -> float:
+    """Return the middle between two solar noons, given the mean ones: the same for the evening and the morning."""
+    return (noon - _sun_at(noon)[1] + other - _sun_at(other)[1]) / 2
+
+
+def _sun_at(instant: float) -> tuple[float, float]:
+    """Return the declination of the sun in radians and the equation of time in seconds, at an instant."""
+    day, part = divmod(instant / _DAY_S, 1)
+    (declination, equation), (later, other) = _sun_of(int(day)), _sun_of(int(day) + 1)
+    return declination + part * (later - declination), equation + part * (other - equation)
+
+
+@lru_cache(maxsize=16_384)
+def _sun_of(day: int) -> tuple[float, float]:
+    """Return what `_sun_at` does for the first instant of a day since 1970.
+
+    Between two days both change evenly enough: by less than 0.001 degrees and 0.1 s from a straight line.
+    """
+    centuries = (day + _LATE_S / _DAY_S - _J2000_DAY) / _CENTURY_DAYS
+    mean = math.radians(280.46646 + 36_000.76983 * centuries)
+    anomaly = math.radians(357.52911 + 35_999.05029 * centuries)
+    centre = (
+        (1.914602 - 0.004817 * centuries) * math.sin(anomaly)
+        + (0.019993 - 0.000101 * centuries) * math.sin(2 * anomaly)
+        + 0.000289 * math.sin(3 * anomaly)
+    )
+    node = math.radians(125.04 - 1934.136 * centuries)
+    drawn = sum(size * math.sin(math.radians(phase + speed * (centuries + 1))) for size, phase, speed in _PERTURBATIONS)
+    longitude = mean + math.radians(centre + drawn - 0.00569 - 0.00478 * math.sin(node))
+    obliquity = math.radians(23.4392911 - 0.0130042 * centuries + 0.00256 * math.cos(node))
+    ascension = math.atan2(math.cos(obliquity) * math.sin(longitude), math.cos(longitude))
+    equation = mean - math.radians(0.0057183 + 0.00478 * math.sin(node) * math.cos(obliquity)) - ascension
+    equation -= math.tau * round(equation / math.tau)
+    return math.asin(math.sin(obliquity) * math.sin(longitude)), equation / math.tau * _DAY_S

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
+from importlib import resources
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -20,6 +21,8 @@ from offers.model.instants import DAY_S
 is_catalog_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
 is_currency = re.compile(r"[A-Z]{3}").fullmatch
+_OFTEN_MEANT = {"UK": "GB", "EL": "GR"}
+"""Codes of countries that are in use elsewhere, and those of ISO 3166-1."""
 _COUNTRY = re.compile(r"[A-Z]{2}(?:-[A-Z0-9]{1,3})?").fullmatch
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
@@ -105,9 +108,21 @@ def check_time_zone(name: str, path: Path, faults: Faults) -> None:
 
 def check_country(code: str, path: Path, faults: Faults) -> None:
     """Check the code of a country or region, if there is one."""
-    if code and not _COUNTRY(code):
-        fix = "write two capital letters of ISO 3166-1, such as FR, or a region's code of ISO 3166-2, such as DE-BY"
+    if not code:
+        return
+    fix = "write two capital letters of ISO 3166-1, such as FR, or a region's code of ISO 3166-2, such as DE-BY"
+    if not _COUNTRY(code):
         faults.append(Fault(path, f"'{cut(code)}' is not a country code", fix))
+    elif code[:2] not in _countries():
+        meant = _OFTEN_MEANT.get(code[:2])
+        faults.append(Fault(path, f"there is no country '{code[:2]}'", f"write {meant}" if meant else fix))
+
+
+@cache
+def _countries() -> frozenset[str]:
+    """Return the codes of ISO 3166-1 as the time zone data lists them, and Kosovo's, which it lacks."""
+    table = resources.files("tzdata").joinpath("zoneinfo", "iso3166.tab").read_text(encoding="utf-8")
+    return frozenset({line[:2] for line in table.splitlines() if line[:1] not in {"", "#"}} | {"XK"})
 
 
 @lru_cache(maxsize=1024)

@@ -1,5 +1,7 @@
-"""Public holidays of regions are those of the region, and hours that mean them are read as any others."""
+"""Public holidays are those of the country or region, and hours that name them are read as any others."""
 
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,16 +12,15 @@ import opening_hours
 import pytest
 from opening_hours import OpeningHours
 
-from offers.catalogue.hours import public_holidays, schedules
 from offers.catalogue.hours.grammar import refusal
-from offers.catalogue.hours.public_holidays import are_known, dated, holidays_of, in_library, regions_of
+from offers.catalogue.hours.public_holidays import are_known, holidays_of, regions_of
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND, SchedulePart, zone_clock
 from offers.client import OffersClient, context
 from offers.testing import serving
 from offers.v1.offer_service_pb2 import GetOffersRequest
+from tests.paths import ROOT
 
 DAY = 86_400
-KNOWN = range(2000, 2077)
 
 
 def library_days(country: str) -> set[date]:
@@ -74,63 +75,6 @@ def test_regions_have_the_holidays_of_their_country(country: str) -> None:
         own = {day for year in range(2010, 2041) for day in holidays_of(code, year)}
         assert national <= own, (code, sorted(national - own)[:3])
         assert own == national or code != country
-
-
-WIDE = ("", "", "", "Jan-Mar ", "Dec 20-Jan 10 ", "week 1-26 ", "week 01-53/2 ", "2026 ", "2020-2030/2 May-Aug ")
-DAYS = ("PH", "PH", "Mo-Fr,PH", "PH,Su", "PH +1 day", "PH -1 day,PH", "Mo[1,-1],PH,PH +2 days", "Sa-Mo,PH -2 days")
-TIMES = ("", " 10:00-12:00", " 20:00-26:00", " 22:00-06:00", " 08:00-12:00,18:00-25:00", " off", " 00:00-24:00")
-SUNNY = (" sunrise-sunset", " sunset-sunrise", " (dusk-00:30)-02:00")
-
-
-def rules_of(random: Random) -> str:
-    """Hours of some rules, most of them with PH."""
-    times = TIMES + SUNNY if random.random() < 0.3 else TIMES
-    rules = [random.choice(("Mo-Fr 09:00-17:00", "24/7", "Su off", "Dec 24 08:00-12:00", "Fr-Su 22:00-05:00"))]
-    rules += [
-        random.choice(WIDE) + random.choice(DAYS) + random.choice(times) for _ in range(random.choice([1, 1, 2, 3]))
-    ]
-    random.shuffle(rules)
-    text = rules[0]
-    for rule in rules[1:]:
-        text += random.choice(["; ", "; ", ", "]) + rule
-    return text
-
-
-@pytest.mark.parametrize("country", ["DE", "US", "JP"])
-def test_dates_in_place_of_holidays(country: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given the library's own days, hours with dates are open when those with PH are, whatever else they say."""
-    days, random = library_days(country), Random(country)
-    zone = {"DE": "Europe/Berlin", "US": "America/New_York", "JP": "Asia/Tokyo"}[country]
-    clock, read = zone_clock(zone), 0
-    monkeypatch.setattr(public_holidays, "holidays_of", lambda _, year: {day for day in days if day.year == year})
-    for _ in range(120):
-        expression = rules_of(random)
-        if refusal(expression, country) is not None:
-            continue
-        read += 1
-        part = SchedulePart((expression,), zone, country, (48.0, 11.0))
-        middle = datetime(random.choice([*KNOWN, 2026, 2026]), random.choice([1, 1, 4, 5, 10, 12]), 1, tzinfo=UTC)
-        begin = int(middle.timestamp()) + random.randrange(-20 * DAY, 30 * DAY)
-        wanted = part.spans(begin, begin + 40 * DAY, clock)
-        moments = [random.randrange(begin, begin + 40 * DAY) for _ in range(3)]
-        states = [part.at(moment, clock) for moment in moments]
-        with monkeypatch.context() as patch:
-            patch.setattr(schedules, "in_library", lambda _: False)
-            schedules._with_dates.cache_clear()  # noqa: SLF001 - the days are others for each country
-            assert wanted == part.spans(begin, begin + 40 * DAY, clock), (expression, begin)
-            again = [part.at(moment, clock) for moment in moments]
-            for (is_open, until), (is_now, then) in zip(states, again, strict=True):
-                assert is_open == is_now, (expression, moments)
-                assert until == then or not is_open, (expression, moments)
-    schedules._with_dates.cache_clear()  # noqa: SLF001
-    assert read > 70
-
-
-def test_no_day_but_those_asked_for() -> None:
-    """Rules keep their number and order, also those that no holiday of the years falls into; comments are dropped."""
-    assert "1900 Jan 1 10:00-12:00; Mo-Fr" == dated('Jan 02-05 PH 10:00-12:00 "PH"; Mo-Fr', "DE-BE", 2026, 2026)
-    assert "Mo-Fr; 2026 Jan 2,2026 Oct 4 closed" == dated("Mo-Fr; Jan,Oct PH +1 day off", "DE-BE", 2026, 2026)
-    assert "2026 May 18" in dated("PH +9999 days", "DE-BE", 2026, 2026)  # 1 January 1999
 
 
 @pytest.mark.parametrize("code", ["DE-BE", "CA-QC", "IN"])
@@ -226,11 +170,9 @@ def test_an_offer_on_holidays(tmp_path: Path) -> None:
 
 
 def test_what_is_known() -> None:
-    """Countries of the library stay its own; others and regions are known where there is any holiday."""
-    assert all(map(in_library, ("DE", "FR", "US")))
-    assert not any(map(in_library, ("IN", "DE-BY", "ZZ")))
-    assert all(map(are_known, ("DE", "IN", "IN-MH", "DE-BY", "US-TX")))
-    assert not any(map(are_known, ("ZZ", "DE-XX", "ZZ-AA", "NO-99")))
+    """A code is known if it is one of the package and has any holiday."""
+    assert all(map(are_known, ("DE", "IN", "IN-MH", "DE-BY", "US-TX", "GB", "XK")))
+    assert not any(map(are_known, ("XX", "ZZ", "UK", "DE-XX", "DE-ZZ", "ZZ-AA", "NO-99", "BV", "DE-Augsburg")))
     assert ["DE-BB", "DE-BE"] == regions_of("DE")[:2]
     assert not regions_of("ZZ")
     assert all(one < other for one, other in pairwise(regions_of("IN")))
@@ -238,7 +180,13 @@ def test_what_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("code", "fix"),
-    [("DE-XX", "one of DE, DE-BB, DE-BE"), ("IN-XX", "one of IN, IN-A"), ("EE-37", "one of EE"), ("ZZ-A", "correct")],
+    [
+        ("DE-XX", "one of DE, DE-BB, DE-BE"),
+        ("IN-XX", "one of IN, IN-A"),
+        ("EE-37", "one of EE"),
+        ("ZZ-A", "correct"),
+        ("DE-ZZ", "one of DE"),
+    ],
 )
 def test_unknown_regions_are_refused(code: str, fix: str) -> None:
     """Hours with the holidays of a region that is not known are refused, with the regions that are."""
@@ -246,3 +194,20 @@ def test_unknown_regions_are_refused(code: str, fix: str) -> None:
     assert found is not None
     assert f"no public holidays are known for region '{code}'" == found[0]
     assert fix in found[1]
+
+
+LOADING = """
+import sys
+from offers.catalogue.hours.schedules import SchedulePart, zone_clock
+part = SchedulePart((sys.argv[1],), "Europe/Berlin", "DE")
+loaded = "holidays" in sys.modules
+part.at(1_777_600_000, zone_clock("Europe/Berlin"))
+print(loaded, "holidays" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("hours", "loaded"), [("Mo-Fr 09:00-17:00", False), ("Mo-Fr 09:00-17:00; PH off", True)])
+def test_holidays_are_loaded_before_they_are_asked_for(hours: str, *, loaded: bool) -> None:
+    """The package is imported when a schedule that names holidays is opened, and not at all for others."""
+    shown = subprocess.run([sys.executable, "-c", LOADING, hours], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert f"{loaded} {loaded}\n" == shown.stdout
