@@ -8,7 +8,7 @@ from typing import Any
 
 from offers.decision.reference.people import share_of
 from offers.model.keys import key_of
-from offers.state.stores import Demand
+from offers.state.ledger import Demand, Redemption
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
 from offers.v1.event_pb2 import Dismissal, Event, Impression
@@ -114,6 +114,6 @@ def serving_the_day(folder: Path, **settings: Any) -> Iterator[Served]:  # noqa:
         midnight = NOW - 12 * 3600 - 15 * 60
         for number, (budget, period, units) in enumerate((("used-up", 0, 10), ("paced", midnight, 13))):
             demand = Demand(f"corner/offer:{budget}", period, units, 0, -1, -1, -1, -1)
-            assert running.stores.ledger.confirm(f"r{number}", [demand], NOW).done
+            assert running.stores.ledger.confirm(Redemption(f"r{number}", demands=[demand]), NOW).done
         running.worker.upkeep.follow_budgets()
         yield running

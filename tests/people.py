@@ -23,13 +23,20 @@ from offers.decision.reference.people import KnownPerson
 from offers.decision.segments.evaluate import Facts
 from offers.model.keys import key_of
 from offers.server.people import Met, PersonReader
+from offers.state.ledger import Usage
 from offers.state.person.basket import fill_in
-from offers.state.stores import Usage
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import BehaviourRule, Intent
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.context_pb2 import Context, Session, SessionItem, User
-from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION, EVENT_KIND_VIEW
+from offers.v1.event_pb2 import (
+    EVENT_KIND_CLICK,
+    EVENT_KIND_DISMISSAL,
+    EVENT_KIND_IMPRESSION,
+    EVENT_KIND_REDEMPTION,
+    EVENT_KIND_UNSPECIFIED,
+    EVENT_KIND_VIEW,
+)
 from offers.v1.experiment_pb2 import Experiment, Variant
 from offers.v1.limits_pb2 import Budget, CalendarPeriod, Campaign, CategoryLimit, ContactPolicy, FrequencyCap, Pacing
 from offers.v1.offer_pb2 import Availability, Creative, CreativeVariant, Offer, Redemption, Target
@@ -43,7 +50,7 @@ SEGMENT_IDS = ("s1", "s2", "s3", "later")
 CATEGORIES = ("one", "two", "nowhere")
 CAMPAIGN_IDS, POLICY_IDS = ("k1", "k2"), ("p1", "p2")
 EXPERIMENT_IDS = ("e1", "e2", "e3")
-KINDS = (EVENT_KIND_IMPRESSION, EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL)
+KINDS = (EVENT_KIND_IMPRESSION, EVENT_KIND_CLICK, EVENT_KIND_DISMISSAL, EVENT_KIND_REDEMPTION)
 AGO = (-3_600, -1, 0, 1, 59, 60, 3_599, 3_600, 7_200, 86_399, 86_400, 604_800, 2_000_000)
 
 
@@ -103,11 +110,18 @@ class PeopleMaker(Maker):
             found.append(cap)
         return found
 
+    def redemption_caps(self) -> list[FrequencyCap]:
+        """Return redemption caps, which may leave their kind out."""
+        found = self.caps(1)
+        for cap in found:
+            cap.kind = self.random.choice([EVENT_KIND_UNSPECIFIED, EVENT_KIND_REDEMPTION])
+        return found
+
     def budget(self, *, may_pace: bool) -> Budget:
         """Return a budget of units, money, or both, in total or by period, perhaps paced."""
         budget = Budget(units=self.random.choice([1, 10, 100]))
         if self.chance(0.4):
-            budget.amount.CopyFrom(Money(currency_code="EUR", units=self.random.choice([1, 50]), nanos=10_000_001))
+            budget.amount.CopyFrom(Money(currency_code="EUR", units=self.random.choice([1, 50]), nanos=10_000_000))
         if self.chance(0.5):
             budget.period = self.random.choice(CalendarPeriod.values()[1:])
             budget.time_zone = self.random.choice(["", *ZONES])
@@ -119,6 +133,7 @@ class PeopleMaker(Maker):
     def campaign(self, identity: str) -> Campaign:
         """Return a campaign, perhaps with an end."""
         campaign = Campaign(campaign_id=identity, frequency_caps=self.caps(), audience=self.audience(0.4))
+        campaign.redemption_caps.extend(self.redemption_caps())
         if self.chance(0.4):
             campaign.window.CopyFrom(self.window())
         if self.chance(0.4):
@@ -185,6 +200,7 @@ class PeopleMaker(Maker):
             offer.audience.CopyFrom(audience)
         if self.chance(0.4):
             offer.frequency_caps.extend(self.caps())
+            offer.redemption_caps.extend(self.redemption_caps())
         if self.chance(0.2):
             windows = offer.availability.windows
             offer.budget.CopyFrom(self.budget(may_pace=bool(windows) and all(map(_has_both_ends, windows))))

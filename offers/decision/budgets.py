@@ -10,7 +10,7 @@ from offers.catalogue.hours.schedules import NEVER
 from offers.decision.calendar import period_of
 from offers.decision.kernels.memory.records import BudgetArray, Record
 from offers.errors import FieldViolation, InvalidRequestError
-from offers.state.stores import Demand, Usage
+from offers.state.ledger import Amounts, Demand, Usage
 from offers.v1.limits_pb2 import Pacing
 
 NO_LIMIT = -1
@@ -77,16 +77,17 @@ class BudgetBook:
             self.record.arrays["until"][number] = until
             self.record.arrays["left"][number] = left
 
-    def demands(self, numbers: Iterable[int], units: int, micros: int, currency: str, now: int) -> list[Demand]:
-        """Return what a redemption takes from budgets, by number.
+    def demands(self, numbers: Iterable[int], amounts: Amounts, now: int) -> list[Demand]:
+        """Return what a redemption takes from budgets, by number; 1 unit and no money where that is not told.
 
         Raises InvalidRequestError for money of another currency.
         """
         demands = []
+        units, micros = amounts.units or 1, amounts.micros or 0
         for number in numbers:
             budget = self.budgets[number]
-            if micros and budget.currency and currency != budget.currency:
-                reason = f"{currency} is not the currency of the budget of {budget.key}: send {budget.currency}"
+            if micros and budget.currency and amounts.currency != budget.currency:
+                reason = f"{amounts.currency} is not the currency of the budget of {budget.key}: send {budget.currency}"
                 raise InvalidRequestError([FieldViolation("redemption.amount.currency_code", reason)])
             period = budget.span(now)[0] if budget.period else 0
             needed = units, micros if budget.currency else 0

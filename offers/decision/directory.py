@@ -8,9 +8,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME
+from offers.decision.calendar import period_of
 from offers.model.facts import CounterSpec, OfferFacts
 from offers.model.keys import key_of
 from offers.model.visits import TRAITS
+from offers.state.ledger import RedemptionCap
+from offers.state.stores import EVER
 from offers.v1.limits_pb2 import CalendarPeriod
 from offers.v1.offer_service_pb2 import Proposition
 
@@ -39,6 +42,10 @@ class Directory:
         self.of = lru_cache(FACTS_KEPT)(self._of)
         """Return the counters of an offer's events in a placement ("": unknown); None if there is no such offer."""
         self._periods: list[int] = [kind for kind, _ in meta["periods"]]
+        self._zoned: list[tuple[int, str]] = meta["periods"]
+        self._campaigns: list[str] = meta["campaigns"]
+        self._redeemed: dict[int, int] = dict(meta.get("redemption_caps", ()))
+        """By list of caps, how many at its end are redemption caps."""
         self._placement_caps: dict[str, int] = meta["placement_caps"]
         self._placement_keys: dict[str, int] = meta["placement_keys"]
 
@@ -98,6 +105,36 @@ class Directory:
         if audience["campaign"] != NO_NAME:
             found.append(int(self._columns["campaign"]["budget"][audience["campaign"]]))
         return [budget for budget in found if budget != NO_BUDGET]
+
+    def redemption_caps(self, offer_id: str, second: int) -> list[RedemptionCap]:
+        """Return the redemption caps of an offer and its campaign, with their windows around a second."""
+        number = self.number_of(offer_id)
+        if number is None:
+            return []
+        offer = self._columns["offer"][number]
+        found = self._redemption_caps(f"offer {offer_id}", int(offer["key"]), int(offer["caps"]), second)
+        if offer["audience"] != NO_AUDIENCE:
+            index = self._columns["audience"][offer["audience"]]["campaign"]
+            if index != NO_NAME:
+                campaign, name = self._columns["campaign"][index], self._campaigns[index]
+                whose, key = f"campaign {name}", int(campaign["key"])
+                found += self._redemption_caps(whose, key, int(campaign["caps"]), second)
+        return found
+
+    def _redemption_caps(self, whose: str, key: int, caps: int, second: int) -> list[RedemptionCap]:
+        """Return the redemption caps in a list of caps: the last of the list."""
+        if caps not in self._redeemed:
+            return []
+        found, first = [], self._columns["cap_list_first"]
+        for cap in self._columns["cap"][first[caps + 1] - self._redeemed[caps] : first[caps + 1]]:
+            begin, end, rolling_s, most = 0, EVER, int(cap["seconds"]), int(cap["max_count"])
+            window = f"{rolling_s:,} s" if rolling_s else "all"
+            if cap["period"] != NO_NAME:
+                kind, zone = self._zoned[cap["period"]]
+                begin, end = period_of(kind, zone, second)
+                window = f"a {CalendarPeriod.Name(kind).removeprefix('CALENDAR_PERIOD_').lower()}"
+            found.append(RedemptionCap(f"{most:,} in {window} ({whose})", key, most, begin, end, rolling_s))
+        return found
 
     def _shared(self, column: str, number: int) -> list[CounterSpec]:
         """Return the counters of a limit that offers share: a campaign, a category limit or a policy."""

@@ -36,6 +36,8 @@ class Reaction(IntEnum):
     Checkpoints keep these numbers. Those over 0 are numbers of EventKind.
     """
 
+    REVERSAL = -2
+    """A redemption was reversed: it counts as not confirmed."""
     GIFT = -1
     """An order for somebody else, which says nothing about what this person likes."""
     WITHHELD = 0
@@ -165,7 +167,8 @@ class OfferOutcome(NamedTuple):
 
     reaction: Reaction
     second: int
-    """Since 1970, by the clock of the rules."""
+    """Since 1970, by the clock of the rules. For a reversal by the time at which things happen, that of its
+    redemption."""
     decision_id: str
     """The decision that showed the offer; "" where outcomes belong to persons."""
     offer_index: int
@@ -176,9 +179,12 @@ class OfferOutcome(NamedTuple):
     def rewards(self, rules: OutcomeRules, scale: Sum | None) -> list[tuple[str, float]]:
         """Return the rewards it is, by name, each from 0 to 1; NaN: there was one, and how much is not known.
 
-        `scale` is what the catalogue measures orders by; None: nothing.
+        A reversal is the reward of its redemption, taken back: 0. `scale` is what the catalogue measures orders by;
+        None: nothing.
         """
         is_gift = self.reaction == Reaction.GIFT
+        if self.reaction == Reaction.REVERSAL:
+            return [(rules.reward_of[Reaction.REDEMPTION], 0.0)]
         reward = rules.reward_of.get(Reaction.ORDER if is_gift else self.reaction)
         if reward is None:
             return []
@@ -190,7 +196,7 @@ class OfferOutcome(NamedTuple):
 
 _REACTIONS = {int(one): one for one in Reaction if one > 0}
 # Members as globals: looking them up in their enums would cost as much as the rest of outcome_of.
-_REDEMPTION, _ORDER = Reaction.REDEMPTION, Reaction.ORDER
+_REDEMPTION, _ORDER, _REVERSAL = Reaction.REDEMPTION, Reaction.ORDER, Reaction.REVERSAL
 _COUNTS, _PROPOSITION, _HAPPENED = Unconsented.COUNTS, Attribution.PROPOSITION, EventClock.HAPPENED
 
 
@@ -203,7 +209,7 @@ def outcome_of(event: EventEntry, rules: OutcomeRules) -> OfferOutcome | None:
     if not (is_withheld or rules.exposures or reaction in rules.reward_of):
         return None
     told = Event.FromString(event.body)
-    if reaction is _REDEMPTION and told.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
+    if reaction is _REDEMPTION and (reaction := _redemption_of(told.redemption)) is None:
         return None
     decision_id, index = "", 0
     if rules.attribution is _PROPOSITION:
@@ -217,10 +223,22 @@ def outcome_of(event: EventEntry, rules: OutcomeRules) -> OfferOutcome | None:
         amount = sum_of(told.order.total)
         if told.order.gift and rules.gifts is Gifts.SAY_NOTHING:
             reaction = Reaction.GIFT
-    elif reaction is _REDEMPTION:
+    elif event.kind == _REDEMPTION:
         amount = sum_of(told.redemption.amount)
+    second = _second_of(event, told, reaction) if rules.clock is _HAPPENED else event.received
     if is_withheld:
         reaction = Reaction.WITHHELD
-    second = event.second if rules.clock is _HAPPENED else event.received
     # The constructor of a NamedTuple is a Python function, four times as slow.
     return tuple.__new__(OfferOutcome, (reaction, second, decision_id, index, amount))
+
+
+def _second_of(event: EventEntry, told: Event, reaction: Reaction) -> int:
+    """Return when an outcome happened; for a reversal when what it reverses did."""
+    return told.redemption.confirm_time.seconds if reaction is _REVERSAL else event.second
+
+
+def _redemption_of(redemption: RedemptionEvent) -> Reaction | None:
+    if redemption.phase == RedemptionEvent.PHASE_CONFIRM:
+        return _REDEMPTION
+    is_reversal = redemption.phase == RedemptionEvent.PHASE_REVERSE and redemption.HasField("confirm_time")
+    return _REVERSAL if is_reversal else None

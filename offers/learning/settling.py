@@ -46,6 +46,8 @@ MOST_EARLY = 10_000
 """Most outcomes that are held for decisions that the log does not have yet."""
 DISMISSED = 3.0
 """The importance of a dismissal: it counts as this many refusals."""
+REVERSED = 2.0
+"""The importance of the refusal that a reward becomes when it is taken back."""
 MOST_IMPORTANCE = 10.0
 """Limit of the importance of a late reward."""
 MOST_NAMES, NAMES_MET = 64, 4_096
@@ -59,6 +61,7 @@ _ALL_OFFERS = -1  # as an index in a DueQueue: the whole decision is due
 _SEEN, _DISMISSED = 1, 2  # bits of PendingDecision.seen
 _NUMBER_OF = {name: number for number, name in enumerate(REWARDS)}
 _IMPRESSION, _DISMISSAL, _WITHHELD = Reaction.IMPRESSION, Reaction.DISMISSAL, Reaction.WITHHELD
+_REVERSAL = Reaction.REVERSAL
 # Plain integers: a byte is compared with these faster than with members of the enum.
 _OPEN, _LEARNING, _REFUSED, _DONE = map(int, OfferState)
 
@@ -241,6 +244,8 @@ class OutcomeTracker(ABC):
         elif reaction is _WITHHELD:
             for number in range(len(REWARDS)):
                 self._withhold(number, pending, index)
+        elif reaction is _REVERSAL:
+            self._take_back(_NUMBER_OF["redemption"], pending, index)
         else:
             for name, reward in outcome.rewards(LEARNING, self.scales.get(pending.catalog)):
                 self._reward(_NUMBER_OF[name], pending, index, reward)
@@ -292,6 +297,11 @@ class OutcomeTracker(ABC):
             reward, importance = 1.0, min(worth / max(1 - foreseen, 1e-9), MOST_IMPORTANCE)
         states[index] = _DONE
         self._waiting[number].append((pending, index, reward, importance))
+
+    def _take_back(self, number: int, pending: PendingDecision, index: int) -> None:
+        """Take a reward back: one refusal makes up for it, and one is the outcome."""
+        if pending.states[number][index] == _DONE:
+            self._refuse(number, pending, index, REVERSED)
 
     def _refuse(self, number: int, pending: PendingDecision, index: int, importance: float = 1.0) -> None:
         pending.states[number][index] = _LEARNING

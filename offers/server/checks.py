@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
-from offers.catalogue.rules.values import is_currency
+from offers.model.currencies import PAST_CURRENCIES, fraction_fault
 from offers.model.money import NANOS
 from offers.server.limits import (
     MAX_ACCURACY_M,
@@ -42,13 +42,21 @@ def check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
 
 
 def check_money(money: Money, field: str, refuse: Refuse) -> None:
-    """Check a sum of 0 or more."""
-    if not is_currency(money.currency_code):
-        refuse(f"{field}.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
+    """Check a sum of 0 or more, in whole minor units of its currency."""
+    decimals = PAST_CURRENCIES.get(money.currency_code)
+    if decimals is None:
+        refuse(f"{field}.currency_code", no_currency(money.currency_code))
     if not 0 <= money.units <= MAX_UNITS:
         refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 or more, less than a trillion")
     if not 0 <= money.nanos < NANOS:
         refuse(f"{field}.nanos", f"{money.nanos:,} is out of range: send 0 to 999,999,999")
+    elif decimals is not None and (reason := fraction_fault(money, decimals)):
+        refuse(f"{field}.nanos", reason)
+
+
+def no_currency(code: str) -> str:
+    """Return why a text that is no currency's code cannot be used."""
+    return f"'{cut(code)}' is no currency: send three capital letters of ISO 4217, such as EUR"
 
 
 def check_quantity(quantity: int, field: str, refuse: Refuse) -> None:

@@ -19,6 +19,7 @@ from offers.server.checks import (
     check_session,
     check_user,
     cut,
+    no_currency,
 )
 from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_NAME
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context, User
@@ -101,7 +102,7 @@ def _check_context(context: Context, refuse: Refuse) -> None:
     if context.language_code and not _language(context.language_code):
         refuse("context.language_code", "not a BCP 47 tag: send one such as 'fr' or 'pt-BR'")
     if currency and not is_currency(currency):
-        refuse("context.currency_code", "not three capital letters: send an ISO 4217 code such as EUR")
+        refuse("context.currency_code", no_currency(currency))
     if context.HasField("user"):
         check_user(context.user, refuse)
     if context.HasField("session"):

@@ -20,6 +20,7 @@ from offers.server.limits import (
     MAX_PERSON_ID,
     MAX_REQUEST_BYTES,
 )
+from offers.state.ledger import Ledger
 from offers.state.person.consent import Purposes, agreed, latest
 from offers.state.person.counters import Counters
 from offers.state.person.ids import person_of, user_of
@@ -27,6 +28,7 @@ from offers.state.person.merge import linked
 from offers.state.person.view import profile_of
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent, Person, StateStore
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
+from offers.v1.event_pb2 import EVENT_KIND_REDEMPTION
 from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import (
     DeleteProfileRequest,
@@ -55,12 +57,13 @@ class ProfileService:
         self,
         state: StateStore,
         log: EventLog,
+        ledger: Ledger,
         *,
         clock: Callable[[], float],
         default_consent: Purposes,
         tombstone_s: int,
     ) -> None:
-        self._state, self._log = state, log
+        self._state, self._log, self._ledger = state, log, ledger
         self._clock, self._default, self._tombstone_s = clock, default_consent, tombstone_s
 
     def get_profile(self, data: bytes) -> bytes:
@@ -90,6 +93,7 @@ class ProfileService:
         # The log first: after a crash in between, the ids are still known when the call is repeated. Then once more, as
         # an event may have been logged before the tombstone was written.
         ids = self._state.ids(person) or [person]
+        self._ledger.forget(ids)
         count = self._log.erase(ids)
         ids = sorted({*ids, *self._state.erase(person, now, now + self._tombstone_s)})
         count += self._log.erase(ids)
@@ -106,12 +110,16 @@ class ProfileService:
         ids = self._state.ids(person) or [person]
         record = self._state.read(person)
         logged, decisions = self._log.of_person(ids), self._log.decisions_of(ids)
-        if not (record or logged or decisions):
+        redeemed = self._ledger.redeemed(ids)
+        if not (record or logged or decisions or redeemed):
             raise NotFoundError(_UNKNOWN)
         state = UserState.FromString(record)
         response = ExportProfileResponse(assignments=state.assignments)
         _export_log(response, logged, decisions)
         _export_state(response, state)
+        for key, second in redeemed:
+            count = response.redemptions.add(key=key & _UNSIGNED, kind=EVENT_KIND_REDEMPTION)
+            count.times.add(seconds=second)
         response.profile.CopyFrom(self._told(state, ids))
         return response.SerializeToString()
 

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from offers.errors import SettingsError
 from offers.settings import Settings
+from offers.state.ledger import Ledger
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from offers.state.sqlite.ledger import SqliteLedger
 from offers.state.sqlite.state import SqliteState
-from offers.state.stores import EventLog, Ledger, StateStore
+from offers.state.stores import EventLog, StateStore
 
 FILE = "state.db"
 """Name of the default file in the data folder."""

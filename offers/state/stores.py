@@ -1,10 +1,9 @@
-"""Contracts of the stores of person state, events and budgets. One test suite runs over all implementations."""
+"""Contracts of the stores of person state and events. One test suite runs over all implementations."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from offers.model.instants import DAY_S, HOUR_S
 from offers.v1.event_pb2 import EventKind
 from offers.v1.state_pb2 import DecisionRecord
 
@@ -194,6 +193,10 @@ class EventLog(Protocol):
         """Return the ids that are in the log, whose events `append` would not add."""
         ...
 
+    def find(self, event_id: str) -> LoggedEvent | None:
+        """Return the event with an id; None where it is not in the log (any more)."""
+        ...
+
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """Return events whose effect on the state has not been confirmed, the oldest first."""
         ...
@@ -239,94 +242,6 @@ class EventLog(Protocol):
 
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """Return the decisions of a person's ids, by time."""
-        ...
-
-    def close(self) -> None:
-        """Close files and connections."""
-        ...
-
-
-class Demand(NamedTuple):
-    """The amount a redemption takes from one budget, with the budget's limits."""
-
-    budget: str
-    """The budget's key."""
-    period: int
-    """First second of the current period; 0: the budget has no period."""
-    units: int
-    micros: int
-    """Money in millionths of its unit."""
-    max_units: int
-    """The most that may be used in total; -1: no limit. The same holds for the other limits."""
-    max_micros: int
-    max_period_units: int
-    max_period_micros: int
-
-
-class RedemptionOutcome(NamedTuple):
-    """The outcome of a step of a redemption."""
-
-    done: bool
-    """Whether the redemption is in the state the step asks for, be it since now or before."""
-    reason: str
-    """Why it is not: "exhausted", "released", "confirmed", "expired" or "unknown"."""
-    budget: str
-    """The exhausted budget."""
-
-
-DONE = RedemptionOutcome(done=True, reason="", budget="")
-KEPT_S = 400 * DAY_S
-"""Seconds for which a redemption is known after its last step, so that steps can be repeated."""
-FORGET_EVERY_S = HOUR_S
-"""Seconds between removals of redemptions older than KEPT_S; reservations expire several times a second."""
-PERIOD_KEPT_S = 62 * DAY_S
-"""Seconds for which the usage of a period is kept: longer than any period and reservation together."""
-
-
-def refused(reason: str, budget: str = "") -> RedemptionOutcome:
-    """Return the outcome of a step that was not done."""
-    return RedemptionOutcome(done=False, reason=reason, budget=budget)
-
-
-class Usage(NamedTuple):
-    """The used part of a budget."""
-
-    budget: str
-    period: int
-    """First second of the period; 0: in total."""
-    units: int
-    """Confirmed or held."""
-    micros: int
-
-
-class Ledger(Protocol):
-    """Budgets and their usage. Steps are atomic, so nothing is oversold, whatever other writers do or crash.
-
-    Every method raises StoreUnavailableError when the ledger cannot be reached in time. Repeated steps have no further
-    effect.
-    """
-
-    def reserve(self, redemption: str, demands: Sequence[Demand], now: int, until: int) -> RedemptionOutcome:
-        """Hold what a redemption needs until a second, from all its budgets or none."""
-        ...
-
-    def confirm(self, redemption: str, demands: Sequence[Demand], now: int) -> RedemptionOutcome:
-        """Take what was held; take it anew, if enough is left, where nothing was held or the hold has expired."""
-        ...
-
-    def release(self, redemption: str, now: int) -> RedemptionOutcome:
-        """Give back what was held; a confirmed redemption stays."""
-        ...
-
-    def expire(self, now: int) -> int:
-        """Give back what was held until now; return the number of reservations.
-
-        Also removes what is older than KEPT_S and PERIOD_KEPT_S.
-        """
-        ...
-
-    def usage(self) -> Iterable[Usage]:
-        """Return the usage of every budget, in total and by period."""
         ...
 
     def close(self) -> None:

@@ -35,6 +35,8 @@ PASSED_OVER = ("page", "screen", "group")
 _DEFAULT_CURRENCY = "USD"
 _CUSTOM_NAME = 64
 _SUM = re.compile(r"[+-]?\d{1,30}(\.\d{1,30})?", re.ASCII)
+_SUM_DIGITS = 6
+"""Decimals that are read of a sum: sums that were computed in floats, such as 0.1 + 0.7, are off by less."""
 _MOST_UNITS = 2**63 - 1
 """Whole units that Money can hold."""
 _QUANTITIES = range(-(2**31), 2**31)
@@ -111,6 +113,7 @@ class _Part:
         amount = Decimal(str(value))
         if abs(amount) > _MOST_UNITS:
             raise unfit(self.path(name), value, "is out of range")
+        amount = round(amount, _SUM_DIGITS)
         units = int(amount)
         return Money(currency_code=currency, units=units, nanos=int((amount - units) * NANOS))
 

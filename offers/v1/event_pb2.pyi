@@ -315,7 +315,7 @@ class Item(_message.Message):
     """Pieces: 1 to 1,000,000. Absent: 1."""
     @_builtins.property
     def price(self) -> _money_pb2.Money:
-        """The price of one piece: units from 0 to 1,099,511,627,775."""
+        """The price of one piece: units from 0 to 1,099,511,627,775, in whole minor units of the currency."""
 
     def __init__(
         self,
@@ -396,7 +396,7 @@ class CheckoutStarted(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def value(self) -> _money_pb2.Money:
-        """The value of the basket: units from 0 to 1,099,511,627,775."""
+        """The value of the basket: units from 0 to 1,099,511,627,775, in whole minor units of the currency."""
 
     def __init__(
         self,
@@ -431,8 +431,8 @@ class Order(_message.Message):
 
     @_builtins.property
     def total(self) -> _money_pb2.Money:
-        """The sum paid: units from 0 to 1,099,511,627,775. Learning of order values needs it, in the currency of
-        `Catalog.order_value_scale`.
+        """The sum paid: units from 0 to 1,099,511,627,775, in whole minor units of the currency. Learning of order values
+        needs it, in the currency of `Catalog.order_value_scale`.
         """
 
     def __init__(
@@ -454,7 +454,10 @@ Global___Order: _TypeAlias = Order  # noqa: Y015
 @_typing.final
 class RedemptionEvent(_message.Message):
     """A phase of a redemption. Units and money are taken from the budgets of the offer and its campaign when they are
-    reserved, so that no budget is ever overspent.
+    reserved, so that no budget is ever overspent, and redemption caps count a redemption from then on.
+
+    All phases of a redemption are about one offer, one person and one currency: a phase that names another one ends with
+    FAILED_PRECONDITION. A phase without a person belongs to the person of the phases before, if there is one.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -468,13 +471,21 @@ class RedemptionEvent(_message.Message):
         PHASE_UNSPECIFIED: RedemptionEvent._Phase.ValueType  # 0
         """Unspecified."""
         PHASE_RESERVE: RedemptionEvent._Phase.ValueType  # 1
-        """Reserve units and money. Ends with RESOURCE_EXHAUSTED when a budget has too little left."""
+        """Reserve units and money. Ends with RESOURCE_EXHAUSTED when a budget has too little left, or when the person is at
+        a redemption cap.
+        """
         PHASE_CONFIRM: RedemptionEvent._Phase.ValueType  # 2
-        """The benefit was used. Without a reservation, units and money are taken now, or the phase ends with
-        RESOURCE_EXHAUSTED.
+        """The benefit was used. Where it took more than was reserved, the rest is taken now, or the phase ends with
+        RESOURCE_EXHAUSTED and the reservation stays; where it took less, the rest is given back. Without a reservation,
+        or after it has expired, all is taken now, as by PHASE_RESERVE.
         """
         PHASE_RELEASE: RedemptionEvent._Phase.ValueType  # 3
         """The benefit was not used: release the reservation."""
+        PHASE_REVERSE: RedemptionEvent._Phase.ValueType  # 4
+        """The confirmed redemption was undone, as when its order was cancelled or refunded: budgets and the person's counts
+        get back all of it, once, and it counts as not redeemed in learning and reports. Possible for 400 days after the
+        confirmation.
+        """
 
     class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
         """A phase of a redemption."""
@@ -482,32 +493,53 @@ class RedemptionEvent(_message.Message):
     PHASE_UNSPECIFIED: RedemptionEvent.Phase.ValueType  # 0
     """Unspecified."""
     PHASE_RESERVE: RedemptionEvent.Phase.ValueType  # 1
-    """Reserve units and money. Ends with RESOURCE_EXHAUSTED when a budget has too little left."""
+    """Reserve units and money. Ends with RESOURCE_EXHAUSTED when a budget has too little left, or when the person is at
+    a redemption cap.
+    """
     PHASE_CONFIRM: RedemptionEvent.Phase.ValueType  # 2
-    """The benefit was used. Without a reservation, units and money are taken now, or the phase ends with
-    RESOURCE_EXHAUSTED.
+    """The benefit was used. Where it took more than was reserved, the rest is taken now, or the phase ends with
+    RESOURCE_EXHAUSTED and the reservation stays; where it took less, the rest is given back. Without a reservation,
+    or after it has expired, all is taken now, as by PHASE_RESERVE.
     """
     PHASE_RELEASE: RedemptionEvent.Phase.ValueType  # 3
     """The benefit was not used: release the reservation."""
+    PHASE_REVERSE: RedemptionEvent.Phase.ValueType  # 4
+    """The confirmed redemption was undone, as when its order was cancelled or refunded: budgets and the person's counts
+    get back all of it, once, and it counts as not redeemed in learning and reports. Possible for 400 days after the
+    confirmation.
+    """
 
     PHASE_FIELD_NUMBER: _builtins.int
     REDEMPTION_ID_FIELD_NUMBER: _builtins.int
     UNITS_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    CONFIRM_EVENT_ID_FIELD_NUMBER: _builtins.int
+    CONFIRM_TIME_FIELD_NUMBER: _builtins.int
     phase: Global___RedemptionEvent.Phase.ValueType
     """The phase."""
     redemption_id: _builtins.str
     """The caller's id of the redemption, the same in all its phases: 1 to 128 characters."""
     units: _builtins.int
-    """Units of inventory: 1 to 1,000,000. Absent: 1."""
+    """Units of inventory: 1 to 1,000,000. Absent: as in the phase before, at first 1. A phase that repeats another, or
+    reverses it, must have the same.
+    """
+    confirm_event_id: _builtins.str
+    """For PHASE_REVERSE, the `event_id` of the confirmation, as exports show it."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """The cost to the budget, in the budget's currency: units from 0 to 1,099,511,627,775. Absent: nothing."""
+        """The cost to the budget, in the budget's currency: units from 0 to 1,099,511,627,775, in whole minor units of the
+        currency. Absent: as in the phase before, at first nothing. A phase that repeats another, or reverses it, must have
+        the same.
+        """
 
     @_builtins.property
     def hold(self) -> _duration_pb2.Duration:
         """How long a reservation holds: 1 second to 24 hours. Absent: 15 minutes."""
+
+    @_builtins.property
+    def confirm_time(self) -> _timestamp_pb2.Timestamp:
+        """For PHASE_REVERSE, the `event_time` of the confirmation, as exports show it. Absent: the log no longer has it."""
 
     def __init__(
         self,
@@ -517,10 +549,12 @@ class RedemptionEvent(_message.Message):
         units: _builtins.int | None = ...,
         amount: _money_pb2.Money | None = ...,
         hold: _duration_pb2.Duration | None = ...,
+        confirm_event_id: _builtins.str = ...,
+        confirm_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_units", b"_units", "amount", b"amount", "hold", b"hold", "units", b"units"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_units", b"_units", "amount", b"amount", "confirm_time", b"confirm_time", "hold", b"hold", "units", b"units"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_units", b"_units", "amount", b"amount", "hold", b"hold", "phase", b"phase", "redemption_id", b"redemption_id", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_units", b"_units", "amount", b"amount", "confirm_event_id", b"confirm_event_id", "confirm_time", b"confirm_time", "hold", b"hold", "phase", b"phase", "redemption_id", b"redemption_id", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__units: _TypeAlias = _typing.Literal["units"]  # noqa: Y015
     _WhichOneofArgType__units: _TypeAlias = _typing.Literal["_units", b"_units"]  # noqa: Y015

@@ -171,13 +171,16 @@ class EventResult(_message.Message):
     DUPLICATE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     duplicate: _builtins.bool
-    """True: the event had been reported before and had no further effect. The status is that of the first time."""
+    """True: the event had been reported before and had no further effect. The status is that of the first time. So is a
+    phase of a redemption that another event has reported.
+    """
     @_builtins.property
     def status(self) -> _status_pb2.Status:
         """Absent: the event was taken in, now or before. Otherwise:
         - INVALID_ARGUMENT: the event cannot be used; the details name the fields.
-        - RESOURCE_EXHAUSTED: a budget has too little left for the redemption.
-        - FAILED_PRECONDITION: the redemption is not in a state for this phase.
+        - RESOURCE_EXHAUSTED: a budget has too little left for the redemption, or the person is at a redemption cap.
+        - FAILED_PRECONDITION: the redemption is not in a state for this phase, or is about another offer, person, currency
+          or amount.
         """
 
     @_builtins.property

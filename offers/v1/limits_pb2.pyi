@@ -95,6 +95,7 @@ class Campaign(_message.Message):
     FREQUENCY_CAPS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     HOLDOUT_FIELD_NUMBER: _builtins.int
+    REDEMPTION_CAPS_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -121,6 +122,10 @@ class Campaign(_message.Message):
     def budget(self) -> Global___Budget:
         """The budget its offers use together."""
 
+    @_builtins.property
+    def redemption_caps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrequencyCap]:
+        """Caps on a person's redemptions of its offers together: at most 8. See `Offer.redemption_caps`."""
+
     def __init__(
         self,
         *,
@@ -131,10 +136,11 @@ class Campaign(_message.Message):
         frequency_caps: _abc.Iterable[Global___FrequencyCap] | None = ...,
         budget: Global___Budget | None = ...,
         holdout: _builtins.float = ...,
+        redemption_caps: _abc.Iterable[Global___FrequencyCap] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "budget", b"budget", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "budget", b"budget", "campaign_id", b"campaign_id", "frequency_caps", b"frequency_caps", "holdout", b"holdout", "title", b"title", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "budget", b"budget", "campaign_id", b"campaign_id", "frequency_caps", b"frequency_caps", "holdout", b"holdout", "redemption_caps", b"redemption_caps", "title", b"title", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,9 +302,13 @@ class Budget(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     PACING_FIELD_NUMBER: _builtins.int
     units: _builtins.int
-    """Units of redemptions in total: 1 or more. Absent: no limit."""
+    """Units of redemptions in total: 1 or more. Absent: no limit. A lower limit than what is used already lets nothing
+    more be taken.
+    """
     period: Global___CalendarPeriod.ValueType
-    """The period of `period_units` and `period_amount`."""
+    """The period of `period_units` and `period_amount`. A redemption counts in the period in which it was reserved, or
+    confirmed without a reservation.
+    """
     period_units: _builtins.int
     """Units in each period: 1 or more. Absent: no limit."""
     time_zone: _builtins.str
@@ -309,7 +319,7 @@ class Budget(_message.Message):
     """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """Money in total, over 0. Absent: no limit."""
+        """Money in total, over 0, in whole minor units of its currency. Absent: no limit."""
 
     @_builtins.property
     def period_amount(self) -> _money_pb2.Money:

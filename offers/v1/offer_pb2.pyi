@@ -146,10 +146,14 @@ class Offer(_message.Message):
     BUDGET_FIELD_NUMBER: _builtins.int
     CREATIVE_VARIANTS_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    REDEMPTION_CAPS_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
-    """The title, shown to the person: 1 to 200 characters on one line."""
+    """The title, shown to the person: 1 to 200 characters on one line. In this and all other texts, characters that turn
+    the direction of the text around them (U+202A to U+202E) are refused; parts of another direction are isolated by
+    U+2066 to U+2069, closed on the same line.
+    """
     category: _builtins.str
     """The category, such as "sushi": at most 128 characters."""
     brand: _builtins.str
@@ -194,8 +198,8 @@ class Offer(_message.Message):
 
     @_builtins.property
     def currency_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The currencies the offer may be shown with, each three capital letters of ISO 4217. Empty: the currency of the
-        benefit's money or, without money, all.
+        """The currencies the offer may be shown with, each three capital letters of ISO 4217 that are in force. Empty: the
+        currency of the benefit's money or, without money, all.
         """
 
     @_builtins.property
@@ -235,6 +239,14 @@ class Offer(_message.Message):
         "price_band" as traits that offers have in common.
         """
 
+    @_builtins.property
+    def redemption_caps(self) -> _containers.RepeatedCompositeFieldContainer[_limits_pb2.FrequencyCap]:
+        """Caps on a person's redemptions of the offer: at most 8. `kind` is left out: redemptions are counted. A redemption
+        that would exceed a cap is refused when it is reserved, or confirmed without a reservation; an offer of which the
+        person has confirmed that many is not shown. A redemption counts once, whatever its units, at the time of its
+        reservation, or of its confirmation without one. Redemptions without a person are not capped.
+        """
+
     def __init__(
         self,
         *,
@@ -262,10 +274,11 @@ class Offer(_message.Message):
         budget: _limits_pb2.Budget | None = ...,
         creative_variants: _abc.Iterable[Global___CreativeVariant] | None = ...,
         attributes: _struct_pb2.Struct | None = ...,
+        redemption_caps: _abc.Iterable[_limits_pb2.FrequencyCap] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "attributes", b"attributes", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "budget", b"budget", "creative", b"creative", "lever", b"lever", "redemption", b"redemption", "target", b"target", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "attributes", b"attributes", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "budget", b"budget", "campaign_id", b"campaign_id", "category", b"category", "channels", b"channels", "creative", b"creative", "creative_variants", b"creative_variants", "currency_codes", b"currency_codes", "exclusion_group", b"exclusion_group", "fallback", b"fallback", "frequency_caps", b"frequency_caps", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "preferred_daypart_ids", b"preferred_daypart_ids", "redemption", b"redemption", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lever", b"_lever", "_value", b"_value", "attributes", b"attributes", "audience", b"audience", "availability", b"availability", "benefit", b"benefit", "brand", b"brand", "budget", b"budget", "campaign_id", b"campaign_id", "category", b"category", "channels", b"channels", "creative", b"creative", "creative_variants", b"creative_variants", "currency_codes", b"currency_codes", "exclusion_group", b"exclusion_group", "fallback", b"fallback", "frequency_caps", b"frequency_caps", "language_codes", b"language_codes", "lever", b"lever", "offer_id", b"offer_id", "placement_ids", b"placement_ids", "preferred_daypart_ids", b"preferred_daypart_ids", "redemption", b"redemption", "redemption_caps", b"redemption_caps", "target", b"target", "title", b"title", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lever: _TypeAlias = _typing.Literal["lever"]  # noqa: Y015
     _WhichOneofArgType__lever: _TypeAlias = _typing.Literal["_lever", b"_lever"]  # noqa: Y015
@@ -332,7 +345,7 @@ Global___CreativeVariant: _TypeAlias = CreativeVariant  # noqa: Y015
 
 @_typing.final
 class Benefit(_message.Message):
-    """The gain for the person."""
+    """The gain for the person. Sums of money are in currencies of ISO 4217 that are in force, in whole minor units."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -228,6 +228,7 @@ class ExportProfileResponse(_message.Message):
     DECISIONS_FIELD_NUMBER: _builtins.int
     VISITS_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
+    REDEMPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile."""
@@ -260,6 +261,10 @@ class ExportProfileResponse(_message.Message):
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptTrigger]:
         """The triggers that were evaluated for the person."""
 
+    @_builtins.property
+    def redemptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___CapCount]:
+        """The redemptions that redemption caps count: those confirmed, and those reserved at present."""
+
     def __init__(
         self,
         *,
@@ -271,10 +276,11 @@ class ExportProfileResponse(_message.Message):
         decisions: _abc.Iterable[Global___KeptDecision] | None = ...,
         visits: _abc.Iterable[Global___KeptVisit] | None = ...,
         triggers: _abc.Iterable[Global___KeptTrigger] | None = ...,
+        redemptions: _abc.Iterable[Global___CapCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "redemptions", b"redemptions", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,6 @@
 """Reports on experiments: the shares of a variant's persons who clicked, redeemed and ordered after their exposure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -114,6 +115,8 @@ class _Tally:
     spent: dict[str, dict[Person, float]] = field(default_factory=dict)
     """By currency and person, the sum of order totals."""
     unknown: int = 0
+    redemptions: Counter[Person] = field(default_factory=Counter)
+    """By person, those that were not reversed."""
 
     def __post_init__(self) -> None:
         self.decisions = {(one.variant_id, known): 0 for one in self.experiment.variants for known in (True, False)}
@@ -140,6 +143,11 @@ class _Tally:
         for reward, _ in outcome.rewards(self.rules, None):
             if not self.rules.is_in_time(reward, first.second, outcome.second):
                 continue
+            if outcome.reaction in {Reaction.REDEMPTION, Reaction.REVERSAL}:
+                self.redemptions[person] += 1 if outcome.reaction == Reaction.REDEMPTION else -1
+                if self.redemptions[person] <= 0:
+                    self.acted[reward].discard(person)
+                    continue
             self.acted[reward].add(person)
             if outcome.reaction == Reaction.ORDER and outcome.amount.currency:
                 spent = self.spent.setdefault(outcome.amount.currency, {})

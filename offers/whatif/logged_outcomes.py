@@ -125,7 +125,13 @@ def _note(shown: ShownDecision, outcome: OfferOutcome, scale: Sum | None) -> Non
     for reward, value in outcome.rewards(EARNED, scale):
         if not EARNED.is_in_time(reward, shown.second, outcome.second):
             continue
+        paid = shown.told.offer_ids[index], outcome.amount
+        if outcome.reaction == Reaction.REVERSAL:
+            if paid in shown.paid:
+                shown.paid.remove(paid)
+            shown.rewards[reward][index] = float(any(offer_id == paid[0] for offer_id, _ in shown.paid))
+            continue
         if not shown.rewards[reward][index]:  # the first over 0 counts, as in learning
             shown.rewards[reward][index] = value
         if outcome.reaction == Reaction.REDEMPTION:
-            shown.paid.append((shown.told.offer_ids[index], outcome.amount))
+            shown.paid.append(paid)

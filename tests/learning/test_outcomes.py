@@ -66,6 +66,27 @@ def test_only_confirmed_redemptions_are_outcomes(phase: RedemptionEvent.Phase.Va
     assert [None] * 3 == [outcome_of(logged(made, NOON, learn=learn), rules) for rules in RULES]
 
 
+def reversal(name: str, of: str, rank: int, second: int = NOON, confirmed: int = NOON) -> LoggedEvent:
+    """Return the reversal of a redemption that was confirmed at a second."""
+    made = Event(event_id=name, attributed_proposition_id=f"{of}-{rank}")
+    made.redemption.phase = RedemptionEvent.PHASE_REVERSE
+    made.redemption.confirm_event_id, made.redemption.confirm_time.seconds = "c", confirmed
+    return logged(made, second)
+
+
+def test_a_reversal_takes_a_reward_back() -> None:
+    """It is the reward of its redemption, as 0, at the time of the redemption where that counts."""
+    one = reversal("1", "d", 1, second=NOON + 99)
+    assert [{"redemption": 0.0}, {"redemption": 0.0}, {"redeemed": 0.0}] == [rewards(one, rules) for rules in RULES]
+    found = [outcome_of(one, rules) for rules in RULES]
+    assert [(Reaction.REVERSAL, at) for at in (NOON + 99, NOON, NOON)] == [
+        (it.reaction, it.second) for it in found if it
+    ]
+    unknown = Event.FromString(one.body)
+    unknown.redemption.ClearField("confirm_time")
+    assert [None] * 3 == [outcome_of(logged(unknown, NOON), rules) for rules in RULES]
+
+
 @pytest.mark.parametrize("kind", ["impression", "dismissal"])
 def test_only_learning_reads_exposures(kind: str) -> None:
     """Impressions and dismissals are feedback for learning, and no rewards."""

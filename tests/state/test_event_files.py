@@ -287,6 +287,13 @@ def test_a_wrong_value_is_refused_by_its_path(value: object, reason: str) -> Non
     assert reason in fault(value)
 
 
+@pytest.mark.parametrize(("total", "units", "nanos"), [(0.1 + 0.7, 0, 800_000_000), (1.1 * 3, 3, 300_000_000)])
+def test_sums_computed_in_floats_are_read_as_they_were_meant(total: float, units: int, nanos: int) -> None:
+    """What a float is off by is no fraction of a cent."""
+    made = only({**order(total=total), "userId": "ada"})
+    assert (units, nanos) == (made.order.total.units, made.order.total.nanos)
+
+
 def test_ids_may_be_whole_numbers_and_sums_texts() -> None:
     """Ids are kept digit by digit, and sums to the cent."""
     made = only(

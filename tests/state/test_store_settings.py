@@ -10,8 +10,9 @@ from offers import app as root
 from offers.cli import app
 from offers.errors import SettingsError
 from offers.settings import RETENTION_DAYS, Settings, read_settings
+from offers.state.ledger import Demand, Redemption
 from offers.state.opening import open_stores
-from offers.state.stores import Demand, LoggedEvent
+from offers.state.stores import LoggedEvent
 from offers.state.sweeping import Swept, sweep
 from offers.v1.event_pb2 import EventKind
 
@@ -86,7 +87,8 @@ def test_a_sweep_gives_back_what_is_held_too_long(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     stores = open_stores(settings)
     for redemption, until in (("r1", 200), ("r2", 201)):
-        stores.ledger.reserve(redemption, [Demand("b", 0, 1, 0, 2, -1, -1, -1)], 100, until)
+        demand = Demand("b", 0, 1, 0, 2, -1, -1, -1)
+        stores.ledger.reserve(Redemption(redemption, demands=[demand]), 100, until)
 
     assert Swept(persons=0, events=0, reservations=1) == sweep(stores, settings, 200)
     assert [1] == [usage.units for usage in stores.ledger.usage()]

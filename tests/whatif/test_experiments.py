@@ -53,9 +53,12 @@ def order(person: str, currency: str = "", units: int = 0, nanos: int = 0) -> Lo
     return did(person, EVENT_KIND_ORDER, Event(order=Order(total=total)))
 
 
-def redemption(person: str, phase: RedemptionEvent.Phase.ValueType) -> LoggedEvent:
-    """A step of a redemption."""
-    return did(person, EVENT_KIND_REDEMPTION, Event(redemption=RedemptionEvent(phase=phase)))
+def redemption(person: str, phase: RedemptionEvent.Phase.ValueType, confirmed: int = 0) -> LoggedEvent:
+    """A step of a redemption; a reversal is of one that was confirmed at a second."""
+    made = RedemptionEvent(phase=phase)
+    if confirmed:
+        made.confirm_time.seconds = confirmed
+    return did(person, EVENT_KIND_REDEMPTION, Event(redemption=made))
 
 
 def made(
@@ -136,6 +139,18 @@ def test_only_confirmed_redemptions_count() -> None:
     ]
     for number, expected in enumerate((0, 1, 0)):
         assert expected == made(decisions, [events[number]]).variants[0].rates["redeemed"].persons
+
+
+def test_redemptions_that_were_reversed_do_not_count() -> None:
+    """A person has redeemed who confirmed more often than was reversed; only what was in time is taken back."""
+    confirm, reverse = RedemptionEvent.PHASE_CONFIRM, RedemptionEvent.PHASE_REVERSE
+    people = {
+        "u:undone": [redemption("u:undone", confirm), redemption("u:undone", reverse, 1_000)],
+        "u:once": [redemption("u:once", confirm)] * 2 + [redemption("u:once", reverse, 1_000)],
+        "u:before": [redemption("u:before", confirm), redemption("u:before", reverse, 900)],
+    }
+    report = made([shown(person, "a") for person in people], [one for events in people.values() for one in events])
+    assert 2 == report.variants[0].rates["redeemed"].persons
 
 
 def test_order_values_add_up_by_person_and_currency() -> None:

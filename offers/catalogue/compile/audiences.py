@@ -18,7 +18,7 @@ from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, 
 from offers.model.keys import key_of
 from offers.model.money import micros_of
 from offers.v1.audience_pb2 import Audience
-from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION
+from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION, EVENT_KIND_REDEMPTION
 from offers.v1.limits_pb2 import PACING_AS_FAST_AS_POSSIBLE, Budget, Campaign, ContactPolicy, FrequencyCap
 from offers.v1.offer_pb2 import Offer
 
@@ -49,6 +49,8 @@ class _Audience(NamedTuple):
 
 _Cap = tuple[int, int, int, int, int]
 """A record of snapshot.CAP: seconds, number of events, number of the period, kind of event, terms of its channels."""
+_CapList = tuple[tuple[_Cap, ...], tuple[_Cap, ...]]
+"""Caps on being shown, and redemption caps."""
 
 
 def span_of(window: Interval) -> Span:
@@ -74,7 +76,7 @@ class Audiences:
         }
         self._audiences: dict[_Audience, int] = {}
         self._periods: dict[tuple[int, str], int] = {}
-        self._caps: dict[tuple[_Cap, ...], int] = {}
+        self._caps: dict[_CapList, int] = {}
         self._budgets: list[dict[str, Any]] = []
         self._creative_terms: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
         self._creatives: dict[int, Creatives] = {}
@@ -143,7 +145,7 @@ class Audiences:
             if seconds:
                 caps.append(_dismissal(seconds, channels))
         audience = NO_AUDIENCE if row == _Audience() else self._audiences.setdefault(row, len(self._audiences))
-        return audience, self._cap_list(caps)
+        return audience, self._cap_list(caps, map(self._redemption_cap, offer.redemption_caps))
 
     def columns(self, columns: dict[str, NDArray[Any]], keys: dict[int, int]) -> dict[str, NDArray[Any]]:
         """Return the arrays, given the arrays of offers and the keys of the offers with creative variants by number."""
@@ -179,8 +181,8 @@ class Audiences:
             "campaign": table(snapshot.CAMPAIGN, self._campaign_rows),
             "category_limit": table(snapshot.CATEGORY_LIMIT, self._limits),
             "policy": table(snapshot.POLICY, (policy[:-1] for policy in self._policies)),
-            "cap": table(snapshot.CAP, (cap for caps in self._caps for cap in caps)),
-            "cap_list_first": csr([len(caps) for caps in self._caps]),
+            "cap": table(snapshot.CAP, (cap for shown, redeemed in self._caps for cap in shown + redeemed)),
+            "cap_list_first": csr([len(shown + redeemed) for shown, redeemed in self._caps]),
             **self._creative_columns(columns, keys),
         }
 
@@ -221,6 +223,7 @@ class Audiences:
                 {"id": name, "channels": list(policy.channels)} for name, policy in checked.contact_policies.items()
             ],
             "periods": list(self._periods),
+            "redemption_caps": [(number, len(redeemed)) for (_, redeemed), number in self._caps.items() if redeemed],
             "budgets": self._budgets,
             "creative_terms": list(self._creative_terms),
             "placement_caps": self._placements,
@@ -297,7 +300,8 @@ class Audiences:
     def _campaign_row(self, campaign: Campaign) -> tuple[int, float, int, int, int]:
         """Return a record of snapshot.CAMPAIGN."""
         name, budget = campaign.campaign_id, NO_BUDGET
-        caps = self._cap_list(map(self._cap, campaign.frequency_caps))
+        redeemed = map(self._redemption_cap, campaign.redemption_caps)
+        caps = self._cap_list(map(self._cap, campaign.frequency_caps), redeemed)
         audience = self._audience(campaign.audience)
         if campaign.HasField("budget"):
             budget = self._budget(f"campaign:{name}", campaign.budget, span_of(campaign.window))
@@ -310,9 +314,13 @@ class Audiences:
             period = self._periods.setdefault(named, len(self._periods))
         return seconds, cap.max_count, period, cap.kind or EVENT_KIND_IMPRESSION, NO_NAME
 
-    def _cap_list(self, caps: Iterable[_Cap]) -> int:
-        distinct = tuple(dict.fromkeys(caps))
-        return self._caps.setdefault(distinct, len(self._caps)) if distinct else NO_CAPS
+    def _redemption_cap(self, cap: FrequencyCap) -> _Cap:
+        seconds, most, period, _, channels = self._cap(cap)
+        return seconds, most, period, EVENT_KIND_REDEMPTION, channels
+
+    def _cap_list(self, caps: Iterable[_Cap], redeemed: Iterable[_Cap] = ()) -> int:
+        distinct = tuple(dict.fromkeys(caps)), tuple(dict.fromkeys(redeemed))
+        return self._caps.setdefault(distinct, len(self._caps)) if any(distinct) else NO_CAPS
 
     def _budget(self, key: str, budget: Budget, window: Span) -> int:
         """Add a budget and return its number."""

@@ -32,6 +32,8 @@ from offers.v1.limits_pb2 import (
 from offers.v1.offer_pb2 import Offer
 
 MAX_COUNT = 1_000
+MAX_CAPS = 8
+"""Caps of a kind that an offer may have."""
 MAX_DAYS = 400
 
 
@@ -43,6 +45,7 @@ def check_campaign(campaign: Campaign, faults: Faults) -> None:
         check_window(campaign.window, ("window",), faults)
     check_audience(campaign.audience, ("audience",), faults)
     check_caps(campaign.frequency_caps, ("frequency_caps",), faults)
+    check_redemption_caps(campaign.redemption_caps, faults)
     check_holdout(campaign.holdout, ("holdout",), faults)
     if campaign.HasField("budget"):
         check_budget(campaign.budget, ("budget",), faults)
@@ -83,6 +86,16 @@ def check_caps(caps: Sequence[FrequencyCap], path: Path, faults: Faults, *, most
         faults.append(Fault(path, f"has {len(caps):,} caps", f"write at most {most}"))
     for index, cap in enumerate(caps):
         _check_cap(cap, (*path, index), faults)
+
+
+def check_redemption_caps(caps: Sequence[FrequencyCap], faults: Faults) -> None:
+    """Check the redemption caps of an offer or a campaign."""
+    check_caps(caps, ("redemption_caps",), faults, most=MAX_CAPS)
+    for index, cap in enumerate(caps):
+        if cap.kind not in {EventKind.EVENT_KIND_UNSPECIFIED, EventKind.EVENT_KIND_REDEMPTION}:
+            path = ("redemption_caps", index, "kind")
+            fix = "leave it out, or write the cap among frequency_caps"
+            faults.append(Fault(path, "is not counted: redemption caps count redemptions", fix))
 
 
 def _check_cap(cap: FrequencyCap, path: Path, faults: Faults) -> None:

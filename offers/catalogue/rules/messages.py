@@ -16,7 +16,7 @@ from offers.catalogue.rules.audience import check_audience
 from offers.catalogue.rules.behaviour import check_behaviour
 from offers.catalogue.rules.creative import check_channels, check_creative, check_languages, check_variants
 from offers.catalogue.rules.faults import Fault, Faults
-from offers.catalogue.rules.limits import check_budget, check_caps, check_holdout
+from offers.catalogue.rules.limits import MAX_CAPS, check_budget, check_caps, check_holdout, check_redemption_caps
 from offers.catalogue.rules.models import check_exploration, check_interactions, check_propensity
 from offers.catalogue.rules.places import check_target
 from offers.catalogue.rules.values import (
@@ -183,6 +183,7 @@ def concerns_people(offer: Offer) -> bool:
         or offer.HasField("audience")
         or offer.HasField("budget")
         or offer.frequency_caps
+        or offer.redemption_caps
         or offer.creative_variants
     )
 
@@ -191,7 +192,8 @@ def check_people(offer: Offer, faults: Faults) -> None:
     """Check the audience and the limits of an offer, except for the ids they name."""
     check_audience(offer.audience, ("audience",), faults)
     check_variants(offer.creative_variants, ("creative_variants",), faults)
-    check_caps(offer.frequency_caps, ("frequency_caps",), faults, most=8)
+    check_caps(offer.frequency_caps, ("frequency_caps",), faults, most=MAX_CAPS)
+    check_redemption_caps(offer.redemption_caps, faults)
     if offer.HasField("budget"):
         check_budget(offer.budget, ("budget",), faults)
 

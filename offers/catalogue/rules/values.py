@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib import resources
@@ -16,16 +17,23 @@ from offers.catalogue.document.nodes import Path
 from offers.catalogue.document.scalars import cut
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
 from offers.catalogue.rules.faults import Fault, Faults
+from offers.model.currencies import CURRENCIES, fraction_fault
 from offers.model.instants import DAY_S
 
 is_catalog_id = re.compile(r"[A-Za-z0-9._:-]{1,64}").fullmatch
 is_id = re.compile(r"[A-Za-z0-9._:-]{1,128}").fullmatch
-is_currency = re.compile(r"[A-Z]{3}").fullmatch
+is_currency = CURRENCIES.__contains__
 _OFTEN_MEANT = {"UK": "GB", "EL": "GR"}
 """Codes of countries that are in use elsewhere, and those of ISO 3166-1."""
 _COUNTRY = re.compile(r"[A-Z]{2}(?:-[A-Z0-9]{1,3})?").fullmatch
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _CONTROL_BUT_SPACE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]").search
+_UNSEEN = re.compile("[\u180e\u2028\u2029\u2061-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0001]").search
+"""Finds invisible characters that no text needs. Joiners, soft hyphens, zero-width spaces and direction marks are left
+to the scripts and emoji that need them."""
+_EMBEDDING = re.compile("[\u202a-\u202e]").search
+_BLANK = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+_ISOLATES, _POP_ISOLATE = "\u2066\u2067\u2068", "\u2069"
 
 
 @cache
@@ -74,7 +82,7 @@ def one_of(kind: Any) -> str:  # noqa: ANN401 - enums share no type
 
 def check_text(text: str, most: int, path: Path, faults: Faults) -> None:
     """Check a text that must not be blank."""
-    if not text.strip():
+    if not text.strip() or all(unicodedata.category(one) in _BLANK for one in text):
         faults.append(Fault(path, "is blank" if text else "missing", f"write 1 to {most} characters"))
     check_length(text, most, path, faults)
 
@@ -89,6 +97,31 @@ def check_length(text: str, most: int, path: Path, faults: Faults) -> None:
     if found := controls(text):
         reason = f"has the control character U+{ord(found.group()):04X}"
         faults.append(Fault(path, reason, "write printable text, on one line but for `creative.body`"))
+    _check_unseen(text, path, faults)
+
+
+def _check_unseen(text: str, path: Path, faults: Faults) -> None:
+    """Check a text for characters that are not seen but change what is seen, as of the text around it.
+
+    Source: Unicode Standard Annex #9, sections 2.1 to 2.4, and Unicode Technical Report #36, section 2.5.
+    """
+    if found := _UNSEEN(text):
+        faults.append(Fault(path, f"has the invisible character U+{ord(found.group()):04X}", "leave it out"))
+    if found := _EMBEDDING(text):
+        fix = "leave it out, or isolate the part of another direction: U+2068, the part, U+2069"
+        faults.append(Fault(path, f"has U+{ord(found.group()):04X}, which changes the direction of text", fix))
+    for line in text.splitlines():
+        depth = 0
+        for one in line:
+            depth += (one in _ISOLATES) - (one == _POP_ISOLATE)
+            if depth < 0:
+                break
+        if depth:
+            is_open = depth > 0
+            reason = "leaves an isolate (U+2066 to U+2068) open" if is_open else "closes an isolate that is not open"
+            fix = "add U+2069 on the same line" if is_open else "leave U+2069 out"
+            faults.append(Fault(path, reason, fix))
+            break
 
 
 def check_duration(duration: Duration, path: Path, faults: Faults, *, least: int = 0, days: int = 1) -> None:
@@ -165,7 +198,8 @@ def check_window(window: Interval, path: Path, faults: Faults) -> None:
 
 def check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) -> None:
     """Check a sum of money: 0 or more or, with `over_zero`, more than 0."""
-    if not is_currency(money.currency_code):
+    decimals = CURRENCIES.get(money.currency_code)
+    if decimals is None:
         faults.append(bad_currency((*path, "currency_code"), money.currency_code))
     units, nanos = money.units, money.nanos
     if not -999_999_999 <= nanos <= 999_999_999:
@@ -178,9 +212,11 @@ def check_money(money: Money, path: Path, faults: Faults, *, over_zero: bool) ->
         faults.append(Fault(path, "is less than 0", "write an amount over 0"))
     elif over_zero and not units and not nanos:
         faults.append(Fault(path, "is 0", "write an amount over 0, in units and nanos"))
+    elif decimals is not None and (reason := fraction_fault(money, decimals)):
+        faults.append(Fault((*path, "nanos"), reason, "write an amount that can be paid"))
 
 
 def bad_currency(path: Path, code: str) -> Fault:
     """Return the fault of a text that is no currency code."""
     reason = f"'{cut(code)}' is not a currency code" if code else "missing"
-    return Fault(path, reason, "write three capital letters of ISO 4217, such as EUR")
+    return Fault(path, reason, "write three capital letters of ISO 4217 that are in force, such as EUR")

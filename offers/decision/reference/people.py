@@ -20,7 +20,7 @@ from offers.model.money import MICROS, micros_of
 from offers.model.query import Query
 from offers.v1.audience_pb2 import Audience
 from offers.v1.catalog_pb2 import Catalog, Placement
-from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION, EventKind
+from offers.v1.event_pb2 import EVENT_KIND_DISMISSAL, EVENT_KIND_IMPRESSION, EVENT_KIND_REDEMPTION, EventKind
 from offers.v1.experiment_pb2 import Experiment
 from offers.v1.limits_pb2 import Budget, Campaign, ContactPolicy, FrequencyCap
 from offers.v1.offer_pb2 import CreativeVariant, Offer
@@ -142,14 +142,22 @@ def _capped(catalog: Catalog, offer: Offer, campaign: Campaign, query: Query, kn
     limit = next((one for one in catalog.category_limits if one.category == offer.category), None)
     placement = next((one for one in catalog.placements if one.placement_id == query.surface.placement), Placement())
     for what, name, caps in (
-        ("offer", offer.offer_id, offer.frequency_caps),
-        ("campaign", campaign.campaign_id, campaign.frequency_caps),
+        ("offer", offer.offer_id, [*offer.frequency_caps, *_on_redemptions(offer.redemption_caps)]),
+        ("campaign", campaign.campaign_id, [*campaign.frequency_caps, *_on_redemptions(campaign.redemption_caps)]),
         ("category", offer.category, limit.frequency_caps if limit else ()),
         ("placement", placement.placement_id, placement.frequency_caps),
     ):
         for cap in caps:
             whose = "" if what == "offer" else f" of {what} {name}"
             yield from _over(catalog, cap, (what, name), whose, REASON_CODE_CAPPED, query, known)
+
+
+def _on_redemptions(caps: Iterable[FrequencyCap]) -> Iterator[FrequencyCap]:
+    """Yield redemption caps as caps on the kind of event they count."""
+    for cap in caps:
+        counting = FrequencyCap(kind=EVENT_KIND_REDEMPTION)
+        counting.MergeFrom(cap)
+        yield counting
 
 
 def _pressed(catalog: Catalog, offer: Offer, query: Query, channel: str, known: KnownPerson) -> Iterator[Failed]:

@@ -18,6 +18,7 @@ from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, Item, RedemptionEvent
 
 _KINDS = ", ".join(field.name for field in Event.DESCRIPTOR.oneofs_by_name["kind"].fields)
+_PHASES = ", ".join(RedemptionEvent.Phase.keys()[1:])
 _TEXTS = (
     ("catalog", MAX_ID),
     ("proposition_id", MAX_ID),
@@ -153,9 +154,7 @@ def _check_redemption(event: Event, refuse: Refuse) -> None:
     redemption = event.redemption
     phases = RedemptionEvent.Phase
     if redemption.phase not in phases.values() or redemption.phase == RedemptionEvent.PHASE_UNSPECIFIED:
-        refuse(
-            "redemption.phase", f"{redemption.phase} is no phase: send PHASE_RESERVE, PHASE_CONFIRM or PHASE_RELEASE"
-        )
+        refuse("redemption.phase", f"{redemption.phase} is no phase: send one of {_PHASES}")
     check_text(redemption.redemption_id, 1, MAX_ID, "redemption.redemption_id", refuse)
     if redemption.HasField("units"):
         check_quantity(redemption.units, "redemption.units", refuse)

@@ -4,39 +4,30 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
-
-from google.rpc import code_pb2, status_pb2
+from typing import Protocol
 
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.events import KINDS
 from offers.model.facts import OfferFacts
 from offers.model.geohash import geohash
 from offers.model.instants import CLOCK_SKEW_S, set_instant
-from offers.model.money import micros_of
 from offers.model.proposition_ids import parse_proposition_id
 from offers.server.events.event_rules import check_event
+from offers.server.events.redeeming import Redeemer, RedemptionLimits, RedemptionStep, clear_output
 from offers.server.statuses import status_of
+from offers.state.ledger import KeptRedemption
 from offers.state.opening import Stores
 from offers.state.person.apply import MAX_APPLIED, Happened, apply, recent_of
 from offers.state.person.attribution import attributed, causes_among, wants_attribution
 from offers.state.person.consent import Purposes, agrees
 from offers.state.person.ids import NOBODY, person_of
-from offers.state.stores import (
-    Change,
-    Demand,
-    LoggedEvent,
-    Person,
-    RedemptionOutcome,
-)
-from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
+from offers.state.stores import Change, LoggedEvent, Person
+from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, User
 from offers.v1.event_pb2 import Event, RedemptionEvent
 from offers.v1.event_service_pb2 import EventResult, EventWarning, ReportEventsResponse
 from offers.v1.profile_pb2 import Consent
 from offers.v1.state_pb2 import RecentEvent, UserState, UserStateHead
 
-HOLD_S = 900
-"""How long a reservation holds that names no duration."""
 ROUND = MAX_APPLIED // 2
 """Events of a person applied between confirmations: few enough for their ids to be remembered until then."""
 RECOVER_BATCH = 1_000
@@ -45,25 +36,9 @@ GRACE_S = 10
 
 _OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
 _OF_ITEMS = frozenset({"view", "add_to_cart", "order"})
-_REFUSED = {
-    "released": "the redemption was released",
-    "confirmed": "the redemption was confirmed",
-    "expired": "the reservation has expired",
-    "unknown": "there is no such reservation",
-}
 
 
-class Redeemed(NamedTuple):
-    """The amounts that a redemption takes from budgets."""
-
-    units: int
-    micros: int
-    """Money in millionths of its unit."""
-    currency: str
-    """Code of ISO 4217; "" where the redemption names no amount."""
-
-
-class OfferLookup(Protocol):
+class OfferLookup(RedemptionLimits, Protocol):
     """Looks up offers in the catalogues that are served."""
 
     def catalog(self, name: str) -> str:
@@ -76,13 +51,6 @@ class OfferLookup(Protocol):
 
     def time_zone(self, catalog: str) -> str:
         """Return the time zone of a catalogue. Raises InvalidRequestError for an unknown one."""
-        ...
-
-    def demands(self, catalog: str, offer_id: str, redeemed: Redeemed, now: int) -> Sequence[Demand]:
-        """Return the demands of a redemption on the offer's budgets.
-
-        Raises InvalidRequestError for "redemption.amount.currency_code" where it is not a budget's currency.
-        """
         ...
 
 
@@ -103,6 +71,8 @@ class _Incoming:
     geohash: str = ""
     time_zone: str = "UTC"
     learn: bool = True
+    consent: Purposes | None = None
+    """The consent of a person who was filled in and has decided nothing since; None: the server's default."""
 
 
 class _PriorState:
@@ -134,8 +104,8 @@ class Intake:
         default_consent: Purposes,
         geohash_length: int,
     ) -> None:
-        self._state, self._log, self._ledger = stores
-        self._offers = offers
+        self._state, self._log, _ = stores
+        self._offers, self._redeemer = offers, Redeemer(stores, offers)
         self._clock, self._default, self._length = clock, default_consent, geohash_length
 
     def take(self, events: Sequence[Event]) -> ReportEventsResponse:
@@ -156,14 +126,17 @@ class Intake:
                 again.append((result, first[event.event_id]))
             else:
                 _set_time(item, now)
+                clear_output(event)
         self._resolve(first.values())
         usable = [item for item in first.values() if self._find_offer(item)]
         if usable:
+            self._find_persons(usable)
             with self._log.together(self._state) as is_whole:
                 prior = self._look(usable)
                 usable = [item for item in usable if self._settle_person(item, prior)]
-                usable = self._redeem(usable, int(now))
+                usable, reversals = self._redeem(usable, int(now))
                 self._attribute(usable, prior)
+                self._tell_reversals(usable, reversals)
                 self._store(usable, int(now), is_whole=is_whole)
         for result, item in again:
             result.CopyFrom(item.result)
@@ -267,8 +240,9 @@ class Intake:
                 _warn(item, EventWarning.CODE_ERASED, "the person was erased after it happened: it was dropped")
                 return False
             stored = () if event.user.HasField("consent") else prior[person].consents
-            item.learn = agrees(CONSENT_PURPOSE_LEARNING, event.user, stored, self._default)
-            if agrees(CONSENT_PURPOSE_PROFILING, event.user, stored, self._default):
+            default = self._default if item.consent is None else item.consent
+            item.learn = agrees(CONSENT_PURPOSE_LEARNING, event.user, stored, default)
+            if agrees(CONSENT_PURPOSE_PROFILING, event.user, stored, default):
                 item.person = person
             else:
                 event.session_id = event.proposition_id = ""  # they would lead to the person's other records
@@ -276,39 +250,65 @@ class Intake:
         event.ClearField("user")
         return True
 
-    def _redeem(self, items: list[_Incoming], now: int) -> list[_Incoming]:
-        """Do the steps of redemptions in the ledger; return the events without those whose step was refused."""
-        steps = [item for item in items if item.kind == "redemption" and item.facts is not None]
+    def _find_persons(self, items: Iterable[_Incoming]) -> None:
+        """Fill in the persons of steps of redemptions that name none: those of the steps before."""
+        named: dict[str, User] = {}
+        for item in items:
+            if item.kind == "redemption":
+                step = _step_of(item)
+                if item.reported_person:
+                    named[step.name] = item.event.user
+                elif item.event.redemption.phase != RedemptionEvent.PHASE_RESERVE:
+                    who = named.get(step.name)
+                    if who is None and (found := self._redeemer.find_person(step)):
+                        who, item.consent = found
+                    if who is not None:
+                        item.event.user.CopyFrom(who)
+                        item.reported_person = person_of(who)
+
+    def _redeem(
+        self, items: list[_Incoming], now: int
+    ) -> tuple[list[_Incoming], list[tuple[_Incoming, KeptRedemption]]]:
+        """Do the steps of redemptions in the ledger.
+
+        Returns the events without those whose step was refused, or done before; and the reversals, with what they
+        reverse.
+        """
+        steps = [item for item in items if item.kind == "redemption" and self._redeemer.matters(_step_of(item))]
         if not steps:
-            return items
+            return items, []
         before = self._log.known([item.event.event_id for item in steps])
-        refused = set()
+        dropped, reversals = set(), []
         for item in steps:
-            if item.event.event_id in before:
+            event, step = item.event, _step_of(item)
+            if event.event_id in before:
                 continue
             try:
-                outcome = self._step(item, now)
+                outcome = self._redeemer.do(step, now)
             except InvalidRequestError as error:
                 _refuse(item, error.violations)
-                refused.add(item.event.event_id)
+                dropped.add(event.event_id)
                 continue
             if not outcome.done:
-                item.result.status.CopyFrom(_status(outcome))
-                refused.add(item.event.event_id)
-        return [item for item in items if item.event.event_id not in refused]
+                item.result.status.CopyFrom(self._redeemer.status(step, outcome))
+            item.result.duplicate = outcome.repeated
+            if outcome.repeated or not outcome.done:
+                dropped.add(event.event_id)
+                continue
+            self._redeemer.tell_amounts(event, outcome.kept)
+            if event.redemption.phase == RedemptionEvent.PHASE_REVERSE:
+                reversals.append((item, outcome.kept))
+        return [item for item in items if item.event.event_id not in dropped], reversals
 
-    def _step(self, item: _Incoming, now: int) -> RedemptionOutcome:
-        redemption = item.event.redemption
-        key = f"{item.catalog}/{redemption.redemption_id}"
-        if redemption.phase == RedemptionEvent.PHASE_RELEASE:
-            return self._ledger.release(key, now)
-        units = redemption.units if redemption.HasField("units") else 1
-        redeemed = Redeemed(units, micros_of(redemption.amount), redemption.amount.currency_code)
-        demands = self._offers.demands(item.catalog, item.event.offer_id, redeemed, now)
-        if redemption.phase == RedemptionEvent.PHASE_CONFIRM:
-            return self._ledger.confirm(key, demands, now)
-        hold_s = redemption.hold.seconds if redemption.HasField("hold") else HOLD_S
-        return self._ledger.reserve(key, demands, now, now + hold_s)
+    def _tell_reversals(
+        self, items: Iterable[_Incoming], reversals: Iterable[tuple[_Incoming, KeptRedemption]]
+    ) -> None:
+        """Write into reversals what they reverse, for the state and for learning."""
+        for reversal, kept in reversals:
+            confirms = (item.event for item in items if item.event.event_id == kept.confirm_event_id)
+            self._redeemer.tell_of_confirmation(reversal.event, next(confirms, None), kept)
+            if not reversal.person:
+                reversal.event.ClearField("attributed_proposition_id")  # it would lead to the person's other records
 
     def _attribute(self, items: Sequence[_Incoming], prior: dict[Person, _PriorState]) -> None:
         """Attribute orders and redemptions to earlier events of their persons, those of this batch included."""
@@ -405,8 +405,5 @@ def _refuse(item: _Incoming, violations: Iterable[FieldViolation]) -> None:
     item.result.status.CopyFrom(status_of(InvalidRequestError(named)))
 
 
-def _status(outcome: RedemptionOutcome) -> status_pb2.Status:
-    if outcome.reason == "exhausted":
-        message = f"the budget '{outcome.budget}' has not enough left"
-        return status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message=message)
-    return status_pb2.Status(code=code_pb2.FAILED_PRECONDITION, message=_REFUSED.get(outcome.reason, outcome.reason))
+def _step_of(item: _Incoming) -> RedemptionStep:
+    return RedemptionStep(item.event, item.catalog, item.reported_person, item.facts is not None)

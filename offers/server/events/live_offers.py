@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from offers.model.facts import OfferFacts
-from offers.server.events.intake import Redeemed
 from offers.server.live import Live
-from offers.state.stores import Demand
+from offers.state.ledger import Amounts, Demand, RedemptionCap
 
 
 class LiveOffers:
@@ -27,7 +26,11 @@ class LiveOffers:
         zone: str = self._live.engine(catalog).snapshot.meta["time_zone"]
         return zone
 
-    def demands(self, catalog: str, offer_id: str, redeemed: Redeemed, now: int) -> Sequence[Demand]:
+    def demands(self, catalog: str, offer_id: str, amounts: Amounts, now: int) -> Sequence[Demand]:
         """See OfferLookup."""
         engine = self._live.engine(catalog)
-        return engine.budgets.demands(engine.directory.budgets(offer_id), *redeemed, now)
+        return engine.budgets.demands(engine.directory.budgets(offer_id), amounts, now)
+
+    def caps(self, catalog: str, offer_id: str, second: int) -> Sequence[RedemptionCap]:
+        """See RedemptionLimits."""
+        return self._live.engine(catalog).directory.redemption_caps(offer_id, second)

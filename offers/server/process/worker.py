@@ -97,6 +97,7 @@ class Worker:
         profiles = ProfileService(
             stores.state,
             stores.events,
+            stores.ledger,
             clock=clock,
             default_consent=default_consent,
             tombstone_s=settings.retention_days["tombstone"] * 86_400,

@@ -16,7 +16,7 @@ from offers.model.visits import NOTHING, merged
 from offers.state.person.basket import settle, take_steps
 from offers.state.person.counters import Counters, find_aligned, hour_of
 from offers.state.person.leanings import Leanings, leans_of
-from offers.v1.event_pb2 import Event, RedemptionEvent
+from offers.v1.event_pb2 import Event, EventKind, RedemptionEvent
 from offers.v1.state_pb2 import RecentEvent, UserState
 
 MAX_RECENT = 50
@@ -76,6 +76,9 @@ class _Batch:
         """Apply an event."""
         event, facts, geohash, time_zone = happened
         kind = event.WhichOneof("kind") or ""
+        if kind == "redemption" and event.redemption.phase == RedemptionEvent.PHASE_REVERSE:
+            self._reverse(event, facts)
+            return
         _see(self._state, event.event_time)
         if kind == "redemption" and event.redemption.phase != RedemptionEvent.PHASE_CONFIRM:
             return
@@ -91,6 +94,30 @@ class _Batch:
             self._leanings.add(leans, second)
         item, traits = (facts.item, facts.traits) if facts else (NOTHING, NO_TRAITS)
         self._visits += visits_of(event, kind, geohash, time_zone, item, traits)
+
+    def _reverse(self, event: Event, facts: OfferFacts | None) -> None:
+        """Take a confirmed redemption back out of the counters and the recent events.
+
+        What the person likes stays. A confirmation that was not applied yet, because of a fault, never will be.
+        """
+        reversed_, state = event.redemption, self._state
+        if not reversed_.HasField("confirm_time"):
+            return
+        digest = hash_of(reversed_.confirm_event_id)
+        if find_aligned(self.applied, digest, HASH_BYTES) < 0:
+            self.applied += digest
+        for spec in facts.counters if facts else ():
+            if spec.kind == EventKind.EVENT_KIND_REDEMPTION:
+                self._counters = self._counters or Counters(state.counters, state.times)
+                self._counters.remove(spec, reversed_.confirm_time.seconds)
+        for index, recent in enumerate(state.recent):
+            if (
+                recent.kind == EventKind.EVENT_KIND_REDEMPTION
+                and recent.offer_id == event.offer_id
+                and recent.event_time == reversed_.confirm_time
+            ):
+                del state.recent[index]
+                break
 
     def finish(self, before: int) -> None:
         """Write the unpacked parts back; the person was last seen at the second `before`.

@@ -4,14 +4,19 @@ from collections.abc import Iterable
 
 from offers.model.events import CLICK_WINDOW_S, IMPRESSION_WINDOW_S, items_of
 from offers.model.instants import instant_of
-from offers.v1.event_pb2 import Event, EventKind
+from offers.v1.event_pb2 import Event, EventKind, RedemptionEvent
 from offers.v1.state_pb2 import RecentEvent
 
 _WINDOWS = {EventKind.EVENT_KIND_CLICK: CLICK_WINDOW_S, EventKind.EVENT_KIND_IMPRESSION: IMPRESSION_WINDOW_S}
 
 
 def wants_attribution(event: Event) -> bool:
-    """Return whether an event is an order or a redemption that names no proposition."""
+    """Return whether an event is an order or a redemption that names no proposition.
+
+    A reversal is attributed as what it reverses.
+    """
+    if event.HasField("redemption") and event.redemption.phase == RedemptionEvent.PHASE_REVERSE:
+        return False
     return not event.proposition_id and (event.HasField("order") or event.HasField("redemption"))
 
 

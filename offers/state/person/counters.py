@@ -54,6 +54,19 @@ class Counters:
                 del times[0]
         self._replace(offset, reach, times[-spec.keep :])
 
+    def remove(self, spec: CounterSpec, second: int) -> None:
+        """Take back an event that was counted; nothing changes where it was not, or is forgotten."""
+        offset = find_aligned(self._records, _KEY.pack(spec.key, spec.kind), _SIZE)
+        if offset < 0:
+            return
+        *_, reach, count, first = _RECORD.unpack_from(self._records, offset)
+        times = self._instants(first, count)
+        if second in times:
+            times.remove(second)
+            self._replace(offset, reach, times)
+            if not times:
+                del self._records[offset : offset + _SIZE]
+
     def merge(self, other: "Counters") -> None:
         """Add another person's events to this one's."""
         for key, kind, reach, count, first in _RECORD.iter_unpack(other._records):  # noqa: SLF001 - an instance of this class

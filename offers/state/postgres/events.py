@@ -120,6 +120,11 @@ class PostgresEvents:
         query = "SELECT event_id FROM offers_event WHERE event_id = ANY(%s)"
         return {event_id for (event_id,) in self._rows(query, list(event_ids))}
 
+    def find(self, event_id: str) -> LoggedEvent | None:
+        """See EventLog."""
+        found = self._events("event_id = %s", event_id)
+        return found[0].event if found else None
+
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """See EventLog."""
         return [event for _, event in self._events("NOT applied ORDER BY number LIMIT %s", limit)]

@@ -59,6 +59,11 @@ class SqliteEvents:
         """See EventLog."""
         return self._having(event_ids, "")
 
+    def find(self, event_id: str) -> LoggedEvent | None:
+        """See EventLog."""
+        found = self._events("event.hash = ?", (self._database.hash(event_id),))
+        return found[0].event if found else None
+
     def unapplied(self, limit: int) -> list[LoggedEvent]:
         """See EventLog."""
         return [event for _, event in self._events("applied = 0 ORDER BY event.number LIMIT ?", (limit,))]

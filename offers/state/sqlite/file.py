@@ -26,7 +26,7 @@ from offers.state.per_thread import PerThread
 from offers.state.sqlite.flushing import Flusher
 
 PAGE_SIZE = 4096
-_FORMAT = 3
+_FORMAT = 4
 _WAIT_S = 10.0
 """How long a writer waits for other writers, and an erasure for readers."""
 _SECRET_BYTES = 32
@@ -82,6 +82,22 @@ CREATE TABLE note (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, until INTEGER NOT NULL);
 """
 """Added to files of format 2 when they are opened. `rewatch` computes when their persons are due."""
+_ADDED_LAST = """
+ALTER TABLE redemption ADD COLUMN event_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE redemption ADD COLUMN confirm_event_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE redemption ADD COLUMN offer TEXT NOT NULL DEFAULT '';
+ALTER TABLE redemption ADD COLUMN person BLOB NOT NULL DEFAULT x'';
+ALTER TABLE redemption ADD COLUMN units INTEGER;
+ALTER TABLE redemption ADD COLUMN micros INTEGER;
+ALTER TABLE redemption ADD COLUMN currency TEXT NOT NULL DEFAULT '';
+CREATE TABLE redeemed (
+    redemption TEXT NOT NULL, cap INTEGER NOT NULL, person BLOB NOT NULL, second INTEGER NOT NULL,
+    matters INTEGER NOT NULL, PRIMARY KEY (redemption, cap)
+) WITHOUT ROWID;
+CREATE INDEX redeemed_person ON redeemed (person, cap);
+CREATE INDEX redeemed_matters ON redeemed (matters);
+"""
+"""Added to files of format 3 when they are opened."""
 
 
 class Database:
@@ -204,6 +220,8 @@ class Database:
                 connection.execute("INSERT INTO store VALUES (1, ?, 0)", (secrets.token_bytes(_SECRET_BYTES),))
             if version in {0, 2}:
                 _run(connection, _ADDED)
+            if version in {0, 2, 3}:
+                _run(connection, _ADDED_LAST)
                 connection.execute(f"PRAGMA user_version = {_FORMAT}")
             elif version != _FORMAT:
                 raise StoreUnavailableError(

@@ -271,7 +271,7 @@ def test_budgets_know_their_limits_and_their_time(tmp_path: Path) -> None:
 campaigns:
 - campaign_id: c
   window: {start_time: 2026-01-01T00:00:00Z, end_time: 2026-02-01T00:00:00Z}
-  budget: {amount: {currency_code: EUR, units: 7, nanos: 1}, pacing: PACING_EVEN}
+  budget: {amount: {currency_code: EUR, units: 7, nanos: 10000000}, pacing: PACING_EVEN}
 """,
         one="campaign_id: c, budget: {units: 5, pacing: PACING_EVEN}, "
         "availability: {windows: [{start_time: 2026-01-10T00:00:00Z}]}",
@@ -283,7 +283,7 @@ campaigns:
     even, yen = {"pacing": PACING_EVEN}, {"period_micros": 900_000_000, "currency": "JPY"}
     january, tenth, february = 1_767_225_600, 1_768_003_200, 1_769_904_000
     wanted: dict[str, dict[str, Any]] = {
-        "campaign:c": {"micros": 7_000_001, "currency": "EUR", "start": january, "end": february, **even},
+        "campaign:c": {"micros": 7_010_000, "currency": "EUR", "start": january, "end": february, **even},
         "offer:one": {"units": 5, "start": tenth, "end": february, **even},
         "offer:two": {"period": CALENDAR_PERIOD_WEEK, "period_units": 3, **yen, "zone": "Asia/Tokyo"},
     }

@@ -33,7 +33,7 @@ time_zone: Europe/Paris
 country_code: FR
 default_ranking_strategy_id: plain
 holdout: 0.5
-order_value_scale: {currency_code: EUR, nanos: 1}
+order_value_scale: {currency_code: EUR, nanos: 10000000}
 sensitive_attributes: [religion]
 segments:
 - {segment_id: lapsing, expression: profile.life_cycle == LifeCycle.LIFE_CYCLE_LAPSING}
@@ -49,9 +49,10 @@ campaigns:
   window: {start_time: 2026-03-01T00:00:00Z, end_time: 2026-06-01T00:00:00Z}
   audience: {none_segment_ids: [fasting]}
   frequency_caps: [{max_count: 1000, rolling: 34560000s}, {max_count: 1, rolling: 1s, kind: EVENT_KIND_CLICK}]
+  redemption_caps: [{max_count: 1000}, {max_count: 1, calendar: CALENDAR_PERIOD_DAY, kind: EVENT_KIND_REDEMPTION}]
   budget:
     units: 1
-    amount: {currency_code: EUR, nanos: 1}
+    amount: {currency_code: EUR, nanos: 10000000}
     period: CALENDAR_PERIOD_MONTH
     period_amount: {currency_code: EUR, units: 5}
     time_zone: Europe/Paris
@@ -73,7 +74,7 @@ experiments:
 triggers:
 - trigger_id: left
   title: Left a basket
-  abandoned_basket: {idle: 60s, minimum_value: {currency_code: EUR, nanos: 1}}
+  abandoned_basket: {idle: 60s, minimum_value: {currency_code: EUR, nanos: 10000000}}
   segment_id: lapsing
   placement_id: home
   cool_down: 34560000s
@@ -115,7 +116,7 @@ offers:
   - {creative: {body: Soupe}, title: Deux pour un, creative_id: "1"}
 - offer_id: delivery
   title: Free delivery
-  benefit: {free_delivery: {}, maximum_discount: {currency_code: JPY, nanos: 1}}
+  benefit: {free_delivery: {}, maximum_discount: {currency_code: JPY, units: 1}}
   target: {venue_ids: [cafe]}
 - offer_id: price
   title: Fixed
@@ -195,7 +196,7 @@ def test_a_catalogue_without_faults(tmp_path: Path) -> None:
         default_ranking_strategy_id="plain",
         holdout=0.5,
         sensitive_attributes=["religion"],
-        order_value_scale=Money(currency_code="EUR", nanos=1),
+        order_value_scale=Money(currency_code="EUR", nanos=10_000_000),
     )
     assert head == checked.catalog
     assert 4 == checked.offer_count

@@ -9,8 +9,9 @@ from pathlib import Path
 import orjson
 
 from offers.settings import Settings
+from offers.state.ledger import Amounts, Demand, Redemption
 from offers.state.opening import Stores, open_stores
-from offers.state.stores import Change, Demand, LoggedEvent
+from offers.state.stores import Change, LoggedEvent
 from offers.v1.event_pb2 import EVENT_KIND_CLICK
 
 PERSONS = ("u:1", "a:1", "u:2", "u:3")
@@ -77,23 +78,32 @@ def demands_of(offer: str, units: int) -> list[Demand]:
     return [Demand(offer, 0, units, 0, OFFER_UNITS, -1, -1, -1), campaign]
 
 
+def asked(redemption: str, offer: str, units: int) -> Redemption:
+    """Return a step of a redemption of some units."""
+    amounts, demands = Amounts(units, units * 1_500_000), demands_of(offer, units)
+    return Redemption(redemption, redemption, offer, amounts=amounts, demands=demands)
+
+
 def redeem(stores: Stores, threads: str, seed: str, begun: str) -> None:
-    """Reserve, confirm and release at random until killed, noting each redemption in a file before it begins."""
+    """Take random steps of redemptions until killed, noting each redemption in a file before it begins."""
 
     def client(thread: int) -> None:
         choose = random.Random(f"{seed} {thread}")
         with Path(f"{begun}-{thread}").open("a", encoding="utf-8") as journal:
             for number in range(1_000_000):
                 redemption = f"{seed}-{thread}-{number}"
-                demands = demands_of(choose.choice(OFFERS), choose.randint(1, 3))
-                journal.write(f"{redemption} {demands[0].budget} {demands[0].units}\n")
+                offer = choose.choice(OFFERS)
+                first, last = (asked(redemption, offer, choose.randint(1, 3)) for _ in range(2))
+                journal.write(f"{redemption} {offer}\n")
                 journal.flush()
-                held = stores.ledger.reserve(redemption, demands, 0, HOLD_S).done or choose.random() < 0.1
+                held = stores.ledger.reserve(first, 0, HOLD_S).done or choose.random() < 0.1
                 step = choose.random()
-                if held and step < 0.2:
-                    stores.ledger.confirm(redemption, demands, 1)
+                if held and step < 0.25:
+                    stores.ledger.confirm(last, 1)
+                    if step < 0.05:
+                        stores.ledger.reverse(last._replace(amounts=Amounts()), 2)
                 elif step < 0.8:
-                    stores.ledger.release(redemption, 1)
+                    stores.ledger.release(first, 1)
 
     with ThreadPoolExecutor(int(threads)) as pool:
         list(pool.map(client, range(int(threads))))

@@ -13,6 +13,7 @@ from offers.state.opening import FILE, Stores, open_stores
 from offers.state.stores import EVER, NEVER, StateStore
 from tests.server.running import wait_for
 from tests.state.contract.backends import RedisProcess, raw
+from tests.state.contract.test_ledger_redemptions import as_format_3
 from tests.state.contract.test_state import FAR, adding, joined, to
 
 MANY = 1_200
@@ -188,6 +189,7 @@ def test_a_file_of_format_2_is_taken_over(tmp_path: Path) -> None:
     stores.state.change([("u:1", to(b"100"))])
     stores.close()
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        as_format_3(connection)
         for kind, name in (("TRIGGER", "record_gone"), ("TABLE", "due"), ("TABLE", "note"), ("TABLE", "lease")):
             connection.execute(f"DROP {kind} {name}")
         connection.execute("PRAGMA user_version = 2")

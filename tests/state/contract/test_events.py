@@ -89,6 +89,17 @@ def test_events_are_known_by_their_ids(events_stores: Stores) -> None:
     assert set() == log.known([])
 
 
+def test_an_event_is_found_by_its_id(events_stores: Stores) -> None:
+    """An event is found as it was written, until it is erased."""
+    log = events_stores.events
+    log.append([event("e1"), event("e2", person="u:2")])
+    assert event("e2", person="u:2") == log.find("e2")
+    assert log.find("e3") is None
+    log.erase(["u:2"])
+    assert log.find("e2") is None
+    assert event("e1") == log.find("e1")
+
+
 def test_an_event_that_many_send_at_once_is_new_to_one(events_stores: Stores) -> None:
     """Of eight threads that append the same hundred events in different orders, one sees each as new."""
 

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.settings import Settings
+from offers.state.ledger import Demand, Redemption
 from offers.state.opening import Stores, open_stores
-from offers.state.stores import DONE, Demand
 from tests.server.running import wait_for
 from tests.state.contract import backends
 from tests.state.contract.backends import RedisProcess
@@ -22,7 +22,7 @@ from tests.state.contract.test_events import decision, event
 
 LONG_S = 20.0
 """Longer than any call takes, even on a busy machine."""
-DEMANDS = [Demand("b", 0, 1, 0, 10, -1, -1, -1)]
+ASKED = Redemption("r1", demands=[Demand("b", 0, 1, 0, 10, -1, -1, -1)])
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_killed_redis_is_said_to_be_away_and_found_again(mortal: RedisProcess,
         lambda: with_redis.state.change([("u:1", lambda _record, _erased: b"new")]),
         lambda: with_redis.state.look(["u:1"]),
         lambda: with_redis.state.erase("u:1", 1, 2),
-        lambda: with_redis.ledger.reserve("r1", DEMANDS, 0, 10),
+        lambda: with_redis.ledger.reserve(ASKED, 0, 10),
         with_redis.ledger.usage,
     ]
     for call in calls:
@@ -81,7 +81,7 @@ def test_a_killed_redis_is_said_to_be_away_and_found_again(mortal: RedisProcess,
     wait_for(lambda: works(lambda: with_redis.state.read("u:1")), "Redis is found", LONG_S)
 
     assert b"kept" == with_redis.state.read("u:1")
-    assert DONE == with_redis.ledger.reserve("r1", DEMANDS, 0, 10)
+    assert with_redis.ledger.reserve(ASKED, 0, 10).done
 
 
 def test_a_redis_restarted_between_calls_is_not_noticed(mortal: RedisProcess, with_redis: Stores) -> None:

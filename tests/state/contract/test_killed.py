@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from offers.settings import Settings
+from offers.state.ledger import Redemption
 from offers.state.opening import Stores
 from tests.state.contract import actors
 from tests.state.contract.backends import actor
@@ -99,10 +100,13 @@ def test_no_budget_is_oversold_by_clients_who_are_killed(
     confirmed: Counter[tuple[str, int]] = Counter()
     for journal in tmp_path.glob("begun-*"):
         for line in journal.read_text("utf-8").splitlines():
-            redemption, offer, units = line.split()
-            if ledger.release(redemption, actors.HOLD_S).reason == "confirmed":
-                confirmed.update({(offer, 0): int(units), ("campaign", 0): int(units), ("campaign", 500): int(units)})
+            redemption, offer = line.split()
+            outcome = ledger.release(Redemption(redemption), actors.HOLD_S)
+            if outcome.reason == "confirmed":
+                units = outcome.kept.amounts.units or 0
+                confirmed.update({(offer, 0): units, ("campaign", 0): units, ("campaign", 500): units})
     assert confirmed == used()
     rest = campaign - confirmed["campaign", 0]
     demands = [one._replace(budget="campaign", max_units=campaign) for one in actors.demands_of("", 1)[:1]]
-    assert [True] * rest + [False] == [ledger.confirm(f"rest-{one}", demands, 1).done for one in range(rest + 1)]
+    left = [Redemption(f"rest-{one}", demands=demands) for one in range(rest + 1)]
+    assert [True] * rest + [False] == [ledger.confirm(one, 1).done for one in left]

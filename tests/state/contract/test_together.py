@@ -4,9 +4,8 @@ from contextlib import suppress
 
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
-from offers.state.stores import DONE, refused
 from tests.state.contract.test_events import event, ids
-from tests.state.contract.test_ledger import units, used
+from tests.state.contract.test_ledger import asked, refusal, units, used
 from tests.state.contract.test_state import adding, joined, to
 
 
@@ -72,8 +71,8 @@ def test_a_step_that_is_refused_is_undone_alone(stores: Stores) -> None:
     """A reservation refused by its second budget undoes only itself within a transaction."""
     with stores.events.together(stores.state):
         stores.state.change([("u:1", to(b"kept"))])
-        outcome = stores.ledger.reserve("r1", [units("a", 1), units("b", 2, 1)], 0, 10)
-        assert refused("exhausted", "b") == outcome
-        assert DONE == stores.ledger.reserve("r2", [units("b", 1, 1)], 0, 10)
+        outcome = stores.ledger.reserve(asked("r1", units("a", 1), units("b", 2, 1)), 0, 10)
+        assert ("exhausted", "b") == refusal(outcome)
+        assert stores.ledger.reserve(asked("r2", units("b", 1, 1)), 0, 10).done
 
     assert (b"kept", {("b", 0): (1, 0)}) == (stores.state.read("u:1"), used(stores.ledger))

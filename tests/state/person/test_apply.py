@@ -4,6 +4,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offers.model.facts import CounterSpec
+from offers.model.visits import visits_in
 from offers.state.person.apply import MAX_APPLIED, MAX_RECENT, Happened, apply
 from offers.state.person.counters import Counters
 from offers.state.person.leanings import PRIOR
@@ -190,6 +192,45 @@ def test_a_redemption_counts_when_it_is_confirmed() -> None:
     assert (0, 0, NOON) == (len(state.recent), len(state.leanings), state.profile.last_seen_time.seconds)
     used = one("u", redemption={"phase": RedemptionEvent.PHASE_CONFIRM, "redemption_id": "r"})
     assert ("brands", "Bento & Co") in shares(after(b"", [used]), NOON)
+
+
+def redemption(event_id: str, second: int, of: str = "") -> Happened:
+    """Return a confirmation or, with the event and second of one, its reversal. It counts for a cap."""
+    phase = RedemptionEvent.PHASE_REVERSE if of else RedemptionEvent.PHASE_CONFIRM
+    told = {"confirm_event_id": of, "confirm_time": {"seconds": NOON}} if of else {}
+    made = one(event_id, second, redemption={"phase": phase, "redemption_id": "r", **told})
+    assert made.facts is not None
+    counters = (CounterSpec(5, EventKind.EVENT_KIND_REDEMPTION, keep=3, span_s=0),)
+    return made._replace(facts=made.facts._replace(counters=counters))
+
+
+def test_a_reversal_takes_the_redemption_back() -> None:
+    """Counters and recent events are as if nothing was redeemed; what the person likes, and when they came, stays."""
+    confirm, other = redemption("c", NOON), redemption("other", NOON + 5)
+    record = after(b"", [confirm, other])
+    reversed_ = after(record, [redemption("r", NOON + DAY, of="c")])
+    state = UserState.FromString(reversed_)
+    assert [(5, EventKind.EVENT_KIND_REDEMPTION, [NOON + 5])] == list(Counters(state.counters, state.times))
+    assert [NOON + 5] == [recent.event_time.seconds for recent in state.recent]
+    assert NOON + 5 == state.profile.last_seen_time.seconds
+    assert shares(record, NOON) == shares(reversed_, NOON)
+    assert list(visits_in(UserState.FromString(record).visits)) == list(visits_in(state.visits))
+    assert apply(reversed_, [redemption("r", NOON + DAY, of="c"), confirm]) is None
+
+
+def test_a_confirmation_that_comes_after_its_reversal_has_no_effect() -> None:
+    """After a fault a logged confirmation may be applied late; what was reversed stays so."""
+    late = after(after(b"", [redemption("r", NOON + DAY, of="c")]), [redemption("c", NOON)])
+    state = UserState.FromString(late)
+    assert ([], []) == (list(Counters(state.counters, state.times)), list(state.recent))
+
+
+def test_a_reversal_of_something_unknown_changes_nothing() -> None:
+    """Without a time of the confirmation there is nothing to take back."""
+    made = one("r", redemption={"phase": RedemptionEvent.PHASE_REVERSE, "redemption_id": "r"})
+    record = after(b"", [redemption("c", NOON)])
+    before, state = UserState.FromString(record), UserState.FromString(after(record, [made]))
+    assert (before.counters, before.times, before.recent) == (state.counters, state.times, state.recent)
 
 
 def test_the_basket_is_what_was_put_in_since_the_last_order() -> None:

@@ -1,6 +1,7 @@
 """Counters updated in place equal those computed plainly from all events."""
 
 import struct
+from random import Random
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,6 +19,24 @@ SPECS = (
     CounterSpec(2**63 - 1, 3, keep=100, span_s=0),
 )
 adds = st.lists(st.tuples(st.sampled_from(SPECS), st.integers(0, 40 * DAY).map(NOON.__add__)), max_size=60)
+
+
+@given(adds, st.randoms(use_true_random=False))
+def test_what_is_taken_back_was_never_counted(added: list[tuple[CounterSpec, int]], choose: Random) -> None:
+    """Removing counted instants, and others, leaves what was counted without them, as long as none was forgotten."""
+    roomy = [(spec._replace(keep=100, span_s=0), second) for spec, second in added]
+    gone = choose.sample(roomy, len(roomy) // 2)
+    left = list(roomy)
+    counters, expected = Counters(), Counters()
+    for spec, second in roomy:
+        counters.add(spec, second)
+    for spec, second in gone:
+        counters.remove(spec, second)
+        left.remove((spec, second))
+        counters.remove(spec, NOON - 1)
+    for spec, second in left:
+        expected.add(spec, second)
+    assert list(expected) == list(counters)
 
 
 def reckoned(added: list[tuple[CounterSpec, int]], last: int) -> list[tuple[int, int, list[int]]]:
