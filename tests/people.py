@@ -166,6 +166,8 @@ class PeopleMaker(Maker):
             experiment.window.CopyFrom(Interval(end_time=Timestamp(seconds=self.instant() + 1)))
         if self.chance(0.2):
             experiment.placement_ids.append("home")
+        if self.chance(0.3):
+            experiment.segment_ids.extend(self.random.sample(SEGMENT_IDS, pick([1, 2])))
         for variant_id in ("a", "b"):
             one = Variant(variant_id=variant_id, ranking_strategy_id=pick(["", "", "", "first", "second"]))
             if self.chance(0.5):
@@ -321,6 +323,7 @@ class PeopleMaker(Maker):
             )
         return KnownPerson(
             draw=pick([0, self.random.getrandbits(63) - 2**62, self.random.getrandbits(63)]),
+            variant_draw=pick([0, 0, self.random.getrandbits(63) - 2**62]),
             segments=self.segments([name for name in SEGMENT_IDS[:-1] if self.chance(0.5)], time),
             counted=counted,
             assigned=[(name, pick(["a", "b", "gone"])) for name in EXPERIMENT_IDS if self.chance(0.3)],
@@ -355,7 +358,7 @@ def person_of(known: KnownPerson, time: int, catalog_id: str = "random", did: Us
         Counted(key_of(what, catalog_id, name), kind, tuple(seconds))
         for (what, name, kind), seconds in known.counted.items()
     ]
-    state = UserState(draw=known.draw)
+    state = UserState(draw=known.draw, variant_draw=known.variant_draw)
     if did is not None:
         state.MergeFrom(did)
     state.counters, state.times = merged(b"", b"", counted)

@@ -2,15 +2,16 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
 
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME
 from offers.decision.calendar import period_of
-from offers.model.facts import CounterSpec, OfferFacts
+from offers.model.facts import CounterSpec, OfferFacts, ProposedOffer
 from offers.model.keys import key_of
+from offers.model.proposition_ids import Proposed, surface_bits
 from offers.model.visits import TRAITS
 from offers.state.ledger import RedemptionCap
 from offers.state.stores import EVER
@@ -48,11 +49,34 @@ class Directory:
         """By list of caps, how many at its end are redemption caps."""
         self._placement_caps: dict[str, int] = meta["placement_caps"]
         self._placement_keys: dict[str, int] = meta["placement_keys"]
+        self._channels = {name: placing["channel"] for name, placing in meta["placements"].items()}
+        self._terms = meta["terms"]
+
+    @cached_property
+    def _named(self) -> tuple[dict[int, str], dict[int, str]]:
+        """The placements and channels that the catalogue names, by their bits in proposition ids."""
+        channels = {channel for *_, some in self._terms for channel in some}.union(self._channels.values())
+        return (
+            {surface_bits("placement", placement): placement for placement in self._channels},
+            {surface_bits("channel", channel): channel for channel in channels},
+        )
 
     def number_of(self, offer_id: str) -> int | None:
         """Return the index of an offer; None if the catalogue has no offer of that id."""
+        return self._number_of(key_of("offer", self._catalog_id, offer_id))
+
+    def proposed(self, proposed: Proposed) -> ProposedOffer | None:
+        """Return the offer that a proposition id names; None if it is none of this catalogue's."""
+        number = self._number_of(proposed.offer_key)
+        if number is None:
+            return None
+        placements, channels = self._named
+        placement = placements.get(proposed.placement, "")
+        channel = channels.get(proposed.channel, "")
+        return ProposedOffer(self._catalog_id, self.offer_id(number), placement, channel)
+
+    def _number_of(self, key: int) -> int | None:
         by_key, keys = self._columns["offer_by_key"], self._columns["offer"]["key"]
-        key = key_of("offer", self._catalog_id, offer_id)
         low = bisect_left(by_key, key, key=keys.__getitem__)
         if low == len(by_key) or keys[by_key[low]] != key:
             return None

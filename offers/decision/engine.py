@@ -73,7 +73,8 @@ class Engine:
         version = int(snapshot.version, 16)
         self.columns = Record(Column, snapshot.columns)
         self._hours = HoursBook(self.columns, _schedules_of(meta), meta["zones"], meta["time_zone"])
-        self.meeting = Meeting(self.catalog_id, version if version < _HALF else version - 2 * _HALF, meta)
+        shares = snapshot.columns["campaign"]["holdout"].tolist()
+        self.meeting = Meeting(self.catalog_id, version if version < _HALF else version - 2 * _HALF, meta, shares)
         self.budgets = BudgetBook(self.catalog_id, meta["budgets"])
         self.directory = Directory(self.catalog_id, snapshot.columns, meta)
         """Answers what events ask about the offers."""
@@ -176,6 +177,7 @@ class Engine:
             frame.strategy,
             tuple(self.meeting.exposures(pad)),
             bool(facts[DecisionFact.personal]),
+            tuple((one.campaign_id, one.held_out) for one in self.meeting.withheld(pad)),
         )
 
     def frame(self, query: Query, pad: Scratchpad, strategy: int = NO_NAME) -> Frame:
@@ -227,6 +229,7 @@ def _capacity_of(snapshot: Snapshot, meeting: Meeting) -> Capacity:
         segments=len(meta["segments"]),
         audiences=len(columns["audience"]),
         experiments=len(meta["experiments"]),
+        holdouts=len(meeting.holdouts),
         periods=len(meta["periods"]),
         values=meeting.segments.values,
         names=int(columns["category_number"].max(initial=-1)) + 1,

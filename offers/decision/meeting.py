@@ -1,12 +1,12 @@
 """Meeting persons: what an engine needs to bring a person into its decisions, and what the compiled `meet` asks for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from offers.decision.calendar import Calendar
-from offers.decision.experiments import Experiments
+from offers.decision.experiments import Experiments, Holdouts
 from offers.decision.kernels.memory.records import Record
 from offers.decision.kernels.memory.scratch import COUNTER, Capacity, DecisionFact, PersonFact, Scratchpad
 from offers.decision.kernels.need import Need
@@ -15,16 +15,18 @@ from offers.decision.person import Person
 from offers.decision.segments.evaluate import Facts, Segments
 from offers.model.keys import key_of
 from offers.v1.context_pb2 import Context, Session, User
+from offers.v1.offer_service_pb2 import HoldoutExposure
 from offers.v1.profile_pb2 import Profile
 
 
 class Meeting:
-    """The segments, experiments, periods and the holdout of a catalogue."""
+    """The segments, experiments, periods and holdouts of a catalogue."""
 
-    def __init__(self, catalog_id: str, version: int, meta: Mapping[str, Any]) -> None:
-        """Take a snapshot's `meta`, and its version as a signed number."""
+    def __init__(self, catalog_id: str, version: int, meta: Mapping[str, Any], shares: Sequence[float]) -> None:
+        """Take a snapshot's `meta`, its version as a signed number, and the share that each campaign holds out."""
         self.segments = Segments([segment["expression"] for segment in meta["segments"]])
         self.experiments = Experiments(catalog_id, meta["experiments"])
+        self.holdouts = Holdouts(meta["holdout"], list(zip(meta["campaigns"], shares, strict=True)))
         self._numbers = {segment["id"]: number for number, segment in enumerate(meta["segments"])}
         self._calendar = Calendar(meta["periods"])
         changes = np.zeros(len(meta["segments"]), np.uint8)
@@ -43,6 +45,9 @@ class Meeting:
                 "arm": self.experiments.arms,
                 "text": self.experiments.text,
                 "changes": changes,
+                "segment": self.experiments.segments,
+                "withholding": self.holdouts.holdouts,
+                "withholding_text": self.holdouts.text,
             },
         )
 
@@ -64,6 +69,12 @@ class Meeting:
             return []
         exposed = pad.arrays["exposed"][: len(self.experiments)].nonzero()[0].tolist()
         return self.experiments.named(exposed, pad.arrays["variant"].tolist())
+
+    def withheld(self, pad: Scratchpad) -> list[HoldoutExposure]:
+        """Return the holdouts that have a part in a pad's decision."""
+        if not pad.arrays["decision"][DecisionFact.personal]:
+            return []
+        return self.holdouts.named(pad.arrays["withheld"])
 
     def segments_of(self, names: Iterable[str], facts: Facts) -> frozenset[str]:
         """Return those of some segments that a person is in."""

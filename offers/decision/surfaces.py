@@ -67,7 +67,7 @@ class SurfaceResolver:
         channel = surface.channel or placing.channel
         asked = self._experiments.asked(surface.placement)
         strategies = [placing.strategy, *self._experiments.strategies(asked)]
-        behaves, conditions = self._conditions(strategies)
+        behaves, conditions = self._conditions(strategies, self._experiments.conditions(asked))
         clock, home = self._clock(surface.time_zone), self._clock("")
         terms: dict[str, NDArray[Any]] = {
             "admits": self._admitting(surface.placement, surface.language, surface.currency, channel),
@@ -112,14 +112,14 @@ class SurfaceResolver:
         )  # fmt: skip
         return np.frombuffer(record.SerializeToString(), np.uint8)
 
-    def _conditions(self, strategies: Iterable[int]) -> tuple[bool, NDArray[np.int32]]:
-        """Return whether any of some strategies has behaviour rules, and the segments that these rules read."""
+    def _conditions(self, strategies: Iterable[int], others: set[int]) -> tuple[bool, NDArray[np.int32]]:
+        """Return whether any of some strategies has behaviour rules, and the segments that these read, and `others`."""
         columns = self._snapshot.columns
         firsts = columns["rule_first"]
         numbers = {index for one in strategies for index in range(firsts[one], firsts[one + 1])}
         rules = columns["rule"][sorted(numbers)]
         intents = columns["intent_segment"][: int(rules["intent"].max(initial=NO_NAME)) + 1]
-        segments = {*rules["segment"].tolist(), *intents.tolist()} - {NO_NAME}
+        segments = {*rules["segment"].tolist(), *intents.tolist(), *others} - {NO_NAME}
         return len(rules) > 0, np.array(sorted(segments), np.int32)
 
     def _asks_models(self, strategy: int) -> bool:

@@ -20,3 +20,5 @@ class Decision(NamedTuple):
     """Experiments that affected the decision, each with the person's variant."""
     personal: bool = False
     """Whether the decision depends on the person."""
+    holdouts: tuple[tuple[str, bool], ...] = ()
+    """Campaigns ("": the catalogue) whose holdout affected the decision, each with whether the person is held out."""

@@ -16,6 +16,16 @@ class CounterSpec(NamedTuple):
     """The longest window of any cap on the counter, in seconds; 0: unlimited."""
 
 
+class ProposedOffer(NamedTuple):
+    """An offer that a proposition id names, and where it was shown."""
+
+    catalog: str
+    offer_id: str
+    placement: str
+    channel: str
+    """Empty: unknown. The same holds for the placement."""
+
+
 class OfferFacts(NamedTuple):
     """An offer, as events are applied with it."""
 

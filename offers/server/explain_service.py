@@ -262,6 +262,7 @@ def _known(answered: _Answered, catalog: Catalog) -> KnownPerson:
     fill_in(basket, state.basket_steps)
     return KnownPerson(
         draw=state.draw or person.draw,
+        variant_draw=state.variant_draw,
         segments=engine.meeting.segments_of(sorted(_segments_named(catalog)), facts),
         counted=_counted(catalog, state),
         assigned=[(one.experiment_id, one.variant_id) for one in state.assignments],
@@ -275,10 +276,11 @@ def _known(answered: _Answered, catalog: Catalog) -> KnownPerson:
 
 
 def _segments_named(catalog: Catalog) -> set[str]:
-    """Return the segments and intents that audiences and behaviour rules of a catalogue name."""
+    """Return the segments and intents that audiences, experiments and behaviour rules of a catalogue name."""
     audiences = [one.audience for one in catalog.offers] + [one.audience for one in catalog.campaigns]
     audiences += [variant.audience for one in catalog.offers for variant in one.creative_variants]
     names = {name for one in audiences for name in (*one.any_segment_ids, *one.all_segment_ids, *one.none_segment_ids)}
+    names |= {name for one in catalog.experiments for name in one.segment_ids}
     rules = [rule for strategy in catalog.ranking_strategies for rule in strategy.behaviour_rules]
     names |= {rule.segment_id for rule in rules if rule.segment_id}
     if any(rule.intent_id for rule in rules):

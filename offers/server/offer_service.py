@@ -20,7 +20,7 @@ from offers.server.people import TOLD_BLIND, PersonReader
 from offers.server.recorder import Decided, Keeper
 from offers.state.person.ids import NOBODY
 from offers.v1.context_pb2 import User
-from offers.v1.offer_service_pb2 import Exposure, GetOffersRequest, GetOffersResponse
+from offers.v1.offer_service_pb2 import Exposure, GetOffersRequest, GetOffersResponse, HoldoutExposure
 
 _RESPONSE_TAG, _STATUS_TAG = b"\x0a", b"\x12"
 _RESULT_TAG = b"\x0a"
@@ -148,7 +148,8 @@ class OfferService:
         if decision.personal:
             self._keep(ids, met.name, now, query.time, pad)
             exposures = [Exposure(experiment_id=one, variant_id=variant) for one, variant in decision.exposures]
-            tail = GetOffersResponse(exposures=exposures).SerializeToString()
+            holdouts = [HoldoutExposure(campaign_id=one, held_out=held_out) for one, held_out in decision.holdouts]
+            tail = GetOffersResponse(exposures=exposures, holdouts=holdouts).SerializeToString()
             tail += TOLD_BLIND if met.flags & BLIND else b""
         frame = engine.frame(query, pad, decision.strategy)
         size = response_size(frame)

@@ -14,6 +14,7 @@ from offers.server.convert import may_use_context
 from offers.state.person.consent import Purposes, agreed, agrees
 from offers.state.person.ids import draw_of, person_of
 from offers.state.person.view import life_cycle, profile_of
+from offers.state.stores import Person as Name
 from offers.state.stores import StateStore
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
 from offers.v1.event_pb2 import EVENT_KIND_IMPRESSION
@@ -156,12 +157,22 @@ def _counted(engine: Engine, seen: Sequence[SeenOffer]) -> list[Counted]:
     return counted
 
 
-def assign(state: UserState, decided: DecisionRecord, second: int) -> bool:
-    """Keep the variants that a person was first exposed to. Returns False if all were kept before."""
-    known = {one.experiment_id for one in state.assignments}
-    new = [one for one in decided.exposures if one.experiment_id not in known]
-    for one in new:
-        state.assignments.add(
-            experiment_id=one.experiment_id, variant_id=one.variant_id, exposure_time=Timestamp(seconds=second)
-        )
-    return bool(new)
+def assign(state: UserState, person: Name, decided: DecisionRecord, second: int) -> bool:
+    """Keep the variants that a person was first exposed to, and what they are drawn by. Returns whether that is new.
+
+    Decisions may arrive out of order: the earlier exposure counts, as in reports.
+    """
+    before = state.SerializeToString()
+    if decided.exposures or decided.holdouts:
+        state.draw = state.draw or draw_of(person)
+        state.drawn_second = min(state.drawn_second or second, second)
+    known = {one.experiment_id: one for one in state.assignments}
+    for one in decided.exposures:
+        was = known.get(one.experiment_id)
+        if was is None:
+            was = state.assignments.add(experiment_id=one.experiment_id)
+        elif was.exposure_time.seconds <= second:
+            continue
+        was.variant_id = one.variant_id
+        was.exposure_time.CopyFrom(Timestamp(seconds=second))
+    return state.SerializeToString() != before

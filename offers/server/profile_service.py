@@ -1,12 +1,13 @@
 """ProfileService: reads, updates, erases, exports and links persons' profiles."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from google.protobuf.struct_pb2 import Struct
 
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
-from offers.model.instants import CLOCK_SKEW_S, set_instant
+from offers.model.events import KINDS
+from offers.model.instants import CLOCK_SKEW_S, DAY_S, set_instant
 from offers.model.numbers import inexact_of
 from offers.model.visits import TRAITS, visits_in
 from offers.server.checks import check_instant
@@ -23,12 +24,12 @@ from offers.server.limits import (
 from offers.state.ledger import Ledger
 from offers.state.person.consent import Purposes, agreed, latest
 from offers.state.person.counters import Counters
-from offers.state.person.ids import person_of, user_of
-from offers.state.person.merge import linked
+from offers.state.person.ids import NOBODY, is_user, person_of, user_of
+from offers.state.person.merge import linked, with_draw
 from offers.state.person.view import profile_of
 from offers.state.stores import EventLog, LoggedDecision, LoggedEvent, Person, StateStore
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
-from offers.v1.event_pb2 import EVENT_KIND_REDEMPTION
+from offers.v1.event_pb2 import EVENT_KIND_REDEMPTION, EventKind
 from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import (
     DeleteProfileRequest,
@@ -47,6 +48,10 @@ from offers.v1.state_pb2 import TriggerMark, UserState
 
 _UNSIGNED = (1 << 64) - 1
 _UNKNOWN = "nothing is known of this person"
+_STILL_AGREED = (
+    "erase_log: the person has not refused profiling, so the log would fill again: send that decision among the"
+    " consents, or erase the person with DeleteProfile"
+)
 _NO_CONSENT = "the person has not agreed to profiling: send that decision among the consents first"
 
 
@@ -61,10 +66,15 @@ class ProfileService:
         *,
         clock: Callable[[], float],
         default_consent: Purposes,
-        tombstone_s: int,
+        retention_days: Mapping[str, int],
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
+        """`settle` writes what this process has decided and not logged yet; it may raise StoreUnavailableError."""
         self._state, self._log, self._ledger = state, log, ledger
-        self._clock, self._default, self._tombstone_s = clock, default_consent, tombstone_s
+        self._clock, self._default, self._settle = clock, default_consent, settle
+        self._kept_s = {kind: retention_days[name] * DAY_S for name, kind in KINDS.items()}
+        self._decisions_kept_s = retention_days["decision"] * DAY_S
+        self._tombstone_s = retention_days["tombstone"] * DAY_S
 
     def get_profile(self, data: bytes) -> bytes:
         """Return the encoded response to a GetProfileRequest.
@@ -77,14 +87,20 @@ class ProfileService:
     def update_profile(self, data: bytes) -> bytes:
         """Return the encoded response to an UpdateProfileRequest.
 
-        Raises InvalidRequestError, ConflictError without consent to profiling, StoreUnavailableError.
+        Raises InvalidRequestError, ConflictError without consent to profiling (or with it, to erase the log),
+        StoreUnavailableError.
         """
         request = parse(UpdateProfileRequest, data, MAX_REQUEST_BYTES)
         person = _person(request.user)
         now = self._clock()
         _check_update(request, now)
         self._state.change([(person, partial(self._updated, request, now))])
-        return UpdateProfileResponse(profile=self._profile(person)).SerializeToString()
+        response = UpdateProfileResponse(profile=self._profile(person))
+        if request.erase_log:
+            # Tombstones first: what is on its way into the log is then erased by whoever writes it.
+            ids = self._state.mark_erased(person, int(now), int(now) + self._tombstone_s)
+            response.erased_event_count = self._log.erase(ids)
+        return response.SerializeToString()
 
     def delete_profile(self, data: bytes) -> bytes:
         """Return the encoded response to a DeleteProfileRequest. Raises InvalidRequestError, StoreUnavailableError."""
@@ -116,6 +132,7 @@ class ProfileService:
         state = UserState.FromString(record)
         response = ExportProfileResponse(assignments=state.assignments)
         _export_log(response, logged, decisions)
+        self._export_retention(response, logged, decisions)
         _export_state(response, state)
         for key, second in redeemed:
             count = response.redemptions.add(key=key & _UNSIGNED, kind=EVENT_KIND_REDEMPTION)
@@ -142,10 +159,32 @@ class ProfileService:
         ]
         if CONSENT_PURPOSE_PROFILING not in agreed(who, latest(stored), self._default):
             raise ConflictError(_NO_CONSENT)
+        self._settle()  # what was just decided about these ids
+        second = int(self._clock())
         for visitor in visitors:
-            self._state.link(user, visitor, partial(linked, visitor_id=visitor))
+            whose, is_stored = self._state.ids(visitor)[0], bool(self._state.read(visitor))
+            own = NOBODY if is_stored or is_user(whose) else visitor
+            self._state.link(user, visitor, partial(linked, user_id=user, visitor_id=visitor, second=second))
+            self._state.change([(user, partial(with_draw, user_id=user, visitor_id=own, second=second))])
         state = UserState.FromString(self._state.read(user))
         return LinkIdentitiesResponse(profile=self._told(state, self._state.ids(user))).SerializeToString()
+
+    def _export_retention(
+        self, response: ExportProfileResponse, events: Iterable[LoggedEvent], decisions: Iterable[LoggedDecision]
+    ) -> None:
+        """Tell how much of the log is kept under each id, and for how long."""
+        kept: dict[tuple[Person, EventKind.ValueType], list[tuple[int, int]]] = {}
+        for event in events:
+            due = event.received + self._kept_s[event.kind]
+            kept.setdefault((event.person, event.kind), []).append((event.second, due))
+        for one in decisions:
+            due = one.second + self._decisions_kept_s
+            kept.setdefault((one.person, EventKind.EVENT_KIND_UNSPECIFIED), []).append((one.second, due))
+        for (person, kind), instants in sorted(kept.items()):
+            seconds, dues = zip(*instants, strict=True)
+            told = response.kept_logs.add(user=user_of(person), kind=kind, count=len(instants))
+            told.first_time.seconds, told.last_time.seconds = min(seconds), max(seconds)
+            told.expire_time.seconds = max(dues)
 
     def _profile(self, person: Person) -> Profile:
         record = self._state.read(person)
@@ -172,6 +211,9 @@ class ProfileService:
             state.profile.consents.extend(kept)
             if any(consent.purpose == CONSENT_PURPOSE_PROFILING and not consent.granted for consent in kept):
                 state = UserState(profile=Profile(consents=kept))
+        refuses = any(one.purpose == CONSENT_PURPOSE_PROFILING and not one.granted for one in state.profile.consents)
+        if request.erase_log and not refuses:
+            raise ConflictError(_STILL_AGREED)
         if "attributes" in paths or names:
             if CONSENT_PURPOSE_PROFILING not in agreed(request.user, state.profile.consents, self._default):
                 raise ConflictError(_NO_CONSENT)

@@ -33,7 +33,7 @@ class Decided(NamedTuple):
     record: bytes
     """An offers.v1.DecisionRecord."""
     new: bool
-    """Whether the person was not exposed to all of its experiments before."""
+    """Whether something of it has to be kept in the person's record: an exposure, or what holdouts are drawn by."""
 
 
 class Keeper(Protocol):
@@ -130,7 +130,8 @@ class _Assigning:
         if self._decided.second <= erased:
             return None
         state, told = UserState.FromString(record), DecisionRecord.FromString(self._decided.record)
-        return state.SerializeToString() if assign(state, told, self._decided.second) else None
+        is_new = assign(state, self._decided.person, told, self._decided.second)
+        return state.SerializeToString() if is_new else None
 
 
 def _logged(one: Decided) -> LoggedDecision:

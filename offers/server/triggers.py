@@ -300,7 +300,7 @@ class Triggers:
             if sent:
                 mark(state, sent.occasion, sent=now)
                 if sent.decided.new and sent.decided.second > erased:
-                    assign(state, DecisionRecord.FromString(sent.decided.record), sent.decided.second)
+                    assign(state, looked.person, DecisionRecord.FromString(sent.decided.record), sent.decided.second)
             for occasion, retry in looked.retries:
                 mark(state, occasion, retry=retry)
             forget_others(state, catalogs, watched)

@@ -81,6 +81,10 @@ class StateStore(Protocol):
         """
         ...
 
+    def mark_erased(self, person: Person, second: int, expires: int) -> list[Person]:
+        """Keep an erasure up to a second for all ids of a person, as `erase` does, and the record; return the ids."""
+        ...
+
     def sweep(self, now: int, idle_s: int) -> int:
         """Remove records unchanged for `idle_s` seconds, and expired tombstones; return the number of records."""
         ...

@@ -116,7 +116,7 @@ class Event(_message.Message):
     """The proposition it is about, as named in the response: at most 128 characters."""
     offer_id: _builtins.str
     """The offer it is about: at most 128 characters. Impressions, clicks, dismissals and redemptions need it or a
-    `proposition_id`; the proposition's decision then supplies offer, placement, channel and catalogue. An event about
+    `proposition_id`, which then supplies offer, placement, channel and catalogue. An event about
     an offer that the catalogue does not have (any more) is kept in the log, has no effect, and gets a warning.
     """
     placement: _builtins.str

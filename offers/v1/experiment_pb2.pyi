@@ -22,7 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Experiment(_message.Message):
     """A comparison of variants. A hash of the experiment's id and the person's id decides the variant. Once exposed, a
-    person keeps the variant, also after signing in. The variant applies only while the person is in the experiment.
+    person keeps the variant, also after signing in. The variant applies only while the person is in the experiment: while
+    it runs, in its placements, and in one of its segments.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -34,6 +35,7 @@ class Experiment(_message.Message):
     SHARE_FIELD_NUMBER: _builtins.int
     PLACEMENT_IDS_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
+    SEGMENT_IDS_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """Unique in the catalogue: 1 to 128 characters of A-Z a-z 0-9 . _ : -"""
     title: _builtins.str
@@ -60,6 +62,10 @@ class Experiment(_message.Message):
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]:
         """The variants, the baseline first: 2 to 20."""
 
+    @_builtins.property
+    def segment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The segments in which the experiment runs: persons who are in none of them have no variant. Empty: everybody."""
+
     def __init__(
         self,
         *,
@@ -70,10 +76,11 @@ class Experiment(_message.Message):
         share: _builtins.float | None = ...,
         placement_ids: _abc.Iterable[_builtins.str] | None = ...,
         variants: _abc.Iterable[Global___Variant] | None = ...,
+        segment_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "share", b"share", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "experiment_id", b"experiment_id", "layer", b"layer", "placement_ids", b"placement_ids", "share", b"share", "title", b"title", "variants", b"variants", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share", b"_share", "experiment_id", b"experiment_id", "layer", b"layer", "placement_ids", b"placement_ids", "segment_ids", b"segment_ids", "share", b"share", "title", b"title", "variants", b"variants", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
     _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015

@@ -408,6 +408,7 @@ class GetOffersResponse(_message.Message):
     ELIGIBLE_COUNT_FIELD_NUMBER: _builtins.int
     EXPOSURES_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    HOLDOUTS_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """The id of this decision: the 32 hexadecimal digits of a UUID."""
     catalog_version: _builtins.str
@@ -437,7 +438,13 @@ class GetOffersResponse(_message.Message):
 
     @_builtins.property
     def exposures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exposure]:
-        """The experiments that influenced the answer."""
+        """The experiments that mattered to the answer: with another variant, another offer might have been shown to the
+        person, other content, or another order.
+        """
+
+    @_builtins.property
+    def holdouts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HoldoutExposure]:
+        """The holdouts that mattered to the answer: offers that they withhold qualified otherwise."""
 
     def __init__(
         self,
@@ -451,16 +458,45 @@ class GetOffersResponse(_message.Message):
         eligible_count: _builtins.int = ...,
         exposures: _abc.Iterable[Global___Exposure] | None = ...,
         model_version: _builtins.str = ...,
+        holdouts: _abc.Iterable[Global___HoldoutExposure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "catalog_version", b"catalog_version", "decision_id", b"decision_id", "degraded", b"degraded", "eligible_count", b"eligible_count", "exposures", b"exposures", "model_version", b"model_version", "offers", b"offers", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m", "catalog_version", b"catalog_version", "decision_id", b"decision_id", "degraded", b"degraded", "eligible_count", b"eligible_count", "exposures", b"exposures", "holdouts", b"holdouts", "model_version", b"model_version", "offers", b"offers", "refresh_after", b"refresh_after", "refresh_distance_m", b"refresh_distance_m"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refresh_distance_m: _TypeAlias = _typing.Literal["refresh_distance_m"]  # noqa: Y015
     _WhichOneofArgType__refresh_distance_m: _TypeAlias = _typing.Literal["_refresh_distance_m", b"_refresh_distance_m"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refresh_distance_m) -> _WhichOneofReturnType__refresh_distance_m | None: ...
 
 Global___GetOffersResponse: _TypeAlias = GetOffersResponse  # noqa: Y015
+
+@_typing.final
+class HoldoutExposure(_message.Message):
+    """A holdout that mattered to an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
+    HELD_OUT_FIELD_NUMBER: _builtins.int
+    campaign_id: _builtins.str
+    """The campaign whose offers are withheld. Empty: the holdout of the catalogue, which withholds all offers but
+    fallbacks.
+    """
+    held_out: _builtins.bool
+    """True: the person is held out. False: the offers may be shown to the person."""
+    def __init__(
+        self,
+        *,
+        campaign_id: _builtins.str = ...,
+        held_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "held_out", b"held_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldoutExposure: _TypeAlias = HoldoutExposure  # noqa: Y015
 
 @_typing.final
 class Exposure(_message.Message):
@@ -518,7 +554,10 @@ class Proposition(_message.Message):
     offer_id: _builtins.str
     """The offer."""
     proposition_id: _builtins.str
-    """The id of this offer in this decision: "<decision_id>-<rank>"."""
+    """The id of this offer in this decision: "<decision_id>-<rank>-<offer>". The last part has 22 characters and says
+    which offer it was, and in which placement and channel, so that an event with this id alone counts at once. Send it
+    back as it is.
+    """
     score: _builtins.float
     """The score, over 0 and at most 1. Scores are comparable only between offers ranked by the same strategy."""
     distance_m: _builtins.float

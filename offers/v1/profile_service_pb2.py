@@ -33,7 +33,7 @@ from offers.v1 import offer_service_pb2 as offers_dot_v1_dot_offer__service__pb2
 from offers.v1 import profile_pb2 as offers_dot_v1_dot_profile__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1foffers/v1/profile_service.proto\x12\toffers.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17offers/v1/context.proto\x1a\x15offers/v1/event.proto\x1a\x1doffers/v1/offer_service.proto\x1a\x17offers/v1/profile.proto\"8\n\x11GetProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\"?\n\x12GetProfileResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\"\x9d\x01\n\x14UpdateProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\x12)\n\x07profile\x18\x02 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"B\n\x15UpdateProfileResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\";\n\x14\x44\x65leteProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\"s\n\x15\x44\x65leteProfileResponse\x12\x19\n\x0b\x65vent_count\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12?\n\x15tombstone_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\";\n\x14\x45xportProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\"\xa5\x03\n\x15\x45xportProfileResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.offers.v1.EventB\x04\xe2\x41\x01\x03\x12\x17\n\tgeohashes\x18\x03 \x03(\tB\x04\xe2\x41\x01\x03\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x03\x12)\n\x06\x63ounts\x18\x05 \x03(\x0b\x32\x13.offers.v1.CapCountB\x04\xe2\x41\x01\x03\x12\x30\n\tdecisions\x18\x06 \x03(\x0b\x32\x17.offers.v1.KeptDecisionB\x04\xe2\x41\x01\x03\x12*\n\x06visits\x18\x07 \x03(\x0b\x32\x14.offers.v1.KeptVisitB\x04\xe2\x41\x01\x03\x12.\n\x08triggers\x18\x08 \x03(\x0b\x32\x16.offers.v1.KeptTriggerB\x04\xe2\x41\x01\x03\x12.\n\x0bredemptions\x18\t \x03(\x0b\x32\x13.offers.v1.CapCountB\x04\xe2\x41\x01\x03\"\xf8\x01\n\x0bKeptTrigger\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ntrigger_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04sent\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x34\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_sent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x81\x06\n\x0cKeptDecision\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63\x61talog_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tplacement\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\toffer_ids\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nlog_scores\x18\x06 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x17\n\ttime_zone\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\texposures\x18\x08 \x03(\x0b\x32\x13.offers.v1.ExposureB\x04\xe2\x41\x01\x03\x12\x13\n\x05learn\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x39\n\x12\x63ontext_attributes\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x39\n\x12profile_attributes\x18\x0b \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x1b\n\rentry_channel\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07geohash\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04time\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rmodel_version\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12%\n\x17selection_probabilities\x18\x10 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64raw\x18\x11 \x01(\x10\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rlanguage_code\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rcurrency_code\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nmax_offers\x18\x14 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64istances_m\x18\x15 \x03(\rB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x65 \x01(\tB\x04\xe2\x41\x01\x03\x12#\n\x04user\x18\x66 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x03\x12\x37\n\rdecision_time\x18g \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x83\x01\n\x11VariantAssignment\x12\x1b\n\rexperiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nvariant_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\rexposure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"x\n\x08\x43\x61pCount\x12\x11\n\x03key\x18\x01 \x01(\x06\x42\x04\xe2\x41\x01\x03\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x03\x12/\n\x05times\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xde\x01\n\tKeptVisit\x12\x12\n\x04item\x18\x01 \x01(\x06\x42\x04\xe2\x41\x01\x03\x12\x34\n\nlocal_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05place\x18\x04 \x01(\rB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\rB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63uisine\x18\x06 \x01(\rB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x62rand\x18\x07 \x01(\rB\x04\xe2\x41\x01\x03\x12\x18\n\nprice_band\x18\x08 \x01(\rB\x04\xe2\x41\x01\x03\"|\n\x15LinkIdentitiesRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\ranonymous_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12/\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x18.offers.v1.ConsentGrantsB\x04\xe2\x41\x01\x01\"C\n\x16LinkIdentitiesResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\x32\xc9\x04\n\x0eProfileService\x12\x66\n\nGetProfile\x12\x1c.offers.v1.GetProfileRequest\x1a\x1d.offers.v1.GetProfileResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/profiles:get:\x01*\x12r\n\rUpdateProfile\x12\x1f.offers.v1.UpdateProfileRequest\x1a .offers.v1.UpdateProfileResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/profiles:update:\x01*\x12r\n\rDeleteProfile\x12\x1f.offers.v1.DeleteProfileRequest\x1a .offers.v1.DeleteProfileResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/profiles:delete:\x01*\x12r\n\rExportProfile\x12\x1f.offers.v1.ExportProfileRequest\x1a .offers.v1.ExportProfileResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/profiles:export:\x01*\x12s\n\x0eLinkIdentities\x12 .offers.v1.LinkIdentitiesRequest\x1a!.offers.v1.LinkIdentitiesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/profiles:link:\x01*Bj\n\toffers.v1B\x13ProfileServiceProtoP\x01Z)example.com/offers/gen/offers/v1;offersv1\xa2\x02\x03OFR\xaa\x02\tOffers.V1\xba\x02\x08OffersV1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1foffers/v1/profile_service.proto\x12\toffers.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17offers/v1/context.proto\x1a\x15offers/v1/event.proto\x1a\x1doffers/v1/offer_service.proto\x1a\x17offers/v1/profile.proto\"8\n\x11GetProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\"?\n\x12GetProfileResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\"\xb6\x01\n\x14UpdateProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\x12)\n\x07profile\x18\x02 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x17\n\terase_log\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"d\n\x15UpdateProfileResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\x12 \n\x12\x65rased_event_count\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\";\n\x14\x44\x65leteProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\"s\n\x15\x44\x65leteProfileResponse\x12\x19\n\x0b\x65vent_count\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12?\n\x15tombstone_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\";\n\x14\x45xportProfileRequest\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x02\"\xd2\x03\n\x15\x45xportProfileResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\x12&\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.offers.v1.EventB\x04\xe2\x41\x01\x03\x12\x17\n\tgeohashes\x18\x03 \x03(\tB\x04\xe2\x41\x01\x03\x12\x37\n\x0b\x61ssignments\x18\x04 \x03(\x0b\x32\x1c.offers.v1.VariantAssignmentB\x04\xe2\x41\x01\x03\x12)\n\x06\x63ounts\x18\x05 \x03(\x0b\x32\x13.offers.v1.CapCountB\x04\xe2\x41\x01\x03\x12\x30\n\tdecisions\x18\x06 \x03(\x0b\x32\x17.offers.v1.KeptDecisionB\x04\xe2\x41\x01\x03\x12*\n\x06visits\x18\x07 \x03(\x0b\x32\x14.offers.v1.KeptVisitB\x04\xe2\x41\x01\x03\x12.\n\x08triggers\x18\x08 \x03(\x0b\x32\x16.offers.v1.KeptTriggerB\x04\xe2\x41\x01\x03\x12.\n\x0bredemptions\x18\t \x03(\x0b\x32\x13.offers.v1.CapCountB\x04\xe2\x41\x01\x03\x12+\n\tkept_logs\x18\n \x03(\x0b\x32\x12.offers.v1.KeptLogB\x04\xe2\x41\x01\x03\"\x8f\x02\n\x07KeptLog\x12#\n\x04user\x18\x01 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x03\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x63ount\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x34\n\nfirst_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x33\n\tlast_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xf8\x01\n\x0bKeptTrigger\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\ntrigger_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04sent\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x34\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_sent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xb5\x06\n\x0cKeptDecision\x12\x15\n\x07\x63\x61talog\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x63\x61talog_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tplacement\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63hannel\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\toffer_ids\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nlog_scores\x18\x06 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x17\n\ttime_zone\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\texposures\x18\x08 \x03(\x0b\x32\x13.offers.v1.ExposureB\x04\xe2\x41\x01\x03\x12\x13\n\x05learn\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x39\n\x12\x63ontext_attributes\x18\n \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x39\n\x12profile_attributes\x18\x0b \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x1b\n\rentry_channel\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07geohash\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04time\x18\x0e \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rmodel_version\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12%\n\x17selection_probabilities\x18\x10 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64raw\x18\x11 \x01(\x10\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rlanguage_code\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rcurrency_code\x18\x13 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nmax_offers\x18\x14 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64istances_m\x18\x15 \x03(\rB\x04\xe2\x41\x01\x03\x12\x32\n\x08holdouts\x18\x16 \x03(\x0b\x32\x1a.offers.v1.HoldoutExposureB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65\x63ision_id\x18\x65 \x01(\tB\x04\xe2\x41\x01\x03\x12#\n\x04user\x18\x66 \x01(\x0b\x32\x0f.offers.v1.UserB\x04\xe2\x41\x01\x03\x12\x37\n\rdecision_time\x18g \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\x83\x01\n\x11VariantAssignment\x12\x1b\n\rexperiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nvariant_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x37\n\rexposure_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"x\n\x08\x43\x61pCount\x12\x11\n\x03key\x18\x01 \x01(\x06\x42\x04\xe2\x41\x01\x03\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x14.offers.v1.EventKindB\x04\xe2\x41\x01\x03\x12/\n\x05times\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xde\x01\n\tKeptVisit\x12\x12\n\x04item\x18\x01 \x01(\x06\x42\x04\xe2\x41\x01\x03\x12\x34\n\nlocal_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06weight\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05place\x18\x04 \x01(\rB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x63\x61tegory\x18\x05 \x01(\rB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63uisine\x18\x06 \x01(\rB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x62rand\x18\x07 \x01(\rB\x04\xe2\x41\x01\x03\x12\x18\n\nprice_band\x18\x08 \x01(\rB\x04\xe2\x41\x01\x03\"|\n\x15LinkIdentitiesRequest\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\ranonymous_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12/\n\x07\x63onsent\x18\x03 \x01(\x0b\x32\x18.offers.v1.ConsentGrantsB\x04\xe2\x41\x01\x01\"C\n\x16LinkIdentitiesResponse\x12)\n\x07profile\x18\x01 \x01(\x0b\x32\x12.offers.v1.ProfileB\x04\xe2\x41\x01\x03\x32\xc9\x04\n\x0eProfileService\x12\x66\n\nGetProfile\x12\x1c.offers.v1.GetProfileRequest\x1a\x1d.offers.v1.GetProfileResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/profiles:get:\x01*\x12r\n\rUpdateProfile\x12\x1f.offers.v1.UpdateProfileRequest\x1a .offers.v1.UpdateProfileResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/profiles:update:\x01*\x12r\n\rDeleteProfile\x12\x1f.offers.v1.DeleteProfileRequest\x1a .offers.v1.DeleteProfileResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/profiles:delete:\x01*\x12r\n\rExportProfile\x12\x1f.offers.v1.ExportProfileRequest\x1a .offers.v1.ExportProfileResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/profiles:export:\x01*\x12s\n\x0eLinkIdentities\x12 .offers.v1.LinkIdentitiesRequest\x1a!.offers.v1.LinkIdentitiesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/profiles:link:\x01*Bj\n\toffers.v1B\x13ProfileServiceProtoP\x01Z)example.com/offers/gen/offers/v1;offersv1\xa2\x02\x03OFR\xaa\x02\tOffers.V1\xba\x02\x08OffersV1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,8 +51,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['profile']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATEPROFILEREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['erase_log']._loaded_options = None
+  _globals['_UPDATEPROFILEREQUEST'].fields_by_name['erase_log']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEPROFILERESPONSE'].fields_by_name['profile']._loaded_options = None
   _globals['_UPDATEPROFILERESPONSE'].fields_by_name['profile']._serialized_options = b'\342A\001\003'
+  _globals['_UPDATEPROFILERESPONSE'].fields_by_name['erased_event_count']._loaded_options = None
+  _globals['_UPDATEPROFILERESPONSE'].fields_by_name['erased_event_count']._serialized_options = b'\342A\001\003'
   _globals['_DELETEPROFILEREQUEST'].fields_by_name['user']._loaded_options = None
   _globals['_DELETEPROFILEREQUEST'].fields_by_name['user']._serialized_options = b'\342A\001\002'
   _globals['_DELETEPROFILERESPONSE'].fields_by_name['event_count']._loaded_options = None
@@ -79,6 +83,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTPROFILERESPONSE'].fields_by_name['triggers']._serialized_options = b'\342A\001\003'
   _globals['_EXPORTPROFILERESPONSE'].fields_by_name['redemptions']._loaded_options = None
   _globals['_EXPORTPROFILERESPONSE'].fields_by_name['redemptions']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROFILERESPONSE'].fields_by_name['kept_logs']._loaded_options = None
+  _globals['_EXPORTPROFILERESPONSE'].fields_by_name['kept_logs']._serialized_options = b'\342A\001\003'
+  _globals['_KEPTLOG'].fields_by_name['user']._loaded_options = None
+  _globals['_KEPTLOG'].fields_by_name['user']._serialized_options = b'\342A\001\003'
+  _globals['_KEPTLOG'].fields_by_name['kind']._loaded_options = None
+  _globals['_KEPTLOG'].fields_by_name['kind']._serialized_options = b'\342A\001\003'
+  _globals['_KEPTLOG'].fields_by_name['count']._loaded_options = None
+  _globals['_KEPTLOG'].fields_by_name['count']._serialized_options = b'\342A\001\003'
+  _globals['_KEPTLOG'].fields_by_name['first_time']._loaded_options = None
+  _globals['_KEPTLOG'].fields_by_name['first_time']._serialized_options = b'\342A\001\003'
+  _globals['_KEPTLOG'].fields_by_name['last_time']._loaded_options = None
+  _globals['_KEPTLOG'].fields_by_name['last_time']._serialized_options = b'\342A\001\003'
+  _globals['_KEPTLOG'].fields_by_name['expire_time']._loaded_options = None
+  _globals['_KEPTLOG'].fields_by_name['expire_time']._serialized_options = b'\342A\001\003'
   _globals['_KEPTTRIGGER'].fields_by_name['catalog']._loaded_options = None
   _globals['_KEPTTRIGGER'].fields_by_name['catalog']._serialized_options = b'\342A\001\003'
   _globals['_KEPTTRIGGER'].fields_by_name['trigger_id']._loaded_options = None
@@ -133,6 +151,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEPTDECISION'].fields_by_name['max_offers']._serialized_options = b'\342A\001\003'
   _globals['_KEPTDECISION'].fields_by_name['distances_m']._loaded_options = None
   _globals['_KEPTDECISION'].fields_by_name['distances_m']._serialized_options = b'\342A\001\003'
+  _globals['_KEPTDECISION'].fields_by_name['holdouts']._loaded_options = None
+  _globals['_KEPTDECISION'].fields_by_name['holdouts']._serialized_options = b'\342A\001\003'
   _globals['_KEPTDECISION'].fields_by_name['decision_id']._loaded_options = None
   _globals['_KEPTDECISION'].fields_by_name['decision_id']._serialized_options = b'\342A\001\003'
   _globals['_KEPTDECISION'].fields_by_name['user']._loaded_options = None
@@ -190,31 +210,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPROFILERESPONSE']._serialized_start=368
   _globals['_GETPROFILERESPONSE']._serialized_end=431
   _globals['_UPDATEPROFILEREQUEST']._serialized_start=434
-  _globals['_UPDATEPROFILEREQUEST']._serialized_end=591
-  _globals['_UPDATEPROFILERESPONSE']._serialized_start=593
-  _globals['_UPDATEPROFILERESPONSE']._serialized_end=659
-  _globals['_DELETEPROFILEREQUEST']._serialized_start=661
-  _globals['_DELETEPROFILEREQUEST']._serialized_end=720
-  _globals['_DELETEPROFILERESPONSE']._serialized_start=722
-  _globals['_DELETEPROFILERESPONSE']._serialized_end=837
-  _globals['_EXPORTPROFILEREQUEST']._serialized_start=839
-  _globals['_EXPORTPROFILEREQUEST']._serialized_end=898
-  _globals['_EXPORTPROFILERESPONSE']._serialized_start=901
-  _globals['_EXPORTPROFILERESPONSE']._serialized_end=1322
-  _globals['_KEPTTRIGGER']._serialized_start=1325
-  _globals['_KEPTTRIGGER']._serialized_end=1573
-  _globals['_KEPTDECISION']._serialized_start=1576
-  _globals['_KEPTDECISION']._serialized_end=2345
-  _globals['_VARIANTASSIGNMENT']._serialized_start=2348
-  _globals['_VARIANTASSIGNMENT']._serialized_end=2479
-  _globals['_CAPCOUNT']._serialized_start=2481
-  _globals['_CAPCOUNT']._serialized_end=2601
-  _globals['_KEPTVISIT']._serialized_start=2604
-  _globals['_KEPTVISIT']._serialized_end=2826
-  _globals['_LINKIDENTITIESREQUEST']._serialized_start=2828
-  _globals['_LINKIDENTITIESREQUEST']._serialized_end=2952
-  _globals['_LINKIDENTITIESRESPONSE']._serialized_start=2954
-  _globals['_LINKIDENTITIESRESPONSE']._serialized_end=3021
-  _globals['_PROFILESERVICE']._serialized_start=3024
-  _globals['_PROFILESERVICE']._serialized_end=3609
+  _globals['_UPDATEPROFILEREQUEST']._serialized_end=616
+  _globals['_UPDATEPROFILERESPONSE']._serialized_start=618
+  _globals['_UPDATEPROFILERESPONSE']._serialized_end=718
+  _globals['_DELETEPROFILEREQUEST']._serialized_start=720
+  _globals['_DELETEPROFILEREQUEST']._serialized_end=779
+  _globals['_DELETEPROFILERESPONSE']._serialized_start=781
+  _globals['_DELETEPROFILERESPONSE']._serialized_end=896
+  _globals['_EXPORTPROFILEREQUEST']._serialized_start=898
+  _globals['_EXPORTPROFILEREQUEST']._serialized_end=957
+  _globals['_EXPORTPROFILERESPONSE']._serialized_start=960
+  _globals['_EXPORTPROFILERESPONSE']._serialized_end=1426
+  _globals['_KEPTLOG']._serialized_start=1429
+  _globals['_KEPTLOG']._serialized_end=1700
+  _globals['_KEPTTRIGGER']._serialized_start=1703
+  _globals['_KEPTTRIGGER']._serialized_end=1951
+  _globals['_KEPTDECISION']._serialized_start=1954
+  _globals['_KEPTDECISION']._serialized_end=2775
+  _globals['_VARIANTASSIGNMENT']._serialized_start=2778
+  _globals['_VARIANTASSIGNMENT']._serialized_end=2909
+  _globals['_CAPCOUNT']._serialized_start=2911
+  _globals['_CAPCOUNT']._serialized_end=3031
+  _globals['_KEPTVISIT']._serialized_start=3034
+  _globals['_KEPTVISIT']._serialized_end=3256
+  _globals['_LINKIDENTITIESREQUEST']._serialized_start=3258
+  _globals['_LINKIDENTITIESREQUEST']._serialized_end=3382
+  _globals['_LINKIDENTITIESRESPONSE']._serialized_start=3384
+  _globals['_LINKIDENTITIESRESPONSE']._serialized_end=3451
+  _globals['_PROFILESERVICE']._serialized_start=3454
+  _globals['_PROFILESERVICE']._serialized_end=4039
 # @@protoc_insertion_point(module_scope)

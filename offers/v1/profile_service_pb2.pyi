@@ -82,6 +82,12 @@ class UpdateProfileRequest(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ERASE_LOG_FIELD_NUMBER: _builtins.int
+    erase_log: _builtins.bool
+    """Erases the events and decisions of the person from the log as well, under all ids. Events from before that arrive
+    later are dropped. FAILED_PRECONDITION unless the person, after this change, refuses profiling: withdraw that
+    consent in the same request or before.
+    """
     @_builtins.property
     def user(self) -> _context_pb2.User:
         """The person, by any id."""
@@ -105,10 +111,11 @@ class UpdateProfileRequest(_message.Message):
         user: _context_pb2.User | None = ...,
         profile: _profile_pb2.Profile | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        erase_log: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "update_mask", b"update_mask", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "update_mask", b"update_mask", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erase_log", b"erase_log", "profile", b"profile", "update_mask", b"update_mask", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,6 +128,9 @@ class UpdateProfileResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
+    ERASED_EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    erased_event_count: _builtins.int
+    """Number of events erased from the log, with `erase_log`."""
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile after the change."""
@@ -129,10 +139,11 @@ class UpdateProfileResponse(_message.Message):
         self,
         *,
         profile: _profile_pb2.Profile | None = ...,
+        erased_event_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased_event_count", b"erased_event_count", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,6 +240,7 @@ class ExportProfileResponse(_message.Message):
     VISITS_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
     REDEMPTIONS_FIELD_NUMBER: _builtins.int
+    KEPT_LOGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile."""
@@ -265,6 +277,12 @@ class ExportProfileResponse(_message.Message):
     def redemptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___CapCount]:
         """The redemptions that redemption caps count: those confirmed, and those reserved at present."""
 
+    @_builtins.property
+    def kept_logs(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptLog]:
+        """The part of the log that is kept under the person's ids, and for how long: one entry for each id and kind of event,
+        and one for each id's decisions. This is what stays after a withdrawal of consent.
+        """
+
     def __init__(
         self,
         *,
@@ -277,14 +295,67 @@ class ExportProfileResponse(_message.Message):
         visits: _abc.Iterable[Global___KeptVisit] | None = ...,
         triggers: _abc.Iterable[Global___KeptTrigger] | None = ...,
         redemptions: _abc.Iterable[Global___CapCount] | None = ...,
+        kept_logs: _abc.Iterable[Global___KeptLog] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "profile", b"profile", "redemptions", b"redemptions", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "counts", b"counts", "decisions", b"decisions", "events", b"events", "geohashes", b"geohashes", "kept_logs", b"kept_logs", "profile", b"profile", "redemptions", b"redemptions", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportProfileResponse: _TypeAlias = ExportProfileResponse  # noqa: Y015
+
+@_typing.final
+class KeptLog(_message.Message):
+    """Entries of the log that are kept under one id of a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    kind: _event_pb2.EventKind.ValueType
+    """The kind of the events. Unspecified: the entries are decisions."""
+    count: _builtins.int
+    """The number of entries, 1 or more."""
+    @_builtins.property
+    def user(self) -> _context_pb2.User:
+        """The id under which the entries are kept, as it was reported. There is no other pseudonym."""
+
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant of the first event or decision."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant of the last event or decision."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant from which the last entry is due for removal, by the server's retention. Entries are removed within an
+        hour after they are due.
+        """
+
+    def __init__(
+        self,
+        *,
+        user: _context_pb2.User | None = ...,
+        kind: _event_pb2.EventKind.ValueType = ...,
+        count: _builtins.int = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "first_time", b"first_time", "last_time", b"last_time", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "expire_time", b"expire_time", "first_time", b"first_time", "kind", b"kind", "last_time", b"last_time", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptLog: _TypeAlias = KeptLog  # noqa: Y015
 
 @_typing.final
 class KeptTrigger(_message.Message):
@@ -363,6 +434,7 @@ class KeptDecision(_message.Message):
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     MAX_OFFERS_FIELD_NUMBER: _builtins.int
     DISTANCES_M_FIELD_NUMBER: _builtins.int
+    HOLDOUTS_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     DECISION_TIME_FIELD_NUMBER: _builtins.int
@@ -425,6 +497,10 @@ class KeptDecision(_message.Message):
         """For each offer, the metres from the middle of the geohash's cell to the place for which it was shown. 0: unknown."""
 
     @_builtins.property
+    def holdouts(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.HoldoutExposure]:
+        """The holdouts that mattered to the decision."""
+
+    @_builtins.property
     def user(self) -> _context_pb2.User:
         """The id of the person in the request."""
 
@@ -456,13 +532,14 @@ class KeptDecision(_message.Message):
         currency_code: _builtins.str = ...,
         max_offers: _builtins.int = ...,
         distances_m: _abc.Iterable[_builtins.int] | None = ...,
+        holdouts: _abc.Iterable[_offer_service_pb2.HoldoutExposure] | None = ...,
         decision_id: _builtins.str = ...,
         user: _context_pb2.User | None = ...,
         decision_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "decision_time", b"decision_time", "profile_attributes", b"profile_attributes", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "decision_id", b"decision_id", "decision_time", b"decision_time", "distances_m", b"distances_m", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "decision_id", b"decision_id", "decision_time", b"decision_time", "distances_m", b"distances_m", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "holdouts", b"holdouts", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

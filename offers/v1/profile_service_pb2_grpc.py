@@ -76,7 +76,8 @@ class ProfileServiceServicer(object):
     def UpdateProfile(self, request, context):
         """Changes attributes and consents, and creates the profile if there is none. Attributes are kept only of persons who
         have agreed to profiling, otherwise the call ends with FAILED_PRECONDITION. Withdrawing that consent removes
-        everything but the consents from the profile.
+        everything but the consents and the ids from the profile. Events and decisions from before stay in the log under
+        the person's ids until they expire, as ExportProfileResponse.kept_logs says, unless `erase_log` is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

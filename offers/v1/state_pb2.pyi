@@ -43,6 +43,9 @@ class UserState(_message.Message):
     DRAW_FIELD_NUMBER: _builtins.int
     VISITS_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
+    DRAWN_SECOND_FIELD_NUMBER: _builtins.int
+    VARIANT_DRAW_FIELD_NUMBER: _builtins.int
+    LINKED_SECOND_FIELD_NUMBER: _builtins.int
     counters: _builtins.bytes
     """The counters of caps: records of 16 bytes, sorted by key and kind, little endian:
     - key: 8 bytes;
@@ -58,13 +61,22 @@ class UserState(_message.Message):
     fault changes nothing.
     """
     draw: _builtins.int
-    """The number by which variants and holdouts are drawn, if it is not the one derived from the person's id: the number
-    derived from the id the person was first seen with. 0: derived from the person's id.
+    """The number by which variants and holdouts are drawn: the one derived from the id under which the person was first
+    decided about or seen. It is kept with the first decision that depends on it, and whenever ids are linked. 0: not
+    kept yet, it is derived from the id in the request.
     """
     visits: _builtins.bytes
     """The venues and offers the person took up, for recommendation: records of 24 bytes, in the format of
     offers/model/visits.py.
     """
+    drawn_second: _builtins.int
+    """The second of the first decision that depended on `draw`, or of the link that settled it. 0: there was none."""
+    variant_draw: _builtins.int
+    """The number by which the variants of experiments are drawn to which the person was not exposed, if it is not `draw`:
+    that of a visitor who was linked to a known person, as exposures of the visitor may not be stored yet. 0: `draw`.
+    """
+    linked_second: _builtins.int
+    """The second of the link that set `variant_draw`."""
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile, as ProfileService shows it. `affinities`, `life_cycle`, `journey_phase`, `basket`, `user` and
@@ -105,10 +117,13 @@ class UserState(_message.Message):
         draw: _builtins.int = ...,
         visits: _builtins.bytes = ...,
         triggers: _abc.Iterable[Global___TriggerMark] | None = ...,
+        drawn_second: _builtins.int = ...,
+        variant_draw: _builtins.int = ...,
+        linked_second: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "leanings", b"leanings", "profile", b"profile", "recent", b"recent", "times", b"times", "triggers", b"triggers", "visits", b"visits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "assignments", b"assignments", "basket_steps", b"basket_steps", "counters", b"counters", "draw", b"draw", "drawn_second", b"drawn_second", "leanings", b"leanings", "linked_second", b"linked_second", "profile", b"profile", "recent", b"recent", "times", b"times", "triggers", b"triggers", "variant_draw", b"variant_draw", "visits", b"visits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,6 +447,7 @@ class DecisionRecord(_message.Message):
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     MAX_OFFERS_FIELD_NUMBER: _builtins.int
     DISTANCES_M_FIELD_NUMBER: _builtins.int
+    HOLDOUTS_FIELD_NUMBER: _builtins.int
     catalog: _builtins.str
     """The catalogue."""
     catalog_version: _builtins.str
@@ -494,6 +510,12 @@ class DecisionRecord(_message.Message):
         Empty: none is known.
         """
 
+    @_builtins.property
+    def holdouts(self) -> _containers.RepeatedCompositeFieldContainer[_offer_service_pb2.HoldoutExposure]:
+        """The holdouts that mattered to the decision: the field of GetOffersResponse under the same number, so that both hold
+        the same bytes.
+        """
+
     def __init__(
         self,
         *,
@@ -518,10 +540,11 @@ class DecisionRecord(_message.Message):
         currency_code: _builtins.str = ...,
         max_offers: _builtins.int = ...,
         distances_m: _abc.Iterable[_builtins.int] | None = ...,
+        holdouts: _abc.Iterable[_offer_service_pb2.HoldoutExposure] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context_attributes", b"context_attributes", "profile_attributes", b"profile_attributes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "distances_m", b"distances_m", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog", b"catalog", "catalog_version", b"catalog_version", "channel", b"channel", "context_attributes", b"context_attributes", "currency_code", b"currency_code", "distances_m", b"distances_m", "draw", b"draw", "entry_channel", b"entry_channel", "exposures", b"exposures", "geohash", b"geohash", "holdouts", b"holdouts", "language_code", b"language_code", "learn", b"learn", "log_scores", b"log_scores", "max_offers", b"max_offers", "model_version", b"model_version", "offer_ids", b"offer_ids", "placement", b"placement", "profile_attributes", b"profile_attributes", "selection_probabilities", b"selection_probabilities", "time", b"time", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

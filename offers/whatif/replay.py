@@ -60,7 +60,7 @@ class Replay:
         Raises InvalidRequestError where the catalogue has no such placement.
         """
         time = told.time or second
-        context = _context(told, time)
+        context = context_of(told, time)
         known = UserState(draw=told.draw, profile=Profile(attributes=told.profile_attributes))
         surface = Surface(
             told.time_zone, told.placement, told.channel, told.language_code.lower(), told.currency_code,
@@ -117,7 +117,8 @@ def _changed(catalog: Catalog, strategy: str) -> Catalog:
     return catalog
 
 
-def _context(told: DecisionRecord, time: int) -> Context:
+def context_of(told: DecisionRecord, time: int) -> Context:
+    """Return the context of a logged decision made for an instant, as far as the log has it."""
     context = Context(
         time_zone=told.time_zone, channel=told.channel, language_code=told.language_code,
         currency_code=told.currency_code, attributes=told.context_attributes,

@@ -59,6 +59,17 @@ def mean(values: Sequence[float], persons: int) -> Estimate | None:
     return Estimate(average, average - half, average + half)
 
 
+def mean_difference(one: Estimate, base: Estimate) -> Estimate:
+    """Return the difference of two means of different persons, with its normal interval.
+
+    Source: Welch, "The generalization of Student's problem when several different population variances are involved",
+    Biometrika 34 (1947), with the normal quantile in place of Student's.
+    """
+    value = one.value - base.value
+    half = math.hypot(one.high - one.value, base.high - base.value)
+    return Estimate(value, value - half, value + half)
+
+
 def mismatch(counts: Sequence[int], weights: Sequence[float]) -> float | None:
     """Return the probability of counts at least as far from their weights (each over 0), by Pearson's chi-square test.
 

@@ -13,13 +13,14 @@ from typer.testing import CliRunner, Result
 from offers.cli import app
 from offers.errors import OffersError
 from offers.testing import Served, serving
-from offers.v1.context_pb2 import Context, User
+from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, ConsentGrants, Context, User
 from offers.v1.event_pb2 import Click, Event, Order, RedemptionEvent
 from offers.v1.event_service_pb2 import ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
-from offers.v1.profile_service_pb2 import LinkIdentitiesRequest
+from offers.v1.profile_pb2 import Profile
+from offers.v1.profile_service_pb2 import LinkIdentitiesRequest, UpdateProfileRequest
 from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
 from tests.server.persons import AGREED
 from tests.server.running import wait_for
@@ -198,3 +199,135 @@ def test_what_cannot_be_reported_on_is_said(trial: Trial) -> None:
     assert isinstance(nowhere.exception, OffersError)
     assert "--data-dir" in str(nowhere.exception)
     assert "Too few persons" in later.stdout.partition("experiment later")[2]
+
+
+CONCERNED = """
+catalog_id: corner
+time_zone: Europe/Paris
+holdout: 0.3
+segments:
+  - {segment_id: vip, expression: profile.attributes.vip == true}
+  - {segment_id: buyers, expression: profile.order_count > 0}
+campaigns: [{campaign_id: spring, holdout: 0.5}, {campaign_id: summer}]
+experiments:
+  - {experiment_id: trial, variants: [{variant_id: a}, {variant_id: b}]}
+  - {experiment_id: club, segment_ids: [vip], variants: [{variant_id: a}, {variant_id: b}]}
+offers:
+  - {offer_id: base, title: t, benefit: {percent_off: 5}, target: {everywhere: true}, campaign_id: spring}
+  - {offer_id: fallback, title: t, benefit: {percent_off: 5}, target: {everywhere: true}, fallback: true}
+  - offer_id: b-only
+    title: t
+    benefit: {percent_off: 5}
+    target: {everywhere: true}
+    fallback: true
+    audience: {all_segment_ids: [vip], variants: [{experiment_id: trial, variant_id: b}]}
+  - offer_id: club-only
+    title: t
+    benefit: {percent_off: 5}
+    target: {everywhere: true}
+    audience: {variants: [{experiment_id: club, variant_id: b}]}
+"""
+
+
+ALL = ConsentGrants(purposes=[*AGREED.purposes, CONSENT_PURPOSE_CONTEXTUAL])
+
+
+@pytest.fixture
+def concerned(tmp_path: Path) -> tuple[Path, dict[str, GetOffersResponse]]:
+    """A log of 60 people who were asked for, 30 of them members, and what they were told; who is shown base buys it."""
+    source = tmp_path / "catalog.yaml"
+    source.write_text(CONCERNED)
+    told = {}
+    with serving(source, clock=lambda: float(NOW), data_dir=tmp_path / "data") as served:
+        profiles, events = ProfileServiceStub(served.channel), EventServiceStub(served.channel)
+        for number in range(60):
+            user = User(user_id=f"{'vip' if number % 2 else 'other'}-{number}", consent=ALL)
+            profile = Profile()
+            profile.attributes["vip"] = number % 2 == 1
+            profiles.UpdateProfile(UpdateProfileRequest(user=user, profile=profile), timeout=20)
+            request = GetOffersRequest(context=Context(user=user))
+            told[user.user_id] = OfferServiceStub(served.channel).GetOffers(request, timeout=20)
+            if "base" in {one.offer_id for one in told[user.user_id].offers}:
+                order = Order(total=Money(currency_code="EUR", units=10 + number % 3))
+                event = Event(event_id=f"o{number}", order=order, user=user)
+                events.ReportEvents(ReportEventsRequest(events=[event]), timeout=20)
+        wait_for(lambda: 60 == len(served.stores.events.decisions_after(0, 1_000)), "the decisions are logged")
+    return source, told
+
+
+def report_on(source: Path, *options: str) -> list[dict[str, Any]]:
+    """Return the reports on a log, line by line."""
+    data = ("--data-dir", str(source.parent / "data"))
+    result = CliRunner().invoke(app, ["experiments", "report", str(source), *data, "--json", *options])
+    assert 0 == result.exit_code, result.output
+    return [orjson.loads(line) for line in result.stdout.splitlines()]
+
+
+def sizes(report: dict[str, Any]) -> dict[str, int]:
+    """Return the persons of a report, by variant."""
+    return {one["variant"]: one["persons"] for one in report["variants"]}
+
+
+def test_only_whom_an_experiment_can_concern_is_counted(concerned: tuple[Path, dict[str, GetOffersResponse]]) -> None:
+    """Members whom fallbacks are shown are in one experiment, members who are not held out in the other."""
+    source, told = concerned
+    trial, club, *_ = report_on(source)
+    for report, name in ((trial, "trial"), (club, "club")):
+        seen = [
+            (who, one.variant_id)
+            for who, answer in told.items()
+            for one in answer.exposures
+            if one.experiment_id == name
+        ]
+        assert all(who.startswith("vip") for who, _ in seen)
+        assert {one: sum(variant == one for _, variant in seen) for one in "ab"} == sizes(report)
+    held_out = {
+        who for who, answer in told.items() if any(one.held_out and not one.campaign_id for one in answer.holdouts)
+    }
+    assert held_out.isdisjoint(
+        who for who, answer in told.items() if "club" in {one.experiment_id for one in answer.exposures}
+    )
+    assert all(0 < sum(sizes(one).values()) < 30 for one in (trial, club))
+
+
+def test_a_holdout_is_reported_with_intervals(concerned: tuple[Path, dict[str, GetOffersResponse]]) -> None:
+    """Both sides of the catalogue's and the campaign's holdout, and what the offers bring in orders and money."""
+    source, told = concerned
+    *_, whole, spring = report_on(source)
+    assert [("holdout", ""), ("holdout", "spring")] == [(one["kind"], one["experiment"]) for one in (whole, spring)]
+    for report, name in ((whole, ""), (spring, "spring")):
+        sides = [one.held_out for answer in told.values() for one in answer.holdouts if one.campaign_id == name]
+        assert {"held out": sides.count(True), "shown": sides.count(False)} == sizes(report)
+        assert all(sizes(report).values())
+    held_out, shown = spring["variants"]
+    assert (0, len([1 for one in told.values() if "base" in {o.offer_id for o in one.offers}])) == (
+        held_out["rates"]["ordered"]["persons"], shown["rates"]["ordered"]["persons"],
+    )  # fmt: skip
+    for uplift in (shown["rates"]["ordered"]["uplift"], shown["order_value_uplift"]["EUR"]):
+        assert 0 < uplift["low"] < uplift["value"] <= uplift["high"]
+    assert 1.0 == shown["rates"]["ordered"]["uplift"]["value"]
+    assert shown["order_value"]["EUR"]["value"] == shown["order_value_uplift"]["EUR"]["value"]
+    tables = (
+        CliRunner()
+        .invoke(app, ["experiments", "report", str(source), "--data-dir", str(source.parent / "data")])
+        .stdout
+    )
+    assert "holdout of the catalogue" in tables
+    assert "holdout of the campaign spring" in tables
+    assert "EUR (+" in tables
+
+
+def test_a_report_may_be_on_one_segment(concerned: tuple[Path, dict[str, GetOffersResponse]]) -> None:
+    """Decisions about persons outside of it are left out; a segment that the log does not tell is refused."""
+    source, told = concerned
+    everybody, members = report_on(source)[2], report_on(source, "--segment", "vip")[2]
+    concerned_members = sum(
+        who.startswith("vip") and "" in {one.campaign_id for one in answer.holdouts} for who, answer in told.items()
+    )
+    assert concerned_members == sum(sizes(members).values()) < sum(sizes(everybody).values())
+    assert 0 == members["unsaid"]
+    data = ("--data-dir", str(source.parent / "data"))
+    for name, code, word in (("nobody", 2, "vip, buyers"), ("buyers", 1, "profile.order_count")):
+        result = CliRunner().invoke(app, ["experiments", "report", str(source), *data, "--segment", name])
+        assert code == result.exit_code
+        assert word in result.stderr + str(result.exception)

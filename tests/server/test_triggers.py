@@ -59,7 +59,8 @@ def test_a_message_says_all_that_is_needed_to_send_it(tmp_path: Path) -> None:
         request = GetOffersRequest(placement="push", max_offers=1)
         request.context.user.user_id = "ada"
         (asked,) = OfferServiceStub(running.served.channel).GetOffers(request, timeout=10).offers
-        asked.proposition_id = f"{message.decision_id}-1"
+        assert message.proposition.proposition_id.startswith(f"{message.decision_id}-1-")
+        asked.proposition_id = message.proposition.proposition_id
         (logged,) = running.served.stores.events.decisions([message.decision_id])
 
     del line["data"]

@@ -6,6 +6,7 @@ import pytest
 from google.type.money_pb2 import Money
 
 from offers.state.stores import LoggedDecision, LoggedEvent
+from offers.v1.catalog_pb2 import Catalog
 from offers.v1.event_pb2 import (
     EVENT_KIND_CLICK,
     EVENT_KIND_IMPRESSION,
@@ -19,9 +20,10 @@ from offers.v1.event_pb2 import (
     RedemptionEvent,
 )
 from offers.v1.experiment_pb2 import Experiment, Variant
-from offers.v1.offer_service_pb2 import Exposure
+from offers.v1.limits_pb2 import Campaign
+from offers.v1.offer_service_pb2 import Exposure, HoldoutExposure
 from offers.v1.state_pb2 import DecisionRecord
-from offers.whatif.experiments import ExperimentReport, reports
+from offers.whatif.experiments import Compared, ExperimentReport, holdouts_of, reports
 
 WINDOW_S = 100
 TRIAL = Experiment(experiment_id="trial", variants=[Variant(variant_id="a"), Variant(variant_id="b")])
@@ -68,7 +70,7 @@ def made(
     same: Callable[[str], str] = str,
 ) -> ExperimentReport:
     """The report on one experiment."""
-    (report,) = reports("shop", [trial], decisions, events, window_s=WINDOW_S, same=same)
+    (report,) = reports(Compared("shop", [trial]), decisions, events, window_s=WINDOW_S, same=same)
     return report
 
 
@@ -217,7 +219,7 @@ def test_several_experiments_are_reported_in_order() -> None:
     other = Experiment(experiment_id="other", variants=TRIAL.variants)
     decisions = [shown("u:x", "a", 1_000), shown("u:x", "b", 1_100, trial="other")]
 
-    found = reports("shop", [TRIAL, other], decisions, [click("u:x", 1_150)], window_s=WINDOW_S, same=str)
+    found = reports(Compared("shop", [TRIAL, other]), decisions, [click("u:x", 1_150)], window_s=WINDOW_S, same=str)
 
     assert [("trial", [0, 0]), ("other", [0, 1])] == [(one.experiment, clicked(one)) for one in found]
 
@@ -241,3 +243,41 @@ def test_weights_are_those_of_the_catalogue() -> None:
     report = made(decisions, [], weighted)
 
     assert (1.0, False, [2.0, 1.0]) == (report.mismatch_p, report.mismatch, [one.weight for one in report.variants])
+
+
+def test_a_holdout_is_reported_like_an_experiment() -> None:
+    """Held out persons are compared with the others by their share; each campaign by itself, and the catalogue."""
+
+    def met(person: str, *holdouts: tuple[str, bool]) -> LoggedDecision:
+        told = [HoldoutExposure(campaign_id=name, held_out=held_out) for name, held_out in holdouts]
+        record = DecisionRecord(catalog="shop", holdouts=told)
+        return LoggedDecision("", person, 1_000, record.SerializeToString())
+
+    decisions = [
+        *(met(f"u:out{n}", ("", True)) for n in range(20)),
+        *(met(f"u:in{n}", ("", False), ("spring", n % 4 == 0)) for n in range(80)),
+    ]
+    holdouts = holdouts_of(
+        Catalog(holdout=0.2), [Campaign(campaign_id="spring", holdout=0.25), Campaign(campaign_id="no")]
+    )
+    events = [order(f"u:in{n}", "EUR", 10) for n in range(40)]
+    whole, spring = reports(Compared("shop", [TRIAL], holdouts), decisions, events, window_s=WINDOW_S, same=str)[1:]
+
+    for report, name, sizes, ordered in ((whole, "", [20, 80], [0, 40]), (spring, "spring", [20, 60], [10, 30])):
+        assert ("holdout", name, False) == (report.kind, report.experiment, report.mismatch)
+        assert sizes == [one.persons for one in report.variants]
+        assert ordered == [one.rates["ordered"].persons for one in report.variants]
+    assert [0.2, 0.8] == [one.weight for one in whole.variants]
+    uplift = whole.variants[1].order_value_uplift["EUR"]
+    assert uplift is not None
+    assert (5.0, True) == (uplift.value, 0 < uplift.low < 5 < uplift.high)
+    assert whole.variants[0].order_value_uplift["EUR"] is None
+
+
+def test_decisions_may_be_left_out_by_segment() -> None:
+    """Those outside of it do not count, and those of which the log does not say are told."""
+    said = {"u:in": True, "u:out": False, "u:unsaid": None}
+    decisions = [shown(person, "a") for person in said]
+    compared = Compared("shop", [TRIAL], is_in=lambda decision: said[decision.person])
+    (report,) = reports(compared, decisions, [], window_s=WINDOW_S, same=str)
+    assert (1, 0, 1) == (report.variants[0].persons, report.variants[1].persons, report.unsaid)

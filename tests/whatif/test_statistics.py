@@ -1,8 +1,10 @@
 """Intervals and tests give the values that are published for them."""
 
+import math
+
 import pytest
 
-from offers.whatif.statistics import chi_square_tail, difference, mean, mismatch, share
+from offers.whatif.statistics import Estimate, chi_square_tail, difference, mean, mean_difference, mismatch, share
 
 
 @pytest.mark.parametrize(
@@ -95,3 +97,14 @@ def test_one_person_has_no_mean() -> None:
     """An interval needs two: of 10 and 20 the error is 5."""
     assert mean([10.0], 1) is None
     assert (15.0, 15.0 - 9.79982, 15.0 + 9.79982) == pytest.approx(mean([10.0, 20.0], 2))
+
+
+def test_difference_of_means() -> None:
+    """Two independent means of 5 and 3, known to within 1 and 0.75, differ by 2, known to within 1.25."""
+    assert (2.0, 0.75, 3.25) == mean_difference(Estimate(5.0, 4.0, 6.0), Estimate(3.0, 2.25, 3.75))
+    one, base = mean([1.0, 2.0, 3.0, 6.0], 4), mean([1.0, 1.0], 3)
+    assert one is not None
+    assert base is not None
+    value, low, high = mean_difference(one, base)
+    error = math.sqrt(14 / 3 / 4 + (1 / 3) / 3)  # variances of both samples, each by its size
+    assert (3 - 2 / 3, 2 * 1.959964 * error) == pytest.approx((value, high - low), rel=1e-6)

@@ -74,6 +74,9 @@ class Audiences:
             for number, (name, experiment) in enumerate(checked.experiments.items())
             for place, variant in enumerate(experiment.variants)
         }
+        self._runs_for = [
+            {self._segments[one] for one in experiment.segment_ids} for experiment in checked.experiments.values()
+        ]
         self._audiences: dict[_Audience, int] = {}
         self._periods: dict[tuple[int, str], int] = {}
         self._caps: dict[_CapList, int] = {}
@@ -206,6 +209,7 @@ class Audiences:
                     "share": experiment.share if experiment.HasField("share") else 1.0,
                     **dict(zip(("start", "end"), span_of(experiment.window), strict=True)),
                     "placements": list(experiment.placement_ids),
+                    "segments": sorted({self._segments[one] for one in experiment.segment_ids}),
                     "variants": [
                         {
                             "id": variant.variant_id,
@@ -255,13 +259,14 @@ class Audiences:
             for ids in (audience.any_segment_ids, audience.all_segment_ids, audience.none_segment_ids)
         )
         variants = {self._variants[one.experiment_id, one.variant_id] for one in audience.variants}
+        named = sorted({experiment for experiment, _ in variants})
         return _Audience(
             any_of,
             all_of,
             none_of,
             tuple(sorted(variants)),
-            tuple(sorted({*any_of, *all_of, *none_of})),
-            tuple(sorted({experiment for experiment, _ in variants})),
+            tuple(sorted({*any_of, *all_of, *none_of}.union(*(self._runs_for[one] for one in named)))),
+            tuple(named),
         )
 
     def _audience(self, audience: Audience) -> int:

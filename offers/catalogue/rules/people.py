@@ -126,6 +126,7 @@ class PeopleRules:
     def experiment_faults(self, experiment: Experiment) -> Iterator[Fault]:
         """Find the faults of an experiment in the context of the catalogue."""
         yield from self._unknown("placements", experiment.placement_ids, ("placement_ids",))
+        yield from self._unknown("segments", experiment.segment_ids, ("segment_ids",))
         for index, variant in enumerate(experiment.variants):
             if variant.ranking_strategy_id:
                 path = ("variants", index, "ranking_strategy_id")

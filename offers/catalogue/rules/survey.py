@@ -206,6 +206,7 @@ class Survey:
             self.wanted["campaigns"].update(message.campaign_ids)
         elif name == "experiments":
             self.wanted["placements"].update(message.placement_ids)
+            self.wanted["segments"].update(message.segment_ids)
             strategies = (variant.ranking_strategy_id for variant in message.variants)
             self.wanted["ranking_strategies"].update(filter(None, strategies))
         elif name == "triggers":

@@ -10,6 +10,7 @@ import numpy as np
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE, OFFER
 from offers.compiled import apart, inner
+from offers.decision.kernels.concern import has_variant, is_held_out_of, note
 from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
     OPEN,
@@ -34,21 +35,25 @@ from offers.decision.kernels.memory.records import (
     policies_of,
     u1,
     u4,
-    variants_of,
 )
 from offers.decision.kernels.memory.scratch import (
     ADMITTED,
+    DEPENDS,
+    IF_FALLBACKS,
     IN,
     MET,
+    NOTED,
     REFUSED,
+    STAMP_SHIFT,
+    SURE,
     UNASKED,
+    VERDICT,
     DecisionFact,
     PersonFact,
     ScratchArray,
     candidates_of,
     counters_of,
 )
-from offers.model.hashing import SPLITMIX_STEP, finished
 
 ENTRY_BYTES, OFFER_BYTES = ENTRY.itemsize, OFFER.itemsize
 _NEVER = NEVER  # numba reads globals of this module only once, as constants
@@ -66,10 +71,10 @@ def survey(frame: Frame) -> bool:
     facts[DecisionFact.wanted] = 0
     u1(scratch, ScratchArray.mentioned)[:] = 0
     matters = i4(terms, TermsArray.layout)[Layout.personal] != 0
-    if len(audiences_of(columns)) + len(caps_of(columns)) + i4(terms, TermsArray.layout)[Layout.behaves] == 0:
+    conditions, behaves = i4(terms, TermsArray.conditions), i4(terms, TermsArray.layout)[Layout.behaves]
+    if len(audiences_of(columns)) + len(caps_of(columns)) + len(conditions) + behaves == 0:
         return matters
     u1(scratch, ScratchArray.segment)[:] = UNASKED
-    conditions = i4(terms, TermsArray.conditions)
     for slot in range(len(conditions)):
         u1(scratch, ScratchArray.segment)[conditions[slot]] = IN  # until it is judged: listed
         i4(scratch, ScratchArray.wanted)[slot] = conditions[slot]
@@ -99,9 +104,9 @@ def survey(frame: Frame) -> bool:
 def _list_audience(columns: Table, hours: Table, scratch: Table, number: int) -> None:
     """List the segments and schedules that must be known for an audience, the first time that a decision meets it."""
     asked, stamp = i8(scratch, ScratchArray.asked), i8(scratch, ScratchArray.person)[PersonFact.number]
-    if asked[number] >> 2 == stamp:
+    if asked[number] >> STAMP_SHIFT == stamp:
         return
-    asked[number] = stamp << 2 | MET
+    asked[number] = stamp << STAMP_SHIFT | MET
     segment, wanted = u1(scratch, ScratchArray.segment), i4(scratch, ScratchArray.wanted)
     facts = i8(scratch, ScratchArray.decision)
     audience, count = audiences_of(columns)[number], facts[DecisionFact.wanted]
@@ -140,6 +145,7 @@ def admit(frame: Frame) -> None:
         kept, proper = _keep_admitted(frame, kept)
         found_proper, found_fallback = _count_standing(frame)
     has_proper = proper + found_proper > 0
+    facts[DecisionFact.has_proper] = has_proper
     if has_proper and proper < kept:
         kept = _keep_proper(frame.columns, scratch, kept)
     if personal and i8(scratch, ScratchArray.person)[PersonFact.stopped]:
@@ -154,7 +160,10 @@ def admit(frame: Frame) -> None:
 def _keep_admitted(frame: Frame, kept: int) -> tuple[int, int]:
     """Keep the candidates that the person may be shown. Returns how many, and how many of them are no fallbacks."""
     candidates, entries, count, proper = candidates_of(frame.scratch), entries_of(frame.columns), 0, 0
+    is_concerned = i8(frame.scratch, ScratchArray.person)[PersonFact.concerned] != 0
     for index in range(kept):
+        if is_concerned:
+            _consider(frame, candidates[index].entry)
         if may_be_shown(frame, candidates[index].entry):
             candidates[count] = candidates[index]
             proper += entries[candidates[count].entry].fallback == 0
@@ -178,8 +187,11 @@ def _count_standing(frame: Frame) -> tuple[int, int]:
     """Return how many of the offers shown everywhere the person may be shown: proper ones, and fallbacks."""
     columns, standing, scratch = frame.columns, frame.standing, frame.scratch
     audience, proper, fallback = i4(standing, StandingArray.audience), 0, 0
-    is_held_out = i8(scratch, ScratchArray.person)[PersonFact.held_out] != 0
+    person = i8(scratch, ScratchArray.person)
+    is_held_out, is_concerned = person[PersonFact.held_out] != 0, person[PersonFact.concerned] != 0
     for slot in range(len(audience)):
+        if is_concerned:
+            _consider_standing(frame, slot)
         if _is_admitted(frame, audience[slot]):
             proper += i4(standing, StandingArray.proper)[slot]
             fallback += i4(standing, StandingArray.fallback)[slot]
@@ -196,7 +208,59 @@ def _count_standing(frame: Frame) -> tuple[int, int]:
         if _is_admitted(frame, offer.audience) and is_capped(frame, key, offer.caps):
             proper -= entry.fallback == 0
             fallback -= entry.fallback != 0
+    if is_concerned and proper > 0:
+        u1(scratch, ScratchArray.withheld)[0] = SURE
     return (0 if is_held_out else proper), fallback
+
+
+@inner
+def _consider(frame: Frame, number: int) -> None:
+    """Note the experiments and holdouts on which it depends whether the person is shown the offer of an entry."""
+    entry, scratch = entries_of(frame.columns)[number], frame.scratch
+    offer, is_held_out = offers_of(frame.columns)[entry.offer], i8(scratch, ScratchArray.person)[PersonFact.held_out]
+    withheld, asked = u1(scratch, ScratchArray.withheld), i8(scratch, ScratchArray.asked)
+    bit = IF_FALLBACKS if entry.fallback != 0 else SURE
+    is_admitted, depends = _is_admitted(frame, offer.audience), False
+    if offer.audience != NO_AUDIENCE:
+        depends = asked[offer.audience] & DEPENDS != 0 and asked[offer.audience] & NOTED * bit == 0
+        depends = depends and (bit == IF_FALLBACKS or is_held_out == 0)
+    is_first = is_admitted and bit == SURE and withheld[0] == 0
+    if not (depends or is_first) or _is_capped_now(frame, offer.key, offer.caps):
+        return
+    if is_first:
+        withheld[0] = SURE
+    if depends:
+        asked[offer.audience] |= NOTED * bit
+        note(frame, offer.audience, bit)
+
+
+@inner
+def _consider_standing(frame: Frame, slot: int) -> None:
+    """Do as `_consider` for all offers shown everywhere that have one audience."""
+    scratch, standing, audience = frame.scratch, frame.standing, i4(frame.standing, StandingArray.audience)[slot]
+    if audience == NO_AUDIENCE:
+        return
+    _is_admitted(frame, audience)
+    if i8(scratch, ScratchArray.asked)[audience] & DEPENDS == 0:
+        return
+    proper, fallback = i4(standing, StandingArray.proper)[slot], i4(standing, StandingArray.fallback)[slot]
+    keys, capped = i8(standing, StandingArray.capped_key), i4(standing, StandingArray.capped_entry)
+    counters, last = counters_of(scratch), np.int64(0)
+    for index in range(i8(scratch, ScratchArray.person)[PersonFact.counters] if len(keys) else 0):
+        key = counters[index].key
+        found = np.searchsorted(keys, key)
+        if found == len(keys) or keys[found] != key or (index > 0 and key == last):
+            continue
+        last = key
+        entry = entries_of(frame.columns)[capped[found]]
+        offer = offers_of(frame.columns)[entry.offer]
+        if offer.audience == audience and _is_capped_now(frame, key, offer.caps):
+            proper -= entry.fallback == 0
+            fallback -= entry.fallback != 0
+    if proper > 0 and i8(scratch, ScratchArray.person)[PersonFact.held_out] == 0:
+        note(frame, audience, SURE)
+    if fallback > 0:
+        note(frame, audience, IF_FALLBACKS)
 
 
 @inner
@@ -218,28 +282,43 @@ def _is_admitted(frame: Frame, number: int) -> bool:
         return True
     scratch = frame.scratch
     asked, stamp = i8(scratch, ScratchArray.asked), i8(scratch, ScratchArray.person)[PersonFact.number]
-    if asked[number] & 3 == MET or asked[number] >> 2 != stamp:
-        admitted = _judge(frame, number)
-        asked[number] = stamp << 2 | (ADMITTED if admitted else REFUSED)
-    return asked[number] & 3 == ADMITTED
+    if asked[number] & VERDICT == MET or asked[number] >> STAMP_SHIFT != stamp:
+        asked[number] = stamp << STAMP_SHIFT | _judge(frame, number)
+    return asked[number] & VERDICT == ADMITTED
 
 
 @inner
-def _judge(frame: Frame, number: int) -> bool:
-    """Return whether segments, variants, holdout, caps, policies and budgets of an audience admit the person."""
-    columns, hours, budgets, scratch, terms = frame.columns, frame.hours, frame.budgets, frame.scratch, frame.terms
+def _judge(frame: Frame, number: int) -> int:
+    """Return ADMITTED or REFUSED, and DEPENDS if variants and the campaign's holdout alone may change that."""
+    columns, scratch = frame.columns, frame.scratch
     audience = audiences_of(columns)[number]
-    if not is_in(columns, scratch, number):
-        return False
+    if not is_in_segments(columns, scratch, number):
+        return REFUSED
+    is_for, depends = has_variant(columns, scratch, number), audience.named_first < audience.named_last
     if audience.campaign != NO_NAME:
         campaign = campaigns_of(columns)[audience.campaign]
-        person = i8(scratch, ScratchArray.person)[PersonFact.draw]
-        if (
-            not is_in(columns, scratch, campaign.audience)
-            or (person != 0 and share_of(person, campaign.key) < campaign.holdout)
-            or is_capped(frame, campaign.key, campaign.caps)
-            or not _has_left(budgets, scratch, campaign.budget)
-        ):
+        if not is_in_segments(columns, scratch, campaign.audience):
+            return REFUSED
+        is_for = is_for and has_variant(columns, scratch, campaign.audience)
+        is_for = is_for and not is_held_out_of(frame, np.int64(audience.campaign))
+        depends = depends or campaign.holdout > 0
+    facts = i8(scratch, ScratchArray.decision)
+    before = facts[DecisionFact.refresh_after]
+    is_within = _is_within_limits(frame, number)
+    if not is_for:  # whatever time does to the limits
+        facts[DecisionFact.refresh_after] = before
+    verdict = ADMITTED if is_for and is_within else REFUSED
+    return verdict | DEPENDS if depends and is_within else verdict
+
+
+@inner
+def _is_within_limits(frame: Frame, number: int) -> bool:
+    """Return whether caps, policies and budgets of an audience admit the person."""
+    columns, hours, budgets, scratch, terms = frame.columns, frame.hours, frame.budgets, frame.scratch, frame.terms
+    audience = audiences_of(columns)[number]
+    if audience.campaign != NO_NAME:
+        campaign = campaigns_of(columns)[audience.campaign]
+        if is_capped(frame, campaign.key, campaign.caps) or not _has_left(budgets, scratch, campaign.budget):
             return False
     if audience.category != NO_NAME:
         limit = category_limits_of(columns)[audience.category]
@@ -261,8 +340,8 @@ def _judge(frame: Frame, number: int) -> bool:
 
 
 @inner
-def is_in(columns: Table, scratch: Table, number: int) -> bool:
-    """Return whether the person has the segments and variants of an audience."""
+def is_in_segments(columns: Table, scratch: Table, number: int) -> bool:
+    """Return whether the person has the segments of an audience."""
     if number == NO_AUDIENCE:
         return True
     audience, segments = audiences_of(columns)[number], i4(columns, Column.audience_segment)
@@ -278,11 +357,7 @@ def is_in(columns: Table, scratch: Table, number: int) -> bool:
     for index in range(audience.none_first, audience.wanted_first):
         if state[segments[index]] == IN:
             return False
-    has_one = audience.variant_first == audience.variant_last
-    for index in range(audience.variant_first, audience.variant_last):
-        named = variants_of(columns)[index]
-        has_one = has_one or i4(scratch, ScratchArray.variant)[named.experiment] == named.variant
-    return has_one
+    return True
 
 
 @inner
@@ -327,6 +402,16 @@ def is_capped(frame: Frame, key: int, caps: int) -> bool:
 
 
 @inner
+def _is_capped_now(frame: Frame, key: int, caps: int) -> bool:
+    """Return `is_capped` without holding the decision until that changes: other reasons may be against the offer."""
+    facts = i8(frame.scratch, ScratchArray.decision)
+    before = facts[DecisionFact.refresh_after]
+    capped = is_capped(frame, key, caps)
+    facts[DecisionFact.refresh_after] = before
+    return capped
+
+
+@inner
 def _counted(scratch: Table, key: int, kind: int) -> tuple[int, int]:
     """Return where the instants of a key and kind stand; the last exclusive."""
     counters = counters_of(scratch)
@@ -351,10 +436,3 @@ def hold(scratch: Table, second: int) -> None:
     """Lower the second until which the decision holds to at most this one."""
     facts = i8(scratch, ScratchArray.decision)
     facts[DecisionFact.refresh_after] = min(facts[DecisionFact.refresh_after], np.int64(second))
-
-
-@inner
-def share_of(person: int, key: int) -> float:
-    """Return the share of a person and a key: evenly spread from 0 to 1 (exclusive), always the same (splitmix64)."""
-    bits = finished(np.uint64(person) ^ (np.uint64(key) * np.uint64(SPLITMIX_STEP)))
-    return float(bits >> np.uint64(11)) * 2.0**-53

@@ -6,7 +6,8 @@ import numpy as np
 
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_NAME, NO_SCHEDULE
 from offers.compiled import apart, inlined, inner
-from offers.decision.kernels.admit import is_in, may_be_shown
+from offers.decision.kernels.admit import is_in_segments, may_be_shown
+from offers.decision.kernels.concern import has_variant, note_content
 from offers.decision.kernels.layout import fits
 from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
@@ -184,9 +185,9 @@ def _write_audience(columns: Table, scratch: Table, terms: Table, index: int) ->
         audience = audiences_of(columns)[offer.audience]
         is_for_some = audience.any_first < audience.none_first
         if not is_for_some and audience.campaign != NO_NAME:
-            whose = campaigns_of(columns)[audience.campaign].audience
-            if whose != NO_AUDIENCE:
-                is_for_some = audiences_of(columns)[whose].any_first < audiences_of(columns)[whose].none_first
+            other = campaigns_of(columns)[audience.campaign].audience
+            if other != NO_AUDIENCE:
+                is_for_some = audiences_of(columns)[other].any_first < audiences_of(columns)[other].none_first
         if is_for_some:
             one.flags |= IN_AUDIENCE
     creatives = creatives_of(columns)
@@ -198,9 +199,13 @@ def _write_audience(columns: Table, scratch: Table, terms: Table, index: int) ->
         else:
             high = middle
     while low < len(creatives) and creatives[low].offer == number:
-        if u1(terms, TermsArray.creative)[creatives[low].terms] and is_in(columns, scratch, creatives[low].audience):
-            one.creative = low
-            return
+        whose = np.int64(creatives[low].audience)
+        if u1(terms, TermsArray.creative)[creatives[low].terms] and is_in_segments(columns, scratch, whose):
+            if whose != NO_AUDIENCE:
+                note_content(columns, scratch, whose)
+            if has_variant(columns, scratch, whose):
+                one.creative = low
+                return
         low += 1
 
 

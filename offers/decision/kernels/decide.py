@@ -1,7 +1,8 @@
 """The sequence of a decision: find, meet, sense, choose, log. Both ways of answering a request take it from here.
 
     begin     find which offers may be shown here and now; if the person does not matter, choose among them
-    go_on     otherwise: meet the person, sense what models are told, choose, and write the decision's record
+    go_on     otherwise: meet the person, draw variants, sense what models are told, choose, and write the decision's
+              record
 
 Without a person, choosing is to admit and to rank. With one, it also is to foresee, to weigh behaviour, and to compute
 selection probabilities: `begin` is compiled, and answers, without these.
@@ -21,7 +22,8 @@ from offers.decision.kernels.models.foresee import foresee
 from offers.decision.kernels.models.select import compute_selection
 from offers.decision.kernels.models.sense import sense
 from offers.decision.kernels.need import Need
-from offers.decision.kernels.person.behave import weigh
+from offers.decision.kernels.person.behave import notice, weigh
+from offers.decision.kernels.person.expose import draw_variants, is_new, settle
 from offers.decision.kernels.person.meet import meet
 from offers.decision.kernels.retrieve import retrieve
 from offers.decision.kernels.score import score
@@ -54,11 +56,15 @@ def go_on(frame: Frame, location: Location, record: bytes, request: bytes, perso
         need = meet(frame, record, request, person)
         if need != Need.NOTHING:
             return need
+    if known[PersonFact.strategy] == NO_NAME or known[PersonFact.strategy] != frame.strategy:  # else after STANDING
+        draw_variants(frame, record)
+        notice(frame, record, request)
     if known[PersonFact.strategy] != NO_NAME and known[PersonFact.strategy] != frame.strategy:
         return Need.STANDING
     sense(frame, location, record, request, person)
     need = _choose(frame)
     if need == Need.NOTHING:
+        known[PersonFact.new] = is_new(frame)
         known[PersonFact.logged] = write_record(frame, location, record, request, person.geohash_length)
     return need
 
@@ -86,6 +92,7 @@ def _choose(frame: Frame) -> int:
     """Choose the answer's offers for a person. Returns NOTHING, LOOK_UP or ROOM of Need."""
     facts = i8(frame.scratch, ScratchArray.decision)
     admit(frame)
+    settle(frame)
     need = foresee(frame)
     if need != Need.NOTHING:
         return need

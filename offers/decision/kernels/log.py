@@ -19,7 +19,7 @@ from offers.decision.kernels.memory.encoded import (
 from offers.decision.kernels.memory.frame import Frame, Location
 from offers.decision.kernels.memory.records import Column, Table, TermsArray, entries_of, i8, offers_of, u1
 from offers.decision.kernels.memory.scratch import LOGGED_ATTRIBUTES, DecisionFact, PersonFact, ScratchArray, chosen_of
-from offers.decision.kernels.person.meet import exposures_size, write_exposures
+from offers.decision.kernels.person.expose import exposures_size, write_exposures
 from offers.decision.kernels.places.cell import cell_of, metres_to
 from offers.v1.context_pb2 import Context, Session
 from offers.v1.profile_pb2 import Profile

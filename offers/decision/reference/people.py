@@ -65,6 +65,8 @@ class KnownPerson:
     """What the person did recently."""
     taught: Taught | None = None
     """The model with the values it sees; None: there is no model."""
+    variant_draw: int = 0
+    """The number by which the variants of experiments are drawn to which the person was not exposed; 0: `draw`."""
 
 
 NOBODY = KnownPerson()
@@ -92,8 +94,8 @@ def against(catalog: Catalog, offer: Offer, query: Query, channel: str, known: K
     """
     campaign = campaign_of(catalog, offer) or Campaign()
     return [
-        *_outside(offer.audience, "", catalog, query, known),
-        *_outside(campaign.audience, f" of campaign {campaign.campaign_id}", catalog, query, known),
+        *outside(offer.audience, "", catalog, query, known),
+        *outside(campaign.audience, f" of campaign {campaign.campaign_id}", catalog, query, known),
         *_held_out(catalog, offer, campaign, known),
         *_capped(catalog, offer, campaign, query, known),
         *_pressed(catalog, offer, query, channel, known),
@@ -106,7 +108,7 @@ def campaign_of(catalog: Catalog, offer: Offer) -> Campaign | None:
     return next((one for one in catalog.campaigns if offer.campaign_id == one.campaign_id), None)
 
 
-def _outside(audience: Audience, whose: str, catalog: Catalog, query: Query, known: KnownPerson) -> Iterator[Failed]:
+def outside(audience: Audience, whose: str, catalog: Catalog, query: Query, known: KnownPerson) -> Iterator[Failed]:
     """Yield each part of an audience that the person is outside of; `whose` completes the words."""
     wanted, needed, unwanted = audience.any_segment_ids, audience.all_segment_ids, audience.none_segment_ids
     missing = [name for name in needed if name not in known.segments]
@@ -300,10 +302,12 @@ def share_of(draw: int, key: int) -> float:
 def variants_of(catalog: Catalog, query: Query, known: KnownPerson) -> dict[str, str]:
     """Return the variants of a person, by experiment.
 
-    Among the running experiments of a layer, a person stays in the first they were exposed to; else one is drawn.
+    Among the running experiments of a layer, a person stays in the first they were exposed to; else one is drawn. A
+    person in none of an experiment's segments has no variant of it.
     """
     if known.draw == 0:
         return {}
+    draw = known.variant_draw or known.draw
     on = [one for one in catalog.experiments if _span(one.window)[0] <= query.time < _span(one.window)[1]]
     by_name = {one.experiment_id: one for one in on}
     kept: dict[str, tuple[str, str]] = {}
@@ -317,11 +321,13 @@ def variants_of(catalog: Catalog, query: Query, known: KnownPerson) -> dict[str,
         taken[layer] = low + (one.share if one.HasField("share") else 1.0)
         if name not in by_name or (one.placement_ids and query.surface.placement not in one.placement_ids):
             continue
+        if one.segment_ids and known.segments.isdisjoint(one.segment_ids):
+            continue
         if layer in kept:
             if kept[layer][0] == name:
                 found[name] = kept[layer][1]
-        elif low <= share_of(known.draw, key_of("layer", catalog.catalog_id, layer)) < taken[layer]:
-            found[name] = _drawn(one, share_of(known.draw, key_of("experiment", catalog.catalog_id, name)))
+        elif low <= share_of(draw, key_of("layer", catalog.catalog_id, layer)) < taken[layer]:
+            found[name] = _drawn(one, share_of(draw, key_of("experiment", catalog.catalog_id, name)))
     return found
 
 
@@ -349,40 +355,27 @@ def strategy_of(catalog: Catalog, variants: Mapping[str, str]) -> str:
     return next(filter(None, named), "")
 
 
-def exposures_of(catalog: Catalog, offers: Iterable[Offer], variants: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the experiments that have a part in a decision, with the person's variants.
-
-    `offers` are those that may be shown here and now. Experiments on ranking have a part in every decision, others
-    where an offer, its campaign or its content names them.
-    """
-    named = set()
-    for offer in offers:
-        campaign = campaign_of(catalog, offer) or Campaign()
-        creatives = [one.audience for one in offer.creative_variants]
-        for audience in (offer.audience, campaign.audience, *creatives):
-            named |= {one.experiment_id for one in audience.variants}
-    named |= {one.experiment_id for one in catalog.experiments if any(way.ranking_strategy_id for way in one.variants)}
-    names = [one.experiment_id for one in catalog.experiments]
-    return [(name, variants[name]) for name in names if name in named and name in variants]
-
-
 def creative_of(
     catalog: Catalog, offer: Offer, query: Query, channel: str, known: KnownPerson
 ) -> CreativeVariant | None:
     """Return the content variant of an offer that is shown; None: its own content."""
+    contents = contents_of(offer, query, channel)
+    return next((one for one in contents if not any(outside(one.audience, "", catalog, query, known))), None)
+
+
+def contents_of(offer: Offer, query: Query, channel: str) -> list[CreativeVariant]:
+    """Return the content variants of an offer for a language and channel, in the order they are tried."""
 
     def fits(one: CreativeVariant) -> bool:
         tags = [tag.lower() for tag in one.language_codes]
-        return (
-            (not tags or any(f"{query.surface.language}-".startswith(f"{tag}-") for tag in tags))
-            and (not one.channels or channel in one.channels)
-            and not any(_outside(one.audience, "", catalog, query, known))
+        return (not tags or any(f"{query.surface.language}-".startswith(f"{tag}-") for tag in tags)) and (
+            not one.channels or channel in one.channels
         )
 
     def rank(one: CreativeVariant) -> tuple[bool, bool, bool]:
         return one.audience == Audience(), not one.language_codes, not one.channels
 
-    return next(filter(fits, sorted(offer.creative_variants, key=rank)), None)
+    return list(filter(fits, sorted(offer.creative_variants, key=rank)))
 
 
 def creative_id_of(offer: Offer, one: CreativeVariant | None) -> str:

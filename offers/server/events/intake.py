@@ -8,10 +8,10 @@ from typing import Protocol
 
 from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.events import KINDS
-from offers.model.facts import OfferFacts
+from offers.model.facts import OfferFacts, ProposedOffer
 from offers.model.geohash import geohash
 from offers.model.instants import CLOCK_SKEW_S, set_instant
-from offers.model.proposition_ids import parse_proposition_id
+from offers.model.proposition_ids import Proposed, PropositionId, parse_proposition_id, proposed_in
 from offers.server.events.event_rules import check_event
 from offers.server.events.redeeming import Redeemer, RedemptionLimits, RedemptionStep, clear_output
 from offers.server.statuses import status_of
@@ -47,6 +47,10 @@ class OfferLookup(RedemptionLimits, Protocol):
 
     def facts(self, catalog: str, offer_id: str, placement: str) -> OfferFacts | None:
         """Return an offer with its counters in a placement; None where the catalogue has no such offer."""
+        ...
+
+    def proposed(self, proposed: Proposed) -> ProposedOffer | None:
+        """Return the offer that a proposition id names; None where no catalogue has it."""
         ...
 
     def time_zone(self, catalog: str) -> str:
@@ -172,12 +176,18 @@ class Intake:
         return item
 
     def _resolve(self, items: Iterable[_Incoming]) -> None:
-        """Fill in the offers of events that name only a proposition."""
-        wanting = [
-            (item.event, proposition)
-            for item in items
-            if not item.event.offer_id and (proposition := parse_proposition_id(item.event.proposition_id))
-        ]
+        """Fill in the offers of events that name only a proposition: from its id, else from its decision in the log."""
+        wanting: list[tuple[Event, PropositionId]] = []
+        for event in (item.event for item in items if not item.event.offer_id):
+            told = proposed_in(event.proposition_id)
+            offer = self._offers.proposed(told) if told else None
+            if offer is not None:
+                event.offer_id = offer.offer_id
+                event.catalog = event.catalog or offer.catalog
+                event.placement = event.placement or offer.placement
+                event.channel = event.channel or offer.channel
+            elif proposition := parse_proposition_id(event.proposition_id):
+                wanting.append((event, proposition))
         if not wanting:
             return
         ids = {proposition.decision_id for _, proposition in wanting}
@@ -208,7 +218,7 @@ class Intake:
             if item.facts is None:
                 _warn(item, EventWarning.CODE_UNKNOWN_OFFER, "the catalogue has no such offer: it counts for nothing")
         elif item.kind in _OF_AN_OFFER:
-            reason = "the decision of this proposition is not kept: send the offer_id; it counts for nothing"
+            reason = "no offer and no decision is known for this proposition: send the offer_id; it counts for nothing"
             _warn(item, EventWarning.CODE_UNKNOWN_OFFER, reason)
         return True
 

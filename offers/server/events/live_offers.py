@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from offers.model.facts import OfferFacts
+from offers.model.facts import OfferFacts, ProposedOffer
+from offers.model.proposition_ids import Proposed
 from offers.server.live import Live
 from offers.state.ledger import Amounts, Demand, RedemptionCap
 
@@ -20,6 +21,11 @@ class LiveOffers:
     def facts(self, catalog: str, offer_id: str, placement: str) -> OfferFacts | None:
         """See OfferLookup."""
         return self._live.engine(catalog).directory.of(offer_id, placement)
+
+    def proposed(self, proposed: Proposed) -> ProposedOffer | None:
+        """See OfferLookup."""
+        found = (engine.directory.proposed(proposed) for engine in self._live.engines())
+        return next((one for one in found if one is not None), None)
 
     def time_zone(self, catalog: str) -> str:
         """See OfferLookup."""

@@ -22,7 +22,7 @@ from offers.decision.kernels.memory.frame import Frame, Location, PersonInput
 from offers.decision.kernels.memory.records import Record, Table, array_of, f8, i8, u1
 from offers.decision.kernels.memory.scratch import Capacity, PersonFact, ScratchArray, has_room
 from offers.decision.kernels.need import Need
-from offers.decision.kernels.person.meet import exposures_size, write_exposures
+from offers.decision.kernels.person.expose import exposures_size, write_exposures
 from offers.decision.kernels.places.location import spread
 from offers.model.hashing import fnv1a
 from offers.model.query import Query, Surface

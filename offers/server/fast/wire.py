@@ -40,6 +40,7 @@ from offers.decision.kernels.memory.records import (
     offers_of,
     strategies_of,
     u1,
+    u8,
 )
 from offers.decision.kernels.memory.scratch import (
     HABIT,
@@ -54,7 +55,13 @@ from offers.decision.kernels.memory.scratch import (
     chosen_of,
 )
 from offers.decision.kernels.person.meet import MeetingArray, MeetingFact
-from offers.model.proposition_ids import DECISION_ID_DIGITS, rank_digits, write_rank
+from offers.model.proposition_ids import (
+    DECISION_ID_DIGITS,
+    PROPOSED_DIGITS,
+    rank_digits,
+    write_proposed,
+    write_rank,
+)
 from offers.server.fast.buffers import BufferArray
 from offers.v1 import offer_service_pb2 as pb
 
@@ -97,7 +104,7 @@ SOON_S = 3600
 
 
 PER_PROPOSITION = 512
-"""Bytes that a proposition takes at most beside its static fields and venue id: ids 40, numbers 70, factors 9 x 32."""
+"""Bytes that a proposition takes at most beside its static fields and venue id: ids 65, numbers 70, factors 9 x 32."""
 PER_RESPONSE = 256
 FACTOR_SIZE = 3 + 2 + 3 * 9
 FACTORS_TOLD = len(pb.FactorName.values()) - 1
@@ -171,8 +178,8 @@ def _factor(out: np.ndarray, at: int, name: int, value: float, weight: float, lo
 
 @inner
 def _proposition_id(out: np.ndarray, at: int, id_at: int, rank: int, digits: int) -> int:
-    """Write a proposition id: the decision's id, which stands at `id_at`, a dash, the rank. Returns where it ends."""
-    out[at], out[at + 1] = PROPOSITION_ID, DECISION_ID_DIGITS + 1 + digits
+    """Write a proposition id as far as the rank, behind the decision's id at `id_at`. Returns where it ends."""
+    out[at], out[at + 1] = PROPOSITION_ID, DECISION_ID_DIGITS + 1 + digits + 1 + PROPOSED_DIGITS
     return write_rank(out, _copy(out, at + 2, out, id_at, id_at + DECISION_ID_DIGITS), rank, digits)
 
 
@@ -251,7 +258,7 @@ def write_response(frame: Frame, buffers: Table, id_high: int, id_low: int) -> i
     gates, entries, chosen = gates_of(columns), entries_of(columns), chosen_of(scratch)
     strategy = strategies_of(columns)[frame.strategy]
     out[0], out[1] = DECISION_ID, DECISION_ID_DIGITS
-    id_at = 2
+    id_at, surface = 2, u8(frame.terms, TermsArray.moment_key)
     at = hexadecimal(out, hexadecimal(out, id_at, id_high), id_low)
     for index in range(count):
         one = chosen[index]
@@ -271,7 +278,7 @@ def write_response(frame: Frame, buffers: Table, id_high: int, id_low: int) -> i
         size = (
             (last - first)
             + 2  # rank
-            + (3 + DECISION_ID_DIGITS + digits)  # proposition_id
+            + (4 + DECISION_ID_DIGITS + digits + PROPOSED_DIGITS)  # proposition_id
             + 9  # score
             + 9 * has_distance
             + venue_size
@@ -288,6 +295,7 @@ def write_response(frame: Frame, buffers: Table, id_high: int, id_low: int) -> i
         at = _copy(out, at, u1(columns, column), first, last)
         out[at], out[at + 1] = RANK, rank
         at = _proposition_id(out, at + 2, id_at, rank, digits)
+        at = write_proposed(out, at, (id_high, id_low, rank), offer.key, surface)
         at = _double(out, at, SCORE, max(math.exp(one.log_score), LEAST_SCORE))
         if has_distance:
             at = _double(out, at, DISTANCE, one.distance_m)

@@ -100,7 +100,8 @@ class Worker:
             stores.ledger,
             clock=clock,
             default_consent=default_consent,
-            tombstone_s=settings.retention_days["tombstone"] * 86_400,
+            retention_days=settings.retention_days,
+            settle=self.recorder.flush,
         )
         self._server.add_generic_rpc_handlers(
             (

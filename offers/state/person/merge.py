@@ -21,6 +21,9 @@ from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
 
+SETTLED_S = 60
+"""Seconds after which all that a person was shown is stored: decisions are logged some tenths of a second later."""
+
 _INSTANTS: tuple[tuple[Literal["first_seen_time", "last_seen_time", "last_order_time"], Callable[..., Timestamp]], ...]
 _INSTANTS = (("first_seen_time", min), ("last_seen_time", max), ("last_order_time", max))
 
@@ -59,18 +62,66 @@ def merge(user: bytes, visitor: bytes) -> bytes:
     return ours.SerializeToString()
 
 
-def linked(user: bytes, visitor: bytes, *, visitor_id: Person) -> bytes:
-    """Return `merge` of both for a visitor who signs in; variants are drawn as for the id that was seen first."""
+def linked(user: bytes, visitor: bytes, *, user_id: Person, visitor_id: Person, second: int) -> bytes:
+    """Return `merge` of both for a visitor who signs in at a second; variants stay as for the id that was known first.
+
+    A user of whom nothing was shown or seen takes over the visitor's variants, and a known user those of experiments to
+    which the user was not exposed. From now on all ids draw by the same numbers.
+    """
     state, before, other = (UserState.FromString(record) for record in (merge(user, visitor), user, visitor))
-    state.draw = before.draw
-    if _first_seen(other) < _first_seen(before):
-        state.draw = other.draw or draw_of(visitor_id)
+    is_older = _first_known(before) < _NOT_KNOWN and _first_known(before) <= _first_known(other)
+    state.draw = (before.draw or draw_of(user_id)) if is_older else (other.draw or draw_of(visitor_id))
+    older = before if is_older else other
+    first = {one.experiment_id: one for one in older.assignments}
+    for one in state.assignments:  # exposures are kept by the second: of two within one, that of the older id counts
+        same = first.get(one.experiment_id)
+        if same is not None and same.exposure_time == one.exposure_time:
+            one.variant_id = same.variant_id
+    drawn = [one.drawn_second for one in (before, other) if one.drawn_second]
+    state.drawn_second = min(drawn, default=second)
+    state.variant_draw, state.linked_second = older.variant_draw, older.linked_second
+    if is_older:
+        _take_over(state, before, other.variant_draw or other.draw or draw_of(visitor_id), second)
     return state.SerializeToString()
 
 
-def _first_seen(state: UserState) -> tuple[float, int]:
-    first = state.profile.first_seen_time
-    return instant_of(first) if state.profile.HasField("first_seen_time") else (math.inf, 0)
+def with_draw(record: bytes, erased: int, *, user_id: Person, visitor_id: Person, second: int) -> bytes | None:
+    """Return a user's record with the number by which variants are drawn, as a Change does; None if it has one.
+
+    `visitor_id` was linked at a second, without a record of its own: decisions are logged after they are answered, so
+    its variants are taken over as by `linked`. NOBODY: the visitor was another user's.
+    """
+    del erased  # ids linked now are later than any erasure
+    before, state = UserState.FromString(record), UserState.FromString(record)
+    is_known = bool(state.draw) or _first_known(state) < _NOT_KNOWN
+    state.draw = state.draw or draw_of(user_id if is_known or not visitor_id else visitor_id)
+    state.drawn_second = state.drawn_second or second
+    if is_known and visitor_id:
+        _take_over(state, before, draw_of(visitor_id), second)
+    return state.SerializeToString() if state != before else None
+
+
+def _take_over(state: UserState, before: UserState, draw: int, second: int) -> None:
+    """Draw the variants of further experiments by the number of a visitor who was linked to a known user at a second.
+
+    What the visitor was just shown may not be stored yet. Nor may what the user was shown after another link, so within
+    SETTLED_S of that nothing changes.
+    """
+    if second - max(before.linked_second, before.drawn_second) > SETTLED_S:
+        state.variant_draw, state.linked_second = draw, second
+
+
+_NOT_KNOWN = (math.inf, 0)
+
+
+def _first_known(state: UserState) -> tuple[float, int]:
+    """Return the instant of the first event, exposure, or decision that depended on the person."""
+    found = [instant_of(one.exposure_time) for one in state.assignments]
+    if state.profile.HasField("first_seen_time"):
+        found.append(instant_of(state.profile.first_seen_time))
+    if state.drawn_second:
+        found.append((state.drawn_second, 0))
+    return min(found, default=_NOT_KNOWN)
 
 
 def _merge_totals(ours: Profile, theirs: Profile) -> None:

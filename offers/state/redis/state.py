@@ -68,20 +68,34 @@ for i = 4 * count + 2, #ARGV, 2 do redis.call('SET', 'offers:p:' .. ARGV[i], '>'
 return 1
 """
 )
+_MARK = """
+local function mark(name, erased, expires)
+  local before = redis.call('GET', 'offers:t:' .. name)
+  local second = math.max(tonumber(before or erased), tonumber(erased))
+  redis.call('SET', 'offers:t:' .. name, string.format('%.0f', second), 'EXAT', expires)
+end
+"""
 # Arguments: the record's name, the version it must have, second and expiry of tombstones ("": none), and all names.
 _REMOVE = Script(
     _CHECK
+    + _MARK
     + """
 if version(ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('ZREM', 'offers:due', ARGV[1])
 for i = 5, #ARGV do
   redis.call('DEL', 'offers:p:' .. ARGV[i])
-  if ARGV[3] ~= '' then
-    local before = redis.call('GET', 'offers:t:' .. ARGV[i])
-    local second = math.max(tonumber(before or ARGV[3]), tonumber(ARGV[3]))
-    redis.call('SET', 'offers:t:' .. ARGV[i], string.format('%.0f', second), 'EXAT', ARGV[4])
-  end
+  if ARGV[3] ~= '' then mark(ARGV[i], ARGV[3], ARGV[4]) end
 end
+return 1
+"""
+)
+# Arguments: as those of _REMOVE.
+_MARK_ERASED = Script(
+    _CHECK
+    + _MARK
+    + """
+if version(ARGV[1]) ~= ARGV[2] then return 0 end
+for i = 5, #ARGV do mark(ARGV[i], ARGV[3], ARGV[4]) end
 return 1
 """
 )
@@ -182,10 +196,18 @@ class RedisState:
 
     def erase(self, person: Person, second: int, expires: int) -> list[Person]:
         """See StateStore."""
+        return self._bury(_REMOVE, person, second, expires)
+
+    def mark_erased(self, person: Person, second: int, expires: int) -> list[Person]:
+        """See StateStore."""
+        return self._bury(_MARK_ERASED, person, second, expires)
+
+    def _bury(self, script: Script, person: Person, second: int, expires: int) -> list[Person]:
+        """Run a script over all names of a person until no other writer intervenes; return the ids."""
         for _ in _tries(self._server.name):
             found = self._load([person])[0]
             ids = found.ids or [person]
-            if self._server.run(_REMOVE, found.name, found.version, second, expires, *map(self._server.hash, ids)):
+            if self._server.run(script, found.name, found.version, second, expires, *map(self._server.hash, ids)):
                 return ids
         raise AssertionError
 

@@ -125,12 +125,15 @@ class SqliteState:
             ids = ids_of(found[1], _LEAD) if found else [person]
             if found:
                 self._remove(connection, found[0], ids)
-            connection.executemany(
-                "INSERT INTO tombstone VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE"
-                " SET second = max(second, excluded.second), expires = max(expires, excluded.expires)",
-                [(self._database.hash(one), second, expires) for one in ids],
-            )
+            self._mark(connection, ids, second, expires)
         self._database.forget()
+        return ids
+
+    def mark_erased(self, person: Person, second: int, expires: int) -> list[Person]:
+        """See StateStore."""
+        with self._database.writing() as connection:
+            ids = self.ids(person)
+            self._mark(connection, ids, second, expires)
         return ids
 
     def sweep(self, now: int, idle_s: int) -> int:
@@ -216,6 +219,14 @@ class SqliteState:
             connection.execute("DELETE FROM due WHERE record = ?", (number,))
         elif second is not None:
             connection.execute("INSERT OR REPLACE INTO due VALUES (?, ?)", (number, second))
+
+    def _mark(self, connection: sqlite3.Connection, ids: Sequence[Person], second: int, expires: int) -> None:
+        """Write tombstones."""
+        connection.executemany(
+            "INSERT INTO tombstone VALUES (?, ?, ?) ON CONFLICT (hash) DO UPDATE"
+            " SET second = max(second, excluded.second), expires = max(expires, excluded.expires)",
+            [(self._database.hash(one), second, expires) for one in ids],
+        )
 
     def _remove(self, connection: sqlite3.Connection, number: int, ids: Sequence[Person]) -> None:
         connection.execute("DELETE FROM record WHERE number = ?", (number,))

@@ -1,5 +1,7 @@
 """Compiled decisions for persons equal the plain-Python reference, on random catalogues."""
 
+from dataclasses import replace
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.interval_pb2 import Interval
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offers.decision.reference import behaviour as reference_behaviour
+from offers.decision.reference import concern
 from offers.decision.reference import decide as reference
 from offers.decision.reference import people as reference_people
 from offers.decision.reference.behaviour import ActiveRule, Behaved
@@ -39,11 +42,13 @@ def eligible_to(catalog: Catalog, query: Query, known: KnownPerson) -> set[str]:
 
 def check_people(catalog: Catalog, query: Query, known: KnownPerson, answer: GetOffersResponse) -> None:
     """Hold the content shown and the experiments told against the reference."""
-    variants = reference_people.variants_of(catalog, query, known)
-    shown = [offer for offer, _ in reference.shown_here(catalog, query)]
-    told = [(one.experiment_id, one.variant_id) for one in answer.exposures]
-    assert reference_people.exposures_of(catalog, shown, variants) == told
+    here = [offer for offer, _ in reference.shown_here(catalog, query)]
     offers, channel = {offer.offer_id: offer for offer in catalog.offers}, reference.channel_of(catalog, query)
+    shown = [offers[got.offer_id] for got in answer.offers]
+    told = [(one.experiment_id, one.variant_id) for one in answer.exposures]
+    assert concern.exposures_of(catalog, query, known, here, shown) == told
+    withheld = [(one.campaign_id, one.held_out) for one in answer.holdouts]
+    assert concern.holdouts_of(catalog, query, known, here) == withheld
     for got in answer.offers:
         offer = offers[got.offer_id]
         creative = reference_people.creative_of(catalog, offer, query, channel, known)
@@ -91,15 +96,7 @@ def check_promise(
         later = query_of(ask_later, 0)
         if query.time < time and not undecided(catalog, later):
             still = sorted(known.segments - {"later"})
-            then = KnownPerson(
-                known.draw,
-                maker.segments(still, time),
-                known.counted,
-                known.assigned,
-                known.used,
-                known.blind,
-                known.did,
-            )
+            then = replace(known, segments=maker.segments(still, time), taught=None)
             assert now == eligible_to(catalog, later, then)
 
 

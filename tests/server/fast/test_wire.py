@@ -14,6 +14,10 @@ from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import EVERYWHERE, IN_ZONE, NO_SCHEDULE, NO_VENUE, open_snapshot
 from offers.decision.engine import Engine
 from offers.decision.kernels.memory.scratch import IN_DAYPART, UNPLACED, UNREACHABLE, Scratchpad
+from offers.model.hashing import key_of as attribute_key_of
+from offers.model.hashing import mixed_in_python
+from offers.model.keys import key_of
+from offers.model.query import Query
 from offers.server.convert import query_of
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
@@ -35,6 +39,20 @@ def engine_of(catalog: Catalog, folder: Path) -> Engine:
     document = folder / "catalog.binpb"
     write_document(document, catalog)
     return Engine(open_snapshot(publish(document, folder).path))
+
+
+def proposition_id(decision_id: str, rank: int, catalog_id: str, offer: Offer, query: Query) -> str:
+    """Return the id of an offer in a decision, written digit by digit."""
+    high, low = int(decision_id[:16], 16), int(decision_id[16:], 16)
+    mask = mixed_in_python(mixed_in_python(high) ^ low ^ rank)
+    key = key_of("offer", catalog_id, offer.offer_id) % 2**64
+    placement, channel = (
+        attribute_key_of(name, getattr(query.surface, name)) % 2**32 for name in ("placement", "channel")
+    )
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_~"
+    words = key ^ mask, (placement << 32 | channel) ^ mixed_in_python(mask)
+    said = "".join(digits[word >> shift & 63] for word in words for shift in range(60, -1, -6))
+    return f"{decision_id}-{rank}-{said}"
 
 
 def built(  # noqa: C901, PLR0912 - as many questions as there are fields
@@ -63,7 +81,7 @@ def built(  # noqa: C901, PLR0912 - as many questions as there are fields
         one = response.offers.add(
             rank=rank,
             offer_id=offer.offer_id,
-            proposition_id=f"{decision_id}-{rank}",
+            proposition_id=proposition_id(decision_id, rank, engine.catalog_id, offer, query),
             score=math.exp(chosen["log_score"]),
             title=offer.title,
             benefit=offer.benefit,
@@ -196,8 +214,8 @@ def test_without_request_id_only_the_ids_are_new() -> None:
         answers = [pb.GetOffersResponse.FromString(service.get_offers(request)) for _ in range(50)]
     assert 50 == len({answer.decision_id for answer in answers})
     for answer in answers:
-        names = [f"{answer.decision_id}-{rank}" for rank in range(1, 11)]
-        assert names == [offer.proposition_id for offer in answer.offers]
+        names = [f"{answer.decision_id}-{rank}-" for rank in range(1, 11)]
+        assert names == [offer.proposition_id[: len(name)] for name, offer in zip(names, answer.offers, strict=True)]
         answer.ClearField("decision_id")
         for offer in answer.offers:
             offer.ClearField("proposition_id")

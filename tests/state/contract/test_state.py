@@ -206,6 +206,19 @@ def test_erasures_are_remembered_without_the_id(state_stores: Stores) -> None:
     assert b"new" == state.read("u:1")
 
 
+def test_an_erasure_may_leave_the_record(state_stores: Stores) -> None:
+    """Marking a person as erased keeps record and ids, and the erasure under every id, the latest of several."""
+    state = state_stores.state
+    state.change([("u:1", to(b"user"))])
+    state.link("u:1", "a:1", lambda mine, _: mine)
+
+    assert ["u:1", "a:1"] == state.mark_erased("a:1", 1000, FAR) == state.mark_erased("u:1", 900, FAR)
+    assert ["u:stranger"] == state.mark_erased("u:stranger", 2000, FAR)
+    assert [b"user", b"user", b""] == [state.read(one) for one in ("u:1", "a:1", "u:stranger")]
+    assert ["u:1", "a:1"] == state.ids("a:1")
+    assert [1000, 1000, 2000, -1] == [erased_second(state, one) for one in ("u:1", "a:1", "u:stranger", "u:2")]
+
+
 def test_tombstones_expire(state_stores: Stores) -> None:
     """A sweep removes expired tombstones."""
     now = int(time.time())

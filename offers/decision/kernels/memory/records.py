@@ -79,7 +79,7 @@ class TermsArray(IntEnum):
     stem = 5
     """u1: the bytes with which the records of all decisions for the surface begin."""
     conditions = 6
-    """i4: the segments that behaviour rules read, each once."""
+    """i4: the segments that behaviour rules and experiments on ranking read, each once."""
     explore = 7
     """f8: see Explore."""
     moment_key = 8

@@ -46,7 +46,7 @@ MOST_DEPTH = 32
 LOGGED_ATTRIBUTES = 8192
 """Bytes of the request's attributes, and of the person's, that a decision's record keeps; longer ones are left out."""
 _LOGGED, _LOGGED_EACH = 1792 + 2 * LOGGED_ATTRIBUTES, 168
-"""Bytes of a decision's record: for surface and attributes together, and for each offer or exposure."""
+"""Bytes of a decision's record: for surface and attributes together, and for each offer, exposure or holdout."""
 
 CANDIDATE = np.dtype(
     [
@@ -129,6 +129,16 @@ OUT, IN, UNASKED = 0, 1, 2
 """States of a segment in a decision."""
 MET, REFUSED, ADMITTED = 0, 1, 2
 """States of an audience in a decision."""
+VERDICT, DEPENDS, NOTED = 3, 4, 8
+"""Bits of what is kept of an audience in a decision: its state; whether variants or the campaign's holdout alone may
+change that; and, times SURE or IF_FALLBACKS, whether that was noted."""
+STAMP_SHIFT = 5
+"""Bits by which the number of the decision is shifted beside them."""
+SURE, IF_FALLBACKS, IF_RANKED = 1, 2, 4
+"""Bits of ScratchArray.exposed and withheld while offers are admitted: the experiment or holdout has a part in the
+decision; if only fallbacks qualify; if several offers qualify."""
+SHOWN, HELD_OUT = 1, 2
+"""Values of ScratchArray.withheld once offers are admitted: offers may be shown to the person, or are withheld."""
 
 
 class DecisionFact(IntEnum):
@@ -164,6 +174,8 @@ class DecisionFact(IntEnum):
     """1 if a model has a part in the decision."""
     explored = 14
     """1 if propensities are varied by exploration."""
+    has_proper = 15
+    """1 if an offer qualifies that is no fallback."""
 
 
 class PersonFact(IntEnum):
@@ -172,7 +184,7 @@ class PersonFact(IntEnum):
     number = 0
     """Number of the decision, rising with each that the scratchpad is used for."""
     draw = 1
-    """Number by which variants and holdouts are drawn; 0: nobody in particular."""
+    """Number by which holdouts are drawn, and variants unless variant_draw is another; 0: nobody in particular."""
     counters = 2
     """Counters in ScratchArray.counter."""
     held_out = 3
@@ -194,7 +206,8 @@ class PersonFact(IntEnum):
     strategy = 12
     """Ranking strategy that variants give; NO_NAME: none does."""
     new = 13
-    """1 if the person was not exposed before to all experiments that have a part in the decision."""
+    """1 if the person was not exposed before to all experiments that have a part in the decision, or if a holdout has a
+    part in it and the number by which it is drawn is not kept yet."""
     left = 14
     """Wanted segments that are left to CEL: they are listed first."""
     learn = 15
@@ -219,6 +232,12 @@ class PersonFact(IntEnum):
     assignments_begin = 25
     """Where the first assignment of a variant stands in the record, with its tag; -1: there is none."""
     assignments_end = 26
+    pinned = 27
+    """1 if the record has the number by which variants and holdouts are drawn."""
+    concerned = 28
+    """1 if variants or holdouts are drawn for the person."""
+    variant_draw = 29
+    """Number by which variants are drawn of experiments to which the person was not exposed."""
 
 
 class Capacity(NamedTuple):
@@ -229,6 +248,7 @@ class Capacity(NamedTuple):
     segments: int = 0
     audiences: int = 0
     experiments: int = 0
+    holdouts: int = 0
     periods: int = 0
     values: int = 0
     names: int = 0
@@ -289,7 +309,8 @@ class ScratchArray(IntEnum):
     wanted = "i4", lambda room: room.segments
     """Segments that must be known, DecisionFact.wanted of them."""
     asked = "i8", lambda room: room.audiences
-    """Per audience: four times PersonFact.number of the decision that met it last, plus MET, REFUSED or ADMITTED."""
+    """Per audience: PersonFact.number of the decision that met it last, shifted by STAMP_SHIFT, with bits of VERDICT,
+    DEPENDS and NOTED."""
     counter = COUNTER, lambda room: room.counters
     """The person's counters, by key and kind."""
     times = "u4", lambda room: room.times
@@ -306,11 +327,16 @@ class ScratchArray(IntEnum):
     """Results of segment steps: see judge.py."""
     exposed = "u1", lambda room: room.experiments
     """Per experiment: 1 if it has a part in the decision."""
+    recalled = "u1", lambda room: room.experiments
+    """Per experiment: 1 if the person was exposed to it before."""
+    withheld = "u1", lambda room: room.holdouts
+    """For the catalogue's holdout, then those of campaigns by their number: SHOWN or HELD_OUT if it has a part in the
+    decision."""
     layer = "i4", lambda room: room.experiments
     """Per layer, of which there are no more than experiments: the experiment the person stays in, or NO_NAME."""
     value = VALUE, lambda room: room.values
     """Values that segments read."""
-    logged = "u1", lambda room: _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * room.experiments)
+    logged = "u1", lambda room: _LOGGED + _LOGGED_EACH * (MAX_OFFERS + 2 * room.experiments + room.holdouts)
     """The offers.v1.DecisionRecord of the decision."""
     lifted = MARK, lambda room: room.names
     """Per name; categories are among the names."""

@@ -1,8 +1,8 @@
 """Meet: bring what is known of a person into a decision, between `begin` and `choose`.
 
-The encoded record and request are read in place: what consent allows to keep, what caps count, which segments the
-person is in, and which variants of experiments they have. Segments that cannot be compiled to steps are left to CEL.
-The specification is reference/people.py.
+The encoded record and request are read in place: what consent allows to keep, what caps count, and which segments the
+person is in. Segments that cannot be compiled to steps are left to CEL. The variants of experiments follow, in
+expose.py. The specification is reference/people.py.
 """
 
 from enum import IntEnum
@@ -10,22 +10,20 @@ from enum import IntEnum
 import numpy as np
 from numba import carray
 
-from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import NO_NAME
 from offers.compiled import apart, inner
-from offers.decision.experiments import ARM, EXPERIMENT
-from offers.decision.kernels.admit import hold, is_capped, share_of
-from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT, fixed64, following, is_same, last_of, varint
+from offers.decision.experiments import ARM, EXPERIMENT, HOLDOUT
+from offers.decision.kernels.admit import hold, is_capped
+from offers.decision.kernels.concern import share_of
+from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT, fixed64, following, last_of, varint
 from offers.decision.kernels.memory.frame import Frame, PersonInput
 from offers.decision.kernels.memory.records import Table, TermsArray, address_of, array_of, f8, i4, i8, u1, u4
 from offers.decision.kernels.memory.scratch import COUNTER, IN, OUT, DecisionFact, PersonFact, ScratchArray, counters_of
 from offers.decision.kernels.need import Need
-from offers.decision.kernels.person.behave import notice
 from offers.decision.kernels.person.judge import LEFT_TO_CEL, judge
 from offers.decision.segments.predicates import CONTEXT, PROFILE, TRUE
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
 from offers.v1.profile_pb2 import Consent, Profile
-from offers.v1.profile_service_pb2 import VariantAssignment
 from offers.v1.state_pb2 import UserState
 
 NAMED = 1
@@ -42,15 +40,13 @@ TAUGHT = 32
 """Flag: learning is agreed to where neither the request nor the record says."""
 
 PROFILING, LEARNING = int(CONSENT_PURPOSE_PROFILING), int(CONSENT_PURPOSE_LEARNING)
-_NEVER = NEVER  # numba reads globals of this module only once, as constants
 _COUNTER_BYTES, _TIME_BYTES = COUNTER.itemsize, 4
 COUNTERS, TIMES = UserState.COUNTERS_FIELD_NUMBER << 3 | BYTES, UserState.TIMES_FIELD_NUMBER << 3 | BYTES
 VISITS = UserState.VISITS_FIELD_NUMBER << 3 | BYTES
 ASSIGNMENT, DRAW = UserState.ASSIGNMENTS_FIELD_NUMBER << 3 | BYTES, UserState.DRAW_FIELD_NUMBER << 3 | FIXED64
+VARIANT_DRAW = UserState.VARIANT_DRAW_FIELD_NUMBER << 3 | FIXED64
 CONSENT = Profile.CONSENTS_FIELD_NUMBER << 3 | BYTES
 PURPOSE, GRANTED = Consent.PURPOSE_FIELD_NUMBER << 3 | VARINT, Consent.GRANTED_FIELD_NUMBER << 3 | VARINT
-EXPERIMENT_ID = VariantAssignment.EXPERIMENT_ID_FIELD_NUMBER << 3 | BYTES
-VARIANT_ID = VariantAssignment.VARIANT_ID_FIELD_NUMBER << 3 | BYTES
 
 
 class MeetingArray(IntEnum):
@@ -70,6 +66,12 @@ class MeetingArray(IntEnum):
     """u1: ids and encoded exposures that experiments and arms refer to."""
     changes = 6
     """u1 per segment: BY_TIME and BY_PLACE."""
+    segment = 7
+    """i4: segments of experiments."""
+    withholding = 8
+    """HOLDOUT."""
+    withholding_text = 9
+    """u1: encoded holdouts that these refer to."""
 
 
 class MeetingFact(IntEnum):
@@ -90,8 +92,9 @@ class MeetingFact(IntEnum):
 
 BY_TIME, BY_PLACE = 1, 2
 """Flags of a segment that may change by time alone, and by place alone."""
-_experiments_of = array_of(MeetingArray.experiment, EXPERIMENT)
-_arms_of = array_of(MeetingArray.arm, ARM)
+experiments_of = array_of(MeetingArray.experiment, EXPERIMENT)
+arms_of = array_of(MeetingArray.arm, ARM)
+holdouts_of = array_of(MeetingArray.withholding, HOLDOUT)
 
 
 @apart
@@ -117,8 +120,7 @@ def meet(frame: Frame, record: bytes, request: bytes, asked: PersonInput) -> int
     person[PersonFact.held_out] = (
         share > 0 and drawn_by != 0 and share_of(drawn_by, facts[MeetingFact.holdout_key]) < share
     )
-    _draw(frame, record)
-    notice(frame, record, request)
+    person[PersonFact.strategy] = NO_NAME  # until variants are drawn
     left = _judge(frame, record, request)
     return Need.SEGMENTS if left > 0 else Need.NOTHING
 
@@ -128,7 +130,9 @@ def _read_record(scratch: Table, record: bytes, asked: PersonInput) -> bool:
     """Read what is known of the person, as far as consent allows it to be kept. Returns False if there is no room."""
     draw, grants, flags = asked.draw, asked.grants, asked.flags
     person = i8(scratch, ScratchArray.person)
-    profile_begin = counters_begin = times_begin = visits_begin = draw_begin = assignments_begin = np.int64(-1)
+    profile_begin = counters_begin = times_begin = visits_begin = draw_begin = variant_begin = assignments_begin = (
+        np.int64(-1)
+    )
     profile_end = counters_end = times_end = visits_end = assignments_end = np.int64(-1)
     at, end = 0, len(record)
     while 0 <= at < end:  # one pass for all of them: a record has some hundred fields
@@ -146,6 +150,8 @@ def _read_record(scratch: Table, record: bytes, asked: PersonInput) -> bool:
             visits_begin, visits_end = begin, at
         elif tag == DRAW:
             draw_begin = begin
+        elif tag == VARIANT_DRAW:
+            variant_begin = begin
         elif tag == ASSIGNMENT:
             assignments_begin, assignments_end = field if assignments_begin < 0 else assignments_begin, at
     agreed = _agrees(record, profile_begin, profile_end, PROFILING, grants, flags & AGREED)
@@ -153,7 +159,7 @@ def _read_record(scratch: Table, record: bytes, asked: PersonInput) -> bool:
     agreed = _agrees(record, profile_begin, profile_end, LEARNING, grants, flags & TAUGHT)
     person[PersonFact.learn] = agreed and not flags & (BLIND | HIDDEN)
     if not known:
-        profile_begin = draw_begin = -1
+        profile_begin = draw_begin = variant_begin = -1
         if not flags & COUNTED:
             counters_end, times_end = counters_begin, times_begin
     counters, times = (counters_end - counters_begin) // _COUNTER_BYTES, (times_end - times_begin) // _TIME_BYTES
@@ -165,9 +171,11 @@ def _read_record(scratch: Table, record: bytes, asked: PersonInput) -> bool:
         one = counters_of(scratch)[index]
         if np.int64(one.first) + np.int64(one.count) > times:
             one.count = 0
-    if draw_begin >= 0 and fixed64(record, draw_begin) != 0:
+    person[PersonFact.pinned] = draw_begin >= 0 and fixed64(record, draw_begin) != 0
+    if person[PersonFact.pinned]:
         draw = np.int64(fixed64(record, draw_begin))
     person[PersonFact.draw], person[PersonFact.counters] = draw, counters
+    person[PersonFact.variant_draw] = np.int64(fixed64(record, variant_begin)) if variant_begin >= 0 else draw
     person[PersonFact.blind], person[PersonFact.known] = flags & BLIND, known
     person[PersonFact.hidden] = flags & HIDDEN
     person[PersonFact.profile_begin], person[PersonFact.profile_end] = profile_begin, profile_end
@@ -224,125 +232,3 @@ def _judge(frame: Frame, record: bytes, request: bytes) -> int:
             segment[number] = IN if verdict == TRUE else OUT
     i8(scratch, ScratchArray.person)[PersonFact.left] = left
     return left
-
-
-@apart
-def _draw(frame: Frame, record: bytes) -> None:
-    """Write the person's variants (NO_NAME: none), the strategy they rank by, and which the decision exposes.
-
-    Among a layer's experiments that are on, a person stays in the first they were exposed to; else one is drawn.
-    """
-    meeting, scratch, time = frame.meeting, frame.scratch, frame.time
-    experiments, person = _experiments_of(meeting), i8(scratch, ScratchArray.person)
-    variant, state, kept = (
-        i4(scratch, ScratchArray.variant),
-        u1(scratch, ScratchArray.exposed),
-        i4(scratch, ScratchArray.layer),
-    )
-    draw = person[PersonFact.draw]
-    person[PersonFact.strategy], person[PersonFact.new] = NO_NAME, 0
-    count = len(experiments)
-    for number in range(count):
-        variant[number], state[number], kept[number] = NO_NAME, 0, NO_NAME
-    if person[PersonFact.known] and count:
-        _recall(meeting, scratch, record, time)
-    for number in range(count):
-        one, seen, was = experiments[number], state[number], variant[number]
-        variant[number], state[number] = NO_NAME, 0
-        if draw != 0 and one.start <= time < one.end and u1(frame.terms, TermsArray.asked)[number]:
-            variant[number] = (
-                was if kept[one.layer] == number else _drawn_variant(meeting, number, kept[one.layer], draw)
-            )
-        if variant[number] == NO_NAME:
-            continue
-        strategy = _arms_of(meeting)[one.first + variant[number]].strategy
-        if strategy != NO_NAME and person[PersonFact.strategy] == NO_NAME:
-            person[PersonFact.strategy] = strategy
-        if u1(scratch, ScratchArray.mentioned)[number] or one.ranks:
-            state[number] = 1
-            person[PersonFact.new] |= seen == 0
-    if np.any(u1(scratch, ScratchArray.mentioned)[:count]):
-        hold(scratch, _next_change(meeting, time))
-
-
-@inner
-def _drawn_variant(meeting: Table, number: int, kept: int, draw: int) -> int:
-    """Return the variant of an experiment that is drawn for a person, or NO_NAME.
-
-    `kept` is the experiment of its layer in which the person stays, or NO_NAME.
-    """
-    one, arms = _experiments_of(meeting)[number], _arms_of(meeting)
-    if kept != NO_NAME or not one.low <= share_of(draw, one.layer_key) < one.high:
-        return np.int64(NO_NAME)
-    share = share_of(draw, one.key)
-    for index in range(one.first, one.last):
-        if share < arms[index].bound:
-            return np.int64(index - one.first)
-    return np.int64(one.last - 1 - one.first)
-
-
-@inner
-def _recall(meeting: Table, scratch: Table, record: bytes, time: int) -> None:
-    """Write which experiments the person was exposed to, and the variants of those that are on."""
-    experiments, arms, text = _experiments_of(meeting), _arms_of(meeting), u1(meeting, MeetingArray.text)
-    variant, seen, kept = (
-        i4(scratch, ScratchArray.variant),
-        u1(scratch, ScratchArray.exposed),
-        i4(scratch, ScratchArray.layer),
-    )
-    person = i8(scratch, ScratchArray.person)
-    at, end = person[PersonFact.assignments_begin], person[PersonFact.assignments_end]
-    while 0 <= at < end:
-        tag, begin, at = following(record, at, end)
-        if at < 0 or tag != ASSIGNMENT:
-            continue
-        id_begin, id_end = last_of(record, begin, at, EXPERIMENT_ID)
-        name_begin, name_end = last_of(record, begin, at, VARIANT_ID)
-        for number in range(len(experiments)):
-            one = experiments[number]
-            if not is_same(record, id_begin, id_end, text, one.id_first, one.id_last):
-                continue
-            seen[number] = 1
-            for index in range(one.first, one.last):
-                arm = arms[index]
-                is_on = one.start <= time < one.end
-                if is_on and is_same(record, name_begin, name_end, text, arm.id_first, arm.id_last):
-                    variant[number] = index - one.first
-                    if kept[one.layer] == NO_NAME:
-                        kept[one.layer] = number
-
-
-@inner
-def _next_change(meeting: Table, time: int) -> int:
-    """Return the second at which an experiment begins or ends next."""
-    experiments, change = _experiments_of(meeting), np.int64(_NEVER)
-    for number in range(len(experiments)):
-        if experiments[number].start > time:
-            change = min(change, experiments[number].start)
-        if experiments[number].end > time:
-            change = min(change, experiments[number].end)
-    return change
-
-
-@inner
-def exposures_size(meeting: Table, scratch: Table) -> int:
-    """Return the bytes that a decision's exposures take in a response, and in a record."""
-    experiments, size = _experiments_of(meeting), 0
-    for number in range(len(experiments)):
-        if u1(scratch, ScratchArray.exposed)[number]:
-            arm = _arms_of(meeting)[experiments[number].first + i4(scratch, ScratchArray.variant)[number]]
-            size += arm.told_last - arm.told_first
-    return size
-
-
-@inner
-def write_exposures(meeting: Table, scratch: Table, out: np.ndarray, at: int) -> int:
-    """Write the exposures of a decision. Returns where they end."""
-    experiments, text = _experiments_of(meeting), u1(meeting, MeetingArray.text)
-    for number in range(len(experiments)):
-        if u1(scratch, ScratchArray.exposed)[number]:
-            arm = _arms_of(meeting)[experiments[number].first + i4(scratch, ScratchArray.variant)[number]]
-            for index in range(arm.told_first, arm.told_last):
-                out[at] = text[index]
-                at += 1
-    return at
