@@ -53,6 +53,9 @@ class ChangeOptions(NamedTuple):
         str, typer.Option(metavar="PURPOSES", help="Purposes agreed to from now on, such as profiling,learning.")
     ] = ""
     withdraw: Annotated[str, typer.Option(metavar="PURPOSES", help="Purposes refused from now on.")] = ""
+    erase_log: Annotated[
+        bool, typer.Option("--erase-log", help="Erase the log of a person who refuses profiling, too.")
+    ] = False
 
 
 class PatientOptions(NamedTuple):
@@ -92,12 +95,15 @@ def update(
 
     Everything else stays as it is. Attributes are kept only of persons who
     have agreed to profiling: --grant profiling records that, --consent says
-    so for this call. Withdrawing profiling removes all but the decisions.
+    so for this call. Withdrawing profiling removes all but the decisions,
+    and with --erase-log the events and decisions in the log.
     """
     request = _update(person, change, consent)
     with calling(server) as client:
-        changed = client.update_profile(request, timeout_s=server.timeout).profile
-    _show(changed, as_json=as_json)
+        response = client.update_profile(request, timeout_s=server.timeout)
+    _show(response.profile, as_json=as_json)
+    if change.erase_log:
+        typer.echo(f"{response.erased_event_count:,} events erased from the log", err=True)
 
 
 @app.command()
@@ -208,9 +214,9 @@ def _update(person: PersonOptions, change: ChangeOptions, consent: str | None) -
             changed.consents.append(Consent(purpose=purpose, granted=granted, recorded_by="offers profile update"))
     if changed.consents:
         paths.append("consents")
-    if not paths:
+    if not (paths or change.erase_log):
         raise typer.BadParameter("there is nothing to change: give --attribute, --remove, --grant or --withdraw")
-    request = UpdateProfileRequest(user=_user(person, consent), profile=changed)
+    request = UpdateProfileRequest(user=_user(person, consent), profile=changed, erase_log=change.erase_log)
     request.update_mask.paths.extend(paths)
     return request
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from google.protobuf.json_format import MessageToDict, Parse
 
+from offers.client import OffersClient, person
 from offers.testing import Served
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING
+from offers.v1.event_pb2 import CustomEvent, Event
+from offers.v1.event_service_pb2 import ReportEventsRequest
 from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import ExportProfileResponse
 from tests.cli.running import Outcome, Run, row
@@ -56,6 +59,22 @@ def test_withdrawn_consent_leaves_the_decisions(profile: Run) -> None:
 
     assert not left.attributes
     assert [False] == [one.granted for one in left.consents]
+
+
+def test_a_withdrawal_may_erase_the_log(profile: Run, served: Served) -> None:
+    """--erase-log erases the events of a person who refuses profiling, and is refused for others."""
+    user = person(user_id="hal", consent=[CONSENT_PURPOSE_PROFILING])
+    event = Event(event_id="hal-1", user=user, custom=CustomEvent(name="looked"))
+    event.event_time.GetCurrentTime()
+    with OffersClient(served.target) as client:
+        client.report_events(ReportEventsRequest(events=[event]))
+    kept = profile("update", "--user", "hal", "--grant", "profiling", "--erase-log")
+    erased = profile("update", "--user", "hal", "--withdraw", "profiling", "--erase-log", "--json")
+
+    assert 1 == kept.status
+    assert "FAILED_PRECONDITION" in kept.err
+    assert [False] == [one.granted for one in read(erased).consents]
+    assert "1 events erased from the log\n" == erased.err
 
 
 def test_visitors_are_linked(profile: Run) -> None:
