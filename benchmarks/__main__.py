@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catalogues, decisions, measure, personal
+from benchmarks import catalogues, decisions, holding, measure, personal
 from benchmarks.catalogues import Compiled
 from benchmarks.load import OUTSTANDING, ROOT, Slice
 from benchmarks.measure import BATCH, Plan, Series
@@ -51,12 +51,17 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console, persons: int =
     console.print("Timing decisions alone", style="dim")
     alone = {f"{size:,}": decisions.of_synthetic(size, one.path) for size, one in made.items()}
     alone["the demo's"] = decisions.of_demo()
+    console.print("Asking how long answers hold", style="dim")
+    held = {"the demo's": holding.of_demo()}
+    if not quick or max(sizes) < LARGEST or catalogues.is_cached(max(sizes), timed=True):
+        held[f"{max(sizes):,}"] = holding.of_synthetic(max(sizes))
     console.print("Reading the memory of two workers", style="dim")
     count = QUICK_MEMORY_CALLS if quick else MEMORY_CALLS
     memory = {size: measure.memory(plans[size], count) for size in sizes if size in (SMALLEST, LARGEST)}
     stores = personal.by_store(persons, QUICK_PERSON_ROUNDS if quick else personal.ROUNDS) if persons else {}
     _print_calls(console, plans, series)
     decisions.print_figures(console, alone)
+    holding.print_figures(console, held)
     _print_catalogues(console, made, seconds_to_open, memory)
     if stores:
         personal.print_figures(console, stores)
@@ -77,6 +82,7 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console, persons: int =
             for size, one in made.items()
         },
         "decisions": {name.replace(",", ""): asdict(one) for name, one in alone.items()},
+        "holding": {name.replace(",", ""): asdict(one) for name, one in held.items()},
         "memory": {
             str(size): [{"own_bytes": own, "shared_bytes": shared} for own, shared in workers]
             for size, workers in memory.items()

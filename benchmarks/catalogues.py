@@ -53,6 +53,11 @@ def compiled_for_some(offers: int, *, learned: bool = False) -> Compiled:
     return _compiled(f"{'learned' if learned else 'some'}{offers}", write, fresh=False)
 
 
+def compiled_timed(offers: int) -> Compiled:
+    """Return the synthetic catalogue of so many offers, a third of them for segments that time alone changes."""
+    return _compiled(f"timed{offers}", partial(persons.write_timed, offers=offers), fresh=False)
+
+
 def _compiled(name: str, write: Callable[[Path], None], *, fresh: bool) -> Compiled:
     folder = _folder(name)
     if fresh or not any(_snapshots(folder)):
@@ -69,9 +74,12 @@ def _compiled(name: str, write: Callable[[Path], None], *, fresh: bool) -> Compi
     return Compiled(path, sum(file.stat().st_size for file in path.iterdir()), seconds)
 
 
-def is_cached(offers: int) -> bool:
-    """Return whether an earlier run has compiled the catalogue of so many offers as it would be compiled now."""
-    return any(_snapshots(_folder(str(offers))))
+def is_cached(offers: int, *, timed: bool = False) -> bool:
+    """Return whether an earlier run has compiled the catalogue of so many offers as it would be compiled now.
+
+    `timed`: that of `compiled_timed`.
+    """
+    return any(_snapshots(_folder(f"timed{offers}" if timed else str(offers))))
 
 
 def seconds_to_open(path: Path) -> float:

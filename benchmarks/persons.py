@@ -58,6 +58,37 @@ def write_catalogue(path: Path, offers: int, *, learned: bool = False) -> None:
     plain.unlink()
 
 
+TIMED = (
+    "profile.order_count > 0 && profile.life_cycle in [LifeCycle.LIFE_CYCLE_LAPSING, LifeCycle.LIFE_CYCLE_INACTIVE]",
+    "profile.life_cycle == LifeCycle.LIFE_CYCLE_NEW",
+    "profile.journey_phase == JourneyPhase.JOURNEY_PHASE_BROWSING",
+    "now - profile.last_order_time > duration('336h')",
+    "now.getHours('Europe/Paris') >= 18 || now.getDayOfWeek('Europe/Paris') in [0, 6]",
+)
+"""Segments that time alone changes."""
+
+
+def write_timed(path: Path, offers: int) -> None:
+    """Write the synthetic catalogue of so many offers, a third of them for segments that time alone changes."""
+    plain = path.with_name("plain.binpb")
+    synthetic.write_catalogue(plain, offers)
+    write_fragments(path, _for_timed(fragment.catalog for fragment in read(plain, [])))
+    plain.unlink()
+
+
+def _for_timed(records: Iterator[Catalog]) -> Iterator[Catalog]:
+    names = [f"timed{number}" for number in range(len(TIMED))]
+    rules = zip(names, TIMED, strict=True)
+    yield Catalog(segments=[Segment(segment_id=name, expression=rule) for name, rule in rules])
+    number = 0
+    for record in records:
+        for offer in record.offers:
+            if number % 3 == 0:
+                offer.audience.any_segment_ids.append(names[number // 3 % len(names)])
+            number += 1
+        yield record
+
+
 def _for_some(records: Iterator[Catalog]) -> Iterator[Catalog]:
     day = FrequencyCap(max_count=20, calendar=CALENDAR_PERIOD_DAY)
     yield Catalog(

@@ -45,6 +45,10 @@ def test_figures_leave_out_what_was_not_measured() -> None:
         assert 10 <= figures["eligible"]
         assert 0 < figures["holds_m"]
         assert 0 < figures["holds_s"] <= 86_400
+    assert {"1000", "the demo's"} == result["holding"].keys()
+    for held in result["holding"].values():
+        assert 0 < held["shortest_s"] <= held["persons_s"] <= held["nobody_s"] <= 86_400
+        assert held["persons_s"] >= 60
     assert {"open_seconds", "compile_seconds", "private_growth_ratio"}.isdisjoint(result)
 
 

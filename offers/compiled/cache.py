@@ -29,7 +29,7 @@ SOURCES = (
     "learning/model.py", "learning/values.py", "learning/propensity/features.py",
     "learning/propensity/regression.py", "learning/propensity/trees.py", "learning/recommend/*.py",
     "model/hashing.py", "model/keys.py", "model/proposition_ids.py", "model/query.py", "model/visits.py",
-    "server/limits.py", "server/fast/*.py", "state/person/basket.py", "v1/*_pb2.py",
+    "server/limits.py", "server/fast/*.py", "state/circuit.py", "state/person/basket.py", "v1/*_pb2.py",
 )  # fmt: skip
 """Every file that a compiled loop depends on: its own, and those it takes constants or other loops from."""
 PACKAGE = Path(__file__).resolve().parents[1]

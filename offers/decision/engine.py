@@ -151,8 +151,8 @@ class Engine:
         asked = PersonInput(person.draw, person.grants, person.flags, geohash_length, chance)
         self.make_room(pad)
         resolved = self.resolve(query.surface)  # kept alive: the frame has no more than addresses
-        hours, standing = self.hours(query).record, self.standing(query).record
-        frame = self.frame(query, pad)._replace(hours=hours.table, standing=standing.table)
+        hours, standing, budgets = self.hours(query).record, self.standing(query).record, self.budgets.at(query.time)
+        frame = self.frame(query, pad)._replace(hours=hours.table, standing=standing.table, budgets=budgets.table)
         need = begin(frame, location)
         while need:
             if need in _BEGIN_AGAIN:

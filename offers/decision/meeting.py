@@ -10,7 +10,7 @@ from offers.decision.experiments import Experiments, Holdouts
 from offers.decision.kernels.memory.records import Record
 from offers.decision.kernels.memory.scratch import COUNTER, Capacity, DecisionFact, PersonFact, Scratchpad
 from offers.decision.kernels.need import Need
-from offers.decision.kernels.person.meet import BY_PLACE, BY_TIME, MeetingArray, MeetingFact
+from offers.decision.kernels.person.meet import MeetingArray, MeetingFact
 from offers.decision.person import Person
 from offers.decision.segments.evaluate import Facts, Segments
 from offers.model.keys import key_of
@@ -29,9 +29,8 @@ class Meeting:
         self.holdouts = Holdouts(meta["holdout"], list(zip(meta["campaigns"], shares, strict=True)))
         self._numbers = {segment["id"]: number for number, segment in enumerate(meta["segments"])}
         self._calendar = Calendar(meta["periods"])
-        changes = np.zeros(len(meta["segments"]), np.uint8)
-        changes[sorted(self.segments.timed)] |= BY_TIME
-        changes[sorted(self.segments.placed)] |= BY_PLACE
+        placed = np.zeros(len(meta["segments"]), np.uint8)
+        placed[sorted(self.segments.placed)] = 1
         fact = np.zeros(len(MeetingFact), np.int64)
         fact[MeetingFact.rules], fact[MeetingFact.version] = self.segments.rules.table, version
         fact[MeetingFact.holdout_key] = key_of("holdout", catalog_id, "")
@@ -44,7 +43,7 @@ class Meeting:
                 "experiment": self.experiments.experiments,
                 "arm": self.experiments.arms,
                 "text": self.experiments.text,
-                "changes": changes,
+                "placed": placed,
                 "segment": self.experiments.segments,
                 "withholding": self.holdouts.holdouts,
                 "withholding_text": self.holdouts.text,
@@ -61,7 +60,11 @@ class Meeting:
         elif need == Need.SEGMENTS:
             facts = person.facts() if person.facts else Facts(User(), Session(), Context(), Profile(), time)
             left = int(pad.arrays["person"][PersonFact.left])
-            self.segments.evaluate(sorted(pad.arrays["wanted"][:left].tolist()), facts, pad.arrays["segment"])
+            numbers, told = sorted(pad.arrays["wanted"][:left].tolist()), pad.arrays["decision"]
+            self.segments.evaluate(numbers, facts, pad.arrays["segment"])
+            told[DecisionFact.refresh_after] = min(
+                int(told[DecisionFact.refresh_after]), self.segments.until(numbers, facts)
+            )
 
     def exposures(self, pad: Scratchpad) -> list[tuple[str, str]]:
         """Return the experiments that have a part in a pad's decision, and the person's variants."""

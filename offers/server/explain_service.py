@@ -94,11 +94,9 @@ class ExplainService:
     def explain_offers(self, data: bytes) -> bytes:
         """Answer ExplainOffers, the request and the response encoded. Raises InvalidRequestError."""
         asked = convert.parse(ExplainOffersRequest, data, MAX_REQUEST_BYTES)
-        if not asked.request.context.HasField("time"):  # one instant for the answer and its explanations
-            asked.request.context.time.seconds = int(self._clock())
         most = _checked(asked)
         with _inside("request"):
-            answered = self._answer(asked.request)
+            answered = self._answer(asked.request, int(self._clock()))
         ranks = {offer.offer_id: offer.rank for offer in answered.response.offers}
         wanted = list(asked.offer_ids) or _nearest(answered.engine, answered.query, most, list(ranks))
         told = self._explained(answered, wanted, ranks)
@@ -116,12 +114,15 @@ class ExplainService:
         )
         return response.SerializeToString()
 
-    def _answer(self, request: GetOffersRequest) -> _Answered:
-        """Answer a request, and find the engine, the model and the person that the answer came from."""
-        query = convert.query_of(request, 0)
+    def _answer(self, request: GetOffersRequest, now: int) -> _Answered:
+        """Answer a request, and find the engine, the model and the person that the answer came from.
+
+        `now` is the second to decide for where the request names none.
+        """
+        query = convert.query_of(request, now)
         while True:
             engine = self._live.engine(query.surface.catalog)
-            response = GetOffersResponse.FromString(self._offers.get_offers(request.SerializeToString()))
+            response = GetOffersResponse.FromString(self._offers.answer_at(request.SerializeToString(), now))
             model = engine.model if response.model_version else None
             if model is None or model.version == response.model_version:  # else the model was replaced meanwhile
                 break
@@ -218,10 +219,10 @@ def _score(explanation: OfferExplanation, ranked: Ranked) -> None:
         explanation.factors.append(Factor(name=name, value=value, weight=weight, log_contribution=contribution))
 
 
-def _distance(one: OfferExplanation) -> tuple[float, bool, int, float]:
+def _distance(one: OfferExplanation) -> tuple[float, bool, float, int, float]:
     """Return the sort key of an explanation: by rank, then by how near the offer is to being in the answer."""
     missing = sum(check.missing_m for check in one.failed_checks)
-    return one.rank or float("inf"), not one.eligible, len(one.failed_checks), missing
+    return one.rank or float("inf"), not one.eligible, -one.score, len(one.failed_checks), missing
 
 
 def _nearest(engine: Engine, query: Query, most: int, first: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from offers.server.fast.buffers import UNUSUAL, RequestFact, ThreadBuffers
 from offers.server.fast.wire import response_size, write_response
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
-from offers.server.people import TOLD_BLIND, PersonReader
+from offers.server.people import TOLD_BLIND, TOLD_UNREAD, PersonReader
 from offers.server.recorder import Decided, Keeper
 from offers.state.person.ids import NOBODY
 from offers.v1.context_pb2 import User
@@ -32,6 +32,7 @@ _SURFACE, _TIME, _CONSENT = int(RequestFact.surface), int(RequestFact.time), int
 _PERSON_FIELD = int(RequestFact.person_field)
 _PERSON_BEGIN, _PERSON_END = int(RequestFact.person_begin), int(RequestFact.person_end)
 _KNOWN, _NEW, _LOGGED = int(PersonFact.known), int(PersonFact.new), int(PersonFact.logged)
+_UNREAD = int(PersonFact.unread)
 _PERSON, _REQUEST_ID, _STANDING = int(Need.PERSON), int(Need.REQUEST_ID), int(Need.STANDING)
 _HELPED, _IS_MET = frozenset({Need.COUNTERS, Need.PERIODS, Need.SEGMENTS}), frozenset({Need.SEGMENTS, Need.STANDING})
 _USER_ID = int(User.USER_ID_FIELD_NUMBER)
@@ -68,7 +69,7 @@ class OfferService:
 
     def get_offers(self, data: bytes) -> bytes:
         """Answer an encoded GetOffersRequest with an encoded GetOffersResponse. Raises InvalidRequestError."""
-        return self._answer(data, int(self._clock()))
+        return self.answer_at(data, int(self._clock()))
 
     def batch_get_offers(self, data: bytes) -> bytes:
         """Answer an encoded BatchGetOffersRequest, with one clock reading for all. Raises InvalidRequestError."""
@@ -78,7 +79,7 @@ class OfferService:
         room = MAX_BATCH_RESPONSE_BYTES
         for request in requests:
             try:
-                tag, one = _RESPONSE_TAG, self._answer(request, now)
+                tag, one = _RESPONSE_TAG, self.answer_at(request, now)
                 room -= len(one)
                 if room < 0:
                     tag, one = _STATUS_TAG, statuses.BATCH_FULL.SerializeToString()
@@ -88,8 +89,8 @@ class OfferService:
             parts += (_RESULT_TAG, varint(len(result) + len(one)), result, one)
         return b"".join(parts)
 
-    def _answer(self, data: bytes, now: int) -> bytes:
-        """Return the response to an encoded request."""
+    def answer_at(self, data: bytes, now: int) -> bytes:
+        """Return the response to an encoded request, by the server's clock at a second. Raises InvalidRequestError."""
         buffers, known = self._own.buffers, self._live.known
         ids = new_decision_id()
         need, length = answer(data, known.table, buffers.table, now, *ids, 0)
@@ -127,9 +128,10 @@ class OfferService:
             else:
                 return None
             need, length = finish(data, known.table, buffers.table, record, draw, flags, int(need in _IS_MET))
-        self._keep(ids, name, now, second, pad)
+        told = pad.arrays["person"].tolist()
+        self._keep(ids, name, now, second, pad, told)
         response = buffers.response[:length].tobytes()
-        return response + TOLD_BLIND if flags & BLIND else response
+        return response + _degraded(flags, told) if flags & BLIND or told[_UNREAD] else response
 
     def _answer_step_by_step(self, data: bytes, now: int, known: KnownSurfaces, buffers: ThreadBuffers) -> bytes:
         """Return the response to any request, and remember its surface for the next one, if it is a usual one."""
@@ -146,11 +148,12 @@ class OfferService:
             self._live.remember(known, buffers.key[:key_size], query, engine)
         tail = b""
         if decision.personal:
-            self._keep(ids, met.name, now, query.time, pad)
+            told = pad.arrays["person"].tolist()
+            self._keep(ids, met.name, now, query.time, pad, told)
             exposures = [Exposure(experiment_id=one, variant_id=variant) for one, variant in decision.exposures]
             holdouts = [HoldoutExposure(campaign_id=one, held_out=held_out) for one, held_out in decision.holdouts]
             tail = GetOffersResponse(exposures=exposures, holdouts=holdouts).SerializeToString()
-            tail += TOLD_BLIND if met.flags & BLIND else b""
+            tail += _degraded(met.flags, told)
         frame = engine.frame(query, pad, decision.strategy)
         size = response_size(frame)
         if size > buffers.size:
@@ -158,9 +161,15 @@ class OfferService:
         length = write_response(frame, buffers.table, *ids)
         return buffers.response[:length].tobytes() + tail
 
-    def _keep(self, ids: tuple[int, int], name: str, now: int, second: int, pad: Scratchpad) -> None:
-        """Hand a decision to the recorder, unless it is hypothetical."""
+    def _keep(
+        self, ids: tuple[int, int], name: str, now: int, second: int, pad: Scratchpad, facts: list[int]
+    ) -> None:  # fmt: skip
+        """Hand a decision to the recorder, unless it is hypothetical. `facts` are indexed by PersonFact."""
         if self._recorder is not None and abs(second - now) <= HYPOTHETICAL_S:
-            facts = pad.arrays["person"].tolist()
             record = pad.arrays["logged"][: facts[_LOGGED]].tobytes()
             self._recorder.keep(Decided(ids, name if facts[_KNOWN] else "", now, record, facts[_NEW] != 0))
+
+
+def _degraded(flags: int, facts: list[int]) -> bytes:
+    """Return the encoded notes of what a decision about a person had to do without."""
+    return (TOLD_BLIND if flags & BLIND else b"") + (TOLD_UNREAD if facts[_UNREAD] else b"")

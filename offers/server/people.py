@@ -13,7 +13,7 @@ from offers.errors import StoreUnavailableError
 from offers.server.convert import may_use_context
 from offers.state.person.consent import Purposes, agreed, agrees
 from offers.state.person.ids import draw_of, person_of
-from offers.state.person.view import life_cycle, profile_of
+from offers.state.person.view import life_cycle, profile_of, turns_of
 from offers.state.stores import Person as Name
 from offers.state.stores import StateStore
 from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
@@ -32,6 +32,16 @@ TOLD_BLIND = GetOffersResponse(
     ]
 ).SerializeToString()
 """Encoded note of an answer for which the state of the person could not be read."""
+TOLD_UNREAD = GetOffersResponse(
+    degraded=[
+        Degradation(
+            dependency="budgets",
+            rule="budgets are taken to have what was left when their use was last read, all of it where it never was; "
+            "redemptions ask the ledger itself",
+        )
+    ]
+).SerializeToString()
+"""Encoded note of an answer for which the use of a budget could not be read."""
 
 
 _PURPOSES = frozenset(ConsentPurpose.values())
@@ -107,13 +117,15 @@ class PersonReader:
             context.ClearField("session")
         wanted = engine.meeting.segments.worked_out
         if not self.may_keep(met, context.user):
-            known = Profile(user=context.user)
-        elif wanted.isdisjoint(_OF_HISTORY):
+            return Facts(context.user, context.session, context, Profile(user=context.user), second)
+        state = UserState()
+        if wanted.isdisjoint(_OF_HISTORY):
             known = UserStateHead.FromString(met.record).profile
             known.life_cycle = life_cycle(known, second)
         else:
-            known = profile_of(UserState.FromString(met.record), second, context.user, wanted)
-        return Facts(context.user, context.session, context, known, second)
+            state = UserState.FromString(met.record)
+            known = profile_of(state, second, context.user, wanted)
+        return Facts(context.user, context.session, context, known, second, turns_of(known, state, second, wanted))
 
     def known(self, met: Met, user: User) -> UserState:
         """Return the part of a person's record that may be used."""

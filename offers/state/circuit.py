@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from offers.errors import StoreUnavailableError
 
 _FAILURES = 3
-_RETRY_S = 0.5
+RETRY_S = 0.5
+"""Seconds after which an open circuit lets a call try again."""
 
 
 def server_name(kind: str, url: str, default_port: int) -> str:
@@ -40,14 +41,14 @@ class Circuit:
                     raise StoreUnavailableError(
                         f"{self._name} did not answer {self._failures} times in a row: try again"
                     )
-                self._next = now + _RETRY_S
+                self._next = now + RETRY_S
 
     def failed(self) -> None:
         """Count a failure."""
         with self._lock:
             self._failures += 1
             if self._failures == _FAILURES:
-                self._next = time.monotonic() + _RETRY_S
+                self._next = time.monotonic() + RETRY_S
 
     def succeeded(self) -> None:
         """Close the circuit."""

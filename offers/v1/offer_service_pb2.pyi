@@ -139,6 +139,8 @@ class _ReasonCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonCode
     """Other offers rank higher."""
     REASON_CODE_DEGRADED: _ReasonCode.ValueType  # 59
     """The offer's limits cannot be checked, because a store cannot be reached."""
+    REASON_CODE_TIED: _ReasonCode.ValueType  # 60
+    """The answer is full, and its last offer has the same score: `seed`, or without it `offer_id`, decided."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """A reason why an offer is in an answer (below 32), or why it is not (from 32)."""
@@ -228,6 +230,8 @@ REASON_CODE_OUTRANKED: ReasonCode.ValueType  # 58
 """Other offers rank higher."""
 REASON_CODE_DEGRADED: ReasonCode.ValueType  # 59
 """The offer's limits cannot be checked, because a store cannot be reached."""
+REASON_CODE_TIED: ReasonCode.ValueType  # 60
+"""The answer is full, and its last offer has the same score: `seed`, or without it `offer_id`, decided."""
 Global___ReasonCode: _TypeAlias = ReasonCode  # noqa: Y015
 
 class _FactorName:
@@ -429,7 +433,8 @@ class GetOffersResponse(_message.Message):
     def refresh_after(self) -> _timestamp_pb2.Timestamp:
         """Until this instant, and within `refresh_distance_m` of the location of the request, the set of offers that qualify
         stays the same, and time alone makes no behaviour rule of the ranking strategy begin or cease to hold. The order of
-        the offers may shift with distance and time. At most 24 hours ahead.
+        the offers may shift with distance and time. After the instant decided for, and at most 24 hours after it. A second
+        after it where `degraded` says that a store was missing: it may be back then.
         """
 
     @_builtins.property
@@ -694,7 +699,7 @@ class Degradation(_message.Message):
     DEPENDENCY_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     dependency: _builtins.str
-    """The dependency, such as "state"."""
+    """The dependency: "state", the record of the person, or "budgets", what is used of them."""
     rule: _builtins.str
     """The rule that was applied instead."""
     def __init__(
@@ -808,8 +813,9 @@ class ExplainOffersRequest(_message.Message):
 
     @_builtins.property
     def offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The offers to explain: at most 1,000 entries, of 1 to 128 characters. Empty: all offers of the catalogue, beginning
-        with those in the answer, then by how near they are to being in it.
+        """The offers to explain: at most 1,000 entries, of 1 to 128 characters. Empty: all offers of the catalogue. First
+        come those in the answer, by rank; then those that are eligible, the highest score first; then the others, those
+        first that fail the fewest checks, and of these those that lack the fewest metres.
         """
 
     def __init__(
@@ -840,7 +846,7 @@ class ExplainOffersResponse(_message.Message):
     PURPOSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferExplanation]:
-        """One explanation for each offer asked for, in their order."""
+        """One explanation for each offer asked for, in the order of `offer_ids`, or in the order that is described there."""
 
     @_builtins.property
     def response(self) -> Global___GetOffersResponse:

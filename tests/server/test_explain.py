@@ -183,7 +183,7 @@ def test_limits_that_cannot_be_checked(tmp_path: Path) -> None:
     ):
         response = client.explain(ExplainOffersRequest(request=request(), offer_ids=["pressed"]))
         assert ["DEGRADED: what counts for policy few cannot be read"] == told(response.explanations[0])
-        assert ["state"] == [one.dependency for one in response.response.degraded]
+        assert ["state", "budgets"] == [one.dependency for one in response.response.degraded]
 
 
 def test_asyncio_client_asks_the_same(served: Served, client: OffersClient) -> None:

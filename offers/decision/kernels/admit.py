@@ -10,6 +10,7 @@ import numpy as np
 from offers.catalogue.hours.schedules import NEVER
 from offers.catalogue.snapshot import ENTRY, NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME, NO_SCHEDULE, OFFER
 from offers.compiled import apart, inner
+from offers.decision.budgets import SOON_S
 from offers.decision.kernels.concern import has_variant, is_held_out_of, note
 from offers.decision.kernels.memory.frame import Frame
 from offers.decision.kernels.memory.records import (
@@ -302,11 +303,11 @@ def _judge(frame: Frame, number: int) -> int:
         is_for = is_for and has_variant(columns, scratch, campaign.audience)
         is_for = is_for and not is_held_out_of(frame, np.int64(audience.campaign))
         depends = depends or campaign.holdout > 0
-    facts = i8(scratch, ScratchArray.decision)
-    before = facts[DecisionFact.refresh_after]
+    facts, person = i8(scratch, ScratchArray.decision), i8(scratch, ScratchArray.person)
+    before, unread = facts[DecisionFact.refresh_after], person[PersonFact.unread]
     is_within = _is_within_limits(frame, number)
-    if not is_for:  # whatever time does to the limits
-        facts[DecisionFact.refresh_after] = before
+    if not is_for:  # whatever time does to the limits, and whether or not they could be read
+        facts[DecisionFact.refresh_after], person[PersonFact.unread] = before, unread
     verdict = ADMITTED if is_for and is_within else REFUSED
     return verdict | DEPENDS if depends and is_within else verdict
 
@@ -314,11 +315,11 @@ def _judge(frame: Frame, number: int) -> int:
 @inner
 def _is_within_limits(frame: Frame, number: int) -> bool:
     """Return whether caps, policies and budgets of an audience admit the person."""
-    columns, hours, budgets, scratch, terms = frame.columns, frame.hours, frame.budgets, frame.scratch, frame.terms
+    columns, hours, scratch, terms = frame.columns, frame.hours, frame.scratch, frame.terms
     audience = audiences_of(columns)[number]
     if audience.campaign != NO_NAME:
         campaign = campaigns_of(columns)[audience.campaign]
-        if is_capped(frame, campaign.key, campaign.caps) or not _has_left(budgets, scratch, campaign.budget):
+        if is_capped(frame, campaign.key, campaign.caps) or not _has_left(frame, campaign.budget):
             return False
     if audience.category != NO_NAME:
         limit = category_limits_of(columns)[audience.category]
@@ -336,7 +337,7 @@ def _is_within_limits(frame: Frame, number: int) -> bool:
             hold(scratch, i8(hours, HoursArray.until)[policy.quiet_schedule])
             if u1(hours, HoursArray.state)[policy.quiet_schedule] == OPEN:
                 return False
-    return _has_left(budgets, scratch, audience.budget)
+    return _has_left(frame, audience.budget)
 
 
 @inner
@@ -361,10 +362,14 @@ def is_in_segments(columns: Table, scratch: Table, number: int) -> bool:
 
 
 @inner
-def _has_left(budgets: Table, scratch: Table, number: int) -> bool:
+def _has_left(frame: Frame, number: int) -> bool:
     """Return whether a budget has something left, and hold the decision until that may change with time."""
     if number == NO_BUDGET:
         return True
+    budgets, scratch = frame.budgets, frame.scratch
+    if u1(budgets, BudgetArray.known)[0] == 0:
+        i8(scratch, ScratchArray.person)[PersonFact.unread] = 1
+        hold(scratch, frame.time + SOON_S)
     hold(scratch, i8(budgets, BudgetArray.until)[number])
     return u1(budgets, BudgetArray.left)[number] != 0
 

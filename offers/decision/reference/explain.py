@@ -31,6 +31,8 @@ from offers.v1.venue_pb2 import Circle
 
 FARTHEST = 6.0
 """Standard deviations of the location beyond which a person is certainly outside a place."""
+_TIED = 1e-9
+"""Scores (logarithms) that differ by no more are equal up to rounding."""
 _NEARLY, _LEVEL_DEG, _LEVEL_M = 0.98, 60.0, 30_000.0
 """Distances to areas are measured on a plane: within 2 % up to this latitude in degrees and this distance in metres."""
 
@@ -80,6 +82,8 @@ class Why(StrEnum):
     """The placement's limit for a venue, brand or category is used up."""
     BEYOND = "beyond"
     """The answer already holds as many better offers as were asked for, or as the placement takes."""
+    TIED = "tied"
+    """The same, but its last offer is no better: offers of equal score are ordered by the seed or by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +96,12 @@ class Reason:
     until: int | None = None
     """When it begins or opens, or when it was over, in seconds since 1970 UTC. None: never, within 400 days."""
     value: float = 0.0
-    """The probability of being inside for UNLIKELY, the offer's score for BEYOND."""
+    """The probability of being inside for UNLIKELY, the offer's score for BEYOND and TIED."""
     needed: float = 0.0
-    """The least probability for UNLIKELY, the score of the last offer in the answer for BEYOND."""
+    """The least probability for UNLIKELY, the score of the last offer in the answer for BEYOND and TIED."""
     detail: str = ""
     """CUT_OUT: the zone. LAYOUT: "venue", "brand" or "category". NOT_REDEEMABLE: the Why of the redemption's window or
-    hours. BEYOND: the number of offers in the answer."""
+    hours. BEYOND and TIED: the number of offers in the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ class OfferVerdict:
     ranked: Ranked | None = None
     """How it scores. None: it does not qualify, or is a fallback that is not needed."""
     withheld: tuple[Reason, ...] = ()
-    """Why it is not in the answer though it qualifies: FALLBACK, EXCLUSION_GROUP, LAYOUT, BEYOND."""
+    """Why it is not in the answer though it qualifies: FALLBACK, EXCLUSION_GROUP, LAYOUT, BEYOND, TIED."""
     rules: tuple[ActiveRule, ...] = ()
     """The behaviour rules that lift it, where it has a score."""
 
@@ -224,8 +228,9 @@ class _Rivals:
         if reasons:
             return tuple(reasons)
         last = min((one.log_score for one in ranked if one.offer_id in self._ranks), default=own.log_score)
-        count = str(len(self._ranks))
-        return (Reason(Why.BEYOND, value=math.exp(own.log_score), needed=math.exp(last), detail=count),)
+        is_tied = math.isclose(own.log_score, last, rel_tol=0.0, abs_tol=_TIED)
+        why, score, needed = Why.TIED if is_tied else Why.BEYOND, math.exp(own.log_score), math.exp(last)
+        return (Reason(why, value=score, needed=needed, detail=str(len(self._ranks))),)
 
 
 def place_verdicts(catalog: Catalog, query: Query) -> Iterator[PlacedOffer]:

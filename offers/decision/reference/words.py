@@ -29,6 +29,7 @@ from offers.v1.offer_service_pb2 import (
     REASON_CODE_OTHER_PLACEMENT,
     REASON_CODE_OUTRANKED,
     REASON_CODE_OVER,
+    REASON_CODE_TIED,
     REASON_CODE_TOO_FAR,
     REASON_CODE_TOO_UNCERTAIN,
     FailedCheck,
@@ -54,9 +55,10 @@ CODES = {
     Why.EXCLUSION_GROUP: REASON_CODE_EXCLUSION_GROUP,
     Why.LAYOUT: REASON_CODE_LAYOUT,
     Why.BEYOND: REASON_CODE_OUTRANKED,
+    Why.TIED: REASON_CODE_TIED,
 }
 """The code of each reason that keeps an offer from the answer. NOT_REDEEMABLE has that of its detail."""
-WITHHELD = {CODES[why]: why for why in (Why.FALLBACK, Why.EXCLUSION_GROUP, Why.LAYOUT, Why.BEYOND)}
+WITHHELD = {CODES[why]: why for why in (Why.FALLBACK, Why.EXCLUSION_GROUP, Why.LAYOUT, Why.BEYOND, Why.TIED)}
 """The reasons that keep an offer that qualifies from the answer, by their codes."""
 CHOSEN = {
     Why.RETURNED: "returned",
@@ -122,6 +124,9 @@ class Words:
                 scores = f"score {reason.value:.3g}, the last of them has {reason.needed:.3g}"
                 better = "1 better one is" if reason.detail == "1" else f"{reason.detail} better ones are"
                 detail = f"{better} in the answer: {scores}"
+            case Why.TIED:
+                decides = "the seed" if self._query.seed >= 0 else "the id"
+                detail = f"the answer is full, and its last offer has the same score: {decides} decides"
             case _:
                 return self._timed(reason)
         return FailedCheck(reason=CODES[reason.why], detail=detail)

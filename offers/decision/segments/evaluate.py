@@ -12,8 +12,9 @@ where one is absent, its segments are false, or evaluated one by one.
 """
 
 import contextlib
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,9 @@ from offers.catalogue.expressions import (
     tree,
 )
 from offers.catalogue.functions import extensions
+from offers.catalogue.hours.schedules import NEVER
+from offers.decision.segments.changes import turn_of
+from offers.decision.segments.linear import Scope
 from offers.decision.segments.predicates import Rules, rules_of
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile
@@ -59,10 +63,6 @@ _ABSENT = object()
 _NOTHING: Names = frozenset()
 _GUARDS = "_"
 """The variable that holds, for each segment of a program, whether to evaluate it."""
-_CHANGING = {("now",), ("context",), ("context", "time"), ("profile",)} | {
-    ("profile", name) for name in ("life_cycle", "journey_phase", "affinities")
-}
-"""The values that change with time alone."""
 _TYPES = {bool: cel.Type.BOOL, int: cel.Type.INT, float: cel.Type.DOUBLE, str: cel.Type.STRING,
           Timestamp: cel.Type.TIMESTAMP}  # fmt: skip
 
@@ -76,6 +76,8 @@ class Facts(NamedTuple):
     profile: Profile
     now: int
     """The instant of the decision, in seconds since 1970."""
+    turns: Mapping[str, int] = MappingProxyType({})
+    """The second at which a derived part of the profile may change next by time alone: see state/person/view.py."""
 
     def instant(self) -> Timestamp:
         """Return `now` as expressions read it."""
@@ -139,7 +141,9 @@ class Segments:
         """The fields of the profile that any segment reads."""
         if ("profile",) in self.paths:
             self.worked_out = frozenset(Profile.DESCRIPTOR.fields_by_name)
-        self.timed = _those(found, _CHANGING)
+        turns = {number: turn_of(node) for number, node in enumerate(nodes)}
+        self._turns = {number: turn for number, turn in turns.items() if turn is not None}
+        self.timed = frozenset(self._turns)
         """Segments that may change with time alone."""
         self.placed = _those(found, {("context",), ("context", "location")})
         """Segments that may change with the location."""
@@ -179,6 +183,11 @@ class Segments:
         absent.update(path for path, find in need.keyed if not find(facts))
         for part in need.parts:
             self._evaluate(part, values, absent, holds)
+
+    def until(self, numbers: Iterable[int], facts: Facts) -> int:
+        """Return the second before which time alone does not change whether the person is in some segments."""
+        scope, turns = Scope(facts, {}), self._turns
+        return min((turns[number](scope) for number in numbers if number in turns), default=NEVER)
 
     def _evaluate(
         self, part: _NeededBlock, values: dict[str, Any], absent: set[Path], holds: NDArray[np.uint8]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from cel_expr_python import cel
 
-from offers.catalogue.expressions import compiled, environment, field_of, mentions, tree, written
+from offers.catalogue.expressions import ROOTS, compiled, environment, field_of, mentions, tree, written
 from offers.decision.segments.evaluate import Facts
 
 _TOKEN = re.compile(
@@ -43,7 +43,8 @@ class Membership(NamedTuple):
 
 def membership(expression: str, facts: Facts) -> Membership:
     """Evaluate an expression that was checked, and each of its terms on its own."""
-    activation = environment().Activation({**facts._asdict(), "now": facts.instant()})
+    read = {name: getattr(facts, name) for name in ROOTS}
+    activation = environment().Activation({**read, "now": facts.instant()})
     held, _ = _evaluated(compiled(expression), activation)
     terms = []
     for text in terms_of(expression):

@@ -19,7 +19,7 @@ from offers.decision.engine import Engine
 from offers.decision.kernels.decide import begin, go_on
 from offers.decision.kernels.memory.encoded import borrowed
 from offers.decision.kernels.memory.frame import Frame, Location, PersonInput
-from offers.decision.kernels.memory.records import Record, Table, array_of, f8, i8, u1
+from offers.decision.kernels.memory.records import BudgetArray, Record, Table, array_of, f8, i8, u1
 from offers.decision.kernels.memory.scratch import Capacity, PersonFact, ScratchArray, has_room
 from offers.decision.kernels.need import Need
 from offers.decision.kernels.person.expose import exposures_size, write_exposures
@@ -235,14 +235,15 @@ def finish(
     """Answer for a person, after `answer` said PERSON. Returns a Need, and the response's length.
 
     `record` is the person's UserState; `draw` and `flags` are those of PersonInput; `is_met` is that of `go_on`. The
-    needs are NOTHING, those of `go_on`, and LONG_WAY: meanwhile another thread may have remembered the surface for
-    another time.
+    needs are NOTHING, those of `go_on`, and LONG_WAY: what is left of the budgets may be known for other times only, or
+    another thread may have remembered the surface for another time meanwhile.
     """
     data, record = borrowed(data), borrowed(record)
     facts, numbers = i8(buffers, BufferArray.facts), f8(buffers, BufferArray.numbers)
     slot, time, scratch = facts[RequestFact.surface], facts[RequestFact.time], facts[RequestFact.scratch]
     surface = _surfaces_of(known)[slot]
-    if not _is_current(known, surface, time):
+    spent = i8(surface.budgets, BudgetArray.holds)
+    if not (_is_current(known, surface, time) and spent[0] <= time < spent[1]):
         return _LONG_WAY, 0
     location, id_high, id_low = _location(numbers), facts[RequestFact.id_high], facts[RequestFact.id_low]
     person = PersonInput(draw, facts[RequestFact.consent], flags, facts[RequestFact.geohash_length], id_low)

@@ -4,9 +4,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 LOOK_S = 0.01
@@ -80,15 +79,11 @@ class CallThreads(Executor):
             for thread in self._threads:
                 thread.join()
 
-    @contextmanager
-    def waiting(self, call: Cancellable, seconds: float = MESSAGE_S) -> Iterator[None]:
-        """Cancel a call if its client keeps a thread waiting inside this block for too many seconds."""
+    def waiting(self, call: Cancellable, seconds: float = MESSAGE_S) -> "_Wait":
+        """Return a block of `with` in which a client keeps a thread waiting; after too many seconds it is cancelled."""
         wait = _Wait(call, time.monotonic(), seconds)
         self._waiting.append(wait)
-        try:
-            yield
-        finally:
-            wait.is_over = True
+        return wait
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -148,9 +143,15 @@ class CallThreads(Executor):
 
 
 class _Wait:
-    """A thread that waits for a client."""
+    """A thread that waits for a client, until the block of `with` ends."""
 
     __slots__ = ("call", "is_over", "seconds", "since")
 
     def __init__(self, call: Cancellable, since: float, seconds: float) -> None:
         self.call, self.since, self.seconds, self.is_over = call, since, seconds, False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over = True

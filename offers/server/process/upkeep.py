@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
+from offers.decision.engine import Engine
 from offers.errors import StoreUnavailableError
 from offers.server.events.intake import GRACE_S, Intake
 from offers.server.live import Live
@@ -57,15 +58,24 @@ class Upkeep:
         if self._thread.is_alive():
             self._thread.join(5)
 
-    def follow_budgets(self) -> None:
-        """Release expired reservations, and tell the engines what is left of the budgets."""
-        engines = [engine for engine in self._live.engines() if engine.budgets.budgets]
-        if engines:
-            now = int(self._clock())
+    def follow_budgets(self, engines: Iterable[Engine] | None = None) -> None:
+        """Release expired reservations, and tell the engines (None: those in service) what is left of the budgets.
+
+        Where the ledger cannot be reached, the engines are told that, and StoreUnavailableError is raised.
+        """
+        concerned = [one for one in (self._live.engines() if engines is None else engines) if one.budgets.budgets]
+        if not concerned:
+            return
+        now = int(self._clock())
+        try:
             self._stores.ledger.expire(now)
             usage = list(self._stores.ledger.usage())
-            for engine in engines:
-                engine.budgets.update(usage, now)
+        except StoreUnavailableError:
+            for engine in concerned:
+                engine.budgets.lose()
+            raise
+        for engine in concerned:
+            engine.budgets.update(usage, now)
 
     def recover(self) -> None:
         """Apply events that a worker accepted but did not apply before it died."""

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 from offers.catalogue.rules.values import time_zones
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
-from offers.errors import OffersError
+from offers.errors import OffersError, StoreUnavailableError
 from offers.learning.learner import FOLDER
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
@@ -157,7 +157,10 @@ class Worker:
 
     def serve(self, engines: Iterable[Engine]) -> None:
         """Serve these engines, which must be warm, in place of those before."""
-        self.live.swap(engines)
+        given = list(engines)
+        with contextlib.suppress(StoreUnavailableError):  # decisions say so, until the upkeep can read the budgets
+            self.upkeep.follow_budgets(given)
+        self.live.swap(given)
         self.health.set_all(health_pb2.HealthCheckResponse.SERVING)
 
     def drain(self) -> None:

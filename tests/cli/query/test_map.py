@@ -51,6 +51,7 @@ HERE = {"circles": [{"center": {"latitude": 48.8674, "longitude": 2.3636}, "radi
 THERE = {"latitude": 48.8674, "longitude": 2.3950}
 OFFERS: dict[str, dict[str, Any]] = {
     "best": {"target": {"venue_ids": ["bar"]}, "value": 1, "brand": "x", "category": "y", "exclusion_group": "z"},
+    "best-too": {"target": {"venue_ids": ["bar"]}, "value": 1},
     "same-brand": {"target": HERE, "brand": "x", "value": 0.1},
     "same-category": {"target": HERE, "category": "y", "value": 0.1},
     "same-venue": {"target": {"venue_ids": ["bar"]}, "value": 0.1},
@@ -183,6 +184,7 @@ CASES = [
     ("same-category", (*PLACE, "--placement", "list"), "layout", "the placement holds no more of its category"),
     ("same-venue", (*PLACE, "--placement", "list"), "layout", "the placement holds no more of its venue"),
     ("everywhere", (*PLACE, "--max-offers", "1"), "beyond", "1 better one is in the answer: score 0."),
+    ("best-too", (*PLACE, "--max-offers", "1"), "tied", "the answer is full, and its last offer has the same score"),
 ]
 
 

@@ -357,11 +357,20 @@ def test_explanations_name_the_rules_and_tell_the_factor() -> None:
     assert {"sushi": 1, "pizza": 2, "plain": 3} == {name: explanation.rank for name, explanation in told.items()}
 
 
-def test_an_expression_about_now_is_promised_for_a_second() -> None:
-    """An intent that may change with the clock alone makes an answer hold for one second."""
-    intents = [{"intent_id": "late", "expression": "now >= timestamp('2026-01-01T00:00:00Z')"}]
+@pytest.mark.parametrize(
+    ("expression", "seconds"),
+    [
+        ("now >= timestamp('2026-01-01T00:00:00Z')", 86_400),
+        ("now < timestamp('2026-01-01T00:00:00Z') || now - session.start_time < duration('10m')", 300),
+        ("string(now) != ''", 1),
+    ],
+)
+def test_an_expression_about_now_is_promised_until_it_can_change(expression: str, seconds: int) -> None:
+    """An intent makes an answer hold until the clock changes it; one that cannot be followed, for a second."""
+    intents = [{"intent_id": "late", "expression": expression}]
     with shop(RULE_OF | {"intent_id": "late"}, intents=intents) as one:
-        assert (SUSHI, NOW + 1) == (one.factors(), one.ask().refresh_after.seconds)
+        session = Session(start_time=Timestamp(seconds=NOW - 300))
+        assert NOW + seconds == one.ask(NOW, session).refresh_after.seconds
 
 
 @pytest.mark.parametrize("text", ["", "sushi", "déjà vu", "寿司"])

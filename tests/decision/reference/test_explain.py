@@ -136,3 +136,24 @@ def test_a_zone_of_several_areas_is_named() -> None:
     (check,) = Words(catalog, query).checks(verdict)
     assert check.detail.endswith(" outside zone z")
     assert check.missing_m == pytest.approx(geodesic((48.5, 5.1), (48.5, 5.0)).m, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("value", "seed", "wanted"),
+    [
+        (0.5, -1, "the answer is full, and its last offer has the same score: the id decides"),
+        (0.5, 7, "the answer is full, and its last offer has the same score: the seed decides"),
+        (0.4, -1, "1 better one is in the answer: score 0.025, the last of them has 0.0312"),
+    ],
+)
+def test_no_offer_is_outranked_by_an_equal_score(value: float, seed: int, wanted: str) -> None:
+    """Of two offers for one place, the one left out is tied if both score the same, and outranked if not."""
+    catalog = Catalog(catalog_id="c")
+    for name, worth in (("a", 0.5), ("b", value)):
+        offer = catalog.offers.add(offer_id=name, value=worth)
+        offer.target.everywhere = True
+    verdicts = explain(catalog, Query(Surface(max_offers=1), 0, seed=seed))
+    (left_out,) = [one for one in verdicts if not one.rank]
+    checks = Words(catalog, Query(Surface(), 0, seed=seed)).checks(left_out)
+    assert [wanted] == [check.detail for check in checks]
+    assert [Why.TIED if value == 0.5 else Why.BEYOND] == [reason.why for reason in left_out.withheld]

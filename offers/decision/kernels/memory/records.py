@@ -157,6 +157,10 @@ class BudgetArray(IntEnum):
     """u1 per budget: 1 if it has something left."""
     until = 1
     """i8: second until which that holds, as far as it changes with time alone."""
+    holds = 2
+    """i8: the seconds between which `left` and `until` are right for all budgets; empty while they are written."""
+    known = 3
+    """u1: 1 if the use of budgets could be read."""
 
 
 class StandingFact(IntEnum):

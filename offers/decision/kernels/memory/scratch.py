@@ -238,6 +238,8 @@ class PersonFact(IntEnum):
     """1 if variants or holdouts are drawn for the person."""
     variant_draw = 29
     """Number by which variants are drawn of experiments to which the person was not exposed."""
+    unread = 30
+    """1 if a budget had a part in the decision whose use could not be read."""
 
 
 class Capacity(NamedTuple):

@@ -12,6 +12,7 @@ from numba import carray
 
 from offers.catalogue.snapshot import NO_NAME
 from offers.compiled import apart, inner
+from offers.decision.budgets import SOON_S
 from offers.decision.experiments import ARM, EXPERIMENT, HOLDOUT
 from offers.decision.kernels.admit import hold, is_capped
 from offers.decision.kernels.concern import share_of
@@ -64,8 +65,8 @@ class MeetingArray(IntEnum):
     """ARM."""
     text = 5
     """u1: ids and encoded exposures that experiments and arms refer to."""
-    changes = 6
-    """u1 per segment: BY_TIME and BY_PLACE."""
+    placed = 6
+    """u1 per segment: 1 if it may change with the location."""
     segment = 7
     """i4: segments of experiments."""
     withholding = 8
@@ -90,8 +91,6 @@ class MeetingFact(IntEnum):
     """Version of the snapshot, as a signed number."""
 
 
-BY_TIME, BY_PLACE = 1, 2
-"""Flags of a segment that may change by time alone, and by place alone."""
 experiments_of = array_of(MeetingArray.experiment, EXPERIMENT)
 arms_of = array_of(MeetingArray.arm, ARM)
 holdouts_of = array_of(MeetingArray.withholding, HOLDOUT)
@@ -115,6 +114,8 @@ def meet(frame: Frame, record: bytes, request: bytes, asked: PersonInput) -> int
         period[index] = i8(meeting, MeetingArray.period)[index]
     person[PersonFact.context_begin], person[PersonFact.context_end] = last_of(request, 0, len(request), CONTEXT)
     caps, share = i8(frame.terms, TermsArray.caps), f8(meeting, MeetingArray.holdout)[0]
+    if person[PersonFact.blind]:
+        hold(scratch, time + SOON_S)
     person[PersonFact.stopped] = is_capped(frame, caps[0], caps[1])
     drawn_by = person[PersonFact.draw]
     person[PersonFact.held_out] = (
@@ -177,7 +178,7 @@ def _read_record(scratch: Table, record: bytes, asked: PersonInput) -> bool:
     person[PersonFact.draw], person[PersonFact.counters] = draw, counters
     person[PersonFact.variant_draw] = np.int64(fixed64(record, variant_begin)) if variant_begin >= 0 else draw
     person[PersonFact.blind], person[PersonFact.known] = flags & BLIND, known
-    person[PersonFact.hidden] = flags & HIDDEN
+    person[PersonFact.hidden], person[PersonFact.unread] = flags & HIDDEN, 0
     person[PersonFact.profile_begin], person[PersonFact.profile_end] = profile_begin, profile_end
     person[PersonFact.visits_begin], person[PersonFact.visits_end] = visits_begin, visits_end
     person[PersonFact.assignments_begin], person[PersonFact.assignments_end] = assignments_begin, assignments_end
@@ -214,15 +215,16 @@ def _copy(scratch: Table, index: int, record: bytes, begin: int, size: int) -> N
 
 @inner
 def _judge(frame: Frame, record: bytes, request: bytes) -> int:
-    """Judge which wanted segments the person is in. Returns how many are left to CEL, which are listed first."""
+    """Judge which wanted segments the person is in. Returns how many are left to CEL, which are listed first.
+
+    Segments that have steps do not change with time alone: see predicates.py.
+    """
     meeting, scratch = frame.meeting, frame.scratch
     wanted = i4(scratch, ScratchArray.wanted)
-    segment, changes, left = u1(scratch, ScratchArray.segment), u1(meeting, MeetingArray.changes), 0
+    segment, placed, left = u1(scratch, ScratchArray.segment), u1(meeting, MeetingArray.placed), 0
     for index in range(i8(scratch, ScratchArray.decision)[DecisionFact.wanted]):
         number = wanted[index]
-        if changes[number] & BY_TIME:
-            hold(scratch, frame.time + 1)
-        if changes[number] & BY_PLACE:
+        if placed[number]:
             f8(scratch, ScratchArray.refresh_distance)[0] = 0.0
         verdict = judge(i8(meeting, MeetingArray.fact)[MeetingFact.rules], scratch, number, record, request)
         if verdict == LEFT_TO_CEL:
