@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos format docs bench quality \
+.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench quality \
 	peers lock clean package
 
 PYTHON ?= python3
@@ -52,10 +52,10 @@ run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
 BUILDS := tests/packaging tests/examples tests/test_benchmarks.py
 
-test: $(DEVELOPING) build/protoc ## Run the tests; ARGS="-k client" for some
+test: $(DEVELOPING) build/protoc build/imports ## Run the tests; ARGS="-k client" for some
 	$(PYTEST) $(BUILDS:%=--ignore=%) $(ARGS)
 
-builds: $(DEVELOPING) ## Build and try the wheel, the examples in four languages, the benchmarks
+builds: $(DEVELOPING) build/imports ## Build and try the wheel, the examples in four languages, the benchmarks
 	$(PYTEST) $(BUILDS)
 
 check: lint types imports buf breaking docs test builds fresh later ## Run everything that must pass, as .ci/run does
@@ -70,14 +70,13 @@ types: $(DEVELOPING) ## Check types
 imports: $(DEVELOPING) ## Check that imports point down only
 	$(BIN)/lint-imports
 
-buf: $(DEVELOPING) ## Check the protos
+buf: $(DEVELOPING) build/imports ## Check the protos
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
 
 # Compares with the commit where this branch left main. On main, compares with the last commit if protos have uncommitted
-# changes, else with the one before. The earlier state is extracted to files, with the imports of now in either place
-# where buf.yaml has looked for them.
-breaking: $(DEVELOPING) ## Check that the protos break no caller; AGAINST=commit
+# changes, else with the one before. The earlier state is extracted to files, because buf reads build/imports beside them.
+breaking: $(DEVELOPING) build/imports ## Check that the protos break no caller; AGAINST=commit
 	@base='$(AGAINST)'; \
 	if [ -z "$$base" ]; then \
 		head=$$(git rev-parse --verify --quiet HEAD); \
@@ -89,8 +88,7 @@ breaking: $(DEVELOPING) ## Check that the protos break no caller; AGAINST=commit
 	if [ -z "$$base" ] || ! git cat-file -e "$$base:buf.yaml" 2>/dev/null; then \
 		echo "breaking: skipped, there are no earlier protos to compare with"; exit 0; \
 	fi; \
-	rm -rf build/against && mkdir -p build/against/build && cp -R third_party build/against && \
-	cp -R third_party build/against/build/imports && \
+	rm -rf build/against && mkdir -p build/against/build && cp -R build/imports build/against/build && \
 	git archive "$$base" buf.yaml protos | tar -x -C build/against && \
 	$(BIN)/buf breaking protos --against build/against/protos && echo "breaking: nothing since $$base"
 
@@ -121,7 +119,10 @@ tomorrow: $(DEVELOPING) build/protoc ## Run all tests under clocks ahead; DAYS="
 protos: $(DEVELOPING) build/protoc ## Generate offers/v1 from protos
 	$(BIN)/python protos/generate.py .
 
-format: $(DEVELOPING) ## Put code and protos into shape
+clients: $(DEVELOPING) build/imports ## Generate the clients of the examples: Go and TypeScript, as far as they are installed
+	$(BIN)/buf generate
+
+format: $(DEVELOPING) build/imports ## Put code and protos into shape
 	$(BIN)/ruff check --fix-only $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 	$(BIN)/buf format --write protos
@@ -187,6 +188,15 @@ $(BIN)/python:
 build/protoc: protos/requirements.lock $(DEVELOPING)
 	@rm -rf $@
 	@$(INSTALL) --target $@ --requirement $<
+	@touch $@
+
+# Copies the protos that ours import, so that buf needs no network.
+build/imports: $(DEVELOPING)
+	@rm -rf $@
+	@$(BIN)/python -c 'import shutil; from pathlib import Path; import google.api.http_pb2 as found; \
+	root = Path(found.__file__).parents[2]; \
+	[(shutil.copytree(root / part, Path("$@") / part, ignore=lambda folder, names: \
+	[name for name in names if not name.endswith(".proto")])) for part in ("google/api", "google/rpc", "google/type")]'
 	@touch $@
 
 build/uv: $(RUNNING)

@@ -11,7 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-IMPORTED = HERE.parent / "third_party"
 GENERATOR = HERE.parent / "build" / "protoc"
 
 
@@ -43,7 +42,8 @@ def _run(*arguments: str) -> None:
         sys.path.insert(0, str(GENERATOR))
     protoc = importlib.import_module("grpc_tools.protoc")
     well_known = files("grpc_tools").joinpath("_proto")
-    if status := protoc.main(["protoc", f"-I{HERE}", f"-I{IMPORTED}", f"-I{well_known}", *arguments]):
+    common = Path(str(files("google.api").joinpath("annotations.proto"))).parents[2]
+    if status := protoc.main(["protoc", f"-I{HERE}", f"-I{common}", f"-I{well_known}", *arguments]):
         raise SystemExit(status)
 
 

@@ -18,7 +18,7 @@ EXAMPLES = ROOT / "examples"
 SOURCES = ("python/backend.py", "go/main.go", "node/src/main.ts", "java/src/main/java/example/Backend.java")
 BUILD_S = 900
 """The first build downloads what it needs."""
-NEEDED = ("buf.yaml", "buf.gen.yaml", "protos", "third_party", "examples")
+NEEDED = ("buf.yaml", "buf.gen.yaml", "protos", "examples")
 """The parts of a checkout that clients are generated from."""
 PROTOS = sorted(path.stem for path in (ROOT / "protos" / "offers" / "v1").glob("*.proto"))
 CATALOGUE = """
@@ -61,6 +61,9 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():  # else it is deleted, and not committed yet
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name)
+    if not (ROOT / "build" / "imports").is_dir():
+        lacking("build/imports: make build/imports")
+    shutil.copytree(ROOT / "build" / "imports", copy / "build" / "imports")
     run([str(Path(sys.executable).with_name("buf")), "generate"], copy)
     return copy
 
