@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -200,6 +201,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
+    _allow_files()
     told: list[int] = []  # no event: it may be locked by what the signal interrupts
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
@@ -227,6 +229,16 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     heartbeat.stop()
     stores.close()
     log.info("worker_stopped", core=core)
+
+
+def _allow_files() -> None:
+    """Raise the limit on open files as far as the system lets this process: each connection is one.
+
+    The usual limit, 1,024, is there for programs that call select().
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # not all systems let a process have what they call the limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Follower:

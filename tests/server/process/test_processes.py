@@ -2,11 +2,13 @@
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -151,6 +153,23 @@ def test_calls_under_way_finish(tmp_path: Path) -> None:
     # A call that reaches the worker only after it stopped listening is refused so that a client sends it elsewhere.
     assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     assert grpc.StatusCode.OK in codes
+
+
+def test_a_worker_has_room_for_as_many_connections_as_the_system_allows(tmp_path: Path) -> None:
+    """A low soft limit on open files, as shells have, leaves room for many idle connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        with started(tmp_path, catalogs=(write(tmp_path),), workers=1) as server, ExitStack() as stack:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            (pid,) = server.workers()
+            assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+            host, _, port = server.target.rpartition(":")
+            for _ in range(min(300, soft // 3)):
+                stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            assert server.health() == SERVING
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_edits_go_live_and_broken_ones_do_not(tmp_path: Path) -> None:
