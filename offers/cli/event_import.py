@@ -173,8 +173,13 @@ class EventImporter:
             user.consent.purposes.extend(self._purposes)
 
     def _refuse(self, number: int, place: str, reason: str) -> None:
-        self._faults.append(LineFault(number, f"{place}: {reason}"))
+        self._faults.append(LineFault(number, f"{place}: {_printable(reason)}"))
         self.counts["refused"] += 1
+
+
+def _printable(reason: str) -> str:
+    """Return a reason on one line: it may quote control characters of the file, which terminals obey."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in reason)
 
 
 def _lines_fault(error: Any) -> str:  # noqa: ANN401 - grpc.RpcError does not say that it is a Call

@@ -220,6 +220,16 @@ def test_only_the_first_faults_are_printed(at: Server, tmp_path: Path) -> None:
     assert "25 refused" in result.stderr
 
 
+def test_a_fault_is_one_line_that_no_terminal_obeys(tmp_path: Path) -> None:
+    """Control characters of the file are quoted with their escapes."""
+    file = written(tmp_path, call("a", timestamp="\x1b[31mred\nnext"))
+
+    result = run("import", file, "--target", "127.0.0.1:1")
+
+    (line,) = result.stdout.splitlines()
+    assert "'\\x1b[31mred\\nnext' is no instant" in line
+
+
 def test_faults_are_told_also_where_no_server_is(tmp_path: Path) -> None:
     """Status 3 comes with the faults that were found until then."""
     result = run("import", written(tmp_path, None, custom("a")), "--target", "127.0.0.1:1")
