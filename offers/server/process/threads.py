@@ -18,6 +18,8 @@ MESSAGE_S = 10.0
 """Seconds that a client has to send the message of a unary call, or to take a message of a stream."""
 STREAM_S = 60.0
 """Seconds that a client has to send the next message of a stream."""
+STUCK_S = 0.5
+"""Seconds without the end of a call after which spare threads run those in the queue: the others wait for a store."""
 PRESSED_S = 0.1
 """The same, in seconds, once no spare thread is left, or the system starts no more."""
 
@@ -37,7 +39,7 @@ class CallThreads(Executor):
     grpcio's synchronous server gives a call to a thread before its message has arrived, and takes a message of a
     stream as sent once the client's flow control lets it through. A client that does neither would hold the thread.
     Therefore spare threads run the calls in the queue while others wait for clients, and a call whose client takes too
-    long is cancelled.
+    long is cancelled. They also run them while no call ends, as when all threads wait for a locked database.
     """
 
     def __init__(self, count: int) -> None:
@@ -109,13 +111,19 @@ class CallThreads(Executor):
 
     def _look(self) -> None:
         most, lacks_threads = len(self._threads) + MOST_SPARE, False
+        finished, since = self.finished, time.monotonic()
         while not self._ends.wait(LOOK_S):
             kept = self._kept()
             self._cancel_late(kept, PRESSED_S if lacks_threads or len(kept) >= most else None)
             lacks_threads = False
-            if kept and not self._calls.empty():
+            if self._calls.empty() or self.finished != finished:
+                finished, since = self.finished, time.monotonic()
+            if not self._calls.empty():
                 # Twice as many as are kept, because a crowd of such clients is first in the queue, too.
-                lacks_threads = not self._add_spare(min(2 * len(kept), MOST_SPARE) - self._spare)
+                wanted = 2 * len(kept)
+                if time.monotonic() - since >= STUCK_S:
+                    wanted, since = max(wanted, self._spare + len(self._threads)), time.monotonic()
+                lacks_threads = not self._add_spare(min(wanted, MOST_SPARE) - self._spare)
 
     def _add_spare(self, count: int) -> bool:
         """Start spare threads. Returns whether the system has let all of them start."""

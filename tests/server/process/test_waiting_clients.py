@@ -267,6 +267,17 @@ def test_where_no_more_threads_start_waiting_clients_give_way(monkeypatch: pytes
     threads.shutdown()
 
 
+def test_calls_that_wait_for_a_store_hold_up_no_others() -> None:
+    """With every thread in a call that does not end, and more such calls in the queue, others run."""
+    threads, store = CallThreads(2), threading.Event()
+    waits = [threads.submit(store.wait, 60) for _ in range(8)]
+    assert threads.submit(lambda: 42).result(20) == 42
+    assert not any(each.done() for each in waits)
+    store.set()
+    assert all(each.result(20) for each in waits)
+    threads.shutdown()
+
+
 def test_errors_of_calls_are_in_their_futures() -> None:
     """An exception is handed on, and the thread goes on."""
     threads = CallThreads(1)
