@@ -25,8 +25,8 @@ _PLACE = (0.0, 0.0)
 def difference(expression: str, country_code: str, year: int = 0) -> str:
     """Return how opening_hours.js reads hours differently, or "". The hours must not be refused.
 
-    `country_code` is the country or region of the public holidays. An example is looked for from the begin of `year` on;
-    0: of this year.
+    `country_code` is the country or region of the public holidays. An example is looked for from the begin of `year`
+    on; 0: of this year.
     """
     if not expression:
         return ""
