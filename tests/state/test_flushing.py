@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_transactions_that_wait_share_a_flush(disk: Disk, database: Database) ->
         thread.start()
     reader = SqliteEvents(database)
     while len(reader.read(0, 100)) < 9:  # all have committed, and wait
-        pass
+        time.sleep(0.01)
     disk.may_go_on.set()
     for thread in threads:
         thread.join()
@@ -114,6 +115,39 @@ def test_an_event_that_did_not_reach_the_disk_is_not_acknowledged(
         with pytest.raises(StoreUnavailableError, match="Input/output error"):
             events.append([event("e1")])
     assert [False] == events.append([event("e1")])  # it was committed, and is a duplicate now
+
+
+def test_all_who_wait_while_a_flush_fails_are_told(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system reports a failed flush once: those who have committed meanwhile are not acknowledged either."""
+    database = Database(disk.path)
+    events, begun, may_fail = SqliteEvents(database), threading.Event(), threading.Event()
+    told: list[bool] = []
+
+    def fails_once(_descriptor: int) -> None:
+        if not begun.is_set():
+            begun.set()
+            may_fail.wait(30)
+            raise OSError(5, "Input/output error")
+
+    def append(name: str) -> None:
+        try:
+            events.append([event(name)])
+            told.append(True)
+        except StoreUnavailableError:
+            told.append(False)
+
+    monkeypatch.setattr(os, "fdatasync", fails_once)
+    threads = [threading.Thread(target=append, args=(f"e{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    while not begun.is_set() or len(SqliteEvents(database).read(0, 100)) < 4:  # all have committed, and wait
+        time.sleep(0.01)
+    time.sleep(0.1)
+    may_fail.set()
+    for thread in threads:
+        thread.join()
+    assert [False] * 4 == told
+    database.close()
 
 
 def test_flushing_can_be_left_out(disk: Disk) -> None:

@@ -168,7 +168,7 @@ def _to_number(value: Any) -> Linear:  # noqa: ANN401 - a text, or Linear
 
 
 def _to_double(value: Any) -> Linear:  # noqa: ANN401 - a text, or Linear
-    if isinstance(value, str) or value.kind != NUMBER:
+    if isinstance(value, str) or value.kind != NUMBER or value.slope:  # a quotient of doubles has no whole steps
         raise UnknownError
     return value  # type: ignore[no-any-return]
 

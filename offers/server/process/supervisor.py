@@ -25,8 +25,10 @@ TICK_S = 0.1
 STEADY_S = 10.0
 """A child that lived for this many seconds is restarted at once; the back-off of one that dies sooner grows."""
 LONGEST_WAIT_S = 10.0
-HANG_S = 15.0
+HANG_S = 20.0
 """Seconds without a sign of life after which a worker is replaced."""
+START_S = 600.0
+"""Seconds that a worker has until its first sign of life, beside these."""
 STOP_MARGIN_S = 5.0
 REFUSED, FAILED = 1, 2
 """Exit statuses of a compilation: the document has problems, or something else failed."""
@@ -49,7 +51,7 @@ class _Slot:
     not_before: float = 0.0
     quick_deaths: int = 0
     beat: float = float("inf")
-    """Time of the last sign of life; infinity before the first, so that a slow start is not taken for a hang."""
+    """Time of the last sign of life; before the first, a time ahead, so that a slow start is not taken for a hang."""
 
 
 @dataclass(slots=True)
@@ -260,7 +262,7 @@ class Supervisor:
                     else self._worker_command(slot.core, port, served)
                 )
                 slot.process = self._start(command, stdout=None if slot.core is None else subprocess.PIPE)
-                slot.started, slot.beat = now, float("inf")
+                slot.started, slot.beat = now, now + START_S
                 if slot.process.stdout is not None:
                     os.set_blocking(slot.process.stdout.fileno(), False)
 

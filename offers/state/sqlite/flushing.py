@@ -19,14 +19,18 @@ class Flusher:
         self._turn = threading.Condition()
         self._begun = 0
         self._done = 0
+        self._failed = 0
         self._is_flushing = False
 
     def wait(self) -> None:
         """Return once all that this process has committed is on the disk. Raises OSError if that fails."""
         with self._turn:
-            wanted = self._begun + 1  # a flush under way may have begun before the commit
+            wanted, failed = self._begun + 1, self._failed  # a flush under way may have begun before the commit
             while self._is_flushing and self._done < wanted:
                 self._turn.wait()
+            if self._failed != failed:  # the system reports a failure once, and drops what it could not write
+                message = "the last flush failed"
+                raise OSError(message)
             if self._done >= wanted:
                 return
             self._is_flushing, self._begun = True, self._begun + 1
@@ -39,6 +43,8 @@ class Flusher:
                 self._is_flushing = False
                 if is_done:
                     self._done = self._begun
+                else:
+                    self._failed += 1
                 self._turn.notify_all()
 
     def close(self) -> None:
