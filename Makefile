@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos format docs bench quality \
+.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench quality \
 	peers lock clean package
 
 PYTHON ?= python3
@@ -90,7 +90,7 @@ breaking: $(DEVELOPING) build/imports ## Check that the protos break no caller; 
 	fi; \
 	rm -rf build/against && mkdir -p build/against/build && cp -R build/imports build/against/build && \
 	git archive "$$base" buf.yaml protos | tar -x -C build/against && \
-	$(BIN)/buf breaking --against build/against && echo "breaking: nothing since $$base"
+	$(BIN)/buf breaking protos --against build/against/protos && echo "breaking: nothing since $$base"
 
 fresh: $(DEVELOPING) ## Check that old and new pip install exactly the locks, with newer releases on offer
 	$(BIN)/python -m tests.install.fresh
@@ -99,7 +99,7 @@ fresh: $(DEVELOPING) ## Check that old and new pip install exactly the locks, wi
 # Redis keeps the real clock, as it hangs under libfaketime; tests on it would see two clocks, and are left out.
 DAYS ?= 1 7 45 200 400
 DATED := tests/demo tests/catalogue/hours tests/cli/test_cli.py tests/decision/test_hours.py \
-	tests/server/test_other_times.py tests/server/test_lasting.py tests/test_client.py tests/docs
+	tests/server/test_other_times.py tests/server/test_lasting.py tests/client tests/docs
 AHEAD := PATH="$(CURDIR)/tests/later/bin:$$PATH" PYTHONPATH="$(CURDIR)/tests/later" PYTHONDONTWRITEBYTECODE= \
 	NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1 faketime -m -f
 TOMORROW = for days in $(1); do \
@@ -118,6 +118,9 @@ tomorrow: $(DEVELOPING) build/protoc ## Run all tests under clocks ahead; DAYS="
 
 protos: $(DEVELOPING) build/protoc ## Generate offers/v1 from protos
 	$(BIN)/python protos/generate.py .
+
+clients: $(DEVELOPING) build/imports ## Generate the clients of the examples: Go and TypeScript, as far as they are installed
+	$(BIN)/buf generate
 
 format: $(DEVELOPING) build/imports ## Put code and protos into shape
 	$(BIN)/ruff check --fix-only $(CHECKED)

@@ -24,7 +24,6 @@ from google.api.field_behavior_pb2 import REQUIRED, field_behavior
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
     EnumDescriptorProto,
-    EnumValueDescriptorProto,
     FieldDescriptorProto,
     FileDescriptorProto,
     FileDescriptorSet,
@@ -33,9 +32,9 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 from offers.cli import app
-from offers.cli.words import reason_words
+from offers.cli.words import code_words
 from offers.settings import Settings
-from offers.v1.offer_service_pb2 import REASON_CODE_NO_SUCH_OFFER, Proposition, ReasonCode
+from offers.v1.offer_service_pb2 import ReasonCode
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOS = ROOT / "protos"
@@ -43,8 +42,6 @@ PROTOC = ROOT / "build" / "protoc"
 """The generator that `make build/protoc` installs."""
 PACKAGE = "offers.v1."
 GENERATED = "This page is generated from the sources when the site is built."
-FIRST_AGAINST = REASON_CODE_NO_SUCH_OFFER
-"""Codes below say why an offer is in an answer, those from here on why one is not."""
 
 # Field numbers of descriptor.proto: source locations name elements by paths of them.
 _FILE_SYNTAX, _FILE_MESSAGE, _FILE_ENUM, _FILE_SERVICE = 12, 4, 5, 6
@@ -370,12 +367,6 @@ def reason_codes_page(sources: Iterable[Source]) -> str:
     ]
     for index, value in enumerate(enum.value):
         meaning = one_line(source.comment(_FILE_ENUM, number, _ENUM_VALUE, index)).replace("|", "\\|")
-        lines.append(f"| {value.number} | `{value.name}` | {code_words(value)} | {meaning} |")
+        words = code_words(ReasonCode.ValueType(value.number)) if value.number else ""
+        lines.append(f"| {value.number} | `{value.name}` | {words} | {meaning} |")
     return "\n".join(lines) + "\n"
-
-
-def code_words(value: EnumValueDescriptorProto) -> str:
-    """Say a reason code as `offers query` does: in the column "why", or with --explain."""
-    if 0 < value.number < FIRST_AGAINST:
-        return reason_words(Proposition(reasons=[ReasonCode.ValueType(value.number)]))
-    return value.name.removeprefix("REASON_CODE_").lower().replace("_", " ") if value.number else ""

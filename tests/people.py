@@ -214,7 +214,10 @@ class PeopleMaker(Maker):
         """Return a catalogue of some offers, with everything they refer to."""
         catalog = super().catalog(0)
         later = datetime.fromtimestamp(self.turn, UTC).isoformat().replace("+00:00", "Z")
-        rules = [f"profile.attributes.{name} == 'yes'" for name in SEGMENT_IDS[:-1]] + [f"now >= timestamp('{later}')"]
+        rules = [
+            "lower(profile.attributes.s1) == 'yes'", "profile.attributes.s2.lowerAscii() in ['no', 'yes']",
+            "profile.attributes.s3 == 'yes'", f"now >= timestamp('{later}')",
+        ]  # fmt: skip
         for name, rule in zip(SEGMENT_IDS, rules, strict=True):
             catalog.segments.append(Segment(segment_id=name, expression=rule))
         if self.chance(0.5):

@@ -13,6 +13,7 @@ from benchmarks.quality.mapping import CONSENT
 from offers.catalogue.document import write_fragments
 from offers.client import CHANNEL_OPTIONS
 from offers.learning.learner import Learner
+from offers.learning.settling import SETTLE_S
 from offers.server.offer_values import offers_of
 from offers.testing import Served, serving
 from offers.v1.catalog_pb2 import Catalog
@@ -94,10 +95,11 @@ class Service:
         self._profiles.UpdateProfile(UpdateProfileRequest(user=user, profile=known))
 
     def learn(self) -> None:
-        """Learn the log, and use the model from now on, unless the learner finds it worse."""
+        """Learn the log with all outcomes so far, and use the model from now on, unless the learner finds it worse."""
         self.served.worker.recorder.flush()
         while self.learner.step(math.inf):
             pass
+        self.learner.training.pass_time(self.second + max(SETTLE_S))
         model = self.learner.publish()
         if model is not None:
             self.served.worker.live.use_model(model)

@@ -6,13 +6,9 @@ import time
 import uuid
 from dataclasses import dataclass
 
-import grpc
-
-from offers.client import OffersCallError, OffersClient, context
-from offers.v1.context_pb2 import User
+from offers.client import OffersCallError, OffersClient, context, person
 from offers.v1.event_pb2 import Click, Event, Impression
 from offers.v1.event_service_pb2 import EventResult, ReportEventsRequest
-from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse, Proposition, ReasonCode
 
 TIMEOUT_S = 5.0
@@ -40,9 +36,8 @@ class Backend:
     """Serves one app screen. It is one person's, so that it keeps one answer."""
 
     def __init__(self, target: str, anonymous_id: str) -> None:
-        self._offers = OffersClient(target, timeout_s=TIMEOUT_S)
-        self._events = EventServiceStub(grpc.insecure_channel(target))
-        self._user = User(anonymous_id=anonymous_id)
+        self._client = OffersClient(target, timeout_s=TIMEOUT_S)
+        self._user = person(anonymous_id=anonymous_id)
         self._kept: Answer | None = None
 
     def show(self, point: Point) -> tuple[GetOffersResponse, bool]:
@@ -50,16 +45,16 @@ class Backend:
         if self._kept is not None and self._kept.holds(point):
             return self._kept.response, False
         where = context(lat=point[0], lng=point[1], anonymous_id=self._user.anonymous_id)
-        response = self._offers.get_offers(GetOffersRequest(context=where, request_id=str(uuid.uuid4())))
+        response = self._client.get_offers(GetOffersRequest(context=where, request_id=str(uuid.uuid4())))
         self._kept = Answer(point, response)
         return response, True
 
     def report(self, shown: Proposition) -> list[EventResult]:
-        """Tell the server that the person saw, and opened, an offer. Raises grpc.RpcError."""
+        """Tell the server that the person saw, and opened, an offer. Raises OffersCallError."""
         events = [self._event(shown), self._event(shown)]
         events[0].impression.CopyFrom(Impression())
         events[1].click.CopyFrom(Click())
-        return list(self._events.ReportEvents(ReportEventsRequest(events=events), timeout=TIMEOUT_S).results)
+        return list(self._client.report_events(ReportEventsRequest(events=events)).results)
 
     def _event(self, shown: Proposition) -> Event:
         event_id = str(uuid.uuid4())

@@ -99,6 +99,7 @@ def _locate(source: Path, survey: Survey, rules: CrossRules | None) -> Iterator[
                 ("contact_policies", rules.people.policy_faults),
                 ("experiments", rules.people.experiment_faults),
                 ("triggers", rules.people.trigger_faults),
+                ("interactions", rules.people.interaction_faults),
             ):
                 for index, message in enumerate(getattr(fragment.catalog, name)):
                     yield from problems_of(fragment, (name, index), faults_of(message))

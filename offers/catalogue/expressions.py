@@ -7,8 +7,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from cel_expr_python import cel
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from offers.catalogue.functions import check_constants, extensions
+from offers.model.numbers import is_exact
 from offers.v1.context_pb2 import Context, Session, User
 from offers.v1.profile_pb2 import Profile
 
@@ -22,6 +25,8 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _ERROR = re.compile(r"ERROR: [^:]*:(?P<line>\d+):(?P<column>\d+): (?P<what>.*)")
 _NOISE = re.compile(r" \(in container '[^']*'\)| expecting \{.*\}")
 _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
+
+_WHOLE = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_ENUM)
 
 AND, OR, NOT, IF, INDEX, IN = "_&&_", "_||_", "!_", "_?_:_", "_[_]", "@in"
 EQUAL, UNEQUAL, ORDERS = "_==_", "_!=_", ("_<_", "_<=_", "_>_", "_>=_")
@@ -60,7 +65,7 @@ class Mention(NamedTuple):
 @cache
 def environment() -> cel.Env:
     """Return the environment in which expressions are compiled."""
-    return cel.NewEnv(variables=TYPES, container=CONTAINER)
+    return cel.NewEnv(variables=TYPES, container=CONTAINER, extensions=extensions())
 
 
 def compiled(expression: str) -> cel.Expression:
@@ -72,10 +77,46 @@ def compiled(expression: str) -> cel.Expression:
     if (kind := program.return_type()) != cel.Type.BOOL and kind != cel.Type.DYN:
         message = f"is of type {kind.name().lower()}, and a segment must be true or false"
         raise ExpressionError(message)
-    if hidden := _hidden(tree(program)):
+    node = tree(program)
+    if hidden := _hidden(node):
         message = f"gives the name '{hidden}', which is taken, to what a macro goes through"
         raise ExpressionError(message)
+    _check(node)
     return program
+
+
+def _check(node: Node) -> None:
+    """Check the constants of an expression. Raises ExpressionError for those that cannot be meant."""
+    for part in node.parts:
+        _check(part)
+    if node.kind != "call":
+        return
+    try:
+        check_constants(node.name, [part.value if part.kind == "constant" else None for part in node.parts])
+    except ValueError as error:
+        raise ExpressionError(str(error)) from None
+    if node.name in {EQUAL, UNEQUAL, IN, *ORDERS}:
+        for one, other in (node.parts, node.parts[::-1]):
+            _check_numbers(one, other)
+
+
+def _check_numbers(one: Node, other: Node) -> None:
+    """Check a constant, or a list of them, that is compared with a value. Raises ExpressionError."""
+    for part in (one, *(one.parts if one.kind == "call" and not one.name else ())):
+        if isinstance(part.value, int) and not is_exact(part.value) and not _is_whole(other):
+            told = (
+                f"compares {part.value} with what may be a number of an attribute, and these are exact only below 2^53"
+            )
+            message = f"{told}: write both as texts"
+            raise ExpressionError(message)
+
+
+def _is_whole(node: Node) -> bool:
+    """Return whether a value is a field of whole numbers, which are compared exactly, or a constant."""
+    path = path_of(node)
+    field, depth = field_of(path) if path else (None, 0)
+    whole = field is not None and depth == len(path) and field.cpp_type in _WHOLE and not field.is_repeated
+    return whole or (node.kind == "constant" and isinstance(node.value, int))
 
 
 def _hidden(node: Node) -> str:
@@ -210,6 +251,8 @@ def _constant(parts: dict[int, int | bytes]) -> str | float | bool | None:
         return bool(parts[2])
     if isinstance(number := parts.get(3), int):
         return number - 2**64 if number >= 2**63 else number
+    if isinstance(number := parts.get(4), int):
+        return number
     if isinstance(bits := parts.get(5), bytes):
         return float(struct.unpack("<d", bits)[0])
     return None

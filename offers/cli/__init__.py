@@ -14,12 +14,13 @@ from offers.cli import (
     events,
     experiments,
     learn,
-    query,
+    profile,
     segments,
     serve,
     simulate,
 )
 from offers.cli.output import fail
+from offers.cli.query.command import query as ask
 from offers.errors import OffersError, SettingsError
 
 EPILOG = """
@@ -64,7 +65,7 @@ def offers(
 
 
 app.command(rich_help_panel="Server")(serve.serve)
-app.command(rich_help_panel="Server")(query.query)
+app.command("query", rich_help_panel="Server")(ask)
 app.command(rich_help_panel="Server")(learn.learn)
 app.command("compile-loops", rich_help_panel="Server")(compile_loops.compile_loops)
 app.command(rich_help_panel="Catalogue")(catalogues.validate)
@@ -75,6 +76,7 @@ app.command(rich_help_panel="Learning")(simulate.simulate)
 app.add_typer(demo.app, rich_help_panel="Server")
 app.add_typer(segments.app, rich_help_panel="Catalogue")
 app.add_typer(events.app, rich_help_panel="Server")
+app.add_typer(profile.app, rich_help_panel="Server")
 app.add_typer(experiments.app, rich_help_panel="Server")
 
 

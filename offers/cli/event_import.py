@@ -36,7 +36,7 @@ _NO_SERVER = frozenset(
 """Ends of a call that say nothing about its content."""
 
 
-class Fault(NamedTuple):
+class LineFault(NamedTuple):
     """A refused event or call."""
 
     number: int
@@ -64,7 +64,7 @@ class EventImporter:
         self._batch: list[_Waiting] = []
         self._bytes = 0
         """Of the batch, encoded."""
-        self._faults: list[Fault] = []
+        self._faults: list[LineFault] = []
         self.counts: Counter[str] = Counter()
 
     @property
@@ -173,7 +173,7 @@ class EventImporter:
             user.consent.purposes.extend(self._purposes)
 
     def _refuse(self, number: int, place: str, reason: str) -> None:
-        self._faults.append(Fault(number, f"{place}: {reason}"))
+        self._faults.append(LineFault(number, f"{place}: {reason}"))
         self.counts["refused"] += 1
 
 

@@ -40,7 +40,9 @@ def import_(
     ],
     *,
     target: Annotated[str, typer.Option(help="Server to report the events to.")] = "localhost:50051",
-    catalog: Annotated[str, typer.Option(help="Catalogue of events that name no other.")] = "",
+    catalog: Annotated[
+        str, typer.Option("--catalog-id", metavar="ID", help="Catalogue of events that name no other.")
+    ] = "",
     consent: Annotated[
         str,
         typer.Option(

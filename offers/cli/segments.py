@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from offers.cli.attributes import read_attributes
 from offers.cli.catalogues import DocumentPath
 from offers.cli.output import fail, stdout
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
     from offers.decision.segments.evaluate import Facts
     from offers.decision.segments.membership import Membership, Term
+    from offers.v1.context_pb2 import Context
+    from offers.v1.profile_pb2 import Profile
 
 app = typer.Typer(name="segments", no_args_is_help=True, help="Tell who is in which segment.")
 
@@ -90,19 +91,14 @@ def _facts(user: str, anonymous: str, attributes: Any, context: Path | None, pro
         now.user.user_id = user
     if anonymous:
         now.user.anonymous_id = anonymous
-    for one in attributes:
-        name, equals, value = one.partition("=")
-        if not (name and equals):
-            message = f"--attribute '{one}': give a name and a value, as in city=Lyon"
-            raise typer.BadParameter(message)
-        known.attributes.update({name: _value(value)})
+    known.attributes.update(read_attributes(attributes))
     if now.HasField("user") and not known.HasField("user"):
         known.user.CopyFrom(now.user)
     second = now.time.seconds if now.HasField("time") else int(time.time())
     return Facts(now.user, now.session, now, known, second)
 
 
-def _read(file: Path, message: "Message") -> None:
+def _read(file: Path, message: "Context | Profile") -> None:
     """Fill in a message from a JSON file."""
     from offers.model.json_messages import fill, read_json
 
@@ -111,16 +107,6 @@ def _read(file: Path, message: "Message") -> None:
     except (OSError, ValueError) as error:
         told = f"{file} cannot be read as a {message.DESCRIPTOR.name} in JSON: {error}"
         raise typer.BadParameter(told) from None
-
-
-def _value(text: str) -> Any:  # noqa: ANN401
-    """Return the value of an attribute: JSON if it is that, else a text."""
-    import orjson
-
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
 
 
 def _why_not(one: "Membership") -> str:

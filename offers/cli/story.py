@@ -6,17 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers import demo
-from offers.client import OffersClient, context
+from offers.cli.words import reason_words
+from offers.client import OffersCallError, OffersClient, context
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING, ConsentGrants, User
 from offers.v1.event_pb2 import BasketChange, Event, Item, RedemptionEvent
 from offers.v1.event_service_pb2 import EventResult, ReportEventsRequest
-from offers.v1.event_service_pb2_grpc import EventServiceStub
-from offers.v1.offer_service_pb2 import GetOffersRequest, ReasonCode
+from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.profile_pb2 import Profile
 from offers.v1.profile_service_pb2 import (
     DeleteProfileRequest,
@@ -24,7 +23,6 @@ from offers.v1.profile_service_pb2 import (
     LinkIdentitiesRequest,
     UpdateProfileRequest,
 )
-from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
 
 CATALOGUE = Path(demo.__file__).with_name("story.yaml")
 PARIS = ZoneInfo("Europe/Paris")
@@ -41,7 +39,6 @@ class _Story:
 
     def __init__(self, served: Served, clock: "_Clock", say: Say) -> None:
         self._client = OffersClient(served.target)
-        self._events, self._profiles = EventServiceStub(served.channel), ProfileServiceStub(served.channel)
         self._upkeep = served.worker.upkeep
         self._clock, self._say = clock, say
         self._count = 0
@@ -58,8 +55,7 @@ class _Story:
         response = self._client.get_offers(GetOffersRequest(context=asked, placement="home"))
         self._say(f"       {whose}:")
         for offer in response.offers:
-            why = ", ".join(ReasonCode.Name(one).removeprefix("REASON_CODE_").lower() for one in offer.reasons)
-            self._say(f"         {offer.rank}. {offer.title}  ({why})")
+            self._say(f"         {offer.rank}. {offer.title}  ({reason_words(offer)})")
         if not response.offers:
             self._say("         nothing")
         return [offer.offer_id for offer in response.offers]
@@ -69,7 +65,7 @@ class _Story:
         self._count += 1
         now = Timestamp(seconds=int(self._clock.second))
         event = Event(event_id=f"story-{self._count}", user=user, event_time=now, **what)  # type: ignore[arg-type]
-        results: Sequence[EventResult] = self._events.ReportEvents(ReportEventsRequest(events=[event])).results
+        results: Sequence[EventResult] = self._client.report_events(ReportEventsRequest(events=[event])).results
         return results[0]
 
     def redeem(self, user: User, redemption_id: str, phase: "RedemptionEvent.Phase.ValueType") -> str:
@@ -82,19 +78,19 @@ class _Story:
     def link(self) -> None:
         """Link the visitor with Ada, and make her a member."""
         ids = [VISITOR.anonymous_id]
-        self._profiles.LinkIdentities(LinkIdentitiesRequest(user_id=ADA.user_id, anonymous_ids=ids, consent=AGREED))
+        self._client.link_identities(LinkIdentitiesRequest(user_id=ADA.user_id, anonymous_ids=ids, consent=AGREED))
         profile = Profile()
         profile.attributes.update({"member": True})
-        self._profiles.UpdateProfile(UpdateProfileRequest(user=ADA, profile=profile))
+        self._client.update_profile(UpdateProfileRequest(user=ADA, profile=profile))
 
     def erase(self) -> str:
         """Erase Ada; return the status of an export of what is left."""
-        erased = self._profiles.DeleteProfile(DeleteProfileRequest(user=ADA))
+        erased = self._client.delete_profile(DeleteProfileRequest(user=ADA))
         self._say(f"       {erased.event_count} events erased")
         try:
-            self._profiles.ExportProfile(ExportProfileRequest(user=ADA))
-        except grpc.RpcError as error:
-            return str(error.code().name)
+            self._client.export_profile(ExportProfileRequest(user=ADA))
+        except OffersCallError as error:
+            return error.code.name
         return "something"
 
     def close(self) -> None:

@@ -5,40 +5,53 @@ from datetime import datetime, tzinfo
 from google.type.money_pb2 import Money
 
 from offers.v1.offer_pb2 import Benefit, Bundle
-from offers.v1.offer_service_pb2 import (
-    REASON_CODE_AUDIENCE,
-    REASON_CODE_BEHAVIOUR,
-    REASON_CODE_ENDS_SOON,
-    REASON_CODE_EVERYWHERE,
-    REASON_CODE_FALLBACK,
-    REASON_CODE_HABIT,
-    REASON_CODE_IN_ZONE,
-    REASON_CODE_LOCATION_MISSING,
-    REASON_CODE_NEARBY,
-    REASON_CODE_OPEN_NOW,
-    REASON_CODE_PREFERRED_DAYPART,
-    REASON_CODE_UNREACHABLE,
-    Factor,
-    FactorName,
-    Proposition,
-    ReasonCode,
-)
+from offers.v1.offer_service_pb2 import Factor, FactorName, Proposition, ReasonCode
 
 _SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
 _REASONS = {
-    REASON_CODE_NEARBY: "nearby",
-    REASON_CODE_IN_ZONE: "in zone",
-    REASON_CODE_EVERYWHERE: "everywhere",
-    REASON_CODE_OPEN_NOW: "open now",
-    REASON_CODE_ENDS_SOON: "ends soon",
-    REASON_CODE_FALLBACK: "fallback",
-    REASON_CODE_LOCATION_MISSING: "no location",
-    REASON_CODE_PREFERRED_DAYPART: "its daypart",
-    REASON_CODE_UNREACHABLE: "ends too soon",
-    REASON_CODE_AUDIENCE: "for you",
-    REASON_CODE_BEHAVIOUR: "your visit",
-    REASON_CODE_HABIT: "your habit",
+    "NEARBY": "nearby",
+    "IN_ZONE": "in zone",
+    "EVERYWHERE": "everywhere",
+    "OPEN_NOW": "open now",
+    "ENDS_SOON": "ends soon",
+    "FALLBACK": "fallback",
+    "LOCATION_MISSING": "no location",
+    "PREFERRED_DAYPART": "its daypart",
+    "UNREACHABLE": "ends too soon",
+    "AUDIENCE": "for you",
+    "BEHAVIOUR": "your visit",
+    "HABIT": "your habit",
+    "NO_SUCH_OFFER": "no such offer",
+    "OTHER_PLACEMENT": "for another placement",
+    "OTHER_LANGUAGE": "in another language",
+    "OTHER_CURRENCY": "for another currency",
+    "OTHER_CHANNEL": "for another channel",
+    "NOT_BEGUN": "not begun",
+    "OVER": "over",
+    "CLOSED": "closed",
+    "NEEDS_LOCATION": "needs a location",
+    "TOO_FAR": "too far",
+    "IN_EXCLUDED_ZONE": "in an excluded zone",
+    "TOO_UNCERTAIN": "location too uncertain",
+    "ENDS_TOO_SOON": "ends before one can be there",
+    "NOT_IN_SEGMENTS": "not in its segments",
+    "IN_EXCLUDED_SEGMENT": "in an excluded segment",
+    "OTHER_VARIANT": "for another variant",
+    "HOLDOUT": "held out",
+    "CAPPED": "frequency cap reached",
+    "PRESSURE": "contact policy reached",
+    "QUIET_HOURS": "quiet hours",
+    "COOLING_DOWN": "cooling down",
+    "BUDGET_EXHAUSTED": "budget used up",
+    "PACED": "budget ahead of plan",
+    "FALLBACK_NOT_NEEDED": "fallback not needed",
+    "EXCLUSION_GROUP": "a better one of its group",
+    "LAYOUT": "placement full",
+    "OUTRANKED": "outranked",
+    "DEGRADED": "limits cannot be checked",
+    "TIED": "tied",
 }
+"""Words of each ReasonCode, by its name without the prefix."""
 _NANO_DIGITS = 9
 
 
@@ -94,12 +107,13 @@ def distance_words(metres: float) -> str:
 
 def reason_words(proposition: Proposition) -> str:
     """Word the reasons for which an offer is in the answer."""
-    return " · ".join(_REASONS.get(code, f"reason {code}") for code in proposition.reasons)
+    return " · ".join(map(code_words, proposition.reasons))
 
 
 def code_words(code: ReasonCode.ValueType) -> str:
-    """Word the reason code of a failed check, such as "not begun"."""
-    return ReasonCode.Name(code).removeprefix("REASON_CODE_").lower().replace("_", " ")
+    """Word a reason code, such as "not begun"; a code of a newer server is told by its number."""
+    name = ReasonCode.Name(code) if code in ReasonCode.values() else ""
+    return _REASONS.get(name.removeprefix("REASON_CODE_"), f"reason {code}")
 
 
 def factor_name(factor: Factor) -> str:

@@ -38,6 +38,8 @@ from offers.learning.values import CatalogueFacts, features_for, written_scales
 LAG_S = 2
 """Seconds the learner stays behind the clock while the log is written, as decisions are logged a moment late."""
 PUBLISH_S, CHECKPOINT_S, FORGET_S = 1.0, 30.0, 3600.0
+CHECKPOINT_FORM = 2
+"""Number of what checkpoints hold: the log is learned again where one holds something else."""
 KEPT_MODELS = 3
 REFUSALS_TOLD = 5
 FOLDER = "learning"
@@ -78,7 +80,7 @@ class Learner:
         self._grown = TreeFolder(folder)
         self._lookups = Lookups(catalogues, events.decisions)
         saved = latest(folder / "checkpoint")
-        if saved and saved.meta["bits"] == bits and not anew:
+        if saved and saved.meta["bits"] == bits and saved.meta.get("form") == CHECKPOINT_FORM and not anew:
             self.training = Training.restored(events, self._lookups, saved)
             self.training.collector.forget_erased()
             self.refused: list[str] = saved.meta["refused"]
@@ -125,6 +127,7 @@ class Learner:
         saved |= {
             "sequence": self._sequence,
             "bits": self._bits,
+            "form": CHECKPOINT_FORM,
             "refused": self.refused,
             "declined": sorted(self._declined),
         }
@@ -198,7 +201,9 @@ class Learner:
         """Grow trees from the whole log, to be published from now on. Raises as `tree_training.grow`."""
         return grow(self._log, self._lookups, self.training.features, self.folder, stop)
 
-    def catch_up(self, stop: Callable[[], bool], tell: Callable[[int], object]) -> None:
+    def catch_up(
+        self, stop: Callable[[], bool], tell: Callable[[int], object], clock: Callable[[], float] = time.time
+    ) -> None:
         """Learn what the log has now, or until `stop` says so, and publish it. `tell` gets the number of entries."""
         self._stop = stop
         saved, done = time.monotonic(), 0
@@ -208,6 +213,8 @@ class Learner:
             if time.monotonic() - saved >= CHECKPOINT_S:
                 self.checkpoint()
                 saved = time.monotonic()
+        if not stop():
+            self.training.pass_time(clock() - LAG_S)
         self.publish()
         self.checkpoint()
 
@@ -285,6 +292,7 @@ class Learner:
             pass
         if self._stop():
             return
+        other.pass_time(training.collector.clock)
         self._is_fitted = True
         for name, recent in training.recent.items():
             if not (gone or is_rescaled) and (why := worse(other.recent[name].of_candidate(), recent.of_candidate())):

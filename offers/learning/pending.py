@@ -1,26 +1,43 @@
 """Decisions whose outcomes may still come, and how a checkpoint keeps them."""
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+DISMISSED = 3.0
+"""The importance of a dismissal: it counts as this many refusals."""
+SHOWN_BIT, DISMISSED_BIT = 1, 2
+"""Bits of PendingDecision.seen."""
 
 
 class OfferState(IntEnum):
     """How far one reward of an offer that was shown is settled."""
 
     OPEN = 0
-    """Nothing was learned of it."""
-    LEARNING = 1
-    """A refusal is among the rows that wait to be learned."""
-    REFUSED = 2
-    """It was learned as a refusal. PendingDecision.foreseen has the probability that was foreseen then."""
-    DONE = 3
-    """Nothing more will be learned of it."""
+    """Its outcome is awaited."""
+    SETTLED = 1
+    """It is an example. If its outcome changes, the example is revised."""
+    DONE = 2
+    """Nothing is learned of it any more."""
+
+
+class Label(NamedTuple):
+    """The outcome of an example."""
+
+    reward: float
+    """From 0 (refused) to 1 (taken up)."""
+    importance: float
+    """The number of examples it counts as; 0: it is unknown whether the offer was taken up."""
+
+
+UNKNOWN, REFUSAL = Label(0.0, 0.0), Label(0.0, 1.0)
+_DISMISSAL = Label(0.0, DISMISSED)
 
 
 @dataclass(slots=True)
@@ -30,7 +47,7 @@ class LogCounts:
     decisions: int = 0
     """Decisions that may be learned from."""
     late: int = 0
-    """Rewards that came after their refusal was learned."""
+    """Outcomes that changed after they had been learned."""
     early: int = 0
     """Decisions that were settled early, for want of memory."""
     lost: int = 0
@@ -52,28 +69,30 @@ class PendingDecision:
     metres: tuple[int, ...]
     """By offer, the distance as in DecisionRecord.distances_m; 0: unknown."""
     seen: bytearray
-    """By offer, bits: an impression was reported, and a dismissal."""
+    """By offer, bits: it was shown, as an impression or any other reaction tells, and it was dismissed."""
     states: tuple[bytearray, ...]
     """By reward and offer, an OfferState."""
-    foreseen: tuple[list[float], ...]
-    """By reward and offer, the probability foreseen when the refusal was learned."""
+    rewards: tuple[list[float], ...]
+    """By reward and offer, the reward so far; NaN: it is unknown, and stays so."""
+    examples: tuple[list[int], ...]
+    """By reward and offer, the number of the example; NO_EXAMPLE where there is none, or it is not known any more."""
     judged: int = -1
     """The number of its first offer among those that models are judged by; -1: it is not judged."""
 
-    def refused(self, reward: int, index: int, foreseen: float) -> None:
-        """Note that an offer was learned as refused, and which probability of a reward was foreseen."""
-        self.states[reward][index] = OfferState.REFUSED
-        self.foreseen[reward][index] = foreseen
+    def label(self, reward: int, index: int) -> Label:
+        """Return the outcome of an offer so far, for a reward by its number."""
+        found = self.rewards[reward][index]
+        if found:
+            return UNKNOWN if math.isnan(found) else Label(found, 1.0)
+        return _DISMISSAL if self.seen[index] & DISMISSED_BIT else REFUSAL
 
 
+NO_EXAMPLE = -1
 SettledOffer = tuple[PendingDecision, int, float, float]
 """An example to be: a decision, the index of an offer in it, the reward and the importance. Plain tuples, as many are
 made for each decision."""
 DueQueue = deque[tuple[int, PendingDecision, int]]
 """When offers of decisions are settled, the next first: the second, the decision and the offer's index."""
-
-_CODES = np.array([-1.0, -2.0, np.nan, 2.0])
-"""By OfferState, the number that stands for it in checkpoints; REFUSED is the probability foreseen, from 0 to 1."""
 
 
 def to_arrays(
@@ -90,9 +109,9 @@ def to_arrays(
         "seen": np.frombuffer(b"".join(one.seen for one in pending), np.uint8),
     }
     for reward, queue in enumerate(due):
-        states = np.frombuffer(b"".join(one.states[reward] for one in pending), np.uint8)
-        foreseen = np.array([chance for one in pending for chance in one.foreseen[reward]], np.float64)
-        arrays[f"state.{reward}"] = np.where(states == OfferState.REFUSED, foreseen, _CODES[states])
+        arrays[f"state.{reward}"] = np.frombuffer(b"".join(one.states[reward] for one in pending), np.uint8)
+        arrays[f"reward.{reward}"] = np.array([found for one in pending for found in one.rewards[reward]], np.float64)
+        arrays[f"example.{reward}"] = np.array([name for one in pending for name in one.examples[reward]], np.int64)
         open_ = [(at, number[id(one)], index) for at, one, index in queue if id(one) in number]
         arrays[f"due.{reward}"] = np.array(open_, np.int64).reshape(-1, 3)
     return arrays, [[one.decision_id, one.catalog, one.surface, one.offers] for one in pending]
@@ -102,11 +121,10 @@ def from_arrays(
     arrays: Mapping[str, NDArray[Any]], told: Sequence[Sequence[Any]], rewards: int
 ) -> tuple[list[PendingDecision], tuple[DueQueue, ...]]:
     """Return the decisions that `to_arrays` was given, and by reward what is due of them."""
-    first, pending = 0, []
+    first, pending, each = 0, [], range(rewards)
     metres = arrays["metres"].tolist()
     for number, (name, catalog, surface, offers) in enumerate(told):
-        last = first + len(offers)
-        codes = [arrays[f"state.{reward}"][first:last] for reward in range(rewards)]
+        some = slice(first, first + len(offers))
         pending.append(
             PendingDecision(
                 name,
@@ -115,23 +133,15 @@ def from_arrays(
                 int(arrays["second"][number]),
                 arrays["request"][number].tobytes(),
                 tuple(offers),
-                tuple(metres[first:last]),
-                bytearray(arrays["seen"][first:last].tobytes()),
-                tuple(bytearray(_states_of(some)) for some in codes),
-                tuple(np.where((some >= 0) & (some <= 1), some, 0.0).tolist() for some in codes),
+                tuple(metres[some]),
+                bytearray(arrays["seen"][some].tobytes()),
+                tuple(bytearray(arrays[f"state.{reward}"][some].tobytes()) for reward in each),
+                tuple(arrays[f"reward.{reward}"][some].tolist() for reward in each),
+                tuple(arrays[f"example.{reward}"][some].tolist() for reward in each),
                 int(arrays["judged"][number]),
             )
         )
-        first = last
+        first = some.stop
     return pending, tuple(
-        deque((at, pending[which], index) for at, which, index in arrays[f"due.{reward}"].tolist())
-        for reward in range(rewards)
+        deque((at, pending[which], index) for at, which, index in arrays[f"due.{reward}"].tolist()) for reward in each
     )
-
-
-def _states_of(codes: NDArray[np.float64]) -> bytes:
-    """Return the OfferState of each number of a checkpoint."""
-    states = np.full(len(codes), OfferState.REFUSED, np.uint8)
-    for state, code in enumerate(_CODES):
-        states[codes == code] = state
-    return states.tobytes()

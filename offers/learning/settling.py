@@ -1,8 +1,10 @@
 """Follows each offer that was shown until its outcome is settled, so that it becomes an example.
 
-A reward is learned at once, and so is a dismissal. An offer of which nothing is heard within SETTLE_S is learned as
-refused. If a reward r comes after that, it is learned on top of the refusal: as a whole reward with an importance of
-r / (1 - p), where p is the probability foreseen for the refusal. Foreseen probabilities are then right in the long run.
+An offer is settled SETTLE_S after it was shown, whatever came of it until then: taken up, dismissed, or nothing heard.
+So offers become examples in the order in which they were shown. Were rewards learned when they come and refusals when
+they are settled, everything within a burst would be learned sorted by its outcome.
+
+An outcome that changes after that, such as a late click, revises its example.
 
 Rewards are 0 or 1, except order values, which are shares of a scale: their models are fractional logistic regressions.
 Source: Papke and Wooldridge, "Econometric methods for fractional response variables", J. Appl. Econometrics 11 (1996).
@@ -21,7 +23,11 @@ from numpy.typing import NDArray
 from offers.learning.log_reading import DecisionEntry, EventEntry
 from offers.learning.outcomes import LEARNING, OfferOutcome, Reaction, outcome_of
 from offers.learning.pending import (
+    DISMISSED_BIT,
+    NO_EXAMPLE,
+    SHOWN_BIT,
     DueQueue,
+    Label,
     LogCounts,
     OfferState,
     PendingDecision,
@@ -34,22 +40,19 @@ from offers.learning.propensity.rows import Rows
 from offers.learning.values import ORDER_VALUE, REWARDS, CatalogueFacts, Sum, written_scales
 from offers.v1.state_pb2 import DecisionRecord
 
-SETTLE_S = (60, 300, 300)
-"""By reward, the seconds after which an offer that was shown counts as refused. They are few, so that refusals and
-rewards of the same moments are learned together: if refusals waited for days, rewards would be learned alone at first.
-"""
+SETTLE_S = (45, 300, 300)
+"""By reward, the seconds after which the outcome of an offer that was shown is settled: most clicks have come by then,
+and most redemptions and orders."""
+CALM_S = (10, 60, 600, 3_600, 6 * 3_600, 86_400)
+"""Seconds without any example of a reward after each of which its model rests."""
 HELD_S = max(LEARNING.window_s.values())
 """Seconds for which a decision is held, because a reward may follow."""
 MOST_HELD = 100_000
 """Most decisions that are held. Beyond that the oldest are settled early."""
 MOST_EARLY = 10_000
 """Most outcomes that are held for decisions that the log does not have yet."""
-DISMISSED = 3.0
-"""The importance of a dismissal: it counts as this many refusals."""
-REVERSED = 2.0
-"""The importance of the refusal that a reward becomes when it is taken back."""
-MOST_IMPORTANCE = 10.0
-"""Limit of the importance of a late reward."""
+FLUSHED_AT_ONCE = 8_192
+"""Settled offers that are made into examples at once."""
 MOST_NAMES, NAMES_MET = 64, 4_096
 """Most attributes of requests and persons that become features, and that are counted."""
 LEAST_MET, LEAST_SHARE = 100, 0.01
@@ -58,12 +61,11 @@ _COUNTED = ("context.", "profile.")
 _REPORTING = 4_096
 _EARLY_EACH = 100
 _ALL_OFFERS = -1  # as an index in a DueQueue: the whole decision is due
-_SEEN, _DISMISSED = 1, 2  # bits of PendingDecision.seen
 _NUMBER_OF = {name: number for number, name in enumerate(REWARDS)}
 _IMPRESSION, _DISMISSAL, _WITHHELD = Reaction.IMPRESSION, Reaction.DISMISSAL, Reaction.WITHHELD
 _REVERSAL = Reaction.REVERSAL
 # Plain integers: a byte is compared with these faster than with members of the enum.
-_OPEN, _LEARNING, _REFUSED, _DONE = map(int, OfferState)
+_OPEN, _SETTLED, _DONE = map(int, OfferState)
 
 
 class Lookups(NamedTuple):
@@ -100,6 +102,10 @@ class OutcomeTracker(ABC):
     """By id of a decision that is not known yet: reactions, indexes of offers, and amounts."""
     dropped: int = -1
     """The latest second of the decisions that were settled early; -1: there were none."""
+    settled_at: list[int] = field(default_factory=lambda: [0] * len(REWARDS))
+    """By reward, the second of the latest example or revision."""
+    rests: list[int] = field(default_factory=lambda: [0] * len(REWARDS))
+    """By reward, how often its model has rested since then."""
     scales: Mapping[str, Sum] = field(init=False)
     """By catalogue, the scale of order values: the same from beginning to end."""
 
@@ -110,8 +116,7 @@ class OutcomeTracker(ABC):
 
     def add_decision(self, second: int, decision: DecisionEntry) -> None:
         """Take in a decision that was made at a second of the log's clock."""
-        if second > self.clock:
-            self._pass_time(second)
+        self.pass_time(second)
         if decision.decision_id in self.held:
             return
         told = DecisionRecord.FromString(decision.record)
@@ -130,8 +135,7 @@ class OutcomeTracker(ABC):
 
     def add_event(self, second: int, event: EventEntry) -> None:
         """Take in an event that was received at a second of the log's clock."""
-        if second > self.clock:
-            self._pass_time(second)
+        self.pass_time(second)
         outcome = outcome_of(event, LEARNING)
         if outcome is None:
             return
@@ -144,6 +148,28 @@ class OutcomeTracker(ABC):
             waiting.append((int(outcome.reaction), outcome.offer_index, outcome.amount))
         if len(self.early) > MOST_EARLY:
             self.counts.lost += len(self.early.popitem(last=False)[1])
+
+    def pass_time(self, second: int) -> None:
+        """Advance the clock, unless it is ahead: settle what is due, and let go of decisions too old for any outcome.
+
+        It makes no difference whether time passes in many steps or in one.
+        """
+        if second <= self.clock:
+            return
+        self.clock = second
+        for number, queue in enumerate(self.due):
+            while queue and queue[0][0] <= second:
+                due, pending, index = queue.popleft()
+                self._rest(number, due)
+                if index == _ALL_OFFERS:
+                    self._settle_decision(number, pending, due)
+                else:
+                    self._settle(number, pending, index, due)
+            self._rest(number, second)
+        for pending in list(islice(self.held.values(), 0, 64)):
+            if pending.second >= second - HELD_S:
+                break
+            del self.held[pending.decision_id]
 
     def flush(self) -> None:
         """Have all examples learned that there are by now."""
@@ -207,6 +233,7 @@ class OutcomeTracker(ABC):
             bytearray(count),
             states,
             tuple([0.0] * count for _ in REWARDS),
+            tuple([NO_EXAMPLE] * count for _ in REWARDS),
         )
         self.held[decision.decision_id] = pending
         return pending
@@ -216,127 +243,124 @@ class OutcomeTracker(ABC):
         """Foresee the outcome of a new decision, to judge models by it later, if it is one of those."""
 
     @abstractmethod
-    def _note(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
-        """Note an offer's outcome, for a reward by its number; NaN: unknown. Later calls overwrite earlier ones."""
+    def _note(self, number: int, pending: PendingDecision, index: int) -> None:
+        """Note the settled outcome of an offer, for a reward by its number. Later calls overwrite earlier ones."""
+
+    @abstractmethod
+    def _revise(self, number: int, pending: PendingDecision, index: int, before: Label) -> None:
+        """Revise the example of an offer whose label was another one before. All others are flushed."""
+
+    @abstractmethod
+    def _calm(self, number: int, second: int) -> None:
+        """Let the model of a reward rest, as of a second. All examples are flushed."""
 
     @abstractmethod
     def _flush(self, number: int) -> None:
-        """Take the waiting rows of a reward; those that are LEARNING become REFUSED with the probability foreseen."""
+        """Take the waiting examples of a reward."""
 
     def _held_again(self, decision_id: str) -> PendingDecision | None:
-        """Hold a decision once more that was settled early: all of it was learned as refused."""
+        """Hold a decision once more that was settled early. All of it counts as refused, which most of it was."""
         if self.dropped < 0:
             return None
         for decision in self.lookups.decisions([decision_id]):
             told = DecisionRecord.FromString(decision.record)
             if told.learn and self.clock - HELD_S <= decision.second <= self.dropped:
-                return self._hold(decision, told, _REFUSED)
+                return self._hold(decision, told, _SETTLED)
         return None
 
     def _react(self, pending: PendingDecision, outcome: OfferOutcome) -> None:
         index, reaction = outcome.offer_index, outcome.reaction
         if not 0 <= index < len(pending.offers):
             return
+        if reaction is _WITHHELD:
+            for number in range(len(REWARDS)):
+                self.set_reward(number, pending, index, math.nan)
+            return
+        self._show(pending, index)
         if reaction is _IMPRESSION:
-            self._see(pending, index)
+            if pending.surface not in self.reporting and len(self.reporting) < _REPORTING:
+                self.reporting[pending.surface] = None
         elif reaction is _DISMISSAL:
             self._dismiss(pending, index)
-        elif reaction is _WITHHELD:
-            for number in range(len(REWARDS)):
-                self._withhold(number, pending, index)
-        elif reaction is _REVERSAL:
-            self._take_back(_NUMBER_OF["redemption"], pending, index)
         else:
-            for name, reward in outcome.rewards(LEARNING, self.scales.get(pending.catalog)):
-                self._reward(_NUMBER_OF[name], pending, index, reward)
+            self._reward(pending, outcome)
 
-    def _see(self, pending: PendingDecision, index: int) -> None:
-        if pending.seen[index] & _SEEN:
+    def _reward(self, pending: PendingDecision, outcome: OfferOutcome) -> None:
+        for name, reward in outcome.rewards(LEARNING, self.scales.get(pending.catalog)):
+            number, index = _NUMBER_OF[name], outcome.offer_index
+            known = pending.rewards[number][index]
+            if known == 0 or (outcome.reaction is _REVERSAL and known > 0):  # else only the first over 0 counts
+                self.set_reward(number, pending, index, reward)
+
+    def _show(self, pending: PendingDecision, index: int) -> None:
+        """Note that an offer was shown, as any reaction tells."""
+        if pending.seen[index] & SHOWN_BIT:
             return
-        pending.seen[index] |= _SEEN
-        if pending.surface not in self.reporting and len(self.reporting) < _REPORTING:
-            self.reporting[pending.surface] = None
+        pending.seen[index] |= SHOWN_BIT
         for number, states in enumerate(pending.states):
             if states[index] == _OPEN:
                 self.due[number].append((self.clock + SETTLE_S[number], pending, index))
 
     def _dismiss(self, pending: PendingDecision, index: int) -> None:
-        if pending.seen[index] & _DISMISSED:
+        if pending.seen[index] & DISMISSED_BIT:
             return
-        pending.seen[index] |= _DISMISSED
-        for number, states in enumerate(pending.states):
-            if states[index] != _DONE:
-                self._refuse(number, pending, index, DISMISSED - (states[index] != _OPEN))
+        before = [pending.label(number, index) for number in range(len(REWARDS))]
+        pending.seen[index] |= DISMISSED_BIT
+        for number, label in enumerate(before):
+            self._changed(number, pending, index, label)
 
-    def _withhold(self, number: int, pending: PendingDecision, index: int) -> None:
-        """Learn nothing of a reward of an offer."""
-        pending.states[number][index] = _DONE
-        self._note(number, pending, index, math.nan)
+    def set_reward(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
+        """Set a reward of an offer, settled or not: from 0, which takes it back, to 1, or NaN for unknown."""
+        before = pending.label(number, index)
+        pending.rewards[number][index] = reward
+        self._changed(number, pending, index, before)
 
-    def _reward(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
-        """Take a reward from 0 to 1, or NaN where there was one of unknown size. Only the first over 0 counts."""
-        states, importance = pending.states[number], 1.0
-        if states[index] == _DONE:
+    def _changed(self, number: int, pending: PendingDecision, index: int, before: Label) -> None:
+        if pending.states[number][index] != _SETTLED or pending.label(number, index) == before:
             return
-        if math.isnan(reward) and states[index] == _OPEN:
-            self._withhold(number, pending, index)
-            return
-        if reward == 0:  # as good as a refusal
-            if states[index] == _OPEN:
-                self._refuse(number, pending, index)
-            return
-        if states[index] == _LEARNING:
-            self._flush(number)
-        self._note(number, pending, index, reward)
+        self.counts.late += 1
+        self._flush(number)
+        self.settled_at[number], self.rests[number] = self.clock, 0
+        self._revise(number, pending, index, before)
+        self._note(number, pending, index)
+
+    def _settle(self, number: int, pending: PendingDecision, index: int, second: int) -> None:
+        """Make an open offer an example, as of a second."""
+        states = pending.states[number]
         if states[index] != _OPEN:
-            self.counts.late += 1
-            foreseen = pending.foreseen[number][index]
-            # The refusal pulled by -p, and a whole reward pulls by 1 - p: r / (1 - p) of it makes that r - p. A reward
-            # of unknown size counts as the one foreseen: that takes the refusal back.
-            worth = foreseen if math.isnan(reward) else reward
-            reward, importance = 1.0, min(worth / max(1 - foreseen, 1e-9), MOST_IMPORTANCE)
-        states[index] = _DONE
+            return
+        reward, importance = pending.label(number, index)
+        if not importance:
+            states[index] = _DONE
+            self._note(number, pending, index)
+            return
+        states[index] = _SETTLED
+        self.settled_at[number], self.rests[number] = second, 0
         self._waiting[number].append((pending, index, reward, importance))
+        self._note(number, pending, index)
+        if len(self._waiting[number]) >= FLUSHED_AT_ONCE:
+            self._flush(number)
 
-    def _take_back(self, number: int, pending: PendingDecision, index: int) -> None:
-        """Take a reward back: one refusal makes up for it, and one is the outcome."""
-        if pending.states[number][index] == _DONE:
-            self._refuse(number, pending, index, REVERSED)
-
-    def _refuse(self, number: int, pending: PendingDecision, index: int, importance: float = 1.0) -> None:
-        pending.states[number][index] = _LEARNING
-        self._note(number, pending, index, 0.0)
-        self._waiting[number].append((pending, index, 0.0, importance))
-
-    def _pass_time(self, second: int) -> None:
-        """Advance the clock: settle what is due, and let go of decisions that are too old for any outcome."""
-        self.clock = second
-        for number, queue in enumerate(self.due):
-            while queue and queue[0][0] <= second:
-                _, pending, index = queue.popleft()
-                if index == _ALL_OFFERS:
-                    self._settle(number, pending)
-                elif pending.states[number][index] == _OPEN:
-                    self._refuse(number, pending, index)
-        for pending in list(islice(self.held.values(), 0, 64)):
-            if pending.second >= second - HELD_S:
-                break
-            del self.held[pending.decision_id]
-
-    def _settle(self, number: int, pending: PendingDecision) -> None:
-        """Refuse the open offers of a decision, unless its surface reports impressions: then each is due by itself."""
+    def _settle_decision(self, number: int, pending: PendingDecision, second: int) -> None:
+        """Settle the offers of a decision, unless its surface reports impressions: then each is due by itself."""
         if pending.surface not in self.reporting:
-            for index, state in enumerate(pending.states[number]):
-                if state == _OPEN:
-                    self._refuse(number, pending, index)
+            for index in range(len(pending.offers)):
+                self._settle(number, pending, index, second)
+
+    def _rest(self, number: int, second: int) -> None:
+        """Let the model of a reward rest for each of CALM_S that is over at a second."""
+        while self.rests[number] < len(CALM_S) and second >= self.settled_at[number] + CALM_S[self.rests[number]]:
+            self._flush(number)
+            self._calm(number, self.settled_at[number] + CALM_S[self.rests[number]])
+            self.rests[number] += 1
 
     def _drop(self, pending: PendingDecision) -> None:
         """Settle a decision early."""
-        for number, states in enumerate(pending.states):
-            self._settle(number, pending)
+        for number in range(len(REWARDS)):
+            self._settle_decision(number, pending, self.clock)
             for index, seen in enumerate(pending.seen):
-                if seen and states[index] == _OPEN:
-                    self._refuse(number, pending, index)
+                if seen:
+                    self._settle(number, pending, index, self.clock)
         self.counts.early += 1
         self.dropped = max(self.dropped, pending.second)
         del self.held[pending.decision_id]
@@ -347,6 +371,8 @@ class OutcomeTracker(ABC):
         return arrays, {
             "clock": self.clock,
             "dropped": self.dropped,
+            "settled_at": self.settled_at,
+            "rests": self.rests,
             "counts": [getattr(self.counts, name) for name in LogCounts.__slots__],
             "met": dict(self.met),
             "reporting": list(self.reporting),
@@ -361,6 +387,7 @@ class OutcomeTracker(ABC):
     def restore(self, arrays: Mapping[str, NDArray[Any]], saved: Mapping[str, Any]) -> None:
         """Go on from what `to_save` returned, with the same features."""
         self.clock, self.dropped, self.counts = saved["clock"], saved["dropped"], LogCounts(*saved["counts"])
+        self.settled_at, self.rests = list(saved["settled_at"]), list(saved["rests"])
         self.met, self.reporting = Counter(saved["met"]), dict.fromkeys(saved["reporting"])
         self.early = OrderedDict(
             (name, [(reaction, index, Sum(*total)) for reaction, index, *total in waiting])

@@ -3,6 +3,7 @@
 The same entries in the same order give the same models, wherever training pauses and goes on.
 """
 
+import math
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Self
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from offers.learning import log_reading
 from offers.learning.log_reading import BEGIN, END, LearningLog, LogPosition, MergedLog
 from offers.learning.model import Model
+from offers.learning.pending import Label
 from offers.learning.promotion import Recent
 from offers.learning.propensity.examples import Collector
 from offers.learning.propensity.features import Examples, Features
 from offers.learning.propensity.regression import Propensity
+from offers.learning.propensity.rehearsal import RehearsedModel
 from offers.learning.recommend.visit_training import VisitTraining
-from offers.learning.settling import Lookups
+from offers.learning.settling import SETTLE_S, Lookups
 from offers.learning.values import ORDER_VALUE, REWARDS, Sum
 
 FIRST_REVIEW, REVIEW_GROWTH = 100, 1.25
@@ -31,7 +34,9 @@ class Training:
 
     def __init__(self, log: LearningLog, lookups: Lookups, features: Features, position: LogPosition = BEGIN) -> None:
         self.features = features
-        self.models = {name: Propensity.untaught(features) for name in REWARDS}
+        self.rehearsed = {
+            name: RehearsedModel(features, settle) for name, settle in zip(REWARDS, SETTLE_S, strict=True)
+        }
         self.recent = {name: Recent() for name in REWARDS}
         self.visits = VisitTraining()
         self.collector = Collector(features, lookups, self)
@@ -43,8 +48,14 @@ class Training:
 
     @property
     def learned(self) -> int:
-        """Examples and visits so far."""
-        return self.visits.learned + sum(recent.examples for recent in self.recent.values())
+        """Examples, their revisions, and visits so far."""
+        examples = sum(self.recent[name].examples + one.revised for name, one in self.rehearsed.items())
+        return self.visits.learned + examples
+
+    @property
+    def models(self) -> dict[str, Propensity]:
+        """The models, by reward."""
+        return {name: one.model for name, one in self.rehearsed.items()}
 
     @property
     def scales(self) -> Mapping[str, Sum]:
@@ -85,16 +96,35 @@ class Training:
                 collector.add_decision(second, decision)
                 if collector.counts.decisions == self.review:
                     break
+        else:
+            if count < log_reading.PAGE:
+                self.pass_time(horizon)
         collector.flush()
         self.visits.flush()
         return count
 
-    def learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
+    def pass_time(self, second: float) -> None:
+        """Learn what is settled by a second, where the log has nothing more until then; infinite: nothing."""
+        if second < math.inf:
+            self.collector.pass_time(int(second))
+            self.collector.flush()
+
+    def learn(self, number: int, examples: Examples) -> int:
         """Train the model of a reward: see ExampleConsumer."""
         recent = self.recent[REWARDS[number]]
         recent.examples += len(examples.reward)
         recent.rewards += int(np.count_nonzero(examples.reward))
-        return self.models[REWARDS[number]].update(examples)
+        return self.rehearsed[REWARDS[number]].learn(examples)
+
+    def revise(self, number: int, which: int, labels: tuple[Label, Label], example: Examples, second: int) -> None:
+        """Exchange the label of an example: see ExampleConsumer."""
+        before, after = labels
+        self.recent[REWARDS[number]].rewards += int(after.reward > 0) - int(before.reward > 0)
+        self.rehearsed[REWARDS[number]].revise(which, labels, example, second)
+
+    def rest(self, number: int, second: int) -> None:
+        """Have a model rest: see ExampleConsumer."""
+        self.rehearsed[REWARDS[number]].rest(second)
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
         """Foresee the outcome of a decision by all models: see ExampleConsumer."""
@@ -117,8 +147,8 @@ class Training:
         """Return all that `restored` needs: arrays, and what JSON can hold."""
         arrays, saved = self.collector.to_save()
         arrays = {_PREFIX + name: array for name, array in arrays.items()} | self.visits.to_save()
-        for name, model in self.taught.items():
-            arrays |= {f"{name}.{part}": array for part, array in model.arrays().items()}
+        for name in self.taught:
+            arrays |= {f"{name}.{part}": array for part, array in self.rehearsed[name].arrays().items()}
         for name, recent in self.recent.items():
             arrays[f"{name}.recent"] = np.stack((recent.reward, recent.candidate))
         return arrays, {
@@ -140,9 +170,11 @@ class Training:
         for name, recent in own.recent.items():
             recent.reward[:], recent.candidate[:] = arrays[f"{name}.recent"]
             recent.judged, recent.examples, recent.rewards = meta["counts"][name]
-        for name, model in own.taught.items():
-            for part, array in model.arrays().items():
-                array[:] = arrays[f"{name}.{part}"]
+        for name in own.taught:
+            its = {
+                part.removeprefix(f"{name}."): array for part, array in arrays.items() if part.startswith(f"{name}.")
+            }
+            own.rehearsed[name] = RehearsedModel.restored(own.features, SETTLE_S[REWARDS.index(name)], its)
         pending = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
         own.collector.restore(pending, meta["collector"])
         return own

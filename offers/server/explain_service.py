@@ -108,7 +108,10 @@ class ExplainService:
             explanations.append(one)
         if not asked.offer_ids:
             explanations.sort(key=_distance)
-        response = ExplainOffersResponse(explanations=explanations[:most], response=answered.response)
+        purposes = self._people.purposes(answered.met, asked.request.context.user)
+        response = ExplainOffersResponse(
+            explanations=explanations[:most], response=answered.response, purposes=sorted(purposes)
+        )
         return response.SerializeToString()
 
     def _answer(self, request: GetOffersRequest, now: int) -> _Answered:

@@ -11,7 +11,7 @@ from offers.decision.person import Counted, Person, merged
 from offers.decision.segments.evaluate import Facts
 from offers.errors import StoreUnavailableError
 from offers.server.convert import may_use_context
-from offers.state.person.consent import Purposes, agrees
+from offers.state.person.consent import Purposes, agreed, agrees
 from offers.state.person.ids import draw_of, person_of
 from offers.state.person.view import life_cycle, profile_of, turns_of
 from offers.state.stores import Person as Name
@@ -142,6 +142,12 @@ class PersonReader:
             return False
         consents = UserStateHead.FromString(met.record).profile.consents
         return agrees(CONSENT_PURPOSE_PROFILING, user, consents, self._default)
+
+    def purposes(self, met: Met, user: User) -> Purposes:
+        """Return the purposes a person has agreed to; none for nobody in particular."""
+        if not met.flags & NAMED:
+            return frozenset()
+        return agreed(user, UserStateHead.FromString(met.record).profile.consents, self._default)
 
     def _with_seen(self, met: Met, engine: Engine, user: User, seen: Sequence[SeenOffer]) -> Met:
         """Return a person with the offers that the caller says they have seen: caps count these without consent too."""

@@ -9,6 +9,7 @@ from google.protobuf.struct_pb2 import Struct
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
 from offers.model.events import KINDS
 from offers.model.instants import CLOCK_SKEW_S, DAY_S, set_instant
+from offers.model.numbers import inexact_of
 from offers.model.visits import TRAITS, visits_in
 from offers.server.checks import check_instant
 from offers.server.convert import parse
@@ -313,6 +314,8 @@ def _check_update(request: UpdateProfileRequest, now: float) -> None:
     for number, path in enumerate(request.update_mask.paths):
         if path not in {"attributes", "consents"} and not (path.startswith("attributes.") and len(path) > 11):
             refuse(f"update_mask.paths[{number}]", "cannot be changed: send attributes, attributes.<name> or consents")
+    for name in sorted(inexact_of(request.profile.attributes)):
+        refuse(f"profile.attributes.{name}", "a number from 2^53 on, where neighbours become equal: send it as a text")
     for number, consent in enumerate(request.profile.consents):
         field = f"profile.consents[{number}]"
         if consent.purpose not in ConsentPurpose.values() or not consent.purpose:

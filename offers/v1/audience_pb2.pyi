@@ -39,6 +39,16 @@ class Segment(_message.Message):
     false. Examples:
       profile.attributes.city == 'Lyon' && profile.life_cycle == LifeCycle.LIFE_CYCLE_LAPSING
       session.entry_channel == 'push' && now - profile.last_order_time > duration('336h')
+      semver_compare(context.attributes.app_version, '5.10.0') >= 0 && lower(profile.attributes.city) == 'lyon'
+    Beyond the standard functions and those of CEL's extension for strings there are:
+    - semver_compare(text, text): -1, 0 or 1 by the precedence of semver.org; minor and patch number may be missing;
+    - lower(text): small letters, one for one; lowerAscii leaves all but A to Z as it is;
+    - days_between(instant, instant): whole days of 24 hours; with a time zone, how often midnight passes there;
+    - years_between(day, instant, zone), is_anniversary(day, instant, zone): the day is a text such as "1990-05-17", or
+      that of an instant;
+    - start_of_day(instant, zone), and date(text): midnight of such a day in UTC.
+    A zone is an IANA name or an offset such as "+02:00"; "" is UTC. Whole numbers from 2^53 on cannot be compared with
+    attributes.
     Source: https://github.com/google/cel-spec
     """
     @_builtins.property

@@ -122,7 +122,7 @@ class Catalog(_message.Message):
     @_builtins.property
     def sensitive_attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of profile attributes (the top level of `Profile.attributes`), such as "religion", that no segment and no
-        model may use without permission (`Segment.sensitive_use`): at most 100.
+        intent may use without permission (`sensitive_use`), and that no model uses: at most 100.
         """
 
     @_builtins.property
@@ -227,7 +227,7 @@ class Interaction(_message.Message):
         - "person", "hour", "weekday" (0: Monday), "daypart" (four hours each), "channel", "placement", "entry_channel",
           "place" (cells of about 5 km);
         - "context." and a name of `Context.attributes`;
-        - "profile." and a name of `Profile.attributes`;
+        - "profile." and a name of `Profile.attributes` that is not one of `Catalog.sensitive_attributes`;
         - "offer.id", "offer.category", "offer.brand", "offer.campaign", "offer.distance" (the distance to the place for
           which the offer is shown, two steps for each doubling);
         - "offer." and a name of `Offer.attributes`.

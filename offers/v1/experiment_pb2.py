@@ -26,13 +26,14 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.type import interval_pb2 as google_dot_type_dot_interval__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoffers/v1/experiment.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1agoogle/type/interval.proto\"\x88\x02\n\nExperiment\x12\x1b\n\rexperiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x06window\x18\x03 \x01(\x0b\x32\x15.google.type.IntervalB\x04\xe2\x41\x01\x01\x12\x13\n\x05layer\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\x05share\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1b\n\rplacement_ids\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12*\n\x08variants\x18\x07 \x03(\x0b\x32\x12.offers.v1.VariantB\x04\xe2\x41\x01\x02\x12\x19\n\x0bsegment_ids\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x42\x08\n\x06_share\"l\n\x07Variant\x12\x18\n\nvariant_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12!\n\x13ranking_strategy_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x42\t\n\x07_weightb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoffers/v1/experiment.proto\x12\toffers.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1agoogle/type/interval.proto\"\x88\x02\n\nExperiment\x12\x1b\n\rexperiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x06window\x18\x03 \x01(\x0b\x32\x15.google.type.IntervalB\x04\xe2\x41\x01\x01\x12\x13\n\x05layer\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\x05share\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1b\n\rplacement_ids\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x12*\n\x08variants\x18\x07 \x03(\x0b\x32\x12.offers.v1.VariantB\x04\xe2\x41\x01\x02\x12\x19\n\x0bsegment_ids\x18\x08 \x03(\tB\x04\xe2\x41\x01\x01\x42\x08\n\x06_share\"l\n\x07Variant\x12\x18\n\nvariant_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12!\n\x13ranking_strategy_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x42\t\n\x07_weightBf\n\toffers.v1B\x0f\x45xperimentProtoP\x01Z)example.com/offers/gen/offers/v1;offersv1\xa2\x02\x03OFR\xaa\x02\tOffers.V1\xba\x02\x08OffersV1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'offers.v1.experiment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\toffers.v1B\017ExperimentProtoP\001Z)example.com/offers/gen/offers/v1;offersv1\242\002\003OFR\252\002\tOffers.V1\272\002\010OffersV1'
   _globals['_EXPERIMENT'].fields_by_name['experiment_id']._loaded_options = None
   _globals['_EXPERIMENT'].fields_by_name['experiment_id']._serialized_options = b'\342A\001\002'
   _globals['_EXPERIMENT'].fields_by_name['title']._loaded_options = None

@@ -843,6 +843,7 @@ class ExplainOffersResponse(_message.Message):
 
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferExplanation]:
         """One explanation for each offer asked for, in the order of `offer_ids`, or in the order that is described there."""
@@ -851,15 +852,23 @@ class ExplainOffersResponse(_message.Message):
     def response(self) -> Global___GetOffersResponse:
         """The answer that is explained."""
 
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_context_pb2.ConsentPurpose.ValueType]:
+        """The purposes that the person of the request has agreed to, as they counted for the answer: those of the request,
+        otherwise the stored decisions, otherwise the server's default. Without PROFILING nothing that is stored about the
+        person counts. Empty also for an anonymous request.
+        """
+
     def __init__(
         self,
         *,
         explanations: _abc.Iterable[Global___OfferExplanation] | None = ...,
         response: Global___GetOffersResponse | None = ...,
+        purposes: _abc.Iterable[_context_pb2.ConsentPurpose.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "purposes", b"purposes", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

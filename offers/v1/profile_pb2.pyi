@@ -139,7 +139,7 @@ class Profile(_message.Message):
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """Attributes declared by the caller (city, birth_year, values, interests, device, ...): at most 100 entries at the
-        top level, and at most 16 KiB.
+        top level, and at most 16 KiB. Numbers from 2^53 on are refused, because they are not exact: send texts.
         """
 
     @_builtins.property

@@ -1,60 +1,21 @@
 """The command line as its users meet it: what it prints where, and its exit statuses."""
 
 import json
-import math
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import pytest
-from google.protobuf.json_format import Parse
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.type.money_pb2 import Money
 
 from offers.catalogue.snapshot import open_snapshot
-from offers.cli import main, words
 from offers.cli.catalogues import counted
-from offers.cli.query import Moving
-from offers.testing import Served, serving
-from offers.v1.offer_pb2 import Benefit, Bundle, FreeDelivery
-from offers.v1.offer_service_pb2 import GetOffersResponse, Proposition
-from offers.v1.venue_pb2 import TravelMode
+from tests.cli.running import CATALOGUE, Outcome, Run, row
 from tests.paths import ROOT
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-CATALOGUE = """
-catalog_id: test
-time_zone: Europe/Paris
-zones:
-  - {zone_id: centre, circles: [{center: {latitude: 48.86, longitude: 2.35}, radius_m: 5000}]}
-placements:
-  - {placement_id: home, channel: app}
-offers:
-  - offer_id: lunch
-    title: Lunch [of the day]
-    benefit: {percent_off: 20}
-    target: {circles: [{center: {latitude: 48.8674, longitude: 2.3636}, radius_m: 1500}]}
-    availability: {opening_hours: "Mo-Fr 12:00-13:00"}
-  - offer_id: delivery
-    title: Free delivery
-    benefit: {free_delivery: {}, minimum_order: {currency_code: EUR, units: 15}}
-    target: {zone_ids: [centre]}
-    availability: {windows: [{start_time: "2026-01-01T00:00:00Z", end_time: "2026-12-01T00:00:00Z"}]}
-  - offer_id: welcome
-    title: Welcome
-    benefit: {amount_off: {currency_code: EUR, units: 5}}
-    target: {everywhere: true}
-  - offer_id: last
-    title: Always something
-    benefit: {custom: a smile}
-    target: {everywhere: true}
-    fallback: true
-"""
 MAPPING = """
 catalog: {catalog_id: test}
 offer:
@@ -63,54 +24,6 @@ offer:
   benefit: {custom: a smile}
   target: {everywhere: true}
 """
-PARIS_NOON = ("--lat", "48.87", "--lng", "2.3636", "--at", "2026-11-24 12:15", "--time-zone", "Europe/Paris")
-
-
-class Outcome(NamedTuple):
-    """What came of a command."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def offers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("OFFERS_CONFIG", raising=False)
-
-    def run(*arguments: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["offers", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve CATALOGUE."""
-    source = tmp_path_factory.mktemp("catalogue") / "catalog.yaml"
-    source.write_text(CATALOGUE, "utf-8")
-    with serving(source) as running:
-        yield running
-
-
-@pytest.fixture
-def ask(offers: Run, served: Served) -> Run:
-    """Run `offers query` against the server."""
-    return lambda *arguments: offers("query", "--target", served.target, *arguments)
-
-
-def row(outcome: Outcome, title: str) -> list[str]:
-    """Give the cells of the one row of a table that has this title."""
-    (line,) = (line for line in outcome.out.splitlines() if f" {title} " in line and "│" in line)
-    return [cell.strip() for cell in line.strip("│").split("│")]
 
 
 def test_help_lists_the_commands_each_on_a_line(offers: Run) -> None:
@@ -145,177 +58,6 @@ def test_the_package_runs_as_a_module() -> None:
     ended = subprocess.run([sys.executable, "-m", "offers", "--version"], check=True, capture_output=True, text=True)
 
     assert f"offers {VERSION}\n" == ended.stdout
-
-
-def test_query_shows_ranked_offers_in_words(ask: Run) -> None:
-    """A row per offer with benefit, distance, reasons and end; below, how many there are and how long that holds."""
-    shown = ask(*PARIS_NOON)
-
-    assert (0, "") == (shown.status, shown.err)
-    assert shown.out.startswith("48.87, 2.3636 · Tue 24 Nov 2026 12:15 Europe/Paris")
-    near = row(shown, "Lunch [of the day]")
-    assert ["−20 %", "289 m", "nearby · open now · ends soon", "13:00"] == near[2:6]  # noqa: RUF001 - a minus sign
-    assert ["free delivery, from €15", "", "in zone", "Tue 1 Dec 01:00"] == row(shown, "Free delivery")[2:6]
-    assert ["€5 off", "", "everywhere", "no end"] == row(shown, "Welcome")[2:6]
-    assert "Always something" not in shown.out
-    assert "3 eligible · catalogue version " in shown.out
-    distance = json.loads(ask(*PARIS_NOON, "--json").out)["refresh_distance_m"]
-    assert f"holds until 13:00:00 and within {words.distance_words(math.floor(distance))}\n" in shown.out
-
-
-def test_an_answer_that_holds_until_another_day_names_it(ask: Run) -> None:
-    """What nothing changes for a day holds until the same time of tomorrow, and says so."""
-    shown = ask("--lat", "-89", "--lng", "0", "--at", "2026-11-24 12:15", "--time-zone", "Europe/Paris")
-
-    assert "holds until Wed 25 Nov 12:15:00" in shown.out
-
-
-@pytest.mark.parametrize(
-    "instant", ["2026-11-24T12:15:00+01:00", "2026-11-24T11:15:00Z", "2026-11-24 12:15", "2026-11-24 12:15:00"]
-)
-def test_an_instant_is_read_with_its_offset_or_by_the_clock_of_the_zone(ask: Run, instant: str) -> None:
-    """RFC 3339 stands for itself; without an offset the time zone's clock counts."""
-    shown = ask(*PARIS_NOON[:4], "--time-zone", "Europe/Paris", "--at", instant)
-
-    assert "Tue 24 Nov 2026 12:15 Europe/Paris" in shown.out
-
-
-def test_a_time_of_day_means_today(ask: Run) -> None:
-    """`--at 12:15` is today's quarter past twelve in the zone."""
-    zone = ZoneInfo("Pacific/Auckland")
-    before = datetime.now(zone)
-
-    shown = ask("--at", "12:15", "--time-zone", "Pacific/Auckland")
-
-    days = {f"{day:%a} {day.day} {day:%b %Y} 12:15" for day in (before, datetime.now(zone))}
-    assert any(day in shown.out for day in days)
-
-
-def test_query_full_shows_the_arithmetic(ask: Run) -> None:
-    """`--full` shows each factor with its weight and contribution, and their sum."""
-    shown = ask(*PARIS_NOON, "--full", "--max-offers", "1")
-
-    contributions = [float(row(shown, name)[2]) for name in ("nearness", "timeliness", "value", "lever")]
-    (footer,) = (line for line in shown.out.splitlines() if " score 0" in line)
-    assert pytest.approx(sum(contributions), abs=2e-4) == float(footer.strip("│").split("│")[2])
-
-
-def test_query_json_is_the_response(ask: Run) -> None:
-    """`--json` prints the message with the names of its proto."""
-    shown = ask(*PARIS_NOON, "--json", "--max-offers", "2")
-
-    response = Parse(shown.out, GetOffersResponse())
-    assert 2 == len(response.offers)
-    assert 3 == json.loads(shown.out)["eligible_count"]
-    assert not response.offers[0].factors
-
-
-def test_query_explains_why_and_why_not(ask: Run) -> None:
-    """--explain tells of each offer named: its score, or every check that fails."""
-    session = ("--session", "s", "--session-start", "12:00", "--session-entry", "push")
-    shown = ask(*PARIS_NOON, *session, "--explain", "lunch", "--explain", "last", "--explain", "nothing")
-
-    assert 0 == shown.status
-    assert "lunch: number 1 of the answer at circle\n  score 0." in shown.out
-    assert "last: does not qualify: 1 check failed\n  - fallback not needed: a fallback, and other" in shown.out
-    assert (
-        "nothing: does not qualify: 1 check failed\n  - no such offer: the catalogue has no such offer\n" in shown.out
-    )
-    told = json.loads(ask(*PARIS_NOON, "--json", "--explain", "lunch").out)
-    assert [("lunch", 1)] == [(one["offer_id"], one["rank"]) for one in told["explanations"]]
-    assert 2 == ask("--session-start", "noon").status
-
-
-def test_query_carries_every_part_of_the_context(ask: Run) -> None:
-    """Who, what and how many are said by options; the server understands them all."""
-    who = ("--user", "u", "--language", "fr", "--currency", "EUR", "--seed", "7")
-    shown = ask(*PARIS_NOON, *who, "--channel", "app", "--placement", "home", "--catalog", "test", "--max-offers", "1")
-
-    assert 0 == shown.status
-    assert "3 eligible" in shown.out
-    assert 0 == ask("--anonymous", "a").status
-
-
-def test_query_carries_how_old_a_position_is_and_how_the_person_moves(ask: Run) -> None:
-    """An older position is less certain, and the more the faster one moves: the factor of the location falls."""
-
-    def location(*arguments: str) -> float:
-        (offer,) = json.loads(ask(*PARIS_NOON, "--json", "--full", "--max-offers", "1", *arguments).out)["offers"]
-        assert "lunch" == offer["offer_id"]
-        (factor,) = (one for one in offer["factors"] if one["name"] == "FACTOR_NAME_LOCATION")
-        return float(factor["value"])
-
-    fresh = location("--accuracy", "300")
-    walking = location("--accuracy", "300", "--observed-at", "12:10")
-    cycling = location("--accuracy", "300", "--observed-at", "2026-11-24T11:10:00Z", "--moving", "cycling")
-
-    assert walking == location("--accuracy", "300", "--observed-at", "2026-11-24 12:10", "--moving", "walking")
-    assert fresh > walking > cycling > 0.5
-
-
-def test_ways_of_moving_are_those_of_the_schema() -> None:
-    """Every TravelMode can be given by its name."""
-    assert [f"TRAVEL_MODE_{one.name}" for one in Moving] == TravelMode.keys()[1:]
-    assert [one.name.lower() for one in Moving] == list(Moving)
-
-
-def test_query_without_a_place_asks_for_what_is_everywhere(ask: Run) -> None:
-    """Latitude and longitude may be left out together."""
-    shown = ask()
-
-    assert "Welcome" in shown.out
-    assert "1 eligible" in shown.out
-    assert "within" not in shown.out
-
-
-def test_a_refused_request_is_explained_field_by_field(ask: Run) -> None:
-    """Each field the server refuses is a line on stderr; the exit status is 2."""
-    shown = ask("--lat", "91", "--lng", "2", "--placement", "x" * 200)
-
-    assert (2, "") == (shown.status, shown.out)
-    assert [
-        "offers: the server refuses the request:",
-        "  context.location.point.latitude: 91.0 is out of range: send degrees from -90 to 90",
-        "  placement: 200 characters: send at most 128",
-    ] == shown.err.splitlines()
-
-
-def test_without_a_server_it_tells_how_to_start_one(offers: Run) -> None:
-    """Nothing listening is one clear line and exit status 3."""
-    shown = offers("query", "--target", "127.0.0.1:1")
-
-    message = "offers: no server at 127.0.0.1:1: start one with 'offers serve', or name another with --target\n"
-    assert Outcome(3, "", message) == shown
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("--lat", "48"), "give both or neither"),
-        (("--user", "u", "--anonymous", "a"), "give one"),
-        (("--at", "25:00"), "is no instant"),
-        (("--at", "soon"), "is no instant"),
-        (("--at", "12"), "is no instant"),
-        (("--at", "20261124T121500Z"), "is no instant"),
-        (("--at", "2026-1-4 12:15"), "is no instant"),
-        (("--at", "2026-11-24T12:15:00+99:99"), "is no instant"),
-        (("--lat", "48", "--lng", "2", "--observed-at", "soon"), "--observed-at 'soon' is no instant"),
-        (("--observed-at", "2026-01-24 12:15"), "give them too"),
-        ((*PARIS_NOON, "--observed-at", "12:16"), "is after the instant asked for, 2026-11-24 12:15"),
-        ((*PARIS_NOON, "--moving", "driving"), "give --observed-at too"),
-        ((*PARIS_NOON, "--observed-at", "12:10", "--moving", "flying"), "'flying' is not one of 'walking', 'cycling'"),
-        (("--time-zone", "Mars/Olympus"), "unknown time zone 'Mars/Olympus'"),
-        (("--time-zone", "../zone"), "unknown time zone '../zone'"),
-        (("--max-offers", "0"), "--max-offers"),
-        (("--seed", "-1"), "out of range"),
-    ],
-)
-def test_what_cannot_be_asked_is_told_before_asking(offers: Run, arguments: tuple[str, ...], told: str) -> None:
-    """Options that make no request are explained without a server; the exit status is 2."""
-    shown = offers("query", "--target", "127.0.0.1:1", *arguments)
-
-    assert 2 == shown.status
-    assert told in shown.err
 
 
 def test_serve_refuses_a_bad_setting(offers: Run) -> None:
@@ -545,59 +287,6 @@ def test_compile_tells_the_problems_of_a_document(tmp_path: Path, offers: Run) -
 
     assert (1, "") == (shown.status, shown.out)
     assert f"{tmp_path / 'missing.yaml'}: cannot be read: No such file or directory" in shown.err
-
-
-def money(units: int, nanos: int = 0, currency: str = "EUR") -> Money:
-    """Make a sum."""
-    return Money(currency_code=currency, units=units, nanos=nanos)
-
-
-@pytest.mark.parametrize(
-    ("benefit", "told"),
-    [
-        (Benefit(percent_off=12.5), "−12.5 %"),  # noqa: RUF001 - a minus sign
-        (Benefit(percent_off=50, maximum_discount=money(12)), "−50 %, up to €12"),  # noqa: RUF001 - a minus sign
-        (Benefit(amount_off=money(5), minimum_order=money(20)), "€5 off, from €20"),
-        (Benefit(fixed_price=money(13, 900_000_000)), "€13.90"),
-        (Benefit(fixed_price=money(0, 5_000_000, "KWD")), "KWD 0.005"),
-        (Benefit(fixed_price=money(1_200, currency="JPY")), "¥1,200"),
-        (Benefit(free_delivery=FreeDelivery()), "free delivery"),
-        (Benefit(free_delivery=FreeDelivery(maximum_distance_m=3000)), "free delivery within 3.0 km"),
-        (Benefit(bundle=Bundle(quantity=3, paid_quantity=2, items="Pizzas")), "3 for 2"),
-        (Benefit(bundle=Bundle(quantity=1, paid_quantity=0)), "1 for free"),
-        (Benefit(bundle=Bundle(quantity=2, paid_quantity=2, items="Tea and cake")), "Tea and cake"),
-        (Benefit(custom="a smile"), "a smile"),
-    ],
-)
-def test_benefits_in_words(benefit: Benefit, told: str) -> None:
-    """Each kind of benefit is said as people say it, with its terms."""
-    assert told == words.benefit_words(benefit)
-
-
-@pytest.mark.parametrize(
-    ("metres", "told"),
-    [(0.0, "0 m"), (449.6, "450 m"), (999.4, "999 m"), (999.6, "1.0 km"), (1234.0, "1.2 km"), (1_500_000, "1,500 km")],
-)
-def test_distances_in_words(metres: float, told: str) -> None:
-    """Metres below a kilometre, kilometres from there on."""
-    assert told == words.distance_words(metres)
-
-
-@pytest.mark.parametrize(
-    ("end", "told"),
-    [
-        ("2026-11-24T22:30:00Z", "23:30"),
-        ("2026-11-24T23:30:00Z", "Wed 25 Nov 00:30"),
-        ("2026-12-31T23:00:00Z", "1 Jan 2027 00:00"),
-    ],
-)
-def test_ends_in_words(end: str, told: str) -> None:
-    """The end of an offer is told by the clock of the zone, as fully as it is far away."""
-    zone = ZoneInfo("Europe/Paris")
-    until = Timestamp()
-    until.FromJsonString(end)
-
-    assert told == words.until_words(Proposition(valid_until=until), datetime(2026, 11, 24, 12, 15, tzinfo=zone), zone)
 
 
 def test_counts_are_told_with_their_noun() -> None:

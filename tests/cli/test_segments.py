@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from offers.cli import main
+from tests.cli.running import Run
 
 CATALOGUE = """
 catalog_id: test
@@ -132,3 +133,16 @@ def test_a_catalogue_without_segments_or_with_faults(
     status, _, err = run(tmp_path, monkeypatch, capsys, text=CATALOGUE.replace("order_count", "orders"))
     assert 1 == status
     assert "undefined field 'orders' not found in struct 'offers.v1.Profile' at column 8" in err
+
+
+@pytest.mark.parametrize("option", ["--context", "--profile"])
+def test_numbers_that_are_not_exact_are_refused(offers: Run, tmp_path: Path, option: str) -> None:
+    """Attributes of a file are 64-bit floating point, in which neighbours from 2^53 on become equal."""
+    (tmp_path / "said.json").write_text('{"attributes": {"fine": 1, "id": 9007199254740993}}')
+    (tmp_path / "catalog.yaml").write_text(CATALOGUE, "utf-8")
+    shown = offers("segments", "test", tmp_path / "catalog.yaml", option, tmp_path / "said.json")
+
+    assert 2 == shown.status
+    assert "9007199254740993 is a number that would be changed: write it as a text" in " ".join(
+        shown.err.replace("│", " ").split()
+    )

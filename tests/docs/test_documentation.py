@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from offers.catalogue.check import check
 from offers.catalogue.importing import import_table
@@ -170,3 +171,20 @@ def test_the_index_of_decision_records_is_complete() -> None:
     index = (DOCS / "decisions" / "index.md").read_text("utf-8")
 
     assert [] == [path.name for path in (DOCS / "decisions").glob("[0-9]*.md") if f"({path.name})" not in index]
+
+
+def test_a_catalogue_is_named_alike_in_every_command() -> None:
+    """--catalog is a document everywhere, --catalog-id an id; where --catalog was an id, the error names the other."""
+    kinds = {
+        (option, parameter.metavar)
+        for command in COMMANDS.values()
+        for one in (command, *getattr(command, "commands", {}).values())
+        for parameter in one.params
+        for option in parameter.opts
+        if option in {"--catalog", "--catalog-id"}
+    }
+    assert {("--catalog", "PATH"), ("--catalog-id", "ID")} == kinds
+
+    refused = CliRunner().invoke(app, ["events", "import", "x.jsonl", "--catalog", "demo"])
+    assert 2 == refused.exit_code
+    assert "--catalog-id" in refused.output

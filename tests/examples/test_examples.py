@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from google.protobuf.compiler.plugin_pb2 import CodeGeneratorResponse
 
 from offers.testing import serving
 from tests.needs import lacking
@@ -17,9 +18,9 @@ EXAMPLES = ROOT / "examples"
 SOURCES = ("python/backend.py", "go/main.go", "node/src/main.ts", "java/src/main/java/example/Backend.java")
 BUILD_S = 900
 """The first build downloads what it needs."""
-BUF = [str(Path(sys.executable).with_name("buf")), "generate"]
-
-
+NEEDED = ("buf.yaml", "buf.gen.yaml", "protos", "examples")
+"""The parts of a checkout that clients are generated from."""
+PROTOS = sorted(path.stem for path in (ROOT / "protos" / "offers" / "v1").glob("*.proto"))
 CATALOGUE = """
 catalog_id: examples
 venues:
@@ -48,12 +49,23 @@ def run(command: Sequence[str], folder: Path = ROOT) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", done.stdout)  # Maven resets colours even where it is told to use none
 
 
-def generate(example: str, *paths: str) -> None:
-    """Generate an example's client from the protos."""
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the checkout, generate the clients of the examples by the one command of the guide, and return the copy."""
+    copy = tmp_path_factory.mktemp("clone")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *NEEDED],  # noqa: S607
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():  # else it is deleted, and not committed yet
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
     if not (ROOT / "build" / "imports").is_dir():
-        run(["make", "build/imports"])
-    chosen = [word for path in ("protos/offers", *paths) for word in ("--path", path)]
-    run([*BUF, "--template", f"examples/{example}/buf.gen.yaml", *chosen])
+        lacking("build/imports: make build/imports")
+    shutil.copytree(ROOT / "build" / "imports", copy / "build" / "imports")
+    run([str(Path(sys.executable).with_name("buf")), "generate"], copy)
+    return copy
 
 
 def check(output: str) -> None:
@@ -70,21 +82,35 @@ def test_the_python_example_asks_keeps_and_reports(target: str) -> None:
     check(run([sys.executable, str(EXAMPLES / "python" / "backend.py"), target]))
 
 
-def test_the_go_example_asks_keeps_and_reports(target: str) -> None:
+def test_the_go_example_asks_keeps_and_reports(target: str, generated: Path) -> None:
     """The Go backend, with a generated client."""
     if shutil.which("go") is None:
         lacking("go: install Go 1.26 or newer")
-    generate("go")
-    check(run(["go", "run", ".", target], EXAMPLES / "go"))
+    assert PROTOS == sorted(
+        path.name.removesuffix(".pb.go") for path in (generated / "examples/go/gen/offers/v1").glob("*.pb.go")
+        if not path.name.endswith("_grpc.pb.go")
+    )  # fmt: skip
+    check(run(["go", "run", ".", target], generated / "examples" / "go"))
 
 
-def test_the_typescript_example_asks_keeps_and_reports(target: str) -> None:
+def test_the_typescript_example_asks_keeps_and_reports(target: str, generated: Path) -> None:
     """The TypeScript backend, with a generated client."""
-    folder = EXAMPLES / "node"
+    folder = generated / "examples" / "node"
     run(["npm", "ci", "--no-audit", "--no-fund"], folder)
-    generate("node", "build/imports/google")
+    assert PROTOS == sorted(
+        path.name.removesuffix("_pb.ts") for path in (folder / "src" / "gen" / "offers" / "v1").glob("*_pb.ts")
+    )
     run(["npm", "run", "build"], folder)
     check(run(["npm", "start", "--", target], folder))
+
+
+def test_without_a_language_the_others_are_generated(tmp_path: Path) -> None:
+    """A plugin whose program is missing gives an answer without files, which says that optional fields are known."""
+    command = ["sh", str(ROOT / "protos" / "plugin.sh"), "no-such-language", "--anything"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+
+    assert CodeGeneratorResponse(supported_features=1) == CodeGeneratorResponse.FromString(done.stdout)
+    assert b"no no-such-language: its client is not generated\n" == done.stderr
 
 
 def test_the_java_example_asks_keeps_and_reports(target: str) -> None:

@@ -96,6 +96,11 @@ def happenings(
     return decisions, sorted(events, key=lambda one: one.received)
 
 
+def at_its_end() -> float:
+    """Return a clock of learners that never passes the latest entry of the log."""
+    return 0.0
+
+
 def write(log: EventLog, decisions: Sequence[LoggedDecision], events: Sequence[LoggedEvent]) -> None:
     """Add to a log."""
     log.record(decisions)

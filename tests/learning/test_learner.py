@@ -18,13 +18,14 @@ from offers.learning import learner, log_reading, settling, training
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.promotion import worse
+from offers.learning.propensity import rehearsal
 from offers.learning.propensity.examples import JUDGED_EVERY
 from offers.learning.propensity.features import CATEGORY
 from offers.learning.values import CatalogueFacts
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
-from tests.learning.made_log import NOON, OFFERS, event, happenings, write
+from tests.learning.made_log import NOON, OFFERS, at_its_end, event, happenings, write
 from tests.paths import ROOT
 
 BITS = 12
@@ -40,7 +41,7 @@ def opened(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: Catal
 def learn(log: SqliteEvents, folder: Path, *, anew: bool = False, offers: CatalogueFacts = OFFERS) -> str:
     """Learn the whole log, and return the version of the published model."""
     one = opened(log, folder, anew=anew, offers=offers)
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     one.close()
     model = current_model(folder)
     return model.version if model else ""
@@ -85,13 +86,13 @@ def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_reading, "PAGE", 97)
         one = opened(log, tmp_path / "paused")
-        for second in range(0, ROWS + 700, 50):
+        for second in range(0, ROWS + 500, 50):  # not beyond the log, as time that passes settles offers
             while one.step(NOON + second):
                 pass
             one.checkpoint()
             one.close()
             one = opened(log, tmp_path / "paused")
-        one.catch_up(lambda: False, lambda _: None)
+        one.catch_up(lambda: False, lambda _: None, at_its_end)
         one.close()
     model = current_model(tmp_path / "paused")
     assert model is not None
@@ -136,7 +137,7 @@ def test_a_damaged_checkpoint_is_not_believed(log: SqliteEvents, folder: Path) -
     """A damaged checkpoint is ignored, and the log is learned again."""
     write(log, *happenings(300))
     expected = learn(log, folder)
-    (array,) = (folder / "checkpoint").glob("*/click.weight.npy")
+    (array,) = (folder / "checkpoint").glob("*/click.model.weight.npy")
     array.write_bytes(array.read_bytes()[:-1] + b"\x01")
     assert expected == learn(log, folder)
 
@@ -266,7 +267,7 @@ def test_learning_again_is_left_off_when_told_so(log: SqliteEvents, folder: Path
     """  # noqa: D205
     write(log, *happenings(ROWS))
     one = opened(log, folder)
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     one.close()
     shutil.copytree(folder, folder.parent / "unstopped")
     known, published = one.training.features.attributes, current_model(folder)
@@ -294,7 +295,7 @@ def test_attributes_counted_up_when_stopped_are_counted_up_again(log: SqliteEven
     write(log, *happenings(ROWS))
     expected = learn(log, folder.parent / "unstopped")
     one = opened(log, folder)
-    one.catch_up(lambda: one.training.collector.counts.decisions >= training.FIRST_REVIEW, lambda _: None)
+    one.catch_up(lambda: one.training.collector.counts.decisions >= training.FIRST_REVIEW, lambda _: None, at_its_end)
     one.close()
     assert current_model(folder) is None
     assert training.FIRST_REVIEW == one.training.collector.counts.decisions == one.training.review
@@ -325,6 +326,7 @@ def test_attributes_that_make_it_worse_are_declined(
 ) -> None:
     """When attributes become frequent, models with them are learned too, and replace the others unless worse."""
     monkeypatch.setattr(settling, "LEAST_MET", 900)
+    monkeypatch.setattr(rehearsal, "MOST_RECENT", 100)  # else the values would be mixed
     decisions, events = happenings(ROWS)
     clicked = {_decision_of(one.body) for one in events if one.kind == EVENT_KIND_CLICK}
     for number, made in enumerate(decisions):
@@ -333,12 +335,12 @@ def test_attributes_that_make_it_worse_are_declined(
             told.ClearField("profile_attributes")
             told.ClearField("context_attributes")
             # Who is to click has one value now and the other one later: what was learned of it is always wrong.
-            value = "a" if (made.decision_id in clicked) == (number // 25 % 2 == 0) else "b"
+            value = "a" if (made.decision_id in clicked) == (number // 50 % 2 == 0) else "b"
             told.context_attributes.update({f"trap{name}": value for name in range(8)})
         decisions[number] = made._replace(record=told.SerializeToString())
     write(log, decisions, events)
     one = opened(log, folder)
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     one.close()
     assert trap == (not any(name.startswith("context.") for name in one.training.features.attributes))
     assert trap == any("context.trap0" in why and "the incumbent's" in why for why in one.refused)
@@ -363,7 +365,7 @@ def test_features_follow_the_catalogues(log: SqliteEvents, folder: Path) -> None
 
     write(log, *happenings(ROWS))
     one = opened(log, folder)
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     one.update_catalogues(OFFERS._replace(attributes=("hot",), values=spicy))
     model = one.publish()
     assert model is not None
@@ -388,7 +390,7 @@ def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) ->
     """When an attribute is marked as sensitive, the next model is that of a learner that never knew it."""
     write(log, *happenings(ROWS))
     one = opened(log, folder)
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     assert "profile.age" in one.training.features.attributes
     marked = OFFERS._replace(sensitive=frozenset({"age"}))
     one.update_catalogues(marked)
@@ -399,7 +401,7 @@ def test_what_becomes_sensitive_is_forgotten(log: SqliteEvents, folder: Path) ->
     assert one.step(FOREVER) == 0
     one.close()
     never = Learner(log, folder.parent / "never", marked, bits=BITS)
-    never.catch_up(lambda: False, lambda _: None)
+    never.catch_up(lambda: False, lambda _: None, at_its_end)
     never.close()
     assert "profile.age" not in never.training.features.attributes
     assert never.training.features.attributes == one.training.features.attributes

@@ -10,9 +10,10 @@ import pytest
 
 from offers.learning import log_reading
 from offers.learning.learner import Learner, current_model, propensities
+from offers.learning.pending import DISMISSED, REFUSAL, Label
 from offers.learning.promotion import Recent, worse
 from offers.learning.propensity.examples import JUDGED_EVERY
-from offers.learning.settling import DISMISSED, HELD_S, MOST_IMPORTANCE, SETTLE_S
+from offers.learning.settling import HELD_S, SETTLE_S
 from offers.learning.values import CatalogueFacts, Sum
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.stores import LoggedEvent
@@ -27,22 +28,21 @@ from tests.learning.test_learner import BITS, ROWS, chance, learn, opened
     [(0, 10_000_000, 0.0002), (20, 0, 0.4), (12, 500_000_000, 0.25), (50, 0, 1), (80, 0, 1)],
 )
 def test_an_order_is_worth_its_share_of_the_scale(units: int, nanos: int, reward: float) -> None:
-    """An order is learned at once, as a redemption as well; a total over the scale counts as the scale."""
+    """An order is a redemption as well, and a total over the scale counts as the scale."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1, units=units, nanos=nanos))
-    assert ([], [(1, 1)], [(pytest.approx(reward), 1)]) == told.rows
-    assert {0: pytest.approx(reward)} == told.outcomes[ORDER_VALUE]
     told.at(NOON + HELD_S // 2)
-    assert 1 == len(told.rows[ORDER_VALUE])
+    assert ([(0, 1)], [(1, 1)], [(pytest.approx(reward), 1)]) == told.rows
+    assert {0: pytest.approx(reward)} == told.outcomes[ORDER_VALUE]
 
 
 def test_an_order_of_nothing_is_a_refusal() -> None:
-    """An order of nothing is a refusal at once; a later one of more counts beside it, one of nothing does not."""
+    """An order of nothing is a refusal; a later one of more takes its place, one of nothing does not."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), order("1", "d", 1))
-    assert ([], [(1, 1)], [(0, 1)]) == told.rows
-    told.tell(order("2", "d", 1, NOON + 9), order("3", "d", 1, NOON + 10, units=20), order("4", "d", 1, NOON + 11))
-    importance = 0.4 / (1 - told.foreseen[ORDER_VALUE][0])
-    assert [(0, 1), (1, pytest.approx(importance))] == told.rows[ORDER_VALUE]
-    assert [(1, 1)] == told.rows[REDEMPTION]
+    told.at(NOON + SETTLE_S[ORDER_VALUE])
+    assert ([(0, 1)], [(1, 1)], [(0, 1)]) == told.rows
+    second = NOON + SETTLE_S[ORDER_VALUE]
+    told.tell(order("2", "d", 1, second), order("3", "d", 1, second, units=20), order("4", "d", 1, second))
+    assert ([], [], [(0, REFUSAL, Label(0.4, 1))]) == told.revised
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_a_gift_is_neither_reward_nor_refusal() -> None:
 
 
 def test_a_redemption_says_nothing_of_order_values() -> None:
-    """A redemption is neither an order value nor a refusal of one: offers without an order are settled later."""
+    """A redemption is neither an order value nor a refusal of one: offers without an order are settled all the same."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"]), event("1", "redemption", "d", 1, NOON + 1))
     told.at(NOON + SETTLE_S[ORDER_VALUE] - 1)
-    assert ([(1, 1)], []) == told.rows[REDEMPTION:]
+    assert ([], []) == told.rows[REDEMPTION:]
     told.at(NOON + SETTLE_S[ORDER_VALUE])
     assert ([(1, 1)], [(0, 1)]) == told.rows[REDEMPTION:]
 
@@ -92,31 +92,21 @@ def test_only_catalogues_with_a_scale_tell_of_order_values() -> None:
         told.tell(decision(name, offers=["o1", "o2", "o3"], catalog=catalog), event(f"i{name}", "impression", name, 2))
         told.tell(event(f"x{name}", "dismissal", name, 3))
     told.at(NOON + HELD_S // 2)
-    assert [(0.2, 1), (0, DISMISSED), (0.25, 1), (0, DISMISSED)] == told.rows[ORDER_VALUE][:4]
-    assert [(0, 1)] * 2 == told.rows[ORDER_VALUE][4:]
-    assert [(1, 1), (0, DISMISSED)] * 3 == told.rows[REDEMPTION][:6]
+    assert [(0.2, 1), (0, 1), (0, DISMISSED), (0.25, 1), (0, 1), (0, DISMISSED)] == told.rows[ORDER_VALUE]
+    assert [(1, 1), (0, 1), (0, DISMISSED)] * 3 == told.rows[REDEMPTION]
 
 
-def test_a_late_order_makes_up_for_its_refusal() -> None:
-    """A reward r after a refusal with foreseen p has importance r / (1 - p), up to MOST_IMPORTANCE, and so pulls like
-    one in time.
-    """  # noqa: D205
+def test_a_late_order_revises_its_refusal() -> None:
+    """An order after the settle time takes the place of the refusal, as a redemption as well."""
     told = Collected(offers=SCALED).tell(decision("d", offers=["o1"])).at(NOON + SETTLE_S[ORDER_VALUE])
     told.tell(order("1", "d", 1, NOON + 3_600, units=20))
-    chance = told.foreseen[ORDER_VALUE][0]
-    ((_, _), (reward, importance)) = told.rows[ORDER_VALUE]
-    assert (1, pytest.approx(0.4 / (1 - chance))) == (reward, importance)
-    assert 0.4 - chance == pytest.approx(importance * (reward - chance) - chance)
-    assert 2 == told.collector.counts.late  # as a redemption as well
-    held = told.tell(decision("e", NOON + 3_600, ["o2"])).at(NOON + 7_200).collector.held["e"]
-    held.refused(ORDER_VALUE, 0, 0.99)
-    told.tell(order("2", "e", 1, NOON + 7_200, units=40))
-    assert (1, MOST_IMPORTANCE) == told.rows[ORDER_VALUE][-1]
+    assert ([], [(0, REFUSAL, Label(1, 1))], [(0, REFUSAL, Label(0.4, 1))]) == told.revised
+    assert 2 == told.collector.counts.late
 
 
 def ordered(delay: int, paid: Callable[[random.Random], tuple[int, str] | None]) -> tuple[Collected, float]:
     """Return what was learned of an offer that some order, for units of a currency and after a delay, and the mean
-    probability foreseen for refusals in the second half.
+    probability foreseen in the second half.
     """  # noqa: D205
     choose = random.Random(4)
     told = Collected(offers=SCALED)
@@ -127,10 +117,13 @@ def ordered(delay: int, paid: Callable[[random.Random], tuple[int, str] | None])
         if total := paid(choose):
             story.append(order(f"c{number}", f"d{number}", 1, second + delay, units=total[0], currency=total[1]))
     end = story[-1].second - delay
-    told.tell(*in_order([one for one in story if one.second <= end]))
-    learned = zip(told.rows[ORDER_VALUE], told.foreseen[ORDER_VALUE], strict=True)
-    foreseen = [chance for (reward, _), chance in learned if not reward]
-    return told, float(np.mean(foreseen[len(foreseen) // 2 :]))
+    foreseen = []
+    for number, one in enumerate(in_order([one for one in story if one.second <= end])):
+        told.collect(one)
+        if number > 3_000 and number % 25 == 0:
+            told.collector.flush()
+            foreseen.append(told.chance("o1", one.second, ORDER_VALUE))
+    return told, float(np.mean(foreseen))
 
 
 @pytest.mark.parametrize("delay", [5, SETTLE_S[ORDER_VALUE] + 600])
@@ -192,14 +185,14 @@ def test_what_orders_are_worth_is_learned(log: SqliteEvents, folder: Path, tmp_p
     assert model is not None
     assert without is not None
     figures = model.meta["figures"]
-    assert figures["redemption"]["examples"] == figures["order_value"]["examples"] > 4 * ROWS
+    assert figures["redemption"]["examples"] == figures["order_value"]["examples"] == 4 * ROWS
     assert 4 * ROWS // JUDGED_EVERY == figures["order_value"]["judged"]
     for name, array in without.arrays.items():
         assert array.tobytes() == model.arrays[name].tobytes()
     assert 0 < chance(folder, "rain", "o3", "order_value") < chance(folder, "rain", "o3", "redemption")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log_reading, "PAGE", 97)
-        for second in range(0, ROWS + 700, 200):
+        for second in range(0, ROWS + 500, 200):
             one = opened(log, tmp_path / "paused", offers=SCALED)
             while one.step(NOON + second):
                 pass

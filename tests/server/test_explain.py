@@ -10,7 +10,16 @@ from geopy.distance import geodesic
 
 from offers.client import AsyncOffersClient, OffersCallError, OffersClient, context
 from offers.testing import Served, serving
+from offers.v1.context_pb2 import (
+    CONSENT_PURPOSE_CONTEXTUAL,
+    CONSENT_PURPOSE_LEARNING,
+    CONSENT_PURPOSE_PROFILING,
+    ConsentGrants,
+    User,
+)
 from offers.v1.offer_service_pb2 import ExplainOffersRequest, GetOffersRequest, OfferExplanation, ReasonCode
+from offers.v1.profile_pb2 import Consent
+from offers.v1.profile_service_pb2 import UpdateProfileRequest
 from tests.explained import HELD_OUT, LATITUDE, LONGITUDE, NOON, NOW, OFFERS, USER, document, serving_the_day
 
 
@@ -186,3 +195,30 @@ def test_asyncio_client_asks_the_same(served: Served, client: OffersClient) -> N
             return list((await asking.explain(asked)).explanations)
 
     assert explained(client, "soon") == asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("user", "purposes"),
+    [
+        (User(), []),
+        (User(user_id="new"), [1]),
+        (User(user_id="new", consent=ConsentGrants()), []),
+        (
+            User(user_id="new", consent=ConsentGrants(purposes=[CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_CONTEXTUAL])),
+            [1, 3],
+        ),
+        (User(user_id="asked"), [1, 2]),
+    ],
+)
+def test_explanations_tell_the_purposes_that_counted(client: OffersClient, user: User, purposes: list[int]) -> None:
+    """Those of the request, otherwise the stored decisions, otherwise the server's default; none for nobody."""
+    asked, granted = UpdateProfileRequest(user=User(user_id="asked")), Consent(granted=True)
+    granted.purpose = CONSENT_PURPOSE_PROFILING
+    asked.profile.consents.append(granted)
+    client.update_profile(asked)
+    given = request()
+    given.context.ClearField("user")
+    if user.WhichOneof("identity"):
+        given.context.user.CopyFrom(user)
+
+    assert purposes == list(client.explain(ExplainOffersRequest(request=given, offer_ids=["shown"])).purposes)

@@ -119,7 +119,7 @@ def test_decision_and_learner_foresee_alike(tmp_path: Path, monkeypatch: pytest.
         story.live(24)
         offers = offers_of([engine.snapshot.path])
         learner = Learner(served.stores.events, tmp_path / "learning", offers, bits=12)
-        learner.catch_up(lambda: False, lambda _: None)
+        learner.catch_up(lambda: False, lambda _: None, lambda: clock[0] + 3_600)
         learner.close()
         known = set(learner.training.features.attributes)
         assert {

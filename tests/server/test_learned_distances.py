@@ -105,7 +105,7 @@ def test_who_clicks_on_what_is_near_is_understood(tmp_path: Path) -> None:
         served.worker.recorder.flush()
         (engine,) = served.worker.live.engines()
         learner = Learner(served.stores.events, tmp_path / "learning", offers_of([engine.snapshot.path]), bits=14)
-        learner.catch_up(lambda: False, lambda _: None)
+        learner.catch_up(lambda: False, lambda _: None, lambda: clock[0] + 3_600)
         learner.close()
         model = current_model(tmp_path / "learning")
         assert model is not None

@@ -60,16 +60,23 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                     assert not told.HasField("status")
         (engine,) = served.worker.live.engines()
         learner = Learner(served.stores.events, folder / "learning", offers_of([engine.snapshot.path]), bits=12)
-        learner.catch_up(lambda: False, lambda _: None)
+        learner.catch_up(lambda: False, lambda _: None, lambda: clock[0] + 3_600)
         learner.close()
         served.worker.live.use_model(current_model(folder / "learning"))
         yield served
 
 
 def propensities(served: Served, placement: str) -> dict[str, float]:
-    """Return the propensity of each offer in a FULL answer, best first, which ExplainOffers must confirm."""
+    """Return the mean propensity of each offer for some persons, best first."""
+    each = [_of_person(served, placement, f"person-{number}") for number in range(0, 36, 3)]
+    means = {offer: sum(one[offer] for one in each) / len(each) for offer in each[0]}
+    return dict(sorted(means.items(), key=lambda one: -one[1]))
+
+
+def _of_person(served: Served, placement: str, person: str) -> dict[str, float]:
+    """Return the propensity of each offer in a FULL answer, which ExplainOffers must confirm."""
     offers = OfferServiceStub(served.channel)
-    request = GetOffersRequest(context=Context(user=User(user_id="person-7")), placement=placement, view=VIEW_FULL)
+    request = GetOffersRequest(context=Context(user=User(user_id=person)), placement=placement, view=VIEW_FULL)
     found = {}
     for one in offers.GetOffers(request, timeout=60).offers:
         (found[one.offer_id],) = [factor.value for factor in one.factors if factor.name == FACTOR_NAME_PROPENSITY]

@@ -397,3 +397,18 @@ def test_without_a_store_a_call_is_to_be_tried_again(at: Server) -> None:
     assert 1 == retry.retry_delay.seconds
     file.rmdir()
     aside.rename(file)
+
+
+def test_numbers_that_are_not_exact_are_refused(at: Server) -> None:
+    """Attributes are 64-bit floating point: from 2^53 on neighbours become equal, at any depth."""
+    most = 2**53 - 1
+    assert most == update(at, id=most, other={"ids": [-most]}, half=0.5).attributes["id"]
+    with pytest.raises(grpc.RpcError) as caught:
+        update(at, id=most + 1, other={"ids": [1, -most - 1]}, fine="9007199254740993")
+    detail, *_ = rpc_status.from_call(caught.value).details
+    bad = error_details_pb2.BadRequest()
+    detail.Unpack(bad)
+
+    assert ["profile.attributes.id", "profile.attributes.other"] == [one.field for one in bad.field_violations]
+    assert all("2^53" in one.description and "send it as a text" in one.description for one in bad.field_violations)
+    assert most == get(at).attributes["id"]

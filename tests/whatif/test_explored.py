@@ -42,7 +42,7 @@ def learned(folder: Path) -> Model:
     data = worlds.made(folder, *worlds.happened(1_000))
     with closing(open_stores(read_settings(data_dir=data))) as stores:
         learner = Learner(stores.events, data / "learning", CatalogueFacts((), values, {"corner": "Europe/Paris"}))
-        learner.catch_up(lambda: False, lambda _: None)
+        learner.catch_up(lambda: False, lambda _: None, lambda: 0.0)
         learner.close()
     model = current_model(data / "learning")
     assert model is not None

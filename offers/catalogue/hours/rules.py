@@ -107,7 +107,7 @@ class Rule:
                 yield start, stop
 
 
-class Plan(NamedTuple):
+class DayPlan(NamedTuple):
     """The rules in force on some days. Days are bits: see days.py."""
 
     open: list[tuple[int, Rule]]
@@ -183,9 +183,9 @@ class Hours:
         while waiting:
             yield heappop(waiting)
 
-    def plan(self, country_code: str, first: int, count: int) -> Plan:
+    def plan(self, country_code: str, first: int, count: int) -> DayPlan:
         """Return the rules in force among `count` days from `first`, in days since 1970, on."""
-        plan, noted = Plan([], []), 0
+        plan, noted = DayPlan([], []), 0
         for rule in self.rules:
             days = days_of(rule.days, country_code, first, count)
             if rule.join == "||" and not rule.is_note:
@@ -204,7 +204,7 @@ class Hours:
         return plan
 
     def _of_day(
-        self, plan: Plan, bit: int, day: int, place: tuple[float, ...], clock: Clock
+        self, plan: DayPlan, bit: int, day: int, place: tuple[float, ...], clock: Clock
     ) -> Iterator[tuple[int, int]]:
         """Yield the spans that begin on a day, without the times that are off; whole days only if there are any."""
         for number, (days, rule) in enumerate(plan.open):

@@ -17,6 +17,7 @@ from offers.catalogue.rules.survey import Survey
 from offers.catalogue.rules.triggers import MAX_TRIGGERS
 from offers.v1.audience_pb2 import Audience, Segment
 from offers.v1.behaviour_pb2 import Intent
+from offers.v1.catalog_pb2 import Interaction
 from offers.v1.experiment_pb2 import Experiment
 from offers.v1.limits_pb2 import Campaign, ContactPolicy
 from offers.v1.offer_pb2 import Offer
@@ -71,6 +72,7 @@ class PeopleRules:
         return (
             not self._survey.variants <= self._variants
             or any(any(faults_of(one)) for name, faults_of in parts for one in known[name].values())
+            or any(any(self.interaction_faults(one)) for one in self._survey.head.interactions)
             or any(not self._has_window(campaign_id) for campaign_id in self._survey.unpaced)
         )
 
@@ -90,6 +92,14 @@ class PeopleRules:
             named = f"the sensitive attribute{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
             reason = f"uses {named}" if used is not None else f"does not name the attribute it uses: it may be {named}"
             yield Fault(("expression",), reason, fix)
+
+    def interaction_faults(self, interaction: Interaction) -> Iterator[Fault]:
+        """Find the sensitive attributes that an interaction names: no model may use them, with leave or without."""
+        for index, name in enumerate(interaction.attributes):
+            bare = name.removeprefix("profile.")
+            if bare != name and bare in self._survey.head.sensitive_attributes:
+                fix = "leave it out: models learn nothing of sensitive attributes"
+                yield Fault(("attributes", index), f"uses the sensitive attribute '{cut(bare)}'", fix)
 
     def strategy_faults(self, strategy: RankingStrategy) -> Iterator[Fault]:
         """Find the elements a strategy and its behaviour rules refer to that the catalogue lacks."""

@@ -6,6 +6,8 @@ stays the same for the same person and request:
 - `profile.life_cycle`, `profile.journey_phase`: the next threshold that the person's events cross.
 - A comparison of instants, lengths of time or whole numbers that run with the clock: the second of their crossing.
 - Getters such as `now.getHours('Europe/Paris')`, and quotients: the next second at which the result is another.
+- Functions of days, such as `days_between(profile.last_order_time, now)` and `is_anniversary`: the next day, or the
+  next midnight by the clock of their zone.
 - A share of `profile.affinities` compared with a number: shares decay no faster than by their half-life.
 - A macro: the least of its elements.
 - Any other function: the least of its arguments. `now` by itself changes every second.
@@ -29,6 +31,7 @@ from offers.catalogue.expressions import (
     Node,
     path_of,
 )
+from offers.catalogue.functions import DAYS_BETWEEN, OF_DAYS
 from offers.catalogue.hours.schedules import NEVER, zone_clock
 from offers.decision.segments.linear import (
     INSTANT,
@@ -41,6 +44,7 @@ from offers.decision.segments.linear import (
     Read,
     Scope,
     UnknownError,
+    is_timed,
     linear_of,
     reader_of,
 )
@@ -212,6 +216,29 @@ def _turn_of_getter(node: Node, usual: Turn) -> Turn:
     return _followed(turn, usual)
 
 
+def _turn_of_days(node: Node, usual: Turn) -> Turn:
+    """Return the function for days between two instants, or for what follows the days of a zone's clock."""
+    if node.name == DAYS_BETWEEN and len(node.parts) == 2:
+        begin, end = map(linear_of, node.parts)
+        if begin is None or end is None:
+            return usual
+        return _followed(lambda scope: _next_day(scope, begin(scope), end(scope)), usual)
+    *days, zone = node.parts
+    instants, read = [linear_of(one) for one in days if is_timed(one)], reader_of(zone)
+    known = [one for one in instants if one is not None]
+    if read is None or len(known) < len(instants):
+        return usual
+    return _followed(lambda scope: min(_part_of(scope, one(scope), read(scope), DAY_S) for one in known), usual)
+
+
+def _next_day(scope: Scope, begin: Linear, end: Linear) -> int:
+    """Return the second before which the whole days between two instants stay the same."""
+    if not begin.kind == end.kind == INSTANT:
+        raise UnknownError
+    length = Linear(LENGTH, end.value - begin.value, end.slope - begin.slope)
+    return _next_multiple(scope, length, Fraction(DAY_S * NANOS))
+
+
 def _part_of(scope: Scope, one: Linear, time_zone: object, unit: int) -> int:
     """Return the second before which a part of an instant, of so many seconds, stays the same by a clock."""
     if one.kind != INSTANT or one.slope not in {0, NANOS}:
@@ -270,6 +297,7 @@ _SPECIAL: dict[str, Callable[[Node, Turn], Turn | None]] = {
     **dict.fromkeys((EQUAL, UNEQUAL, *ORDERS), _turn_of_comparison),
     **dict.fromkeys(_PARTS, _turn_of_getter),
     **dict.fromkeys(("size", IN), _turn_of_names),
+    **dict.fromkeys((DAYS_BETWEEN, *OF_DAYS), _turn_of_days),
     "_/_": _turn_of_quotient,
 }
 """By the name of a call: the function that may promise more than the least of its arguments."""

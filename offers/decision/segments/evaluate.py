@@ -39,6 +39,7 @@ from offers.catalogue.expressions import (
     path_of,
     tree,
 )
+from offers.catalogue.functions import extensions
 from offers.catalogue.hours.schedules import NEVER
 from offers.decision.segments.changes import turn_of
 from offers.decision.segments.linear import Scope
@@ -150,7 +151,9 @@ class Segments:
         asked = {mention.path for of_one in found for mention in of_one if mention.asked}
         variables = dict(filter(None, (_variable(mention, asked) for of_one in found for mention in of_one)))
         guards = cel.Type.List(cel.Type.BOOL)
-        self._env = cel.NewEnv(variables={**TYPES, **variables, _GUARDS: guards}, container=CONTAINER)
+        self._env = cel.NewEnv(
+            variables={**TYPES, **variables, _GUARDS: guards}, container=CONTAINER, extensions=extensions()
+        )
         self._reader = {name: _reader(tuple(name.split("."))) for name in (*variables, *TYPES)}.__getitem__
         self._segments = [
             _Segment(

@@ -14,6 +14,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from offers.catalogue.expressions import CONTAINER, INDEX, ROOTS, TYPES, Node, mentions, path_of
+from offers.catalogue.functions import DATE, day_of
 
 if TYPE_CHECKING:
     from offers.decision.segments.evaluate import Facts
@@ -172,7 +173,23 @@ def _to_double(value: Any) -> Linear:  # noqa: ANN401 - a text, or Linear
     return value  # type: ignore[no-any-return]
 
 
-_CONVERSIONS = {"timestamp": _to_instant, "duration": _to_length, "int": _to_number, "double": _to_double}
+def _to_day(value: Any) -> Linear:  # noqa: ANN401 - a text, or Linear
+    if not isinstance(value, str):
+        raise AlwaysFailsError
+    try:
+        second = day_of(value).timestamp()
+    except ValueError:
+        raise AlwaysFailsError from None
+    return Linear(INSTANT, Fraction(round(second)) * NANOS, Fraction(0))
+
+
+_CONVERSIONS = {
+    DATE: _to_day,
+    "timestamp": _to_instant,
+    "duration": _to_length,
+    "int": _to_number,
+    "double": _to_double,
+}
 
 
 @cache

@@ -14,18 +14,24 @@ import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from offers.catalogue.expressions import AND, EQUAL, IN, NOT, OR, ORDERS, UNEQUAL, Node, field_of, is_keyed, path_of
+from offers.catalogue.functions import LOWER, LOWER_ASCII, VERSIONS, small_letters
 from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT
 from offers.decision.kernels.memory.records import Record, array_of
 from offers.decision.kernels.memory.scratch import MOST_DEPTH
+from offers.model.numbers import is_exact
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.profile_pb2 import Profile
 from offers.v1.state_pb2 import UserState
 
 FALSE, TRUE, ERROR = 0, 1, 2
-COMPARES, IS_TRUE, IS_THERE, CONTAINS, NEGATES, JOINS, PARTS, SAYS = range(8)
+COMPARES, IS_TRUE, IS_THERE, CONTAINS, NEGATES, JOINS, PARTS, SAYS, VERSES = range(9)
 """Operations of steps, in this order: compare a value with a constant; take a value that is true or false; test whether
-there is a value; test whether a value contains a constant; not, and, or of the results before; give a constant."""
+there is a value; test whether a value contains a constant; not, and, or of the results before; give a constant; compare
+the order of a version beside a constant with a number."""
+AS_IT_IS, SMALL_ASCII, SMALL = range(3)
+"""Letters of a text that is compared: as they are, or in small letters as `lowerAscii` and `lower` make them."""
+_LETTERS = {LOWER_ASCII: SMALL_ASCII, LOWER: SMALL}
 _COMPARISONS = (EQUAL, UNEQUAL, *ORDERS)
 ABSENT, NULL, TRUTH, NUMBER, TEXT, LIST, STRUCT = range(7)
 """Kinds of values."""
@@ -34,14 +40,13 @@ OF_INTEGER, OF_TRUTH, OF_DOUBLE, OF_TEXT, OF_COUNT, OF_MESSAGE, OF_STRUCT, OF_DO
 message whose presence counts, or by a key of a google.protobuf.Struct or of a map to doubles, texts or messages."""
 _HIDDEN = "session", "location"
 """The fields of a context that need consent."""
-_EXACT = 2**53
-"""Whole numbers of this size and more are not exact in 64-bit floating point."""
 
 STEP = np.dtype(
     [
         ("does", "u1"),
         ("compare", "u1"),
         ("kind", "u1"),  # of the constant
+        ("letters", "u1"),
         ("path", "i4"),
         ("first", "i4"),  # a text, in Rules.text
         ("last", "i4"),
@@ -76,6 +81,10 @@ class Rules(IntEnum):
     """i4."""
     text = 4
     """u1."""
+    letter = 5
+    """i4: the code points that `lower` changes, in ascending order; empty if no segment uses it."""
+    small = 6
+    """i4, for each of these: the code point of its small letter."""
 
 
 steps_of = array_of(Rules.step, STEP)
@@ -125,6 +134,9 @@ class _Step(NamedTuple):
     compare: int = 0
     path: _Path | None = None
     constant: str | float | bool | None = None
+    letters: int = AS_IT_IS
+    number: float = 0.0
+    """The number that an order of versions is compared with."""
 
 
 def rules_of(nodes: Sequence[Node]) -> Record:
@@ -149,7 +161,7 @@ def rules_of(nodes: Sequence[Node]) -> Record:
 
     rows, places = np.zeros(len(steps), STEP), np.zeros(len(paths), PATH)
     for row, one in zip(rows, steps, strict=True):
-        row["does"], row["compare"] = one.does, one.compare
+        row["does"], row["compare"], row["letters"], row["number"] = one.does, one.compare, one.letters, one.number
         row["path"] = -1 if one.path is None else numbers[one.path]
         if isinstance(one.constant, str):
             row["kind"], (row["first"], row["last"]) = TEXT, written(one.constant)
@@ -161,6 +173,7 @@ def rules_of(nodes: Sequence[Node]) -> Record:
         row["first"], row["last"] = len(tags), len(tags) + len(path.tags)
         row["key_first"], row["key_last"] = written(path.key)
         tags += path.tags
+    letters, small = small_letters() if any(step.letters == SMALL for step in steps) else ([], [])
     return Record(
         Rules,
         {
@@ -169,6 +182,8 @@ def rules_of(nodes: Sequence[Node]) -> Record:
             "path": places,
             "tag": np.array(tags, np.int32),
             "text": np.frombuffer(bytes(text), np.uint8),
+            "letter": np.array(letters, np.int32),
+            "small": np.array(small, np.int32),
         },
     )
 
@@ -192,12 +207,7 @@ def _steps(node: Node) -> Iterator[_Step]:
         yield from _steps(node.parts[0])
         yield _Step(NEGATES)
     elif node.kind == "call" and node.name in _COMPARISONS:
-        left, right = node.parts
-        if left.kind == "constant":
-            raise _LeftToCelError
-        is_equal = node.name in {EQUAL, UNEQUAL}
-        path = _count(left.parts[0]) if left.kind == "call" and left.name == _SIZE else _compared(left)
-        yield _Step(COMPARES, _COMPARISONS.index(node.name), path, _constant(right, is_equal=is_equal))
+        yield _comparison(node.name, *node.parts)
     elif node.kind == "call" and node.name == IN:
         yield from _membership(*node.parts)
     elif node.kind == "has":
@@ -209,6 +219,20 @@ def _steps(node: Node) -> Iterator[_Step]:
         yield _Step(SAYS, constant=node.value)
     else:
         yield _Step(IS_TRUE, path=_compared(node))
+
+
+def _comparison(name: str, left: Node, right: Node) -> _Step:
+    """Return the step of a comparison of a value with a constant. Raises _LeftToCelError."""
+    compare, constant = _COMPARISONS.index(name), _constant(right, is_equal=name in {EQUAL, UNEQUAL})
+    if left.kind != "call" or path_of(left):
+        return _Step(COMPARES, compare, _compared(left), constant)
+    if left.name == _SIZE:
+        return _Step(COMPARES, compare, _count(left.parts[0]), constant)
+    if left.name in _LETTERS and isinstance(constant, str):
+        return _Step(COMPARES, compare, _compared(left.parts[0]), constant, _LETTERS[left.name])
+    if left.name == VERSIONS and isinstance(constant, int):
+        return _Step(VERSES, compare, _compared(left.parts[0]), _text(left.parts[1]), number=constant)
+    raise _LeftToCelError
 
 
 def _membership(one: Node, whole: Node) -> Iterator[_Step]:
@@ -223,7 +247,7 @@ def _membership(one: Node, whole: Node) -> Iterator[_Step]:
     if whole.kind != "call" or whole.name or not whole.parts:  # not a list of constants
         raise _LeftToCelError
     for number, part in enumerate(whole.parts):
-        yield _Step(COMPARES, _COMPARISONS.index(EQUAL), _compared(one), _constant(part, is_equal=True))
+        yield _comparison(EQUAL, one, part)
         if number:
             yield _Step(PARTS)
 
@@ -234,7 +258,7 @@ def _constant(node: Node, *, is_equal: bool) -> str | float | bool:
     if isinstance(value, bool):
         if is_equal:
             return value
-    elif isinstance(value, str) or (isinstance(value, int | float) and abs(value) < _EXACT):
+    elif isinstance(value, str) or (isinstance(value, int | float) and is_exact(value)):
         return value
     raise _LeftToCelError
 

@@ -1,24 +1,32 @@
 """Makes examples of settled outcomes as the log comes in, for models that learn online."""
 
+import math
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offers.learning.pending import OfferState, PendingDecision
+from offers.learning.pending import Label, PendingDecision
 from offers.learning.propensity.features import Examples, Features
 from offers.learning.settling import Lookups, OutcomeTracker
 
 JUDGED_EVERY = 8
 """One decision in this many is foreseen when it is made, to judge models by its outcome."""
-_REFUSED, _DONE = int(OfferState.REFUSED), int(OfferState.DONE)
 
 
 class ExampleConsumer(Protocol):
     """One that learns from examples. Rewards are named by their number in REWARDS."""
 
-    def learn(self, number: int, examples: Examples) -> NDArray[np.float64]:
-        """Learn from examples, and return for each the probability that was foreseen just before it."""
+    def learn(self, number: int, examples: Examples) -> int:
+        """Learn from examples, and return the number of the first; the others have the next numbers."""
+        ...
+
+    def revise(self, number: int, which: int, labels: tuple[Label, Label], example: Examples, second: int) -> None:
+        """Exchange the label of an example before for the one after, at a second. Its number may be NO_EXAMPLE."""
+        ...
+
+    def rest(self, number: int, second: int) -> None:
+        """Do what is left to be done, as no examples came until a second."""
         ...
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
@@ -43,17 +51,24 @@ class Collector(OutcomeTracker):
             rows = self._rows.keys(pending.request, pending.catalog, pending.offers, pending.metres)
             pending.judged = self.consumer.foresee(*rows)
 
-    def _note(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
+    def _note(self, number: int, pending: PendingDecision, index: int) -> None:
         if pending.judged >= 0:
-            self.consumer.settle(number, pending.judged + index, reward)
+            reward, importance = pending.label(number, index)
+            self.consumer.settle(number, pending.judged + index, reward if importance else math.nan)
+
+    def _revise(self, number: int, pending: PendingDecision, index: int, before: Label) -> None:
+        after = pending.label(number, index)
+        example = self._rows.examples([(pending, index, *after)])
+        self.consumer.revise(number, pending.examples[number][index], (before, after), example, self.clock)
+
+    def _calm(self, number: int, second: int) -> None:
+        self.consumer.rest(number, second)
 
     def _flush(self, number: int) -> None:
         rows = self._waiting[number][:]
         if not rows:
             return
         self._waiting[number].clear()
-        foreseen = self.consumer.learn(number, self._rows.examples(rows)).tolist()
-        for (decision, index, reward, _), chance in zip(rows, foreseen, strict=True):
-            if not reward and (states := decision.states[number])[index] != _DONE:
-                states[index] = _REFUSED
-                decision.foreseen[number][index] = chance
+        first = self.consumer.learn(number, self._rows.examples(rows))
+        for which, (pending, index, _, _) in enumerate(rows, first):
+            pending.examples[number][index] = which

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from offers.learning.log_reading import PAGE, LearningLog, LogPosition, MergedLog
 from offers.learning.model import Model, write_model
 from offers.learning.model_folder import exclusive, latest, prune
-from offers.learning.pending import OfferState, PendingDecision, SettledOffer
+from offers.learning.pending import Label, PendingDecision, SettledOffer
 from offers.learning.promotion import figures_of, worse
 from offers.learning.propensity.features import Examples, Features
 from offers.learning.propensity.regression import Propensity
@@ -126,8 +126,6 @@ class FinalOutcomes(OutcomeTracker):
         super().__init__(features, lookups, numbers=True)
         self._settled: tuple[OrderedDict[tuple[str, int], SettledOffer], ...] = tuple(OrderedDict() for _ in REWARDS)
         """By reward, then by decision and index."""
-        self._unknown: tuple[OrderedDict[tuple[str, int], None], ...] = tuple(OrderedDict() for _ in REWARDS)
-        """By reward: offers whose outcome may not be known, also those with waiting rows."""
 
     def examples(self, number: int) -> Examples:
         """Return the latest examples of a reward, by its number in REWARDS: those of the earliest decision first."""
@@ -137,28 +135,28 @@ class FinalOutcomes(OutcomeTracker):
     def _judge(self, pending: PendingDecision) -> None:
         """Judge nothing: there are no models yet."""
 
-    def _note(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
-        if math.isnan(reward):
-            self._settled[number].pop((pending.decision_id, index), None)
-            self._unknown[number][pending.decision_id, index] = None
+    def _note(self, number: int, pending: PendingDecision, index: int) -> None:
+        """Note nothing: no models are judged."""
+
+    def _calm(self, number: int, second: int) -> None:
+        """Do nothing: there are no models yet."""
+
+    def _revise(self, number: int, pending: PendingDecision, index: int, before: Label) -> None:  # noqa: ARG002
+        self._settled[number].pop((pending.decision_id, index), None)
+        label = pending.label(number, index)
+        if label.importance:
+            self._keep(number, (pending, index, *label))
 
     def _flush(self, number: int) -> None:
-        settled, unknown = self._settled[number], self._unknown[number]
-        for decision, index, reward, importance in self._waiting[number]:
-            key = decision.decision_id, index
-            if key in unknown:
-                continue
-            *_, before = settled.pop(key, (0.0,))
-            if reward:  # a late reward is a whole one of its importance, as nothing was foreseen
-                settled[key] = decision, index, reward * importance, 1.0
-            elif decision.states[number][index] != OfferState.DONE:
-                settled[key] = decision, index, 0.0, importance + before
-                decision.refused(number, index, 0.0)
+        for one in self._waiting[number]:
+            self._keep(number, one)
         self._waiting[number].clear()
-        while len(settled) > MOST_EXAMPLES:
+
+    def _keep(self, number: int, one: SettledOffer) -> None:
+        settled = self._settled[number]
+        settled[one[0].decision_id, one[1]] = one
+        if len(settled) > MOST_EXAMPLES:
             settled.popitem(last=False)
-        while len(unknown) > MOST_EXAMPLES:
-            unknown.popitem(last=False)
 
 
 def _grown(

@@ -313,3 +313,18 @@ def test_weights_of_models_are_nothing_unless_named(tmp_path: Path) -> None:
 def test_keys_of_texts_are_signed_nowhere_else() -> None:
     """The same 64 bits stand for a key, signed or not."""
     assert [-1, 2**63 - 1, -(2**63)] == [signed(key) for key in (2**64 - 1, 2**63 - 1, 2**63)]
+
+
+def test_interactions_over_attributes_that_another_document_marks_are_refused(tmp_path: Path) -> None:
+    """Of a folder, each document's sensitive attributes hold for the interactions of all."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    offer = "offers: [{offer_id: o, title: T, benefit: {custom: a}, target: {everywhere: true}}]\n"
+    (folder / "a.yaml").write_text("interactions: [{attributes: [hour, profile.faith]}]\n" + offer)
+    (folder / "b.yaml").write_text("catalog_id: shop\nsensitive_attributes: [faith]\n")
+    with pytest.raises(CatalogError) as raised:
+        check(folder)
+    (problem,) = raised.value.problems
+    assert ("interactions[0].attributes[1]", "uses the sensitive attribute 'faith'") == (problem.field, problem.reason)
+    (folder / "b.yaml").write_text("catalog_id: shop\nsensitive_attributes: [party]\n")
+    check(folder)

@@ -79,6 +79,17 @@ VISIT.session.searches.add(search_time=Timestamp(seconds=NOW - 100))
         ("(now + duration('30m')).getDayOfMonth() == 1", 12 * HOUR_S + HOUR_S // 2),
         ("now.getHours() * 60 + now.getMinutes() >= 690", 60),
         ("(now - session.start_time).getMinutes() > 5", 30),
+        ("days_between(profile.last_order_time, now) > 2", DAY_S - 60),
+        ("days_between(now, profile.last_order_time) < -2", DAY_S - 60),
+        ("days_between(profile.last_order_time, now, 'Europe/Paris') > 2", 12 * HOUR_S),
+        ("days_between(profile.last_order_time, now, '') > 2", 13 * HOUR_S),
+        ("days_between(profile.last_order_time, profile.last_seen_time) > 2", None),
+        ("is_anniversary('1990-11-23', now, profile.attributes.zone)", 12 * HOUR_S),
+        ("years_between(profile.first_seen_time, now + duration('30m'), '') > 3", 12 * HOUR_S + HOUR_S // 2),
+        ("start_of_day(now, 'Europe/Paris') > profile.last_order_time", 12 * HOUR_S),
+        ("start_of_day(now, profile.attributes.until) > now", 1),
+        ("now > date('2026-11-23')", 13 * HOUR_S),
+        ("now > date(profile.attributes.zone)", None),
         ("now - session.viewed_categories.sushi < duration('1h')", 3_000),
         ("now - session.viewed_categories['pizza'] < duration('1h')", None),
         ("session.viewed_categories.exists(one, now - session.viewed_categories[one] < duration('1h'))", 3_000),
@@ -134,6 +145,9 @@ instants = st.sampled_from(
         ("(int(now) - int(profile.last_seen_time)) / 3600", "{hours}"),
         ("now.getHours('{zone}')", "{hour}"),
         ("now.getDayOfWeek('{zone}')", "{day}"),
+        ("days_between(profile.last_order_time, now)", "{day}"),
+        ("days_between(profile.last_seen_time, now, '{zone}')", "{day}"),
+        ("years_between(profile.first_seen_time, now, '{zone}')", "{day}"),
         ("(now - profile.last_order_time).getHours()", "{hours}"),
         ("profile.life_cycle", "LifeCycle.{stage}"),
         ("profile.journey_phase", "JourneyPhase.{phase}"),
@@ -241,6 +255,8 @@ def test_the_second_promised_is_about_when_something_changes(pair: tuple[str, st
         return
     if "profile.affinities" in left:
         assert end > HOUR_S or right == "0.25"  # a share has 0.25 at most, and at first
+    elif "between" in left:
+        assert end <= DAY_S  # days follow each other, whatever they are compared with
     elif "get" in left or "/" in left:
         assert end >= 60 or _seconds_past_an_hour(state) & {(step - end) % HOUR_S for step in (-1, 0, 1)}
     elif "profile.life_cycle" in left or "profile.journey_phase" in left:

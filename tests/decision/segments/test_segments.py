@@ -58,10 +58,33 @@ EXPRESSIONS = (
     "size(session.searches) > 1 && session.basket.value.units > 2",
     "session.basket.items.exists(item, item.category == 'sushi')",
     "session.searches.exists(one, one.query.contains('pizza')) && session.entry_campaign == 'a'",
+    "semver_compare(profile.attributes.app, '2.0.0') < 0 || lower(profile.attributes.city) == 'lyon'",
+    "profile.attributes.city.lowerAscii() in ['lyon', 'Éclair'] && days_between(profile.last_order_time, now) > 2",
+    "has(profile.last_order_time) && days_between(profile.last_order_time, now, context.time_zone) >= 1",
+    "is_anniversary(profile.attributes.born, now, 'Europe/Paris')",
+    "profile.last_order_time < start_of_day(now, 'Europe/Paris')",
 )
 
-values = st.sampled_from([None, True, False, 2.0, 20.0, "Lyon", "Paris", "eco", "", ["eco", "bio"], ["eco"], []])
-attributes = st.dictionaries(st.sampled_from(["city", "age", "vip", "values", "weather", "party"]), values)
+values = st.sampled_from(
+    [
+        None,
+        True,
+        False,
+        2.0,
+        20.0,
+        "Lyon",
+        "LYON",
+        "ÉCLAIR",
+        "1.2.0",
+        "2.0.0-rc.1",
+        "eco",
+        "",
+        ["eco", "bio"],
+        ["eco"],
+        [],
+    ]
+)
+attributes = st.dictionaries(st.sampled_from(["city", "age", "app", "vip", "values", "weather", "party"]), values)
 addresses = st.none() | st.dictionaries(st.sampled_from(["city", "street"]), st.sampled_from(["Lyon", "Paris"]))
 shares = st.dictionaries(st.sampled_from(["sushi", "pizza", "EUR", "USD"]), st.sampled_from([0.0, 0.3, 20.0]))
 

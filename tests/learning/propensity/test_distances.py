@@ -5,7 +5,7 @@ import pytest
 
 from offers.learning.propensity.examples import Collector
 from offers.learning.propensity.features import DISTANCE, Features
-from offers.learning.propensity.regression import Propensity
+from offers.learning.propensity.rehearsal import RehearsedModel
 from offers.learning.propensity.tree_training import FinalOutcomes
 from offers.learning.settling import SETTLE_S, Lookups
 from offers.learning.values import features_for
@@ -75,7 +75,7 @@ def test_features_without_distance_leave_it_out() -> None:
     """A collector of such features learns the same log."""
     features = features_for([], (), 10, distance=False)
     told = Collected()
-    told.models = [Propensity.untaught(features) for _ in told.models]
+    told.models = [RehearsedModel(features, settle) for settle in SETTLE_S]
     told.collector = Collector(features, Lookups(OFFERS, lambda _: []), told)
     told.tell(decision("d", offers=["o1"], distances_m=[812])).at(NOON + SETTLE_S[CLICK])
     assert [len(features.attributes)] == [len(keys) for keys in told.keys[CLICK]]

@@ -13,14 +13,26 @@ from offers.learning import learner
 from offers.learning.learner import Learner, current_model
 from offers.learning.model import Model
 from offers.learning.model_folder import exclusive
+from offers.learning.pending import DISMISSED
 from offers.learning.propensity.features import CATEGORY, DISTANCE, Features
 from offers.learning.propensity.tree_training import FinalOutcomes, TreeFolder, grow
 from offers.learning.propensity.trees import Trees
-from offers.learning.settling import DISMISSED, Lookups
+from offers.learning.settling import HELD_S, SETTLE_S, Lookups
 from offers.learning.values import ORDER_VALUE, CatalogueFacts, Sum, features_for
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.stores import LoggedDecision, LoggedEvent
-from tests.learning.made_log import NOON, OFFERS, SCALED, decision, event, happenings, order, values_of, write
+from tests.learning.made_log import (
+    NOON,
+    OFFERS,
+    SCALED,
+    at_its_end,
+    decision,
+    event,
+    happenings,
+    order,
+    values_of,
+    write,
+)
 
 pytest.importorskip("lightgbm", reason="needs LightGBM: pip install 'offers[gbdt]'")
 BITS = 12
@@ -31,7 +43,7 @@ OFFERS_SEEN = features_for([], (), BITS)
 def learned(log: SqliteEvents, folder: Path, offers: CatalogueFacts = OFFERS) -> Learner:
     """A learner that has learned all there is, and published it."""
     one = Learner(log, folder, offers, bits=BITS)
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     return one
 
 
@@ -72,7 +84,7 @@ def test_trees_are_grown_and_published(log: SqliteEvents, tmp_path: Path) -> Non
     assert foreseen(first, asked("rain", "o3"), "redemption") < foreseen(first, asked("rain", "o3"))
     assert one.publish() is None
     write(log, *happenings(100, first=ROWS))
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     one.close()
     later = current(one)
     assert first.version != later.version
@@ -163,7 +175,7 @@ def test_trees_that_have_become_worse_are_not_promoted(log: SqliteEvents, tmp_pa
     click, _ = one.grow(lambda: False)
     assert "the incumbent's" in click.refused
     assert click.beside["log_loss"] < click.figures["log_loss"]
-    one.catch_up(lambda: False, lambda _: None)
+    one.catch_up(lambda: False, lambda _: None, at_its_end)
     one.close()
     values = asked("sun", "o1", **{"profile.age": 40.0})
     assert foreseen(good, values) == foreseen(current(one), values)
@@ -201,6 +213,7 @@ def test_each_offer_shown_is_one_example() -> None:
     told.add_event(NOON + 9_000, event("2", "click", "d", 2, NOON + 9_000))
     told.add_event(NOON + 9_000, event("3", "click", "d", 4, NOON + 9_000, learn=False))
     told.add_event(NOON + 9_001, event("4", "dismissal", "d", 1, NOON + 9_001))
+    told.pass_time(NOON + HELD_S)
     click = told.examples(0)
     place = OFFERS_SEEN.attributes.index("offer.id")
     names = {int(OFFERS_SEEN.keys({"offer.id": name})[place]): name for name in shown}
@@ -221,6 +234,7 @@ def test_what_an_order_is_worth_is_one_example() -> None:
     told.add_event(NOON, order("2", "d", 2, NOON))
     for name, rank, currency in (("3", 2, "EUR"), ("4", 3, "EUR"), ("5", 4, "USD")):
         told.add_event(NOON + 9_000, order(name, "d", rank, NOON + 9_000, units=30, currency=currency))
+    told.pass_time(NOON + HELD_S)
     examples, place = told.examples(ORDER_VALUE), OFFERS_SEEN.attributes.index("offer.id")
     names = {int(OFFERS_SEEN.keys({"offer.id": f"o{number}"})[place]): f"o{number}" for number in range(1, 6)}
     assert {"o1": (0.4, 1), "o2": (0.6, 1), "o3": (0.6, 1), "o5": (0, 1)} == {
@@ -260,9 +274,12 @@ def test_what_may_not_be_said_is_no_example(*, is_learned_before: bool) -> None:
     told.add_decision(NOON, decision("d", NOON, ["o1", "o2"]))
     told.add_event(NOON, event("1", "click", "d", 1, NOON))
     if is_learned_before:
+        told.pass_time(NOON + SETTLE_S[0])
         told.flush()
+        assert 2 == len(told.examples(0).reward)
     told.add_event(NOON, event("2", "click", "d", 1, NOON, learn=False))
     told.add_event(NOON + 1, event("3", "click", "d", 2, NOON + 1))
+    told.pass_time(NOON + HELD_S)
     click, place = told.examples(0), OFFERS_SEEN.attributes.index("offer.id")
     assert [int(OFFERS_SEEN.keys({"offer.id": "o2"})[place])] == click.keys[:, place].tolist()
 
@@ -277,6 +294,7 @@ def test_only_finite_numbers_are_learned(number: float) -> None:
     told = FinalOutcomes(features, Lookups(OFFERS, lambda _: []))
     told.add_decision(NOON, made._replace(record=record.SerializeToString()))
     told.add_event(NOON, event("1", "click", "d", 1, NOON))
+    told.pass_time(NOON + HELD_S)
     place = features.attributes.index("profile.age")
     assert math.isnan(told.examples(0).numbers[0, place])
     assert math.isnan(features.numbers({"profile.age": number})[place])
@@ -296,7 +314,7 @@ def test_trees_are_forgotten_where_all_is_learned_anew(log: SqliteEvents, tmp_pa
 
     def anew() -> None:
         again = Learner(log, one.folder, OFFERS, bits=BITS, anew=True)
-        again.catch_up(lambda: False, lambda _: None)
+        again.catch_up(lambda: False, lambda _: None, at_its_end)
         again.close()
 
     thread = threading.Thread(target=anew)

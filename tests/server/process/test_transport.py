@@ -101,12 +101,15 @@ def test_the_text_states_the_limits_of_messages_and_the_deadlines() -> None:
     retry = client.SERVICE_CONFIG["methodConfig"][0]["retryPolicy"]  # type: ignore[index]
     waits = [round(float(retry[name].removesuffix("s")) * 1000) for name in ("initialBackoff", "maxBackoff")]
 
+    assert client.EXPLAIN_TIMEOUT_S == client.STORE_TIMEOUT_S
     for sentence in (
         f"may have {MAX_REQUEST_BYTES >> 20} MiB, batches {MAX_BATCH_BYTES >> 20} MiB",
         f"beyond {MAX_BATCH_RESPONSE_BYTES >> 20} MiB",
         f"up to {retry['maxAttempts']} attempts",
         f"{waits[0]} to {waits[1]} ms apart",
-        f"gives a call {client.DEFAULT_TIMEOUT_S:g} second and an explanation {client.EXPLAIN_TIMEOUT_S:g}",
+        f"gives a decision {client.DEFAULT_TIMEOUT_S:g} second",
+        f"explanations, reports and changes of profiles {client.EXPLAIN_TIMEOUT_S:g}",
+        f"exports and erasures {client.ERASE_TIMEOUT_S:g}",
         f"gives a request {TIMEOUT_S}",
         f"{events.MOST_STREAMS} streams of `StreamEvents`, {reflection.MOST_STREAMS} of reflection",
         f"{health.MOST_WATCHERS:,} of health's Watch",

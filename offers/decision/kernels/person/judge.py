@@ -9,8 +9,10 @@ from offers.compiled import apart, inner
 from offers.decision.kernels.memory.encoded import BYTES, FIXED64, VARINT, double, following, is_same, last_of, varint
 from offers.decision.kernels.memory.records import Table, i4, i8, u1
 from offers.decision.kernels.memory.scratch import PersonFact, ScratchArray, values_of
+from offers.decision.kernels.person.versions import is_version, version_order
 from offers.decision.segments.predicates import (
     ABSENT,
+    AS_IT_IS,
     CONTAINS,
     ERROR,
     FALSE,
@@ -32,10 +34,12 @@ from offers.decision.segments.predicates import (
     OF_TEXTS,
     PARTS,
     SAYS,
+    SMALL,
     STRUCT,
     TEXT,
     TRUE,
     TRUTH,
+    VERSES,
     Rules,
     paths_of,
     steps_of,
@@ -208,6 +212,10 @@ def _compare(rules: Table, scratch: Table, index: int, data: bytes) -> int:
         return (TRUE if value.number != 0.0 else FALSE) if value.kind == TRUTH else ERROR
     if step.does == CONTAINS:
         return _contains(rules, scratch, index, data)
+    if step.does == VERSES:
+        return _versed(rules, scratch, index, data)
+    if step.letters != AS_IT_IS:
+        return _small(rules, scratch, index, data)
     return _equal(rules, scratch, index, data) if step.compare <= _UNEQUAL else _ordered(rules, scratch, index, data)
 
 
@@ -237,9 +245,76 @@ def _ordered(rules: Table, scratch: Table, index: int, data: bytes) -> int:
         order = (value.number > step.number) - np.int64(value.number < step.number)
         if np.isnan(value.number):
             return FALSE
-    if step.compare in (_LESS, _LESS_OR_EQUAL):
+    return _holds(step.compare, order)
+
+
+@inner
+def _holds(compare: int, order: int) -> int:
+    """Return the verdict of any comparison of two values, of which the first is less (-), equal (0) or greater (+)."""
+    if compare <= _UNEQUAL:
+        return TRUE if (order == 0) == (compare == _EQUAL) else FALSE
+    if compare in (_LESS, _LESS_OR_EQUAL):
         order = -order
-    return TRUE if order > 0 or (order == 0 and step.compare not in (_LESS, _GREATER)) else FALSE
+    return TRUE if order > 0 or (order == 0 and compare not in (_LESS, _GREATER)) else FALSE
+
+
+@inner
+def _small(rules: Table, scratch: Table, index: int, data: bytes) -> int:
+    """Return the verdict of a comparison of a text in small letters; a value of another type is an error."""
+    step = steps_of(rules)[index]
+    value, text = values_of(scratch)[step.path], u1(rules, Rules.text)
+    if value.kind != TEXT:
+        return ERROR
+    at, first, order = value.begin, step.first, np.int64(0)
+    while order == 0 and at < value.end and first < step.last:
+        letter, at = _character(data, at, value.end)
+        other, first = _character(text, first, step.last)
+        order = _small_letter(rules, letter, step.letters == SMALL) - other
+    if order == 0:
+        order = (value.end - at) - (step.last - first)
+    return _holds(step.compare, order)
+
+
+@inner
+def _character(data: bytes | np.ndarray, at: int, end: int) -> tuple[int, int]:
+    """Return the code point at an offset of a text in UTF-8, and where it ends."""
+    byte = np.int64(data[at])
+    size = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+    if size == 1 or at + size > end:
+        return byte, at + 1
+    code = byte & (0x7F >> size)
+    for index in range(at + 1, at + size):
+        code = code << 6 | np.int64(data[index]) & 0x3F
+    return code, at + size
+
+
+@inner
+def _small_letter(rules: Table, letter: int, beyond_ascii: bool) -> int:
+    """Return the small letter of a code point, else the code point itself."""
+    if letter < 0x80:
+        return letter + 32 if 65 <= letter <= 90 else letter
+    if not beyond_ascii:
+        return letter
+    letters, low = i4(rules, Rules.letter), np.int64(0)
+    high = np.int64(len(letters))
+    while low < high:
+        middle = (low + high) // 2
+        if letters[middle] < letter:
+            low = middle + 1
+        else:
+            high = middle
+    return np.int64(i4(rules, Rules.small)[low]) if low < len(letters) and letters[low] == letter else letter
+
+
+@inner
+def _versed(rules: Table, scratch: Table, index: int, data: bytes) -> int:
+    """Return the verdict of a comparison of `semver_compare`; a value that is no version is an error."""
+    step = steps_of(rules)[index]
+    value = values_of(scratch)[step.path]
+    if value.kind != TEXT or not is_version(data, value.begin, value.end):
+        return ERROR
+    order = version_order(data, value.begin, value.end, u1(rules, Rules.text), step.first, step.last)
+    return _holds(step.compare, (order > step.number) - np.int64(order < step.number))
 
 
 @inner

@@ -12,19 +12,19 @@ import java.time.Instant;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.TimeUnit;
-import offers.v1.ContextOuterClass.Context;
-import offers.v1.ContextOuterClass.Location;
-import offers.v1.ContextOuterClass.User;
-import offers.v1.EventOuterClass.Click;
-import offers.v1.EventOuterClass.Event;
-import offers.v1.EventOuterClass.Impression;
+import offers.v1.Click;
+import offers.v1.Context;
+import offers.v1.Event;
+import offers.v1.EventResult;
 import offers.v1.EventServiceGrpc;
-import offers.v1.EventServiceOuterClass.EventResult;
-import offers.v1.EventServiceOuterClass.ReportEventsRequest;
+import offers.v1.GetOffersRequest;
+import offers.v1.GetOffersResponse;
+import offers.v1.Impression;
+import offers.v1.Location;
 import offers.v1.OfferServiceGrpc;
-import offers.v1.OfferServiceOuterClass.GetOffersRequest;
-import offers.v1.OfferServiceOuterClass.GetOffersResponse;
-import offers.v1.OfferServiceOuterClass.Proposition;
+import offers.v1.Proposition;
+import offers.v1.ReportEventsRequest;
+import offers.v1.User;
 
 /** A backend that asks for offers, shows them, and reports what the person does with them. One person's. */
 public final class Backend {

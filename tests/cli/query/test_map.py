@@ -12,7 +12,7 @@ from geopy.distance import geodesic
 from shapely.geometry import shape
 
 from offers.cli import main
-from offers.cli.geojson import GREEN, GREY, OfferMap
+from offers.cli.query.geojson import GREEN, GREY, OfferMap
 from offers.decision.reference.explain import Why
 from offers.model.query import Query, Surface
 from offers.testing import Served, serving
@@ -208,8 +208,8 @@ def test_every_reason_has_its_case() -> None:
 
 
 PERSONAL = {
-    "not in segments", "in excluded segment", "other variant", "holdout", "capped", "pressure", "quiet hours",
-    "cooling down", "budget exhausted", "paced",
+    "not in its segments", "in an excluded segment", "for another variant", "held out", "frequency cap reached",
+    "contact policy reached", "quiet hours", "cooling down", "budget used up", "budget ahead of plan",
 }  # fmt: skip
 """The reasons that concern the person, as the map names them."""
 

@@ -19,8 +19,6 @@ from geopy.distance import geodesic
 from shapely import affinity
 from shapely.geometry.polygon import orient
 
-from offers.catalogue import document
-from offers.catalogue.check import check
 from offers.catalogue.geo.areas import Area
 from offers.cli.words import benefit_words, code_words, distance_words, factor_words, local
 from offers.decision.kernels.places.location import SIGMA
@@ -51,15 +49,6 @@ Feature = dict[str, Any]
 
 class OtherCatalogError(OffersError):
     """The server does not answer from the document that is to explain its answer."""
-
-
-def read_catalog(path: Path) -> Catalog:
-    """Read a document as one message. Raises CatalogError with every problem in it."""
-    check(path)
-    catalog = Catalog()
-    for fragment in document.read(path, []):
-        catalog.MergeFrom(fragment.catalog)
-    return catalog
 
 
 def write_map(path: Path, features: Sequence[Feature]) -> None:
@@ -96,7 +85,11 @@ class _MapEntry(NamedTuple):
 class OfferMap:
     """The map of one answer: the person, and each offer at each of its places within a radius of the location."""
 
-    def __init__(self, catalog: Catalog, query: Query, response: GetOffersResponse, radius_m: float) -> None:
+    def __init__(
+        self, catalog: Catalog, query: Query, response: GetOffersResponse, radius_m: float, *, is_served: bool = False
+    ) -> None:
+        """`is_served`: the answer is certainly from the document, so no difference is the document's fault."""
+        self._is_served = is_served
         self._query, self._response, self._radius_m = query, response, radius_m
         self._answer = {one.offer_id: one for one in response.offers}
         self._words = Words(catalog, query)
@@ -131,6 +124,8 @@ class OfferMap:
 
     def _check_document(self, explanations: Mapping[str, OfferExplanation]) -> None:
         """Raise OtherCatalogError where the server does not answer from the document."""
+        if self._is_served:
+            return
         differing = self._answer.keys() - set(self.offer_ids)
         for placed in self._offers:
             name, offer = placed.offer.offer_id, placed.offer
@@ -156,7 +151,7 @@ class OfferMap:
             against = *placed.refused, *verdict.reasons
             checks = [*self._words.reasons(placed.offer, verdict.place, against), *personal]
             names = [*(str(one.why) for one in against), *(code_words(one.reason) for one in personal)]
-            if proposition is not None and not against:
+            if own is not None or (proposition is not None and not against):
                 chosen = Why.RETURNED if own else Why.OTHER_PLACE
                 names, details = [str(chosen)], [CHOSEN[chosen]]
             else:
