@@ -257,7 +257,9 @@ def test_variants_survive_a_sign_in_over_several_workers(state: str, tmp_path: P
     source.write_text(CATALOG)
     with ExitStack() as stack:
         url = stack.enter_context(backends.redis(tmp_path)).url if state == "redis" else ""
-        server = stack.enter_context(started(tmp_path, catalogs=(str(source),), workers=2, state_url=url))
+        server = stack.enter_context(
+            started(tmp_path, catalogs=(str(source),), workers=2, state_url=url, store_timeout_ms=5000)
+        )
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
             stack.enter_context(grpc.insecure_channel(server.target, options=options)) for _ in range(5)
