@@ -30,7 +30,7 @@ help: ## List the targets
 run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE=1 to stop after it
 	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null \
 		|| { echo "port $(PORT) is taken: stop what listens there, or choose another: make run PORT=50052" >&2; exit 1; }
-	@echo "Starting a server on localhost:$(PORT); the first start takes some seconds longer."
+	@echo "Starting a server on localhost:$(PORT); the first start compiles for up to a minute."
 	@$(BIN)/offers serve --port $(PORT) --drain-s 0 --log-level warning & server=$$!; \
 	trap 'exit 130' INT TERM; \
 	trap 'kill $$server 2>/dev/null; wait $$server || true' EXIT; \

@@ -47,7 +47,7 @@ def check_money(money: Money, field: str, refuse: Refuse) -> None:
     if decimals is None:
         refuse(f"{field}.currency_code", no_currency(money.currency_code))
     if not 0 <= money.units <= MAX_UNITS:
-        refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 or more, less than a trillion")
+        refuse(f"{field}.units", f"{money.units:,} is out of range: send 0 to {MAX_UNITS:,}")
     if not 0 <= money.nanos < NANOS:
         refuse(f"{field}.nanos", f"{money.nanos:,} is out of range: send 0 to 999,999,999")
     elif decimals is not None and (reason := fraction_fault(money, decimals)):

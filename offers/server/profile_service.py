@@ -1,6 +1,7 @@
 """ProfileService: reads, updates, erases, exports and links persons' profiles."""
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from google.protobuf.struct_pb2 import Struct
@@ -21,6 +22,7 @@ from offers.server.limits import (
     MAX_PERSON_ID,
     MAX_REQUEST_BYTES,
 )
+from offers.server.recorder import WAIT_S
 from offers.state.ledger import Ledger
 from offers.state.person.consent import Purposes, agreed, latest
 from offers.state.person.counters import Counters
@@ -46,6 +48,10 @@ from offers.v1.profile_service_pb2 import (
 )
 from offers.v1.state_pb2 import TriggerMark, UserState
 
+OTHERS_S = 2 * WAIT_S
+"""Seconds after which other processes have logged what they decided."""
+SOON_S = 2
+"""Seconds after a link within which another one waits for them."""
 _UNSIGNED = (1 << 64) - 1
 _UNKNOWN = "nothing is known of this person"
 _STILL_AGREED = (
@@ -160,7 +166,9 @@ class ProfileService:
         if CONSENT_PURPOSE_PROFILING not in agreed(who, latest(stored), self._default):
             raise ConflictError(_NO_CONSENT)
         self._settle()  # what was just decided about these ids
+        self._await_others(user, visitors)
         second = int(self._clock())
+        visitors.sort(key=lambda visitor: not self._state.read(visitor))  # those to whom something was shown come first
         for visitor in visitors:
             whose, is_stored = self._state.ids(visitor)[0], bool(self._state.read(visitor))
             own = NOBODY if is_stored or is_user(whose) else visitor
@@ -168,6 +176,19 @@ class ProfileService:
             self._state.change([(user, partial(with_draw, user_id=user, visitor_id=own, second=second))])
         state = UserState.FromString(self._state.read(user))
         return LinkIdentitiesResponse(profile=self._told(state, self._state.ids(user))).SerializeToString()
+
+    def _await_others(self, user: Person, visitors: Sequence[Person]) -> None:
+        """Let other processes log what they decided, where that may tell by whose number variants are drawn.
+
+        This is so for several visitors, and for a visitor who comes soon after another.
+        """
+        is_open = len(visitors) > 1 and not all(self._state.read(visitor) for visitor in visitors)
+        if not is_open:
+            state = UserState.FromString(self._state.read(user))
+            is_recent = self._clock() - state.linked_second < SOON_S
+            is_open = not state.drawn_second and is_recent and any(user not in self._state.ids(one) for one in visitors)
+        if is_open:
+            time.sleep(OTHERS_S)
 
     def _export_retention(
         self, response: ExportProfileResponse, events: Iterable[LoggedEvent], decisions: Iterable[LoggedDecision]

@@ -70,13 +70,13 @@ class UserState(_message.Message):
     offers/model/visits.py.
     """
     drawn_second: _builtins.int
-    """The second of the first decision that depended on `draw`, or of the link that settled it. 0: there was none."""
+    """The second of the first decision that depended on `draw`. 0: none is logged."""
     variant_draw: _builtins.int
     """The number by which the variants of experiments are drawn to which the person was not exposed, if it is not `draw`:
     that of a visitor who was linked to a known person, as exposures of the visitor may not be stored yet. 0: `draw`.
     """
     linked_second: _builtins.int
-    """The second of the link that set `variant_draw`."""
+    """The second of the link that set `variant_draw`, or `draw` before a decision depended on it."""
     @_builtins.property
     def profile(self) -> _profile_pb2.Profile:
         """The profile, as ProfileService shows it. `affinities`, `life_cycle`, `journey_phase`, `basket`, `user` and

@@ -13,7 +13,7 @@ from offers.state.stores import LoggedDecision, LoggedEvent, Person
 from offers.v1.catalog_pb2 import Catalog
 from offers.v1.experiment_pb2 import Experiment, Variant
 from offers.v1.limits_pb2 import Campaign
-from offers.whatif.statistics import Estimate, difference, mean, mean_difference, mismatch, share
+from offers.whatif.statistics import Estimate, Mean, difference, mean, mean_difference, mismatch, share
 
 MISMATCH_P = 0.001
 """Below this probability, persons were not split by the weights."""
@@ -207,9 +207,10 @@ class _Tally:
             persons[first.variant].add(person)
         weights = [one.weight if one.HasField("weight") else 1.0 for one in self.experiment.variants]
         p = mismatch([len(some) for some in persons.values()], weights)
+        base = next(iter(persons.values()))
         variants: list[VariantReport] = []
         for (name, some), weight in zip(persons.items(), weights, strict=True):
-            variants.append(self._variant(name, weight, some, variants[0] if variants else None))
+            variants.append(self._variant(name, weight, some, base if variants else None))
         is_off = p is not None and p < MISMATCH_P
         return ExperimentReport(
             self.kind,
@@ -222,11 +223,9 @@ class _Tally:
             is_off,
         )
 
-    def _variant(self, name: str, weight: float, some: set[Person], base: VariantReport | None) -> VariantReport:
-        values = {
-            currency: mean([spent[person] for person in some & spent.keys()], len(some))
-            for currency, spent in sorted(self.spent.items())
-        }
+    def _variant(self, name: str, weight: float, some: set[Person], base: set[Person] | None) -> VariantReport:
+        """Return the report of a variant with some persons, beside those of the first one; None for the first."""
+        means, first = self._means(some), self._means(base or set())
         return VariantReport(
             name,
             weight,
@@ -234,18 +233,25 @@ class _Tally:
             len(some & self.crossed),
             self.decisions[name, True],
             self.decisions[name, False],
-            {did: _rate(some & who, some, base.rates[did] if base else None) for did, who in self.acted.items()},
-            values,
-            {currency: _more(own, base.order_value[currency] if base else None) for currency, own in values.items()},
+            {did: _rate(some & who, some, (base & who, base) if base else None) for did, who in self.acted.items()},
+            {currency: own.estimate() if own else None for currency, own in means.items()},
+            {currency: _more(own, first[currency]) for currency, own in means.items()},
         )
 
+    def _means(self, some: set[Person]) -> dict[str, Mean | None]:
+        """Return by currency what some persons spent."""
+        return {
+            currency: mean([spent[person] for person in some & spent.keys()], len(some))
+            for currency, spent in sorted(self.spent.items())
+        }
 
-def _more(own: Estimate | None, base: Estimate | None) -> Estimate | None:
+
+def _more(own: Mean | None, base: Mean | None) -> Estimate | None:
     return mean_difference(own, base) if own and base else None
 
 
-def _rate(did: set[Person], persons: set[Person], base: Rate | None) -> Rate:
+def _rate(did: set[Person], persons: set[Person], base: tuple[set[Person], set[Person]] | None) -> Rate:
     if not persons:
         return Rate(0, None, None)
     own = share(len(did), len(persons))
-    return Rate(len(did), own, difference(own, base.share) if base and base.share else None)
+    return Rate(len(did), own, difference(own, share(*map(len, base))) if base else None)

@@ -4,8 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 _Z = 1.959963984540054
 """The normal distribution's quantile for an interval of 95 %."""
+_STEPS = 256
+"""Steps of Simpson's rule."""
 MIN_EXPECTED = 5
 """Expected counts below this are too few for the chi-square distribution: Cochran, "Some methods for strengthening the
 common chi-square tests", Biometrics 10 (1954)."""
@@ -44,30 +48,68 @@ def difference(one: Estimate, base: Estimate) -> Estimate:
     return Estimate(value, low, high)
 
 
-def mean(values: Sequence[float], persons: int) -> Estimate | None:
-    """Return the mean over persons, with its normal interval; persons without a value have 0.
+class Mean(NamedTuple):
+    """The mean over persons."""
 
-    None for fewer than 2 persons.
+    value: float
+    error: float
+    """Its standard error."""
+    degrees: int
+    """Degrees of freedom of the error."""
 
-    Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2, with the normal quantile in place of Student's.
+    def estimate(self) -> Estimate:
+        """Return the mean with Student's interval."""
+        half = student(self.degrees) * self.error
+        return Estimate(self.value, self.value - half, self.value + half)
+
+
+def mean(values: Sequence[float], persons: int) -> Mean | None:
+    """Return the mean over persons; persons without a value have 0. None for fewer than 2 persons.
+
+    Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.2.
     """
     if persons < 2:
         return None
     average = math.fsum(values) / persons
     squares = math.fsum((value - average) ** 2 for value in values) + (persons - len(values)) * average**2
-    half = _Z * math.sqrt(squares / (persons - 1) / persons)
-    return Estimate(average, average - half, average + half)
+    return Mean(average, math.sqrt(squares / (persons - 1) / persons), persons - 1)
 
 
-def mean_difference(one: Estimate, base: Estimate) -> Estimate:
-    """Return the difference of two means of different persons, with its normal interval.
+def mean_difference(one: Mean, base: Mean) -> Estimate:
+    """Return the difference of two means of different persons, with Welch's interval.
 
     Source: Welch, "The generalization of Student's problem when several different population variances are involved",
-    Biometrika 34 (1947), with the normal quantile in place of Student's.
+    Biometrika 34 (1947).
     """
-    value = one.value - base.value
-    half = math.hypot(one.high - one.value, base.high - base.value)
+    value, error = one.value - base.value, math.hypot(one.error, base.error)
+    if error == 0:
+        return Estimate(value, value, value)
+    shares = [(mean.error / error) ** 4 / mean.degrees for mean in (one, base)]
+    half = student(1 / math.fsum(shares)) * error
     return Estimate(value, value - half, value + half)
+
+
+def student(degrees: float) -> float:
+    """Return the quantile of Student's distribution for an interval of 95 %; `degrees` of freedom are 1 or more.
+
+    Up to 30 degrees, the density is integrated over the angle whose tangent is the quantile by the root of the degrees;
+    beyond, the expansion 26.7.5 of Abramowitz and Stegun, "Handbook of Mathematical Functions", is exact to 1e-6.
+    """
+    if degrees > 30:
+        terms = (
+            (_Z**3 + _Z) / 4,
+            (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96,
+            (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384,
+        )
+        return _Z + math.fsum(term / degrees**power for power, term in enumerate(terms, 1))
+    wanted = 0.95 * math.sqrt(math.pi) / 2 * math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2))
+    low, high = 0.0, math.pi / 2
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        steps = np.cos(np.linspace(0, middle, _STEPS + 1)) ** (degrees - 1)
+        area = middle / _STEPS / 3 * (steps[0] + 4 * steps[1::2].sum() + 2 * steps[2:-1:2].sum() + steps[-1])
+        low, high = (middle, high) if area < wanted else (low, middle)
+    return math.sqrt(degrees) * math.tan(low)
 
 
 def mismatch(counts: Sequence[int], weights: Sequence[float]) -> float | None:

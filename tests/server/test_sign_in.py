@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from offers.server import profile_service
 from offers.server.people import assign
 from offers.server.recorder import Recorder
 from offers.state.person.ids import draw_of
@@ -83,6 +84,12 @@ def _app(folder: Path, state_url: str = "") -> Iterator[App]:
         source, clock=lambda: clock[0], data_dir=folder / "data", state_url=state_url, store_timeout_ms=5000
     ) as served:
         yield App(served, clock)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links in this process wait for no other one."""
+    monkeypatch.setattr(profile_service, "OTHERS_S", 0.0)
 
 
 @pytest.fixture
@@ -179,6 +186,21 @@ def test_the_first_of_several_devices_decides(fixture: str, request: pytest.Fixt
             assert before == app.ask(**who)
 
 
+@pytest.mark.parametrize("fixture", ["app", "in_redis"])
+def test_a_device_to_which_nothing_was_shown_decides_nothing(fixture: str, request: pytest.FixtureRequest) -> None:
+    """Linked before the visitor, or in the same call, it leaves the visitor's variants alone."""
+    app: App = request.getfixturevalue(fixture)
+    for number in range(PEOPLE):
+        app.link(f"u{number}", f"unseen{number}")
+        before = app.ask(anonymous_id=f"v{number}")
+        app.link(f"u{number}", f"v{number}")
+        for who in ({"user_id": f"u{number}"}, *({"anonymous_id": f"{one}{number}"} for one in ("unseen", "v"))):
+            assert before == app.ask(**who)
+        before = app.ask(anonymous_id=f"w{number}")
+        app.link(f"x{number}", f"new{number}", f"w{number}")
+        assert before == app.ask(user_id=f"x{number}") == app.ask(anonymous_id=f"new{number}")
+
+
 def test_experiments_that_begin_later_are_drawn_alike_for_all_ids(app: App) -> None:
     """An experiment that a person meets for the first time long after the link gives every id the same variant."""
     for number in range(PEOPLE):
@@ -227,12 +249,17 @@ def test_without_consent_nothing_is_linked(app: App) -> None:
 
 @pytest.mark.parametrize("state", ["sqlite", "redis"])
 def test_variants_survive_a_sign_in_over_several_workers(state: str, tmp_path: Path) -> None:
-    """Asked, linked and asked again over connections to two workers, 30 of 30 keep what they were shown."""
+    """Asked, linked and asked again over connections to two workers, 30 of 30 keep what they were shown.
+
+    Half of them have another device, to which nothing was shown.
+    """
     source = tmp_path / "catalog.yaml"
     source.write_text(CATALOG)
     with ExitStack() as stack:
         url = stack.enter_context(backends.redis(tmp_path)).url if state == "redis" else ""
-        server = stack.enter_context(started(tmp_path, catalogs=(str(source),), workers=2, state_url=url))
+        server = stack.enter_context(
+            started(tmp_path, catalogs=(str(source),), workers=2, state_url=url, store_timeout_ms=5000)
+        )
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [
             stack.enter_context(grpc.insecure_channel(server.target, options=options)) for _ in range(5)
@@ -245,6 +272,8 @@ def test_variants_survive_a_sign_in_over_several_workers(state: str, tmp_path: P
 
         for number in range(PEOPLE):
             before = ask(number, anonymous_id=f"v{number}")
-            link = LinkIdentitiesRequest(user_id=f"u{number}", anonymous_ids=[f"v{number}"], consent=AGREED)
-            ProfileServiceStub(channels[(number + 1) % 5]).LinkIdentities(link, timeout=20)
+            visitors = [f"v{number}"] if number % 2 else [f"unseen{number}", f"v{number}"]
+            for linked in [visitors] if number % 4 else [[visitor] for visitor in visitors]:
+                link = LinkIdentitiesRequest(user_id=f"u{number}", anonymous_ids=linked, consent=AGREED)
+                ProfileServiceStub(channels[(number + 1) % 5]).LinkIdentities(link, timeout=20)
             assert [before] * 5 == [ask(other, user_id=f"u{number}") for other in range(5)]

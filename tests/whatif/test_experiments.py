@@ -167,8 +167,8 @@ def test_order_values_add_up_by_person_and_currency() -> None:
 
     assert 4 == a.rates["ordered"].persons
     assert ["CHF", "EUR"] == list(a.order_value)
-    assert (7.5, 7.5 - 9.3826, 7.5 + 9.3826) == pytest.approx(a.order_value["EUR"], abs=5e-5)
-    assert (2.0, -1.92, 5.92) == pytest.approx(a.order_value["CHF"], abs=5e-4)
+    assert (7.5, 7.5 - 15.2348, 7.5 + 15.2348) == pytest.approx(a.order_value["EUR"], abs=5e-5)
+    assert (2.0, -4.3649, 8.3649) == pytest.approx(a.order_value["CHF"], abs=5e-4)
     assert {"CHF": None, "EUR": None} == b.order_value
 
 

@@ -4,7 +4,17 @@ import math
 
 import pytest
 
-from offers.whatif.statistics import Estimate, chi_square_tail, difference, mean, mean_difference, mismatch, share
+from offers.whatif.statistics import (
+    Estimate,
+    Mean,
+    chi_square_tail,
+    difference,
+    mean,
+    mean_difference,
+    mismatch,
+    share,
+    student,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,23 +98,43 @@ def test_few_counts_tell_nothing_of_their_weights() -> None:
     assert 0.0016 == pytest.approx(mismatch([10, 0], [1, 1]), abs=5e-5)
 
 
+def interval(values: list[float], persons: int) -> Estimate:
+    """Return the mean of values with its interval."""
+    found = mean(values, persons)
+    assert found is not None
+    return found.estimate()
+
+
 def test_a_mean_counts_those_without_a_value() -> None:
     """For 10, 20 and two of nothing the mean is 7.5, the variance 275 / 3, and the error its root over 2."""
-    assert (7.5, 7.5 - 1.959964 * 4.787136, 7.5 + 1.959964 * 4.787136) == pytest.approx(mean([10.0, 20.0], 4))
+    half = 3.182446 * 4.787136
+    assert (7.5, 7.5 - half, 7.5 + half) == pytest.approx(interval([10.0, 20.0], 4))
 
 
 def test_one_person_has_no_mean() -> None:
-    """An interval needs two: of 10 and 20 the error is 5."""
+    """An interval needs two: of 10 and 20 the error is 5, with one degree of freedom."""
     assert mean([10.0], 1) is None
-    assert (15.0, 15.0 - 9.79982, 15.0 + 9.79982) == pytest.approx(mean([10.0, 20.0], 2))
+    assert (15.0, 15.0 - 63.53102, 15.0 + 63.53102) == pytest.approx(interval([10.0, 20.0], 2))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (5, 2.5706), (10, 2.2281), (30, 2.0423), (31, 2.0395), (120, 1.9799)],
+)
+def test_quantiles_of_student(degrees: int, quantile: float) -> None:
+    """Few persons have wide intervals. Source: NIST/SEMATECH e-Handbook, 1.3.6.7.2."""
+    assert quantile == pytest.approx(student(degrees), abs=5e-5)
+    assert student(degrees) > student(degrees + 0.5) > 1.95996
 
 
 def test_difference_of_means() -> None:
-    """Two independent means of 5 and 3, known to within 1 and 0.75, differ by 2, known to within 1.25."""
-    assert (2.0, 0.75, 3.25) == mean_difference(Estimate(5.0, 4.0, 6.0), Estimate(3.0, 2.25, 3.75))
+    """Welch's degrees of freedom lie between those of the smaller sample and those of both."""
     one, base = mean([1.0, 2.0, 3.0, 6.0], 4), mean([1.0, 1.0], 3)
     assert one is not None
     assert base is not None
     value, low, high = mean_difference(one, base)
-    error = math.sqrt(14 / 3 / 4 + (1 / 3) / 3)  # variances of both samples, each by its size
-    assert (3 - 2 / 3, 2 * 1.959964 * error) == pytest.approx((value, high - low), rel=1e-6)
+    parts = [14 / 3 / 4, (1 / 3) / 3]  # variances of both samples, each by its size
+    degrees = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2)
+    assert 3.5 < degrees < 3.6
+    assert (3 - 2 / 3, 2 * student(degrees) * math.sqrt(sum(parts))) == pytest.approx((value, high - low))
+    assert (0.0, 0.0, 0.0) == mean_difference(Mean(2.0, 0.0, 3), Mean(2.0, 0.0, 4))

@@ -65,11 +65,12 @@ def merge(user: bytes, visitor: bytes) -> bytes:
 def linked(user: bytes, visitor: bytes, *, user_id: Person, visitor_id: Person, second: int) -> bytes:
     """Return `merge` of both for a visitor who signs in at a second; variants stay as for the id that was known first.
 
-    A user of whom nothing was shown or seen takes over the visitor's variants, and a known user those of experiments to
-    which the user was not exposed. From now on all ids draw by the same numbers.
+    A user to whom nothing was shown, and of whom nothing was seen, takes over the visitor's variants, and a known user
+    those of experiments to which the user was not exposed. From now on all ids draw by the same numbers.
     """
     state, before, other = (UserState.FromString(record) for record in (merge(user, visitor), user, visitor))
-    is_older = _first_known(before) < _NOT_KNOWN and _first_known(before) <= _first_known(other)
+    known, other_known = _first_known(before), _first_known(other)
+    is_older = known <= other_known and (known < _NOT_KNOWN or bool(before.draw))
     state.draw = (before.draw or draw_of(user_id)) if is_older else (other.draw or draw_of(visitor_id))
     older = before if is_older else other
     first = {one.experiment_id: one for one in older.assignments}
@@ -78,8 +79,8 @@ def linked(user: bytes, visitor: bytes, *, user_id: Person, visitor_id: Person, 
         if same is not None and same.exposure_time == one.exposure_time:
             one.variant_id = same.variant_id
     drawn = [one.drawn_second for one in (before, other) if one.drawn_second]
-    state.drawn_second = min(drawn, default=second)
-    state.variant_draw, state.linked_second = older.variant_draw, older.linked_second
+    state.drawn_second = min(drawn, default=0)
+    state.variant_draw, state.linked_second = older.variant_draw, older.linked_second if drawn else second
     if is_older:
         _take_over(state, before, other.variant_draw or other.draw or draw_of(visitor_id), second)
     return state.SerializeToString()
@@ -89,13 +90,14 @@ def with_draw(record: bytes, erased: int, *, user_id: Person, visitor_id: Person
     """Return a user's record with the number by which variants are drawn, as a Change does; None if it has one.
 
     `visitor_id` was linked at a second, without a record of its own: decisions are logged after they are answered, so
-    its variants are taken over as by `linked`. NOBODY: the visitor was another user's.
+    its variants are taken over as by `linked`. NOBODY: the visitor was another user's. Until a decision is logged, the
+    number counts for less than that of a visitor to whom something was shown.
     """
     del erased  # ids linked now are later than any erasure
     before, state = UserState.FromString(record), UserState.FromString(record)
     is_known = bool(state.draw) or _first_known(state) < _NOT_KNOWN
-    state.draw = state.draw or draw_of(user_id if is_known or not visitor_id else visitor_id)
-    state.drawn_second = state.drawn_second or second
+    if not state.draw:
+        state.draw, state.linked_second = draw_of(user_id if is_known or not visitor_id else visitor_id), second
     if is_known and visitor_id:
         _take_over(state, before, draw_of(visitor_id), second)
     return state.SerializeToString() if state != before else None

@@ -157,26 +157,38 @@ local function adjusted(held)
   end
   return changes, after
 end
-local function is_reached(cap)
+local function is_reached(cap, second, is_again)
   local most, first, last, rolling = tonumber(cap[3]), tonumber(cap[4]), tonumber(cap[5]), tonumber(cap[6])
-  local second, seconds, count = tonumber(asked.second), {tonumber(asked.second)}, 0
+  local seconds, count, is_joined = {second}, 0, false
   for _, person in ipairs(persons) do
     local found = redis.call('HGETALL', 'offers:redeemed:' .. person)
     for i = 1, #found, 2 do
-      if string.sub(found[i], 1, #cap[2] + 1) == cap[2] .. ' ' then
+      local counts = string.sub(found[i], 1, #cap[2] + 1) == cap[2] .. ' '
+      if counts and is_again then  -- older redemptions are forgotten before their counts
+        local phase = redis.call('HGET', 'offers:r:' .. string.sub(found[i], #cap[2] + 2), 'phase') or 'confirmed'
+        counts = phase == 'confirmed'
+        is_joined = is_joined or (counts and person ~= kept('person'))
+      end
+      if counts then
         local one = tonumber(string.match(found[i + 1], '^%d+'))
         seconds[#seconds + 1] = one
         if first <= one and one < last then count = count + 1 end
       end
     end
   end
-  if rolling == 0 then return count >= most end
+  if is_again and not is_joined then return false end
+  if rolling == 0 then return count >= most and first <= second and second < last end
   table.sort(seconds)
   for i = 1, #seconds - most do
     local one, other = seconds[i], seconds[i + most]
     if other - one < rolling and one <= second and second <= other then return true end
   end
   return false
+end
+-- A held redemption is counted with what was confirmed under ids that have become the same person.
+local function is_reached_again(cap)
+  local own = redis.call('HGET', 'offers:redeemed:' .. kept('person'), cap[2] .. ' ' .. ARGV[2])
+  return own and is_reached(cap, tonumber(string.match(own, '^%d+')), true)
 end
 
 local changes, after = demands, demands
@@ -185,7 +197,7 @@ local lacking = take(changes)
 if lacking then return {'exhausted', lacking, '', before} end
 if persons[1] and (was ~= 'held' or kept('person') == '') then
   for _, cap in ipairs(caps) do
-    if is_reached(cap) then
+    if is_reached(cap, tonumber(asked.second), false) then
       untake(changes)
       return {'capped', cap[1], '', before}
     end
@@ -213,6 +225,13 @@ if persons[1] and (was ~= 'held' or kept('person') == '') then
     longest = last and longest and math.max(longest, tonumber(last))
   end
   if longest then redis.call('EXPIRE', of, longest - now) else redis.call('PERSIST', of) end
+elseif persons[1] then
+  for _, cap in ipairs(caps) do
+    if is_reached_again(cap) then
+      untake(changes)
+      return {'capped', cap[1], '', before}
+    end
+  end
 end
 local function told(name, otherwise)
   if asked[name] ~= '' then return asked[name] end

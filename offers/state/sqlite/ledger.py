@@ -188,6 +188,8 @@ def _taken(connection: sqlite3.Connection, asked: Redemption, hashes: Sequence[b
             _take(connection, change, change.period, change.max_period_units, change.max_period_micros)
     if hashes and (kept.phase != "held" or not kept.person):
         _count(connection, asked, hashes)
+    elif hashes:
+        _count_again(connection, asked, hashes, kept.person)
     known = kept.amounts if kept.phase == "held" else Amounts(1, 0, kept.amounts.currency)
     amounts = settled(known, asked.amounts)
     kept = kept._replace(offer=kept.offer or asked.offer, person=kept.person or b"".join(hashes[:1]), amounts=amounts)
@@ -217,6 +219,27 @@ def _count(connection: sqlite3.Connection, asked: Redemption, hashes: Sequence[b
         "INSERT OR REPLACE INTO redeemed VALUES (?, ?, ?, ?, ?)",
         [(asked.name, key, hashes[0], asked.second, until) for key, until in matters.items()],
     )
+
+
+def _count_again(connection: sqlite3.Connection, asked: Redemption, hashes: Sequence[bytes], own: bytes) -> None:
+    """Count a held redemption with what was confirmed under ids that have become the same person.
+
+    Raises _RefusedError at a cap.
+    """
+    confirmed = (
+        "SELECT redeemed.person, redeemed.second FROM redeemed LEFT JOIN redemption USING (redemption)"
+        f" WHERE cap = ? AND redeemed.person IN ({', '.join('?' * len(hashes))})"
+        " AND coalesce(phase, 'confirmed') = 'confirmed'"  # older redemptions are forgotten before their counts
+    )
+    for cap in asked.caps:
+        query = "SELECT second FROM redeemed WHERE redemption = ? AND cap = ?"
+        found = connection.execute(query, (asked.name, cap.key)).fetchone()
+        others = connection.execute(confirmed, (cap.key, *hashes)).fetchall()
+        if found is None or all(person == own for person, _ in others):
+            continue
+        is_in = cap.rolling_s or cap.begin <= found[0] < cap.end
+        if is_in and is_reached(cap, [second for _, second in others], found[0]):
+            raise _RefusedError("capped", cap.name)
 
 
 def _given_back(connection: sqlite3.Connection, name: str, row: _Row) -> _Row:

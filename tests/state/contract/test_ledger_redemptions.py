@@ -206,6 +206,31 @@ def test_a_cap_counts_over_all_ids(state_stores: Stores) -> None:
     assert DONE == refusal(ledger.confirm(by(("a:laptop",), "r3"), 100))
 
 
+def test_ids_that_turn_out_to_be_one_person_share_a_cap(state_stores: Stores) -> None:
+    """Of reservations under several ids only as many are confirmed as the cap allows, whichever come first."""
+    ledger = state_stores.ledger
+    for name, person in (("r1", "a:phone"), ("r2", "a:tablet"), ("r3", "u:ada")):
+        assert DONE == refusal(ledger.reserve(by((person,), name), 100, 200))
+    linked = ("u:ada", "a:phone", "a:tablet")
+    assert DONE == refusal(ledger.confirm(by(linked, "r2"), 110))
+    assert DONE == refusal(ledger.confirm(by(linked, "r2"), 110))
+    assert ("capped", "once") == refusal(ledger.confirm(by(linked, "r1"), 110))
+    assert ("capped", "once") == refusal(ledger.confirm(by(linked, "r3"), 110))
+    assert "held" == ledger.find("r1").phase
+    ledger.reverse(by(linked, "r2"), 110)
+    assert DONE == refusal(ledger.confirm(by(linked, "r3"), 110))
+    assert ("capped", "once") == refusal(ledger.confirm(by(linked, "r1"), 110))
+
+
+def test_a_cap_of_another_day_does_not_refuse_what_was_reserved(state_stores: Stores) -> None:
+    """A redemption counts at the instant of its reservation, also beside those of other ids."""
+    ledger = state_stores.ledger
+    first, second = (RedemptionCap("a day", 7, 1, day * DAY, (day + 1) * DAY, 0) for day in range(2))
+    assert DONE == refusal(ledger.reserve(by(("a:phone",), "r1", first, second=DAY - 10), DAY - 10, DAY + 100))
+    assert DONE == refusal(ledger.confirm(by(("u:ada",), "r2", second, second=DAY + 10), DAY + 10))
+    assert DONE == refusal(ledger.confirm(by(ADA, "r1", second, second=DAY + 20), DAY + 20))
+
+
 def test_no_rolling_window_has_too_many_in_whatever_order(state_stores: Stores) -> None:
     """Late redemptions are judged among those before and after them."""
     ledger = state_stores.ledger

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -130,10 +130,11 @@ class Model:
         others = Model({name: kept for name, kept in self.kept.items() if name != asked.name})
         if lacking := others.lacks(new, held, asked.demands):
             return False, "exhausted", lacking, False
-        if asked.persons and not counted:
+        if asked.persons:
             for cap in asked.caps:
-                if others.is_reached(cap, asked):
+                if others.is_reached_again(cap, asked, new) if counted else others.is_reached(cap, asked.second, asked):
                     return False, "capped", cap.name, False
+        if asked.persons and not counted:
             new.keys = frozenset(cap.key for cap in asked.caps)
         self.kept[asked.name] = new
         return True, "", "", False
@@ -151,16 +152,28 @@ class Model:
                     return budget
         return ""
 
-    def is_reached(self, cap: RedemptionCap, asked: Redemption) -> bool:
+    def is_reached(
+        self, cap: RedemptionCap, second: int, asked: Redemption, phases: Collection[str] = ("held", "confirmed")
+    ) -> bool:
         """Return whether any window of a cap would have too many redemptions with one more."""
-        seconds = [asked.second] + [
-            one.second
-            for one in self.kept.values()
-            if one.phase in {"held", "confirmed"} and cap.key in one.keys and one.person in asked.persons
-        ]
-        starts = range(asked.second - cap.rolling_s + 1, asked.second + 1) if cap.rolling_s else [cap.begin]
+        seconds = [second, *(one.second for one in self.counted(cap, asked, phases))]
+        starts = range(second - cap.rolling_s + 1, second + 1) if cap.rolling_s else [cap.begin]
         last = cap.rolling_s or cap.end - cap.begin
         return any(sum(start <= one < start + last for one in seconds) > cap.max_count for start in starts)
+
+    def is_reached_again(self, cap: RedemptionCap, asked: Redemption, held: Kept) -> bool:
+        """Return whether a held redemption is too many beside those confirmed under ids of the same person by now."""
+        is_in = cap.key in held.keys and (cap.rolling_s > 0 or cap.begin <= held.second < cap.end)
+        is_joined = any(one.person != held.person for one in self.counted(cap, asked, ("confirmed",)))
+        return is_in and is_joined and self.is_reached(cap, held.second, asked, ("confirmed",))
+
+    def counted(self, cap: RedemptionCap, asked: Redemption, phases: Collection[str]) -> list[Kept]:
+        """Return the redemptions of a person in some phases that a cap counts."""
+        return [
+            one
+            for one in self.kept.values()
+            if one.phase in phases and cap.key in one.keys and one.person in asked.persons
+        ]
 
 
 AMOUNTS = st.builds(
