@@ -175,6 +175,10 @@ def test_days_are_written_as_texts() -> None:
         ("9007199254740993 in profile.attributes.ids", "exact only below 2^53"),
         ("int(context.attributes.id) != 9007199254740993", "exact only below 2^53"),
         ("profile.attributes.id == 9007199254740993u", "exact only below 2^53"),
+        ("profile.attributes.id == 9007199254740993.0", "exact only below 2^53"),
+        ("profile.attributes.id in [1.0, 1e16]", "exact only below 2^53"),
+        ("start_of_day(now, '+25:00') < now", "'+25:00' is no time zone: write an IANA name"),
+        ("start_of_day(now, '-24:00') < now", "'-24:00' is no time zone: write an IANA name"),
     ],
 )
 def test_constants_that_cannot_be_meant_are_refused(expression: str, told: str) -> None:
@@ -191,6 +195,7 @@ def test_constants_that_cannot_be_meant_are_refused(expression: str, told: str) 
         "profile.order_count in [9007199254740993]",
         "profile.attributes.id == 9007199254740991",
         "profile.attributes.share < 1e300",
+        "start_of_day(now, '-23:59') < now",
         "profile.attributes.id == '9007199254740993'",
     ],
 )

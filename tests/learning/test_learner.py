@@ -320,6 +320,24 @@ def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, 
     again.close()
 
 
+def test_what_was_learned_of_a_person_leaves_the_files(log: SqliteEvents, folder: Path) -> None:
+    """After an erasure, no id of the person's decisions is in the next checkpoint, nor an example of theirs."""
+    decisions, events = happenings(400)
+    write(log, decisions, events)
+    learn(log, folder)
+    theirs = {made.decision_id for made in decisions if made.person == "u:7"}
+
+    def found() -> set[str]:
+        written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        return {made.decision_id for made in decisions if made.decision_id.encode() in written}
+
+    assert theirs <= found()
+    log.erase(["u:7"])
+    learn(log, folder)
+    assert not theirs & found()
+    assert found()
+
+
 @pytest.mark.parametrize("trap", [False, True])
 def test_attributes_that_make_it_worse_are_declined(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, *, trap: bool

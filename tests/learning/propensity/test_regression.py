@@ -46,7 +46,7 @@ def examples_of(
 
 def rows(examples: Examples, which: slice) -> Examples:
     """Some of the examples."""
-    keys, numbers, reward, importance, time = examples
+    keys, numbers, reward, importance, time, _ = examples
     return Examples(keys[which], numbers[which], reward[which], importance[which], time[which])
 
 
