@@ -112,7 +112,7 @@ def _check_numbers(one: Node, other: Node, *, is_equality: bool) -> None:
     numbers = (int, float) if is_equality else int
     for part in (one, *(one.parts if one.kind == "call" and not one.name else ())):
         if isinstance(part.value, numbers) and not is_exact(part.value) and not _is_whole(other):
-            told = f"compares {part.value:.0f} with what may be a number of an attribute"
+            told = f"compares {part.value} with what may be a number of an attribute"
             message = f"{told}, and these are exact only below 2^53: write both as texts"
             raise ConstantError(message)
 
