@@ -17,6 +17,7 @@ from offers.errors import OffersError
 from offers.learning import learner, log_reading, settling, training
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
+from offers.learning.model_folder import latest
 from offers.learning.promotion import worse
 from offers.learning.propensity import rehearsal
 from offers.learning.propensity.examples import JUDGED_EVERY
@@ -328,8 +329,10 @@ def test_what_was_learned_of_a_person_leaves_the_files(log: SqliteEvents, folder
     theirs = {made.decision_id for made in decisions if made.person == "u:7"}
 
     def found() -> set[str]:
-        written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
-        return {made.decision_id for made in decisions if made.decision_id.encode() in written}
+        saved = latest(folder / "checkpoint")
+        assert saved is not None
+        kept = np.concatenate([saved.arrays[name] for name in saved.arrays if name.endswith(".kept.decision")])
+        return {name.decode() for name in kept.tolist()} | {held[0] for held in saved.meta["collector"]["held"]}
 
     assert theirs <= found()
     log.erase(["u:7"])
