@@ -12,7 +12,7 @@ from offers.catalogue.hours.rules import COMMENT_BESIDE, DAY_S, WEEK_DAYS, Hours
 _DAY_MINUTES = 1_440
 _WHOLE_DAY = (1 << _DAY_MINUTES) - 1
 _SOME_DAYS = 3 * 366
-"""Days in which an example is looked for, from the begin of this year on."""
+"""Days in which an example is looked for."""
 _MOST_TRIED = 30
 """Most of those days that are compared for each two rules."""
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -22,10 +22,11 @@ _PLACE = (0.0, 0.0)
 
 
 @lru_cache(maxsize=4_096)
-def difference(expression: str, country_code: str) -> str:
+def difference(expression: str, country_code: str, year: int = 0) -> str:
     """Return how opening_hours.js reads hours differently, or "". The hours must not be refused.
 
-    `country_code` is the country or region of the public holidays.
+    `country_code` is the country or region of the public holidays. An example is looked for from the begin of `year`
+    on; 0: of this year.
     """
     if not expression:
         return ""
@@ -40,7 +41,7 @@ def difference(expression: str, country_code: str) -> str:
         if following.join == "," and following.days.weekdays and rule.is_open and rule.days.weekdays and not rule.spans:
             days = rule.days.weekdays
             return f"on {days} it is open all day; opening_hours.js reads the times after ', ': leave out the space"
-    first = date(date.today().year, 1, 1).toordinal() - date(1970, 1, 1).toordinal()  # noqa: DTZ011
+    first = date(year or date.today().year, 1, 1).toordinal() - date(1970, 1, 1).toordinal()  # noqa: DTZ011
     for day in _doubtful(hours, country_code, first):
         ours, theirs = _ours(hours, country_code, day), _theirs(hours, country_code, day)
         if ours != theirs:

@@ -37,7 +37,7 @@ DAY = 1_440
 def test_differing_hours(expression: str, words: str) -> None:
     """The difference is told with the first time at which it shows, or by its kind."""
     assert refusal(expression, "DE") is None
-    assert words in difference(expression, "DE")
+    assert words in difference(expression, "DE", 2026)
 
 
 @pytest.mark.parametrize(

@@ -291,10 +291,9 @@ def as_format_3(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA user_version = 3")
 
 
+@pytest.mark.parametrize("state_settings", ["sqlite"], indirect=True)
 def test_files_of_the_last_version_are_read(state_settings: Settings) -> None:
     """Holds of a file of format 3 are given back and confirmed; what it has confirmed cannot be reversed."""
-    if state_settings.state_url:
-        pytest.skip("a format of SQLite's file")
     open_stores(state_settings).close()
     path = state_settings.data_dir / FILE
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
