@@ -111,8 +111,8 @@ class RehearsedModel:
     def forget(self, lost: NDArray[np.bytes_], second: int) -> int:
         """Remove the examples of decisions that the log has lost by a second. Returns how many.
 
-        Those of erased decisions are as if they had never been learned. The oldest ones, if they are older than any log
-        must be, have expired: they are learned for good.
+        Those of erased decisions are removed from the model as well. The oldest ones, if they are older than the least
+        retention of a log (a day), count as expired: they are learned for good.
         """
         rows = self.kept
         is_lost = np.isin(rows.decision, lost)
