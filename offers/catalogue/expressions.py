@@ -37,6 +37,10 @@ class ExpressionError(ValueError):
     """An expression cannot be used; the message names the reason and, if known, the position."""
 
 
+class ConstantError(ExpressionError):
+    """A text or a number in an expression cannot be meant; the message ends with ": " and the remedy."""
+
+
 class Node(NamedTuple):
     """A node of the syntax tree of an expression."""
 
@@ -86,7 +90,7 @@ def compiled(expression: str) -> cel.Expression:
 
 
 def _check(node: Node) -> None:
-    """Check the constants of an expression. Raises ExpressionError for those that cannot be meant."""
+    """Check the constants of an expression. Raises ConstantError for those that cannot be meant."""
     for part in node.parts:
         _check(part)
     if node.kind != "call":
@@ -94,21 +98,23 @@ def _check(node: Node) -> None:
     try:
         check_constants(node.name, [part.value if part.kind == "constant" else None for part in node.parts])
     except ValueError as error:
-        raise ExpressionError(str(error)) from None
+        raise ConstantError(str(error)) from None
     if node.name in {EQUAL, UNEQUAL, IN, *ORDERS}:
         for one, other in (node.parts, node.parts[::-1]):
-            _check_numbers(one, other)
+            _check_numbers(one, other, is_equality=node.name not in ORDERS)
 
 
-def _check_numbers(one: Node, other: Node) -> None:
-    """Check a constant, or a list of them, that is compared with a value. Raises ExpressionError."""
+def _check_numbers(one: Node, other: Node, *, is_equality: bool) -> None:
+    """Check a constant, or a list of them, that is compared with a value. Raises ConstantError.
+
+    Numbers with a point or an exponent, such as 1e300, may be limits, but equal nothing for certain.
+    """
+    numbers = (int, float) if is_equality else int
     for part in (one, *(one.parts if one.kind == "call" and not one.name else ())):
-        if isinstance(part.value, int) and not is_exact(part.value) and not _is_whole(other):
-            told = (
-                f"compares {part.value} with what may be a number of an attribute, and these are exact only below 2^53"
-            )
-            message = f"{told}: write both as texts"
-            raise ExpressionError(message)
+        if isinstance(part.value, numbers) and not is_exact(part.value) and not _is_whole(other):
+            told = f"compares {part.value} with what may be a number of an attribute"
+            message = f"{told}, and these are exact only below 2^53: write both as texts"
+            raise ConstantError(message)
 
 
 def _is_whole(node: Node) -> bool:

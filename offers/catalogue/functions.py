@@ -25,7 +25,7 @@ _VERSION = re.compile(
     r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_OFFSET = re.compile(r"([+-])(\d\d):([0-5]\d)")
+_OFFSET = re.compile(r"([+-])([01]\d|2[0-3]):([0-5]\d)")
 _LAST_CASED = 0x20000
 """No code point from here on has a small letter."""
 _MINUTE = timedelta(minutes=1)
@@ -142,7 +142,7 @@ def zone_of(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        message = f"'{name}' is no time zone: write an IANA name such as Europe/Paris"
+        message = f"'{name}' is no time zone: write an IANA name such as Europe/Paris, or an offset such as +02:00"
         raise ValueError(message) from None
 
 

@@ -38,7 +38,7 @@ from offers.learning.values import CatalogueFacts, features_for, written_scales
 LAG_S = 2
 """Seconds the learner stays behind the clock while the log is written, as decisions are logged a moment late."""
 PUBLISH_S, CHECKPOINT_S, FORGET_S = 1.0, 30.0, 3600.0
-CHECKPOINT_FORM = 2
+CHECKPOINT_FORM = 3
 """Number of what checkpoints hold: the log is learned again where one holds something else."""
 KEPT_MODELS = 3
 REFUSALS_TOLD = 5

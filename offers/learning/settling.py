@@ -13,7 +13,7 @@ Source: Papke and Wooldridge, "Econometric methods for fractional response varia
 import math
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
@@ -205,14 +205,19 @@ class OutcomeTracker(ABC):
 
     def forget_erased(self) -> int:
         """Remove decisions that the log does not have any more. Returns how many."""
-        gone = 0
-        names = iter(list(self.held))
+        gone = self.lost(self.held)
+        for name in gone:
+            for states in self.held.pop(name).states:
+                states[:] = bytes([_DONE]) * len(states)
+        return len(gone)
+
+    def lost(self, decision_ids: Iterable[str]) -> set[str]:
+        """Return those of some ids of decisions that the log does not have any more."""
+        lost: set[str] = set()
+        names = iter(list(decision_ids))
         while some := list(islice(names, 500)):
-            for name in set(some) - {one.decision_id for one in self.lookups.decisions(some)}:
-                for states in self.held.pop(name).states:
-                    states[:] = bytes([_DONE]) * len(states)
-                gone += 1
-        return gone
+            lost |= set(some) - {one.decision_id for one in self.lookups.decisions(some)}
+        return lost
 
     def _hold(self, decision: DecisionEntry, told: DecisionRecord, state: int) -> PendingDecision:
         request, names = self._rows.request(told, decision.second)

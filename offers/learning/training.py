@@ -17,7 +17,7 @@ from offers.learning.model import Model
 from offers.learning.pending import Label
 from offers.learning.promotion import Recent
 from offers.learning.propensity.examples import Collector
-from offers.learning.propensity.features import Examples, Features
+from offers.learning.propensity.features import DECISION, Examples, Features
 from offers.learning.propensity.regression import Propensity
 from offers.learning.propensity.rehearsal import RehearsedModel
 from offers.learning.recommend.visit_training import VisitTraining
@@ -125,6 +125,17 @@ class Training:
     def rest(self, number: int, second: int) -> None:
         """Have a model rest: see ExampleConsumer."""
         self.rehearsed[REWARDS[number]].rest(second)
+
+    def decisions(self) -> set[str]:
+        """Return the ids of the decisions of which examples are kept: see ExampleConsumer."""
+        ids = [one.kept.decision for one in self.rehearsed.values()]
+        return {name.decode() for name in np.unique(np.concatenate(ids)).tolist() if name}
+
+    def forget(self, lost: set[str], second: int) -> None:
+        """Remove the examples of decisions: see ExampleConsumer."""
+        names = np.array([name.encode() for name in lost], DECISION)
+        for one in self.rehearsed.values():
+            one.forget(names, second)
 
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
         """Foresee the outcome of a decision by all models: see ExampleConsumer."""

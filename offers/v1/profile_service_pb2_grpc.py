@@ -84,15 +84,17 @@ class ProfileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProfile(self, request, context):
-        """Erases a person: the profile, all ids, events and inputs of learning are gone when the call returns. Events from
-        before the erasure that arrive later are dropped. Erasing again is safe, also for a person who is not known.
+        """Erases a person: the profile, all ids, events and decisions are gone from the stores when the call returns. The
+        learner's files hold no decision of theirs any more some hour later. Events from before the erasure that arrive
+        later are dropped. Erasing again is safe, also for a person who is not known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportProfile(self, request, context):
-        """Returns everything that is stored about a person. NOT_FOUND: nothing is stored.
+        """Returns everything that the stores have of a person. The learner's files are not part of it: they hold hashes, of
+        decisions that are in the response. NOT_FOUND: nothing is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

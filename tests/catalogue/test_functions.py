@@ -169,12 +169,16 @@ def test_days_are_written_as_texts() -> None:
         ("days_between(profile.last_order_time, now, 'Paris') > 1", "'Paris' is no time zone: write an IANA name"),
         ("is_anniversary('24.11.1990', now, 'Europe/Paris')", "'24.11.1990' is no day: write one such as 2026-11-24"),
         ("date('2026-02-30') < now", "'2026-02-30' is no day: there is none in the calendar"),
-        ("profile.attributes.id == 9007199254740993", "exact only below 2^53: write both as texts"),
-        ("-9007199254740993 < profile.attributes.id", "exact only below 2^53"),
+        ("profile.attributes.id == 9007199254740993", "compares 9007199254740993 with"),
+        ("-9007199254740993 < profile.attributes.id", "exact only below 2^53: write both as texts"),
         ("profile.attributes.id in [1, 9007199254740992]", "exact only below 2^53"),
         ("9007199254740993 in profile.attributes.ids", "exact only below 2^53"),
         ("int(context.attributes.id) != 9007199254740993", "exact only below 2^53"),
         ("profile.attributes.id == 9007199254740993u", "exact only below 2^53"),
+        ("profile.attributes.id == 9007199254740993.0", "exact only below 2^53"),
+        ("profile.attributes.id in [1.0, 1e16]", "exact only below 2^53"),
+        ("start_of_day(now, '+25:00') < now", "'+25:00' is no time zone: write an IANA name"),
+        ("start_of_day(now, '-24:00') < now", "'-24:00' is no time zone: write an IANA name"),
     ],
 )
 def test_constants_that_cannot_be_meant_are_refused(expression: str, told: str) -> None:
@@ -191,6 +195,7 @@ def test_constants_that_cannot_be_meant_are_refused(expression: str, told: str) 
         "profile.order_count in [9007199254740993]",
         "profile.attributes.id == 9007199254740991",
         "profile.attributes.share < 1e300",
+        "start_of_day(now, '-23:59') < now",
         "profile.attributes.id == '9007199254740993'",
     ],
 )

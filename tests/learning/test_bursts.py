@@ -157,7 +157,7 @@ def _in_random_order(examples: Examples, seed: int) -> Propensity:
     """Return a model that has learned examples once, in random order."""
     order = np.random.default_rng(seed).permutation(len(examples.reward))
     model = Propensity.untaught(FEATURES)
-    keys, numbers, reward, importance, time = examples
+    keys, numbers, reward, importance, time, _ = examples
     model.update(Examples(keys[order], numbers, reward[order], importance[order], np.sort(time)))
     return model
 

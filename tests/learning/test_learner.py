@@ -17,6 +17,7 @@ from offers.errors import OffersError
 from offers.learning import learner, log_reading, settling, training
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
+from offers.learning.model_folder import latest
 from offers.learning.promotion import worse
 from offers.learning.propensity import rehearsal
 from offers.learning.propensity.examples import JUDGED_EVERY
@@ -318,6 +319,26 @@ def test_decisions_that_wait_are_forgotten_with_their_person(log: SqliteEvents, 
     assert {made.decision_id for made in decisions[:51] if made.person == "u:7"} == gone
     assert gone
     again.close()
+
+
+def test_what_was_learned_of_a_person_leaves_the_files(log: SqliteEvents, folder: Path) -> None:
+    """After an erasure, no id of the person's decisions is in the next checkpoint, nor an example of theirs."""
+    decisions, events = happenings(400)
+    write(log, decisions, events)
+    learn(log, folder)
+    theirs = {made.decision_id for made in decisions if made.person == "u:7"}
+
+    def found() -> set[str]:
+        saved = latest(folder / "checkpoint")
+        assert saved is not None
+        kept = np.concatenate([saved.arrays[name] for name in saved.arrays if name.endswith(".kept.decision")])
+        return {name.decode() for name in kept.tolist()} | {held[0] for held in saved.meta["collector"]["held"]}
+
+    assert theirs <= found()
+    log.erase(["u:7"])
+    learn(log, folder)
+    assert not theirs & found()
+    assert found()
 
 
 @pytest.mark.parametrize("trap", [False, True])

@@ -1,7 +1,7 @@
 """Rules for segments, audiences and experiments, each taken by itself."""
 
 from offers.catalogue.document.nodes import Path
-from offers.catalogue.expressions import MAX_CHARACTERS, ExpressionError, compiled
+from offers.catalogue.expressions import MAX_CHARACTERS, ConstantError, ExpressionError, compiled
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.catalogue.rules.values import check_id, check_length, check_new_id, check_share, check_text, check_window
 from offers.v1.audience_pb2 import Audience, Segment
@@ -29,6 +29,9 @@ def check_expression(named: Segment | Intent, fix: str, faults: Faults) -> None:
     else:
         try:
             compiled(expression)
+        except ConstantError as error:
+            reason, _, fix = str(error).rpartition(": ")
+            faults.append(Fault(("expression",), reason, fix))
         except ExpressionError as error:
             fix = "write it in CEL over user, session, context, profile and now (github.com/google/cel-spec)"
             faults.append(Fault(("expression",), str(error), fix))

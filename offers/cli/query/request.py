@@ -26,6 +26,8 @@ def moment_of(
     observed = _observed(where.observed_at, zone, instant)
     if where.moving and observed is None:
         raise typer.BadParameter("--moving says how fast a position grows old: give --observed-at too")
+    if who.consent is not None and not (who.user or who.anonymous):
+        raise typer.BadParameter("--consent is a person's: give --user or --anonymous too")
     try:
         moment = context(
             lat=where.lat,

@@ -29,6 +29,14 @@ class ExampleConsumer(Protocol):
         """Do what is left to be done, as no examples came until a second."""
         ...
 
+    def decisions(self) -> set[str]:
+        """Return the ids of the decisions of which examples are kept."""
+        ...
+
+    def forget(self, lost: set[str], second: int) -> None:
+        """Remove the examples of decisions that the log has lost by a second."""
+        ...
+
     def foresee(self, request: NDArray[np.uint64], offers: NDArray[np.uint64]) -> int:
         """Foresee the outcome of each offer of a decision, by their keys, and return the number of the first."""
         ...
@@ -44,6 +52,15 @@ class Collector(OutcomeTracker):
     def __init__(self, features: Features, lookups: Lookups, consumer: ExampleConsumer) -> None:
         super().__init__(features, lookups)
         self.consumer = consumer
+
+    def forget_erased(self) -> int:
+        """Remove decisions, held or learned, that the log does not have any more. Returns how many."""
+        held = super().forget_erased()
+        self.flush()
+        kept = self.consumer.decisions()
+        if lost := self.lost(kept):
+            self.consumer.forget(lost, self.clock)
+        return held + len(lost)
 
     def _judge(self, pending: PendingDecision) -> None:
         if self.counts.decisions % JUDGED_EVERY == 1:

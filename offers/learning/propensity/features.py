@@ -53,6 +53,10 @@ GROUP = np.dtype([("first", "i4"), ("last", "i4"), ("part_first", "i4"), ("part_
 """Interactions with the same attributes of the offer, which are in Plan.part; those of the first group have none."""
 
 
+DECISION = "S32"
+"""Type of the ids of decisions in Examples."""
+
+
 class Examples(NamedTuple):
     """Examples in columns: a row for each offer that was shown and whose outcome is settled, oldest first."""
 
@@ -66,6 +70,8 @@ class Examples(NamedTuple):
     """The number of examples it counts as, over 0."""
     time: NDArray[np.int64]
     """Second since 1970."""
+    decision: NDArray[np.bytes_] = np.empty(0, DECISION)
+    """The id of the decision that showed the offer, of at most 32 bytes; no rows where it is not needed."""
 
 
 class Plan(NamedTuple):

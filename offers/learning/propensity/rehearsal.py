@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from offers.learning.pending import Label
 from offers.learning.propensity.delays import come_by, counted, shares_of, step_of
-from offers.learning.propensity.features import OFFER_PREFIX, Examples, Features
+from offers.learning.propensity.features import DECISION, OFFER_PREFIX, Examples, Features
 from offers.learning.propensity.regression import DAY_S, Propensity
+from offers.model.hashing import MISSING
 
 MOST_RECENT = 65_536
-"""Most examples of a reward that are kept to be learned again: 8 bytes for each attribute of each."""
+"""Most examples of a reward that are kept to be learned again: each has 8 bytes for each attribute, and some 60 more.
+
+The keys of their attributes are hashes without a secret: who guesses a value can tell whether it is there. So examples
+of erased decisions are removed (`forget`)."""
 FOLDED = 4
 """One in this many of the kept examples, the oldest, is learned for good when there are too many."""
 MIXED_AFTER, MIXED_AFTER_OF_MANY, MANY = 32, 8, 8_192
@@ -31,7 +35,7 @@ RESTED_AFTER = 128
 MOST_IMPORTANCE = 10.0
 """Limit of the importance of a correction."""
 _OFFER_ID = f"{OFFER_PREFIX}id"
-_KEPT = ("keys", "reward", "importance", "time")
+_KEPT = ("keys", "reward", "importance", "time", "decision")
 _NO_NUMBERS = np.empty((0, 0))
 
 
@@ -74,7 +78,7 @@ class RehearsedModel:
             self.model.update(some._replace(importance=some.importance * np.where(some.reward > 0, 1.0, self._fresh)))
             done, self._new = done + take, self._new + take
             if self._count == MOST_RECENT:
-                self._fold()
+                self._fold(self._count // FOLDED)
             if self._new == self._due:
                 self._mix()
         return first
@@ -103,6 +107,26 @@ class RehearsedModel:
         is_revised = self._changed and 8 * self._changed >= self._most_changed()
         if is_revised or max(self._new, self._awaited) > self._count // RESTED_AFTER:
             self._mix()
+
+    def forget(self, lost: NDArray[np.bytes_], second: int) -> int:
+        """Remove the examples of decisions that the log has lost by a second. Returns how many.
+
+        Those of erased decisions are removed from the model as well. The oldest ones, if they are older than the least
+        retention of a log (a day), count as expired: they are learned for good.
+        """
+        rows = self.kept
+        is_lost = np.isin(rows.decision, lost)
+        if not is_lost.any():
+            return 0
+        others = np.flatnonzero(~(is_lost & (rows.time < second - DAY_S)))
+        expired = int(others[0]) if len(others) else self._count
+        self._fold(expired)
+        erased, kept = np.flatnonzero(is_lost[expired:]), self._kept
+        kept.keys[erased], kept.decision[erased] = MISSING, b""  # the rows stay, as others are known by their numbers
+        kept.reward[erased] = kept.importance[erased] = self._steps[erased] = 0
+        self.revised += len(erased)
+        self._mix()
+        return expired + len(erased)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all that `restored` needs."""
@@ -143,6 +167,9 @@ class RehearsedModel:
         for array, before in zip(self.model.arrays().values(), self._before.arrays().values(), strict=True):
             array[:] = before
         rows = self.kept
+        if not self._count:
+            self._awaited = 0.0
+            return
         self._now = max(self._now, int(rows.time.max()) + self._settle_s)
         age, is_rewarded = (self._now - rows.time).astype(np.float64), rows.reward > 0
         shares = shares_of(self._steps[: self._count][is_rewarded], age[is_rewarded], self._settle_s)
@@ -151,9 +178,8 @@ class RehearsedModel:
         self._awaited = float((rows.importance - importance).sum())
         self._learn_mixed(self.model, rows._replace(importance=importance))
 
-    def _fold(self) -> None:
-        """Learn the oldest of the kept examples for good."""
-        count = self._count // FOLDED
+    def _fold(self, count: int) -> None:
+        """Learn a number of the kept examples, the oldest, for good."""
         self._learn_mixed(self._before, _part(self._kept, slice(count)))
         self._first, self._count = self._first + count, self._count - count
         for name in _KEPT:
@@ -192,6 +218,7 @@ class RehearsedModel:
 
     def _keep(self, some: Examples) -> None:
         last = self._count + len(some.reward)
+        decision = some.decision if len(some.decision) else b""
         self._steps[self._count : last] = 0
         if last > len(self._kept.reward):
             wider = self._room_for(min(MOST_RECENT, max(last, 2 * len(self._kept.reward))))
@@ -199,19 +226,19 @@ class RehearsedModel:
                 getattr(wider, name)[: self._count] = getattr(self._kept, name)[: self._count]
             self._kept = wider
         for name in _KEPT:
-            getattr(self._kept, name)[self._count : last] = getattr(some, name)
+            getattr(self._kept, name)[self._count : last] = getattr(some, name) if name != "decision" else decision
         self._count = last
 
     def _room_for(self, count: int) -> Examples:
         columns = len(self.model.features.attributes)
         reward, importance = np.empty((2, count))
         keys, times = np.empty((count, columns), np.uint64), np.empty(count, np.int64)
-        return Examples(keys, _NO_NUMBERS, reward, importance, times)
+        return Examples(keys, _NO_NUMBERS, reward, importance, times, np.empty(count, DECISION))
 
 
 def _part(examples: Examples, part: slice) -> Examples:
-    keys, _, reward, importance, time = examples
-    return Examples(keys[part], _NO_NUMBERS, reward[part], importance[part], time[part])
+    keys, _, *others = examples
+    return Examples(keys[part], _NO_NUMBERS, *(column[part] for column in others))
 
 
 def spread(stratum: NDArray[np.uint64], first: int) -> NDArray[np.int64]:

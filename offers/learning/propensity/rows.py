@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.learning.pending import SettledOffer
-from offers.learning.propensity.features import DISTANCE, OFFER_PREFIX, Examples, Features
+from offers.learning.propensity.features import DECISION, DISTANCE, OFFER_PREFIX, Examples, Features
 from offers.learning.values import REQUEST_NAMES, CatalogueFacts, request_values, scalars
 from offers.model.hashing import attribute_key, key_of, number_keys
 from offers.v1.offer_pb2 import Offer
@@ -64,6 +64,7 @@ class Rows:
             np.array(rewards, np.float64),
             np.array(importances, np.float64),
             np.array([one.second for one in decisions], np.int64),
+            np.array([one.decision_id.encode() for one in decisions], DECISION),
         )
 
     def _own(

@@ -170,7 +170,7 @@ def test_the_document_names_the_catalogue_to_ask(offers: Run, served: Served, so
             "'marketing' is not one of contextual, profiling, learning, messaging; none",
         ),
         (("--consent", ","), "names no purpose"),
-        (("--consent", "profiling"), "give user_id or anonymous_id too"),
+        (("--consent", "profiling"), "give --user or --anonymous too"),
     ],
 )
 def test_what_cannot_be_meant_is_told_before_asking(

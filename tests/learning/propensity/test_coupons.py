@@ -47,7 +47,7 @@ def _name(column: str) -> str:
 
 
 def _rows(examples: Examples, which: NDArray[np.bool_]) -> Examples:
-    keys, numbers, reward, importance, time = examples
+    keys, numbers, reward, importance, time, _ = examples
     return Examples(keys[which], numbers[which], reward[which], importance[which], time[which])
 
 

@@ -13,7 +13,7 @@ from offers.learning import settling
 from offers.learning.pending import DISMISSED, NO_EXAMPLE, REFUSAL, UNKNOWN, Label
 from offers.learning.propensity import rehearsal
 from offers.learning.propensity.examples import Collector
-from offers.learning.propensity.features import Examples
+from offers.learning.propensity.features import DECISION, Examples
 from offers.learning.propensity.rehearsal import RehearsedModel
 from offers.learning.settling import CALM_S, HELD_S, SETTLE_S, Lookups
 from offers.learning.values import REWARDS, CatalogueFacts, features_for, request_values
@@ -93,6 +93,15 @@ class Collected:
         """See ExampleConsumer."""
         self.rested[number] += 1
         self.models[number].rest(second)
+
+    def decisions(self) -> set[str]:
+        """See ExampleConsumer."""
+        return {name.decode() for one in self.models for name in one.kept.decision.tolist() if name}
+
+    def forget(self, lost: set[str], second: int) -> None:
+        """See ExampleConsumer."""
+        for one in self.models:
+            one.forget(np.array([name.encode() for name in lost], DECISION), second)
 
     def foresee(self, request: np.ndarray[Any, Any], offers: np.ndarray[Any, Any]) -> int:
         """See ExampleConsumer."""
@@ -418,6 +427,22 @@ def test_what_the_log_has_lost_is_forgotten() -> None:
     told.at(NOON + SETTLE_S[CLICK])
     second = FEATURES.keys({"offer.id": "o2"})[FEATURES.attributes.index("offer.id")]
     assert [second] == [keys[FEATURES.attributes.index("offer.id")] for keys in told.keys[CLICK]]
+
+
+def test_examples_of_what_the_log_has_lost_are_forgotten() -> None:
+    """Examples of an erased decision are removed, and a late click on it is none; those of others stay."""
+    told = Collected().tell(decision("d", offers=["o1"]), decision("e", offers=["o2"]))
+    told.at(NOON + SETTLE_S[CLICK])
+    assert {"d", "e"} == told.decisions()
+    del told.kept["d"]
+    assert 2 == told.collector.forget_erased()  # held, and learned
+    assert 0 == told.collector.forget_erased()
+    told.tell(event("1", "click", "d", 1, NOON + 60), event("2", "click", "e", 1, NOON + 61))
+    kept = told.models[CLICK].kept
+    assert [(b"", 0.0, 0.0), (b"e", 1.0, 1.0)] == list(
+        zip(kept.decision.tolist(), kept.reward.tolist(), kept.importance.tolist(), strict=True)
+    )
+    assert not kept.keys[0].any()
 
 
 @pytest.mark.parametrize("cut", [0, 1, 77, 500, 1_500])

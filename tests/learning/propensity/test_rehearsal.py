@@ -1,5 +1,7 @@
 """A model that learns its latest examples again: order, revisions, delays, bounds and checkpoints."""
 
+from hashlib import blake2b
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 from offers.learning.pending import NO_EXAMPLE, REFUSAL, UNKNOWN, Label
 from offers.learning.propensity import rehearsal
 from offers.learning.propensity.delays import STEPS, come_by, counted, shares_of, step_of
-from offers.learning.propensity.features import Examples, Features, Interaction
+from offers.learning.propensity.features import DECISION, Examples, Features, Interaction
 from offers.learning.propensity.regression import DAY_S
 from offers.learning.propensity.rehearsal import RehearsedModel, spread
 
@@ -31,8 +33,8 @@ def drawn(offers: str, rate: float, seed: int = 1) -> list[float]:
 
 def part(rows: Examples, which: slice) -> Examples:
     """Return some of the examples."""
-    keys, numbers, reward, importance, time = rows
-    return Examples(keys[which], numbers, reward[which], importance[which], time[which])
+    keys, numbers, *others = rows
+    return Examples(keys[which], numbers, *(column[which] for column in others))
 
 
 def chance(model: RehearsedModel, offer: str) -> float:
@@ -114,6 +116,59 @@ def test_what_is_not_kept_any_more_is_made_up_for(monkeypatch: pytest.MonkeyPatc
     before = model.kept.reward.sum()
     model.revise(NO_EXAMPLE, (REFUSAL, CLICK), examples("a", [1.0]), START + 2_000)
     assert before + 1 == model.kept.reward.sum()
+
+
+def decision_ids(count: int) -> list[bytes]:
+    """Return ids of decisions."""
+    return [blake2b(b"%d" % number, digest_size=16).hexdigest().encode() for number in range(count)]
+
+
+def of_decisions(rows: Examples, names: list[bytes]) -> Examples:
+    """Return the examples with ids of decisions."""
+    return rows._replace(decision=np.array(names, DECISION))
+
+
+@pytest.mark.parametrize("gone", [[7], list(range(30)), list(range(0, 300, 3)), list(range(300))])
+def test_forgotten_examples_are_in_neither_model_nor_checkpoint(gone: list[int]) -> None:
+    """Forgotten, whichever they are, they are not kept, and the model is that of the others; revisions find these."""
+    rewards = drawn("abc" * 100, 0.3)
+    names = decision_ids(300)
+    rows = of_decisions(examples("abc" * 100, rewards), names)
+    model, blank = RehearsedModel(FEATURES, SETTLE_S), RehearsedModel(FEATURES, SETTLE_S)
+    model.learn(rows)
+    importance = np.ones(300)
+    importance[gone] = 0
+    blank.learn(rows._replace(importance=importance, reward=rows.reward * importance))
+    assert len(gone) == model.forget(np.array([names[number] for number in gone], DECISION), START + 400)
+    assert 0 == model.forget(np.array([b"none"], DECISION), START + 400)
+    written = b"".join(contents(model).values())
+    kept = [number for number in range(300) if number not in gone]
+    assert not any(names[number] in written for number in gone)
+    assert all(names[number] in written for number in kept)
+    for one in (model, blank) if kept else ():
+        one.revise(kept[-1], (Label(rewards[kept[-1]], 1.0), UNKNOWN), examples("a", [0.0]), START + 500)
+        one.rest(START + DAY_S)
+    expected = blank if kept else RehearsedModel(FEATURES, SETTLE_S)
+    assert chance(expected, "a") == pytest.approx(chance(model, "a"), abs=0.01)
+    assert contents(model) == contents(RehearsedModel.restored(FEATURES, SETTLE_S, model.arrays()))
+
+
+def test_what_has_expired_is_learned_for_good() -> None:
+    """The oldest examples, once the log keeps their decisions no more, are not kept any more but stay in the model."""
+    names = decision_ids(300)
+    model = RehearsedModel(FEATURES, SETTLE_S)
+    model.learn(of_decisions(examples("a" * 300, [1.0, 0.0, 0.0, 0.0] * 75), names))
+    before = 0.25
+    assert 200 == model.forget(np.array(names[:200], DECISION), START + 90 * DAY_S)
+    assert 100 == len(model.kept.reward)
+    assert before == pytest.approx(chance(model, "a"), abs=0.03)
+    assert 100 == model.forget(np.array(names[200:], DECISION), START + 91 * DAY_S)
+    assert 0 == len(model.kept.reward)
+    assert before == pytest.approx(chance(model, "a"), abs=0.03)
+    model = RehearsedModel.restored(FEATURES, SETTLE_S, model.arrays())
+    model.rest(START + 92 * DAY_S)
+    assert 300 == model.learn(of_decisions(examples("a", [1.0], 92 * DAY_S), [b"new"]))
+    assert before == pytest.approx(chance(model, "a"), abs=0.05)
 
 
 def test_an_order_is_spread_evenly() -> None:
