@@ -33,8 +33,13 @@ def drawn(offers: str, rate: float, seed: int = 1) -> list[float]:
 
 def part(rows: Examples, which: slice) -> Examples:
     """Return some of the examples."""
-    keys, numbers, *others = rows
-    return Examples(keys[which], numbers, *(column[which] for column in others))
+    return rows._replace(
+        keys=rows.keys[which],
+        reward=rows.reward[which],
+        importance=rows.importance[which],
+        time=rows.time[which],
+        decision=rows.decision[which],
+    )
 
 
 def chance(model: RehearsedModel, offer: str) -> float:
