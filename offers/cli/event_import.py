@@ -63,7 +63,7 @@ class EventImporter:
         self._catalog, self._purposes = catalog, purposes
         self._batch: list[_Waiting] = []
         self._bytes = 0
-        """Of the batch, encoded."""
+        """Encoded size of the batch, in bytes."""
         self._faults: list[LineFault] = []
         self.counts: Counter[str] = Counter()
 

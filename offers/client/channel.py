@@ -17,9 +17,9 @@ DEFAULT_TIMEOUT_S: Final = 1.0
 """Far longer than a decision takes, and no longer than a screen waits for its offers."""
 EXPLAIN_TIMEOUT_S: Final = 10.0
 STORE_TIMEOUT_S: Final = 10.0
-"""Of calls that report events, and read or change profiles: stores may be slow, and no screen waits for them."""
+"""Deadline of calls that report events, and read or change profiles: stores may be slow, and no screen waits."""
 ERASE_TIMEOUT_S: Final = 60.0
-"""Of calls that read or erase everything that is stored about a person."""
+"""Deadline of calls that read or erase everything that is stored about a person."""
 POLL_S: Final = 0.05
 """Pause between health checks of a server that is up but not yet serving."""
 

@@ -32,7 +32,7 @@ _PERTURBATIONS = (
     (0.00179, 350.74, 445_267.1142),  # the moon
     (0.00178, 231.19, 20.20),  # of long period
 )
-"""What draws the earth from its ellipse: size and phase in degrees, and degrees a century since 1900."""
+"""Perturbations of the earth's orbit: amplitude and phase in degrees, and degrees a century since 1900."""
 COMMENT = re.compile(r'"[^"]*"')
 _NAMED = re.compile(rf"\b(?:{'|'.join(EVENTS)})\b", re.IGNORECASE)
 

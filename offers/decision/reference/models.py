@@ -83,7 +83,7 @@ class Taught:
 
 
 class Foreseen(NamedTuple):
-    """What a model predicts of an offer."""
+    """The predictions of a model for an offer."""
 
     propensity: float = 1.0
     """The propensity, without exploration."""

@@ -62,7 +62,7 @@ class KnownPerson:
     blind: bool = False
     """Whether the person's state could not be read."""
     did: Behaved = field(default_factory=Behaved)
-    """What the person did recently."""
+    """The recent behaviour of the person."""
     taught: Taught | None = None
     """The model with the values it sees; None: there is no model."""
     variant_draw: int = 0

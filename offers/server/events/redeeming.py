@@ -25,7 +25,7 @@ from offers.v1.context_pb2 import CONSENT_PURPOSE_LEARNING, CONSENT_PURPOSE_PROF
 from offers.v1.event_pb2 import Event, RedemptionEvent
 
 HOLD_S = 900
-"""How long a reservation holds that names no duration."""
+"""Seconds for which a reservation holds that names no duration."""
 _REFUSED = {
     "held": "the redemption is reserved and not confirmed: release it",
     "released": "the redemption was released",

@@ -194,10 +194,10 @@ class PersonFact(IntEnum):
     blind = 5
     """Not 0 if the state could not be read: contact policies with caps are then taken to be at them."""
     profile_begin = 6
-    """Where the profile stands in the record; -1: there is none."""
+    """Offset of the profile in the record; -1: there is none."""
     profile_end = 7
     context_begin = 8
-    """Where the context stands in the request; -1: there is none."""
+    """Offset of the context in the request; -1: there is none."""
     context_end = 9
     hidden = 10
     """Not 0 if the location and the session must not be used."""
@@ -227,10 +227,10 @@ class PersonFact(IntEnum):
     model = 22
     """Version, as a signed number, of the model whose attributes were read from request and person; 0: none."""
     visits_begin = 23
-    """Where the visits stand in the record; -1: there are none."""
+    """Offset of the visits in the record; -1: there are none."""
     visits_end = 24
     assignments_begin = 25
-    """Where the first assignment of a variant stands in the record, with its tag; -1: there is none."""
+    """Offset of the first assignment of a variant in the record, with its tag; -1: there is none."""
     assignments_end = 26
     pinned = 27
     """1 if the record has the number by which variants and holdouts are drawn."""
