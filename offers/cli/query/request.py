@@ -26,7 +26,8 @@ def moment_of(
     observed = _observed(where.observed_at, zone, instant)
     if where.moving and observed is None:
         raise typer.BadParameter("--moving says how fast a position grows old: give --observed-at too")
-    if who.consent is not None and not (who.user or who.anonymous):
+    purposes = purposes_of("--consent", who.consent)
+    if purposes is not None and not (who.user or who.anonymous):
         raise typer.BadParameter("--consent is a person's: give --user or --anonymous too")
     try:
         moment = context(
@@ -39,7 +40,7 @@ def moment_of(
             time_zone=when.time_zone,
             user_id=who.user,
             anonymous_id=who.anonymous,
-            consent=purposes_of("--consent", who.consent),
+            consent=purposes,
             language=who.language,
             currency=who.currency,
             channel=what.channel,

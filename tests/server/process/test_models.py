@@ -15,7 +15,7 @@ from offers.server.process import models
 from offers.server.process.models import ModelFollower
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
-from tests.learning.made_log import OFFERS, happenings, write
+from tests.learning.made_log import NOON, OFFERS, happenings, write
 
 DOCUMENT = """
 catalog_id: {name}
@@ -39,6 +39,7 @@ class Publishing:
         self._told += 1
         while self._learner.step(float("inf")):
             pass
+        self._learner.training.pass_time(NOON + 86_400 * self._told)
         model = self._learner.publish()
         assert model is not None
         return model.version
