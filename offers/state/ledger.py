@@ -33,7 +33,7 @@ class RedemptionCap(NamedTuple):
     name: str
     """As errors name it."""
     key: int
-    """What is redeemed: see `keys.key_of`."""
+    """The key of the offer or campaign that is redeemed: see `keys.key_of`."""
     max_count: int
     begin: int
     """First second of the window in which redemptions are counted, unless it is rolling."""

@@ -43,7 +43,7 @@ class VariantReport:
     persons: int
     """Persons who were exposed to it first."""
     crossed: int
-    """Those of them who were exposed to another variant as well."""
+    """The number of these persons who were exposed to another variant as well."""
     decisions: int
     """Decisions it had a part in, with an identifiable person."""
     nameless: int

@@ -78,7 +78,7 @@ class Failed:
 
     reason: ReasonCode.ValueType
     words: str
-    """What was compared with what."""
+    """The comparison that was made."""
     passes: int | None = None
     """The first second at which it passes by time alone; None: there is none, or it is not known."""
 

@@ -64,7 +64,7 @@ CHOSEN = {
     Why.RETURNED: "returned",
     Why.OTHER_PLACE: "returned for another place, which is nearer or better",
 }
-"""What is said of an offer that is in the answer."""
+"""Words about an offer that is in the answer."""
 _FIELDS = {
     Why.PLACEMENT: "placement_ids", Why.LANGUAGE: "language_codes", Why.CURRENCY: "currency_codes",
     Why.CHANNEL: "channels",

@@ -44,7 +44,7 @@ class _Row(NamedTuple):
     until: int = 0
     """When the hold is over."""
     held: tuple[Demand, ...] = ()
-    """What is taken from budgets, without limits."""
+    """The amounts taken from budgets, without limits."""
 
 
 class SqliteLedger:
