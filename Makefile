@@ -139,10 +139,11 @@ quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" to choose, ARGS
 peers: $(DEVELOPING) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
 	$(BIN)/python -m benchmarks.peers
 
-# The lock for running takes its versions from the one for development, so that both fit into one environment.
+# The lock for running takes its versions from the one for development, so that both fit into one environment. It has the
+# native front, which is there for whoever chooses it.
 lock: build/uv ## Bring the locks in line with pyproject.toml; UPGRADE=1 for the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements-dev.lock pyproject.toml
-	$(LOCK) --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra native --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
 
 package: $(DEVELOPING) ## Build the wheel, with compiled loops, into build/dist
 	@rm -rf build/package && mkdir -p build/package

@@ -4,19 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 import grpc
-import structlog
-from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
-from offers.errors import OffersError
 from offers.server import statuses
+from offers.server.fronts.contract import Streamed, Unary
 from offers.server.process.threads import STREAM_S, CallThreads
-from offers.telemetry.logs import log_failure
-
-Unary = Callable[[bytes], bytes]
-Streamed = Callable[[Iterator[bytes]], bytes]
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def raw_handlers(
@@ -58,12 +50,7 @@ def each_message(
 
 def end_with(error: Exception, context: grpc.ServicerContext) -> NoReturn:
     """End a call with the status of an error, and log an unexpected one."""
-    if isinstance(error, OffersError):
-        status = statuses.status_of(error)
-    else:
-        log_failure(log, "call_failed", error)
-        status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
-    context.abort_with_status(rpc_status.to_status(status))
+    context.abort_with_status(rpc_status.to_status(statuses.status_for(error)))
     raise AssertionError  # abort has raised
 
 

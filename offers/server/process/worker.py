@@ -23,10 +23,11 @@ from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
+from offers.server.fronts.choice import fronts_of
+from offers.server.fronts.contract import Methods
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
-from offers.server.process.handlers import raw_handlers
 from offers.server.process.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.health import Health
 from offers.server.process.heartbeat import Heartbeat, own_address
@@ -36,7 +37,6 @@ from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
 from offers.server.profile_service import ProfileService
 from offers.server.recorder import Recorder
-from offers.server.transport import transport_options
 from offers.server.triggers import Triggers
 from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
@@ -74,10 +74,6 @@ class Worker:
         self._settings = settings
         self.threads = threads = CallThreads(settings.worker_threads)
         self.health = Health(threads, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
-        self._server = grpc.server(
-            threads,  # type: ignore[arg-type] # any Executor will do
-            options=transport_options(settings),
-        )
         self.recorder = Recorder(stores.events, stores.state)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
@@ -104,55 +100,48 @@ class Worker:
             retention_days=settings.retention_days,
             settle=self.recorder.flush,
         )
-        self._server.add_generic_rpc_handlers(
-            (
-                raw_handlers(
-                    threads,
-                    SERVICE,
-                    {
-                        "GetOffers": offers.get_offers,
-                        "BatchGetOffers": offers.batch_get_offers,
-                        "ExplainOffers": explaining.explain_offers,
-                    },
-                ),
-                raw_handlers(
-                    threads,
-                    EVENT_SERVICE,
-                    {"ReportEvents": events.report_events},
-                    {"StreamEvents": events.stream_events},
-                ),
-                raw_handlers(
-                    threads,
-                    PROFILE_SERVICE,
-                    {
-                        "GetProfile": profiles.get_profile,
-                        "UpdateProfile": profiles.update_profile,
-                        "DeleteProfile": profiles.delete_profile,
-                        "ExportProfile": profiles.export_profile,
-                        "LinkIdentities": profiles.link_identities,
-                    },
-                ),
-                *reflection_handlers(threads, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]),
-                *self.health.handlers(),
-                *extra,
-            )
+        services = (
+            Methods(
+                SERVICE,
+                {
+                    "GetOffers": offers.get_offers,
+                    "BatchGetOffers": offers.batch_get_offers,
+                    "ExplainOffers": explaining.explain_offers,
+                },
+                {},
+            ),
+            Methods(EVENT_SERVICE, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}),
+            Methods(
+                PROFILE_SERVICE,
+                {
+                    "GetProfile": profiles.get_profile,
+                    "UpdateProfile": profiles.update_profile,
+                    "DeleteProfile": profiles.delete_profile,
+                    "ExportProfile": profiles.export_profile,
+                    "LinkIdentities": profiles.link_identities,
+                },
+                {},
+            ),
         )
+        others = (
+            *reflection_handlers(threads, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]),
+            *self.health.handlers(),
+            *extra,
+        )
+        decide = (f"/{SERVICE}/GetOffers", offers.get_offers_each)
+        self._own, self.front = fronts_of(settings, threads, services, others, decide)
 
     def listen(self, address: str) -> int:
-        """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound."""
-        try:
-            bound = self._server.add_insecure_port(address)
-        except RuntimeError:
-            bound = 0
-        if not bound:
-            message = f"cannot listen on {address}: is the port taken, or the address not of this machine?"
-            raise OffersError(message)
-        return bound
+        """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound.
+
+        Its calls take the way of grpcio's whichever front the settings choose.
+        """
+        return self._own.listen(address)
 
     def start(self, port: int) -> int:
         """Listen on a port (0: any free one) and return it. Raises OffersError if it cannot be bound."""
-        bound = self.listen(address_of(self._settings.host, port))
-        self._server.start()
+        bound = self.front.listen(address_of(self._settings.host, port))
+        self.front.start()
         self.upkeep.start()
         return bound
 
@@ -169,12 +158,12 @@ class Worker:
         self.health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         time.sleep(self._settings.drain_s)
         self.health.end()
-        self._server.stop(self._settings.grace_s).wait()
+        self.front.stop(self._settings.grace_s)
         self._end()
 
     def stop(self) -> None:
         """Stop at once."""
-        self._server.stop(None).wait()
+        self.front.stop(None)
         self._end()
 
     def _end(self) -> None:
@@ -217,9 +206,9 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     own = worker.listen(address := own_address())
     worker.start(port)
     target = address if address.startswith("unix") else f"127.0.0.1:{own}"
-    heartbeat = Heartbeat(target, lambda: worker.threads.finished)
+    heartbeat = Heartbeat(target, lambda: worker.front.finished)
     heartbeat.start()
-    log.info("worker_serving", core=core, port=port)
+    log.info("worker_serving", core=core, port=port, front=worker.front.name)
     while not told and os.getppid() == supervisor:
         follower.look()
         models.look()
