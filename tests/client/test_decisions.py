@@ -19,6 +19,7 @@ from offers.testing import Served, serving
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, GetOffersResponse
 from offers.v1.venue_pb2 import TravelMode
+from tests.server.fronts.fronts import FRONTS
 
 REPUBLIQUE = context(lat=48.8674, lng=2.3636, at=datetime(2026, 11, 24, 11, 15, tzinfo=UTC))
 NOWHERE = context(lat=91.0, lng=181.0)
@@ -30,10 +31,10 @@ REFUSED = (
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """Serve the demo catalogue."""
-    with serving() as running:
+@pytest.fixture(params=FRONTS, scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Serve the demo catalogue behind each front."""
+    with serving(front=request.param) as running:
         yield running
 
 

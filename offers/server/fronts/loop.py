@@ -4,25 +4,32 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from offers.errors import BusyError
+from offers.errors import BusyError, OffersError
 from offers.server import statuses
+from offers.server.admission import Admission, Pace
 from offers.server.fronts.contract import Decide, Unary
 from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.offer_service import Result
 from offers.server.process.threads import MOST_SPARE, STUCK_S, CallThreads
 from offers.telemetry.logs import log_failure
 
-DECIDED_AT_ONCE = 64
-TAKEN_AT_ONCE = 256
+DECIDED_AT_ONCE: Final = 64
+TAKEN_AT_ONCE: Final = 256
 """Calls that are taken over from the transport at once."""
-LOOK_S = 0.05
+MOST_WAITING: Final = 2048
+"""Decisions of a worker that may wait for their turn: a burst is answered, some 60 ms of it."""
+OLDEST_S: Final = 0.1
+"""Seconds for which a decision may wait while more arrive than can be made."""
+MOST_OTHERS: Final = 64
+"""Calls of other methods that may wait for a thread."""
+LOOK_S: Final = 0.05
 """Seconds between looks at whether the loop is stuck."""
-STATUS_KEY = "grpc-status-details-bin"
+_STATUS_KEY: Final = "grpc-status-details-bin"
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -32,8 +39,10 @@ class _Call(NamedTuple):
 
     number: int
     data: bytes
+    taken: float
+    """When it was taken, by time.monotonic()."""
     deadline: float
-    """By time.monotonic(); infinite: it has none."""
+    """By the same clock; infinite: it has none."""
 
 
 class Loop:
@@ -50,9 +59,15 @@ class Loop:
         self._front, self._decide, self._others, self._threads = front, decide, others, threads
         self._open: set[int] = set()
         self._waiting: deque[_Call] = deque()
+        """Decisions, those that have waited longest first."""
+        self._queued: set[int] = set()
+        """Calls that wait for a thread."""
+        self._deciding = Admission(MOST_WAITING, OLDEST_S)
+        self._doing = Admission(MOST_OTHERS)
+        self._pace, self._paces = Pace(), [Pace() for _ in others]
         self._leader = 0
-        self._leads = 0
-        """Threads that run, the leader and those that are stuck."""
+        self._leads: set[int] = set()
+        """Threads that run, by number: the leader and those that are stuck."""
         self._busy_since = 0.0
         """When the leader took calls that it has not answered yet; 0: it waits for some."""
         self._ends = threading.Event()
@@ -74,23 +89,25 @@ class Loop:
 
     def _begin(self) -> None:
         """Let another thread lead."""
+        thread = threading.Thread(target=self._lead, args=(self._leader + 1,), name="front", daemon=True)
         self._leader += 1
-        self._leads += 1
         self._busy_since = 0.0
-        threading.Thread(target=self._lead, args=(self._leader,), name=f"front_{self._leader}", daemon=True).start()
+        self._leads.add(self._leader)
+        thread.start()
 
     def _look(self) -> None:
         while not self._ends.wait(LOOK_S):
             since = self._busy_since
-            if since and time.monotonic() - since >= STUCK_S and self._leads <= MOST_SPARE:
+            if since and time.monotonic() - since >= STUCK_S and len(self._leads) <= MOST_SPARE:
                 try:
                     self._begin()
-                except RuntimeError:  # a limit on processes or memory
-                    self._leads -= 1
+                except RuntimeError as error:  # a limit on processes or memory
+                    self._leads.discard(self._leader)
+                    log_failure(log, "front_lacks_threads", error)
 
     def _lead(self, number: int) -> None:
         """Take calls and answer them, until the front is closed or another thread leads."""
-        while number == self._leader and not self._ends.is_set():
+        while number == self._leader:
             events = self._front.recv_batch_details(TAKEN_AT_ONCE, 0 if self._waiting else None)
             if events is None:
                 break
@@ -102,62 +119,86 @@ class Loop:
                 self._answer(now)
             except Exception as error:  # noqa: BLE001 - the next calls must be answered
                 log_failure(log, "front_failed", error)
-            if number == self._leader and not self._waiting:
+            if number == self._leader:
                 self._busy_since = 0.0
-        self._leads -= 1
+        self._leads.discard(number)
 
     def _take(self, events: Sequence[Any], now: float) -> None:
-        """Sort events: decisions wait for this thread, other calls for another one; those that were left are closed."""
+        """Sort events: decisions wait for this thread, other calls for another one; those that were left are over."""
         for kind, number, method, data, _, details in events:
-            if kind != EVENT_CALL or data is None:  # its client has left it, or its deadline has passed
+            if kind != EVENT_CALL:  # its client has left it, or the front has ended it at its deadline
                 self._open.discard(number)
                 continue
             self._open.add(number)
+            left = details[2]
+            call = _Call(number, data, now, float("inf") if left is None else now + left)
             if len(data) > MAX_MESSAGE_BYTES:
                 reason = f"the message has {len(data):,} bytes: at most {MAX_MESSAGE_BYTES:,} are read"
-                self._tell(number, BusyError(reason))
-                continue
-            left = details[2] if details else None
-            call = _Call(number, data, now + left if left is not None else float("inf"))
-            if method == 0:
+                self._tell(call, BusyError(reason))
+            elif method == 0:
                 self._waiting.append(call)
+                if self._deciding.is_full(len(self._waiting) - 1):
+                    self._tell(self._waiting.popleft(), self._deciding.refuse_number())
+            elif self._doing.is_full(len(self._queued)):
+                self._tell(call, self._doing.refuse_number())
             else:
-                self._threads.submit(self._run, self._others[method - 1], call)
+                self._queued.add(number)
+                self._threads.submit(self._run, method - 1, call)
 
     def _answer(self, now: float) -> None:
-        """Answer the decisions that have waited longest."""
+        """Answer decisions that wait.
+
+        If more than are made at once wait, those that came last go first, and the others are refused once they are
+        old: in the order of arrival, all would be late.
+        """
         calls: list[_Call] = []
+        next_call = self._waiting.pop if len(self._waiting) > DECIDED_AT_ONCE else self._waiting.popleft
         while self._waiting and len(calls) < DECIDED_AT_ONCE:
-            call = self._waiting.popleft()
-            if call.number in self._open and call.deadline > now:
+            call = next_call()
+            if self._may_begin(call, now, self._deciding, self._pace):
                 calls.append(call)
-            else:  # the front itself has ended it
-                self._open.discard(call.number)
+        while self._waiting and now - self._waiting[0].taken > OLDEST_S:
+            self._may_begin(self._waiting.popleft(), now, self._deciding, self._pace)
         try:
-            self._decide([call.data for call in calls], lambda index, result: self._tell(calls[index].number, result))
+            self._decide([call.data for call in calls], lambda index, result: self._tell(calls[index], result))
         except Exception as error:
             for call in calls:
                 if call.number in self._open:
-                    self._tell(call.number, error)
+                    self._tell(call, error)
             raise
+        if calls:
+            self._pace.note((end := time.monotonic()) - now, end)
 
-    def _run(self, method: Unary, call: _Call) -> None:
-        """Answer a call on a thread of its own, unless its client has left it meanwhile."""
-        if call.number not in self._open or call.deadline <= time.monotonic():
-            self._open.discard(call.number)  # the front itself has ended it
+    def _run(self, method: int, call: _Call) -> None:
+        """Answer a call on a thread of its own."""
+        self._queued.discard(call.number)
+        begin = time.monotonic()
+        if not self._may_begin(call, begin, self._doing, self._paces[method]):
             return
         try:
-            result: Result = method(call.data)
+            result: Result = self._others[method](call.data)
+            self._paces[method].note((now := time.monotonic()) - begin, now)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
             result = error
-        self._tell(call.number, result)
+        self._tell(call, result)
 
-    def _tell(self, number: int, result: Result) -> None:
+    def _may_begin(self, call: _Call, now: float, admission: Admission, pace: Pace) -> bool:
+        """Return whether to work on a call whose turn has come; it is ended if not."""
+        if call.number not in self._open:
+            return False
+        try:
+            admission.check(now - call.taken, call.deadline - now, pace)
+        except OffersError as error:
+            self._tell(call, error)
+            return False
+        return True
+
+    def _tell(self, call: _Call, result: Result) -> None:
         """End a call with a response or with the status of an error."""
-        self._open.discard(number)
+        self._open.discard(call.number)
         self.finished += 1
         if isinstance(result, bytes):
-            self._front.respond(number, result)
+            self._front.respond(call.number, result)
             return
         status = statuses.status_for(result)
-        self._front.fail(number, status.code, status.message, [(STATUS_KEY, status.SerializeToString())])
+        self._front.fail(call.number, status.code, status.message, [(_STATUS_KEY, status.SerializeToString())])

@@ -19,6 +19,7 @@ from offers.server.process.threads import MOST_SPARE, CallThreads
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
+from tests.server.fronts.fronts import FRONTS
 from tests.server.process.test_processes import write
 from tests.server.running import Server, started, wait_for
 
@@ -31,6 +32,7 @@ GET_OFFERS, CHECK, WATCH = (
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",
 )
+
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -79,10 +81,10 @@ class Raw:
         self._socket.close()
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """The demo catalogue, served by one worker with the default number of threads."""
-    with serving() as running:
+@pytest.fixture(params=FRONTS, scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """The demo catalogue, served by one worker with the default number of threads, behind each front."""
+    with serving(front=request.param) as running:
         yield running
 
 
