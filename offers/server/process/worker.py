@@ -18,6 +18,7 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError, StoreUnavailableError
 from offers.learning.learner import FOLDER
+from offers.server.admission import Admission
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
@@ -26,6 +27,7 @@ from offers.server.fast.answer import compile_for_persons
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
+from offers.server.process.gate import AdmittedThreads
 from offers.server.process.handlers import raw_handlers
 from offers.server.process.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.health import Health
@@ -72,12 +74,12 @@ class Worker:
     ) -> None:
         self.live = Live()
         self._settings = settings
-        self.threads = threads = CallThreads(settings.worker_threads)
-        self.health = Health(threads, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
-        self._server = grpc.server(
-            threads,  # type: ignore[arg-type] # any Executor will do
-            options=transport_options(settings),
-        )
+        self.admission = Admission()
+        self.threads = threads = AdmittedThreads(settings.worker_threads, self.admission)
+        self.apart = CallThreads(settings.worker_threads)
+        """Threads of health and reflection, which answer however many calls wait."""
+        self.health = Health(self.apart, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
+        self._server = grpc.server(self.apart, options=transport_options(settings))
         self.recorder = Recorder(stores.events, stores.state)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
@@ -104,39 +106,34 @@ class Worker:
             retention_days=settings.retention_days,
             settle=self.recorder.flush,
         )
-        self._server.add_generic_rpc_handlers(
-            (
-                raw_handlers(
-                    threads,
-                    SERVICE,
-                    {
-                        "GetOffers": offers.get_offers,
-                        "BatchGetOffers": offers.batch_get_offers,
-                        "ExplainOffers": explaining.explain_offers,
-                    },
-                ),
-                raw_handlers(
-                    threads,
-                    EVENT_SERVICE,
-                    {"ReportEvents": events.report_events},
-                    {"StreamEvents": events.stream_events},
-                ),
-                raw_handlers(
-                    threads,
-                    PROFILE_SERVICE,
-                    {
-                        "GetProfile": profiles.get_profile,
-                        "UpdateProfile": profiles.update_profile,
-                        "DeleteProfile": profiles.delete_profile,
-                        "ExportProfile": profiles.export_profile,
-                        "LinkIdentities": profiles.link_identities,
-                    },
-                ),
-                *reflection_handlers(threads, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]),
-                *self.health.handlers(),
-                *extra,
-            )
-        )
+        offered = {
+            SERVICE: raw_handlers(
+                threads,
+                {
+                    "GetOffers": offers.get_offers,
+                    "BatchGetOffers": offers.batch_get_offers,
+                    "ExplainOffers": explaining.explain_offers,
+                },
+            ),
+            EVENT_SERVICE: raw_handlers(
+                threads, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}
+            ),
+            PROFILE_SERVICE: raw_handlers(
+                threads,
+                {
+                    "GetProfile": profiles.get_profile,
+                    "UpdateProfile": profiles.update_profile,
+                    "DeleteProfile": profiles.delete_profile,
+                    "ExportProfile": profiles.export_profile,
+                    "LinkIdentities": profiles.link_identities,
+                },
+            ),
+        }
+        threads.guard(self._server, {f"/{service}/{name}" for service, methods in offered.items() for name in methods})
+        reflected = dict(reflection_handlers(self.apart, [*offered, HEALTH_SERVICE]))
+        for service, methods in {**offered, **reflected, HEALTH_SERVICE: self.health.handlers()}.items():
+            self._server.add_registered_method_handlers(service, methods)
+        self._server.add_generic_rpc_handlers(tuple(extra))
 
     def listen(self, address: str) -> int:
         """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound."""
@@ -169,6 +166,8 @@ class Worker:
         self.health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         time.sleep(self._settings.drain_s)
         self.health.end()
+        self.threads.drain()
+        self.apart.drain()
         self._server.stop(self._settings.grace_s).wait()
         self._end()
 
@@ -217,7 +216,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     own = worker.listen(address := own_address())
     worker.start(port)
     target = address if address.startswith("unix") else f"127.0.0.1:{own}"
-    heartbeat = Heartbeat(target, lambda: worker.threads.finished)
+    heartbeat = Heartbeat(target, lambda: worker.threads.finished, worker.threads.answers_within)
     heartbeat.start()
     log.info("worker_serving", core=core, port=port)
     while not told and os.getppid() == supervisor:
