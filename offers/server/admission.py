@@ -15,6 +15,9 @@ MOST_WAITING: Final = 64
 """Calls of a worker that may wait for their turn, beside those being worked on: some 20 ms of decisions."""
 OLDEST_S: Final = 5.0
 """Seconds that a call may have waited when its turn comes, whatever its deadline."""
+CROWDED_S: Final = 0.02
+"""Seconds that the oldest waiting call may have waited before the newest come first. In their order of arrival, calls
+would be answered when their callers have just given up."""
 PACE_S: Final = 5.0
 """Seconds after which the durations of calls are forgotten, at the latest after twice as many."""
 
@@ -65,6 +68,13 @@ class Admission:
     def is_full(self, waiting: int) -> bool:
         """Return whether no further call may wait beside `waiting` others."""
         return waiting >= self.most_waiting
+
+    def is_newest_first(self, oldest_s: float) -> bool:
+        """Return whether the newest waiting call is next, where the oldest has waited for some seconds.
+
+        Once that one has waited for too long, it is next, and refused: nobody waits without end.
+        """
+        return CROWDED_S < oldest_s <= self._oldest_s
 
     def refuse_number(self) -> OverloadedError:
         """Count a call that is one too many, and return its error."""

@@ -30,6 +30,14 @@ def test_the_number_of_waiting_calls_is_bounded() -> None:
     assert admission.refused == 1
 
 
+def test_the_newest_come_first_while_calls_wait_for_long() -> None:
+    """In a crowd the newest can still be answered in time; one that has waited too long is refused before them."""
+    admission = Admission(oldest_s=2)
+    assert [admission.is_newest_first(oldest_s) for oldest_s in (0, 0.019, 0.021, 2, 2.1)] == [
+        False, False, True, True, False,
+    ]  # fmt: skip
+
+
 def test_a_call_that_has_waited_too_long_is_refused() -> None:
     """Age alone suffices, without a deadline."""
     admission = Admission(oldest_s=2)

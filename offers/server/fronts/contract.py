@@ -1,14 +1,12 @@
 """Contract of the fronts. One test suite runs over all of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from offers.server.offer_service import Tell
+import grpc
 
-Unary = Callable[[bytes], bytes]
-"""Answers an encoded request with an encoded response. Any error it raises ends the call with a status."""
-Streamed = Callable[[Iterator[bytes]], bytes]
-"""Answers a stream of encoded requests with an encoded response."""
+from offers.server.offer_service import Tell
+from offers.server.process.handlers import Handlers, Streamed, Unary
 
 Decide = Callable[[Sequence[bytes], Tell], None]
 """Answers encoded GetOffersRequests, and tells the result of each."""
@@ -22,6 +20,15 @@ class Methods(NamedTuple):
     streams: Mapping[str, Streamed]
 
 
+class Offered(NamedTuple):
+    """All that a server offers."""
+
+    services: Sequence[Methods]
+    others: Mapping[str, Handlers]
+    """Services whose methods have handlers of their own, which are never refused: health, reflection."""
+    extra: Sequence[grpc.GenericRpcHandler] = ()
+
+
 class Front(Protocol):
     """A gRPC server on one port."""
 
@@ -31,6 +38,10 @@ class Front(Protocol):
     @property
     def finished(self) -> int:
         """A number that changes whenever calls are finished."""
+        ...
+
+    def answers_within(self, seconds: float) -> bool:
+        """Return whether calls are worked on within some seconds."""
         ...
 
     def listen(self, address: str) -> int:

@@ -1,11 +1,12 @@
 """The grpcio front: streams, reflection and health, and every other method where no other front takes it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import grpc
 
 from offers.errors import OffersError
-from offers.server.fronts.contract import Methods
+from offers.server.fronts.contract import Offered
+from offers.server.process.gate import AdmittedThreads
 from offers.server.process.handlers import raw_handlers
 from offers.server.process.threads import CallThreads
 
@@ -16,25 +17,25 @@ class GrpcioFront:
     name = "grpcio"
 
     def __init__(
-        self,
-        threads: CallThreads,
-        services: Iterable[Methods],
-        others: Iterable[grpc.GenericRpcHandler],
-        options: Sequence[tuple[str, int]],
+        self, threads: AdmittedThreads, apart: CallThreads, offered: Offered, options: Sequence[tuple[str, int]]
     ) -> None:
-        """`others` are the handlers of methods that are no Methods; `options` those of transport.py."""
+        """`threads` run the services, `apart` everything else; `options` are those of transport.py."""
         self._threads = threads
-        self._server = grpc.server(
-            threads,  # type: ignore[arg-type] # any Executor will do
-            options=options,
-        )
-        handlers = [raw_handlers(threads, *methods) for methods in services]
-        self._server.add_generic_rpc_handlers((*handlers, *others))
+        self._server = grpc.server(apart, options=options)
+        services = {one.service: raw_handlers(threads, one.unary, one.streams) for one in offered.services}
+        threads.guard(self._server, {f"/{service}/{name}" for service, methods in services.items() for name in methods})
+        for service, methods in {**services, **offered.others}.items():
+            self._server.add_registered_method_handlers(service, methods)
+        self._server.add_generic_rpc_handlers(tuple(offered.extra))
 
     @property
     def finished(self) -> int:
         """See Front."""
         return self._threads.finished
+
+    def answers_within(self, seconds: float) -> bool:
+        """See Front."""
+        return self._threads.answers_within(seconds)
 
     def listen(self, address: str) -> int:
         """See Front. May be called several times."""

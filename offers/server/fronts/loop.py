@@ -12,9 +12,10 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from offers.errors import BusyError, OffersError
 from offers.server import statuses
 from offers.server.admission import Admission, Pace
-from offers.server.fronts.contract import Decide, Unary
+from offers.server.fronts.contract import Decide
 from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.offer_service import Result
+from offers.server.process.handlers import Unary
 from offers.server.process.threads import MOST_SPARE, STUCK_S, CallThreads
 from offers.telemetry.logs import log_failure
 
@@ -23,10 +24,8 @@ TAKEN_AT_ONCE: Final = 256
 """Calls that are taken over from the transport at once."""
 MOST_WAITING: Final = 2048
 """Decisions of a worker that may wait for their turn: a burst is answered, some 60 ms of it."""
-OLDEST_S: Final = 0.1
-"""Seconds for which a decision may wait while more arrive than can be made."""
-MOST_OTHERS: Final = 64
-"""Calls of other methods that may wait for a thread."""
+OLDEST_S: Final = 1.0
+"""Seconds for which a decision may wait: callers give up then."""
 LOOK_S: Final = 0.05
 """Seconds between looks at whether the loop is stuck."""
 _STATUS_KEY: Final = "grpc-status-details-bin"
@@ -44,6 +43,10 @@ class _Call(NamedTuple):
     deadline: float
     """By the same clock; infinite: it has none."""
 
+    def time_remaining(self) -> float:
+        """Return the seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
 
 class Loop:
     """Runs the calls of a NativeGrpcFront: decisions on one thread, all other methods on those of CallThreads.
@@ -60,10 +63,7 @@ class Loop:
         self._open: set[int] = set()
         self._waiting: deque[_Call] = deque()
         """Decisions, those that have waited longest first."""
-        self._queued: set[int] = set()
-        """Calls that wait for a thread."""
         self._deciding = Admission(MOST_WAITING, OLDEST_S)
-        self._doing = Admission(MOST_OTHERS)
         self._pace, self._paces = Pace(), [Pace() for _ in others]
         self._leader = 0
         self._leads: set[int] = set()
@@ -77,6 +77,15 @@ class Loop:
     def under_way(self) -> int:
         """The number of calls that were taken and not answered yet."""
         return len(self._open)
+
+    def answers_within(self, seconds: float) -> bool:
+        """Return whether the loop waits for calls, or ends one, within some seconds."""
+        end, finished = time.monotonic() + seconds, self.finished
+        while self._busy_since and self.finished == finished:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(LOOK_S)
+        return True
 
     def start(self) -> None:
         """Begin to take calls."""
@@ -139,26 +148,23 @@ class Loop:
                 self._waiting.append(call)
                 if self._deciding.is_full(len(self._waiting) - 1):
                     self._tell(self._waiting.popleft(), self._deciding.refuse_number())
-            elif self._doing.is_full(len(self._queued)):
-                self._tell(call, self._doing.refuse_number())
-            else:
-                self._queued.add(number)
+            else:  # or, where too many wait, to be refused here and now
                 self._threads.submit(self._run, method - 1, call)
 
     def _answer(self, now: float) -> None:
-        """Answer decisions that wait.
-
-        If more than are made at once wait, those that came last go first, and the others are refused once they are
-        old: in the order of arrival, all would be late.
-        """
+        """Answer decisions that wait, in the order that admission says."""
         calls: list[_Call] = []
-        next_call = self._waiting.pop if len(self._waiting) > DECIDED_AT_ONCE else self._waiting.popleft
-        while self._waiting and len(calls) < DECIDED_AT_ONCE:
-            call = next_call()
-            if self._may_begin(call, now, self._deciding, self._pace):
+        waiting, admission = self._waiting, self._deciding
+        while waiting and len(calls) < DECIDED_AT_ONCE:
+            call = waiting.pop() if admission.is_newest_first(now - waiting[0].taken) else waiting.popleft()
+            if call.number not in self._open:
+                continue
+            try:
+                admission.check(now - call.taken, call.deadline - now, self._pace)
+            except OffersError as error:
+                self._tell(call, error)
+            else:
                 calls.append(call)
-        while self._waiting and now - self._waiting[0].taken > OLDEST_S:
-            self._may_begin(self._waiting.popleft(), now, self._deciding, self._pace)
         try:
             self._decide([call.data for call in calls], lambda index, result: self._tell(calls[index], result))
         except Exception as error:
@@ -171,27 +177,16 @@ class Loop:
 
     def _run(self, method: int, call: _Call) -> None:
         """Answer a call on a thread of its own."""
-        self._queued.discard(call.number)
-        begin = time.monotonic()
-        if not self._may_begin(call, begin, self._doing, self._paces[method]):
+        if call.number not in self._open:
             return
+        begin = time.monotonic()
         try:
+            self._threads.admit(call, self._paces[method])
             result: Result = self._others[method](call.data)
             self._paces[method].note((now := time.monotonic()) - begin, now)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
             result = error
         self._tell(call, result)
-
-    def _may_begin(self, call: _Call, now: float, admission: Admission, pace: Pace) -> bool:
-        """Return whether to work on a call whose turn has come; it is ended if not."""
-        if call.number not in self._open:
-            return False
-        try:
-            admission.check(now - call.taken, call.deadline - now, pace)
-        except OffersError as error:
-            self._tell(call, error)
-            return False
-        return True
 
     def _tell(self, call: _Call, result: Result) -> None:
         """End a call with a response or with the status of an error."""

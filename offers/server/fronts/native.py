@@ -14,10 +14,11 @@ from pathlib import Path
 from pygrpc_native import NativeGrpcFront
 
 from offers.errors import OffersError
-from offers.server.fronts.contract import Decide, Unary
+from offers.server.fronts.contract import Decide
 from offers.server.fronts.grpcio import GrpcioFront, cannot_listen
 from offers.server.fronts.loop import Loop
-from offers.server.process.threads import CallThreads
+from offers.server.process.gate import AdmittedThreads
+from offers.server.process.handlers import Unary
 
 IO_THREADS = 1
 """Threads of Rust. A worker has one core."""
@@ -33,7 +34,7 @@ class NativeFront:
     def __init__(
         self,
         behind: GrpcioFront,
-        threads: CallThreads,
+        threads: AdmittedThreads,
         decide: tuple[str, Decide],
         methods: Mapping[str, Unary],
         options: Mapping[str, int],
@@ -52,6 +53,11 @@ class NativeFront:
     def finished(self) -> int:
         """See Front."""
         return self._behind.finished + (self._running[1].finished if self._running else 0)
+
+    def answers_within(self, seconds: float) -> bool:
+        """See Front."""
+        is_alive = self._running is None or self._running[1].answers_within(seconds)
+        return is_alive and self._behind.answers_within(seconds)
 
     def listen(self, address: str) -> int:
         """See Front. Called once."""

@@ -18,16 +18,18 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError, StoreUnavailableError
 from offers.learning.learner import FOLDER
+from offers.server.admission import Admission
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
 from offers.server.fronts.choice import fronts_of
-from offers.server.fronts.contract import Methods
+from offers.server.fronts.contract import Methods, Offered
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
+from offers.server.process.gate import AdmittedThreads
 from offers.server.process.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.health import Health
 from offers.server.process.heartbeat import Heartbeat, own_address
@@ -72,8 +74,11 @@ class Worker:
     ) -> None:
         self.live = Live()
         self._settings = settings
-        self.threads = threads = CallThreads(settings.worker_threads)
-        self.health = Health(threads, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
+        self.admission = Admission()
+        self.threads = threads = AdmittedThreads(settings.worker_threads, self.admission)
+        self.apart = CallThreads(settings.worker_threads)
+        """Threads of health and reflection, which answer however many calls wait."""
+        self.health = Health(self.apart, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
         self.recorder = Recorder(stores.events, stores.state)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
@@ -123,13 +128,10 @@ class Worker:
                 {},
             ),
         )
-        others = (
-            *reflection_handlers(threads, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]),
-            *self.health.handlers(),
-            *extra,
-        )
+        reflected = dict(reflection_handlers(self.apart, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]))
+        offered = Offered(services, {**reflected, HEALTH_SERVICE: self.health.handlers()}, tuple(extra))
         decide = (f"/{SERVICE}/GetOffers", offers.get_offers_each)
-        self._own, self.front = fronts_of(settings, threads, services, others, decide)
+        self._own, self.front = fronts_of(settings, threads, self.apart, offered, decide)
 
     def listen(self, address: str) -> int:
         """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound.
@@ -158,6 +160,8 @@ class Worker:
         self.health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         time.sleep(self._settings.drain_s)
         self.health.end()
+        self.threads.drain()
+        self.apart.drain()
         self.front.stop(self._settings.grace_s)
         self._end()
 
@@ -206,7 +210,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     own = worker.listen(address := own_address())
     worker.start(port)
     target = address if address.startswith("unix") else f"127.0.0.1:{own}"
-    heartbeat = Heartbeat(target, lambda: worker.front.finished)
+    heartbeat = Heartbeat(target, lambda: worker.front.finished, worker.front.answers_within)
     heartbeat.start()
     log.info("worker_serving", core=core, port=port, front=worker.front.name)
     while not told and os.getppid() == supervisor:

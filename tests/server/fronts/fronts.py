@@ -11,9 +11,12 @@ from typing import Any, Self
 import grpc
 
 from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError, StoreUnavailableError
+from offers.server.admission import Admission
 from offers.server.fronts.choice import fronts_of
-from offers.server.fronts.contract import Front, Methods
+from offers.server.fronts.contract import Front, Methods, Offered
 from offers.server.offer_service import Tell
+from offers.server.process.gate import AdmittedThreads
+from offers.server.process.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.health import Health
 from offers.server.process.threads import CallThreads
 from offers.settings import Settings
@@ -72,13 +75,14 @@ class Running:
 @contextmanager
 def running(name: str, **settings: Any) -> Iterator[Running]:  # noqa: ANN401 - the fields of Settings
     """Run a front on a free port until the block ends."""
-    threads = CallThreads(4)
-    health = Health(threads, ("",))
+    threads, apart = AdmittedThreads(4, Admission()), CallThreads(4)
+    health = Health(apart, ("",))
     health.set("", 1)
     one = Running(None, "")  # type: ignore[arg-type] # it follows
     services = (Methods(SERVICE, {"Decide": one.answer, "Answer": one.answer}, {"Join": b"".join}),)
     given = Settings(front=name, **settings)
-    _, one.front = fronts_of(given, threads, services, health.handlers(), (f"/{SERVICE}/Decide", one.decide))
+    offered = Offered(services, {HEALTH_SERVICE: health.handlers()})
+    _, one.front = fronts_of(given, threads, apart, offered, (f"/{SERVICE}/Decide", one.decide))
     one.target = f"127.0.0.1:{one.front.listen('127.0.0.1:0')}"
     one.front.start()
     try:
@@ -87,6 +91,7 @@ def running(name: str, **settings: Any) -> Iterator[Running]:  # noqa: ANN401 - 
         one.gate.set()
         one.front.stop(None)
         threads.shutdown()
+        apart.shutdown()
 
 
 def call(channel: grpc.Channel, method: str) -> Any:  # noqa: ANN401 - it can be called, and has `future`

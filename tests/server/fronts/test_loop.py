@@ -7,12 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
-from offers.server.fronts.loop import DECIDED_AT_ONCE, MOST_OTHERS, MOST_WAITING, OLDEST_S, Loop
+from offers.server.admission import CROWDED_S, Admission
+from offers.server.admission import MOST_WAITING as MOST_OTHERS
+from offers.server.fronts import loop as loop_module
+from offers.server.fronts.loop import DECIDED_AT_ONCE, MOST_WAITING, Loop
 from offers.server.offer_service import Tell
-from offers.server.process.threads import CallThreads
+from offers.server.process.gate import AdmittedThreads
 from tests.server.running import wait_for
 
 DECIDE, OTHER = 0, 1
@@ -78,7 +82,7 @@ def call_of(number: int, method: int = DECIDE, *, data: bytes = b"", left: float
 @contextmanager
 def looping(methods: Methods) -> Iterator[tuple[Transport, Loop]]:
     """Run a loop."""
-    transport, threads = Transport(), CallThreads(2)
+    transport, threads = Transport(), AdmittedThreads(2, Admission())
     front: Any = transport
     loop = Loop(front, methods.decide, [methods.other], threads)
     loop.start()
@@ -113,12 +117,12 @@ def test_calls_are_decided_in_batches_in_their_order() -> None:
 
 
 def test_a_burst_is_answered() -> None:
-    """More calls than are decided at once: the last ones first."""
-    methods = Methods()
+    """In its order at first; once the oldest have waited for a while, the newest come first."""
+    methods = Methods(2 * CROWDED_S)
     with looping(methods) as (transport, _):
         transport.batches.put([call_of(number) for number in range(300)])
         assert not codes(answered(transport, 300))
-    assert b"299" == methods.decided[0][0]
+    assert [b"0", b"299"] == [batch[0] for batch in methods.decided[:2]]
     assert all(len(batch) <= DECIDED_AT_ONCE for batch in methods.decided)
 
 
@@ -135,13 +139,14 @@ def test_more_calls_than_may_wait_are_refused() -> None:
     assert retry.retry_delay.seconds == 1
 
 
-def test_calls_that_have_waited_too_long_are_refused() -> None:
+def test_calls_that_have_waited_too_long_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """While decisions are slow, what is old is refused before any work."""
-    methods = Methods(OLDEST_S * 1.5)
+    monkeypatch.setattr(loop_module, "OLDEST_S", 0.05)
+    methods = Methods(0.1)
     with looping(methods) as (transport, _):
         transport.batches.put([call_of(number) for number in range(2 * DECIDED_AT_ONCE)])
         refused = codes(answered(transport, 2 * DECIDED_AT_ONCE))
-    assert dict.fromkeys(range(DECIDED_AT_ONCE), code_pb2.RESOURCE_EXHAUSTED) == refused
+    assert dict.fromkeys(range(DECIDED_AT_ONCE, 2 * DECIDED_AT_ONCE), code_pb2.RESOURCE_EXHAUSTED) == refused
     assert len(methods.decided) == 1
 
 
