@@ -1,7 +1,7 @@
 """The worker process to measure: the product's own, on one core, with a no-op method beside its methods.
 
-Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES [DATA]`: prints its port, and serves until its input ends. DATA
-is a data folder with persons in it, or the address of a Redis that has them.
+Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES [DATA [FRONT]]`: prints its port, and serves until its input
+ends. DATA is a data folder with persons in it, or the address of a Redis that has them; FRONT a value of the setting.
 """
 
 import os
@@ -23,7 +23,7 @@ from offers.telemetry import logs
 NOOP_SERVICE = "benchmarks.Noop"
 
 
-def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
+def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "", front: str = "grpcio") -> None:
     """Serve a snapshot with a clock that starts at NOW; the no-op answers with a given number of bytes."""
     logs.configure("error")
     os.sched_setaffinity(0, {core})
@@ -34,6 +34,7 @@ def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
         is_url = "://" in data
         settings = Settings(
             max_connection_age_s=86_400,
+            front=front,
             data_dir=Path(data if data and not is_url else folder),
             state_url=data if is_url else "",
             store_timeout_ms=5_000,  # Redis shares a core with the client

@@ -26,6 +26,9 @@ MOST_WAITING: Final = 2048
 """Decisions of a worker that may wait for their turn: a burst is answered, some 60 ms of it."""
 OLDEST_S: Final = 1.0
 """Seconds for which a decision may wait: callers give up then."""
+CROWDED_OLDEST_S: Final = 0.02
+"""The same, once some have waited at any time for CROWDED_S: more arrive than can be made."""
+CROWDED_S: Final = 0.1
 LOOK_S: Final = 0.05
 """Seconds between looks at whether the loop is stuck."""
 _STATUS_KEY: Final = "grpc-status-details-bin"
@@ -63,7 +66,9 @@ class Loop:
         self._open: set[int] = set()
         self._waiting: deque[_Call] = deque()
         """Decisions, those that have waited longest first."""
-        self._deciding = Admission(MOST_WAITING, OLDEST_S)
+        self._calm, self._crowded = Admission(MOST_WAITING, OLDEST_S), Admission(MOST_WAITING, CROWDED_OLDEST_S)
+        self._none_waited = time.monotonic()
+        """When no decision waited last."""
         self._pace, self._paces = Pace(), [Pace() for _ in others]
         self._leader = 0
         self._leads: set[int] = set()
@@ -146,17 +151,21 @@ class Loop:
                 self._tell(call, BusyError(reason))
             elif method == 0:
                 self._waiting.append(call)
-                if self._deciding.is_full(len(self._waiting) - 1):
-                    self._tell(self._waiting.popleft(), self._deciding.refuse_number())
+                if self._calm.is_full(len(self._waiting) - 1):
+                    self._tell(self._waiting.popleft(), self._calm.refuse_number())
             else:  # or, where too many wait, to be refused here and now
                 self._threads.submit(self._run, method - 1, call)
 
     def _answer(self, now: float) -> None:
-        """Answer decisions that wait, in the order that admission says."""
+        """Answer the decisions that have waited longest.
+
+        While more arrive than can be made, those that are too old are refused, and the others do not wait for them.
+        """
         calls: list[_Call] = []
-        waiting, admission = self._waiting, self._deciding
+        waiting = self._waiting
+        admission = self._calm if now - self._none_waited < CROWDED_S else self._crowded
         while waiting and len(calls) < DECIDED_AT_ONCE:
-            call = waiting.pop() if admission.is_newest_first(now - waiting[0].taken) else waiting.popleft()
+            call = waiting.popleft()
             if call.number not in self._open:
                 continue
             try:
@@ -165,6 +174,8 @@ class Loop:
                 self._tell(call, error)
             else:
                 calls.append(call)
+        if not waiting:
+            self._none_waited = now
         try:
             self._decide([call.data for call in calls], lambda index, result: self._tell(calls[index], result))
         except Exception as error:

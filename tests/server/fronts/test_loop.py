@@ -11,10 +11,10 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
-from offers.server.admission import CROWDED_S, Admission
 from offers.server.admission import MOST_WAITING as MOST_OTHERS
+from offers.server.admission import Admission
 from offers.server.fronts import loop as loop_module
-from offers.server.fronts.loop import DECIDED_AT_ONCE, MOST_WAITING, Loop
+from offers.server.fronts.loop import CROWDED_OLDEST_S, DECIDED_AT_ONCE, MOST_WAITING, Loop
 from offers.server.offer_service import Tell
 from offers.server.process.gate import AdmittedThreads
 from tests.server.running import wait_for
@@ -116,13 +116,15 @@ def test_calls_are_decided_in_batches_in_their_order() -> None:
     assert [[b"%d" % number for number in range(20)]] == methods.decided
 
 
-def test_a_burst_is_answered() -> None:
-    """In its order at first; once the oldest have waited for a while, the newest come first."""
-    methods = Methods(2 * CROWDED_S)
+def test_a_burst_is_answered_in_its_order() -> None:
+    """More calls than are decided at once wait for their turn, though longer than in a crowd."""
+    methods = Methods(2 * CROWDED_OLDEST_S)
     with looping(methods) as (transport, _):
-        transport.batches.put([call_of(number) for number in range(300)])
-        assert not codes(answered(transport, 300))
-    assert [b"0", b"299"] == [batch[0] for batch in methods.decided[:2]]
+        transport.batches.put([call_of(number) for number in range(2 * DECIDED_AT_ONCE)])
+        assert not codes(answered(transport, 2 * DECIDED_AT_ONCE))
+    assert [b"%d" % number for number in range(2 * DECIDED_AT_ONCE)] == [
+        data for batch in methods.decided for data in batch
+    ]
     assert all(len(batch) <= DECIDED_AT_ONCE for batch in methods.decided)
 
 
@@ -148,6 +150,20 @@ def test_calls_that_have_waited_too_long_are_refused(monkeypatch: pytest.MonkeyP
         refused = codes(answered(transport, 2 * DECIDED_AT_ONCE))
     assert dict.fromkeys(range(DECIDED_AT_ONCE, 2 * DECIDED_AT_ONCE), code_pb2.RESOURCE_EXHAUSTED) == refused
     assert len(methods.decided) == 1
+
+
+def test_in_a_crowd_calls_are_refused_sooner() -> None:
+    """Once some have waited at any time for a while, those that wait for long are refused; the next ones are not."""
+    methods = Methods(2 * CROWDED_OLDEST_S)
+    with looping(methods) as (transport, loop):
+        transport.batches.put([call_of(number) for number in range(1_000)])
+        refused = codes(answered(transport, 1_000))
+        assert set(refused.values()) == {code_pb2.RESOURCE_EXHAUSTED}
+        assert len(methods.decided) < 10
+        wait_for(lambda: not loop.under_way, "nothing is under way")
+        transport.batches.put([call_of(number) for number in range(2_000, 2_000 + DECIDED_AT_ONCE)])
+        assert codes(answered(transport, 1_000 + DECIDED_AT_ONCE)) == refused
+    assert not set(refused).intersection(int(data) for batch in methods.decided for data in batch)
 
 
 def test_calls_whose_deadline_has_passed_or_cannot_be_met_are_not_worked_on() -> None:
