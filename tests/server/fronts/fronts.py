@@ -131,6 +131,7 @@ class Raw:
     def __init__(self, target: str, *, window: int = 65_535, preface: bytes | None = None) -> None:
         host, _, port = target.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=30)
+        self._received = self.socket.makefile("rb")
         self.stream = -1
         settings = frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window))
         self.send(PREFACE + settings if preface is None else preface)
@@ -139,6 +140,11 @@ class Raw:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._received.close()
         self.socket.close()
 
     def send(self, data: bytes) -> None:
@@ -155,6 +161,5 @@ class Raw:
 
     def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield kind, flags, stream and payload of each frame, until the server closes the connection."""
-        with self.socket.makefile("rb") as stream:
-            while len(head := stream.read(9)) == 9:
-                yield head[3], head[4], int.from_bytes(head[5:9]), stream.read(int.from_bytes(head[:3]))
+        while len(head := self._received.read(9)) == 9:
+            yield head[3], head[4], int.from_bytes(head[5:9]), self._received.read(int.from_bytes(head[:3]))

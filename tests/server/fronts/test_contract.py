@@ -249,7 +249,7 @@ def test_connections_that_say_nothing_hold_nobody_up(one: Running) -> None:
     connections = [Raw(one.target, preface=PREFACE[: number % 24]) for number in range(48)]
     assert_answers(one)
     for connection in connections:
-        connection.socket.close()
+        connection.close()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 from google.type.latlng_pb2 import LatLng
 
@@ -18,7 +19,18 @@ from offers.state.person.consent import PURPOSES
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import Context, Location, User
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
-from tests.server.fronts.fronts import SETTINGS, Raw, running
+from tests.server.fronts.fronts import (
+    DATA,
+    END_STREAM,
+    PING,
+    SERVICE,
+    SETTINGS,
+    Raw,
+    call,
+    frame,
+    message,
+    running,
+)
 
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
 PARIS = Location(point=LatLng(latitude=48.8674, longitude=2.3636))
@@ -120,3 +132,18 @@ def test_a_front_says_how_many_streams_and_how_much_metadata_it_takes(tmp_path: 
     }
     assert said[MAX_CONCURRENT_STREAMS] == options["grpc.max_concurrent_streams"]
     assert said[MAX_HEADER_LIST_SIZE] == options["grpc.absolute_max_metadata_size"]
+
+
+def test_what_the_guide_says_of_the_native_front_alone() -> None:
+    """Deflate is not read, a call without its message stays open and holds nobody up, and all pings are answered."""
+    with running("native") as one:
+        with one.channel(compression=grpc.Compression.Deflate) as channel, pytest.raises(grpc.RpcError) as caught:
+            call(channel, "Decide")(b"x" * 1_000, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        with Raw(one.target) as connection:
+            stream = connection.begin(f"/{SERVICE}/Decide")
+            connection.send(b"".join(frame(PING, 0, 0, number.to_bytes(8)) for number in range(50)))
+            pongs = (found for found in connection.frames() if found[0] == PING)
+            assert [number.to_bytes(8) for number in range(50)] == [next(pongs)[3] for _ in range(50)]
+            connection.send(frame(DATA, END_STREAM, stream, message(b"late")))
+            assert message(b"late") == next(found[3] for found in connection.frames() if found[0] == DATA)
