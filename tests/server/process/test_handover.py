@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Self
@@ -11,10 +13,13 @@ import grpc
 import pytest
 
 from offers.client import OffersCallError, OffersClient
+from offers.errors import OffersError
+from offers.server.process.port import reserved_port
+from offers.settings import Settings
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 from tests.server.process.test_processes import SERVING, write
-from tests.server.running import LONG_S, Server, command_of, started, wait_for
+from tests.server.running import LONG_S, Server, command_of, wait_for
 
 
 def free_port() -> int:
@@ -86,7 +91,10 @@ def ready(server: Server) -> bool:
 
 
 def test_a_successor_takes_over_without_a_lost_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under load: refused without the flag, with it both serve, the first stops in order, and no caller notices."""
+    """Under load: refused without the flag, with it both serve, the first stops in order, and no caller notices.
+
+    Once that one's supervisor is killed, the next start takes over while the workers that it left end.
+    """
     notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notified.bind(str(tmp_path / "notify"))
     notified.settimeout(LONG_S)
@@ -109,9 +117,17 @@ def test_a_successor_takes_over_without_a_lost_call(tmp_path: Path, monkeypatch:
             load.go_on()
         assert [] == load.failures["offers.client"]
         assert [] == load.failures["plain"]
-        assert 0 == second.stop()
+        left = second.workers()
+        os.kill(second.process.pid, signal.SIGKILL)
+        second.process.wait()
+        running.append(third := on_port(tmp_path, "third", port))
+        wait_for(lambda: ready(third), "without a flag, the next start takes over from a killed one", LONG_S)
+        assert b"READY=1" == notified.recv(100)
+        wait_for(lambda: not any(map(command_of, left)), "the workers of the killed one have ended", LONG_S)
+        assert SERVING == third.health()
+        assert 0 == third.stop()
         assert b"STOPPING=1" == notified.recv(100)
-        assert "Traceback" not in first.text + second.text
+        assert "Traceback" not in first.text + second.text + third.text
     finally:
         notified.close()
         for server in running:
@@ -119,33 +135,53 @@ def test_a_successor_takes_over_without_a_lost_call(tmp_path: Path, monkeypatch:
             server.process.wait()
 
 
-def test_after_a_killed_supervisor_the_next_start_takes_over(tmp_path: Path) -> None:
-    """Its workers still drain when the next server begins on their port, without a flag; then they are gone."""
-    port = free_port()
-    with started(tmp_path, catalogs=(write(tmp_path),), port=port, drain_s=10.0) as killed:
-        workers = killed.workers()
-        os.kill(killed.process.pid, signal.SIGKILL)
-        killed.process.wait()
-        second = on_port(tmp_path, "second", port)
-        try:
-            wait_for(lambda: ready(second), "the next one serves", LONG_S)
-            wait_for(lambda: not any(map(command_of, workers)), "the workers of the first have ended", LONG_S)
-            assert SERVING == second.health()
-            assert 0 == second.stop()
-        finally:
-            second.process.kill()
-            second.process.wait()
+def hold(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """A process that has reserved a port, as a supervisor does."""
+    command = f"""
+from offers.server.process.port import reserved_port
+from offers.settings import Settings
+with reserved_port(Settings(port={port}, data_dir={str(folder)!r})):
+    print("reserved", flush=True)
+    input()
+"""
+    process = subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert b"reserved\n" == process.stdout.readline()
+    return process
 
 
-def test_a_port_that_a_server_left_in_order_is_no_one_s(tmp_path: Path) -> None:
-    """Whoever has it afterwards is a stranger, with whom no port is shared."""
+def worker_on(port: int) -> socket.socket:
+    """A socket that listens on a port as a worker does."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(("127.0.0.1", port))
+    one.listen()
+    return one
+
+
+def test_a_port_is_shared_only_with_what_a_killed_server_left(tmp_path: Path) -> None:
+    """A living server and a stranger are refused; the workers of a killed one are not, as they are about to end."""
     port = free_port()
-    with started(tmp_path, catalogs=(write(tmp_path),), port=port, workers=1) as first:
-        assert 0 == first.stop()
-    with socket.socket() as stranger:
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        stranger.bind(("127.0.0.1", port))
-        stranger.listen()
-        second = on_port(tmp_path, "second", port)
-        assert 1 == second.process.wait(LONG_S)
-    assert f"offers: cannot listen on 127.0.0.1:{port}" in second.text
+    settings = Settings(port=port, data_dir=tmp_path)
+    with hold(tmp_path, port) as living:
+        with pytest.raises(OffersError, match="--allow-handover"), reserved_port(settings):
+            pass
+        with reserved_port(settings.model_copy(update={"allow_handover": True})) as shared:
+            assert port == shared
+        with worker_on(port):
+            living.kill()
+            living.wait()
+            with reserved_port(settings) as left:  # without a flag; this one stops in order
+                assert port == left
+            with pytest.raises(OffersError, match=f"cannot listen on 127.0.0.1:{port}"), reserved_port(settings):
+                pass
+
+
+def test_a_port_of_which_no_mark_can_be_left_is_reserved(tmp_path: Path) -> None:
+    """Where the data folder cannot be written, others say so; a free port has no mark at all."""
+    (tmp_path / "file").write_text("in the way")
+    with reserved_port(Settings(port=free_port(), data_dir=tmp_path / "file")) as port:
+        assert port
+    with reserved_port(Settings(port=0, data_dir=tmp_path)) as port:
+        assert port
+    assert ["file"] == [path.name for path in tmp_path.iterdir()]
