@@ -112,15 +112,13 @@ def only_message(threads: CallThreads, messages: Iterator[bytes], context: grpc.
     return message
 
 
-def each_message(
-    threads: CallThreads, messages: Iterator[bytes], stream: Stream, seconds: float = STREAM_S
-) -> Iterator[bytes]:
-    """Yield the messages of a stream, each within some seconds after the one before was dealt with.
+def each_message(threads: CallThreads, messages: Iterator[bytes], stream: Stream) -> Iterator[bytes]:
+    """Yield the messages of a stream, each within STREAM_S after the one before was dealt with.
 
     Raises StreamEndedError where the client took too long, or the server stops.
     """
     while True:
-        with threads.waiting(stream, seconds, stream.drain):
+        with threads.waiting(stream, STREAM_S, stream.drain):
             if threads.is_draining:
                 stream.drain()
             message = None if stream.has_ended else next(messages, None)

@@ -1,6 +1,7 @@
 """One worker process: a synchronous gRPC server on one core."""
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -55,6 +56,8 @@ POLL_S = 0.25
 """Seconds between checks for another snapshot to serve; each also works out some milliseconds of hours ahead."""
 FIRST_POLL_S = 0.02
 """Seconds between checks for the first snapshots."""
+STOP_MARGIN_S = 5.0
+"""Seconds that a worker has to end, beside those for its calls, before it is killed."""
 WARM_S = 2.0
 """Seconds of working out hours before an engine serves; the rest is done between its requests."""
 
@@ -218,6 +221,8 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
         models.look()
         follower.roll()
         time.sleep(POLL_S)
+    # Whatever keeps the drain from ending, the process ends: a supervisor that was killed cannot see to that.
+    signal.alarm(math.ceil(settings.drain_s + settings.grace_s + STOP_MARGIN_S))
     worker.drain()
     heartbeat.stop()
     stores.close()
