@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench quality \
-	peers lock clean package
+.PHONY: help run test fronts builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench \
+	quality peers lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -54,6 +54,9 @@ BUILDS := tests/packaging tests/examples tests/test_benchmarks.py
 
 test: $(DEVELOPING) build/protoc build/imports ## Run the tests; ARGS="-k client" for some
 	$(PYTEST) $(BUILDS:%=--ignore=%) $(ARGS)
+
+fronts: $(DEVELOPING) build/protoc ## Run the tests of server and clients behind the native front; ARGS="-k fuzz" for some
+	OFFERS_FRONT=native $(PYTEST) tests/server tests/client tests/end_to_end $(ARGS)
 
 builds: $(DEVELOPING) build/imports ## Build and try the wheel, the examples in four languages, the benchmarks
 	$(PYTEST) $(BUILDS)

@@ -139,6 +139,8 @@ class Loop:
 
     def _take(self, events: Sequence[Any], now: float) -> None:
         """Sort events: decisions wait for this thread, other calls for another one; those that were left are over."""
+        if not self._waiting:
+            self._none_waited = now
         for kind, number, method, data, _, details in events:
             if kind != EVENT_CALL:  # its client has left it, or the front has ended it at its deadline
                 self._open.discard(number)
@@ -156,16 +158,15 @@ class Loop:
             else:  # or, where too many wait, to be refused here and now
                 self._threads.submit(self._run, method - 1, call)
 
-    def _answer(self, now: float) -> None:
-        """Answer the decisions that have waited longest.
-
-        While more arrive than can be made, those that are too old are refused, and the others do not wait for them.
-        """
+    def _next(self, now: float) -> list[_Call]:
+        """Return the decisions to make: those that have waited longest, without those that are too old."""
         calls: list[_Call] = []
-        waiting = self._waiting
         admission = self._calm if now - self._none_waited < CROWDED_S else self._crowded
-        while waiting and len(calls) < DECIDED_AT_ONCE:
-            call = waiting.popleft()
+        while len(calls) < DECIDED_AT_ONCE:
+            try:
+                call = self._waiting.popleft()
+            except IndexError:
+                break
             if call.number not in self._open:
                 continue
             try:
@@ -174,8 +175,11 @@ class Loop:
                 self._tell(call, error)
             else:
                 calls.append(call)
-        if not waiting:
-            self._none_waited = now
+        return calls
+
+    def _answer(self, now: float) -> None:
+        """Answer the decisions whose turn it is."""
+        calls = self._next(now)
         try:
             self._decide([call.data for call in calls], lambda index, result: self._tell(calls[index], result))
         except Exception as error:
