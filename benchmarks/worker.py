@@ -15,7 +15,7 @@ import grpc
 from benchmarks.synthetic import NOW
 from offers.learning.learner import FOLDER
 from offers.server.process.models import ModelFollower
-from offers.server.process.worker import Worker, warm_engine
+from offers.server.process.worker import SWITCH_S, Worker, warm_engine
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.telemetry import logs
@@ -27,6 +27,7 @@ def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "", front: str
     """Serve a snapshot with a clock that starts at NOW; the no-op answers with a given number of bytes."""
     logs.configure("error")
     os.sched_setaffinity(0, {core})
+    sys.setswitchinterval(SWITCH_S)
     begin, answer = time.time(), bytes(noop_bytes)
     noop: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(lambda _message, _context: answer)
     with tempfile.TemporaryDirectory(prefix="offers-benchmark-") as folder:

@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -58,6 +59,8 @@ FIRST_POLL_S = 0.02
 """Seconds between checks for the first snapshots."""
 STOP_MARGIN_S = 5.0
 """Seconds that a worker has to end, beside those for its calls, before it is killed."""
+SWITCH_S = 0.0005
+"""Seconds after which a thread that computes lets another one run, so that a large batch does not delay decisions."""
 WARM_S = 2.0
 """Seconds of working out hours before an engine serves; the rest is done between its requests."""
 
@@ -197,6 +200,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
+    sys.setswitchinterval(SWITCH_S)
     _allow_files()
     told: list[int] = []  # no event: it may be locked by what the signal interrupts
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
