@@ -55,7 +55,7 @@ def open_stores(settings: Settings) -> Stores:
         kept = database("state_url", settings.state_url)
         state, ledger = SqliteState(kept), SqliteLedger(kept)
     if _scheme_of(settings.events_url) in {"postgresql", "postgres"}:
-        events = _postgres(settings.events_url, timeout_s * _POSTGRES_PATIENCE)
+        events = _postgres(settings.events_url, timeout_s * _POSTGRES_PATIENCE, settings.postgres_connections)
     else:
         events = SqliteEvents(database("events_url", settings.events_url))
     return Stores(state, events, ledger)
@@ -72,12 +72,12 @@ def _redis(url: str, timeout_s: float) -> tuple[StateStore, Ledger]:
     return RedisState(server), RedisLedger(server)
 
 
-def _postgres(url: str, timeout_s: float) -> EventLog:
+def _postgres(url: str, timeout_s: float, connections: int) -> EventLog:
     try:
         from offers.state.postgres.events import PostgresEvents
     except ImportError as error:
         raise SettingsError(f"events_url: {error}: pip install 'offers[postgres]'") from error
-    return PostgresEvents(url, timeout_s)
+    return PostgresEvents(url, timeout_s, connections)
 
 
 def _scheme_of(url: str) -> str:

@@ -14,7 +14,7 @@ from offers.state.sqlite import checkpoints
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from offers.testing import serving
-from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, User
+from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, Context, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
@@ -131,7 +131,7 @@ def test_a_server_answers_all_calls_beside_a_reader_and_erasures(tmp_path: Path)
             told.user.consent.purposes.append(CONSENT_PURPOSE_PROFILING)
             events.ReportEvents(ReportEventsRequest(events=[told]), timeout=60)
             assert profiles.GetProfile(GetProfileRequest(user=user), timeout=60).HasField("profile")
-            asked = GetOffersRequest(context={"user": user})
+            asked = GetOffersRequest(context=Context(user=user))
             assert OfferServiceStub(served.channel).GetOffers(asked, timeout=60).offers
             assert 1 == profiles.DeleteProfile(DeleteProfileRequest(user=user), timeout=60).event_count
         reader.end()
