@@ -61,6 +61,17 @@ def open_stores(settings: Settings) -> Stores:
     return Stores(state, events, ledger)
 
 
+def sqlite_files(settings: Settings) -> dict[str, Path]:
+    """Return the files of the stores that are in SQLite, by their settings. Raises SettingsError."""
+    urls = {"events_url": settings.events_url, "state_url": settings.state_url}
+    servers = {"redis", "rediss", "postgresql", "postgres"}
+    return {
+        setting: _path_of(setting, url, settings.data_dir)
+        for setting, url in urls.items()
+        if _scheme_of(url) not in servers
+    }
+
+
 def _redis(url: str, timeout_s: float) -> tuple[StateStore, Ledger]:
     try:
         from offers.state.redis.ledger import RedisLedger
