@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -176,17 +176,22 @@ def test_a_server_that_stands_still_is_given_up(stores: Stores, postgres_url: st
         session = sessions(other)[0]
         server = int(Path(f"/proc/{session}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
     children = Path(f"/proc/{server}/task/{server}/children").read_text("utf-8")
-    stopped = [server, *map(int, children.split())]
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+    processes = [server, *map(int, children.split())]
     try:
+        tell(processes, signal.SIGSTOP)
         with ThreadPoolExecutor(CALLERS) as pool:
             assert not any(pool.map(lambda _: works(stores), range(CALLERS)))
         begin = time.monotonic()
         assert not any(works(stores) for _ in range(200))
         assert time.monotonic() - begin < LONG_S  # 200 connections that are not answered would take 400 s
     finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
+        tell(processes, signal.SIGCONT)
     wait_for(lambda: works(stores), "PostgreSQL is found", LONG_S)
     gc.collect()  # closes connections that were given up half-way; a server that stops would wait for them
+
+
+def tell(processes: list[int], what: signal.Signals) -> None:
+    """Send a signal to processes, some of which may have ended."""
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, what)
