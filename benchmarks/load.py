@@ -116,7 +116,8 @@ class Target:
 
     def connect(self) -> None:
         """Wait until the worker listens, and connect. Raises RuntimeError if it does not come up."""
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{self._process.port()}")
+        self.port = self._process.port()
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.noop = self._method(NOOP_SERVICE, "Answer")
         self.get_offers = self._method(SERVICE, "GetOffers")
         self.batch_get_offers = self._method(SERVICE, "BatchGetOffers")

@@ -4,6 +4,7 @@ Libraries for gRPC spend as much on a call as the server does, so with them a cl
 headers of all calls are the same bytes, and an answer is looked at only as far as it tells how its call ended.
 """
 
+import contextlib
 import re
 import select
 import socket
@@ -37,12 +38,16 @@ class Outcome:
     """Number of calls by status of gRPC, or LOST; 0: answered within the deadline."""
     latencies: list[float] = field(default_factory=list)
     """Seconds from the instant that a call was due until its answer, of those answered."""
+    last_failure: float = float("-inf")
+    """The latest instant at which a call was due that was not answered in time."""
 
-    def add(self, status: int, latency: float) -> None:
+    def add(self, status: int, due: float, now: float) -> None:
         """Count a call."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if status == 0:
-            self.latencies.append(latency)
+            self.latencies.append(now - due)
+        else:
+            self.last_failure = max(self.last_failure, due)
 
     @property
     def answered_per_second(self) -> float:
@@ -69,7 +74,7 @@ class Connection:
         settings = struct.pack(">HIHI", _TABLE_SIZE, 0, _INITIAL_WINDOW, _LONGEST_WINDOW)
         self._out = bytearray(_PREFACE + _frame(_SETTINGS, 0, 0, settings))
         self._out += _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _LONGEST_WINDOW - 65_535))
-        self.socket.setblocking(False)
+        self.socket.settimeout(0)
 
     @property
     def under_way(self) -> int:
@@ -90,10 +95,10 @@ class Connection:
             if self._open.pop(stream, None) is not None:
                 self._out += _frame(_RESET, 0, stream, _CANCEL)
                 self._answering.discard(stream)
-                self.outcome.add(LOST, now - due)
+                self.outcome.add(LOST, due, now)
         while self._waiting and self._waiting[0][0] <= late:
             due, _ = self._waiting.popleft()
-            self.outcome.add(LOST, now - due)
+            self.outcome.add(LOST, due, now)
         while self._waiting and len(self._open) < self._most and self._window >= len(self._waiting[0][1]):
             due, message = self._waiting.popleft()
             self._out += _frame(_HEADERS, _END_HEADERS, self._stream, self._headers)
@@ -102,18 +107,14 @@ class Connection:
             self._open[self._stream] = due
             self._by_age.append((due, self._stream))
             self._stream += 2
-        if self._out:
-            try:
+        with contextlib.suppress(BlockingIOError):
+            if self._out:
                 del self._out[: self.socket.send(self._out)]
-            except BlockingIOError:
-                pass
 
     def _receive(self, now: float) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             while part := self.socket.recv(1 << 20):
                 self._in += part
-        except BlockingIOError:
-            pass
         at, end = 0, len(self._in)
         while end - at >= 9:
             high, low, kind, flags, stream = _FRAME.unpack_from(self._in, at)
@@ -154,7 +155,7 @@ class Connection:
         answered = stream in self._answering
         self._answering.discard(stream)
         if (due := self._open.pop(stream, None)) is not None:
-            self.outcome.add(LOST if status == 0 and not answered else status, now - due)
+            self.outcome.add(LOST if status == 0 and not answered else status, due, now)
 
     def close(self) -> None:
         """Close it."""
@@ -195,7 +196,7 @@ def as_fast_as_answered(
             for _ in range(each - one.under_way):
                 one.call(now, next(messages))
         _turn(connections)
-    answered = Outcome(seconds, outcome.sent, dict(outcome.statuses), outcome.latencies)
+    answered = Outcome(seconds, outcome.sent, dict(outcome.statuses), list(outcome.latencies))
     while any(one.under_way for one in connections):
         _turn(connections)
     return answered

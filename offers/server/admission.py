@@ -7,7 +7,7 @@ know no transport; every front applies them, and tells callers what the error sa
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from offers.errors import ExpiredError, OverloadedError
 
@@ -48,6 +48,15 @@ class Pace:
             self._before, self._now, self._until = float("inf") if is_old else self._now, float("inf"), now + PACE_S
 
 
+class Counts(NamedTuple):
+    """Calls that were refused."""
+
+    refused: int
+    """Too many waited, they had waited for too long, or too little time was left."""
+    expired: int
+    """The deadline had passed when their turn came."""
+
+
 class Admission:
     """Decides on the calls of one worker, and counts those that it refuses."""
 
@@ -59,11 +68,15 @@ class Admission:
     ) -> None:
         self.clock = clock
         self.most_waiting = most_waiting
-        self.refused = 0
-        """Calls refused because too many waited, they had waited for too long, or too little time was left."""
-        self.expired = 0
-        """Calls whose deadline had passed when their turn came."""
+        self.refused = self.expired = 0
+        """Calls so far, as in Counts."""
         self._oldest_s = oldest_s
+        self._taken = Counts(0, 0)
+
+    def take_counts(self) -> Counts:
+        """Return the calls refused since this was last asked."""
+        before, self._taken = self._taken, Counts(self.refused, self.expired)
+        return Counts(self._taken.refused - before.refused, self._taken.expired - before.expired)
 
     def is_full(self, waiting: int) -> bool:
         """Return whether no further call may wait beside `waiting` others."""

@@ -28,6 +28,7 @@ def test_the_number_of_waiting_calls_is_bounded() -> None:
     assert admission.is_full(3)
     assert isinstance(admission.refuse_number(), OverloadedError)
     assert admission.refused == 1
+    assert [(1, 0), (0, 0)] == [admission.take_counts(), admission.take_counts()]
 
 
 def test_the_newest_come_first_while_calls_wait_for_long() -> None:

@@ -20,7 +20,7 @@ from offers.errors import OffersError
 from offers.server.admission import Admission, Pace
 from offers.server.process.threads import CallThreads, Result, Run, Timed
 
-TOLD_PER_S: Final = 1_000
+TOLD_PER_S: Final = 500
 """Calls refused in a second, over longer times, that are told why and when to try again."""
 TOLD_AT_ONCE: Final = 100
 """The same, of a burst."""

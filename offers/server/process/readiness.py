@@ -1,4 +1,4 @@
-"""Tells systemd how far a server is.
+"""The beginning and the end of a server: what systemd is told, and how long the end may take.
 
 See https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html.
 """
@@ -7,6 +7,10 @@ import contextlib
 import os
 import socket
 
+from offers.settings import Settings
+
+STOP_MARGIN_S = 5.0
+"""Seconds that a worker has to end, beside those for its calls, before it is killed."""
 READY, STOPPING = "READY=1", "STOPPING=1"
 
 
@@ -17,3 +21,8 @@ def tell(state: str) -> None:
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def stop_limit_s(settings: Settings) -> float:
+    """Return the seconds that a worker has to end, once it is told to."""
+    return settings.drain_s + settings.grace_s + STOP_MARGIN_S

@@ -30,7 +30,6 @@ HANG_S = 20.0
 """Seconds without a sign of life after which a worker is replaced."""
 START_S = 600.0
 """Seconds that a worker has until its first sign of life, beside these."""
-STOP_MARGIN_S = 5.0
 REFUSED, FAILED = 1, 2
 """Exit statuses of a compilation: the document has problems, or something else failed."""
 RETRY_S = 10.0
@@ -282,7 +281,7 @@ class Supervisor:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-        deadline = time.monotonic() + self._settings.drain_s + self._settings.grace_s + STOP_MARGIN_S
+        deadline = time.monotonic() + readiness.stop_limit_s(self._settings)
         for process in processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))

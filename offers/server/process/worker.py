@@ -36,6 +36,7 @@ from offers.server.process.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.health import Health
 from offers.server.process.heartbeat import Heartbeat, own_address
 from offers.server.process.models import ModelFollower
+from offers.server.process.readiness import stop_limit_s
 from offers.server.process.reflection import reflection_handlers
 from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
@@ -55,10 +56,10 @@ RETRY_S = 5.0
 """Seconds until a worker tries again to open a snapshot that it could not open."""
 POLL_S = 0.25
 """Seconds between checks for another snapshot to serve; each also works out some milliseconds of hours ahead."""
+REPORT_S = 10.0
+"""Seconds between lines of the log about calls that were refused."""
 FIRST_POLL_S = 0.02
 """Seconds between checks for the first snapshots."""
-STOP_MARGIN_S = 5.0
-"""Seconds that a worker has to end, beside those for its calls, before it is killed."""
 SWITCH_S = 0.0005
 """Seconds after which a thread that computes lets another one run, so that a large batch does not delay decisions."""
 WARM_S = 2.0
@@ -99,6 +100,7 @@ class Worker:
         self._triggers = Triggers(self.live, stores.state, outbox, people, stores.events, clock, default_consent)
         stores.state.watch(self._triggers.due)
         self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
+        self.upkeep.add(self.report_refusals, REPORT_S)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
         explaining = ExplainService(self.live, clock, people, settings.geohash_length)
         events = EventService(self.intake)
@@ -160,6 +162,11 @@ class Worker:
             self.upkeep.follow_budgets(given)
         self.live.swap(given)
         self.health.set_all(health_pb2.HealthCheckResponse.SERVING)
+
+    def report_refusals(self) -> None:
+        """Log how many calls were refused since the last time, if any were."""
+        if any(counts := self.admission.take_counts()):
+            log.warning("calls_refused", refused=counts.refused, expired=counts.expired)
 
     def drain(self) -> None:
         """Report NOT_SERVING, wait until callers have noticed, finish the calls in flight, and stop."""
@@ -226,7 +233,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
         follower.roll()
         time.sleep(POLL_S)
     # Whatever keeps the drain from ending, the process ends: a supervisor that was killed cannot see to that.
-    signal.alarm(math.ceil(settings.drain_s + settings.grace_s + STOP_MARGIN_S))
+    signal.alarm(math.ceil(stop_limit_s(settings)))
     worker.drain()
     heartbeat.stop()
     stores.close()

@@ -7,13 +7,12 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg.abc import RV, Buffer, PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.abc import Buffer
 from psycopg.types.string import StrDumper, TextLoader
 
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit, server_name
-from offers.state.per_thread import PerThread
+from offers.state.postgres.connections import Connection, Connections
 from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
 
@@ -40,8 +39,6 @@ _EVENTS = """
     FROM offers_event WHERE"""
 _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decision WHERE"
 _SWEPT_AT_ONCE = 1000
-_CONNECT_S = 2
-"""The least that libpq accepts."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -67,36 +64,20 @@ class _Unescaped(TextLoader):
         return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else "\\", text) if "\\" in text else text
 
 
-class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that gives up on a server that does not answer."""
-
-    limit_s = 60.0
-
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """See psycopg.Connection."""
-        try:
-            return super().wait(gen, interval, timeout or self.limit_s)
-        except psycopg.OperationalError:
-            if (
-                self.pgconn.transaction_status == TransactionStatus.ACTIVE
-            ):  # a late answer would be taken for that of the next query
-                self.close()
-            raise
-
-
 class PostgresEvents:
-    """An EventLog in PostgreSQL, with one connection for each thread, replaced when it is lost."""
+    """An EventLog in PostgreSQL."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, connections: int) -> None:
+        """Open no connection yet, and `connections` at most; a call takes `timeout_s` at most, or two to connect."""
         try:
             self.name = server_name("PostgreSQL", url, 5432)
-            psycopg.conninfo.conninfo_to_dict(url)
+            self._connections = Connections(
+                url, self.name, timeout_s=timeout_s, most=connections, prepare=self._prepare
+            )
         except (psycopg.ProgrammingError, ValueError) as error:
             raise SettingsError(f"events_url: {error}") from None
-        self._url = url
-        self._timeout_s = timeout_s
         self._circuit = Circuit(self.name)
-        self._own = PerThread[_Connection](_Connection.close)
+        self._has_tables = False
 
     def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - no state store is in PostgreSQL
         """See EventLog."""
@@ -209,7 +190,7 @@ class PostgresEvents:
 
     def close(self) -> None:
         """See EventLog."""
-        self._own.close()
+        self._connections.close()
 
     def _events(self, condition: str, *parameters: object) -> list[NumberedEvent]:
         return [
@@ -231,49 +212,43 @@ class PostgresEvents:
                 return swept
 
     @contextmanager
-    def _writing(self) -> Iterator[_Connection]:
+    def _writing(self) -> Iterator[Connection]:
         """Run a transaction that excludes other writers."""
         with self._connected() as connection, connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             yield connection
 
     @contextmanager
-    def _connected(self) -> Iterator[_Connection]:
+    def _connected(self) -> Iterator[Connection]:
         self._circuit.enter()
         try:
-            yield self._connection()
+            with self._connections.borrowed() as connection:
+                if not self._has_tables:
+                    self._make_tables(connection)
+                yield connection
         except psycopg.DataError as error:
             kind = type(error).__qualname__  # its message may contain personal data
             raise _UnstorableError(f"{self.name} cannot keep this, now or later: {kind}") from error
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                 self._circuit.failed()
+            elif isinstance(error, psycopg.errors.UndefinedTable):
+                self._has_tables = False
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         self._circuit.succeeded()
 
-    def _connection(self) -> _Connection:
-        own = self._own.get()
-        if own is None or own.closed:
-            own = self._connect()
-            self._own.keep(own)
-        return own
-
-    def _connect(self) -> _Connection:
-        made = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S, client_encoding="UTF8")
-        if (encoding := made.info.parameter_status("server_encoding")) != "UTF8":
-            made.close()
+    def _prepare(self, connection: Connection) -> None:
+        """Check and set up a new connection."""
+        if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
             raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
-        try:
-            made.limit_s = self._timeout_s
-            made.adapters.register_dumper(str, _Escaped)
-            made.adapters.register_loader("text", _Unescaped)
-            with made.transaction():
-                made.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-                made.execute(_SCHEMA)
-        except BaseException:
-            made.close()
-            raise
-        return made
+        connection.adapters.register_dumper(str, _Escaped)
+        connection.adapters.register_loader("text", _Unescaped)
+
+    def _make_tables(self, connection: Connection) -> None:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            connection.execute(_SCHEMA)
+        self._has_tables = True
 
 
 def _discarded(ids: set[str], event_id: str) -> bool:

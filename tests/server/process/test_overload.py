@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
+from structlog.testing import capture_logs
 
 from offers.errors import OverloadedError
 from offers.server import admission
@@ -137,7 +138,7 @@ def test_calls_whose_deadline_has_passed_are_not_worked_on(clock: Stopped, serve
     clock.stop()
     try:
         before = clock.asked
-        most, working = Settings().worker_threads + MOST_SPARE, []
+        most, working = Settings().worker_threads + MOST_SPARE, list[Any]()
 
         def are_all_busy() -> bool:
             if sum(not one.done() for one in working) < most:  # some may be refused until all spare threads run
@@ -146,16 +147,31 @@ def test_calls_whose_deadline_has_passed_are_not_worked_on(clock: Stopped, serve
 
         wait_for(are_all_busy, "every thread is in a decision", CALL_S)
         expired = served.worker.admission.expired
-        queued = [call(served, timeout=0.2) for _ in range(10)]
+        queued = [call(served, timeout=3) for _ in range(10)]
         assert {grpc.StatusCode.DEADLINE_EXCEEDED} == {one.code() for one in queued}
+        waiting = [arrived for arrived, _ in served.worker.threads._calls]  # noqa: SLF001
+        assert waiting
+        # The server counts the time from the arrival.
+        wait_for(lambda: time.monotonic() > max(waiting) + 3, "their deadlines have passed for the server, too")
         assert served.worker.admission.expired == expired
     finally:
         clock.let_go()
     answered = sum(one.code() is grpc.StatusCode.OK for one in working)
     assert answered == most
     assert call(served).result().catalog_version
-    wait_for(lambda: served.worker.admission.expired - expired == len(queued), "they are dropped", CALL_S)
+    wait_for(lambda: served.worker.admission.expired - expired == len(waiting), "they are dropped", CALL_S)
     assert clock.asked - before == each * (answered + 1)
+
+
+def test_refused_calls_are_in_the_log(served: Served) -> None:
+    """How many there were since the last line; without any, there is none."""
+    with capture_logs() as logs:
+        served.worker.report_refusals()
+        served.worker.admission.refuse_number()
+        served.worker.report_refusals()
+        served.worker.report_refusals()
+    told = [line for line in logs if line["event"] == "calls_refused"]
+    assert {"event": "calls_refused", "log_level": "warning", "refused": 1, "expired": 0} == told[-1]
 
 
 def test_the_gate_is_in_place(served: Served) -> None:
@@ -235,7 +251,7 @@ def test_a_full_queue_refuses_on_the_thread_that_submits() -> None:
 def test_in_a_crowd_the_newest_call_is_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the oldest has waited for a moment, calls are taken from the other end."""
     monkeypatch.setattr(admission, "CROWDED_S", -1.0)  # the moment is over at once
-    threads, busy, begun, order = AdmittedThreads(1, Admission()), threading.Event(), threading.Event(), []
+    threads, busy, begun, order = AdmittedThreads(1, Admission()), threading.Event(), threading.Event(), list[int]()
 
     def work() -> None:
         begun.set()

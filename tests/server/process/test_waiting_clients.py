@@ -233,7 +233,7 @@ def test_idle_streams_end_with_the_server(tmp_path: Path) -> None:
     with closing(open_stores(settings)) as stores:
         worker = Worker(settings, stores)
         with grpc.insecure_channel(f"127.0.0.1:{worker.start(0)}") as channel, idle_streams(channel, 6) as streams:
-            reflect = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+            reflect: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
             reflecting = reflect(iter(threading.Event().wait, None), timeout=600)
             wait_for(lambda: waiting(worker.threads) == 6 and waiting(worker.apart) == 1, "all streams are idle")
             worker.drain()
