@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import grpc
 
+from offers.server.admission import Admission
 from offers.server.offer_service import Tell
 from offers.server.process.handlers import Handlers, Streamed, Unary
 
@@ -34,6 +35,11 @@ class Front(Protocol):
 
     name: str
     """The front as the setting `front` names it."""
+
+    @property
+    def admissions(self) -> Sequence[Admission]:
+        """The rules that it applies beside those of the worker's threads, with the numbers of calls refused."""
+        ...
 
     @property
     def finished(self) -> int:

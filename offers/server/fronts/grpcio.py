@@ -15,6 +15,7 @@ class GrpcioFront:
     """A Front that runs grpcio's synchronous server."""
 
     name = "grpcio"
+    admissions = ()
 
     def __init__(
         self, threads: AdmittedThreads, apart: CallThreads, offered: Offered, options: Sequence[tuple[str, int]]

@@ -67,6 +67,8 @@ class Loop:
         self._waiting: deque[_Call] = deque()
         """Decisions, those that have waited longest first."""
         self._calm, self._crowded = Admission(MOST_WAITING, OLDEST_S), Admission(MOST_WAITING, CROWDED_OLDEST_S)
+        self.admissions = self._calm, self._crowded
+        """The rules for decisions, with the numbers of those refused."""
         self._none_waited = time.monotonic()
         """When no decision waited last."""
         self._pace, self._paces = Pace(), [Pace() for _ in others]

@@ -8,12 +8,13 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pygrpc_native import NativeGrpcFront
 
 from offers.errors import OffersError
+from offers.server.admission import Admission
 from offers.server.fronts.contract import Decide
 from offers.server.fronts.grpcio import GrpcioFront, cannot_listen
 from offers.server.fronts.loop import Loop
@@ -24,6 +25,9 @@ IO_THREADS = 1
 """Threads of Rust. A worker has one core."""
 IDLE_S = 0.02
 """Seconds without a call under way after which a stopping front closes: its last responses are on their way then."""
+
+GAP_S = 0.5
+"""Seconds for which a front whose time is over waits for an instant without calls."""
 
 
 class NativeFront:
@@ -48,6 +52,11 @@ class NativeFront:
         self._decide, self._methods = decide[1], tuple(methods.values())
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._running: tuple[NativeGrpcFront, Loop] | None = None
+
+    @property
+    def admissions(self) -> Sequence[Admission]:
+        """See Front."""
+        return self._running[1].admissions if self._running else ()
 
     @property
     def finished(self) -> int:
@@ -103,7 +112,8 @@ class NativeFront:
         self._behind.stop(grace_s)
         if self._running is not None:
             front, loop = self._running
-            _wait_until_idle(lambda: loop.under_way or _unsent(front), end)
+            if grace_s:
+                _wait_until_idle(lambda: loop.under_way or _unsent(front), end)
             front.close()
             loop.end()
         if self._folder is not None:
@@ -111,14 +121,14 @@ class NativeFront:
 
 
 def _wait_until_idle(under_way: Callable[[], int], end: float) -> None:
-    """Wait until no call has been under way for IDLE_S, or until an instant by time.monotonic()."""
+    """Wait until no call has been under way for IDLE_S, or until an instant by time.monotonic(); then for a gap."""
     idle_since = 0.0
-    while (now := time.monotonic()) < end:
+    while (now := time.monotonic()) < end + GAP_S:
         if under_way():
             idle_since = 0.0
         elif not idle_since:
             idle_since = now
-        elif now - idle_since >= IDLE_S:
+        if idle_since and (now - idle_since >= IDLE_S or now >= end):
             return
         time.sleep(0.001)
 

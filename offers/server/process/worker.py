@@ -165,8 +165,10 @@ class Worker:
 
     def report_refusals(self) -> None:
         """Log how many calls were refused since the last time, if any were."""
-        if any(counts := self.admission.take_counts()):
-            log.warning("calls_refused", refused=counts.refused, expired=counts.expired)
+        counts = [one.take_counts() for one in (self.admission, *self.front.admissions)]
+        if any(map(any, counts)):
+            refused, expired = map(sum, zip(*counts, strict=True))
+            log.warning("calls_refused", refused=refused, expired=expired)
 
     def drain(self) -> None:
         """Report NOT_SERVING, wait until callers have noticed, finish the calls in flight, and stop."""

@@ -159,6 +159,7 @@ def test_in_a_crowd_calls_are_refused_sooner() -> None:
         transport.batches.put([call_of(number) for number in range(1_000)])
         refused = codes(answered(transport, 1_000))
         assert set(refused.values()) == {code_pb2.RESOURCE_EXHAUSTED}
+        assert sum(one.take_counts().refused for one in loop.admissions) == len(refused)
         assert len(methods.decided) < 10
         wait_for(lambda: not loop.under_way, "nothing is under way")
         transport.batches.put([call_of(number) for number in range(2_000, 2_000 + DECIDED_AT_ONCE)])

@@ -66,7 +66,7 @@ def clock() -> Stopped:
 @pytest.fixture(scope="module")
 def served(clock: Stopped) -> Iterator[Served]:
     """The demo catalogue, served by one worker."""
-    with serving(clock=clock) as running:
+    with serving(clock=clock, front="grpcio") as running:
         yield running
 
 
@@ -176,7 +176,7 @@ def test_refused_calls_are_in_the_log(served: Served) -> None:
 
 def test_the_gate_is_in_place(served: Served) -> None:
     """This release of grpcio has what the gate needs, so that floods are held off before they cost anything."""
-    assert isinstance(served.worker._server._state.server, Gate)  # type: ignore[attr-defined] # noqa: SLF001
+    assert isinstance(served.worker.front._server._state.server, Gate)  # type: ignore[attr-defined] # noqa: SLF001
 
 
 class Core:
