@@ -195,7 +195,7 @@ def with_value(root: str, path: Sequence[str], limit: Limit, value: int) -> tupl
     return whole, ".".join([*steps, path[-1]])
 
 
-def _fill(holder: Any, name: str, limit: Limit, value: int) -> None:  # noqa: ANN401, C901 - a branch per type
+def _fill(holder: Any, name: str, limit: Limit, value: int) -> None:  # noqa: ANN401 - a branch per type
     field = holder.DESCRIPTOR.fields_by_name[name]
     kind = "" if field.message_type is None else field.message_type.full_name
     is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
