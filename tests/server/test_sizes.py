@@ -1,4 +1,4 @@
-"""Sizes over a real server: events, attributes, profiles and exports that are too large are refused or sent in parts."""
+"""Sizes over a real server: events, attributes, profiles and exports that are too large."""
 
 import math
 from collections.abc import Callable, Iterator
