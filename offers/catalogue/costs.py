@@ -184,8 +184,8 @@ def _made(node: Node, parts: Sequence[Extent]) -> Extent:
 
 
 def _replaced(_: Node, parts: Sequence[Extent]) -> Extent:
-    text, _, by = parts[:3]
-    return Extent(text.size + (text.size + 1) * by.size)
+    text, by = parts[0].size, parts[2].size
+    return Extent(text + (text + 1) * by)
 
 
 def _split(_: Node, parts: Sequence[Extent]) -> Extent:

@@ -1,5 +1,7 @@
 """The bounds of expressions: what may grow or take long is refused when a catalogue is checked."""
 
+from typing import Any
+
 import pytest
 from cel_expr_python import cel
 from google.protobuf.struct_pb2 import Struct
@@ -109,7 +111,7 @@ def test_repetitions_of_a_pattern_are_counted(pattern: str, least: int, most: in
         ({"a": -(2.0**53)}, "a", "a number from 2^53 on"),
     ],
 )
-def test_attributes_beyond_a_limit_are_named(attributes: dict[str, object], path: str, told: str) -> None:
+def test_attributes_beyond_a_limit_are_named(attributes: dict[str, Any], path: str, told: str) -> None:
     """Each limit of names, lists, levels, numbers and of the whole."""
     written = Struct()
     written.update(attributes)

@@ -11,7 +11,7 @@ import pytest
 from opening_hours import OpeningHours
 
 from offers.catalogue.compile.timetable import schedule_columns
-from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, Schedule, SchedulePart, zone_clock
+from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, Schedule, SchedulePart, ZoneClock, zone_clock
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision import hours as hours_module
 from offers.decision.hours import INSTANTS_KEPT, HoursBook
@@ -299,7 +299,12 @@ def test_states_looked_up_lately_are_found_again(monkeypatch: pytest.MonkeyPatch
     book, begin = book_of([schedule]), seconds("2031-04-01T00:00")
     asked: list[int] = []
     at = Schedule.at
-    monkeypatch.setattr(Schedule, "at", lambda one, second, clock: asked.append(second) or at(one, second, clock))
+
+    def counted(one: Schedule, second: int, clock_of: Callable[[str], ZoneClock]) -> tuple[bool, int]:
+        asked.append(second)
+        return at(one, second, clock_of)
+
+    monkeypatch.setattr(Schedule, "at", counted)
 
     for instant in (*range(begin, begin + 20 * 86_400, 7_200), *range(begin, begin + 20 * 86_400, 5_400)):
         hours = book.at(instant, "").record

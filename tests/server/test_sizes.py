@@ -6,14 +6,16 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from offers.client import OffersClient
 from offers.errors import BusyError
+from offers.model.attributes import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES
 from offers.server import exports, profile_service
-from offers.server.limits import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_CONSENTS, MAX_EVENT_BYTES, MAX_PATHS
+from offers.server.limits import MAX_CONSENTS, MAX_EVENT_BYTES, MAX_PATHS
 from offers.server.profile_service import MOST_EXPORTS, ProfileService
 from offers.settings import Settings
 from offers.state.person.merge import merge
@@ -77,10 +79,10 @@ def test_events_that_are_too_large_or_not_numbers_are_refused_alone(at: Server) 
         event("large", "sizes", order=large),
         event("nan", "sizes", custom=custom(a={"b": [math.nan]})),
         event("long", "sizes", custom=custom(a="x" * MAX_ATTRIBUTE_BYTES)),
-        event("view", "sizes", offer_id="lunch", impression=Impression(in_view={"seconds": 86_401})),
-        event("negative", "sizes", offer_id="lunch", impression=Impression(in_view={"nanos": -1})),
+        event("view", "sizes", offer_id="lunch", impression=Impression(in_view=Duration(seconds=86_401))),
+        event("negative", "sizes", offer_id="lunch", impression=Impression(in_view=Duration(nanos=-1))),
         event("exact", "sizes", custom=custom(a=2.0**53)),
-        event("fine", "sizes", offer_id="lunch", impression=Impression(in_view={"seconds": 86_400})),
+        event("fine", "sizes", offer_id="lunch", impression=Impression(in_view=Duration(seconds=86_400))),
     ]
     results = at.report(*sent)
 

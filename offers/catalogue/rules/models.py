@@ -5,7 +5,6 @@ from math import isfinite
 from offers.catalogue.document.nodes import Path
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.catalogue.rules.values import check_text
-from offers.model.numbers import is_exact
 from offers.v1.catalog_pb2 import Catalog, Exploration, Placement
 from offers.v1.offer_pb2 import Offer
 from offers.v1.ranking_pb2 import Propensity, RankingStrategy
@@ -40,9 +39,6 @@ def check_attributes(offer: Offer, known: set[str], faults: Faults) -> None:
         elif kind == "number_value":
             if not isfinite(value.number_value):
                 faults.append(Fault(path, f"{value.number_value} is not finite", "write a number, or leave it out"))
-            elif not is_exact(value.number_value):
-                reason = f"{value.number_value:.17g} is 2^53 or more, where neighbours become equal"
-                faults.append(Fault(path, reason, "write it as a text"))
         elif kind != "bool_value":
             faults.append(Fault(path, "is no text, number, true or false", "write one of these, or leave it out"))
         if name not in known:

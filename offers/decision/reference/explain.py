@@ -163,12 +163,9 @@ class OfferVerdict:
 
 
 def explain(
-    catalog: Catalog,
-    query: Query,
-    known: KnownPerson = NOBODY,
-    ranks: Mapping[str, int] | None = None,
+    catalog: Catalog, query: Query, known: KnownPerson = NOBODY, ranks: Mapping[str, int] | None = None,
     between: Callable[[], None] = lambda: None,
-) -> list[OfferVerdict]:
+) -> list[OfferVerdict]:  # fmt: skip
     """Return the verdict on each offer of a catalogue, in its order.
 
     The catalogue may be a part of one: some offers, those of the answer among them, with everything they refer to.

@@ -198,7 +198,8 @@ def test_a_person_s_log_comes_in_pages(events_stores: Stores) -> None:
     assert [f"d{second}" for second in range(count)] == [one.decision_id for page in decided for one in page]
     assert [f"e{second}" for second in range(PAGE)] == [one.event_id for one in first]
     assert [f"e{second}" for second in range(PAGE, count, 2)] == [one.event_id for one in last]
-    assert [] == list(log.pages_of(["u:2"])) == list(log.pages_of([])) == list(log.decision_pages_of([""]))
+    assert [] == list(log.pages_of(["u:2"])) == list(log.pages_of([]))
+    assert [] == list(log.decision_pages_of([""]))
 
 
 def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores) -> None:
