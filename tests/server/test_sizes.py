@@ -1,6 +1,7 @@
 """Sizes over a real server: events, attributes, profiles and exports that are too large."""
 
 import math
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +34,8 @@ from offers.v1.profile_service_pb2 import (
 )
 from offers.v1.state_pb2 import UserState
 from tests.server.persons import NOW, Server, event, known, server
+from tests.server.process.test_waiting_clients import raw
+from tests.server.running import wait_for
 
 EACH = 9
 """Text attributes of an event, together over 15,000 bytes."""
@@ -201,6 +204,28 @@ def test_only_so_many_exports_are_under_way(at: Server) -> None:
         next(service.stream_export_profile(request))
     under_way.pop()
     assert next(service.stream_export_profile(request))
+
+
+def test_clients_that_take_no_part_hold_nobody_up(at: Server) -> None:
+    """Their exports wait, others are answered, and once they are gone there is room again."""
+    at.report(event("slow", "slow", offer_id="lunch", click={}))
+    asked = StreamExportProfileRequest(user=User(user_id="slow"))
+    data = asked.SerializeToString()
+    with raw(at.served, window=0) as connection:
+        for _ in range(2 * MOST_EXPORTS):
+            connection.call("/offers.v1.ProfileService/StreamExportProfile", struct.pack(">BI", 0, len(data)) + data)
+        assert OfferServiceStub(at.served.channel).GetOffers(GetOffersRequest(), timeout=30).catalog_version
+    wait_for(lambda: exports_of(at, asked) > 0, "an export")
+
+
+def exports_of(at: Server, asked: StreamExportProfileRequest) -> int:
+    """Return how many parts an export has; 0 while too many are under way."""
+    try:
+        return len(list(at.profiles.StreamExportProfile(asked, timeout=30)))
+    except grpc.RpcError as error:
+        failed: Any = error
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED == failed.code()
+        return 0
 
 
 def test_a_person_has_so_many_visitors(at: Server, monkeypatch: pytest.MonkeyPatch) -> None:
