@@ -132,6 +132,7 @@ class Worker:
                     "ExportProfile": profiles.export_profile,
                     "LinkIdentities": profiles.link_identities,
                 },
+                parted={"StreamExportProfile": profiles.stream_export_profile},
             ),
         }
         threads.guard(self._server, {f"/{service}/{name}" for service, methods in offered.items() for name in methods})
