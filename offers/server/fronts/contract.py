@@ -1,16 +1,19 @@
 """Contract of the fronts. One test suite runs over all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 
 from offers.server.admission import Admission
 from offers.server.offer_service import Tell
-from offers.server.process.handlers import Handlers, Streamed, Unary
+from offers.server.process.handlers import Handlers, Parted, Streamed, Unary
 
 Decide = Callable[[Sequence[bytes], Tell], None]
 """Answers encoded GetOffersRequests, and tells the result of each."""
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Methods(NamedTuple):
@@ -18,7 +21,8 @@ class Methods(NamedTuple):
 
     service: str
     unary: Mapping[str, Unary]
-    streams: Mapping[str, Streamed]
+    streams: Mapping[str, Streamed] = _NONE
+    parted: Mapping[str, Parted] = _NONE
 
 
 class Offered(NamedTuple):

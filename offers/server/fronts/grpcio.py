@@ -23,7 +23,7 @@ class GrpcioFront:
         """`threads` run the services, `apart` everything else; `options` are those of transport.py."""
         self._threads = threads
         self._server = grpc.server(apart, options=options)
-        services = {one.service: raw_handlers(threads, one.unary, one.streams) for one in offered.services}
+        services = {one.service: raw_handlers(threads, one.unary, one.streams, one.parted) for one in offered.services}
         threads.guard(self._server, {f"/{service}/{name}" for service, methods in services.items() for name in methods})
         for service, methods in {**services, **offered.others}.items():
             self._server.add_registered_method_handlers(service, methods)

@@ -1,7 +1,7 @@
 """Admission on grpcio's server: threads with a bounded queue, and a gate before it.
 
-grpcio takes every call from its core as soon as it comes and queues it without limit, which costs a third of a
-decision's time before anything can be refused. Its core can hold calls back, and end those beyond a number, for a tenth
+grpcio takes every call from its core as soon as it comes and queues it without limit, which costs a quarter of a
+decision's time before anything can be refused. Its core can hold calls back, and end those beyond a number, for a third
 of that. So the core is asked for the next call of a method only while calls may wait here, and for some hundreds a
 second beyond that, to be told in full why they are refused.
 """

@@ -18,6 +18,8 @@ Unary = Callable[[bytes], bytes]
 """Answers an encoded request with an encoded response. Any error it raises ends the call with a status."""
 Streamed = Callable[[Iterator[bytes]], bytes]
 """Answers a stream of encoded requests with an encoded response."""
+Parted = Callable[[bytes], Iterator[bytes]]
+"""Answers an encoded request with a stream of encoded responses."""
 Send = Callable[[bytes | None], None]
 """Sends a message of the response; None ends the call."""
 Handlers = dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]
@@ -67,9 +69,14 @@ class Stream:
 
 
 def raw_handlers(
-    threads: CallThreads, methods: Mapping[str, Unary], streams: Mapping[str, Streamed] | None = None
+    threads: CallThreads,
+    methods: Mapping[str, Unary],
+    streams: Mapping[str, Streamed] | None = None,
+    parted: Mapping[str, Parted] | None = None,
 ) -> Handlers:
-    """Return handlers of methods that take and return encoded messages, on threads; `streams` take many.
+    """Return handlers of methods that take and return encoded messages, on threads.
+
+    The methods in `streams` take many, those in `parted` return many.
 
     A method that takes one message is registered as one that takes a stream, which is the same on the wire: otherwise
     grpcio waits for the message before it calls the handler, without a limit. For the same reason, one that returns one
@@ -82,6 +89,8 @@ def raw_handlers(
     }
     for name, streamed in (streams or {}).items():
         handlers[name] = sending_handler(threads, _streamed(threads, streamed))
+    for name, in_parts in (parted or {}).items():
+        handlers[name] = grpc.stream_stream_rpc_method_handler(on(threads, _parted(threads, in_parts)))
     return handlers
 
 
@@ -184,5 +193,26 @@ def _streamed(threads: CallThreads, answer: Streamed) -> Callable[[Iterator[byte
         with threads.waiting(context):
             stream.send(answered)
         stream.end()
+
+    return handle
+
+
+def _parted(threads: CallThreads, answer: Parted) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+    pace = Pace()  # a client takes the parts as fast as it likes
+
+    def handle(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            threads.admit(context, pace)
+        except OffersError as error:
+            end_with(error, context)
+        message = only_message(threads, messages, context)
+        try:
+            for part in answer(message):
+                with threads.waiting(context):  # the part is sent when the next one is asked for
+                    yield part
+        except grpc.RpcError:  # the caller has cancelled, or was too slow
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+            end_with(error, context)
 
     return handle

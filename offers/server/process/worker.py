@@ -121,7 +121,6 @@ class Worker:
                     "BatchGetOffers": offers.batch_get_offers,
                     "ExplainOffers": explaining.explain_offers,
                 },
-                {},
             ),
             Methods(EVENT_SERVICE, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}),
             Methods(
@@ -133,7 +132,7 @@ class Worker:
                     "ExportProfile": profiles.export_profile,
                     "LinkIdentities": profiles.link_identities,
                 },
-                {},
+                parted={"StreamExportProfile": profiles.stream_export_profile},
             ),
         )
         reflected = dict(reflection_handlers(self.apart, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]))
