@@ -30,8 +30,8 @@ SIZES = (SMALLEST, 100_000, LARGEST)
 PERSONS_OFFERS = 10_000
 ROUNDS = 40
 QUICK_PERSON_ROUNDS = 5
-QUICK_S = 24.0
-"""Seconds into a quick run after which it begins no more rounds; the rest takes 10 to 20."""
+QUICK_S = 18.0
+"""Seconds into a quick run after which it begins no more rounds; the rest takes 15 to 25."""
 MEMORY_CALLS, QUICK_MEMORY_CALLS = 4_000, 1_000
 _WIDTH = 120
 """Width of the tables where the output is no terminal."""
