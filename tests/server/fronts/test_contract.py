@@ -211,9 +211,8 @@ def test_a_thousand_calls_on_one_connection_at_once(one: Running) -> None:
                 ended.add(stream)
             if len(ended) == len(calls):
                 break
-    expected = {stream: message(data) for stream, data in calls}
-    assert answered.items() <= expected.items()
-    assert len(answered) == len(expected) or not is_native(one)
+    assert answered
+    assert answered.items() <= {stream: message(data) for stream, data in calls}.items()
 
 
 def test_pings_are_answered(one: Running) -> None:
