@@ -1,8 +1,10 @@
 """The log of events and decisions in PostgreSQL. Erased rows leave its files when it vacuums and recycles them."""
 
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -13,7 +15,7 @@ from psycopg.types.string import StrDumper, TextLoader
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit, server_name
 from offers.state.postgres.connections import Connection, Connections
-from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
+from offers.state.stores import EVER, PAGE, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _LOCK = 7_163_354_087_201_526_401
@@ -131,8 +133,12 @@ class PostgresEvents:
 
     def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
         """See EventLog."""
-        found = self._events("person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
-        return [event for _, event in found]
+        return list(chain.from_iterable(self.pages_of(persons)))
+
+    def pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedEvent]]:
+        """See EventLog."""
+        for numbers in self._pages("offers_event", persons):
+            yield [event for _, event in self._events("number = ANY(%s) ORDER BY second, number", numbers)]
 
     def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
@@ -185,12 +191,24 @@ class PostgresEvents:
 
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """See EventLog."""
-        rows = self._rows(f"{_DECISIONS} person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
-        return [LoggedDecision(*rest) for _, *rest in rows]
+        return list(chain.from_iterable(self.decision_pages_of(persons)))
+
+    def decision_pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedDecision]]:
+        """See EventLog."""
+        for numbers in self._pages("offers_decision", persons):
+            rows = self._rows(f"{_DECISIONS} number = ANY(%s) ORDER BY second, number", numbers)
+            yield [LoggedDecision(*rest) for _, *rest in rows]
 
     def close(self) -> None:
         """See EventLog."""
         self._connections.close()
+
+    def _pages(self, table: str, persons: Sequence[Person]) -> Iterator[list[int]]:
+        """Yield the numbers of rows of a person's ids, by time, PAGE at a time."""
+        query = f"SELECT number FROM {table} WHERE person <> '' AND person = ANY(%s) ORDER BY second, number"
+        numbers = array("q", chain.from_iterable(self._rows(query, list(persons))))
+        for first in range(0, len(numbers), PAGE):
+            yield numbers[first : first + PAGE].tolist()
 
     def _events(self, condition: str, *parameters: object) -> list[NumberedEvent]:
         return [
