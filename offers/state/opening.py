@@ -1,10 +1,12 @@
 """Opens the stores that the settings name."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from offers.errors import SettingsError
 from offers.settings import Settings
+from offers.state.addresses import address_in
+from offers.state.identity import EVENTS, STATE, Identity
 from offers.state.ledger import Ledger
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
@@ -12,10 +14,19 @@ from offers.state.sqlite.ledger import SqliteLedger
 from offers.state.sqlite.state import SqliteState
 from offers.state.stores import EventLog, StateStore
 
+if TYPE_CHECKING:
+    from offers.state.postgres.events import PostgresEvents
+    from offers.state.redis.server import RedisServer
+
 FILE = "state.db"
 """Name of the default file in the data folder."""
 _POSTGRES_PATIENCE = 20
 """Factor of PostgreSQL's timeout over Redis's: no decision waits for PostgreSQL."""
+_SERVERS = {
+    STATE: {"redis": "redis", "rediss": "redis"},
+    EVENTS: dict.fromkeys(("postgresql", "postgres"), "postgresql"),
+}
+"""Schemes of servers by role, and the scheme that stands for each."""
 
 
 class Stores(NamedTuple):
@@ -31,53 +42,81 @@ class Stores(NamedTuple):
             store.close()
 
 
-def open_stores(settings: Settings) -> Stores:
+class Opening:
+    """Opens the store of each role; a file that serves both is opened once.
+
+    `is_server`: the data folder knows its stores again, and refuses others. `waits`: a file that cannot be used is
+    opened later, when it can be.
+    """
+
+    def __init__(self, settings: Settings, *, is_server: bool, waits: bool = False) -> None:
+        self._settings, self._is_server, self._waits = settings, is_server, waits
+        self._urls = {STATE: settings.state_url, EVENTS: settings.events_url}
+        self._databases: dict[Path, Database] = {}
+        self._timeout_s = settings.store_timeout_ms / 1000
+
+    def identity(self, role: str) -> Identity:
+        """Return the identity that a role's store must have. Raises SettingsError for a URL of no store."""
+        url, folder = self._urls[role], self._settings.data_dir
+        if scheme := _SERVERS[role].get(_scheme_of(url)):
+            return Identity(folder, [role], address_in(f"{role}_url", scheme, url).place(scheme), kept=self._is_server)
+        path = self._path(role)
+        roles = [
+            one for one in _SERVERS if _scheme_of(self._urls[one]) not in _SERVERS[one] and self._path(one) == path
+        ]
+        return Identity(folder, roles, str(path), kept=self._is_server)
+
+    def open(self, role: str) -> "Database | RedisServer | PostgresEvents":
+        """Open what holds a role's store.
+
+        Raises SettingsError for a URL of no store, and StoreUnavailableError for a file that cannot be used. An
+        unreachable server is no error yet: calls to its stores will raise.
+        """
+        identity, url = self.identity(role), self._urls[role]
+        if _scheme_of(url) not in _SERVERS[role]:
+            path = self._path(role)
+            if path not in self._databases:
+                flush = self._settings.sqlite_flush
+                self._databases[path] = Database(path, is_flushed=flush, identity=identity, waits=self._waits)
+            return self._databases[path]
+        try:
+            if role == STATE:
+                from offers.state.redis.server import RedisServer
+
+                return RedisServer(url, self._timeout_s, identity)
+            from offers.state.postgres.events import PostgresEvents
+
+            return PostgresEvents(url, self._timeout_s * _POSTGRES_PATIENCE, identity)
+        except ImportError as error:
+            extra = _SERVERS[role][_scheme_of(url)].removesuffix("ql")
+            raise SettingsError(f"{role}_url: {error}: pip install 'offers[{extra}]'") from error
+
+    def _path(self, role: str) -> Path:
+        return _path_of(f"{role}_url", self._urls[role], self._settings.data_dir)
+
+
+def open_stores(settings: Settings, *, is_server: bool = False) -> Stores:
     """Open the stores that the settings name.
 
     Raises SettingsError for a URL of no store, and StoreUnavailableError for a file that cannot be used. An unreachable
-    server is no error yet: calls to its stores will raise.
+    server is no error yet: calls to its stores will raise. Neither is an unusable file where the stores are for a
+    server, which serves without them.
     """
-    timeout_s = settings.store_timeout_ms / 1000
-    databases: dict[Path, Database] = {}
-
-    def database(setting: str, url: str) -> Database:
-        path = _path_of(setting, url, settings.data_dir)
-        if path not in databases:
-            databases[path] = Database(path, is_flushed=settings.sqlite_flush)
-        return databases[path]
-
-    state: StateStore
-    ledger: Ledger
-    events: EventLog
-    if _scheme_of(settings.state_url) in {"redis", "rediss"}:
-        state, ledger = _redis(settings.state_url, timeout_s)
-    else:
-        kept = database("state_url", settings.state_url)
-        state, ledger = SqliteState(kept), SqliteLedger(kept)
-    if _scheme_of(settings.events_url) in {"postgresql", "postgres"}:
-        events = _postgres(settings.events_url, timeout_s * _POSTGRES_PATIENCE)
-    else:
-        events = SqliteEvents(database("events_url", settings.events_url))
+    opening = Opening(settings, is_server=is_server, waits=is_server)
+    state, ledger = _state(opening)
+    log = opening.open(EVENTS)
+    events: EventLog = SqliteEvents(log) if isinstance(log, Database) else log  # type: ignore[assignment]
     return Stores(state, events, ledger)
 
 
-def _redis(url: str, timeout_s: float) -> tuple[StateStore, Ledger]:
-    try:
-        from offers.state.redis.ledger import RedisLedger
-        from offers.state.redis.server import RedisServer
-        from offers.state.redis.state import RedisState
-    except ImportError as error:
-        raise SettingsError(f"state_url: {error}: pip install 'offers[redis]'") from error
-    server = RedisServer(url, timeout_s)
-    return RedisState(server), RedisLedger(server)
+def _state(opening: Opening) -> tuple[StateStore, Ledger]:
+    opened = opening.open(STATE)
+    if isinstance(opened, Database):
+        return SqliteState(opened), SqliteLedger(opened)
+    from offers.state.redis.ledger import RedisLedger
+    from offers.state.redis.state import RedisState
 
-
-def _postgres(url: str, timeout_s: float) -> EventLog:
-    try:
-        from offers.state.postgres.events import PostgresEvents
-    except ImportError as error:
-        raise SettingsError(f"events_url: {error}: pip install 'offers[postgres]'") from error
-    return PostgresEvents(url, timeout_s)
+    return RedisState(opened), RedisLedger(opened)  # type: ignore[arg-type]
 
 
 def _scheme_of(url: str) -> str:
@@ -94,4 +133,5 @@ def _path_of(setting: str, url: str, folder: Path) -> Path:
         raise SettingsError(
             f"{setting}: an address needs its scheme, as redis:// or postgresql://, and a file has no @ or :"
         )
-    return Path(path).expanduser() if path else folder / FILE
+    # SQLite keeps the log beside the file that a link leads to.
+    return (Path(path).expanduser() if path else folder / FILE).resolve()

@@ -1,6 +1,7 @@
 """The log of events and decisions in PostgreSQL. Erased rows leave its files when it vacuums and recycles them."""
 
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -11,8 +12,10 @@ from psycopg.abc import RV, Buffer, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import StrDumper, TextLoader
 
-from offers.errors import OffersError, SettingsError, StoreUnavailableError
-from offers.state.circuit import Circuit, server_name
+from offers.errors import OffersError, SettingsError, StoreUnavailableError, UnusableStoreError
+from offers.state.addresses import address_in, malformed
+from offers.state.circuit import Circuit
+from offers.state.identity import Identity
 from offers.state.per_thread import PerThread
 from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
@@ -34,12 +37,21 @@ CREATE TABLE IF NOT EXISTS offers_decision (
 );
 CREATE INDEX IF NOT EXISTS offers_decision_person ON offers_decision (person) WHERE person <> '';
 CREATE INDEX IF NOT EXISTS offers_decision_second ON offers_decision (second);
+CREATE TABLE IF NOT EXISTS offers_store (one int PRIMARY KEY CHECK (one = 1), secret bytea NOT NULL);
 """
 _EVENTS = """
     SELECT number, event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body
     FROM offers_event WHERE"""
 _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decision WHERE"
 _SWEPT_AT_ONCE = 1000
+_SECRET_BYTES = 32
+SETTING, SCHEME = "events_url", "postgresql"
+_REFUSING = ("FATAL", "resolve host", "translate host name", "received invalid response", "expected authentication",
+             "SSL error", "does not support SSL", "certificate", "no password supplied")  # fmt: skip
+"""Words of failures to connect that come from an answer; libpq gives them no codes."""
+_PASSING = ("starting up", "shutting down", "recovery", "too many clients", "connection slots", "too many connections",
+            "administrator command")  # fmt: skip
+"""Words of refusals that end by themselves."""
 _CONNECT_S = 2
 """The least that libpq accepts."""
 
@@ -87,16 +99,33 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 class PostgresEvents:
     """An EventLog in PostgreSQL, with one connection for each thread, replaced when it is lost."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, identity: Identity) -> None:
+        address = address_in(SETTING, SCHEME, url)
+        self.name = f"PostgreSQL at {address.host}:{address.port}"
         try:
-            self.name = server_name("PostgreSQL", url, 5432)
             psycopg.conninfo.conninfo_to_dict(url)
-        except (psycopg.ProgrammingError, ValueError) as error:
-            raise SettingsError(f"events_url: {error}") from None
+        except psycopg.ProgrammingError as error:
+            if "query parameter" not in str(error):  # other messages repeat what may be a password
+                raise malformed(SETTING, SCHEME) from None
+            raise SettingsError(f"{SETTING}: {str(error).strip()}") from None
         self._url = url
+        self._identity = identity
         self._timeout_s = timeout_s
         self._circuit = Circuit(self.name)
         self._own = PerThread[_Connection](_Connection.close)
+
+    def check(self) -> list[str]:
+        """Use the server once; return what is wrong with its settings.
+
+        Raises UnusableStoreError if it answers and cannot be used, else StoreUnavailableError.
+        """
+        try:
+            self._connect().close()
+        except psycopg.Error as error:
+            if is_refusal(error):
+                raise UnusableStoreError(f"{self.name}: {error}") from error
+            raise StoreUnavailableError(f"{self.name}: {error}") from error
+        return []
 
     def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - no state store is in PostgreSQL
         """See EventLog."""
@@ -262,18 +291,40 @@ class PostgresEvents:
         made = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S, client_encoding="UTF8")
         if (encoding := made.info.parameter_status("server_encoding")) != "UTF8":
             made.close()
-            raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
+            raise UnusableStoreError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
         try:
             made.limit_s = self._timeout_s
             made.adapters.register_dumper(str, _Escaped)
             made.adapters.register_loader("text", _Unescaped)
             with made.transaction():
                 made.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-                made.execute(_SCHEMA)
+                self._agree(made)
         except BaseException:
             made.close()
             raise
         return made
+
+    def _agree(self, connection: _Connection) -> None:
+        """Create what is missing, unless a log is expected. Raises OtherStoreError for another log than before."""
+        (is_there,) = connection.execute("SELECT to_regclass('offers_store') IS NOT NULL").fetchone() or (False,)
+        if not is_there:
+            self._identity.expect(b"")
+        connection.execute(_SCHEMA)
+        connection.execute(
+            "INSERT INTO offers_store VALUES (1, %s) ON CONFLICT DO NOTHING", [secrets.token_bytes(_SECRET_BYTES)]
+        )
+        row = connection.execute("SELECT secret FROM offers_store").fetchone()
+        assert row is not None  # noqa: S101 - for the type checker
+        self._identity.record(bytes(row[0]))
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Return whether a failure to connect says that the URL is wrong, not that nothing answers at the moment."""
+    text = str(error)
+    if not isinstance(error, psycopg.OperationalError):  # a server without the right to write, such as a replica
+        return True
+    spoken = any(word in text for word in _REFUSING)
+    return spoken and not any(word in text for word in _PASSING)
 
 
 def _discarded(ids: set[str], event_id: str) -> bool:
