@@ -6,7 +6,7 @@ import structlog
 
 from offers.errors import OtherStoreError, StoreUnavailableError, UnusableStoreError
 from offers.settings import Settings
-from offers.state.identity import ROLES
+from offers.state.identity import ROLES, Identity
 from offers.state.opening import Opening
 from offers.state.outbox import open_outbox
 
@@ -20,8 +20,9 @@ def check_stores(settings: Settings) -> None:
     addresses that cannot be used, UnusableStoreError for a store that never worked and cannot, and OtherStoreError for
     one that has taken the place of another. A server that does not answer may do so later, and is logged.
     """
-    for role in ROLES:
-        _check_store(settings, role)
+    opening = Opening(settings, is_server=True)
+    for identity in {identity.place: identity for identity in map(opening.identity, ROLES)}.values():
+        _check_store(opening, identity)
     outbox = open_outbox(settings)
     try:
         outbox.check()
@@ -33,18 +34,18 @@ def check_stores(settings: Settings) -> None:
         outbox.close()
 
 
-def _check_store(settings: Settings, role: str) -> None:
-    opening = Opening(settings, is_server=True)
-    identity = opening.identity(role)
+def _check_store(opening: Opening, identity: Identity) -> None:
+    setting = f"{identity.roles[0]}_url"
+    said = {"store": identity.place, "roles": identity.roles}
     try:
-        with closing(opening.open(role)) as store:
+        with closing(opening.open(identity.roles[0])) as store:
             for advice in store.check():
-                log.warning("store_at_risk", store=identity.place, reason=advice)
+                log.warning("store_at_risk", **said, reason=advice)
     except OtherStoreError:
         raise
     except UnusableStoreError as error:
         if not identity.has_worked:
-            raise UnusableStoreError(f"{role}_url: {error}") from error
-        log.error("store_unusable", store=identity.place, role=role, reason=str(error))  # noqa: TRY400 - no fault here
+            raise UnusableStoreError(f"{setting}: {error}") from error
+        log.error("store_unusable", **said, reason=str(error))  # noqa: TRY400 - no fault here
     except StoreUnavailableError as error:
-        log.warning("store_unavailable", store=identity.place, role=role, reason=str(error))
+        log.warning("store_unavailable", **said, reason=str(error))

@@ -40,18 +40,18 @@ class Identity:
     """
 
     def __init__(self, folder: Path, roles: Sequence[str], place: str, *, kept: bool) -> None:
-        self._folder, self._roles, self.place, self._kept = folder, roles, place, kept
+        self._folder, self.roles, self.place, self._kept = folder, tuple(roles), place, kept
 
     @property
     def has_worked(self) -> bool:
         """Whether the store at this place was used before, in each role."""
         known = self._known()
-        return len(known) == len(self._roles) and all(one.place == self.place for one in known.values())
+        return len(known) == len(self.roles) and all(one.place == self.place for one in known.values())
 
     def secret(self) -> bytes:
         """Return the secret that the store at this place had, as far as it was recorded; else b""."""
         known = read(self._folder)
-        found = [known[role].secret for role in self._roles if role in known and known[role].place == self.place]
+        found = [known[role].secret for role in self.roles if role in known and known[role].place == self.place]
         return bytes.fromhex(found[0]) if found else b""
 
     def expect(self, secret: bytes) -> None:
@@ -63,26 +63,26 @@ class Identity:
     def record(self, secret: bytes, *, with_secret: bool = False) -> None:
         """Check the secret of the store in use, and record its identity. Raises OtherStoreError."""
         wanted = Known(self.place, identity_of(secret), secret.hex() if with_secret else "")
-        if not self._kept or self._known() == dict.fromkeys(self._roles, wanted):
+        if not self._kept or self._known() == dict.fromkeys(self.roles, wanted):
             return
         with _locked(self._folder):  # another process may be recording
             self.expect(secret)
-            _write(self._folder, {**read(self._folder), **dict.fromkeys(self._roles, wanted)})
+            _write(self._folder, {**read(self._folder), **dict.fromkeys(self.roles, wanted)})
 
     def _known(self) -> dict[str, Known]:
         known = read(self._folder) if self._kept else {}
-        return {role: known[role] for role in self._roles if role in known}
+        return {role: known[role] for role in self.roles if role in known}
 
     def _refusal(self, role: str, known: Known, *, is_new: bool) -> str:
         if known.place != self.place:
-            fault, remedy = "is another store than", f"set {role}_url to that again"
-        elif is_new:
-            fault, remedy = "is gone or empty, and is not", "put it back, or restore a backup of it"
+            fault = f"{self.place} is {'new' if is_new else 'another store'}, and {self._folder} has its {role} in"
+            fault += f" {known.place}: set {role}_url to that again"
         else:
-            fault, remedy = "now is another store than", "put that back, or restore a backup of it"
+            fault = f"{self.place} {'is gone or empty' if is_new else 'was exchanged for another store'}:"
+            fault += " put back what was there, or a backup of it"
         return (
-            f"{self.place} {fault} {known.place}, in which {self._folder} has its {role}: {remedy}. To go on without"
-            f" what is in it: offers stores forget {role} --data-dir {self._folder}"
+            f"{fault}. To give it up and go on with an empty or another store:"
+            f" offers stores forget {' '.join(self.roles)} --data-dir {self._folder}"
         )
 
 

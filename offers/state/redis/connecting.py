@@ -38,9 +38,9 @@ def options_in(setting: str, url: str, timeout_s: float) -> Mapping[str, Any]:
     made = options.pop("connection_class", Connection)
     try:
         made(**options)
-    except (TypeError, ValueError, RedisError) as error:
-        name = str(error).rpartition("argument ")[2] if isinstance(error, TypeError) else type(error).__name__
-        raise SettingsError(f"{setting}: a parameter behind the ? of the address is not understood: {name}") from None
+    except (TypeError, RedisError) as error:
+        fault = str(error).rpartition("() got an ")[2] or str(error)
+        raise SettingsError(f"{setting}: a parameter behind the ? of the address is not understood: {fault}") from None
     return {"connection_class": made, **options}
 
 
