@@ -55,6 +55,8 @@ def fault_of(error: Exception) -> str:
         return "another protocol is spoken there: this is no Redis"
     if isinstance(error, BusyLoadingError | RedisTimeoutError) or any(word in str(error) for word in _PASSING):
         return ""
+    if "client already authenticated" in str(error) or "Authentication required" in str(error):
+        return "it wants a password"
     if isinstance(error, AuthenticationError | ResponseError):
         return str(error)
     if "closed by server" in str(error) or any(isinstance(one, ConnectionResetError) for one in of):
