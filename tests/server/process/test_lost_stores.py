@@ -21,7 +21,11 @@ from tests.server.running import LONG_S, Server, command_of, started, wait_for
 DOCUMENT = """
 catalog_id: small
 offers:
-  - {offer_id: a, title: t, benefit: {percent_off: 1}, target: {everywhere: true}, frequency_caps: [{max_count: 9, rolling: 3600s}]}
+  - offer_id: a
+    title: first
+    benefit: {percent_off: 10}
+    target: {everywhere: true}
+    frequency_caps: [{max_count: 9, rolling: 3600s}]
 """
 HIDING = "from offers import cli; cli.app = lambda: (print(flush=True), input()); cli.main()"
 
@@ -44,7 +48,7 @@ def ask(server: Server) -> pb.GetOffersResponse:
         return response
 
 
-def refusal(server: Server, event_id: str) -> tuple[grpc.StatusCode, str]:
+def refusal(server: Server, event_id: str) -> tuple[grpc.StatusCode, str | None]:
     """Return how a report is refused."""
     with pytest.raises(grpc.RpcError) as raised:
         report(server, event_id)
@@ -74,7 +78,7 @@ def test_a_removed_store_is_noticed_by_every_worker(tmp_path: Path) -> None:
         wait_for(lambda: len(server.lines("store_lost")) == 2, "both workers notice")
         for number in range(4):
             code, reason = refusal(server, f"lost {number}")
-            assert (grpc.StatusCode.UNAVAILABLE, True) == (code, "state.db was removed while it was in use" in reason)
+            assert (grpc.StatusCode.UNAVAILABLE, True) == (code, "was removed while it was in use" in str(reason))
             assert ask(server).degraded
         victim = min(server.workers())
         os.kill(victim, signal.SIGKILL)
@@ -84,7 +88,7 @@ def test_a_removed_store_is_noticed_by_every_worker(tmp_path: Path) -> None:
         assert not state.exists()
 
         aside.rename(state)
-        wait_for(lambda: len(server.lines("store_is_back")) == 3, "all workers have it again")
+        wait_for(lambda: len(server.lines("store_is_back")) == 2, "both workers have it again")
         assert all(reports(server, f"back {number}") for number in range(4))
         assert not ask(server).degraded
         assert 1 == len(server.lines("worker_died"))
