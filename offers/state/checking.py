@@ -7,8 +7,8 @@ import structlog
 from offers.errors import OtherStoreError, StoreUnavailableError, UnusableStoreError
 from offers.settings import Settings
 from offers.state.identity import ROLES, Identity
-from offers.state.opening import Opening
 from offers.state.outbox import open_outbox
+from offers.state.places import Places
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -20,9 +20,9 @@ def check_stores(settings: Settings) -> None:
     addresses that cannot be used, UnusableStoreError for a store that never worked and cannot, and OtherStoreError for
     one that has taken the place of another. A server that does not answer may do so later, and is logged.
     """
-    opening = Opening(settings, is_server=True)
-    for identity in {identity.place: identity for identity in map(opening.identity, ROLES)}.values():
-        _check_store(opening, identity)
+    places = Places(settings, is_server=True)
+    for identity in {identity.place: identity for identity in map(places.identity, ROLES)}.values():
+        _check_store(places, identity)
     outbox = open_outbox(settings)
     try:
         outbox.check()
@@ -34,11 +34,11 @@ def check_stores(settings: Settings) -> None:
         outbox.close()
 
 
-def _check_store(opening: Opening, identity: Identity) -> None:
+def _check_store(places: Places, identity: Identity) -> None:
     setting = f"{identity.roles[0]}_url"
     said = {"store": identity.place, "roles": identity.roles}
     try:
-        with closing(opening.open(identity.roles[0])) as store:
+        with closing(places.open(identity.roles[0])) as store:
             for advice in store.check():
                 log.warning("store_at_risk", **said, reason=advice)
     except OtherStoreError:
