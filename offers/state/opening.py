@@ -1,5 +1,6 @@
 """Opens the stores that the settings name."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from offers.settings import Settings
@@ -51,3 +52,10 @@ def _state(named: places.Places) -> tuple[StateStore, Ledger]:
     from offers.state.redis.state import RedisState
 
     return RedisState(opened), RedisLedger(opened)  # type: ignore[arg-type]
+
+
+def sqlite_files(settings: Settings) -> dict[str, Path]:
+    """Return the files of the stores that are in SQLite, by their settings. Raises SettingsError."""
+    named = places.Places(settings, is_server=False)
+    files = {f"{role}_url": named.file(role) for role in (EVENTS, STATE)}
+    return {setting: path for setting, path in files.items() if path is not None}

@@ -55,13 +55,13 @@ class FileOutbox:
     """An Outbox in a file. It is opened for each batch, so that the reader may move it away at any time."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def append(self, lines: Sequence[bytes]) -> None:
         """See Outbox."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
             try:
                 end = os.fstat(file).st_size
                 torn = end > 0 and os.pread(file, 1, end - 1) != b"\n"  # a writer crashed, or the disk was full
@@ -74,32 +74,32 @@ class FileOutbox:
             if not end:
                 self._keep_name()
         except OSError as error:
-            raise StoreUnavailableError(f"outbox {self._path}: {error.strerror}") from error
+            raise StoreUnavailableError(f"outbox {self.path}: {error.strerror}") from error
 
     def check(self) -> None:
         """See Outbox. Nothing is created."""
         fault = ""
         try:
-            if self._path.exists():
-                if not self._path.is_file():
+            if self.path.exists():
+                if not self.path.is_file():
                     fault = "is no file"
-                elif not os.access(self._path, os.R_OK | os.W_OK):
+                elif not os.access(self.path, os.R_OK | os.W_OK):
                     fault = "cannot be written"
             else:
-                folder = next(one for one in self._path.absolute().parents if one.exists())
+                folder = next(one for one in self.path.absolute().parents if one.exists())
                 if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
                     fault = f"cannot be created in {folder}"
         except OSError as error:
             fault = str(error.strerror)
         if fault:
-            raise UnusableStoreError(f"outbox {self._path} {fault}: correct outbox_url, or the rights there")
+            raise UnusableStoreError(f"outbox {self.path} {fault}: correct outbox_url, or the rights there")
 
     def close(self) -> None:
         """See Outbox."""
 
     def _keep_name(self) -> None:
         """Flush the folder, so that a new file survives a crash."""
-        folder = os.open(self._path.parent, os.O_RDONLY)
+        folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

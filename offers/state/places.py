@@ -42,11 +42,13 @@ class Places:
         url, folder = self._urls[role], self._settings.data_dir
         if scheme := _SERVERS[role].get(_scheme_of(url)):
             return Identity(folder, [role], address_in(f"{role}_url", scheme, url).place(scheme), kept=self._is_server)
-        path = self._path(role)
-        roles = [
-            one for one in _SERVERS if _scheme_of(self._urls[one]) not in _SERVERS[one] and self._path(one) == path
-        ]
-        return Identity(folder, roles, str(path), kept=self._is_server)
+        path = _path_of(f"{role}_url", url, folder)
+        return Identity(folder, [one for one in _SERVERS if self.file(one) == path], str(path), kept=self._is_server)
+
+    def file(self, role: str) -> Path | None:
+        """Return the SQLite file of a role; None where a server has it. Raises SettingsError for a URL of no store."""
+        url = self._urls[role]
+        return None if _scheme_of(url) in _SERVERS[role] else _path_of(f"{role}_url", url, self._settings.data_dir)
 
     def open(self, role: str) -> "Database | RedisServer | PostgresEvents":
         """Open what holds a role's store.
@@ -55,8 +57,7 @@ class Places:
         unreachable server is no error yet: calls to its stores will raise.
         """
         identity, url = self.identity(role), self._urls[role]
-        if _scheme_of(url) not in _SERVERS[role]:
-            path = self._path(role)
+        if (path := self.file(role)) is not None:
             if path not in self._databases:
                 flush = self._settings.sqlite_flush
                 self._databases[path] = Database(path, is_flushed=flush, identity=identity, waits=self._waits)
@@ -68,13 +69,11 @@ class Places:
                 return RedisServer(url, self._timeout_s, identity)
             from offers.state.postgres.events import PostgresEvents
 
-            return PostgresEvents(url, self._timeout_s * _POSTGRES_PATIENCE, identity)
+            most = self._settings.postgres_connections
+            return PostgresEvents(url, self._timeout_s * _POSTGRES_PATIENCE, most, identity)
         except ImportError as error:
             extra = _SERVERS[role][_scheme_of(url)].removesuffix("ql")
             raise SettingsError(f"{role}_url: {error}: pip install 'offers[{extra}]'") from error
-
-    def _path(self, role: str) -> Path:
-        return _path_of(f"{role}_url", self._urls[role], self._settings.data_dir)
 
 
 def _scheme_of(url: str) -> str:

@@ -75,7 +75,7 @@ class StateStore(Protocol):
         ...
 
     def erase(self, person: Person, second: int, expires: int) -> list[Person]:
-        """Remove a person's record and ids from the store's files; return the ids.
+        """Remove a person's record and ids; return the ids. They leave the store's files soon afterwards.
 
         A tombstone for each id, under a one-way hash, keeps the erasure up to `second` until the second `expires`.
         """
@@ -222,9 +222,9 @@ class EventLog(Protocol):
         ...
 
     def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
-        """Remove the events and decisions of a person's ids up to a second from the store's files.
+        """Remove the events and decisions of a person's ids up to a second; return the number of events.
 
-        Returns the number of events.
+        They leave the store's files soon afterwards.
         """
         ...
 

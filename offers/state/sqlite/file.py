@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -24,6 +24,7 @@ from typing import Any
 from offers.errors import OtherStoreError, StoreUnavailableError, UnusableStoreError
 from offers.state.identity import Identity
 from offers.state.per_thread import PerThread
+from offers.state.sqlite.checkpoints import Checkpointer
 from offers.state.sqlite.flushing import Flusher
 from offers.state.sqlite.recognition import FORMATS, WAIT_S, connect, secret_in
 from offers.state.sqlite.watching import Watch
@@ -113,10 +114,11 @@ class Database:
     ) -> None:
         self.path = path
         self._identity = identity
-        self._flusher = Flusher(path) if is_flushed else None
         self._own = threading.local()
         self._held = PerThread[sqlite3.Connection](sqlite3.Connection.close)
         self._turn = threading.RLock()
+        self._checkpointer = Checkpointer(path, lambda: self._connect(wait_s=0), self._turn)
+        self._flusher = Flusher(path, self._checkpointer.empty) if is_flushed else None
         self._writer: sqlite3.Connection | None = None
         self._transactions = 0
         self._watch = Watch(path, self._reopen)
@@ -205,17 +207,15 @@ class Database:
                 connection.execute("ROLLBACK")
 
     def forget(self) -> None:
-        """Remove all traces of deleted and overwritten data from the files."""
-        with translated(self.path), self._turn:
-            connection = self.connection()
-            (rewrite,) = connection.execute("SELECT rewrite FROM store").fetchone()
-            if rewrite:  # rows were moved
-                connection.execute("VACUUM")
-                connection.execute("UPDATE store SET rewrite = 0")
-            self._patiently(self._truncate)
+        """Have all traces of deleted and overwritten data removed from the files, soon, without waiting for it.
+
+        They are gone once no reader is left that began before; see Checkpointer.
+        """
+        self._checkpointer.ask()
 
     def close(self) -> None:
         """Close all threads' connections."""
+        self._checkpointer.close()
         self._held.close()
         if self._flusher is not None:
             self._flusher.close()
@@ -261,6 +261,8 @@ class Database:
         if self._identity is not None:
             self._identity.record(secret)
         self._keyed, self._secret = blake2b(key=secret, digest_size=16), secret
+        if self._checkpointer.has_old_log:  # of a process that was killed: maybe before it could empty it
+            self.forget()
 
     def _create(self) -> bytes:
         """Create the file, or convert it to the present format, where that is needed. Returns its secret."""
@@ -285,10 +287,10 @@ class Database:
             self._flusher.wait()
         return bytes(secret)
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = connect(self.path, check_same_thread=False)
+    def _connect(self, *, wait_s: float = WAIT_S) -> sqlite3.Connection:
+        connection = connect(self.path, wait_s, check_same_thread=False)
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",))
+        _set_journal(connection, self.path)
         connection.execute("PRAGMA synchronous = NORMAL")  # `writing` flushes, once for all that wait
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
@@ -296,23 +298,20 @@ class Database:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         return connection
 
-    def _truncate(self) -> bool:
-        (busy, _, _) = self.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
 
-    def _patiently(self, step: Callable[[], bool]) -> None:
-        """Retry a step that others may block, where SQLite itself does not wait. Raises StoreUnavailableError."""
-        end = time.monotonic() + WAIT_S
-        while True:
-            try:
-                if step():
-                    return
-            except sqlite3.OperationalError:
-                if time.monotonic() > end:
-                    raise
+def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """Have a connection use the write-ahead log. Retries, as SQLite itself does not wait here for other processes."""
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",):
+                return
+        except sqlite3.OperationalError:
             if time.monotonic() > end:
-                raise StoreUnavailableError(f"{self.path} is in use: try again")
-            time.sleep(0.01)
+                raise
+        if time.monotonic() > end:
+            raise StoreUnavailableError(f"{path} is in use: try again")
+        time.sleep(0.01)
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:

@@ -10,7 +10,7 @@ FORMATS = (2, 3, 4)
 """Formats that can be read, of which all but the last are converted when they are opened."""
 _TABLES = {"store", "name", "record", "event", "decision"}
 WAIT_S = 10.0
-"""How long a writer waits for other writers, and an erasure for readers."""
+"""Seconds for which a writer waits for other writers."""
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -47,12 +47,12 @@ def secret_in(path: Path) -> bytes:
         connection.close()
 
 
-def connect(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:
+def connect(path: Path, wait_s: float = WAIT_S, *, check_same_thread: bool = True) -> sqlite3.Connection:
     """Connect to a file in autocommit mode, and never create one."""
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
-        timeout=WAIT_S,
+        timeout=wait_s,
         isolation_level=None,
         check_same_thread=check_same_thread,
     )
