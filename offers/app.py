@@ -25,6 +25,7 @@ CHILD = (sys.executable, "-P", "-m", "offers.app")
 def serve(settings: Settings) -> int:
     """Run the server in the foreground until SIGTERM or SIGINT. Returns the exit status."""
     from offers.server.process.supervisor import Supervisor
+    from offers.state.checking import check_stores
 
     logs.configure(settings.log_level)
     own = str(os.getpid())
@@ -40,6 +41,7 @@ def serve(settings: Settings) -> int:
 
     sources = settings.catalogs or (demo_catalogue(),)
     try:
+        check_stores(settings)
         Supervisor(settings, sources, worker_command, publish_command, learner_command).run()
     except (OffersError, OSError) as error:
         print(f"offers: {error}", file=sys.stderr)  # noqa: T201 - the last word to whoever started it

@@ -40,7 +40,7 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
 
     gc.disable()  # pending decisions have no cycles, and searching for some costs a quarter of the time
     reader = CatalogueReader(lambda: [Path(path) for path in orjson.loads(served.read_bytes())["snapshots"]])
-    with closing(open_stores(settings)) as stores:
+    with closing(open_stores(settings, is_server=True)) as stores:
         learner = _begun(stores.events, settings.data_dir / FOLDER, reader.read(), stop)
         if learner is None:
             return

@@ -110,7 +110,7 @@ class Supervisor:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-")))
             served = folder / "served.json"
             if self._settings.metrics_port:
-                stack.callback(self._metrics.serve(self._settings.host, self._settings.metrics_port))
+                stack.callback(self._serve_metrics())
             stack.callback(self._end_children)
             stack.callback(self._end_compilers)
             workers = [slot for slot in self._slots if slot.core is not None]
@@ -130,6 +130,16 @@ class Supervisor:
                 if self._collect() or not served.exists():
                     self._write(served)
             log.info("server_stopping", signal=signal.Signals(self._stopped_by).name)
+
+    def _serve_metrics(self) -> Callable[[], None]:
+        """Serve the metrics, and return a function that stops. Raises OffersError if the port is taken."""
+        host, port = self._settings.host, self._settings.metrics_port
+        try:
+            return self._metrics.serve(host, port)
+        except OSError as error:
+            reason = f"({error.strerror}): stop what uses it, or name another --metrics-port"
+            message = f"cannot serve metrics on {address_of(host, port)} {reason}"
+            raise OffersError(message) from None
 
     def _told_to_stop(self, number: int, _frame: FrameType | None) -> None:
         self._stopped_by = number  # no more than that: the signal may interrupt code that holds a lock

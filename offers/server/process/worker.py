@@ -210,7 +210,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
         if told or os.getppid() != supervisor:
             return
         time.sleep(FIRST_POLL_S)
-    stores = open_stores(settings)
+    stores = open_stores(settings, is_server=True)
     worker = Worker(settings, stores)
     follower, models = _Follower(worker, served), ModelFollower(worker.live, settings.data_dir / FOLDER)
     follower.look()
