@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench quality \
+.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench overload quality \
 	peers lock clean package
 
 PYTHON ?= python3
@@ -132,6 +132,9 @@ docs: $(DEVELOPING) build/protoc ## Build the site into build/site
 
 bench: $(DEVELOPING) ## Measure; QUICK=1 for less than a minute
 	$(BIN)/python -m benchmarks
+
+overload: $(DEVELOPING) ## Measure a worker under more load than it can answer
+	$(BIN)/python -m benchmarks.overload
 
 quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" to choose, ARGS="--data PATH" to read it elsewhere
 	$(BIN)/python -m benchmarks.quality $(ARGS)

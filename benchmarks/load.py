@@ -61,7 +61,8 @@ class Target:
         if not port:
             message = f"the worker ended with status {self._process.wait()}"
             raise RuntimeError(message)
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{int(port)}")
+        self.port = int(port)
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.noop = self._method(NOOP_SERVICE, "Answer")
         self.get_offers = self._method(SERVICE, "GetOffers")
         self.batch_get_offers = self._method(SERVICE, "BatchGetOffers")

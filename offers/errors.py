@@ -86,3 +86,11 @@ class ConflictError(OffersError):
 
 class BusyError(OffersError):
     """A capacity or budget is exhausted at the moment."""
+
+
+class OverloadedError(BusyError):
+    """More calls arrive than can be answered in time. This one was refused before any work, and may be repeated."""
+
+
+class ExpiredError(OffersError):
+    """The deadline of a call passed before anything was done for it."""

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     """Seconds that calls in flight then have to finish."""
     max_connection_age_s: float = Field(300.0, gt=0, le=86_400)
     """Seconds after which a client has to reconnect, so that few long connections spread over the workers."""
+    allow_handover: bool = False
+    """Whether to start on a port that another server of the same user serves, to take over from it: both answer until
+    the other one is stopped."""
     metrics_port: int = Field(0, ge=0, le=65_535)
     """Port of Prometheus metrics over HTTP, on the same address; 0 serves none."""
     learner: bool = True

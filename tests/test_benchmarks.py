@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import synthetic
+from benchmarks import overload, synthetic
 from benchmarks.__main__ import run
 from benchmarks.measure import plan
 from benchmarks.personal import by_store
@@ -60,3 +60,12 @@ def test_decisions_about_persons_are_measured_by_store() -> None:
         assert 0 < one.noop_us < one.decision_us
         assert 0 < one.event_us
         assert 0 < one.events_per_second
+
+
+def test_overload_is_measured_by_method() -> None:
+    """Each load of each method has its goodput; with time enough, calls are answered in any of them."""
+    measured = overload.run(0.2, Console(file=StringIO()))
+    assert {"GetOffers", "BatchGetOffers of 100"} == measured.keys()
+    for loads in measured.values():
+        assert {"1x, 0.1 s", "2x, 0.1 s", "10x, 0.1 s", "0.5x, 0.1 s", "2x, 10 s"} == loads.keys()
+        assert 0 < loads["2x, 10 s"]

@@ -66,6 +66,13 @@ class ListenOptions(NamedTuple):
     grace_s: Annotated[
         float | None, typer.Option(help="Seconds that calls in flight then have to finish. \\[default: 10]")
     ] = None
+    allow_handover: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-handover/--no-allow-handover",
+            help="Start on a port that another server serves, to take over from it. \\[default: no-allow-handover]",
+        ),
+    ] = None
 
 
 class StoreOptions(NamedTuple):

@@ -51,9 +51,9 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A worker restarts within seconds; gRPC's default back-off grows to two minutes.
+    # A server that is back is reached within a second; gRPC's default back-off grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     # Answers to 1,000 contexts may exceed gRPC's default of 4 MiB, and come from a trusted server.
     ("grpc.max_receive_message_length", -1),
 )

@@ -9,16 +9,18 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from offers.errors import (
     BusyError,
     ConflictError,
+    ExpiredError,
     FieldViolation,
     InvalidRequestError,
     NotFoundError,
     OffersError,
+    OverloadedError,
     StoreUnavailableError,
 )
 
 ERROR_DOMAIN = "offers"
 RETRY_S = 1
-"""Seconds after which a caller is told to try again when a store cannot be reached."""
+"""Seconds after which a caller is told to try again when a store cannot be reached, or calls are too many."""
 MOST_MESSAGE, MOST_TOLD = 1_000, 3_000
 """Bytes of a status' message and of the faults in its details. A status travels in headers, of which clients and
 proxies take 8 kB as a rule: with a longer one the call ends with RESOURCE_EXHAUSTED, and the caller learns nothing."""
@@ -26,7 +28,10 @@ _CODES = {
     NotFoundError: code_pb2.NOT_FOUND,
     ConflictError: code_pb2.FAILED_PRECONDITION,
     BusyError: code_pb2.RESOURCE_EXHAUSTED,
+    ExpiredError: code_pb2.DEADLINE_EXCEEDED,
+    StoreUnavailableError: code_pb2.UNAVAILABLE,
 }
+_TO_BE_REPEATED = (StoreUnavailableError, OverloadedError)
 BATCH_FULL = status_pb2.Status(
     code=code_pb2.RESOURCE_EXHAUSTED, message="the batch's answers are over 32 MiB: ask for the rest in another"
 )
@@ -35,13 +40,14 @@ BATCH_FULL = status_pb2.Status(
 
 def status_of(error: OffersError) -> status_pb2.Status:
     """Return the status an error ends a call with: a canonical code, and details that name each field and reason."""
-    if isinstance(error, StoreUnavailableError):
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.seconds = RETRY_S
-        return status_pb2.Status(code=code_pb2.UNAVAILABLE, message=_shortened(str(error)), details=[_packed(retry)])
     if not isinstance(error, InvalidRequestError):
         code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), code_pb2.INTERNAL)
-        return status_pb2.Status(code=code, message=_shortened(str(error)))
+        status = status_pb2.Status(code=code, message=_shortened(str(error)))
+        if isinstance(error, _TO_BE_REPEATED):
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.seconds = RETRY_S
+            status.details.append(_packed(retry))
+        return status
     info = error_details_pb2.ErrorInfo(reason="INVALID_REQUEST", domain=ERROR_DOMAIN)
     told = _told(error.violations)
     if left := len(error.violations) - len(told.field_violations):

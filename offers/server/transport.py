@@ -6,6 +6,9 @@ from offers.settings import Settings
 UNLIMITED = 2**31 - 1
 """The number by which gRPC means no limit."""
 
+MOST_PENDING = 256
+"""Calls of a method that gRPC's core holds before the gate; it ends others with CANCELLED. See process/gate.py."""
+
 
 def transport_options(settings: Settings) -> tuple[tuple[str, int], ...]:
     """Return the gRPC options of a server. Defaults of gRPC are set, too, so that no release changes them."""
@@ -16,6 +19,8 @@ def transport_options(settings: Settings) -> tuple[tuple[str, int], ...]:
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
         ("grpc.max_concurrent_streams", UNLIMITED),
+        ("grpc.server.max_pending_requests", MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
         ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.max_connection_idle_ms", UNLIMITED),

@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import grpc
@@ -288,3 +290,29 @@ def test_context_knows_its_arguments() -> None:
     """An unknown argument raises TypeError, as with any function."""
     with pytest.raises(TypeError, match="latitude"):
         context(latitude=48.0)  # type: ignore[call-arg]
+
+
+def test_it_connects_again_within_a_second_of_the_server_s_return() -> None:
+    """However long a server was away, the pauses between two attempts to connect stay below a second."""
+    attempts: list[float] = []
+    with socket.socket() as away:
+        away.bind(("127.0.0.1", 0))
+        away.listen()
+
+        def refuse() -> None:
+            with suppress(OSError):
+                while len(attempts) < 10:
+                    connection, _ = away.accept()
+                    attempts.append(time.monotonic())
+                    connection.close()
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        with OffersClient(f"127.0.0.1:{away.getsockname()[1]}") as client:
+            while refusing.is_alive():
+                with suppress(OffersCallError):
+                    client.get_offers(GetOffersRequest(), timeout_s=0.5)
+                time.sleep(0.02)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+    # The shortest of the last, because a busy machine makes any of them longer. Pauses grow from 0.1 s, by 1.6.
+    assert 0.2 < min(pauses[-3:]) < 0.75

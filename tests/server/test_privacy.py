@@ -188,8 +188,9 @@ def test_no_word_of_a_person_in_logs_or_metrics(tmp_path: Path) -> None:
 def test_a_fault_is_logged_without_its_message() -> None:
     """An internal fault ends a call with INTERNAL; its place is logged, but not its message."""
     threads = CallThreads(1)
-    server = grpc.server(threads)  # type: ignore[arg-type] # any Executor will do
-    server.add_generic_rpc_handlers([raw_handlers(threads, "test.Service", {"Fail": lambda data: bytes(int(data))})])
+    server = grpc.server(threads)
+    handlers = raw_handlers(threads, {"Fail": lambda data: bytes(int(data))})
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Service", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

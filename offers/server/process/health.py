@@ -6,14 +6,14 @@ nothing is locked while a message is sent: each change is handed to every watche
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from offers.errors import BusyError, FieldViolation, InvalidRequestError, NotFoundError
-from offers.server.process.handlers import end_with, only_message, raw_handlers
+from offers.server.process.handlers import Handlers, Send, end_with, only_message, raw_handlers, sending_handler
 from offers.server.process.threads import CallThreads
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -22,7 +22,6 @@ MOST_WATCHERS = 1_000
 
 Status = int
 """A value of HealthCheckResponse.ServingStatus."""
-Send = Callable[[bytes | None], None]
 _Response = health_pb2.HealthCheckResponse
 
 
@@ -52,13 +51,10 @@ class Health:
             watcher.context.set_code(grpc.StatusCode.UNAVAILABLE)
             watcher.send(None)
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+    def handlers(self) -> Handlers:
         """Return the handlers of the service's methods."""
-        watch: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(_without_thread(self._watch))
-        return (
-            raw_handlers(self._threads, SERVICE, {"Check": self._check, "List": self._list}),
-            grpc.method_handlers_generic_handler(SERVICE, {"Watch": watch}),
-        )
+        unary = raw_handlers(self._threads, {"Check": self._check, "List": self._list})
+        return {**unary, "Watch": sending_handler(self._threads, self._watch)}
 
     def _check(self, message: bytes) -> bytes:
         service = _service_in(message)
@@ -122,13 +118,3 @@ def _service_in(message: bytes) -> str:
     except DecodeError:
         violation = FieldViolation("", "not a grpc.health.v1.HealthCheckRequest")
         raise InvalidRequestError([violation]) from None
-
-
-def _without_thread(watch: Callable[..., None]) -> Callable[..., None]:
-    """Mark a handler as one that grpcio calls with a function that sends, so that no thread stays with the stream."""
-
-    def handle(messages: Iterator[bytes], context: grpc.ServicerContext, send_response_callback: Send) -> None:
-        watch(messages, context, send_response_callback)
-
-    handle.experimental_non_blocking = True  # type: ignore[attr-defined]
-    return handle

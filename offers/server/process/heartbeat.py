@@ -1,8 +1,8 @@
 """The sign of life of a worker: it tells its supervisor that calls are answered, or calls itself where there are none.
 
-A process can live and answer nobody, for instance because its serving thread waits for a lock. Its own call takes the
-way of every call: the serving thread, a thread of the calls, and back. A worker with more calls than it can answer in
-time does answer some, and is not replaced.
+A process can live and answer nobody, for instance because its serving thread waits for a lock. Its own call of health
+takes the way of every call as far as the serving thread; then the threads of the other calls have to show that they run
+something. A worker with more calls than it can answer in time does answer some, and is not replaced.
 """
 
 import contextlib
@@ -29,12 +29,14 @@ def own_address() -> str:
 class Heartbeat:
     """A thread that writes a byte to stdout while calls are answered; the supervisor reads them.
 
-    `finished` returns a number that changes whenever calls are finished.
+    `finished` returns a number that changes whenever calls are finished, and `answers_within` whether the threads that
+    run calls come to something else within some seconds.
     """
 
-    def __init__(self, target: str, finished: Callable[[], int]) -> None:
+    def __init__(self, target: str, finished: Callable[[], int], answers_within: Callable[[float], bool]) -> None:
         self._target = target
         self._finished = finished
+        self._answers_within = answers_within
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -53,7 +55,10 @@ class Heartbeat:
             before = self._finished()
             while not self._ends.wait(BEAT_S):
                 with contextlib.suppress(grpc.RpcError, BlockingIOError, BrokenPipeError):
-                    if self._finished() == before:
+                    is_alive = self._finished() != before
+                    if not is_alive:
                         check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
+                        is_alive = self._answers_within(ANSWER_S)
                     before = self._finished()
-                    os.write(STDOUT, b".")
+                    if is_alive:
+                        os.write(STDOUT, b".")

@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from offers.server.process.handlers import each_message
+from offers.server.process.handlers import Handlers, Send, Stream, StreamEndedError, each_message, sending_handler
 from offers.server.process.threads import CallThreads
 
 _Request = reflection_pb2.ServerReflectionRequest
@@ -41,24 +41,27 @@ class _Symbols:
         return file
 
 
-def reflection_handlers(threads: CallThreads, services: Sequence[str]) -> Iterator[grpc.GenericRpcHandler]:
-    """Yield the handlers of every version of reflection for some services."""
+def reflection_handlers(threads: CallThreads, services: Sequence[str]) -> Iterator[tuple[str, Handlers]]:
+    """Yield the name and the handlers of every version of reflection for some services."""
     names = [*services, reflection.SERVICE_NAME]  # v1 has no descriptor to tell of
     servicer = reflection.ReflectionServicer(names, pool=_Symbols(descriptor_pool.Default()))
     free = threading.Semaphore(MOST_STREAMS)
 
-    def limited(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    def reflect(messages: Iterator[bytes], context: grpc.ServicerContext, send: Send) -> None:
         if not free.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reflection streams are open: try again later")
+        stream = Stream(context, send)
         try:
-            requests = map(_Request.FromString, each_message(threads, messages, context))
+            requests = map(_Request.FromString, each_message(threads, messages, stream))
             for response in servicer.ServerReflectionInfo(requests, context):
-                with threads.waiting(context):  # the response is sent when the next one is asked for
-                    yield response.SerializeToString()
+                with threads.waiting(context):
+                    stream.send(response.SerializeToString())
+        except StreamEndedError:
+            return
         finally:
             free.release()
+        stream.end()
 
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(limited)
     for version in VERSIONS:
         service = f"grpc.reflection.{version}.ServerReflection"
-        yield grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})
+        yield service, {"ServerReflectionInfo": sending_handler(threads, reflect)}

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,7 +16,9 @@ import structlog
 
 from offers.catalogue.published import prune, stamp
 from offers.errors import OffersError
-from offers.settings import Settings, address_of, environment_without_settings
+from offers.server.process import readiness
+from offers.server.process.port import reserved_port
+from offers.settings import Settings, environment_without_settings
 from offers.telemetry.metrics import Metrics
 
 TICK_S = 0.1
@@ -29,7 +30,6 @@ HANG_S = 20.0
 """Seconds without a sign of life after which a worker is replaced."""
 START_S = 600.0
 """Seconds that a worker has until its first sign of life, beside these."""
-STOP_MARGIN_S = 5.0
 REFUSED, FAILED = 1, 2
 """Exit statuses of a compilation: the document has problems, or something else failed."""
 RETRY_S = 10.0
@@ -105,8 +105,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         with contextlib.ExitStack() as stack:
-            reserved = stack.enter_context(reserve_port(self._settings.host, self._settings.port))
-            port = reserved.getsockname()[1]
+            port = stack.enter_context(reserved_port(self._settings))
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="offers-")))
             served = folder / "served.json"
             if self._settings.metrics_port:
@@ -118,9 +117,13 @@ class Supervisor:
                 return
             self._write(served)
             log.info("server_starting", host=self._settings.host, port=port, workers=len(workers))
-            looked, pruned = time.monotonic(), float("-inf")
+            looked, pruned, is_ready = time.monotonic(), float("-inf"), False
             while not self._stops_within(TICK_S):
                 self._keep_children(self._slots, port, served)
+                if not is_ready and all(slot.beat <= time.monotonic() for slot in workers):
+                    is_ready = True
+                    readiness.tell(readiness.READY)
+                    log.info("server_ready", port=port)
                 if time.monotonic() - pruned >= PRUNE_S:
                     pruned = time.monotonic()
                     prune(self._settings.data_dir, [Path(source.published) for source in self._sources])
@@ -129,6 +132,7 @@ class Supervisor:
                     self._look_for_changes()
                 if self._collect() or not served.exists():
                     self._write(served)
+            readiness.tell(readiness.STOPPING)
             log.info("server_stopping", signal=signal.Signals(self._stopped_by).name)
 
     def _serve_metrics(self) -> Callable[[], None]:
@@ -287,7 +291,7 @@ class Supervisor:
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-        deadline = time.monotonic() + self._settings.drain_s + self._settings.grace_s + STOP_MARGIN_S
+        deadline = time.monotonic() + readiness.stop_limit_s(self._settings)
         for process in processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
@@ -308,25 +312,3 @@ def _replace_if_hung(slot: _Slot, now: float) -> None:
         log.error("worker_hangs", core=slot.core, pid=slot.process.pid, silent_s=round(now - slot.beat, 1))
         slot.process.kill()
         slot.process.wait()
-
-
-def reserve_port(host: str, port: int) -> socket.socket:
-    """Return a socket that reserves a port for the workers, which share it by SO_REUSEPORT; it never listens.
-
-    Raises OffersError when the port is taken, because two servers would otherwise share its calls unnoticed.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            port = probe.getsockname()[1]
-            probe.listen()
-    except OSError as error:
-        reason = f"{error.strerror}): stop what uses it, or name another --port"
-        message = f"cannot listen on {address_of(host, port)} ({reason}"
-        raise OffersError(message) from None
-    holder = socket.socket(family, socket.SOCK_STREAM)
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    holder.bind((host, port))
-    return holder

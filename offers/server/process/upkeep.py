@@ -38,7 +38,7 @@ class Upkeep:
     ) -> None:
         self._live, self._stores, self._intake, self._triggers = live, stores, intake, triggers
         self._settings, self._clock = settings, clock
-        self._chores = [
+        self._chores: list[tuple[Callable[[], None], float]] = [
             (self.follow_budgets, BUDGETS_S),
             (self.recover, RECOVER_S),
             (self.trigger, TRIGGER_S),
@@ -47,6 +47,10 @@ class Upkeep:
         self._grace_s = 0  # the first time: all that an earlier worker left
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def add(self, chore: Callable[[], None], every_s: float) -> None:
+        """Add a chore, before the thread starts."""
+        self._chores.append((chore, every_s))
 
     def start(self) -> None:
         """Start the thread."""

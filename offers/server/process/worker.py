@@ -1,6 +1,7 @@
 """One worker process: a synchronous gRPC server on one core."""
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -18,6 +19,7 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
 from offers.errors import OffersError, StoreUnavailableError
 from offers.learning.learner import FOLDER
+from offers.server.admission import Admission
 from offers.server.events.intake import Intake
 from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
@@ -26,11 +28,13 @@ from offers.server.fast.answer import compile_for_persons
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
+from offers.server.process.gate import AdmittedThreads
 from offers.server.process.handlers import raw_handlers
 from offers.server.process.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.health import Health
 from offers.server.process.heartbeat import Heartbeat, own_address
 from offers.server.process.models import ModelFollower
+from offers.server.process.readiness import stop_limit_s
 from offers.server.process.reflection import reflection_handlers
 from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
@@ -51,6 +55,8 @@ RETRY_S = 5.0
 """Seconds until a worker tries again to open a snapshot that it could not open."""
 POLL_S = 0.25
 """Seconds between checks for another snapshot to serve; each also works out some milliseconds of hours ahead."""
+REPORT_S = 10.0
+"""Seconds between lines of the log about calls that were refused."""
 FIRST_POLL_S = 0.02
 """Seconds between checks for the first snapshots."""
 WARM_S = 2.0
@@ -72,12 +78,12 @@ class Worker:
     ) -> None:
         self.live = Live()
         self._settings = settings
-        self.threads = threads = CallThreads(settings.worker_threads)
-        self.health = Health(threads, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
-        self._server = grpc.server(
-            threads,  # type: ignore[arg-type] # any Executor will do
-            options=transport_options(settings),
-        )
+        self.admission = Admission()
+        self.threads = threads = AdmittedThreads(settings.worker_threads, self.admission)
+        self.apart = CallThreads(settings.worker_threads)
+        """Threads of health and reflection, which answer however many calls wait."""
+        self.health = Health(self.apart, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
+        self._server = grpc.server(self.apart, options=transport_options(settings))
         self.recorder = Recorder(stores.events, stores.state)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
@@ -92,6 +98,7 @@ class Worker:
         self._triggers = Triggers(self.live, stores.state, outbox, people, stores.events, clock, default_consent)
         stores.state.watch(self._triggers.due)
         self.upkeep = Upkeep(self.live, stores, self.intake, self._triggers, settings, clock)
+        self.upkeep.add(self.report_refusals, REPORT_S)
         offers = OfferService(self.live, clock, people, self.recorder, settings.geohash_length)
         explaining = ExplainService(self.live, clock, people, settings.geohash_length)
         events = EventService(self.intake)
@@ -104,40 +111,35 @@ class Worker:
             retention_days=settings.retention_days,
             settle=self.recorder.flush,
         )
-        self._server.add_generic_rpc_handlers(
-            (
-                raw_handlers(
-                    threads,
-                    SERVICE,
-                    {
-                        "GetOffers": offers.get_offers,
-                        "BatchGetOffers": offers.batch_get_offers,
-                        "ExplainOffers": explaining.explain_offers,
-                    },
-                ),
-                raw_handlers(
-                    threads,
-                    EVENT_SERVICE,
-                    {"ReportEvents": events.report_events},
-                    {"StreamEvents": events.stream_events},
-                ),
-                raw_handlers(
-                    threads,
-                    PROFILE_SERVICE,
-                    {
-                        "GetProfile": profiles.get_profile,
-                        "UpdateProfile": profiles.update_profile,
-                        "DeleteProfile": profiles.delete_profile,
-                        "ExportProfile": profiles.export_profile,
-                        "LinkIdentities": profiles.link_identities,
-                    },
-                    parted={"StreamExportProfile": profiles.stream_export_profile},
-                ),
-                *reflection_handlers(threads, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]),
-                *self.health.handlers(),
-                *extra,
-            )
-        )
+        offered = {
+            SERVICE: raw_handlers(
+                threads,
+                {
+                    "GetOffers": offers.get_offers,
+                    "BatchGetOffers": offers.batch_get_offers,
+                    "ExplainOffers": explaining.explain_offers,
+                },
+            ),
+            EVENT_SERVICE: raw_handlers(
+                threads, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}
+            ),
+            PROFILE_SERVICE: raw_handlers(
+                threads,
+                {
+                    "GetProfile": profiles.get_profile,
+                    "UpdateProfile": profiles.update_profile,
+                    "DeleteProfile": profiles.delete_profile,
+                    "ExportProfile": profiles.export_profile,
+                    "LinkIdentities": profiles.link_identities,
+                },
+                parted={"StreamExportProfile": profiles.stream_export_profile},
+            ),
+        }
+        threads.guard(self._server, {f"/{service}/{name}" for service, methods in offered.items() for name in methods})
+        reflected = dict(reflection_handlers(self.apart, [*offered, HEALTH_SERVICE]))
+        for service, methods in {**offered, **reflected, HEALTH_SERVICE: self.health.handlers()}.items():
+            self._server.add_registered_method_handlers(service, methods)
+        self._server.add_generic_rpc_handlers(tuple(extra))
 
     def listen(self, address: str) -> int:
         """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound."""
@@ -165,11 +167,18 @@ class Worker:
         self.live.swap(given)
         self.health.set_all(health_pb2.HealthCheckResponse.SERVING)
 
+    def report_refusals(self) -> None:
+        """Log how many calls were refused since the last time, if any were."""
+        if any(counts := self.admission.take_counts()):
+            log.warning("calls_refused", refused=counts.refused, expired=counts.expired)
+
     def drain(self) -> None:
         """Report NOT_SERVING, wait until callers have noticed, finish the calls in flight, and stop."""
         self.health.set_all(health_pb2.HealthCheckResponse.NOT_SERVING)
         time.sleep(self._settings.drain_s)
         self.health.end()
+        self.threads.drain()
+        self.apart.drain()
         self._server.stop(self._settings.grace_s).wait()
         self._end()
 
@@ -218,7 +227,7 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     own = worker.listen(address := own_address())
     worker.start(port)
     target = address if address.startswith("unix") else f"127.0.0.1:{own}"
-    heartbeat = Heartbeat(target, lambda: worker.threads.finished)
+    heartbeat = Heartbeat(target, lambda: worker.threads.finished, worker.threads.answers_within)
     heartbeat.start()
     log.info("worker_serving", core=core, port=port)
     while not told and os.getppid() == supervisor:
@@ -226,6 +235,8 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
         models.look()
         follower.roll()
         time.sleep(POLL_S)
+    # Whatever keeps the drain from ending, the process ends: a supervisor that was killed cannot see to that.
+    signal.alarm(math.ceil(stop_limit_s(settings)))
     worker.drain()
     heartbeat.stop()
     stores.close()

@@ -13,9 +13,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from offers import client
 from offers.cli.event_import import TIMEOUT_S
+from offers.server import admission, statuses, transport
 from offers.server.events import service as events
 from offers.server.limits import MAX_BATCH_BYTES, MAX_BATCH_RESPONSE_BYTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
-from offers.server.process import health, reflection, threads
+from offers.server.process import gate, health, reflection, threads, worker
 from offers.server.process.worker import Worker
 from offers.settings import Settings
 from offers.state.opening import open_stores
@@ -114,6 +115,22 @@ def test_the_text_states_the_limits_of_messages_and_the_deadlines() -> None:
         f"{events.MOST_STREAMS} streams of `StreamEvents`, {reflection.MOST_STREAMS} of reflection",
         f"{health.MOST_WATCHERS:,} of health's Watch",
         f"{threads.MESSAGE_S:g} seconds to send the message of a call and {threads.STREAM_S:g} between two",
+    ):
+        assert sentence in text
+
+
+def test_the_text_states_the_bounds_of_overload() -> None:
+    """Numbers in the section on overload are those in force."""
+    text = " ".join(GUIDE[GUIDE.index("## Overload") : GUIDE.index("## Restart")].split())
+    for sentence in (
+        f"{admission.MOST_WAITING} calls wait",
+        f"with a RetryInfo of {statuses.RETRY_S} second",
+        f"took in the last {admission.PACE_S:g} seconds",
+        f"has waited for {admission.OLDEST_S:g} seconds",
+        f"more than {gate.TOLD_PER_S} calls a second are refused",
+        f"{transport.MOST_PENDING} of the method are pending in gRPC",
+        f"the oldest has waited for {admission.CROWDED_S * 1000:g} ms",
+        f"says each {worker.REPORT_S:g} seconds",
     ):
         assert sentence in text
 

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,16 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from offers.server.process import handlers
 from offers.server.process.threads import MOST_SPARE, CallThreads
+from offers.server.process.worker import Worker
+from offers.settings import Settings
+from offers.state.opening import open_stores
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
+from offers.v1.event_pb2 import Event
+from offers.v1.event_service_pb2 import StreamEventsRequest
+from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 from tests.server.process.test_processes import write
 from tests.server.running import Server, started, wait_for
@@ -196,6 +203,57 @@ def has_beaten(server: Server, pid: int) -> bool:
     """Whether a worker has had the time for a sign of life."""
     time.sleep(2.5)
     return pid in server.workers()
+
+
+def idle_stream(channel: grpc.Channel, ends: threading.Event) -> Any:  # noqa: ANN401 - a call of grpcio
+    """A stream of events whose client sends one message, and then nothing."""
+
+    def messages() -> Iterator[StreamEventsRequest]:
+        yield StreamEventsRequest(events=[Event(event_id="idle")])
+        ends.wait(600)
+
+    return EventServiceStub(channel).StreamEvents.future(messages(), timeout=600)
+
+
+@contextmanager
+def idle_streams(channel: grpc.Channel, count: int) -> Iterator[list[Any]]:
+    """Streams of events that are open and idle."""
+    ends = threading.Event()
+    try:
+        yield [idle_stream(channel, ends) for _ in range(count)]
+    finally:
+        ends.set()
+
+
+def test_idle_streams_end_with_the_server(tmp_path: Path) -> None:
+    """A drain does not wait for streams whose clients send nothing, and tells them to go elsewhere."""
+    settings = Settings(data_dir=tmp_path, drain_s=0, grace_s=600)
+    with closing(open_stores(settings)) as stores:
+        worker = Worker(settings, stores)
+        with grpc.insecure_channel(f"127.0.0.1:{worker.start(0)}") as channel, idle_streams(channel, 6) as streams:
+            reflect: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+            reflecting = reflect(iter(threading.Event().wait, None), timeout=600)
+            wait_for(lambda: waiting(worker.threads) == 6 and waiting(worker.apart) == 1, "all streams are idle")
+            worker.drain()
+            for stream in (*streams, reflecting):
+                assert grpc.StatusCode.UNAVAILABLE is stream.code()
+                assert "the server stops" in stream.details()
+
+
+def waiting(threads: CallThreads) -> int:
+    """The threads that wait for the next message of a stream."""
+    return sum(wait.drain is not None and not wait.is_over for wait in list(threads._waiting))  # noqa: SLF001
+
+
+def test_a_stream_that_is_idle_for_too_long_is_told_why(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status has a code and says what to do; the threads are free again."""
+    monkeypatch.setattr(handlers, "STREAM_S", 0.3)
+    with idle_streams(served.channel, 6) as streams:
+        for stream in streams:
+            assert grpc.StatusCode.DEADLINE_EXCEEDED is stream.code()
+            assert "send one within" in stream.details()
+        wait_for(lambda: waiting(served.worker.threads) == 0, "no thread waits")
+    assert_answers(served)
 
 
 class Call:
