@@ -9,7 +9,10 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from offers.server.process.handlers import each_message
+from offers.errors import InvalidRequestError
+from offers.server.convert import parse
+from offers.server.limits import MAX_REQUEST_BYTES
+from offers.server.process.handlers import each_message, end_with
 from offers.server.process.threads import CallThreads
 
 _Request = reflection_pb2.ServerReflectionRequest
@@ -51,10 +54,10 @@ def reflection_handlers(threads: CallThreads, services: Sequence[str]) -> Iterat
         if not free.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reflection streams are open: try again later")
         try:
-            requests = map(_Request.FromString, each_message(threads, messages, context))
-            for response in servicer.ServerReflectionInfo(requests, context):
-                with threads.waiting(context):  # the response is sent when the next one is asked for
-                    yield response.SerializeToString()
+            for message in each_message(threads, messages, context):
+                for response in servicer.ServerReflectionInfo([_parsed(message, context)], context):
+                    with threads.waiting(context):  # the response is sent when the next one is asked for
+                        yield response.SerializeToString()
         finally:
             free.release()
 
@@ -62,3 +65,11 @@ def reflection_handlers(threads: CallThreads, services: Sequence[str]) -> Iterat
     for version in VERSIONS:
         service = f"grpc.reflection.{version}.ServerReflection"
         yield grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": handler})
+
+
+def _parsed(message: bytes, context: grpc.ServicerContext) -> reflection_pb2.ServerReflectionRequest:
+    """Return a request. Ends the call with INVALID_ARGUMENT where the message is none."""
+    try:
+        return parse(_Request, message, MAX_REQUEST_BYTES)
+    except InvalidRequestError as error:
+        end_with(error, context)
