@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from offers.model.instants import DAY_S
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.v1.context_pb2 import Context, User
@@ -57,9 +58,14 @@ class Client:
         request = ExportProfileRequest(user=User(user_id=user))
         return {one.decision_id for one in self.profiles.ExportProfile(request, timeout=PATIENCE_S).decisions}
 
-    def erase(self, user: str) -> None:
-        """Erase a person."""
-        self.profiles.DeleteProfile(DeleteProfileRequest(user=User(user_id=user)), timeout=PATIENCE_S)
+    def erase(self, user: str) -> int:
+        """Erase a person; return the second until which that is remembered."""
+        request = DeleteProfileRequest(user=User(user_id=user))
+        return int(self.profiles.DeleteProfile(request, timeout=PATIENCE_S).tombstone_expire_time.seconds)
+
+    def time(self) -> int:
+        """Return the second that the server's clock shows."""
+        return self.erase("nobody") - Settings().retention_days["tombstone"] * DAY_S
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class Worker:
             threads,  # type: ignore[arg-type] # any Executor will do
             options=transport_options(settings),
         )
-        self.recorder = Recorder(stores.events, stores.state)
+        self.recorder = Recorder(stores.events, stores.state, clock)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
             stores,
