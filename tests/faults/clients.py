@@ -1,6 +1,7 @@
 """What clients of the tests send, and how long they have patience."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,8 @@ class Client:
             request = GetProfileRequest(user=User(user_id=user))
             return int(self.profiles.GetProfile(request, timeout=PATIENCE_S).profile.order_count)
         except grpc.RpcError as error:
-            if code_of(error) is grpc.StatusCode.NOT_FOUND:
-                return 0
-            raise
+            pass_over(error, {grpc.StatusCode.NOT_FOUND})
+            return 0
 
     def decisions_of(self, user: str) -> set[str]:
         """Return the ids of the decisions that are logged of a person."""
@@ -77,8 +77,14 @@ def client_of(target: str) -> Iterator[Client]:
 
 def code_of(error: grpc.RpcError) -> grpc.StatusCode:
     """Return the status a call has ended with."""
-    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined] # every error of a call has one
+    code: grpc.StatusCode = error.code()
     return code
+
+
+def pass_over(error: grpc.RpcError, codes: Collection[grpc.StatusCode], deadline: float = float("inf")) -> None:
+    """Raise the error of a call unless its status is one of some and the time, of `time.monotonic`, is not over."""
+    if code_of(error) not in codes or time.monotonic() > deadline:
+        raise error
 
 
 def order(event_id: str, user: str) -> Event:

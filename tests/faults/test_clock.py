@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ class Clock:
 
 
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that can be moved."""
     program = shutil.which("faketime")
     if program is None:
@@ -85,7 +84,8 @@ def test_a_clock_that_was_a_day_ahead_swallows_and_resurrects_nothing(tmp_path: 
             client.report(order("today", "cy"))
             assert 3 == client.orders_of("cy")
             codes = [
-                client.report(redemption(f"r{name}", name, RESERVE))[0].status.code for name in ("three", "four", "five")
+                client.report(redemption(f"r{name}", name, RESERVE))[0].status.code
+                for name in ("three", "four", "five")
             ]
             assert any(codes)
             assert not codes[0]

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or broken under a server that runs: what is refused, what is answered, what is left."""
+"""Disks that are full, read-only or broken under a server that runs: what is refused, answered and left."""
 
 import os
 import resource
@@ -61,7 +61,7 @@ def test_a_disk_that_fails_costs_events_and_no_decision(server: Server, client: 
         for number in range(3):
             error = refusal_of(client, f"{kind}-{number}")
             assert code_of(error) is grpc.StatusCode.UNAVAILABLE
-            assert "disk" in str(error.details())  # type: ignore[attr-defined]
+            assert "disk" in str(error.details())
             assert client.ask("ada").offers
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
             client.erase("bob")

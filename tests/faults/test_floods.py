@@ -14,10 +14,10 @@ from tests.faults.clients import PATIENCE_S, Client, client_of, order, write_cat
 from tests.faults.process import memory_of
 from tests.server.running import Server, started
 
-WARM, BATCHES, SIZE = 8, 24, 500
+WARM, BATCHES, SIZE = 10, 24, 500
 """Batches until caches are full, those after them, and requests of each."""
-MOST_GROWTH = 32 << 20
-"""Bytes by which memory may grow after that: 12,000 requests that left 3 kB each would be above."""
+MOST_GROWTH = 48 << 20
+"""Bytes by which memory may grow after that: 12,000 requests that left 4 kB each would be above."""
 
 
 METRICS_PORT = free_port()

@@ -15,8 +15,8 @@ from offers.model.proposition_ids import Proposed, PropositionId, parse_proposit
 from offers.server.events.event_rules import check_event
 from offers.server.events.redeeming import Redeemer, RedemptionLimits, RedemptionStep, clear_output
 from offers.server.statuses import status_of
-from offers.state.ledger import KeptRedemption
 from offers.state.ahead import set_back_erasures
+from offers.state.ledger import KeptRedemption
 from offers.state.opening import Stores
 from offers.state.person.apply import MAX_APPLIED, Happened, apply, recent_of
 from offers.state.person.attribution import attributed, causes_among, wants_attribution

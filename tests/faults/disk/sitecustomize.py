@@ -85,7 +85,7 @@ def break_python(disk: Disk) -> None:
     """Let Python's own changes of files count as writes, and flushes fail."""
     flush = os.fdatasync
 
-    def fdatasync(file: int) -> None:
+    def fdatasync(file: Any) -> None:  # noqa: ANN401 - whatever has a descriptor
         if error := disk.fails():
             raise OSError(error, os.strerror(error))
         flush(file)
@@ -99,7 +99,7 @@ def break_python(disk: Disk) -> None:
         if is_written:
             disk.fails()
 
-    os.fdatasync = fdatasync
+    os.fdatasync = fdatasync  # type: ignore[assignment] # the names of arguments differ
     sys.addaudithook(hear)
 
 

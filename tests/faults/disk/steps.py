@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import orjson
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from offers.catalogue.publish import publish
 from offers.catalogue.snapshot import open_snapshot
@@ -26,7 +27,7 @@ from offers.server.profile_service import ProfileService
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
 from offers.state.person.consent import PURPOSES
-from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, User
+from offers.v1.context_pb2 import User
 from offers.v1.event_pb2 import Event, RedemptionEvent
 from offers.v1.event_service_pb2 import ReportEventsRequest, ReportEventsResponse
 from offers.v1.profile_service_pb2 import DeleteProfileRequest, LinkIdentitiesRequest, UpdateProfileRequest
@@ -73,7 +74,9 @@ class Services:
 
     def steps(self) -> list[Callable[[], object]]:
         """Return the steps, each of which may be repeated."""
-        update = UpdateProfileRequest(user=User(user_id="bob", consent=AGREED), update_mask={"paths": ["attributes.vip"]})
+        update = UpdateProfileRequest(
+            user=User(user_id="bob", consent=AGREED), update_mask=FieldMask(paths=["attributes.vip"])
+        )
         update.profile.attributes.update({"vip": True})
         link = LinkIdentitiesRequest(user_id="cy", anonymous_ids=["visitor"], consent=AGREED)
         erase = DeleteProfileRequest(user=User(user_id="gone"))
@@ -123,9 +126,7 @@ def main(folder: Path, stride: int) -> int:
 
 
 def _count_writes_from(number: int) -> None:
-    import sitecustomize
-
-    sitecustomize.the_disk.writes = number
+    sys.modules["sitecustomize"].the_disk.writes = number
 
 
 def _done(data: Path, engine: Engine) -> None:
@@ -180,4 +181,4 @@ def _in_child(work: Callable[[], object]) -> bool:
 
 
 if __name__ == "__main__":
-    print(main(Path(sys.argv[1]), int(sys.argv[2])))
+    print(main(Path(sys.argv[1]), int(sys.argv[2])))  # noqa: T201 - for whoever started it

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
@@ -17,7 +17,6 @@ from tests.faults.fuzz import frames
 from tests.faults.fuzz.methods import Method, methods_of
 from tests.faults.fuzz.mutations import Case, case_of
 from tests.faults.process import memory_of
-from tests.server.running import Server
 
 FORBIDDEN = {
     grpc.StatusCode.UNKNOWN,
@@ -40,6 +39,8 @@ ANSWERS = 3
 WARM = 0.2
 """Share of a run after which memory is measured for the first time."""
 CONNECTION = "connections of mutated frames"
+ANEW = "max_age"
+"""In the details of a call that was begun when the server asked its client to connect anew."""
 SIGNS = ("Traceback", "call_failed", "worker_died", "worker_hangs", "decisions_lost", "upkeep_failed")
 """What must not be in the server's log."""
 
@@ -63,10 +64,28 @@ class Outcome:
         return sum(count for (method, _), count in self.endings.items() if method != CONNECTION)
 
 
-class Campaign:
-    """Cases from a seed, against a server that has started."""
+class Fuzzed(Protocol):
+    """A server that has started."""
 
-    def __init__(self, server: Server, seed: int, first: int = 0) -> None:
+    @property
+    def target(self) -> str:
+        """Return where it listens."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Return its log."""
+        ...
+
+    def workers(self) -> set[int]:
+        """Return the process ids of its workers."""
+        ...
+
+
+class Campaign:
+    """Cases from a seed, against a server."""
+
+    def __init__(self, server: Fuzzed, seed: int, first: int = 0) -> None:
         self.outcome = Outcome()
         self._server, self._seed, self._first = server, seed, first
         self._workers = server.workers()
@@ -128,7 +147,7 @@ class Campaign:
         future.add_done_callback(lambda ended: self._settle(case, ended))
 
     def _stream(self, case: Case, channel: grpc.Channel) -> None:
-        make = channel.stream_stream if case.method.sends_many else channel.unary_stream
+        make: Any = channel.stream_stream if case.method.sends_many else channel.unary_stream
         messages = iter(case.messages) if case.method.sends_many else case.messages[0]
         call: Any = make(case.method.path)(messages, **_options(case))
         count = 0
@@ -147,7 +166,7 @@ class Campaign:
         ending = "OK" if is_answered and code is grpc.StatusCode.CANCELLED else code.name
         with self._lock:
             self.outcome.endings[case.method.path, ending] += 1
-            if code in FORBIDDEN - expected:
+            if code in FORBIDDEN - expected and ANEW not in call.details():
                 sent = b"|".join(case.messages)[:200]
                 self._fault(f"case {case.number}: {case.method.path} ends with {code}: {call.details()}; sent {sent!r}")
 
@@ -213,9 +232,10 @@ def tell(outcome: Outcome, report: Report) -> None:
     for method in sorted({method for method, _ in outcome.endings}):
         counts = [f"{status} {count:,}" for status in statuses if (count := outcome.endings[method, status])]
         report(f"{method}: {', '.join(counts)}")
+    memory = " -> ".join(f"{size >> 20} MiB" for size in outcome.memory)
     report(
         f"{outcome.cases:,} cases in {outcome.seconds:.0f} s; an ordinary call beside them took"
-        f" {outcome.slowest_s:.2f} s at most; memory of the workers {' -> '.join(f'{size >> 20} MiB' for size in outcome.memory)}"
+        f" {outcome.slowest_s:.2f} s at most; memory of the workers {memory}"
     )
     for fault in outcome.faults[:20]:
         report(f"FAULT: {fault}")

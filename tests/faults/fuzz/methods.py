@@ -1,6 +1,6 @@
 """The methods of a running server, as reflection tells of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.descriptor import FieldDescriptor
@@ -35,7 +35,7 @@ def methods_of(channel: grpc.Channel) -> list[Method]:
     return found
 
 
-def is_map(field: FieldDescriptor) -> bool:
+def is_map(field: Any) -> bool:  # noqa: ANN401 - a FieldDescriptor of any implementation
     """Return whether a field is a map."""
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 

@@ -157,7 +157,7 @@ def extreme(random: Random, field: FieldDescriptor) -> Any:  # noqa: ANN401 - a 
 def with_nested(random: Random, request: Message) -> bytes:
     """Return a request with a Struct that is nested deep or wide, in a field that takes one; else b""."""
     path: list[int] = []
-    descriptor = request.DESCRIPTOR
+    descriptor: Any = request.DESCRIPTOR
     for _ in range(4):
         fields = [field for field in descriptor.fields if field.message_type is not None and not is_map(field)]
         structs = [field for field in fields if field.message_type.full_name == "google.protobuf.Struct"]
