@@ -56,6 +56,7 @@ def test_a_disk_that_fails_costs_events_and_no_decision(server: Server, client: 
     """
     workers, before = server.workers(), client.orders_of("ada")
     client.report(order(f"{kind}-before", "ada"))
+    told = len(server.lines("decisions_wait"))
     fault.write_text(kind)
     try:
         for number in range(3):
@@ -66,7 +67,7 @@ def test_a_disk_that_fails_costs_events_and_no_decision(server: Server, client: 
         with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
             client.erase("bob")
         assert before + 1 == client.orders_of("ada")
-        wait_for(lambda: server.lines("decisions_wait"), "it is told that decisions wait")
+        wait_for(lambda: len(server.lines("decisions_wait")) > told, "it is told that decisions wait")
     finally:
         fault.unlink()
     assert [False] * 3 == [client.report(order(f"{kind}-{number}", "ada"))[0].duplicate for number in range(3)]
