@@ -57,6 +57,7 @@ SAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "/offers.v1.ProfileService/DeleteProfile": [{"user": SOMEBODY}],
     "/offers.v1.ProfileService/ExportProfile": [{"user": SOMEBODY}],
+    "/offers.v1.ProfileService/StreamExportProfile": [{"user": SOMEBODY}],
     "/offers.v1.ProfileService/LinkIdentities": [
         {"userId": "person", "anonymousIds": ["visitor"], "consent": {"purposes": ALL_PURPOSES}}
     ],
