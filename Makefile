@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench overload quality \
-	peers lock clean package
+.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench \
+	overload quality peers fuzz kills lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -58,7 +58,15 @@ test: $(DEVELOPING) build/protoc build/imports ## Run the tests; ARGS="-k client
 builds: $(DEVELOPING) build/imports ## Build and try the wheel, the examples in four languages, the benchmarks
 	$(PYTEST) $(BUILDS)
 
-check: lint types imports buf breaking docs test builds fresh later ## Run everything that must pass, as .ci/run does
+check: lint types imports buf breaking docs test fuzz builds fresh later ## Run everything that must pass, as .ci/run does
+
+# Repeat a run by its seed, and one case of it with FIRST and CASES=1.
+fuzz: $(DEVELOPING) ## Call every method with mutated requests; SECONDS=60, CASES=1000000 for as many, SEED=
+	$(BIN)/python -m tests.faults.fuzz $(if $(CASES),--cases $(CASES),--seconds $(or $(SECONDS),60)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))
+
+kills: $(DEVELOPING) ## Kill processes at random and in every write, while clients count; ROUNDS=20
+	ROUNDS=$(or $(ROUNDS),20) $(BIN)/pytest tests/faults/test_kills.py
 
 lint: $(DEVELOPING) ## Check style
 	$(BIN)/ruff check $(CHECKED)

@@ -18,7 +18,7 @@ from offers.catalogue.published import prune, stamp
 from offers.errors import OffersError
 from offers.server.process import readiness
 from offers.server.process.port import reserved_port
-from offers.settings import Settings, environment_without_settings
+from offers.settings import Settings, address_of, environment_without_settings
 from offers.telemetry.metrics import Metrics
 
 TICK_S = 0.1

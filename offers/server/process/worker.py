@@ -84,7 +84,7 @@ class Worker:
         """Threads of health and reflection, which answer however many calls wait."""
         self.health = Health(self.apart, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
         self._server = grpc.server(self.apart, options=transport_options(settings))
-        self.recorder = Recorder(stores.events, stores.state)
+        self.recorder = Recorder(stores.events, stores.state, clock)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
             stores,
