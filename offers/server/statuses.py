@@ -13,6 +13,7 @@ from offers.errors import (
     InvalidRequestError,
     NotFoundError,
     OffersError,
+    SnapshotError,
     StoreUnavailableError,
 )
 
@@ -26,6 +27,7 @@ _CODES = {
     NotFoundError: code_pb2.NOT_FOUND,
     ConflictError: code_pb2.FAILED_PRECONDITION,
     BusyError: code_pb2.RESOURCE_EXHAUSTED,
+    SnapshotError: code_pb2.UNAVAILABLE,  # it is compiled again
 }
 BATCH_FULL = status_pb2.Status(
     code=code_pb2.RESOURCE_EXHAUSTED, message="the batch's answers are over 32 MiB: ask for the rest in another"
