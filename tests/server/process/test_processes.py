@@ -370,23 +370,6 @@ def test_open_reflection_streams_do_not_hold_up_calls(served: Served) -> None:
             stream.cancel()
 
 
-def test_what_vanishes_while_serving_is_made_again(tmp_path: Path) -> None:
-    """Lost files of the server itself end nothing: the snapshot is compiled again before a worker needs it."""
-    with started(tmp_path, catalogs=(write(tmp_path),), workers=1) as server:
-        before = ask(server).catalog_version
-        (pid,) = server.workers()
-        arguments = command_of(pid).split(b"\0")
-        told = next(Path(os.fsdecode(one)) for one in arguments if one.endswith(b"served.json"))
-        shutil.rmtree(told.parent)
-        wait_for(told.exists, "the workers are told again")
-        assert {pid} == server.workers()
-        for snapshot in (tmp_path / "data" / "snapshots").iterdir():
-            shutil.rmtree(snapshot) if snapshot.is_dir() else snapshot.unlink()
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: server.workers() - {pid} and server.health() == SERVING, "another worker serves", 60)
-        assert before == ask(server).catalog_version
-
-
 def test_failures_that_are_not_the_document_s_are_tried_again(tmp_path: Path) -> None:
     """An edit that could not be written out goes live once it can be, without another edit."""
     with started(tmp_path, catalogs=(write(tmp_path),), workers=1) as server:
