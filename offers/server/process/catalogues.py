@@ -82,7 +82,7 @@ class Catalogues:
         self._settings, self._start, self._metrics = settings, start, metrics
         self._sources = [_Source(path) for path in sources]
         self.changes = 0
-        """Number that grows whenever other snapshots are to be served."""
+        """Number that grows whenever other snapshots are to be served; 0 until every document has one."""
 
     @property
     def served(self) -> Sequence[ServedSnapshot]:
@@ -217,7 +217,7 @@ class Catalogues:
         outdated = memory
         if path != source.published or source.is_refused:
             outdated, source.published, source.memory, source.is_refused = source.memory, path, memory, False
-            self.changes += 1
+            self.changes += all(one.published for one in self._sources)
         if outdated is not None:
             os.close(outdated)
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -14,6 +14,7 @@ from offers.catalogue.publish import publish
 from offers.catalogue.published import stamp_of_files
 from offers.catalogue.snapshot import open_snapshot
 from offers.demo import catalogue
+from offers.errors import OffersError
 from offers.files import new_memory
 from offers.server.process.catalogues import LONGEST_RETRY_S, RETRY_S, Catalogues
 from offers.server.process.served import ServedReader, ServedSender, ServedSnapshot
@@ -25,19 +26,20 @@ PUBLISHED = orjson.dumps({"path": "/made", "version": "1", "catalog_id": "one", 
 
 
 class Compilers:
-    """Catalogues of one document whose compiler is a command of the shell."""
+    """Catalogues of documents whose compiler is a command of the shell, which finds the document in $0."""
 
-    def __init__(self, folder: Path, seconds: float = 300) -> None:
+    def __init__(self, folder: Path, seconds: float = 300, names: Sequence[str] = ("one",)) -> None:
         self.command = ""
         self.processes: list[subprocess.Popen[bytes]] = []
         self.metrics = Metrics()
-        document = folder / "one.yaml"
-        document.write_text("")
+        documents = [folder / f"{name}.yaml" for name in names]
+        for document in documents:
+            document.write_text("")
         settings = Settings(compile_timeout_s=seconds)
-        self.catalogues = Catalogues(settings, [document], self._start, self.metrics)
+        self.catalogues = Catalogues(settings, documents, self._start, self.metrics)
 
-    def _start(self, _source: Path, _memory: int | None) -> "subprocess.Popen[bytes]":
-        command = ["sh", "-c", self.command]
+    def _start(self, source: Path, _memory: int | None) -> "subprocess.Popen[bytes]":
+        command = ["sh", "-c", self.command, source.stem]
         self.processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0))
         return self.processes[-1]
 
@@ -64,8 +66,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Compilers]]:
     """Make catalogues, whose compilers are gone afterwards."""
     made: list[Compilers] = []
 
-    def make_one(seconds: float = 300) -> Compilers:
-        made.append(Compilers(tmp_path, seconds))
+    def make_one(seconds: float = 300, names: Sequence[str] = ("one",)) -> Compilers:
+        made.append(Compilers(tmp_path, seconds, names))
         return made[-1]
 
     yield make_one
@@ -119,6 +121,19 @@ def test_a_snapshot_that_a_worker_refused_is_made_anew(make: Callable[..., Compi
     made.catalogues.renew()
     made.collect()
     assert 2 == made.catalogues.changes
+
+
+def test_nothing_is_served_until_every_document_has_a_snapshot(make: Callable[..., Compilers]) -> None:
+    """Workers wait for the slowest document at the start: else they would say that they lack its catalogue."""
+    made = make(names=("one", "two"))
+    told = PUBLISHED.replace('"one"', "\"'$0'\"")
+    made.compile(f"[ $0 = two ] && exit 2; echo '{told}'")
+    assert 0 == made.catalogues.changes
+    with pytest.raises(OffersError, match=r"cannot serve .*two\.yaml: the compiler ended with status 2"):
+        made.catalogues.require_all()
+    made.compile(f"echo '{told}'")
+    assert 1 == made.catalogues.changes
+    made.catalogues.require_all()
 
 
 def test_files_that_change_are_compiled_again_once(make: Callable[..., Compilers], tmp_path: Path) -> None:
