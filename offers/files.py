@@ -1,10 +1,14 @@
 """Files of the system: regular ones, opened without waiting for a pipe or a device, and memory that can be sealed."""
 
+import contextlib
 import errno
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+_NOEXEC_SEAL = 8
+"""Linux's flag for memory that never holds programs."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -27,10 +31,12 @@ def read_regular(path: Path) -> bytes:
 
 def new_memory() -> int | None:
     """Return a descriptor of empty memory that can be sealed; None where the system has no such thing."""
-    try:
-        return os.memfd_create("offers", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except (AttributeError, OSError):  # another system than Linux, or it may not be used
+    if not hasattr(os, "memfd_create"):
         return None
+    for flags in (_NOEXEC_SEAL, 0):  # some systems demand the first, and Linux < 6.3 does not know it
+        with contextlib.suppress(OSError):
+            return os.memfd_create("offers", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING | flags)
+    return None
 
 
 def _check(mode: int, path: Path) -> None:
