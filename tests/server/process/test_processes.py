@@ -187,7 +187,7 @@ def test_edits_go_live_and_broken_ones_do_not(tmp_path: Path) -> None:
 
         write(tmp_path, title="second")
         live = "the good edit is live"  # after some three seconds on an idle machine
-        wait_for(lambda: [title_of(server) for _ in range(6)] == ["second"] * 6, live, 15)
+        wait_for(lambda: [title_of(server) for _ in range(6)] == ["second"] * 6, live, LONG_S)
 
         path.unlink()
         wait_for(lambda: len(server.lines("catalogue_refused")) == 2, "the deletion is noticed")
@@ -196,7 +196,7 @@ def test_edits_go_live_and_broken_ones_do_not(tmp_path: Path) -> None:
         wait_for(lambda: len(server.lines("worker_serving")) == 3, "the new worker serves what there was")
         assert {"second"} == {title_of(server) for _ in range(6)}
         write(tmp_path, title="third")
-        wait_for(lambda: [title_of(server) for _ in range(6)] == ["third"] * 6, "the file is back", 15)
+        wait_for(lambda: [title_of(server) for _ in range(6)] == ["third"] * 6, "the file is back", LONG_S)
 
 
 def test_two_catalogues_are_told_apart_by_name(tmp_path: Path) -> None:
