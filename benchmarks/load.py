@@ -47,10 +47,18 @@ class Slice:
 class Target:
     """A worker process over a snapshot, and one connection to it."""
 
-    def __init__(self, snapshot: Path, core: int, noop_bytes: int, data: str = "") -> None:
-        """Start a worker process; `data`: see worker.py."""
-        command = [sys.executable, "-m", "benchmarks.worker", str(snapshot), str(core), str(noop_bytes), data]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(
+        self, snapshot: Path, core: int, noop_bytes: int, data: str = "", memory: int | None = None
+    ) -> None:  # fmt: skip
+        """Start a worker process; `data` and `memory`: see worker.py."""
+        arguments = [snapshot, core, noop_bytes, data, *([] if memory is None else [memory])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", *map(str, arguments)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=() if memory is None else (memory,),
+        )
         self._channel: grpc.Channel | None = None
         self.pid = self._process.pid
 

@@ -1,6 +1,7 @@
 """Changes of documents and use of snapshots on disk, without the imports that compiling a document needs."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -25,6 +26,20 @@ def prune(data_dir: Path, keep: Iterable[Path]) -> None:
         with contextlib.suppress(OSError):
             if path.is_dir() and time.time() - path.stat().st_mtime > KEPT_S:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def stamp_of_files(folder: Path) -> str:
+    """Return a hash of the names, times, sizes and inodes of a snapshot's files; "" if there are none.
+
+    Files that change without a change of these, on a disk with a fault, are noticed by their checksums only.
+    """
+    try:
+        with os.scandir(folder) as files_in_it:
+            found = [(one.name, one.stat(follow_symlinks=False)) for one in files_in_it]
+    except OSError:
+        return ""
+    stamps = sorted((name, one.st_mtime_ns, one.st_size, one.st_ino) for name, one in found)
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()
 
 
 def stamp(source: Path) -> tuple[tuple[str, int, int, int], ...]:

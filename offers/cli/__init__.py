@@ -92,5 +92,5 @@ def main() -> None:
         app()
     except SettingsError as error:
         sys.exit(fail(str(error), status=2))
-    except OffersError as error:
+    except (OffersError, OSError) as error:  # the latter: no room, no right
         sys.exit(fail(str(error)))

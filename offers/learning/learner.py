@@ -23,6 +23,7 @@ import structlog
 from numpy.typing import NDArray
 
 from offers.errors import ConflictError, SnapshotError
+from offers.files import read_regular
 from offers.learning.log_reading import LearningLog, LogPosition
 from offers.learning.model import Model, open_model, write_model
 from offers.learning.model_folder import exclusive, latest, prune
@@ -339,7 +340,7 @@ def current_model(folder: Path) -> Model | None:
 def _versions(folder: Path) -> list[str]:
     """Return the versions of the published models, the current one first."""
     try:
-        found: list[str] = orjson.loads((folder / CURRENT).read_bytes())["versions"]
+        found = [str(one) for one in orjson.loads(read_regular(folder / CURRENT))["versions"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:

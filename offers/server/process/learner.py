@@ -8,13 +8,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import orjson
 import structlog
 
+from offers.catalogue.snapshot import Snapshot
 from offers.errors import ConflictError
 from offers.learning.learner import FOLDER, Learner
 from offers.learning.values import CatalogueFacts
 from offers.server.offer_values import CatalogueReader
+from offers.server.process.served import ServedReader
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.state.stores import EventLog
@@ -25,11 +26,10 @@ WAIT_S = 1.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def run(settings: Settings, served: Path, supervisor: int) -> None:
+def run(settings: Settings, served: int, supervisor: int) -> None:
     """Run the learner until SIGTERM; while another one works in the folder, wait for it to end.
 
-    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
-    {"snapshots": [path, ...]}.
+    It also ends once the process `supervisor` is no longer its parent. The socket `served` tells the snapshots.
     """
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
@@ -39,7 +39,16 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
         return bool(told) or os.getppid() != supervisor
 
     gc.disable()  # pending decisions have no cycles, and searching for some costs a quarter of the time
-    reader = CatalogueReader(lambda: [Path(path) for path in orjson.loads(served.read_bytes())["snapshots"]])
+    told_of = ServedReader(served)
+
+    def paths() -> list[Path]:
+        told_of.look()
+        return [one.path for one in told_of.snapshots]
+
+    def open_copy(path: Path) -> Snapshot:
+        return next(one for one in told_of.snapshots if one.path == path).open()
+
+    reader = CatalogueReader(paths, open_copy)
     with closing(open_stores(settings, is_server=True)) as stores:
         learner = _begun(stores.events, settings.data_dir / FOLDER, reader.read(), stop)
         if learner is None:
