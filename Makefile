@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench quality \
-	peers lock clean package
+	soak peers lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -135,6 +135,9 @@ bench: $(DEVELOPING) ## Measure; QUICK=1 for less than a minute
 
 quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" to choose, ARGS="--data PATH" to read it elsewhere
 	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+soak: $(DEVELOPING) ## Use a server for MINUTES at RATE visits a second; fails if its memory or descriptors grow
+	$(BIN)/python -m benchmarks.soak
 
 peers: $(DEVELOPING) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
 	$(BIN)/python -m benchmarks.peers
