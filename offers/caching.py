@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 from weakref import WeakMethod
 
 Asked = ParamSpec("Asked")
@@ -17,10 +17,9 @@ def cached(method: Callable[Asked, Found], most: int | None = None) -> Callable[
     """
     bound = WeakMethod(method)
 
-    @lru_cache(most)
     def ask(*args: Asked.args, **kwargs: Asked.kwargs) -> Found:
         alive = bound()
         assert alive is not None  # noqa: S101 - for the type checker: the caller holds the object
         return alive(*args, **kwargs)
 
-    return ask
+    return cast("Callable[Asked, Found]", lru_cache(most)(ask))
