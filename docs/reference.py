@@ -33,6 +33,7 @@ from google.protobuf.descriptor_pb2 import (
 
 from offers.cli import app
 from offers.cli.words import code_words
+from offers.server.limits import LIMITS, Limit
 from offers.settings import Settings
 from offers.v1.offer_service_pb2 import ReasonCode
 
@@ -77,6 +78,7 @@ def pages() -> dict[str, str]:
         "reference/settings.md": settings_page(),
         "reference/commands.md": commands_page(),
         "reference/reason-codes.md": reason_codes_page(sources),
+        "reference/limits.md": limits_page(homes),
         **made,
     }
 
@@ -155,6 +157,7 @@ def index_page(sources: Iterable[Source]) -> str:
         "- [Settings](settings.md) of `offers serve`",
         "- [Commands](commands.md) and their options",
         "- [Reason codes](reason-codes.md): why an offer is in an answer, or why not",
+        "- [Limits](limits.md) of requests and events",
     ]
     return "\n".join(lines) + "\n"
 
@@ -370,3 +373,19 @@ def reason_codes_page(sources: Iterable[Source]) -> str:
         words = code_words(ReasonCode.ValueType(value.number)) if value.number else ""
         lines.append(f"| {value.number} | `{value.name}` | {words} | {meaning} |")
     return "\n".join(lines) + "\n"
+
+
+def limits_page(homes: dict[str, str]) -> str:
+    """List every limit of what callers send."""
+    lines = ["# Limits", "", GENERATED, "", "| element | limits |", "|---|---|"]
+    for name, stated in sorted(LIMITS.items()):
+        home = homes.get(name.partition(".")[0], "")
+        link = f"[`{name}`](api/{home}.md#{name.partition('.')[0]})" if home else f"`{name}`"
+        lines.append(f"| {link} | {'; '.join(map(limit_words, stated))} |")
+    return "\n".join(lines) + "\n"
+
+
+def limit_words(limit: Limit) -> str:
+    """Word the values an element may have."""
+    unit = f" {limit.unit}" if limit.unit else ""
+    return f"{limit.least:,} to {limit.most:,}{unit}" if limit.least else f"at most {limit.most:,}{unit}"

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     survive the end of any process, but the last ones before a power cut may be lost."""
     store_timeout_ms: int = Field(50, ge=1, le=60_000)
     """Timeout of a call to Redis, in milliseconds. PostgreSQL has twenty times as long; SQLite has no timeout."""
+    postgres_connections: int = Field(8, ge=1, le=1000)
+    """Connections to PostgreSQL that each worker, and the learner, opens at most."""
     retention_days: dict[str, int] = Field(RETENTION_DAYS, validate_default=True)
     """Days of retention by kind, 1 to 3,650. Kinds that are not given have their value from RETENTION_DAYS."""
     geohash_length: int = Field(6, ge=0, le=12)

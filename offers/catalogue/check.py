@@ -7,6 +7,7 @@ from pathlib import Path
 
 from offers.catalogue import document
 from offers.catalogue.definitions import ID_NAMES, Definitions
+from offers.catalogue.geo.geojson import MAX_CATALOG_CORNERS
 from offers.catalogue.rules.cross import CrossRules
 from offers.catalogue.rules.survey import Survey, place_of, problems_of
 from offers.errors import CatalogError, Problem
@@ -35,7 +36,7 @@ def check(source: Path) -> Checked:
     # Where a part of the document could not be read, a reference into it is no fault.
     complete = all(problem.field not in {"", *ID_NAMES} for problem in problems)
     if complete:
-        problems += _missing_parts(source, survey, rules)
+        problems += _faults_as_a_whole(source, survey, rules)
     if any(survey.repeated.values()) or (complete and rules.has_faults()):
         found = list(_locate(source, survey, rules if complete else None))
         if not (found or problems):
@@ -52,14 +53,17 @@ def _hours(survey: Survey) -> Iterator[str]:
     yield from (policy.quiet_hours for policy in survey.known["contact_policies"].values() if policy.quiet_hours)
 
 
-def _missing_parts(source: Path, survey: Survey, rules: CrossRules) -> Iterator[Problem]:
-    """Yield the faults of a document that lacks something as a whole."""
+def _faults_as_a_whole(source: Path, survey: Survey, rules: CrossRules) -> Iterator[Problem]:
+    """Yield the faults of a document as a whole: what it lacks, and what it has too much of."""
     faulty = {problem.field for problem in survey.problems}
     if not survey.head.catalog_id and "catalog_id" not in faulty:
         fix = "write the name that requests will use, such as 'catalog_id: paris'"
         yield Problem(str(source), None, "catalog_id", "missing", fix)
     if not survey.offer_count and "offers" not in faulty:
         yield Problem(str(source), None, "offers", "missing", "write at least one offer")
+    if survey.corners > MAX_CATALOG_CORNERS:
+        reason = f"have about {survey.corners:,} corners together, and may have {MAX_CATALOG_CORNERS:,}"
+        yield Problem(str(source), None, "zones", f"the areas {reason}", "simplify them, or use several catalogues")
     default = survey.head.default_ranking_strategy_id
     if default and default not in survey.known["ranking_strategies"]:
         fragment = survey.head_places["default_ranking_strategy_id"][0]

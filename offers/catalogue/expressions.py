@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -111,10 +112,22 @@ def _check_numbers(one: Node, other: Node, *, is_equality: bool) -> None:
     """
     numbers = (int, float) if is_equality else int
     for part in (one, *(one.parts if one.kind == "call" and not one.name else ())):
-        if isinstance(part.value, numbers) and not is_exact(part.value) and not _is_whole(other):
-            told = f"compares {part.value} with what may be a number of an attribute"
+        value = _number_of(part)
+        if isinstance(value, numbers) and not is_exact(value) and not _is_whole(other):
+            told = f"compares {value} with what may be a number of an attribute"
             message = f"{told}, and these are exact only below 2^53: write both as texts"
             raise ConstantError(message)
+
+
+def _number_of(node: Node) -> float | bool | str | None:
+    """Return the value of a constant, also of one that is converted to another type of number, or negated."""
+    if node.kind == "call" and len(node.parts) == 1 and node.name in {"double", "int", "uint", "dyn", "-_"}:
+        value = _number_of(node.parts[0])
+        if not isinstance(value, str):
+            return value
+        with suppress(ValueError):
+            return float(value) if node.name == "double" else int(value)
+    return node.value
 
 
 def _is_whole(node: Node) -> bool:

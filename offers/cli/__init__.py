@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from offers.cli import (
+    backup,
     catalogues,
     compile_loops,
     demo,
@@ -67,6 +68,7 @@ def offers(
 app.command(rich_help_panel="Server")(serve.serve)
 app.command("query", rich_help_panel="Server")(ask)
 app.command(rich_help_panel="Server")(learn.learn)
+app.command(rich_help_panel="Server")(backup.backup)
 app.command("compile-loops", rich_help_panel="Server")(compile_loops.compile_loops)
 app.command(rich_help_panel="Catalogue")(catalogues.validate)
 app.command("import", rich_help_panel="Catalogue")(catalogues.import_)

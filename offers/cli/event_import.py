@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from grpc import RpcError, StatusCode, insecure_channel
 
 from offers.client import CHANNEL_OPTIONS, OffersCallError
-from offers.server.limits import MAX_BATCH, MAX_BATCH_BYTES
+from offers.server.limits import MAX_BATCH, MAX_BATCH_BYTES, MAX_EVENT_BYTES
 from offers.state.event_files import EventFile
 from offers.state.tracked import Identified, PassedOver
 from offers.v1.event_pb2 import Event
@@ -105,8 +105,8 @@ class EventImporter:
     def _append(self, waiting: _Waiting) -> None:
         """Add an event to the batch, which is reported before it becomes too large and once it is full."""
         size = ReportEventsRequest(events=[waiting.event]).ByteSize()
-        if size > MAX_BATCH_BYTES:
-            reason = f"has {size:,} bytes: a server takes in at most {MAX_BATCH_BYTES:,} at once"
+        if waiting.event.ByteSize() > MAX_EVENT_BYTES:
+            reason = f"has {size:,} bytes: write at most {MAX_EVENT_BYTES:,} an event"
             self._refuse(waiting.number, waiting.place, reason)
             return
         if self._bytes + size > MAX_BATCH_BYTES:

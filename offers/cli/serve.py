@@ -96,6 +96,9 @@ class StoreOptions(NamedTuple):
     store_timeout_ms: Annotated[int | None, typer.Option(help="Timeout of Redis, in milliseconds. \\[default: 50]")] = (
         None
     )
+    postgres_connections: Annotated[
+        int | None, typer.Option(help="Connections to PostgreSQL of each process, at most. \\[default: 8]")
+    ] = None
 
 
 class PrivacyOptions(NamedTuple):

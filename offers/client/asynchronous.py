@@ -47,6 +47,7 @@ from offers.v1.profile_service_pb2 import (
     GetProfileResponse,
     LinkIdentitiesRequest,
     LinkIdentitiesResponse,
+    StreamExportProfileRequest,
     UpdateProfileRequest,
     UpdateProfileResponse,
 )
@@ -140,8 +141,13 @@ class AsyncOffersClient(Connection):
     ) -> ExportProfileResponse:
         """Return everything that is stored about a person, as OffersClient does."""
         timeout_s = ERASE_TIMEOUT_S if timeout_s is None else timeout_s
-        response: ExportProfileResponse = await self._call(self._profiles.ExportProfile, request, timeout_s, metadata)
-        return response
+        asked, whole = StreamExportProfileRequest(), ExportProfileResponse()
+        if request.HasField("user"):
+            asked.user.CopyFrom(request.user)
+        with raising_call_errors():
+            async for one in self._profiles.StreamExportProfile(asked, timeout=timeout_s, metadata=metadata):
+                whole.MergeFrom(one.part)
+        return whole
 
     async def link_identities(
         self, request: LinkIdentitiesRequest, *, timeout_s: float | None = None, metadata: Metadata = ()

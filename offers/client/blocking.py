@@ -45,6 +45,7 @@ from offers.v1.profile_service_pb2 import (
     GetProfileResponse,
     LinkIdentitiesRequest,
     LinkIdentitiesResponse,
+    StreamExportProfileRequest,
     UpdateProfileRequest,
     UpdateProfileResponse,
 )
@@ -162,11 +163,16 @@ class OffersClient(Connection):
     ) -> ExportProfileResponse:
         """Return everything that is stored about a person. The error is NOT_FOUND where nothing is.
 
-        The default deadline is ERASE_TIMEOUT_S.
+        It arrives in parts, so that it may have any size. The default deadline is ERASE_TIMEOUT_S.
         """
         timeout_s = ERASE_TIMEOUT_S if timeout_s is None else timeout_s
-        response: ExportProfileResponse = self._call(self._profiles.ExportProfile, request, timeout_s, metadata)
-        return response
+        asked, whole = StreamExportProfileRequest(), ExportProfileResponse()
+        if request.HasField("user"):
+            asked.user.CopyFrom(request.user)
+        with raising_call_errors():
+            for one in self._profiles.StreamExportProfile(asked, timeout=timeout_s, metadata=metadata):
+                whole.MergeFrom(one.part)
+        return whole
 
     def link_identities(
         self, request: LinkIdentitiesRequest, *, timeout_s: float | None = None, metadata: Metadata = ()

@@ -20,6 +20,7 @@ from offers.caching import cached
 from offers.catalogue.hours.schedules import Schedule, ZoneClock, zone_clock
 from offers.decision.kernels.hours import HorizonArray, work_out
 from offers.decision.kernels.memory.records import CLOSED, OPEN, HoursArray, Record
+from offers.decision.pauses import Pauses
 
 INSTANTS_KEPT = 128
 """Minutes kept, at most: the current one, and some of hypothetical requests."""
@@ -37,6 +38,12 @@ FIRST_HORIZON_S = 3 * _DAY_S
 """The first horizon is short, to be there soon."""
 CHANGES_KEPT = 8_000_000
 """Changes, of four bytes, that a horizon holds: those of about 100,000 schedules. The rest is worked out when asked."""
+
+
+SPANS_OF_ONE = 8
+"""Spans of a schedule that are kept after a look-up, for other instants within them."""
+SPANS_KEPT = 20_000
+"""Schedules, by the time zones asked, of which such spans are kept: at most some 30 MB."""
 
 
 class _Horizon(NamedTuple):
@@ -108,6 +115,8 @@ class HoursBook:
         margins = {part.closing_margin for schedule in schedules for part in schedule.parts}
         self._turns = sorted({0} | {-margin % 60 for margin in margins})
         self._most = max(8, min(INSTANTS_KEPT, BYTES_KEPT // (9 * max(len(schedules), 1))))
+        self._lately: dict[tuple[int, str], tuple[tuple[int, int, bool], ...]] = {}
+        """Spans of schedules that were looked up, the last first: begin, end, and whether it is open."""
         self._instants: OrderedDict[tuple[int, str], Record] = OrderedDict()
         weekly = columns.arrays["schedule_weekly"].tolist()
         self._ahead = [not week and not one.personal for one, week in zip(schedules, weekly, strict=True)]
@@ -130,10 +139,25 @@ class HoursBook:
     def look_up(self, hours: Record, numbers: Sequence[int], second: int, time_zone: str) -> None:
         """Look up the states of some schedules that are UNKNOWN, and write them into the record `hours`."""
         instant, _ = self._span(second)
+        pauses = Pauses()
         for number in set(numbers):
-            is_open, until = self._schedules[number].at(instant, lambda zone: self.clock(zone or time_zone))
+            is_open, until = self._state_of(number, instant, time_zone)
             hours.arrays["until"][number] = until  # before the state, as other threads read both
             hours.arrays["state"][number] = OPEN if is_open else CLOSED
+            pauses()
+
+    def _state_of(self, number: int, instant: int, time_zone: str) -> tuple[bool, int]:
+        """Return what a schedule's `at` returns, from its spans found lately if one of them holds the instant."""
+        key = number, time_zone if self._schedules[number].personal else ""
+        lately = self._lately.get(key, ())
+        for begin, until, is_open in lately:
+            if begin <= instant < until:
+                return is_open, until
+        is_open, until = self._schedules[number].at(instant, lambda zone: self.clock(zone or time_zone))
+        if len(self._lately) >= SPANS_KEPT:
+            self._lately.clear()
+        self._lately[key] = ((instant, until, is_open), *lately[: SPANS_OF_ONE - 1])
+        return is_open, until
 
     def roll(self, now: int, seconds: float = SLICE_S) -> bool:
         """Bring the horizon up to date by about `seconds` of work. Returns whether nothing is left to do.

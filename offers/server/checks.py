@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
+from offers.model.attributes import attribute_faults
 from offers.model.currencies import PAST_CURRENCIES, fraction_fault
 from offers.model.money import NANOS
 from offers.server.limits import (
@@ -39,6 +42,19 @@ def check_instant(field: str, instant: Timestamp, refuse: Refuse) -> None:
         refuse(field, f"{instant.seconds} s is out of range: send an instant from 1970 to 2100")
     elif not 0 <= instant.nanos < NANOS:
         refuse(field, f"{instant.nanos} ns is out of range: send 0 to 999,999,999")
+
+
+def check_span(field: str, span: Duration, least: int, most: int, refuse: Refuse) -> None:
+    """Check a span of time of `least` to `most` seconds."""
+    if not (least <= span.seconds <= most and 0 <= span.nanos < NANOS) or (span.seconds == most and span.nanos):
+        told = f"{span.seconds:,} s" + (f" and {span.nanos:,} ns" if span.nanos else "")
+        refuse(field, f"{told} is out of range: send {least} to {most:,} seconds")
+
+
+def check_attributes(field: str, attributes: Struct, refuse: Refuse) -> None:
+    """Check the names and values of attributes."""
+    for path, reason in attribute_faults(attributes):
+        refuse(f"{field}.{path}" if path else field, reason)
 
 
 def check_money(money: Money, field: str, refuse: Refuse) -> None:

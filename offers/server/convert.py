@@ -13,6 +13,7 @@ from offers.errors import FieldViolation, InvalidRequestError
 from offers.model.query import DEFAULT_MAX_OFFERS, MAX_OFFERS, Query, Surface
 from offers.server.checks import (
     Refuse,
+    check_attributes,
     check_instant,
     check_location,
     check_seen,
@@ -21,7 +22,7 @@ from offers.server.checks import (
     cut,
     no_currency,
 )
-from offers.server.limits import MAX_ATTRIBUTES, MAX_ID, MAX_NAME
+from offers.server.limits import MAX_ID, MAX_NAME
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context, User
 from offers.v1.offer_service_pb2 import VIEW_FULL, GetOffersRequest
 
@@ -107,9 +108,8 @@ def _check_context(context: Context, refuse: Refuse) -> None:
         check_user(context.user, refuse)
     if context.HasField("session"):
         check_session(context.session, refuse)
-    if context.HasField("attributes") and len(context.attributes.fields) > MAX_ATTRIBUTES:
-        reason = f"{len(context.attributes.fields):,} entries: send at most {MAX_ATTRIBUTES}"
-        refuse("context.attributes", reason)
+    if context.HasField("attributes"):
+        check_attributes("context.attributes", context.attributes, refuse)
 
 
 def _check_answer(request: GetOffersRequest, max_offers: int, refuse: Refuse) -> None:

@@ -6,6 +6,7 @@ in decision/reference, at some milliseconds an offer. No decision is kept, and n
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from offers.catalogue.intents import intents_of
 from offers.catalogue.snapshot import EVERYWHERE, NO_VENUE
 from offers.decision.engine import Engine
 from offers.decision.kernels.person.meet import BLIND, HIDDEN
+from offers.decision.pauses import Pauses
 from offers.decision.person import Person
 from offers.decision.reference.behaviour import behaved
 from offers.decision.reference.decide import Ranked
@@ -28,7 +30,7 @@ from offers.decision.reference.models import Taught, chance_of, taught_of, told
 from offers.decision.reference.people import KnownPerson
 from offers.decision.reference.words import Words
 from offers.decision.segments.evaluate import Facts
-from offers.errors import FieldViolation, InvalidRequestError
+from offers.errors import BusyError, FieldViolation, InvalidRequestError
 from offers.learning.model import Model
 from offers.learning.recommend import scores as recommend
 from offers.learning.recommend.reference import ReferenceScores
@@ -60,6 +62,8 @@ from offers.v1.state_pb2 import UserState
 
 USUAL = 100
 """Explanations where the request does not say how many."""
+MOST_EXPLAINING = 2
+"""Requests that a worker explains at once: each takes a thread for up to a second, and decisions need some."""
 _RECOMMEND = "recommend."
 
 
@@ -88,13 +92,27 @@ class ExplainService:
         self._people = people
         self._geohash_length = geohash_length
         self._offers = OfferService(live, clock, people, geohash_length=geohash_length)
+        self._free = threading.Semaphore(MOST_EXPLAINING)
         self._recommends: tuple[str, ReferenceScores | None] = "", None
         """The version of the last model asked for its recommendation, and that recommendation."""
 
     def explain_offers(self, data: bytes) -> bytes:
-        """Answer ExplainOffers, the request and the response encoded. Raises InvalidRequestError."""
+        """Answer ExplainOffers, the request and the response encoded.
+
+        Raises InvalidRequestError, and BusyError when too many are under way.
+        """
         asked = convert.parse(ExplainOffersRequest, data, MAX_REQUEST_BYTES)
         most = _checked(asked)
+        if not self._free.acquire(blocking=False):
+            message = "as many explanations are under way as this server gives at once: try again later"
+            raise BusyError(message)
+        try:
+            return self._explain(asked, most).SerializeToString()
+        finally:
+            self._free.release()
+
+    def _explain(self, asked: ExplainOffersRequest, most: int) -> ExplainOffersResponse:
+        """Answer a request that was checked, with at most `most` explanations."""
         with _inside("request"):
             answered = self._answer(asked.request, int(self._clock()))
         ranks = {offer.offer_id: offer.rank for offer in answered.response.offers}
@@ -109,10 +127,9 @@ class ExplainService:
         if not asked.offer_ids:
             explanations.sort(key=_distance)
         purposes = self._people.purposes(answered.met, asked.request.context.user)
-        response = ExplainOffersResponse(
+        return ExplainOffersResponse(
             explanations=explanations[:most], response=answered.response, purposes=sorted(purposes)
         )
-        return response.SerializeToString()
 
     def _answer(self, request: GetOffersRequest, now: int) -> _Answered:
         """Answer a request, and find the engine, the model and the person that the answer came from.
@@ -139,9 +156,11 @@ class ExplainService:
         known = _known(answered, catalog)
         if answered.model is not None:
             known = replace(known, taught=self._taught(answered, answered.model, known.draw))
-        words = Words(catalog, query)
-        verdicts = explain(catalog, query, known, ranks)
-        return {one.placed.offer.offer_id: _explanation(one, words) for one in verdicts}
+        words, pauses, told = Words(catalog, query), Pauses(), {}
+        for one in explain(catalog, query, known, ranks, pauses):
+            told[one.placed.offer.offer_id] = _explanation(one, words)
+            pauses()
+        return told
 
     def _taught(self, answered: _Answered, model: Model, draw: int) -> Taught:
         """Return the model of an answer with the values it saw; `draw` is the person's."""

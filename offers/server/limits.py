@@ -6,6 +6,13 @@ The comments in protos/offers/v1 state the same limits for callers. tests/server
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from offers.model.attributes import (
+    MAX_ATTRIBUTE_BYTES,
+    MAX_ATTRIBUTE_NAME,
+    MAX_ATTRIBUTES,
+    MAX_LEVELS,
+    MAX_LISTED,
+)
 from offers.model.instants import DAY_S
 from offers.model.query import MAX_OFFERS
 
@@ -21,9 +28,14 @@ MAX_MESSAGE_BYTES: Final = 8 << 20
 MAX_ACCURACY_M: Final = 1_000_000
 MAX_LATITUDE: Final = 90
 MAX_LONGITUDE: Final = 180
-MAX_ATTRIBUTES: Final = 100
-MAX_ATTRIBUTE_BYTES: Final = 16 << 10
-"""Attributes of a profile, encoded."""
+MAX_EVENT_BYTES: Final = 64 << 10
+"""An order of 100 items with all their properties has less. Events are kept in the log, and exported."""
+MAX_EXPORT_BYTES: Final = 4 << 20
+"""Longest export in one message: gRPC's clients read no longer ones, unless they are told to."""
+MAX_CONSENTS: Final = 100
+"""Consent decisions of one change."""
+MAX_PATHS: Final = 200
+"""Fields that a change names: all attributes that there may be, and as many that are removed."""
 MAX_SEEN: Final = 1000
 """Offers that a caller reports as seen by a person, and instants of each."""
 MAX_EXPLANATIONS: Final = 1000
@@ -33,6 +45,8 @@ MAX_PERSON_ID: Final = 256
 MAX_NAME: Final = 64
 MAX_LINKS: Final = 100
 """Visitors that are linked to a person at once."""
+MAX_VISITORS: Final = 1000
+"""Visitors that are linked to a person by and by. Each reads its ids where the person is exported or erased."""
 MAX_VIEWED: Final = 50
 """Categories, products and micro conversions of a session, of each."""
 MAX_SEARCHES: Final = 20
@@ -45,6 +59,8 @@ MAX_UNITS: Final = 2**40 - 1
 """Whole units of a sum of money."""
 MAX_HOLD_S: Final = DAY_S
 """Seconds a reservation may hold."""
+MAX_IN_VIEW_S: Final = DAY_S
+"""Seconds an offer may be in view."""
 
 
 class Limit(NamedTuple):
@@ -53,8 +69,8 @@ class Limit(NamedTuple):
     least: int
     most: int
     unit: str = ""
-    """"characters" of a text or of each key of a map, "entries" of a list or map, "bytes", "seconds", or "" for the
-    value itself."""
+    """"characters" of a text or of each key of a map, "entries" of a list or map, "levels" of lists and maps within
+    one another, "bytes", "seconds", or "" for the value itself."""
 
 
 def _characters(most: int, least: int = 0) -> Limit:
@@ -69,12 +85,13 @@ def _bytes(most: int) -> Limit:
     return Limit(0, most, "bytes")
 
 
+_ATTRIBUTES = (_entries(MAX_ATTRIBUTES), _bytes(MAX_ATTRIBUTE_BYTES))
 _POSITION = (Limit(-MAX_LATITUDE, MAX_LATITUDE), Limit(-MAX_LONGITUDE, MAX_LONGITUDE))
 _MONEY = (Limit(0, MAX_UNITS),)
 _ID, _PERSON_ID, _NAME = (_characters(MAX_ID),), (_characters(MAX_PERSON_ID),), (_characters(MAX_NAME),)
 
 LIMITS: Mapping[str, tuple[Limit, ...]] = {
-    "Context.attributes": (_entries(MAX_ATTRIBUTES),),
+    "Context.attributes": _ATTRIBUTES,
     "Context.channel": _NAME,
     "Location.point": _POSITION,
     "Location.accuracy_m": (Limit(0, MAX_ACCURACY_M),),
@@ -110,6 +127,7 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "ReportEventsRequest.events": (_entries(MAX_BATCH, 1),),
     "StreamEventsRequest": (_bytes(MAX_BATCH_BYTES),),
     "StreamEventsRequest.events": (_entries(MAX_BATCH, 1),),
+    "Event": (_bytes(MAX_EVENT_BYTES),),
     "Event.event_id": (_characters(MAX_ID, 1),),
     "Event.catalog": _ID,
     "Event.proposition_id": _ID,
@@ -118,6 +136,7 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "Event.channel": _NAME,
     "Event.session_id": _PERSON_ID,
     "Event.location": _POSITION,
+    "Impression.in_view": (Limit(0, MAX_IN_VIEW_S, "seconds"),),
     "Dismissal.reason": _NAME,
     "Item.product_id": _ID,
     "Item.category": _ID,
@@ -137,14 +156,24 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "RedemptionEvent.amount": _MONEY,
     "RedemptionEvent.hold": (Limit(1, MAX_HOLD_S, "seconds"),),
     "CustomEvent.name": (_characters(MAX_NAME, 1),),
-    "CustomEvent.attributes": (_entries(MAX_ATTRIBUTES),),
-    "Profile.attributes": (_entries(MAX_ATTRIBUTES), _bytes(MAX_ATTRIBUTE_BYTES)),
+    "CustomEvent.attributes": _ATTRIBUTES,
+    "Profile.attributes": (
+        *_ATTRIBUTES,
+        _characters(MAX_ATTRIBUTE_NAME, 1),
+        _entries(MAX_LISTED),
+        Limit(0, MAX_LEVELS, "levels"),
+    ),
+    "Profile.consents": (_entries(MAX_CONSENTS),),
     "Consent.recorded_by": _ID,
     "Consent.source": _ID,
     "GetProfileRequest": (_bytes(MAX_REQUEST_BYTES),),
     "UpdateProfileRequest": (_bytes(MAX_REQUEST_BYTES),),
+    "UpdateProfileRequest.update_mask": (_entries(MAX_PATHS),),
     "DeleteProfileRequest": (_bytes(MAX_REQUEST_BYTES),),
+    "ProfileService.ExportProfile": (_bytes(MAX_EXPORT_BYTES),),
     "ExportProfileRequest": (_bytes(MAX_REQUEST_BYTES),),
+    "StreamExportProfileRequest": (_bytes(MAX_REQUEST_BYTES),),
+    "ProfileService.LinkIdentities": (_entries(MAX_VISITORS),),
     "LinkIdentitiesRequest": (_bytes(MAX_REQUEST_BYTES),),
     "LinkIdentitiesRequest.user_id": (_characters(MAX_PERSON_ID, 1),),
     "LinkIdentitiesRequest.anonymous_ids": (_entries(MAX_LINKS, 1), _characters(MAX_PERSON_ID, 1)),

@@ -1,37 +1,38 @@
 """ProfileService: reads, updates, erases, exports and links persons' profiles."""
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from google.protobuf.struct_pb2 import Struct
 
-from offers.errors import ConflictError, FieldViolation, InvalidRequestError, NotFoundError
+from offers.errors import BusyError, ConflictError, FieldViolation, InvalidRequestError, NotFoundError
+from offers.model.attributes import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES
 from offers.model.events import KINDS
 from offers.model.instants import CLOCK_SKEW_S, DAY_S, set_instant
-from offers.model.numbers import inexact_of
-from offers.model.visits import TRAITS, visits_in
-from offers.server.checks import check_instant
+from offers.server.checks import Refuse, check_attributes, check_instant
 from offers.server.convert import parse
 from offers.server.events.event_rules import check_text, check_user
+from offers.server.exports import Retention, add_state, logged_parts, whole
 from offers.server.limits import (
-    MAX_ATTRIBUTE_BYTES,
-    MAX_ATTRIBUTES,
+    MAX_CONSENTS,
     MAX_ID,
     MAX_LINKS,
+    MAX_PATHS,
     MAX_PERSON_ID,
     MAX_REQUEST_BYTES,
+    MAX_VISITORS,
 )
 from offers.server.recorder import WAIT_S
 from offers.state.ledger import Ledger
 from offers.state.person.consent import Purposes, agreed, latest
-from offers.state.person.counters import Counters
 from offers.state.person.ids import NOBODY, is_user, person_of, user_of
 from offers.state.person.merge import linked, with_draw
 from offers.state.person.view import profile_of
-from offers.state.stores import EventLog, LoggedDecision, LoggedEvent, Person, StateStore
+from offers.state.stores import EventLog, Person, StateStore
 from offers.v1.context_pb2 import CONSENT_PURPOSE_PROFILING, ConsentPurpose, User
-from offers.v1.event_pb2 import EVENT_KIND_REDEMPTION, EventKind
+from offers.v1.event_pb2 import EVENT_KIND_UNSPECIFIED
 from offers.v1.profile_pb2 import Consent, Profile
 from offers.v1.profile_service_pb2 import (
     DeleteProfileRequest,
@@ -40,19 +41,21 @@ from offers.v1.profile_service_pb2 import (
     ExportProfileResponse,
     GetProfileRequest,
     GetProfileResponse,
-    KeptTrigger,
     LinkIdentitiesRequest,
     LinkIdentitiesResponse,
+    StreamExportProfileRequest,
+    StreamExportProfileResponse,
     UpdateProfileRequest,
     UpdateProfileResponse,
 )
-from offers.v1.state_pb2 import TriggerMark, UserState
+from offers.v1.state_pb2 import UserState
 
 OTHERS_S = 2 * WAIT_S
 """Seconds after which other processes have logged what they decided."""
 SOON_S = 2
 """Seconds after a link within which another one waits for them."""
-_UNSIGNED = (1 << 64) - 1
+MOST_EXPORTS = 4
+"""Streamed exports of a worker at once, each of which may take some 16 MiB."""
 _UNKNOWN = "nothing is known of this person"
 _STILL_AGREED = (
     "erase_log: the person has not refused profiling, so the log would fill again: send that decision among the"
@@ -78,8 +81,9 @@ class ProfileService:
         """`settle` writes what this process has decided and not logged yet; it may raise StoreUnavailableError."""
         self._state, self._log, self._ledger = state, log, ledger
         self._clock, self._default, self._settle = clock, default_consent, settle
-        self._kept_s = {kind: retention_days[name] * DAY_S for name, kind in KINDS.items()}
-        self._decisions_kept_s = retention_days["decision"] * DAY_S
+        kinds = {**KINDS, "decision": EVENT_KIND_UNSPECIFIED}
+        self._kept_s = {kind: retention_days[name] * DAY_S for name, kind in kinds.items()}
+        self._exports = threading.Semaphore(MOST_EXPORTS)
         self._tombstone_s = retention_days["tombstone"] * DAY_S
 
     def get_profile(self, data: bytes) -> bytes:
@@ -97,6 +101,7 @@ class ProfileService:
         StoreUnavailableError.
         """
         request = parse(UpdateProfileRequest, data, MAX_REQUEST_BYTES)
+        request.profile.DiscardUnknownFields()  # they would be kept
         person = _person(request.user)
         now = self._clock()
         _check_update(request, now)
@@ -126,25 +131,41 @@ class ProfileService:
     def export_profile(self, data: bytes) -> bytes:
         """Return the encoded response to an ExportProfileRequest.
 
-        Raises InvalidRequestError, NotFoundError, StoreUnavailableError.
+        Raises InvalidRequestError, NotFoundError, StoreUnavailableError, and BusyError where it is too long.
         """
         person = _person(parse(ExportProfileRequest, data, MAX_REQUEST_BYTES).user)
+        return whole(self._exported(person)).SerializeToString()
+
+    def stream_export_profile(self, data: bytes) -> Iterator[bytes]:
+        """Yield the encoded responses to a StreamExportProfileRequest.
+
+        Raises InvalidRequestError, NotFoundError, StoreUnavailableError, and BusyError when too many are under way.
+        """
+        person = _person(parse(StreamExportProfileRequest, data, MAX_REQUEST_BYTES).user)
+        if not self._exports.acquire(blocking=False):
+            message = "as many exports are under way as this server makes at once: try again later"
+            raise BusyError(message)
+        try:
+            for part in self._exported(person):
+                yield StreamExportProfileResponse(part=part).SerializeToString()
+        finally:
+            self._exports.release()
+
+    def _exported(self, person: Person) -> Iterator[ExportProfileResponse]:
+        """Yield the parts of an export. Raises NotFoundError, before the first, where there is none."""
         ids = self._state.ids(person) or [person]
-        record = self._state.read(person)
-        logged, decisions = self._log.of_person(ids), self._log.decisions_of(ids)
+        record, retention, is_empty = self._state.read(person), Retention(self._kept_s), True
+        for part in logged_parts(self._log, ids, retention):
+            is_empty = False
+            yield part
         redeemed = self._ledger.redeemed(ids)
-        if not (record or logged or decisions or redeemed):
+        if is_empty and not (record or redeemed):
             raise NotFoundError(_UNKNOWN)
-        state = UserState.FromString(record)
-        response = ExportProfileResponse(assignments=state.assignments)
-        _export_log(response, logged, decisions)
-        self._export_retention(response, logged, decisions)
-        _export_state(response, state)
-        for key, second in redeemed:
-            count = response.redemptions.add(key=key & _UNSIGNED, kind=EVENT_KIND_REDEMPTION)
-            count.times.add(seconds=second)
-        response.profile.CopyFrom(self._told(state, ids))
-        return response.SerializeToString()
+        state, last = UserState.FromString(record), ExportProfileResponse()
+        add_state(last, state, redeemed)
+        retention.tell(last)
+        last.profile.CopyFrom(self._told(state, ids))
+        yield last
 
     def link_identities(self, data: bytes) -> bytes:
         """Return the encoded response to a LinkIdentitiesRequest.
@@ -158,6 +179,7 @@ class ProfileService:
             who.consent.CopyFrom(request.consent)
         user = person_of(who)
         visitors = [person_of(User(anonymous_id=anonymous_id)) for anonymous_id in request.anonymous_ids]
+        _check_room(self._state.ids(user), visitors)
         stored = [
             consent
             for person in (user, *visitors)
@@ -189,23 +211,6 @@ class ProfileService:
             is_open = not state.drawn_second and is_recent and any(user not in self._state.ids(one) for one in visitors)
         if is_open:
             time.sleep(OTHERS_S)
-
-    def _export_retention(
-        self, response: ExportProfileResponse, events: Iterable[LoggedEvent], decisions: Iterable[LoggedDecision]
-    ) -> None:
-        """Tell how much of the log is kept under each id, and for how long."""
-        kept: dict[tuple[Person, EventKind.ValueType], list[tuple[int, int]]] = {}
-        for event in events:
-            due = event.received + self._kept_s[event.kind]
-            kept.setdefault((event.person, event.kind), []).append((event.second, due))
-        for one in decisions:
-            due = one.second + self._decisions_kept_s
-            kept.setdefault((one.person, EventKind.EVENT_KIND_UNSPECIFIED), []).append((one.second, due))
-        for (person, kind), instants in sorted(kept.items()):
-            seconds, dues = zip(*instants, strict=True)
-            told = response.kept_logs.add(user=user_of(person), kind=kind, count=len(instants))
-            told.first_time.seconds, told.last_time.seconds = min(seconds), max(seconds)
-            told.expire_time.seconds = max(dues)
 
     def _profile(self, person: Person) -> Profile:
         record = self._state.read(person)
@@ -244,39 +249,6 @@ class ProfileService:
         return state.SerializeToString() or None
 
 
-def _export_log(
-    response: ExportProfileResponse, events: Iterable[LoggedEvent], decisions: Iterable[LoggedDecision]
-) -> None:
-    geohashes = []
-    for event in events:
-        told = response.events.add()
-        told.MergeFromString(event.body)
-        told.user.CopyFrom(user_of(event.person))
-        geohashes.append(event.geohash)
-    if any(geohashes):
-        response.geohashes.extend(geohashes)
-    for decision in decisions:
-        kept = response.decisions.add(decision_id=decision.decision_id, user=user_of(decision.person))
-        kept.MergeFromString(decision.record)  # the same fields by the same numbers
-        kept.decision_time.seconds = decision.second
-
-
-def _export_state(response: ExportProfileResponse, state: UserState) -> None:
-    for key, kind, times in Counters(state.counters, state.times):
-        count = response.counts.add(key=key & _UNSIGNED, kind=kind)
-        for second in times:
-            count.times.add(seconds=second)
-    for visit in visits_in(state.visits):
-        visited = response.visits.add(
-            item=visit.item & _UNSIGNED,
-            weight=visit.weight,
-            place=visit.place,
-            **dict(zip(TRAITS, visit.traits, strict=True)),
-        )
-        visited.local_time.seconds = visit.second
-    response.triggers.extend(map(_kept, state.triggers))
-
-
 def _set_attributes(kept: Struct, given: Struct, names: Iterable[str]) -> None:
     for name in names:
         if name in given.fields:
@@ -311,12 +283,21 @@ def _check_update(request: UpdateProfileRequest, now: float) -> None:
     def refuse(field: str, reason: str) -> None:
         violations.append(FieldViolation(field, reason))
 
-    for number, path in enumerate(request.update_mask.paths):
+    for number, path in enumerate(request.update_mask.paths[:MAX_PATHS]):
         if path not in {"attributes", "consents"} and not (path.startswith("attributes.") and len(path) > 11):
             refuse(f"update_mask.paths[{number}]", "cannot be changed: send attributes, attributes.<name> or consents")
-    for name in sorted(inexact_of(request.profile.attributes)):
-        refuse(f"profile.attributes.{name}", "a number from 2^53 on, where neighbours become equal: send it as a text")
-    for number, consent in enumerate(request.profile.consents):
+    if len(request.update_mask.paths) > MAX_PATHS:
+        refuse("update_mask.paths", f"{len(request.update_mask.paths):,} entries: send at most {MAX_PATHS}")
+    check_attributes("profile.attributes", request.profile.attributes, refuse)
+    _check_consents(request.profile.consents, now, refuse)
+    if violations:
+        raise InvalidRequestError(violations)
+
+
+def _check_consents(consents: Sequence[Consent], now: float, refuse: Refuse) -> None:
+    if len(consents) > MAX_CONSENTS:
+        refuse("profile.consents", f"{len(consents):,} entries: send at most {MAX_CONSENTS}")
+    for number, consent in enumerate(consents[:MAX_CONSENTS]):
         field = f"profile.consents[{number}]"
         if consent.purpose not in ConsentPurpose.values() or not consent.purpose:
             refuse(f"{field}.purpose", f"{consent.purpose} is no purpose: send one of ConsentPurpose")
@@ -326,8 +307,14 @@ def _check_update(request: UpdateProfileRequest, now: float) -> None:
                 refuse(f"{field}.decision_time", "ahead of the server's clock by over 5 minutes: send when it was")
         check_text(consent.recorded_by, 0, MAX_ID, f"{field}.recorded_by", refuse)
         check_text(consent.source, 0, MAX_ID, f"{field}.source", refuse)
-    if violations:
-        raise InvalidRequestError(violations)
+
+
+def _check_room(known: Sequence[Person], visitors: Sequence[Person]) -> None:
+    """Check that a person, who has some ids, may have further visitors. Raises ConflictError."""
+    count = len({*known[1:], *visitors})
+    if count > MAX_VISITORS:
+        message = f"the person would have {count:,} visitors: link at most {MAX_VISITORS:,} to one person"
+        raise ConflictError(message)
 
 
 def _check_link(request: LinkIdentitiesRequest) -> None:
@@ -345,14 +332,3 @@ def _check_link(request: LinkIdentitiesRequest) -> None:
             check_text(anonymous_id, 1, MAX_PERSON_ID, f"anonymous_ids[{number}]", refuse)
     if violations:
         raise InvalidRequestError(violations)
-
-
-def _kept(mark: TriggerMark) -> KeptTrigger:
-    """Return the exported form of a trigger's mark."""
-    told = KeptTrigger(catalog=mark.catalog, trigger_id=mark.trigger_id, sent=mark.sent)
-    told.begin_time.seconds = mark.begin
-    if mark.retry:
-        told.retry_time.seconds = mark.retry
-    if mark.last_sent:
-        told.last_sent_time.seconds = mark.last_sent
-    return told

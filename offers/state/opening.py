@@ -55,10 +55,21 @@ def open_stores(settings: Settings) -> Stores:
         kept = database("state_url", settings.state_url)
         state, ledger = SqliteState(kept), SqliteLedger(kept)
     if _scheme_of(settings.events_url) in {"postgresql", "postgres"}:
-        events = _postgres(settings.events_url, timeout_s * _POSTGRES_PATIENCE)
+        events = _postgres(settings.events_url, timeout_s * _POSTGRES_PATIENCE, settings.postgres_connections)
     else:
         events = SqliteEvents(database("events_url", settings.events_url))
     return Stores(state, events, ledger)
+
+
+def sqlite_files(settings: Settings) -> dict[str, Path]:
+    """Return the files of the stores that are in SQLite, by their settings. Raises SettingsError."""
+    urls = {"events_url": settings.events_url, "state_url": settings.state_url}
+    servers = {"redis", "rediss", "postgresql", "postgres"}
+    return {
+        setting: _path_of(setting, url, settings.data_dir)
+        for setting, url in urls.items()
+        if _scheme_of(url) not in servers
+    }
 
 
 def _redis(url: str, timeout_s: float) -> tuple[StateStore, Ledger]:
@@ -72,12 +83,12 @@ def _redis(url: str, timeout_s: float) -> tuple[StateStore, Ledger]:
     return RedisState(server), RedisLedger(server)
 
 
-def _postgres(url: str, timeout_s: float) -> EventLog:
+def _postgres(url: str, timeout_s: float, connections: int) -> EventLog:
     try:
         from offers.state.postgres.events import PostgresEvents
     except ImportError as error:
         raise SettingsError(f"events_url: {error}: pip install 'offers[postgres]'") from error
-    return PostgresEvents(url, timeout_s)
+    return PostgresEvents(url, timeout_s, connections)
 
 
 def _scheme_of(url: str) -> str:

@@ -51,13 +51,13 @@ class FileOutbox:
     """An Outbox in a file. It is opened for each batch, so that the reader may move it away at any time."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     def append(self, lines: Sequence[bytes]) -> None:
         """See Outbox."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
             try:
                 end = os.fstat(file).st_size
                 torn = end > 0 and os.pread(file, 1, end - 1) != b"\n"  # a writer crashed, or the disk was full
@@ -70,14 +70,14 @@ class FileOutbox:
             if not end:
                 self._keep_name()
         except OSError as error:
-            raise StoreUnavailableError(f"outbox {self._path}: {error.strerror}") from error
+            raise StoreUnavailableError(f"outbox {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """See Outbox."""
 
     def _keep_name(self) -> None:
         """Flush the folder, so that a new file survives a crash."""
-        folder = os.open(self._path.parent, os.O_RDONLY)
+        folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

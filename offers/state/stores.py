@@ -1,6 +1,6 @@
 """Contracts of the stores of person state and events. One test suite runs over all implementations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -19,6 +19,8 @@ Merge = Callable[[bytes, bytes], bytes]
 DueSecond = Callable[[bytes], int | None]
 """Maps a record to the second from which on its person is due; NEVER: not at all; None: unchanged."""
 
+PAGE = 256
+"""Events or decisions of a person that are read at once, at most some 64 KiB each."""
 EVER = 2**63 - 1
 """A second after all others."""
 NEVER = EVER
@@ -75,7 +77,7 @@ class StateStore(Protocol):
         ...
 
     def erase(self, person: Person, second: int, expires: int) -> list[Person]:
-        """Remove a person's record and ids from the store's files; return the ids.
+        """Remove a person's record and ids; return the ids. They leave the store's files soon afterwards.
 
         A tombstone for each id, under a one-way hash, keeps the erasure up to `second` until the second `expires`.
         """
@@ -221,10 +223,14 @@ class EventLog(Protocol):
         """Return the events of a person's ids, by time."""
         ...
 
-    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
-        """Remove the events and decisions of a person's ids up to a second from the store's files.
+    def pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedEvent]]:
+        """Yield the events of a person's ids, by time, PAGE at a time: those that are there when their page is read."""
+        ...
 
-        Returns the number of events.
+    def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
+        """Remove the events and decisions of a person's ids up to a second; return the number of events.
+
+        They leave the store's files soon afterwards.
         """
         ...
 
@@ -246,6 +252,10 @@ class EventLog(Protocol):
 
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """Return the decisions of a person's ids, by time."""
+        ...
+
+    def decision_pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedDecision]]:
+        """Yield the decisions of a person's ids, by time, as `pages_of` does events."""
         ...
 
     def close(self) -> None:

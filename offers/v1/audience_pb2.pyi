@@ -49,6 +49,11 @@ class Segment(_message.Message):
     - start_of_day(instant, zone), and date(text): midnight of such a day in UTC.
     A zone is an IANA name or an offset such as "+02:00"; "" is UTC. Whole numbers from 2^53 on cannot be compared with
     attributes.
+
+    What an expression may cost is bounded when the catalogue is checked, for the largest attributes there may be: at
+    most 2,000,000 steps, values made on the way of at most 1,048,576 characters or elements, and loops nested 4 deep.
+    Comparing each value of a list with those of another fits; texts that are doubled again and again do not. A pattern
+    of `matches` is written as a constant. An evaluation that goes through more than 10,000 elements ends, as an error.
     Source: https://github.com/google/cel-spec
     """
     @_builtins.property

@@ -103,7 +103,7 @@ class Context(_message.Message):
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """Further facts about this moment (weather, party size, ...), for segments and models: at most 100 entries at the top
-        level.
+        level, and at most 16 KiB. Their names and values have the limits of `Profile.attributes`.
         """
 
     @_builtins.property

@@ -83,7 +83,9 @@ Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """One action or occurrence. It takes effect exactly once, however often it is sent: `event_id` identifies repetitions."""
+    """One action or occurrence: at most 64 KiB. It takes effect exactly once, however often it is sent: `event_id`
+    identifies repetitions.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -231,7 +233,7 @@ class Impression(_message.Message):
     IN_VIEW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def in_view(self) -> _duration_pb2.Duration:
-        """How long the offer was in view, 0 or more. Absent: not measured."""
+        """How long the offer was in view: 0 to 86,400 seconds. Absent: not measured."""
 
     def __init__(
         self,
@@ -574,7 +576,9 @@ class CustomEvent(_message.Message):
     """The name of the event: 1 to 64 characters."""
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
-        """Further details: at most 100 entries. They are not stored in the person's profile."""
+        """Further details: at most 100 entries at the top level, and at most 16 KiB. Their names and values have the limits of
+        `Profile.attributes`. They are not stored in the person's profile.
+        """
 
     def __init__(
         self,

@@ -234,9 +234,10 @@ class Offer(_message.Message):
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """Further attributes for models, such as {"cuisine": "thai", "price_band": "2", "spiciness": 3}. Values are texts,
-        numbers or booleans. Names have 1 to 64 characters; "id", "category", "brand", "campaign" and "distance" are
-        reserved, because models know them anyway. A catalogue has at most 16 names. Recommendation uses "cuisine" and
-        "price_band" as traits that offers have in common.
+        numbers or booleans. Numbers are 64-bit floating point, in which neighbours from 2^53 on become equal: write such
+        ids as texts. Names have 1 to 64 characters; "id", "category", "brand", "campaign" and "distance" are reserved,
+        because models know them anyway. A catalogue has at most 16 names. Recommendation uses "cuisine" and "price_band" as
+        traits that offers have in common.
         """
 
     @_builtins.property

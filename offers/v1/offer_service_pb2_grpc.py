@@ -74,7 +74,7 @@ class OfferServiceServicer(object):
 
     def ExplainOffers(self, request, context):
         """Explains why offers are in the answer to a context, or why not. It takes milliseconds and is not meant for every
-        screen.
+        screen. RESOURCE_EXHAUSTED: the server is explaining two other requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -139,12 +139,14 @@ class Profile(_message.Message):
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct:
         """Attributes declared by the caller (city, birth_year, values, interests, device, ...): at most 100 entries at the
-        top level, and at most 16 KiB. Numbers from 2^53 on are refused, because they are not exact: send texts.
+        top level, and at most 16 KiB. Names have 1 to 128 characters. A list, or an object within an attribute, has at
+        most 1,000 entries, and they are nested at most 8 levels deep. Numbers from 2^53 on are refused, because they are
+        not exact: send texts. NaN is refused.
         """
 
     @_builtins.property
     def consents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Consent]:
-        """The consent for each purpose that was ever decided."""
+        """The consent for each purpose that was ever decided. A change has at most 100 entries."""
 
     @_builtins.property
     def anonymous_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -98,7 +98,7 @@ class UpdateProfileRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields to change. Empty: the attributes given, one by one, and the consents. Paths are:
+        """The fields to change: at most 200 entries. Empty: the attributes given, one by one, and the consents. Paths are:
         - "attributes": replaces all attributes;
         - "attributes.<name>", such as "attributes.city": replaces one attribute, or removes it if `profile` does not have
           it;
@@ -226,6 +226,54 @@ class ExportProfileRequest(_message.Message):
 Global___ExportProfileRequest: _TypeAlias = ExportProfileRequest  # noqa: Y015
 
 @_typing.final
+class StreamExportProfileRequest(_message.Message):
+    """Asks for everything that is stored about a person, in parts: at most 1 MiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> _context_pb2.User:
+        """The person, by any id."""
+
+    def __init__(
+        self,
+        *,
+        user: _context_pb2.User | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamExportProfileRequest: _TypeAlias = StreamExportProfileRequest  # noqa: Y015
+
+@_typing.final
+class StreamExportProfileResponse(_message.Message):
+    """A part of an export: some 256 KiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def part(self) -> Global___ExportProfileResponse:
+        """Some of the export."""
+
+    def __init__(
+        self,
+        *,
+        part: Global___ExportProfileResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamExportProfileResponse: _TypeAlias = StreamExportProfileResponse  # noqa: Y015
+
+@_typing.final
 class ExportProfileResponse(_message.Message):
     """Everything that is stored about a person."""
 
@@ -251,7 +299,9 @@ class ExportProfileResponse(_message.Message):
 
     @_builtins.property
     def geohashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The geohash of each event's location, in the order of the events. Empty: no location is stored."""
+        """The geohash of each event's location, in the order of the events; "" for an event without one. ExportProfile leaves
+        them out where no event has one.
+        """
 
     @_builtins.property
     def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantAssignment]:
@@ -674,7 +724,9 @@ class LinkIdentitiesRequest(_message.Message):
     """The person's id in the caller's systems: 1 to 256 characters."""
     @_builtins.property
     def anonymous_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The visitors: 1 to 100 entries, of 1 to 256 characters."""
+        """The visitors: 1 to 100 entries, of 1 to 256 characters. Their attributes are added to the person's as far as there
+        is room.
+        """
 
     @_builtins.property
     def consent(self) -> _context_pb2.ConsentGrants:

@@ -55,6 +55,11 @@ class ProfileServiceStub(object):
                 request_serializer=offers_dot_v1_dot_profile__service__pb2.ExportProfileRequest.SerializeToString,
                 response_deserializer=offers_dot_v1_dot_profile__service__pb2.ExportProfileResponse.FromString,
                 _registered_method=True)
+        self.StreamExportProfile = channel.unary_stream(
+                '/offers.v1.ProfileService/StreamExportProfile',
+                request_serializer=offers_dot_v1_dot_profile__service__pb2.StreamExportProfileRequest.SerializeToString,
+                response_deserializer=offers_dot_v1_dot_profile__service__pb2.StreamExportProfileResponse.FromString,
+                _registered_method=True)
         self.LinkIdentities = channel.unary_unary(
                 '/offers.v1.ProfileService/LinkIdentities',
                 request_serializer=offers_dot_v1_dot_profile__service__pb2.LinkIdentitiesRequest.SerializeToString,
@@ -94,7 +99,17 @@ class ProfileServiceServicer(object):
 
     def ExportProfile(self, request, context):
         """Returns everything that the stores have of a person. The learner's files are not part of it: they hold hashes, of
-        decisions that are in the response. NOT_FOUND: nothing is stored.
+        decisions that are in the response. NOT_FOUND: nothing is stored. RESOURCE_EXHAUSTED: it does not fit into a message
+        of at most 4 MiB; StreamExportProfile has no limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamExportProfile(self, request, context):
+        """Returns what ExportProfile does in parts, whatever there is. Each part has some of it; all of them, concatenated as
+        protobuf messages are (the protobuf libraries call it merging), are the whole. The parts with events come first, by
+        time, then those with decisions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +119,8 @@ class ProfileServiceServicer(object):
         """Links visitors to a known person, as at sign-in. From then on their profiles are one: caps, affinities and
         experiment variants of all of them count. Linking again changes nothing. Events may come before or after. A visitor
         who was linked to another person moves to this one from now on; data merged before stays with the other.
-        FAILED_PRECONDITION: the person has not agreed to profiling, so that no ids can be kept.
+        FAILED_PRECONDITION: the person has not agreed to profiling, so that no ids can be kept, or would have too many
+        visitors: `Profile.anonymous_ids` has at most 1,000 entries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +148,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.ExportProfile,
                     request_deserializer=offers_dot_v1_dot_profile__service__pb2.ExportProfileRequest.FromString,
                     response_serializer=offers_dot_v1_dot_profile__service__pb2.ExportProfileResponse.SerializeToString,
+            ),
+            'StreamExportProfile': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamExportProfile,
+                    request_deserializer=offers_dot_v1_dot_profile__service__pb2.StreamExportProfileRequest.FromString,
+                    response_serializer=offers_dot_v1_dot_profile__service__pb2.StreamExportProfileResponse.SerializeToString,
             ),
             'LinkIdentities': grpc.unary_unary_rpc_method_handler(
                     servicer.LinkIdentities,
@@ -248,6 +269,33 @@ class ProfileService(object):
             '/offers.v1.ProfileService/ExportProfile',
             offers_dot_v1_dot_profile__service__pb2.ExportProfileRequest.SerializeToString,
             offers_dot_v1_dot_profile__service__pb2.ExportProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamExportProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/offers.v1.ProfileService/StreamExportProfile',
+            offers_dot_v1_dot_profile__service__pb2.StreamExportProfileRequest.SerializeToString,
+            offers_dot_v1_dot_profile__service__pb2.StreamExportProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,5 +1,6 @@
 """Opening hours at instants: tables, rules and a walk over minutes agree, across every kind of clock change."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
@@ -10,7 +11,7 @@ import pytest
 from opening_hours import OpeningHours
 
 from offers.catalogue.compile.timetable import schedule_columns
-from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, Schedule, SchedulePart, zone_clock
+from offers.catalogue.hours.schedules import LAST_SECOND, NEVER, Schedule, SchedulePart, ZoneClock, zone_clock
 from offers.catalogue.snapshot import COLUMNS
 from offers.decision import hours as hours_module
 from offers.decision.hours import INSTANTS_KEPT, HoursBook
@@ -290,3 +291,29 @@ def test_clock_spans_follow_each_other() -> None:
         clock = zone_clock(zone)
         assert all(before < after for before, after in pairwise(clock.starts))
         assert all(before != after for before, after in pairwise(clock.offsets))
+
+
+def test_states_looked_up_lately_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other instants of a span that was looked up cost no more work, and every state is as if it were looked up."""
+    schedule = simple("Apr 03-Sep 20 10:00-18:00; easter off", "Europe/Paris")
+    book, begin = book_of([schedule]), seconds("2031-04-01T00:00")
+    asked: list[int] = []
+    at = Schedule.at
+
+    def counted(one: Schedule, second: int, clock_of: Callable[[str], ZoneClock]) -> tuple[bool, int]:
+        asked.append(second)
+        return at(one, second, clock_of)
+
+    monkeypatch.setattr(Schedule, "at", counted)
+
+    for instant in (*range(begin, begin + 20 * 86_400, 7_200), *range(begin, begin + 20 * 86_400, 5_400)):
+        hours = book.at(instant, "").record
+        book.look_up(hours, [0], instant, "")
+        assert schedule_at(at, schedule, instant) == (hours.arrays["state"][0] == OPEN, hours.arrays["until"][0])
+
+    assert len(asked) < 20 * 12
+
+
+def schedule_at(at: Callable[..., tuple[bool, int]], schedule: Schedule, second: int) -> tuple[bool, int]:
+    """Return the state of a schedule in Paris, worked out anew."""
+    return at(schedule, second, lambda zone: zone_clock(zone or "Europe/Paris"))

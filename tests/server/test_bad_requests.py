@@ -8,6 +8,7 @@ from urllib.parse import quote
 import grpc
 import pytest
 from google.protobuf import struct_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -250,11 +251,13 @@ def test_oversized_message_is_refused(served: Served, method: str, limit: int) -
 
 
 def test_largest_message_is_answered(served: Served) -> None:
-    """A request of just 1 MiB, most of it attributes, is answered."""
+    """A request of just 1 MiB, most of it offers that were seen, is answered."""
     request = pb.GetOffersRequest(request_id="large")
-    request.context.attributes.fields["text"].string_value = ""
-    missing = (1 << 20) - request.ByteSize()
-    request.context.attributes.fields["text"].string_value = "x" * (missing - 12)
+    times = [Timestamp(seconds=1_795_000_000)] * 400
+    while (1 << 20) - request.ByteSize() > 4_000:
+        request.seen.add(offer_id=f"o{len(request.seen)}", times=times)
+    while (1 << 20) - request.ByteSize() > 60:
+        request.seen.add(offer_id="last", times=times[:3])
     while request.ByteSize() < 1 << 20:
         request.request_id += "x"
     assert (1 << 20) == request.ByteSize()
@@ -297,8 +300,11 @@ def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
 
 
 def test_nesting_has_an_end(served: Served) -> None:
-    """Attributes may be nested as deep as protobuf reads them; a deeper message is refused."""
-    assert send(served, deep(40))
+    """Attributes have 8 levels at most; a message deeper than protobuf reads is refused as a whole."""
+    assert send(served, deep(7))
+    for levels in (8, 40):
+        _, named, _ = refusal(served, deep(levels))
+        assert [f"context.attributes.deep{'[0]' * 7}"] == named
     inner = b"\x32\x04\x0a\x02\x20\x01"
     for _ in range(300):
         inner = b"\x32" + _length(b"\x0a" + _length(inner))

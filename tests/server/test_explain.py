@@ -9,6 +9,9 @@ import pytest
 from geopy.distance import geodesic
 
 from offers.client import AsyncOffersClient, OffersCallError, OffersClient, context
+from offers.errors import BusyError
+from offers.server import explain_service
+from offers.server.people import PersonReader
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import (
     CONSENT_PURPOSE_CONTEXTUAL,
@@ -222,3 +225,23 @@ def test_explanations_tell_the_purposes_that_counted(client: OffersClient, user:
         given.context.user.CopyFrom(user)
 
     assert purposes == list(client.explain(ExplainOffersRequest(request=given, offer_ids=["shown"])).purposes)
+
+
+def test_decisions_run_between_the_steps_of_an_explanation(
+    served: Served, client: OffersClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may pause after each offer, when its places are judged, when it is compared, and when it is told."""
+    steps = []
+    monkeypatch.setattr(explain_service, "Pauses", lambda: lambda: steps.append(1))
+    explanations = explained(client)
+
+    assert len(steps) >= 3 * len(explanations) > 3
+    assert served.worker.live
+
+
+def test_only_so_many_requests_are_explained_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused at once, so that threads are left for decisions."""
+    monkeypatch.setattr(explain_service, "MOST_EXPLAINING", 0)
+    service = explain_service.ExplainService(served.worker.live, lambda: NOW, PersonReader(None, frozenset()))
+    with pytest.raises(BusyError, match="try again later"):
+        service.explain_offers(b"")

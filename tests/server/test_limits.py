@@ -12,6 +12,7 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 
 from offers.catalogue.hours.schedules import FIRST_SECOND, LAST_SECOND
 from offers.errors import InvalidRequestError
@@ -30,7 +31,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 NUMBER = r"-?\d[\d,]*"
-UNIT = r"(?: (characters|entries|KiB|MiB))?"
+UNIT = r"(?: (characters|entries|levels|seconds|KiB|MiB))?"
 RANGE = re.compile(rf"({NUMBER}) to ({NUMBER}){UNIT}")
 MOST = re.compile(rf"at most ({NUMBER}){UNIT}")
 HOLD = re.compile(r"(\d+) second to (\d+) hours")
@@ -194,7 +195,7 @@ def with_value(root: str, path: Sequence[str], limit: Limit, value: int) -> tupl
     return whole, ".".join([*steps, path[-1]])
 
 
-def _fill(holder: Any, name: str, limit: Limit, value: int) -> None:  # noqa: ANN401, C901 - a branch per type
+def _fill(holder: Any, name: str, limit: Limit, value: int) -> None:  # noqa: ANN401 - a branch per type
     field = holder.DESCRIPTOR.fields_by_name[name]
     kind = "" if field.message_type is None else field.message_type.full_name
     is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
@@ -206,8 +207,7 @@ def _fill(holder: Any, name: str, limit: Limit, value: int) -> None:  # noqa: AN
     elif kind == "google.protobuf.Duration":
         getattr(holder, name).seconds = value
     elif kind == "google.protobuf.Struct":
-        for number in range(value):
-            getattr(holder, name).fields[str(number)].bool_value = True
+        _fill_attributes(getattr(holder, name), limit, value)
     elif is_map and limit.unit == "characters":
         getattr(holder, name)["x" * value].seconds = 1
     elif is_map:
@@ -218,6 +218,14 @@ def _fill(holder: Any, name: str, limit: Limit, value: int) -> None:  # noqa: AN
             getattr(holder, name).add()
     else:
         setattr(holder, name, "x" * value if limit.unit == "characters" else value)
+
+
+def _fill_attributes(attributes: Struct, limit: Limit, value: int) -> None:
+    if limit.unit == "entries":
+        for number in range(value):
+            attributes.fields[str(number)].bool_value = True
+    while limit.unit == "bytes" and (room := value - attributes.ByteSize()) > 0:
+        attributes.fields["text"].string_value += "x" * max(room - 16, 1)  # lengths are varints, which grow
 
 
 @pytest.mark.parametrize(("root", "path", "limit"), BOUNDS)

@@ -409,6 +409,6 @@ def test_numbers_that_are_not_exact_are_refused(at: Server) -> None:
     bad = error_details_pb2.BadRequest()
     detail.Unpack(bad)
 
-    assert ["profile.attributes.id", "profile.attributes.other"] == [one.field for one in bad.field_violations]
+    assert ["profile.attributes.id", "profile.attributes.other.ids[1]"] == [one.field for one in bad.field_violations]
     assert all("2^53" in one.description and "send it as a text" in one.description for one in bad.field_violations)
     assert most == get(at).attributes["id"]

@@ -17,6 +17,13 @@ from offers.catalogue.geo.areas import GRAIN, Area, Ring, rounded
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.errors import OffersError
 
+MAX_CORNERS = 100_000
+"""Positions of an area's text. The border of a country, to the metre, has some ten thousand."""
+MAX_CHARACTERS = 8 << 20
+"""Characters of an area's text: 80 for each corner."""
+MAX_CATALOG_CORNERS = 2_000_000
+"""Positions of all areas of a catalogue: reading and compiling one takes some 10 µs."""
+_SIMPLER = "simplify it, such as with shapely.simplify(area, 0.00001), which moves edges by a metre, or split it"
 _MAX_DEPTH = 8
 """Collections within collections; RFC 7946 advises against even one."""
 _MOST_OVERLAPS = 100
@@ -44,6 +51,8 @@ def parse(text: str) -> list[Area]:
     The text is a Polygon, a MultiPolygon, a Feature, a FeatureCollection or a GeometryCollection. Rings may wind either
     way. Raises AreaError with every ring and polygon that cannot be used.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise AreaError([Fault((), f"has {len(text):,} characters, and may have {MAX_CHARACTERS:,}", _SIMPLER)])
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -51,6 +60,8 @@ def parse(text: str) -> list[Area]:
             "write GeoJSON such as {type: Polygon, coordinates: [[[2.3, 48.8], [2.4, 48.8], [2.4, 48.9], [2.3, 48.8]]]}"
         )
         raise AreaError([Fault((), f"is not JSON: {error}", fix)]) from None
+    if (corners := _corners(value)) > MAX_CORNERS:
+        raise AreaError([Fault((), f"has {corners:,} corners, and may have {MAX_CORNERS:,}", _SIMPLER)])
     faults: Faults = []
     areas = list(_read(value, (), 0, faults))
     if not (areas or faults):
@@ -58,6 +69,22 @@ def parse(text: str) -> list[Area]:
     if faults:
         raise AreaError(faults)
     return areas
+
+
+def corners_of(text: str) -> int:
+    """Return about how many positions an area's text has: a little more than there are."""
+    return text.count("[")
+
+
+def _corners(value: Any, depth: int = 0) -> int:  # noqa: ANN401 - JSON
+    """Return the number of positions in a GeoJSON value; deeper ones than an area may have do not count."""
+    if depth > 4 * _MAX_DEPTH or not isinstance(value, dict | list):
+        return 0
+    if isinstance(value, dict):
+        return sum(_corners(value.get(name), depth + 1) for name in ("geometry", "coordinates", *_LISTS.values()))
+    if value and isinstance(value[0], list) and value[0] and type(value[0][0]) in _NUMBERS:
+        return len(value)
+    return sum(_corners(one, depth + 1) for one in value)
 
 
 def _read(value: Any, path: Path, depth: int, faults: Faults) -> Iterator[Area]:  # noqa: ANN401 - JSON

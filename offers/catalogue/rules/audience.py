@@ -1,7 +1,8 @@
 """Rules for segments, audiences and experiments, each taken by itself."""
 
+from offers.catalogue.costs import check_cost
 from offers.catalogue.document.nodes import Path
-from offers.catalogue.expressions import MAX_CHARACTERS, ConstantError, ExpressionError, compiled
+from offers.catalogue.expressions import MAX_CHARACTERS, ConstantError, ExpressionError, compiled, tree
 from offers.catalogue.rules.faults import Fault, Faults
 from offers.catalogue.rules.values import check_id, check_length, check_new_id, check_share, check_text, check_window
 from offers.v1.audience_pb2 import Audience, Segment
@@ -28,7 +29,7 @@ def check_expression(named: Segment | Intent, fix: str, faults: Faults) -> None:
         faults.append(Fault(("expression",), reason, f"write at most {MAX_CHARACTERS:,}, or several segments"))
     else:
         try:
-            compiled(expression)
+            check_cost(tree(compiled(expression)))
         except ConstantError as error:
             reason, _, fix = str(error).rpartition(": ")
             faults.append(Fault(("expression",), reason, fix))

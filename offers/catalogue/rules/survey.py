@@ -11,6 +11,7 @@ from google.protobuf.text_format import MessageToString
 from offers.catalogue.definitions import ID_NAMES, head_of
 from offers.catalogue.document import Fragment
 from offers.catalogue.document.nodes import Path
+from offers.catalogue.geo.geojson import corners_of
 from offers.catalogue.hours.grammar import names_holidays
 from offers.catalogue.rules import audience as audience_rules
 from offers.catalogue.rules import behaviour as behaviour_rules
@@ -114,6 +115,8 @@ class Survey:
     """Experiments and variants that audiences name."""
     attributes: set[str] = field(default_factory=set)
     """Names of the attributes of offers."""
+    corners: int = 0
+    """About how many corners all areas have."""
     unpaced: set[str] = field(default_factory=set)
     """Ids of the campaigns, "" for none, of offers whose paced budget needs the campaign's window."""
 
@@ -195,6 +198,7 @@ class Survey:
                 self.hours.add((message.opening_hours, ("", message.country_code), True))
             elif name == "zones":
                 self.wanted["zones"].update(message.zone_ids, message.excluded_zone_ids)
+                self.corners += sum(map(corners_of, message.areas))
             else:
                 self._add_wanted(name, message)
 
@@ -226,7 +230,7 @@ class Survey:
                 self.reaching.update(venue_ids)
         if zone_ids := target.zone_ids[:]:
             wanted["zones"].update(zone_ids)
-        if target.excluded_zone_ids or target.venue_selectors:
+        if target.excluded_zone_ids or target.venue_selectors or target.areas:
             self._add_seldom(target)
         if placement_ids := offer.placement_ids[:]:
             wanted["placements"].update(placement_ids)
@@ -250,6 +254,7 @@ class Survey:
     def _add_seldom(self, target: Target) -> None:
         self.wanted["zones"].update(target.excluded_zone_ids)
         self.cut_out.update(target.excluded_zone_ids)
+        self.corners += sum(map(corners_of, target.areas))
         needed = not target.HasField("radius_m")
         for selector in target.venue_selectors:
             key = key_of(selector)

@@ -6,7 +6,7 @@ production code for explanations, and is never on the path of GetOffers.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -163,19 +163,24 @@ class OfferVerdict:
 
 
 def explain(
-    catalog: Catalog, query: Query, known: KnownPerson = NOBODY, ranks: Mapping[str, int] | None = None
+    catalog: Catalog, query: Query, known: KnownPerson = NOBODY, ranks: Mapping[str, int] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> list[OfferVerdict]:  # fmt: skip
     """Return the verdict on each offer of a catalogue, in its order.
 
     The catalogue may be a part of one: some offers, those of the answer among them, with everything they refer to.
     `ranks` are those of the offers in the answer, by id, from 1; None takes the answer of the reference. An offer in
     the answer passes every check: the reference might refuse it by a rounding error. The placement must be known.
+    `between` is called after each step of the work.
     """
     if ranks is None:
         answer, _ = reference.decide(catalog, query, known)
         ranks = {one.offer_id: rank for rank, one in enumerate(answer, 1)}
     channel = reference.channel_of(catalog, query)
-    placed = list(place_verdicts(catalog, query))
+    placed = []
+    for one in place_verdicts(catalog, query):
+        placed.append(one)
+        between()
     answered = [
         (one.offer, one.best.found) for one in placed if one.best and one.best.found and one.offer.offer_id in ranks
     ]
@@ -189,6 +194,7 @@ def explain(
         if found and (rank or not (one.refused or failed)):
             verdict = rivals.compared(verdict, found)
         verdicts.append(verdict)
+        between()
     return verdicts
 
 

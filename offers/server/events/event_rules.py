@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from offers.errors import FieldViolation
-from offers.server.checks import Refuse, check_instant, check_money, check_quantity
+from offers.server.checks import Refuse, check_attributes, check_instant, check_money, check_quantity, check_span
 from offers.server.limits import (
-    MAX_ATTRIBUTES,
+    MAX_EVENT_BYTES,
     MAX_HOLD_S,
     MAX_ID,
+    MAX_IN_VIEW_S,
     MAX_ITEMS,
     MAX_LATITUDE,
     MAX_LONGITUDE,
@@ -40,7 +41,13 @@ _OF_AN_OFFER = frozenset({"impression", "click", "dismissal", "redemption"})
 
 
 def check_event(event: Event) -> list[FieldViolation]:
-    """Return all violations of an event, with paths relative to it."""
+    """Return all violations of an event, with paths relative to it; "" is the event as a whole."""
+    if (size := event.ByteSize()) > MAX_EVENT_BYTES:
+        return [FieldViolation("", f"{size:,} bytes: send at most {MAX_EVENT_BYTES:,}")]
+    return _violations_within(event)
+
+
+def _violations_within(event: Event) -> list[FieldViolation]:
     violations: list[FieldViolation] = []
 
     def refuse(field: str, reason: str) -> None:
@@ -111,8 +118,8 @@ def _check_item(item: Item, field: str, refuse: Refuse) -> None:
 
 
 def _check_impression(event: Event, refuse: Refuse) -> None:
-    if event.impression.HasField("in_view") and event.impression.in_view.seconds < 0:
-        refuse("impression.in_view", f"{event.impression.in_view.seconds} s is out of range: send 0 or more")
+    if event.impression.HasField("in_view"):
+        check_span("impression.in_view", event.impression.in_view, 0, MAX_IN_VIEW_S, refuse)
 
 
 def _check_dismissal(event: Event, refuse: Refuse) -> None:
@@ -160,16 +167,13 @@ def _check_redemption(event: Event, refuse: Refuse) -> None:
         check_quantity(redemption.units, "redemption.units", refuse)
     if redemption.HasField("amount"):
         check_money(redemption.amount, "redemption.amount", refuse)
-    if redemption.HasField("hold") and not 1 <= redemption.hold.seconds <= MAX_HOLD_S:
-        reason = f"{redemption.hold.seconds:,} s is out of range: send 1 second to 24 hours"
-        refuse("redemption.hold", reason)
+    if redemption.HasField("hold"):
+        check_span("redemption.hold", redemption.hold, 1, MAX_HOLD_S, refuse)
 
 
 def _check_custom(event: Event, refuse: Refuse) -> None:
     check_text(event.custom.name, 1, MAX_NAME, "custom.name", refuse)
-    entries = len(event.custom.attributes.fields)
-    if entries > MAX_ATTRIBUTES:
-        refuse("custom.attributes", f"{entries:,} entries: send at most {MAX_ATTRIBUTES}")
+    check_attributes("custom.attributes", event.custom.attributes, refuse)
 
 
 _CHECKS: dict[str, Callable[[Event, Refuse], None]] = {

@@ -129,6 +129,7 @@ class Intake:
             elif first.setdefault(event.event_id, item) is not item:
                 again.append((result, first[event.event_id]))
             else:
+                event.DiscardUnknownFields()  # they would be kept and exported
                 _set_time(item, now)
                 clear_output(event)
         self._resolve(first.values())
@@ -411,7 +412,8 @@ def _warn(item: _Incoming, code: EventWarning.Code.ValueType, message: str) -> N
 
 
 def _refuse(item: _Incoming, violations: Iterable[FieldViolation]) -> None:
-    named = [FieldViolation(f"events[{item.number}].{violation.field}", violation.reason) for violation in violations]
+    whole = f"events[{item.number}]"
+    named = [FieldViolation(f"{whole}.{one.field}" if one.field else whole, one.reason) for one in violations]
     item.result.status.CopyFrom(status_of(InvalidRequestError(named)))
 
 

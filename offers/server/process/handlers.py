@@ -15,14 +15,21 @@ from offers.telemetry.logs import log_failure
 
 Unary = Callable[[bytes], bytes]
 Streamed = Callable[[Iterator[bytes]], bytes]
+Parted = Callable[[bytes], Iterator[bytes]]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def raw_handlers(
-    threads: CallThreads, service: str, methods: Mapping[str, Unary], streams: Mapping[str, Streamed] | None = None
+    threads: CallThreads,
+    service: str,
+    methods: Mapping[str, Unary],
+    streams: Mapping[str, Streamed] | None = None,
+    parted: Mapping[str, Parted] | None = None,
 ) -> grpc.GenericRpcHandler:
-    """Return the handler of a service whose methods take and return encoded messages; `streams` take many.
+    """Return the handler of a service whose methods take and return encoded messages.
+
+    The methods in `streams` take many, those in `parted` return many.
 
     A method that takes one message is registered as one that takes a stream, which is the same on the wire: otherwise
     grpcio waits for the message before it calls the handler, without a limit.
@@ -32,6 +39,8 @@ def raw_handlers(
         handlers[name] = grpc.stream_unary_rpc_method_handler(_unary(threads, unary))
     for name, streamed in (streams or {}).items():
         handlers[name] = grpc.stream_unary_rpc_method_handler(_streamed(threads, streamed))
+    for name, in_parts in (parted or {}).items():
+        handlers[name] = grpc.stream_stream_rpc_method_handler(_parted(threads, in_parts))
     return grpc.method_handlers_generic_handler(service, handlers)
 
 
@@ -83,6 +92,23 @@ def _streamed(threads: CallThreads, answer: Streamed) -> Callable[[Iterator[byte
         try:
             return answer(each_message(threads, messages, context))
         except grpc.RpcError:  # the caller has cancelled its stream, or was too slow
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+            end_with(error, context)
+
+    return handle
+
+
+def _parted(
+    threads: CallThreads, answer: Parted
+) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:  # fmt: skip
+    def handle(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        message = only_message(threads, messages, context)
+        try:
+            for part in answer(message):
+                with threads.waiting(context):  # the part is sent when the next one is asked for
+                    yield part
+        except grpc.RpcError:  # the caller has cancelled, or was too slow
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
             end_with(error, context)

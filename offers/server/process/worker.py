@@ -131,6 +131,7 @@ class Worker:
                         "ExportProfile": profiles.export_profile,
                         "LinkIdentities": profiles.link_identities,
                     },
+                    parted={"StreamExportProfile": profiles.stream_export_profile},
                 ),
                 *reflection_handlers(threads, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]),
                 *self.health.handlers(),

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from itertools import zip_longest
 from typing import Literal
 
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from offers.model.attributes import MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES
 from offers.model.instants import instant_of
 from offers.model.visits import merged
 from offers.state.person.apply import HASH_BYTES, MAX_APPLIED, MAX_RECENT, MONEY_DIGITS, recent_order
@@ -31,7 +33,8 @@ _INSTANTS = (("first_seen_time", min), ("last_seen_time", max), ("last_order_tim
 def merge(user: bytes, visitor: bytes) -> bytes:
     """Return the record of a user merged with that of a visitor who is the same person; every event counts once.
 
-    Of an attribute that both have, the user's is kept; the rest is symmetric. A visitor whose latest events are all
+    Of an attribute that both have, the user's is kept, and a visitor's that has no room is dropped; the rest is
+    symmetric. A visitor whose latest events are all
     known to the user has been merged before, and is not added again.
     """
     if not (user and visitor):
@@ -48,9 +51,7 @@ def merge(user: bytes, visitor: bytes) -> bytes:
         ours.applied = _interleaved(hashes, others)
     if theirs.visits:
         ours.visits = merged(ours.visits, theirs.visits)
-    for name, value in theirs.profile.attributes.fields.items():
-        if name not in ours.profile.attributes.fields:
-            ours.profile.attributes.fields[name].CopyFrom(value)
+    _merge_attributes(ours.profile.attributes, theirs.profile.attributes)
     if theirs.profile.consents:
         consents = Profile(consents=latest([*ours.profile.consents, *theirs.profile.consents]))
         ours.profile.ClearField("consents")
@@ -134,6 +135,16 @@ def _merge_totals(ours: Profile, theirs: Profile) -> None:
     ours.order_count += theirs.order_count
     for currency, spent in theirs.spent.items():
         ours.spent[currency] = round(ours.spent[currency] + spent, MONEY_DIGITS)
+
+
+def _merge_attributes(ours: Struct, theirs: Struct) -> None:
+    """Add the attributes of another person, in the order of their names, as far as they fit."""
+    size = ours.ByteSize()
+    for name, value in sorted(theirs.fields.items()):  # the order of a protobuf map is arbitrary
+        added = Struct(fields={name: value}).ByteSize()
+        if name not in ours.fields and size + added <= MAX_ATTRIBUTE_BYTES and len(ours.fields) < MAX_ATTRIBUTES:
+            ours.fields[name].CopyFrom(value)
+            size += added
 
 
 def _merge_recent(ours: UserState, theirs: UserState) -> None:

@@ -1,20 +1,21 @@
 """The log of events and decisions in PostgreSQL. Erased rows leave its files when it vacuums and recycles them."""
 
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import psycopg
 import structlog
-from psycopg.abc import RV, Buffer, PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.abc import Buffer
 from psycopg.types.string import StrDumper, TextLoader
 
 from offers.errors import OffersError, SettingsError, StoreUnavailableError
 from offers.state.circuit import Circuit, server_name
-from offers.state.per_thread import PerThread
-from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
+from offers.state.postgres.connections import Connection, Connections
+from offers.state.stores import EVER, PAGE, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _LOCK = 7_163_354_087_201_526_401
@@ -40,8 +41,6 @@ _EVENTS = """
     FROM offers_event WHERE"""
 _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decision WHERE"
 _SWEPT_AT_ONCE = 1000
-_CONNECT_S = 2
-"""The least that libpq accepts."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -67,36 +66,20 @@ class _Unescaped(TextLoader):
         return re.sub(r"\\(.)", lambda found: "\0" if found[1] == "0" else "\\", text) if "\\" in text else text
 
 
-class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that gives up on a server that does not answer."""
-
-    limit_s = 60.0
-
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """See psycopg.Connection."""
-        try:
-            return super().wait(gen, interval, timeout or self.limit_s)
-        except psycopg.OperationalError:
-            if (
-                self.pgconn.transaction_status == TransactionStatus.ACTIVE
-            ):  # a late answer would be taken for that of the next query
-                self.close()
-            raise
-
-
 class PostgresEvents:
-    """An EventLog in PostgreSQL, with one connection for each thread, replaced when it is lost."""
+    """An EventLog in PostgreSQL."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, connections: int) -> None:
+        """Open no connection yet, and `connections` at most; a call takes `timeout_s` at most, or two to connect."""
         try:
             self.name = server_name("PostgreSQL", url, 5432)
-            psycopg.conninfo.conninfo_to_dict(url)
+            self._connections = Connections(
+                url, self.name, timeout_s=timeout_s, most=connections, prepare=self._prepare
+            )
         except (psycopg.ProgrammingError, ValueError) as error:
             raise SettingsError(f"events_url: {error}") from None
-        self._url = url
-        self._timeout_s = timeout_s
         self._circuit = Circuit(self.name)
-        self._own = PerThread[_Connection](_Connection.close)
+        self._has_tables = False
 
     def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - no state store is in PostgreSQL
         """See EventLog."""
@@ -150,8 +133,12 @@ class PostgresEvents:
 
     def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
         """See EventLog."""
-        found = self._events("person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
-        return [event for _, event in found]
+        return list(chain.from_iterable(self.pages_of(persons)))
+
+    def pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedEvent]]:
+        """See EventLog."""
+        for numbers in self._pages("offers_event", persons):
+            yield [event for _, event in self._events("number = ANY(%s) ORDER BY second, number", numbers)]
 
     def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
@@ -204,12 +191,24 @@ class PostgresEvents:
 
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """See EventLog."""
-        rows = self._rows(f"{_DECISIONS} person <> '' AND person = ANY(%s) ORDER BY second, number", list(persons))
-        return [LoggedDecision(*rest) for _, *rest in rows]
+        return list(chain.from_iterable(self.decision_pages_of(persons)))
+
+    def decision_pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedDecision]]:
+        """See EventLog."""
+        for numbers in self._pages("offers_decision", persons):
+            rows = self._rows(f"{_DECISIONS} number = ANY(%s) ORDER BY second, number", numbers)
+            yield [LoggedDecision(*rest) for _, *rest in rows]
 
     def close(self) -> None:
         """See EventLog."""
-        self._own.close()
+        self._connections.close()
+
+    def _pages(self, table: str, persons: Sequence[Person]) -> Iterator[list[int]]:
+        """Yield the numbers of rows of a person's ids, by time, PAGE at a time."""
+        query = f"SELECT number FROM {table} WHERE person <> '' AND person = ANY(%s) ORDER BY second, number"
+        numbers = array("q", chain.from_iterable(self._rows(query, list(persons))))
+        for first in range(0, len(numbers), PAGE):
+            yield numbers[first : first + PAGE].tolist()
 
     def _events(self, condition: str, *parameters: object) -> list[NumberedEvent]:
         return [
@@ -231,49 +230,43 @@ class PostgresEvents:
                 return swept
 
     @contextmanager
-    def _writing(self) -> Iterator[_Connection]:
+    def _writing(self) -> Iterator[Connection]:
         """Run a transaction that excludes other writers."""
         with self._connected() as connection, connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             yield connection
 
     @contextmanager
-    def _connected(self) -> Iterator[_Connection]:
+    def _connected(self) -> Iterator[Connection]:
         self._circuit.enter()
         try:
-            yield self._connection()
+            with self._connections.borrowed() as connection:
+                if not self._has_tables:
+                    self._make_tables(connection)
+                yield connection
         except psycopg.DataError as error:
             kind = type(error).__qualname__  # its message may contain personal data
             raise _UnstorableError(f"{self.name} cannot keep this, now or later: {kind}") from error
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
                 self._circuit.failed()
+            elif isinstance(error, psycopg.errors.UndefinedTable):
+                self._has_tables = False
             raise StoreUnavailableError(f"{self.name}: {error}") from error
         self._circuit.succeeded()
 
-    def _connection(self) -> _Connection:
-        own = self._own.get()
-        if own is None or own.closed:
-            own = self._connect()
-            self._own.keep(own)
-        return own
-
-    def _connect(self) -> _Connection:
-        made = _Connection.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S, client_encoding="UTF8")
-        if (encoding := made.info.parameter_status("server_encoding")) != "UTF8":
-            made.close()
+    def _prepare(self, connection: Connection) -> None:
+        """Check and set up a new connection."""
+        if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
             raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
-        try:
-            made.limit_s = self._timeout_s
-            made.adapters.register_dumper(str, _Escaped)
-            made.adapters.register_loader("text", _Unescaped)
-            with made.transaction():
-                made.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-                made.execute(_SCHEMA)
-        except BaseException:
-            made.close()
-            raise
-        return made
+        connection.adapters.register_dumper(str, _Escaped)
+        connection.adapters.register_loader("text", _Unescaped)
+
+    def _make_tables(self, connection: Connection) -> None:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            connection.execute(_SCHEMA)
+        self._has_tables = True
 
 
 def _discarded(ids: set[str], event_id: str) -> bool:

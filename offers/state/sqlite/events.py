@@ -1,6 +1,7 @@
 """The log of events and decisions in SQLite. Erased rows are blanked in place, never moved; see file.py."""
 
 import sqlite3
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -9,7 +10,7 @@ from typing import Any
 from offers.model.proposition_ids import DECISION_ID_DIGITS
 from offers.state.sqlite.file import Database, blank, found, translated
 from offers.state.sqlite.state import SqliteState
-from offers.state.stores import EVER, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
+from offers.state.stores import EVER, PAGE, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
 
 _EVENTS = """
@@ -84,11 +85,13 @@ class SqliteEvents:
 
     def of_person(self, persons: Sequence[Person]) -> list[LoggedEvent]:
         """See EventLog."""
-        events = []
-        for person in persons:
-            condition = "person > 0 AND person = (SELECT number FROM who WHERE hash = ?)"
-            events += self._events(condition, (self._database.hash(person),))
-        return [event for _, event in sorted(events, key=lambda found: (found.event.second, found.number))]
+        return list(chain.from_iterable(self.pages_of(persons)))
+
+    def pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedEvent]]:
+        """See EventLog."""
+        for numbers in self._pages("event", persons):
+            condition = f"event.number IN ({numbers}) ORDER BY second, event.number"
+            yield [event for _, event in self._events(condition, ())]
 
     def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
@@ -141,9 +144,13 @@ class SqliteEvents:
 
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """See EventLog."""
-        condition = "person > 0 AND person = (SELECT number FROM who WHERE hash = ?)"
-        theirs = [row for one in persons for row in self._decisions(condition, (self._database.hash(one),))]
-        return [decision for _, decision in sorted(theirs, key=lambda row: (row[1].second, row[0]))]
+        return list(chain.from_iterable(self.decision_pages_of(persons)))
+
+    def decision_pages_of(self, persons: Sequence[Person]) -> Iterator[list[LoggedDecision]]:
+        """See EventLog."""
+        for numbers in self._pages("decision", persons):
+            condition = f"decision.number IN ({numbers}) ORDER BY second, decision.number"
+            yield [decision for _, decision in self._decisions(condition, ())]
 
     def close(self) -> None:
         """See EventLog."""
@@ -190,6 +197,20 @@ class SqliteEvents:
             ),
         )  # fmt: skip
         return cursor.rowcount == 1
+
+    def _pages(self, table: str, persons: Sequence[Person]) -> Iterator[str]:
+        """Yield the numbers of rows of a person's ids, by time, joined by commas, PAGE at a time.
+
+        The numbers of all rows are read first, and no transaction stays open while pages are taken.
+        """
+        hashes = [self._database.hash(one) for one in persons]
+        theirs = f"SELECT number FROM who WHERE hash IN ({', '.join('?' * len(hashes))})"
+        query = f"SELECT number FROM {table} WHERE gone = 0 AND person > 0 AND person IN ({theirs})"
+        with translated(self._database.path):
+            rows = self._database.connection().execute(f"{query} ORDER BY second, number", hashes)
+            numbers = array("q", chain.from_iterable(rows))
+        for first in range(0, len(numbers), PAGE):
+            yield ", ".join(map(str, numbers[first : first + PAGE]))
 
     def _events(self, condition: str, parameters: tuple[Any, ...]) -> list[NumberedEvent]:
         with translated(self._database.path):

@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -23,12 +23,13 @@ from typing import Any
 
 from offers.errors import StoreUnavailableError
 from offers.state.per_thread import PerThread
+from offers.state.sqlite.checkpoints import Checkpointer
 from offers.state.sqlite.flushing import Flusher
 
 PAGE_SIZE = 4096
 _FORMAT = 4
 _WAIT_S = 10.0
-"""How long a writer waits for other writers, and an erasure for readers."""
+"""Seconds for which a writer waits for other writers."""
 _SECRET_BYTES = 32
 _HASHES_KEPT = 4096
 _ASKED_AT_ONCE = 500
@@ -108,14 +109,17 @@ class Database:
 
     def __init__(self, path: Path, *, is_flushed: bool = True) -> None:
         self.path = path
-        self._flusher = Flusher(path) if is_flushed else None
         self._own = threading.local()
         self._held = PerThread[sqlite3.Connection](sqlite3.Connection.close)
         self._turn = threading.RLock()
+        self._checkpointer = Checkpointer(path, lambda: self._connect(wait_s=0), self._turn)
+        self._flusher = Flusher(path, self._checkpointer.empty) if is_flushed else None
         self._writer: sqlite3.Connection | None = None
         self._transactions = 0
         with translated(path):
             self._create()
+            if self._checkpointer.has_old_log:  # of a process that was killed: maybe before it could empty it
+                self.forget()
             (secret,) = self.connection().execute("SELECT secret FROM store").fetchone()
         self._keyed = blake2b(key=secret, digest_size=16)
         self.hash = lru_cache(_HASHES_KEPT)(self.hash_once)
@@ -189,17 +193,15 @@ class Database:
                 connection.execute("ROLLBACK")
 
     def forget(self) -> None:
-        """Remove all traces of deleted and overwritten data from the files."""
-        with translated(self.path), self._turn:
-            connection = self.connection()
-            (rewrite,) = connection.execute("SELECT rewrite FROM store").fetchone()
-            if rewrite:  # rows were moved
-                connection.execute("VACUUM")
-                connection.execute("UPDATE store SET rewrite = 0")
-            self._patiently(self._truncate)
+        """Have all traces of deleted and overwritten data removed from the files, soon, without waiting for it.
+
+        They are gone once no reader is left that began before; see Checkpointer.
+        """
+        self._checkpointer.ask()
 
     def close(self) -> None:
         """Close all threads' connections."""
+        self._checkpointer.close()
         self._held.close()
         if self._flusher is not None:
             self._flusher.close()
@@ -228,10 +230,10 @@ class Database:
                     f"{self.path} has format {version}, and {_FORMAT} is needed: name another file"
                 )
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+    def _connect(self, *, wait_s: float = _WAIT_S) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=wait_s, isolation_level=None, check_same_thread=False)
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        self._patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",))
+        _set_journal(connection, self.path)
         connection.execute("PRAGMA synchronous = NORMAL")  # `writing` flushes, once for all that wait
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
@@ -239,23 +241,20 @@ class Database:
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         return connection
 
-    def _truncate(self) -> bool:
-        (busy, _, _) = self.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy
 
-    def _patiently(self, step: Callable[[], bool]) -> None:
-        """Retry a step that others may block, where SQLite itself does not wait. Raises StoreUnavailableError."""
-        end = time.monotonic() + _WAIT_S
-        while True:
-            try:
-                if step():
-                    return
-            except sqlite3.OperationalError:
-                if time.monotonic() > end:
-                    raise
+def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """Have a connection use the write-ahead log. Retries, as SQLite itself does not wait here for other processes."""
+    end = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",):
+                return
+        except sqlite3.OperationalError:
             if time.monotonic() > end:
-                raise StoreUnavailableError(f"{self.path} is in use: try again")
-            time.sleep(0.01)
+                raise
+        if time.monotonic() > end:
+            raise StoreUnavailableError(f"{path} is in use: try again")
+        time.sleep(0.01)
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:

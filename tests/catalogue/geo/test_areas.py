@@ -5,9 +5,11 @@ import math
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 import shapely
 
+from offers.catalogue.geo import geojson
 from offers.catalogue.geo.areas import GRAIN, contains
 from offers.catalogue.geo.geojson import AreaError, parse
 from offers.catalogue.geo.geometry import earth_centred
@@ -331,3 +333,18 @@ def test_a_circle_around_the_earth() -> None:
     (part,) = parse(polygon([[-180, -90], [180, -90], [180, -80], [-180, -80], [-180, -90]]))
     assert cover(part).reach_m == pytest.approx(1_117_000, rel=0.01)
     assert cover(part).latitude == pytest.approx(-90, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"), [("MAX_CORNERS", "has 10 corners, and may have 9"), ("MAX_CHARACTERS", "characters, and may")]
+)
+def test_areas_have_a_limit(limit: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The corners of all rings of a text count together, and its characters; the fix names a way to simplify it."""
+    text = orjson.dumps({"type": "GeometryCollection", "geometries": [orjson.loads(polygon(SQUARE))] * 2}).decode()
+    assert 2 == len(parse(text))
+    monkeypatch.setattr(geojson, limit, 9)
+    with pytest.raises(AreaError) as caught:
+        parse(text)
+    (fault,) = caught.value.faults
+    assert told in fault.reason
+    assert "shapely.simplify" in fault.fix

@@ -13,6 +13,7 @@ from google.type.money_pb2 import Money
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from offers.catalogue import check as check_module
 from offers.catalogue import document
 from offers.catalogue.check import check
 from offers.catalogue.definitions import Definitions, definitions
@@ -247,6 +248,22 @@ def test_too_many_triggers(tmp_path: Path) -> None:
     assert problem.field.endswith(": triggers[32]")
     assert ("is one of 33 triggers", "write at most 32") == (problem.reason, problem.fix)
     assert 32 == len(check(tmp_path / "many.binpb").triggers)
+
+
+def test_too_many_corners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The areas of zones and of offers count together."""
+    square = {"type": "Polygon", "coordinates": [[[2, 48], [3, 48], [3, 49], [2, 48]]]}
+    offers = [{"offer_id": "a", "title": "A", "benefit": {"percent_off": 1}, "target": {"areas": [square]}}]
+    written = {"catalog_id": "c", "zones": [{"zone_id": "z", "areas": [square]}], "offers": offers}
+    source = tmp_path / "catalog.json"
+    source.write_text(json.dumps(written))
+    assert 1 == check(source).offer_count
+    monkeypatch.setattr(check_module, "MAX_CATALOG_CORNERS", 8)
+    with pytest.raises(CatalogError) as caught:
+        check(source)
+    (problem,) = caught.value.problems
+
+    assert ("zones", True) == (problem.field, "corners together, and may have 8" in problem.reason)
 
 
 def test_parts_in_any_order(tmp_path: Path) -> None:

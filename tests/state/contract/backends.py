@@ -113,8 +113,9 @@ def actor(role: str, settings: Settings, *arguments: object) -> "subprocess.Pope
 
 
 def raw(folder: Path) -> bytes:
-    """Return all bytes of all files.
+    """Return all bytes of all files in a folder.
 
     A subprocess reads them, as closing a file would release this process's locks on it.
     """
-    return subprocess.run(["/bin/cat", *sorted(folder.iterdir())], check=True, capture_output=True).stdout
+    files = sorted(one for one in folder.iterdir() if one.is_file())
+    return subprocess.run(["/bin/cat", *files], check=True, capture_output=True).stdout

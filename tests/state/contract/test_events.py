@@ -6,7 +6,7 @@ import pytest
 
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
-from offers.state.stores import EventLog, LoggedDecision, LoggedEvent
+from offers.state.stores import PAGE, EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_IMPRESSION, EVENT_KIND_ORDER, EventKind
 
 FOREVER = 2_000_000_000
@@ -179,6 +179,27 @@ def test_a_person_s_events_come_by_time(events_stores: Stores) -> None:
 
     assert ["e5", "e2", "e1"] == [one.event_id for one in log.of_person(["u:1", "a:1", "u:3"])]
     assert [] == log.of_person([""])
+
+
+def test_a_person_s_log_comes_in_pages(events_stores: Stores) -> None:
+    """Pages are of one size and by time; what is erased meanwhile is left out."""
+    log = events_stores.events
+    persons, count = ["u:1", "a:1"], PAGE + 44
+    order = [(7 * number) % count for number in range(count)]
+    log.append([event(f"e{second}", persons[second % 2], second) for second in order])
+    log.record([decision(f"d{second}", persons[second % 2], second) for second in order])
+
+    pages, decided = log.pages_of([*persons, "u:2"]), list(log.decision_pages_of([*persons, "u:2"]))
+    first = next(pages)
+    log.erase(["a:1"])
+    (last,) = pages
+
+    assert [PAGE, 44] == [len(page) for page in decided]
+    assert [f"d{second}" for second in range(count)] == [one.decision_id for page in decided for one in page]
+    assert [f"e{second}" for second in range(PAGE)] == [one.event_id for one in first]
+    assert [f"e{second}" for second in range(PAGE, count, 2)] == [one.event_id for one in last]
+    assert [] == list(log.pages_of(["u:2"])) == list(log.pages_of([]))
+    assert [] == list(log.decision_pages_of([""]))
 
 
 def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores) -> None:
