@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench \
-	overload quality peers fuzz kills lock clean package
+	overload soak quality peers fuzz kills lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -146,6 +146,9 @@ overload: $(DEVELOPING) ## Measure a worker under more load than it can answer
 
 quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" to choose, ARGS="--data PATH" to read it elsewhere
 	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+soak: $(DEVELOPING) ## Use a server for MINUTES at RATE visits a second; fails if its memory or descriptors grow
+	$(BIN)/python -m benchmarks.soak
 
 peers: $(DEVELOPING) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
 	$(BIN)/python -m benchmarks.peers

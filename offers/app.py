@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from offers import memory
 from offers.demo import catalogue as demo_catalogue
 from offers.errors import CatalogError, OffersError, SnapshotError
 from offers.settings import Settings, environment_without_settings
@@ -159,6 +160,7 @@ def _loops(_settings: Settings) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run a child process; its settings come over stdin, because command lines and environments are public."""
     role, *rest = arguments
+    memory.limit_arenas()
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     logs.configure(settings.log_level)
     roles: dict[str, Callable[..., int]] = {

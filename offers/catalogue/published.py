@@ -18,13 +18,17 @@ def prune(data_dir: Path, keep: Iterable[Path]) -> None:
     """Remove snapshots that nobody has published or kept for KEPT_S, and unfinished drafts.
 
     `keep` are the snapshots being served. They are kept, and marked as in use for other servers with the same folder.
+    Ages are by the clock of the file system, which may be another than this machine's.
     """
+    now = 0.0
     for path in keep:
         with contextlib.suppress(OSError):
             os.utime(path)
+            now = max(now, path.stat().st_mtime)
+    now = now or time.time()
     for path in (data_dir / "snapshots").glob("*"):
         with contextlib.suppress(OSError):
-            if path.is_dir() and time.time() - path.stat().st_mtime > KEPT_S:
+            if path.is_dir() and now - path.stat().st_mtime > KEPT_S:
                 shutil.rmtree(path, ignore_errors=True)
 
 
