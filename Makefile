@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run test fronts builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench \
-	overload quality peers lock clean package
+	overload soak quality peers fuzz kills lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -61,7 +61,15 @@ fronts: $(DEVELOPING) build/protoc ## Run the tests of server and clients behind
 builds: $(DEVELOPING) build/imports ## Build and try the wheel, the examples in four languages, the benchmarks
 	$(PYTEST) $(BUILDS)
 
-check: lint types imports buf breaking docs test builds fresh later ## Run everything that must pass, as .ci/run does
+check: lint types imports buf breaking docs test fuzz builds fresh later ## Run everything that must pass, as .ci/run does
+
+# Repeat a run by its seed, and one case of it with FIRST and CASES=1.
+fuzz: $(DEVELOPING) ## Call every method with mutated requests; SECONDS=60, CASES=1000000 for as many, SEED=
+	$(BIN)/python -m tests.faults.fuzz $(if $(CASES),--cases $(CASES),--seconds $(or $(SECONDS),60)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))
+
+kills: $(DEVELOPING) ## Kill processes at random and in every write, while clients count; ROUNDS=20
+	ROUNDS=$(or $(ROUNDS),20) $(BIN)/pytest tests/faults/test_kills.py
 
 lint: $(DEVELOPING) ## Check style
 	$(BIN)/ruff check $(CHECKED)
@@ -141,6 +149,9 @@ overload: $(DEVELOPING) ## Measure a worker under more load than it can answer
 
 quality: $(DEVELOPING) ## Replay real data; ARGS="coupon orders" to choose, ARGS="--data PATH" to read it elsewhere
 	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+soak: $(DEVELOPING) ## Use a server for MINUTES at RATE visits a second; fails if its memory or descriptors grow
+	$(BIN)/python -m benchmarks.soak
 
 peers: $(DEVELOPING) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
 	$(BIN)/python -m benchmarks.peers

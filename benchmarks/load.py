@@ -48,8 +48,11 @@ class Slice:
 class Process:
     """A process that prints the port on which it serves, and ends with its input."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, command: Sequence[str], files: Sequence[int] = ()) -> None:
+        """Start a command that inherits some files."""
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=files
+        )
         self._port = 0
         self.pid = self._process.pid
 
@@ -106,10 +109,19 @@ class RawSlices:
 class Target:
     """A worker process over a snapshot, and one connection to it."""
 
-    def __init__(self, snapshot: Path, core: int, noop_bytes: int, data: str = "", front: str = "grpcio") -> None:
-        """Start a worker process; `data` and `front`: see worker.py."""
+    def __init__(
+        self,
+        snapshot: Path,
+        core: int,
+        noop_bytes: int,
+        data: str = "",
+        front: str = "grpcio",
+        memory: int | None = None,
+    ) -> None:
+        """Start a worker process; `data`, `front` and `memory`: see worker.py."""
+        arguments = [snapshot, core, noop_bytes, data, front, *([] if memory is None else [memory])]
         self._process = Process(
-            [sys.executable, "-m", "benchmarks.worker", str(snapshot), str(core), str(noop_bytes), data, front]
+            [sys.executable, "-m", "benchmarks.worker", *map(str, arguments)], () if memory is None else (memory,)
         )
         self._channel: grpc.Channel | None = None
         self.pid = self._process.pid

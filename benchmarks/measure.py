@@ -1,5 +1,6 @@
 """The measurements of a run: calls in alternating slices, and the memory of two workers."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from benchmarks import synthetic
 from benchmarks.load import CLIENT_CORE, WORKER_CORE, Slice, Target, on_core
 from offers.catalogue.snapshot import open_snapshot
 from offers.decision.engine import Engine
+from offers.files import new_memory
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, GetOffersResponse
@@ -107,7 +109,12 @@ def calls(plans: dict[int, Plan], rounds: int, deadline: float) -> dict[int, Ser
 def memory(one: Plan, count: int) -> list[tuple[int, int]]:
     """Return the private and shared bytes of two workers over one snapshot, after the same number of calls each."""
     with ExitStack() as stack:
-        both = [Target(one.snapshot, core, one.response_bytes) for core in (WORKER_CORE, CLIENT_CORE)]
+        sealed = new_memory()
+        if sealed is not None:
+            stack.callback(os.close, sealed)
+            open_snapshot(one.snapshot, sealed)
+        cores = WORKER_CORE, CLIENT_CORE
+        both = [Target(one.snapshot, core, one.response_bytes, memory=sealed) for core in cores]
         targets = [stack.enter_context(target) for target in both]
         for target in targets:
             target.connect()

@@ -1,7 +1,8 @@
 """The worker process to measure: the product's own, on one core, with a no-op method beside its methods.
 
-Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES [DATA [FRONT]]`: prints its port, and serves until its input
-ends. DATA is a data folder with persons in it, or the address of a Redis that has them; FRONT a value of the setting.
+Run as `python -m benchmarks.worker SNAPSHOT CORE BYTES [DATA [FRONT [MEMORY]]]`: prints its port, and serves until its
+input ends. DATA is a data folder with persons in it, or the address of a Redis that has them; FRONT a value of the
+setting. MEMORY is the descriptor of sealed memory with a copy of the snapshot.
 """
 
 import os
@@ -13,9 +14,10 @@ from pathlib import Path
 import grpc
 
 from benchmarks.synthetic import NOW
+from offers.catalogue.snapshot import map_snapshot, open_snapshot
 from offers.learning.learner import FOLDER
 from offers.server.process.models import ModelFollower
-from offers.server.process.worker import SWITCH_S, Worker, warm_engine
+from offers.server.process.worker import SWITCH_S, Worker, warm
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.telemetry import logs
@@ -23,7 +25,9 @@ from offers.telemetry import logs
 NOOP_SERVICE = "benchmarks.Noop"
 
 
-def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "", front: str = "grpcio") -> None:
+def serve(
+    snapshot: Path, core: int, noop_bytes: int, data: str = "", front: str = "grpcio", memory: str = ""
+) -> None:  # fmt: skip
     """Serve a snapshot with a clock that starts at NOW; the no-op answers with a given number of bytes."""
     logs.configure("error")
     os.sched_setaffinity(0, {core})
@@ -47,7 +51,7 @@ def serve(snapshot: Path, core: int, noop_bytes: int, data: str = "", front: str
             clock=lambda: NOW + time.time() - begin,
             extra=[grpc.method_handlers_generic_handler(NOOP_SERVICE, {"Answer": noop})],
         )
-        worker.serve([warm_engine(snapshot)])
+        worker.serve([warm(map_snapshot(snapshot, int(memory)) if memory else open_snapshot(snapshot))])
         ModelFollower(worker.live, settings.data_dir / FOLDER).look()
         print(worker.start(0), flush=True)  # noqa: T201 - whoever started it reads this
         sys.stdin.read()

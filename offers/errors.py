@@ -68,6 +68,14 @@ class StoreUnavailableError(OffersError):
     """A store cannot be reached, or does not answer in time. The call may be retried."""
 
 
+class UnusableStoreError(StoreUnavailableError):
+    """A store cannot be used as it is: a file of another program, a refused password, a name that does not resolve."""
+
+
+class OtherStoreError(UnusableStoreError):
+    """A store is not the one that the data folder has worked with."""
+
+
 class NotFoundError(OffersError):
     """The element asked for does not exist."""
 

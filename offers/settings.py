@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OFFERS_", frozen=True, extra="forbid")
 
-    catalogs: tuple[Path, ...] = ()
+    catalogs: tuple[Path, ...] = Field((), max_length=200)
     """Catalogue documents to serve, one per market or brand. Each is a file or a folder. Empty: the demo catalogue."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 or [::] for all addresses."""
@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     """Purposes that a person without a recorded choice agrees to."""
     reload_interval_s: float = Field(1.0, gt=0, le=3600)
     """Seconds between checks for changed catalogue documents."""
+    compile_timeout_s: float = Field(1800.0, gt=0, le=86_400)
+    """Longest time that compiling a document may take, in seconds. A compilation that takes longer is ended."""
     drain_s: float = Field(5.0, ge=0, le=3600)
     """Seconds between reporting NOT_SERVING and refusing calls: at least the interval of health checks."""
     grace_s: float = Field(10.0, ge=0, le=3600)

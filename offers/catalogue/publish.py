@@ -15,8 +15,9 @@ import structlog
 from offers.catalogue import snapshot
 from offers.catalogue.compile.audiences import sensitive_uses
 from offers.catalogue.compile.compiler import compile_snapshot
-from offers.catalogue.document import files
+from offers.catalogue.document import files, unreadable
 from offers.errors import CatalogError, Problem, SnapshotError
+from offers.files import open_regular
 
 ATTEMPTS = 3
 """Attempts to compile a document that changes while it is read."""
@@ -45,11 +46,11 @@ def publish(source: Path, data_dir: Path) -> Published:
         version = fingerprint(source)
         path = data_dir / "snapshots" / version
         try:
-            found = snapshot.open_snapshot(path)
+            meta = snapshot.verify_snapshot(path)
             with contextlib.suppress(OSError):  # a read-only folder is good enough
                 os.utime(path)
-            _log_sensitive(found.meta["catalog_id"], found.meta["sensitive_uses"])
-            return Published(path, version, found.meta["catalog_id"], compiled=False)
+            _log_sensitive(meta["catalog_id"], meta["sensitive_uses"])
+            return Published(path, version, meta["catalog_id"], compiled=False)
         except SnapshotError:
             checked = compile_snapshot(source, path, version)
         if fingerprint(source) == version:
@@ -70,13 +71,11 @@ def fingerprint(source: Path) -> str:
     for path in files(source, []):
         digest.update(f"\0{path.name if path == source else path.relative_to(source)}\0".encode())
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
         except OSError as error:
-            reason = f"cannot be read: {error.strerror}"
-            problem = Problem(str(path), None, "", reason, "check the path and its permissions")
-            raise CatalogError([problem]) from error
+            raise CatalogError([unreadable(path, error)]) from error
     return digest.hexdigest()[:16]
 
 

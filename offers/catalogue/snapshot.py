@@ -1,11 +1,10 @@
-"""A compiled catalogue: a directory of arrays and a manifest, opened read-only by memory map.
+"""A compiled catalogue: a directory of arrays and a manifest, used as a verified copy in memory.
 
 Offers and entries are numbered by place, so that offers near each other on the ground are near each other in memory.
 An *entry* is one place at which one offer may be shown: a circle around a venue, a circle or area of the offer or of a
 zone, or everywhere.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offers.catalogue.hours.public_holidays import data_version
-from offers.directories import DirectoryKind, drafting, open_array, publish, read_manifest, seal, write_array
+from offers.directories import (
+    Content,
+    DirectoryKind,
+    drafting,
+    flush,
+    map_memory,
+    publish,
+    read,
+    seal,
+    verify,
+    write_array,
+)
 from offers.errors import SnapshotError
 
-FORMAT = 14
+FORMAT = 15
 _KIND = DirectoryKind("snapshot", FORMAT, "compile the catalogue again")
 
 EVERYWHERE, IN_ZONE, AROUND_POINT = 0, 1, 2
@@ -346,7 +356,7 @@ class Snapshot:
     meta: Mapping[str, Any]
     """Names and small tables that are not columnar: see `compile.builder.Builder.meta`."""
     size: int
-    """Bytes on disk."""
+    """Bytes on disk of the arrays and the manifest."""
 
 
 def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], beside: Path) -> None:
@@ -360,26 +370,44 @@ def write(path: Path, version: str, columns: Mapping[str, NDArray[Any]], meta: M
             for name, kind in COLUMNS.items()
         }
         beside.replace(draft / beside.name)
-        with (draft / beside.name).open("rb") as file:
-            os.fsync(file.fileno())
+        files[beside.name] = flush(draft / beside.name)
         seal(draft, _KIND, {"version": version, "meta": meta, "files": files})
-        publish(draft, path, open_snapshot)  # unless another process has published the same version
+        publish(draft, path, verify_snapshot)  # unless another process has published the same version
 
 
-def open_snapshot(path: Path) -> Snapshot:
-    """Open a snapshot and verify its checksums and the version of its holidays. Raises SnapshotError with the fault."""
-    manifest, _, size = read_manifest(path, _KIND)
-    holidays = manifest["meta"].get("holidays", "")
+def verify_snapshot(path: Path) -> Mapping[str, Any]:
+    """Verify every file of a snapshot, and return its `meta`. Raises SnapshotError with the fault."""
+    meta: Mapping[str, Any] = verify(path, _KIND)["meta"]
+    _check_holidays(path, meta)
+    return meta
+
+
+def open_snapshot(path: Path, memory: int | None = None) -> Snapshot:
+    """Copy a snapshot's arrays into memory: `memory` of files.new_memory, else memory of this process.
+
+    Raises SnapshotError with the fault: a wrong checksum, or another version of holidays.
+    """
+    return _snapshot(path, read(path, _KIND, memory))
+
+
+def map_snapshot(path: Path, memory: int) -> Snapshot:
+    """Open a snapshot that another process has copied into `memory`. Raises SnapshotError."""
+    return _snapshot(path, map_memory(memory, path, _KIND))
+
+
+def _snapshot(path: Path, content: Content) -> Snapshot:
+    meta = content.manifest["meta"]
+    _check_holidays(path, meta)
+    for name, kind in COLUMNS.items():
+        array = content.arrays.get(name)
+        if array is None or array.dtype != np.dtype(kind) or array.ndim != 1:
+            message = f"{path / name}.npy holds {array.dtype if array is not None else 'nothing'}: {_KIND.mend}"
+            raise SnapshotError(message)
+    return Snapshot(path, content.manifest["version"], content.arrays, meta, content.size)
+
+
+def _check_holidays(path: Path, meta: Mapping[str, Any]) -> None:
+    holidays = meta.get("holidays", "")
     if holidays and holidays != data_version():
         message = f"{path} was compiled with holidays {holidays}, and {data_version()} is installed: {_KIND.mend}"
         raise SnapshotError(message)
-    columns = {}
-    for name, kind in COLUMNS.items():
-        file = path / f"{name}.npy"
-        array, bytes_of_it = open_array(file, manifest.get("files", {}), _KIND)
-        if array.dtype != np.dtype(kind) or array.ndim != 1:
-            message = f"{file} holds {array.dtype}, not {np.dtype(kind)}: {_KIND.mend}"
-            raise SnapshotError(message)
-        columns[name] = array
-        size += bytes_of_it
-    return Snapshot(path, manifest["version"], columns, manifest["meta"], size)

@@ -19,7 +19,9 @@ from offers.cli import (
     segments,
     serve,
     simulate,
+    stores,
 )
+from offers.cli.hiding import hide_passwords
 from offers.cli.output import fail
 from offers.cli.query.command import query as ask
 from offers.errors import OffersError, SettingsError
@@ -79,14 +81,16 @@ app.add_typer(demo.app, rich_help_panel="Server")
 app.add_typer(segments.app, rich_help_panel="Catalogue")
 app.add_typer(events.app, rich_help_panel="Server")
 app.add_typer(profile.app, rich_help_panel="Server")
+app.add_typer(stores.app, rich_help_panel="Server")
 app.add_typer(experiments.app, rich_help_panel="Server")
 
 
 def main() -> None:
     """Run the command line. Exit status 1: the command failed; 2: wrong usage; 3: no server answers."""
+    hide_passwords()
     try:
         app()
     except SettingsError as error:
         sys.exit(fail(str(error), status=2))
-    except OffersError as error:
+    except (OffersError, OSError) as error:  # the latter: no room, no right
         sys.exit(fail(str(error)))

@@ -57,7 +57,9 @@ def learn(
     """
     import gc
 
+    from offers import memory
     from offers.demo import catalogue
+    from offers.learning.following import follow
     from offers.learning.learner import FOLDER, Learner
     from offers.learning.propensity.trees import library
     from offers.server.offer_values import CatalogueReader, Documents
@@ -73,7 +75,8 @@ def learn(
     reader = CatalogueReader(Documents(settings.catalogs or (catalogue(),), settings.data_dir))
     offers, folder = reader.read(), settings.data_dir / FOLDER
     stop = _stopped_by_signals()
-    gc.disable()  # pending decisions have no cycles, and searching them takes a quarter of the time
+    memory.return_large_blocks()
+    gc.disable()  # searching takes a quarter of the time; checkpoints do it
     with closing(open_stores(settings)) as stores:
         try:
             learner = Learner(stores.events, folder, offers, anew=anew, stop=stop)
@@ -86,7 +89,7 @@ def learn(
             if once or model == LearnerKind.gbdt:
                 _catch_up(learner, stop)
             else:
-                learner.run(stop, look=reader.look)
+                follow(learner, stop, look=reader.look)
             if model == LearnerKind.gbdt:
                 _tell_grown(learner.grow(stop))
                 learner.publish()
@@ -177,4 +180,5 @@ _COUNTS = {
     "late": "rewards came late",
     "early": "decisions settled early",
     "lost": "outcomes of decisions that never came",
+    "unreadable": "entries that cannot be read",
 }

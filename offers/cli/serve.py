@@ -52,6 +52,9 @@ class DocumentOptions(NamedTuple):
     reload_interval_s: Annotated[
         float | None, typer.Option(help="Seconds between checks of the documents. \\[default: 1]")
     ] = None
+    compile_timeout_s: Annotated[
+        float | None, typer.Option(help="Most seconds that compiling a document may take. \\[default: 1800]")
+    ] = None
 
 
 class ListenOptions(NamedTuple):
@@ -180,6 +183,7 @@ def serve(
         **processes._asdict(),
         "catalogs": documents.catalog,
         "reload_interval_s": documents.reload_interval_s,
+        "compile_timeout_s": documents.compile_timeout_s,
         "retention_days": kept and dict(one.partition("=")[::2] for one in kept),
         "geohash_length": privacy.geohash_length,
         "default_consent": consent and tuple(purpose.value for purpose in consent),

@@ -79,7 +79,10 @@ def version() -> str:
 
 
 def _own_root() -> Path:
-    """Return the user's cache folder, or one in the folder for temporary files where that cannot be written."""
+    """Return the user's cache folder, or one in the folder for temporary files where that cannot be written.
+
+    Where neither can, it is the former: each process then compiles for itself.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "offers"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -88,11 +91,14 @@ def _own_root() -> Path:
         writable = False
     if writable:
         return home
-    shared = Path(tempfile.gettempdir()) / f"offers-{os.getuid()}"
-    shared.mkdir(mode=0o700, exist_ok=True)
-    status = shared.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:  # loops are code: another user must not write here
-        shared = Path(tempfile.mkdtemp(prefix="offers-"))
+    try:
+        shared = Path(tempfile.gettempdir()) / f"offers-{os.getuid()}"
+        shared.mkdir(mode=0o700, exist_ok=True)
+        status = shared.stat()
+        if status.st_uid != os.getuid() or status.st_mode & 0o022:  # loops are code: another user must not write here
+            shared = Path(tempfile.mkdtemp(prefix="offers-"))
+    except OSError:  # it is full, or there is none
+        return home
     return shared
 
 

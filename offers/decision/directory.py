@@ -2,11 +2,12 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
 
+from offers.caching import cached
 from offers.catalogue.snapshot import NO_AUDIENCE, NO_BUDGET, NO_CAPS, NO_NAME
 from offers.decision.calendar import period_of
 from offers.model.facts import CounterSpec, OfferFacts, ProposedOffer
@@ -38,9 +39,9 @@ class Directory:
     def __init__(self, catalog_id: str, columns: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         self._catalog_id = catalog_id
         self._columns = columns
-        self.offer_id = lru_cache(IDS_KEPT)(self._offer_id)
+        self.offer_id = cached(self._offer_id, IDS_KEPT)
         """Return the id of an offer, given its index."""
-        self.of = lru_cache(FACTS_KEPT)(self._of)
+        self.of = cached(self._of, FACTS_KEPT)
         """Return the counters of an offer's events in a placement ("": unknown); None if there is no such offer."""
         self._periods: list[int] = [kind for kind, _ in meta["periods"]]
         self._zoned: list[tuple[int, str]] = meta["periods"]

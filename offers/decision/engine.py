@@ -50,6 +50,8 @@ _HALF = 2**63
 _BEGIN_AGAIN, _IS_MET = frozenset({Need.LOOK_UP, Need.ROOM}), frozenset({Need.SEGMENTS, Need.STANDING})
 STANDING_BYTES = 32 << 20
 """Memory for the lists of offers shown everywhere, per surface and minute. At least eight lists are kept."""
+LIST_BYTES = 14 << 10
+"""Memory of such a list beside its offers, with the surface that it is of."""
 
 
 class StandingAt(NamedTuple):
@@ -105,7 +107,7 @@ class Engine:
             known = self._standing[key] = self._stand(query, strategy, terms, hours)
         with contextlib.suppress(KeyError):  # another thread may have evicted it
             self._standing.move_to_end(key)
-            while len(self._standing) > max(8, STANDING_BYTES // (32 * self._everywhere + 512)):
+            while len(self._standing) > max(8, STANDING_BYTES // (32 * self._everywhere + LIST_BYTES)):
                 self._standing.popitem(last=False)
         return known
 

@@ -10,13 +10,13 @@ import contextlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offers.caching import cached
 from offers.catalogue.hours.schedules import Schedule, ZoneClock, zone_clock
 from offers.decision.kernels.hours import HorizonArray, work_out
 from offers.decision.kernels.memory.records import CLOSED, OPEN, HoursArray, Record
@@ -106,7 +106,7 @@ class HoursBook:
     ) -> None:
         """Take the snapshot's columns and schedules, and the names of its time zones in their order."""
         self._columns = columns
-        self.clock = cache(self._find_clock)
+        self.clock = cached(self._find_clock)
         """Return the clock of a time zone; "" is the catalogue's."""
         self._zones = {name: number for number, name in enumerate(time_zones) if name}
         self._schedules = schedules

@@ -22,7 +22,9 @@ import orjson
 import structlog
 from numpy.typing import NDArray
 
+from offers import memory
 from offers.errors import ConflictError, SnapshotError
+from offers.files import read_regular
 from offers.learning.log_reading import LearningLog, LogPosition
 from offers.learning.model import Model, open_model, write_model
 from offers.learning.model_folder import exclusive, latest, prune
@@ -37,7 +39,7 @@ from offers.learning.values import CatalogueFacts, features_for, written_scales
 
 LAG_S = 2
 """Seconds the learner stays behind the clock while the log is written, as decisions are logged a moment late."""
-PUBLISH_S, CHECKPOINT_S, FORGET_S = 1.0, 30.0, 3600.0
+CHECKPOINT_S = 30.0
 CHECKPOINT_FORM = 3
 """Number of what checkpoints hold: the log is learned again where one holds something else."""
 KEPT_MODELS = 3
@@ -71,10 +73,20 @@ class Learner:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)  # checkpoints hold data of persons
-        self._lock = _locked(folder / "lock")
-        self._stop = stop
+        self.stop = stop
+        """Whether learning the log again is to be left off."""
         self._log, self.folder, self._catalogues = events, folder, catalogues
         self._bits = bits
+        self._lock = _locked(folder / "lock")
+        try:
+            self._open(anew=anew)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, *, anew: bool) -> None:
+        """Go on from the checkpoint, or begin."""
+        events, folder, catalogues, bits = self._log, self.folder, self._catalogues, self._bits
         if anew:
             _forget_trees(folder)
         self._grown = TreeFolder(folder)
@@ -91,6 +103,8 @@ class Learner:
             self.refused, self._declined = [], set()
         self._sequence = saved.meta["sequence"] if saved else 0
         self._published = _NEVER
+        self._other: Training | None = None
+        """The training that learns the log again."""
         self._is_fitted = True
         """Whether the features are as they should be; False: learning the log again with others was stopped."""
         if anew:
@@ -115,10 +129,22 @@ class Learner:
 
     def step(self, horizon: float) -> int:
         """Learn the next page of the log, up to a second of its clock, and return how many entries it had."""
+        if not self._is_fitted:
+            self._fit(self.training.collector.counted())
         self._review()  # if the last one was stopped
-        count = self.training.step(horizon)
+        counts = self.training.collector.counts
+        unreadable = counts.unreadable
+        try:
+            count = self.training.step(horizon)
+        finally:
+            if counts.unreadable > unreadable:
+                log.warning("log_unreadable", entries=counts.unreadable - unreadable, **self._read())
         self._review()
         return count
+
+    def forget_erased(self) -> None:
+        """Forget the decisions that the log has lost since the last time."""
+        self.training.collector.forget_erased()
 
     def checkpoint(self) -> None:
         """Save the whole state, so that it survives a crash."""
@@ -132,6 +158,8 @@ class Learner:
             "declined": sorted(self._declined),
         }
         prune(self.folder / "checkpoint", {write_model(self.folder / "checkpoint", arrays, saved).name})
+        del arrays, saved
+        memory.release()  # a checkpoint needs a third of what the learner has, for a moment
 
     def publish(self) -> Model | None:
         """Publish the models together with the trees grown last.
@@ -144,15 +172,16 @@ class Learner:
         learned, grown = self._learned(), self._grown.version()
         if not learned or (learned, grown) == self._published:
             return None
-        self._published = (learned, grown)
         for name, recent in self.training.recent.items():
             if why := worse(*recent.of_both()):
+                self._published = (learned, grown)
                 self._refuse(f"the model of {name} at event {self.training.position.event}: {why}")
                 return None
         path = write_model(self.folder / "models", *self._contents(grown))
         model = open_model(path)
         versions = [path.name, *(one for one in _versions(self.folder) if one != path.name)][:KEPT_MODELS]
         _write(self.folder / CURRENT, orjson.dumps({"version": path.name, "versions": versions}))
+        self._published = (learned, grown)  # only now, so that a failed attempt is made again
         prune(self.folder / "models", set(versions))
         self._compare_with(model)
         log.info("model_published", version=model.version, position=self.training.position.event)
@@ -205,7 +234,7 @@ class Learner:
         self, stop: Callable[[], bool], tell: Callable[[int], object], clock: Callable[[], float] = time.time
     ) -> None:
         """Learn what the log has now, or until `stop` says so, and publish it. `tell` gets the number of entries."""
-        self._stop = stop
+        self.stop = stop
         saved, done = time.monotonic(), 0
         while not stop() and (count := self.step(math.inf)):
             done += count
@@ -218,44 +247,17 @@ class Learner:
         self.publish()
         self.checkpoint()
 
-    def run(
-        self,
-        stop: Callable[[], bool],
-        clock: Callable[[], float] = time.time,
-        idle_s: float = 0.1,
-        look: Callable[[], CatalogueFacts | None] = lambda: None,
-    ) -> None:
-        """Follow the log until `stop` says so: publish at most every PUBLISH_S, save a checkpoint every CHECKPOINT_S.
-
-        `look` returns what catalogues tell, if that has changed.
-        """
-        self._stop = stop
-        published = forgot = saved = time.monotonic()
-        while not stop():
-            count = self.step(clock() - LAG_S)
-            now = time.monotonic()
-            if now - published >= PUBLISH_S:
-                if told := look():
-                    self.update_catalogues(told)
-                self.publish()
-                published = now
-            if now - forgot >= FORGET_S:
-                self.training.collector.forget_erased()
-                forgot = now
-            if now - saved >= CHECKPOINT_S:
-                self.checkpoint()
-                saved = now
-            if not count:
-                time.sleep(idle_s)
-        self.publish()
-        self.checkpoint()
-
     def close(self) -> None:
         """Release the folder to other learners."""
         os.close(self._lock)
 
     def _new_training(self, features: Features) -> Training:
         return Training(self._log, self._lookups, features)
+
+    def _read(self) -> dict[str, int]:
+        """Return how far the log was read, for a line of the server's log."""
+        position = self.training.position
+        return {"last_event": position.event, "last_decision": position.decision}
 
     def _learned(self) -> int:
         return self.training.learned
@@ -265,9 +267,11 @@ class Learner:
         training, due = self.training, self.training.review
         if training.collector.counts.decisions >= due:
             training.review = int(due * REVIEW_GROWTH) + 1
-            self._fit(training.collector.frequent())
-            if not self._is_fitted:
-                training.review = due
+            try:
+                self._fit(training.collector.frequent())
+            finally:
+                if not self._is_fitted:
+                    training.review = due
 
     def _fit(self, counted: list[str]) -> None:
         """Change the features to some attributes of requests and persons with the offer attributes of catalogues.
@@ -285,21 +289,31 @@ class Learner:
         self._is_fitted = not (is_other or is_rescaled)
         if self._is_fitted:
             return
-        log.info("learning_again", new=sorted(new), gone=sorted(gone), order_value_scales=is_rescaled)
-        other = self._new_training(features if is_other else training.features)
+        if self._other is None:
+            log.info("learning_again", new=sorted(new), gone=sorted(gone), order_value_scales=is_rescaled)
+        other = self._half_learned(features if is_other else training.features)
         other.review = training.review
-        while not self._stop() and other.step(math.inf, training.position):
+        while not self.stop() and other.step(math.inf, training.position):
             pass
-        if self._stop():
+        if self.stop():
             return
         other.pass_time(training.collector.clock)
-        self._is_fitted = True
+        self._is_fitted, self._other = True, None
         for name, recent in training.recent.items():
             if not (gone or is_rescaled) and (why := worse(other.recent[name].of_candidate(), recent.of_candidate())):
                 self._refuse(f"the model of {name} with {', '.join(sorted(new))}: {why}")
                 self._declined |= new
                 return
         self.training, self._published = other, _NEVER
+
+    def _half_learned(self, features: Features) -> Training:
+        """Return a training of features: the one that the store interrupted, if it has these, or else a new one."""
+        other = self._other
+        told = features.as_json(), self._catalogues.scales
+        if other is None or (other.features.as_json(), other.scales) != told:
+            other = self._other = self._new_training(features)
+        other.collector.update_catalogues(self._catalogues)
+        return other
 
     def _refuse(self, why: str) -> None:
         self.refused = [*self.refused, why][-REFUSALS_TOLD:]
@@ -339,7 +353,7 @@ def current_model(folder: Path) -> Model | None:
 def _versions(folder: Path) -> list[str]:
     """Return the versions of the published models, the current one first."""
     try:
-        found: list[str] = orjson.loads((folder / CURRENT).read_bytes())["versions"]
+        found = [str(one) for one in orjson.loads(read_regular(folder / CURRENT))["versions"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 PAGE = 5_000
 """Events, and decisions, that are read at once."""
@@ -54,6 +54,10 @@ class LearningLog(Protocol):
     def decisions(self, decision_ids: Sequence[str]) -> Sequence[DecisionEntry]: ...  # noqa: D102
 
 
+STEP_S = 3_600
+"""Seconds by which clocks of servers differ at most. A clock that differs by more was set."""
+
+
 class LogPosition(NamedTuple):
     """How far the log was read: numbers of the last event and decision, and the latest second met in either."""
 
@@ -72,6 +76,9 @@ class MergedLog:
     The clocks of both never go back here, so the order is the same from whichever position reading begins.
     """
 
+    _last: "tuple[LogPosition, deque[Any], Any] | None" = None
+    """The entry that was given last: the position before it, its queue and the entry."""
+
     def __init__(self, log: LearningLog, position: LogPosition) -> None:
         self._log = log
         self._events: deque[tuple[int, VisitEntry]] = deque()
@@ -87,7 +94,10 @@ class MergedLog:
     def read(
         self, horizon: float, until: LogPosition = END
     ) -> Iterator[tuple[int, VisitEntry | None, DecisionEntry | None]]:
-        """Yield a second of the log's clock with either an event or a decision, up to `horizon` and `until`."""
+        """Yield a second of the log's clock with either an event or a decision, up to `horizon` and `until`.
+
+        Entries from more than STEP_S behind the horizon were made while a clock was ahead: they are given at once.
+        """
         events, decisions = self._events, self._decisions
         more_events = more_decisions = True
         while True:
@@ -102,9 +112,14 @@ class MergedLog:
                 made = max(decisions[0][1].second, self._decision_second)
             if events and events[0][0] <= until.event:
                 received = max(events[0][1].received, self._event_second)
-            if min(made, received) > horizon or made == received == math.inf:
+            if made == received == math.inf:
                 return
-            if made <= received:
+            queue: deque[Any] = decisions if made <= received else events
+            second = decisions[0][1].second if made <= received else events[0][1].received
+            if horizon < second <= horizon + STEP_S:
+                return
+            self._last = self.position, queue, queue[0]
+            if queue is decisions:
                 self.decision, decision = decisions.popleft()
                 self._decision_second = int(made)
                 yield self._decision_second, None, decision
@@ -112,3 +127,10 @@ class MergedLog:
                 self.event, event = events.popleft()
                 self._event_second = int(received)
                 yield self._event_second, event, None
+
+    def give_back(self) -> None:
+        """Have the entry that was given last be read again."""
+        assert self._last is not None  # noqa: S101 - for the type checker
+        position, queue, entry = self._last
+        queue.appendleft(entry)
+        self.event, self.decision, self._event_second, self._decision_second = position

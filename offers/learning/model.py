@@ -1,4 +1,4 @@
-"""A published model: a directory of named arrays and a manifest, opened read-only by memory map."""
+"""A published model: a directory of named arrays and a manifest, used as a verified copy in memory."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from offers.directories import DirectoryKind, drafting, open_array, publish, read_manifest, seal, write_array
+from offers.directories import DirectoryKind, drafting, publish, read, seal, verify, write_array
 
 FORMAT = 3
 _KIND = DirectoryKind("model", FORMAT, "learn the model again")
@@ -43,18 +43,13 @@ def write_model(folder: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[
                 raise ValueError(message)
             files[f"{name}.npy"] = write_array(draft / f"{name}.npy", array)
         path = folder / _version(seal(draft, _KIND, {"meta": meta, "files": files}))
-        publish(draft, path, open_model)
+        publish(draft, path, lambda there: verify(there, _KIND))
         return path
 
 
 def open_model(path: Path) -> Model:
-    """Open a model and verify its checksums. Raises SnapshotError with the reason."""
-    manifest, checksum, size = read_manifest(path, _KIND)
-    arrays = {}
-    for name in manifest["files"]:
-        array, bytes_of_it = open_array(path / name, manifest["files"], _KIND)
-        arrays[name.removesuffix(".npy")] = array
-        size += bytes_of_it
+    """Copy a model into memory of this process and verify its checksums. Raises SnapshotError with the reason."""
+    manifest, checksum, arrays, size = read(path, _KIND)
     return Model(path, _version(checksum), arrays, manifest["meta"], size)
 
 

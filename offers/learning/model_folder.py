@@ -28,13 +28,15 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def latest(folder: Path) -> Model | None:
     """Return the last good model of a folder, by `sequence` of its meta; None where there is none."""
-    found = []
+    best: Model | None = None
     for path in folder.glob("[0-9a-f]*"):
         try:
-            found.append(open_model(path))
+            model = open_model(path)
         except SnapshotError as error:
             log.warning("model_unusable", error=str(error))
-    return max(found, key=lambda one: int(one.meta["sequence"]), default=None)
+        else:
+            best = max(best or model, model, key=lambda one: int(one.meta["sequence"]))
+    return best
 
 
 def prune(folder: Path, kept: set[str]) -> None:

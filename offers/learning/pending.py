@@ -1,10 +1,13 @@
 """Decisions whose outcomes may still come, and how a checkpoint keeps them."""
 
 import math
+from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from sys import intern
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +39,8 @@ class Label(NamedTuple):
     """The number of examples it counts as; 0: it is unknown whether the offer was taken up."""
 
 
+NO_EXAMPLE = -1
+NO_REWARDS: Mapping[int, float] = MappingProxyType({})
 UNKNOWN, REFUSAL = Label(0.0, 0.0), Label(0.0, 1.0)
 _DISMISSAL = Label(0.0, DISMISSED)
 
@@ -52,42 +57,64 @@ class LogCounts:
     """Decisions that were settled early, for want of memory."""
     lost: int = 0
     """Outcomes whose decision never came."""
+    unreadable: int = 0
+    """Entries of the log that were passed over, as they cannot be read."""
 
 
 @dataclass(slots=True, eq=False)
 class PendingDecision:
-    """A decision whose outcomes may still come. Lists by offer are in the order in which the offers were shown."""
+    """A decision whose outcomes may still come. Lists by offer are in the order in which the offers were shown.
+
+    A learner holds 100,000 of them, so each consists of few objects: 1 kB for five offers, where lists of numbers by
+    reward took 4. None but the decision itself is a container that the garbage collector would search.
+    """
 
     decision_id: str
     catalog: str
     surface: str
-    """Catalogue, channel and placement."""
+    """Catalogue, channel and placement; interned, as are the ids of catalogue and offers."""
     second: int
     request: bytes
     """The row of the request: see Rows."""
     offers: tuple[str, ...]
-    metres: tuple[int, ...]
+    metres: "array[int]"
     """By offer, the distance as in DecisionRecord.distances_m; 0: unknown."""
     seen: bytearray
     """By offer, bits: it was shown, as an impression or any other reaction tells, and it was dismissed."""
-    states: tuple[bytearray, ...]
-    """By reward and offer, an OfferState."""
-    rewards: tuple[list[float], ...]
-    """By reward and offer, the reward so far; NaN: it is unknown, and stays so."""
-    examples: tuple[list[int], ...]
-    """By reward and offer, the number of the example; NO_EXAMPLE where there is none, or it is not known any more."""
+    states: bytearray
+    """At `at`, an OfferState."""
+    examples: "array[int]"
+    """At `at`, the number of the example; NO_EXAMPLE where there is none, or it is not known any more."""
+    rewards: Mapping[int, float] = field(default_factory=lambda: NO_REWARDS)
+    """By `at`, the rewards so far that are not 0; NaN: it is unknown, and stays so."""
     judged: int = -1
     """The number of its first offer among those that models are judged by; -1: it is not judged."""
 
+    def at(self, reward: int, index: int) -> int:
+        """Return the index of a reward, by its number, and an offer: offers of the first reward come first."""
+        return reward * len(self.offers) + index
+
+    def all_of(self, reward: int) -> slice:
+        """Return the indexes of a reward and all offers."""
+        return slice(reward * len(self.offers), (reward + 1) * len(self.offers))
+
+    def reward(self, reward: int, index: int) -> float:
+        """Return a reward of an offer so far."""
+        return self.rewards.get(self.at(reward, index), 0.0)
+
+    def set_reward(self, reward: int, index: int, found: float) -> None:
+        """Set a reward of an offer."""
+        others = {at: one for at, one in self.rewards.items() if at != self.at(reward, index)}
+        self.rewards = others | {self.at(reward, index): found} if found else others or NO_REWARDS
+
     def label(self, reward: int, index: int) -> Label:
         """Return the outcome of an offer so far, for a reward by its number."""
-        found = self.rewards[reward][index]
+        found = self.reward(reward, index)
         if found:
             return UNKNOWN if math.isnan(found) else Label(found, 1.0)
         return _DISMISSAL if self.seen[index] & DISMISSED_BIT else REFUSAL
 
 
-NO_EXAMPLE = -1
 SettledOffer = tuple[PendingDecision, int, float, float]
 """An example to be: a decision, the index of an offer in it, the reward and the importance. Plain tuples, as many are
 made for each decision."""
@@ -105,13 +132,17 @@ def to_arrays(
         "request": requests.reshape(len(pending), request_size),
         "second": np.array([one.second for one in pending], np.int64),
         "judged": np.array([one.judged for one in pending], np.int64),
-        "metres": np.array([metres for one in pending for metres in one.metres], np.uint32),
+        "metres": np.frombuffer(b"".join(one.metres.tobytes() for one in pending), np.uint32),
         "seen": np.frombuffer(b"".join(one.seen for one in pending), np.uint8),
     }
     for reward, queue in enumerate(due):
-        arrays[f"state.{reward}"] = np.frombuffer(b"".join(one.states[reward] for one in pending), np.uint8)
-        arrays[f"reward.{reward}"] = np.array([found for one in pending for found in one.rewards[reward]], np.float64)
-        arrays[f"example.{reward}"] = np.array([name for one in pending for name in one.examples[reward]], np.int64)
+        every = [(one, one.all_of(reward)) for one in pending]
+        found = [one.reward(reward, index) for one in pending for index in range(len(one.offers))]
+        arrays[f"state.{reward}"] = np.frombuffer(b"".join(one.states[its] for one, its in every), np.uint8)
+        arrays[f"reward.{reward}"] = np.array(found, np.float64)
+        arrays[f"example.{reward}"] = np.frombuffer(
+            b"".join(one.examples[its].tobytes() for one, its in every), np.int64
+        )
         open_ = [(at, number[id(one)], index) for at, one, index in queue if id(one) in number]
         arrays[f"due.{reward}"] = np.array(open_, np.int64).reshape(-1, 3)
     return arrays, [[one.decision_id, one.catalog, one.surface, one.offers] for one in pending]
@@ -122,25 +153,25 @@ def from_arrays(
 ) -> tuple[list[PendingDecision], tuple[DueQueue, ...]]:
     """Return the decisions that `to_arrays` was given, and by reward what is due of them."""
     first, pending, each = 0, [], range(rewards)
-    metres = arrays["metres"].tolist()
     for number, (name, catalog, surface, offers) in enumerate(told):
         some = slice(first, first + len(offers))
-        pending.append(
-            PendingDecision(
-                name,
-                catalog,
-                surface,
-                int(arrays["second"][number]),
-                arrays["request"][number].tobytes(),
-                tuple(offers),
-                tuple(metres[some]),
-                bytearray(arrays["seen"][some].tobytes()),
-                tuple(bytearray(arrays[f"state.{reward}"][some].tobytes()) for reward in each),
-                tuple(arrays[f"reward.{reward}"][some].tolist() for reward in each),
-                tuple(arrays[f"example.{reward}"][some].tolist() for reward in each),
-                int(arrays["judged"][number]),
-            )
+        own = PendingDecision(
+            name,
+            intern(catalog),
+            intern(surface),
+            int(arrays["second"][number]),
+            arrays["request"][number].tobytes(),
+            tuple(map(intern, offers)),
+            array("I", arrays["metres"][some].tobytes()),
+            bytearray(arrays["seen"][some].tobytes()),
+            bytearray().join(arrays[f"state.{reward}"][some].tobytes() for reward in each),
+            array("q", b"".join(arrays[f"example.{reward}"][some].tobytes() for reward in each)),
+            judged=int(arrays["judged"][number]),
         )
+        found = np.concatenate([arrays[f"reward.{reward}"][some] for reward in each])
+        if found.any():
+            own.rewards = {at: found.item(at) for at in np.flatnonzero(found).tolist()}
+        pending.append(own)
         first = some.stop
     return pending, tuple(
         deque((at, pending[which], index) for at, which, index in arrays[f"due.{reward}"].tolist()) for reward in each

@@ -12,10 +12,12 @@ Source: Papke and Wooldridge, "Econometric methods for fractional response varia
 
 import math
 from abc import ABC, abstractmethod
+from array import array
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from sys import intern
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -126,7 +128,7 @@ class OutcomeTracker(ABC):
         pending = self._hold(decision, told, _OPEN)
         self._judge(pending)
         for number, queue in enumerate(self.due):
-            if pending.states[number][0] == _OPEN:
+            if pending.states[pending.at(number, 0)] == _OPEN:
                 queue.append((self.clock + SETTLE_S[number], pending, _ALL_OFFERS))
         for reaction, index, total in self.early.pop(decision.decision_id, ()):
             self._react(pending, OfferOutcome(Reaction(reaction), second, "", index, total))
@@ -207,8 +209,8 @@ class OutcomeTracker(ABC):
         """Remove decisions that the log does not have any more. Returns how many."""
         gone = self.lost(self.held)
         for name in gone:
-            for states in self.held.pop(name).states:
-                states[:] = bytes([_DONE]) * len(states)
+            states = self.held.pop(name).states
+            states[:] = bytes([_DONE]) * len(states)
         return len(gone)
 
     def lost(self, decision_ids: Iterable[str]) -> set[str]:
@@ -224,22 +226,20 @@ class OutcomeTracker(ABC):
         if state == _OPEN:
             self.met.update(names if len(self.met) < NAMES_MET else [name for name in names if name in self.met])
         count = len(told.offer_ids)
-        states = tuple(bytearray((state,)) * count for _ in REWARDS)
-        if told.catalog not in self.scales:
-            states[ORDER_VALUE][:] = bytes((_DONE,)) * count
         pending = PendingDecision(
             decision.decision_id,
-            told.catalog,
-            f"{told.catalog}\0{told.channel}\0{told.placement}",
+            intern(told.catalog),
+            intern(f"{told.catalog}\0{told.channel}\0{told.placement}"),
             decision.second,
             request,
-            tuple(told.offer_ids),
-            tuple(told.distances_m) if len(told.distances_m) == count else (0,) * count,
+            tuple(map(intern, told.offer_ids)),
+            array("I", told.distances_m if len(told.distances_m) == count else (0,) * count),
             bytearray(count),
-            states,
-            tuple([0.0] * count for _ in REWARDS),
-            tuple([NO_EXAMPLE] * count for _ in REWARDS),
+            bytearray((state,)) * (len(REWARDS) * count),
+            array("q", (NO_EXAMPLE,)) * (len(REWARDS) * count),
         )
+        if told.catalog not in self.scales:
+            pending.states[pending.all_of(ORDER_VALUE)] = bytes((_DONE,)) * count
         self.held[decision.decision_id] = pending
         return pending
 
@@ -293,7 +293,7 @@ class OutcomeTracker(ABC):
     def _reward(self, pending: PendingDecision, outcome: OfferOutcome) -> None:
         for name, reward in outcome.rewards(LEARNING, self.scales.get(pending.catalog)):
             number, index = _NUMBER_OF[name], outcome.offer_index
-            known = pending.rewards[number][index]
+            known = pending.reward(number, index)
             if known == 0 or (outcome.reaction is _REVERSAL and known > 0):  # else only the first over 0 counts
                 self.set_reward(number, pending, index, reward)
 
@@ -302,8 +302,8 @@ class OutcomeTracker(ABC):
         if pending.seen[index] & SHOWN_BIT:
             return
         pending.seen[index] |= SHOWN_BIT
-        for number, states in enumerate(pending.states):
-            if states[index] == _OPEN:
+        for number in range(len(REWARDS)):
+            if pending.states[pending.at(number, index)] == _OPEN:
                 self.due[number].append((self.clock + SETTLE_S[number], pending, index))
 
     def _dismiss(self, pending: PendingDecision, index: int) -> None:
@@ -317,11 +317,11 @@ class OutcomeTracker(ABC):
     def set_reward(self, number: int, pending: PendingDecision, index: int, reward: float) -> None:
         """Set a reward of an offer, settled or not: from 0, which takes it back, to 1, or NaN for unknown."""
         before = pending.label(number, index)
-        pending.rewards[number][index] = reward
+        pending.set_reward(number, index, reward)
         self._changed(number, pending, index, before)
 
     def _changed(self, number: int, pending: PendingDecision, index: int, before: Label) -> None:
-        if pending.states[number][index] != _SETTLED or pending.label(number, index) == before:
+        if pending.states[pending.at(number, index)] != _SETTLED or pending.label(number, index) == before:
             return
         self.counts.late += 1
         self._flush(number)
@@ -331,15 +331,15 @@ class OutcomeTracker(ABC):
 
     def _settle(self, number: int, pending: PendingDecision, index: int, second: int) -> None:
         """Make an open offer an example, as of a second."""
-        states = pending.states[number]
-        if states[index] != _OPEN:
+        at = pending.at(number, index)
+        if pending.states[at] != _OPEN:
             return
         reward, importance = pending.label(number, index)
         if not importance:
-            states[index] = _DONE
+            pending.states[at] = _DONE
             self._note(number, pending, index)
             return
-        states[index] = _SETTLED
+        pending.states[at] = _SETTLED
         self.settled_at[number], self.rests[number] = second, 0
         self._waiting[number].append((pending, index, reward, importance))
         self._note(number, pending, index)

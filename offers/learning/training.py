@@ -9,10 +9,21 @@ from itertools import islice
 from typing import Any, Self
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from offers.errors import StoreUnavailableError
 from offers.learning import log_reading
-from offers.learning.log_reading import BEGIN, END, LearningLog, LogPosition, MergedLog
+from offers.learning.log_reading import (
+    BEGIN,
+    END,
+    STEP_S,
+    DecisionEntry,
+    LearningLog,
+    LogPosition,
+    MergedLog,
+    VisitEntry,
+)
 from offers.learning.model import Model
 from offers.learning.pending import Label
 from offers.learning.promotion import Recent
@@ -45,6 +56,8 @@ class Training:
         self._merged = MergedLog(log, position)
         self._incumbents: dict[str, Propensity] = {}
         self._since, self._is_compared = END, False
+        self._ahead_s = 0
+        """Seconds by which the log's clock is ahead of the server's, since that was set back."""
 
     @property
     def learned(self) -> int:
@@ -84,24 +97,46 @@ class Training:
         A page ends at a second of the log's clock (`horizon`), at a position in it, or where `review` is reached.
         """
         count, collector, merged, since = 0, self.collector, self._merged, self._since
+        self._follow_clock(horizon)
         for second, event, decision in islice(merged.read(horizon, until), log_reading.PAGE):
             count += 1
             if not self._is_compared and (merged.event > since.event or merged.decision > since.decision):
                 collector.flush()
                 self._is_compared = True
-            if event is not None:
-                collector.add_event(second, event)
-                self.visits.add_event(event, collector.lookups.catalogues)
-            elif decision is not None:
-                collector.add_decision(second, decision)
-                if collector.counts.decisions == self.review:
-                    break
+            try:
+                self._take(int(min(second, horizon)) + self._ahead_s, event, decision)
+            except StoreUnavailableError:  # before anything was done with the entry
+                merged.give_back()
+                raise
+            except (DecodeError, ValueError, OverflowError):
+                collector.counts.unreadable += 1
+            if decision is not None and collector.counts.decisions == self.review:
+                break
         else:
             if count < log_reading.PAGE:
-                self.pass_time(horizon)
+                self.pass_time(horizon + self._ahead_s)
         collector.flush()
         self.visits.flush()
         return count
+
+    def _take(self, second: int, event: VisitEntry | None, decision: DecisionEntry | None) -> None:
+        """Learn an entry of the log at a second of its clock."""
+        if event is not None:
+            self.collector.add_event(second, event)
+            self.visits.add_event(event, self.collector.lookups.catalogues)
+        elif decision is not None:
+            self.collector.add_decision(second, decision)
+
+    def _follow_clock(self, horizon: float) -> None:
+        """Let the log's clock go on from where it is when the server's was set back.
+
+        Otherwise nothing would become due until the server's clock has come to where it was.
+        """
+        if horizon == math.inf:
+            return
+        late = self.collector.clock - int(horizon)
+        if late - self._ahead_s > STEP_S or (self._ahead_s and self._ahead_s - late > STEP_S):
+            self._ahead_s = max(0, late)
 
     def pass_time(self, second: float) -> None:
         """Learn what is settled by a second, where the log has nothing more until then; infinite: nothing."""
@@ -166,6 +201,7 @@ class Training:
             "features": self.features.as_json(),
             "position": list(self.position),
             "review": self.review,
+            "ahead_s": self._ahead_s,
             "visits": self.visits.learned,
             "counts": {name: [one.judged, one.examples, one.rewards] for name, one in self.recent.items()},
             "collector": saved,
@@ -176,7 +212,7 @@ class Training:
         """Return the training as it was when `to_save` gave the contents of a checkpoint."""
         meta, arrays = checkpoint.meta, checkpoint.arrays
         own = cls(log, lookups, Features.of_json(meta["features"]), LogPosition(*meta["position"]))
-        own.review = meta["review"]
+        own.review, own._ahead_s = meta["review"], meta.get("ahead_s", 0)
         own.visits = VisitTraining.restored(arrays, meta["visits"])
         for name, recent in own.recent.items():
             recent.reward[:], recent.candidate[:] = arrays[f"{name}.recent"]

@@ -14,7 +14,7 @@ from offers.catalogue.compile.timetable import DEFAULT_TIME_ZONE
 from offers.catalogue.publish import publish
 from offers.catalogue.published import stamp
 from offers.catalogue.rules.models import MAX_NAMES
-from offers.catalogue.snapshot import open_snapshot
+from offers.catalogue.snapshot import Snapshot, open_snapshot
 from offers.decision.directory import Directory
 from offers.errors import OffersError
 from offers.learning.propensity.rows import offer_values
@@ -25,6 +25,7 @@ ITEMS_KEPT = 16_384
 """Offers whose item and traits are cached."""
 _OWN = ("category", "brand", "campaign")
 """Attributes of all offers, by the names models use; the others are catalogue attributes."""
+OpenSnapshot = Callable[[Path], Snapshot]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -32,16 +33,16 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class CatalogueReader:
     """Reads snapshots, and reads again when they change."""
 
-    def __init__(self, paths: Callable[[], Sequence[Path]]) -> None:
-        """Make a reader; `paths` returns the current snapshots."""
-        self._paths = paths
+    def __init__(self, paths: Callable[[], Sequence[Path]], open_it: OpenSnapshot = open_snapshot) -> None:
+        """Make a reader; `paths` returns the current snapshots, which `open_it` opens."""
+        self._paths, self._open = paths, open_it
         self._seen: Sequence[Path] = ()
         self._trouble = ""
 
     def read(self) -> CatalogueFacts:
         """Read the current snapshots. Raises OffersError or OSError where one cannot be read."""
         paths = self._paths()
-        told = offers_of(paths)
+        told = offers_of(paths, self._open)
         self._seen = paths  # only now, so that a failed read is tried again
         self._trouble = ""
         return told
@@ -75,7 +76,7 @@ class Documents:
         return list(self._published.values())
 
 
-def offers_of(snapshots: Sequence[Path]) -> CatalogueFacts:
+def offers_of(snapshots: Sequence[Path], open_it: OpenSnapshot = open_snapshot) -> CatalogueFacts:
     """Return the offers of some snapshots, one of each catalogue. Raises SnapshotError for an unreadable one."""
     heads = [read_head(path) for path in snapshots]
     tables = {head.catalog_id: _OfferAttributes(path) for head, path in zip(heads, snapshots, strict=True)}
@@ -86,7 +87,7 @@ def offers_of(snapshots: Sequence[Path]) -> CatalogueFacts:
 
     directories = {}
     for path in snapshots:
-        snapshot = open_snapshot(path)
+        snapshot = open_it(path)
         name = snapshot.meta["catalog_id"]
         directories[name] = Directory(name, snapshot.columns, snapshot.meta)
 

@@ -1,8 +1,9 @@
 """Recorder: log decisions, and keep the variants that persons were exposed to, off the request path."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -10,6 +11,7 @@ import structlog
 from offers.errors import StoreUnavailableError
 from offers.model.proposition_ids import written_decision_id
 from offers.server.people import assign
+from offers.state.ahead import set_back_erasures
 from offers.state.stores import EVER, EventLog, LoggedDecision, StateStore
 from offers.v1.state_pb2 import DecisionRecord, UserState
 
@@ -47,8 +49,8 @@ class Keeper(Protocol):
 class Recorder:
     """Writes decisions to the event log in a thread of its own. A process that is killed loses those that wait."""
 
-    def __init__(self, events: EventLog, state: StateStore) -> None:
-        self._events, self._state = events, state
+    def __init__(self, events: EventLog, state: StateStore, clock: Callable[[], float] = time.time) -> None:
+        self._events, self._state, self._clock = events, state, clock
         self._waiting: deque[Decided] = deque(maxlen=MOST_WAITING)
         self._given_up = 0
         self._flushing = threading.Lock()
@@ -115,7 +117,11 @@ class Recorder:
         for one in batch:
             if one.person and one.second < first.get(one.person, EVER):
                 first[one.person] = one.second
-        for person, erased in zip(first, self._state.erasures(list(first)), strict=True):
+        persons = list(first)
+        erasures = self._state.erasures(persons)
+        if set_back_erasures(self._state, persons, erasures, self._clock()):
+            erasures = self._state.erasures(persons)
+        for person, erased in zip(persons, erasures, strict=True):
             if first[person] <= erased:
                 self._events.erase([person], erased)
 

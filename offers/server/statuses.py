@@ -16,6 +16,7 @@ from offers.errors import (
     NotFoundError,
     OffersError,
     OverloadedError,
+    SnapshotError,
     StoreUnavailableError,
 )
 from offers.telemetry.logs import log_failure
@@ -32,6 +33,7 @@ _CODES = {
     BusyError: code_pb2.RESOURCE_EXHAUSTED,
     ExpiredError: code_pb2.DEADLINE_EXCEEDED,
     StoreUnavailableError: code_pb2.UNAVAILABLE,
+    SnapshotError: code_pb2.UNAVAILABLE,  # it is compiled again
 }
 _TO_BE_REPEATED = (StoreUnavailableError, OverloadedError)
 BATCH_FULL = status_pb2.Status(

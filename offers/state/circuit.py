@@ -2,19 +2,12 @@
 
 import threading
 import time
-from urllib.parse import urlsplit
 
 from offers.errors import StoreUnavailableError
 
 _FAILURES = 3
 RETRY_S = 0.5
 """Seconds after which an open circuit lets a call try again."""
-
-
-def server_name(kind: str, url: str, default_port: int) -> str:
-    """Return the name of a server for messages, without its password. Raises ValueError for a malformed URL."""
-    parts = urlsplit(url)
-    return f"{kind} at {parts.hostname}:{parts.port or default_port}"
 
 
 class Circuit:

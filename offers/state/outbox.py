@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from offers.errors import SettingsError, StoreUnavailableError
+from offers.errors import SettingsError, StoreUnavailableError, UnusableStoreError
 from offers.settings import Settings
 
 FILE = "outbox.jsonl"
@@ -24,6 +24,10 @@ class Outbox(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Raise UnusableStoreError if no line can be appended there, and StoreUnavailableError if nothing answers."""
+        ...
+
     def close(self) -> None:
         """Close connections."""
         ...
@@ -36,8 +40,8 @@ def open_outbox(settings: Settings) -> Outbox:
         return FileOutbox(settings.data_dir / FILE)
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise SettingsError(f"outbox_url: {error}: {_PLACES}") from None
+    except ValueError:
+        raise SettingsError(f"outbox_url: this is no address: {_PLACES}") from None
     if parts.scheme == "file" and parts.path.strip("/") and not parts.netloc:
         return FileOutbox(Path(unquote(parts.path)))
     if parts.scheme in {"redis", "rediss"}:
@@ -71,6 +75,24 @@ class FileOutbox:
                 self._keep_name()
         except OSError as error:
             raise StoreUnavailableError(f"outbox {self.path}: {error.strerror}") from error
+
+    def check(self) -> None:
+        """See Outbox. Nothing is created."""
+        fault = ""
+        try:
+            if self.path.exists():
+                if not self.path.is_file():
+                    fault = "is no file"
+                elif not os.access(self.path, os.R_OK | os.W_OK):
+                    fault = "cannot be written"
+            else:
+                folder = next(one for one in self.path.absolute().parents if one.exists())
+                if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+                    fault = f"cannot be created in {folder}"
+        except OSError as error:
+            fault = str(error.strerror)
+        if fault:
+            raise UnusableStoreError(f"outbox {self.path} {fault}: correct outbox_url, or the rights there")
 
     def close(self) -> None:
         """See Outbox."""

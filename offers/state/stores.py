@@ -91,6 +91,10 @@ class StateStore(Protocol):
         """Keep an erasure up to a second for all ids of a person, as `erase` does, and the record; return the ids."""
         ...
 
+    def set_back(self, persons: Sequence[Person], second: int) -> None:
+        """Let erasures of some persons' ids that reach beyond a second reach up to it."""
+        ...
+
     def sweep(self, now: int, idle_s: int) -> int:
         """Remove records unchanged for `idle_s` seconds, and expired tombstones; return the number of records."""
         ...

@@ -3,6 +3,7 @@
 import logging
 import sys
 import traceback
+from typing import BinaryIO
 
 import orjson
 import structlog
@@ -24,12 +25,38 @@ def configure(level: str) -> None:
         logger_factory = structlog.PrintLoggerFactory(sys.stderr)
     else:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(orjson.dumps)]
-        logger_factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+        logger_factory = structlog.BytesLoggerFactory(_Lines(sys.stderr.buffer))  # type: ignore[arg-type] # enough of one
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=logger_factory,
     )
+
+
+class _Lines:
+    """A binary file for lines of the log, whose faults reach nobody: a full disk must not end whoever logs.
+
+    Lines that could not be written are counted, and the number is logged once the file takes lines again.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._lost = 0
+
+    def write(self, line: bytes) -> None:
+        """Write a line, or count it."""
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except (OSError, ValueError):  # ValueError: the file is closed
+            self._lost += 1
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self.write(orjson.dumps({"event": "log_lines_lost", "count": lost, "level": "warning"}) + b"\n")
+
+    def flush(self) -> None:
+        """Do nothing: every line is flushed."""
 
 
 def log_failure(log: structlog.stdlib.BoundLogger, name: str, error: Exception, **fields: object) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -12,13 +14,15 @@ import pytest
 
 from offers.catalogue import publish as publishing
 from offers.catalogue import snapshot
+from offers.catalogue.check import check
 from offers.catalogue.compile.compiler import compile_snapshot
 from offers.catalogue.document import write_document
 from offers.catalogue.hours.public_holidays import data_version
-from offers.catalogue.publish import ATTEMPTS, Published, publish
+from offers.catalogue.publish import ATTEMPTS, Published, fingerprint, publish
 from offers.catalogue.published import KEPT_S, prune
-from offers.catalogue.snapshot import COLUMNS, open_snapshot
+from offers.catalogue.snapshot import COLUMNS, map_snapshot, open_snapshot, verify_snapshot
 from offers.errors import CatalogError, SnapshotError
+from offers.files import new_memory
 from tests.strategies import Maker
 
 PUBLISH = """
@@ -140,6 +144,94 @@ def test_every_array_is_guarded(published: Published) -> None:
     open_snapshot(published.path)
 
 
+def test_messages_are_guarded(tmp_path: Path, published: Published) -> None:
+    """Damage to the messages is noticed when the document is published again, which mends them."""
+    file = published.path / "messages.sqlite"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(SnapshotError, match=r"messages\.sqlite is damaged"):
+        verify_snapshot(published.path)
+    publish(tmp_path / "catalog.binpb", tmp_path / "data")
+    verify_snapshot(published.path)
+
+
+def test_open_snapshot_survives_its_files(published: Published) -> None:
+    """Files that are cut short under an open snapshot change nothing of it."""
+    found = open_snapshot(published.path)
+    before = {name: array.tobytes() for name, array in found.columns.items()}
+    for file in published.path.iterdir():
+        os.truncate(file, 0)
+    assert before == {name: array.tobytes() for name, array in found.columns.items()}
+    with pytest.raises(SnapshotError):
+        open_snapshot(published.path)
+
+
+def test_shared_memory_is_sealed(published: Published) -> None:
+    """Memory that several processes map can be neither written nor cut short, by whatever process has it."""
+    memory = new_memory()
+    assert memory is not None
+    found = open_snapshot(published.path, memory)
+    for attempt in (lambda: os.ftruncate(memory, 0), lambda: os.pwrite(memory, b"x", 0)):
+        with pytest.raises(PermissionError):
+            attempt()
+    mapped = map_snapshot(published.path, memory)
+    os.close(memory)
+    assert (found.version, found.meta, found.size) == (mapped.version, mapped.meta, mapped.size)
+    for name, array in open_snapshot(published.path).columns.items():
+        assert array.tobytes() == found.columns[name].tobytes() == mapped.columns[name].tobytes()
+        assert not mapped.columns[name].flags.writeable
+    with pytest.raises(SnapshotError, match="cannot be read"):
+        map_snapshot(published.path, os.open(os.devnull, os.O_RDONLY))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "gate.npy", "messages.sqlite"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to nothing"])
+def test_what_is_no_file_in_a_snapshot_is_refused(tmp_path: Path, published: Published, name: str, kind: str) -> None:
+    """Nothing waits for a pipe or reads a device for ever; publishing again puts a good file in its place."""
+    file = published.path / name
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("/dev/zero" if kind == "device" else "/nowhere")
+    with pytest.raises(SnapshotError):
+        verify_snapshot(published.path)
+    assert published == publish(tmp_path / "catalog.binpb", tmp_path / "data")
+    verify_snapshot(published.path)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_in_place_of_a_snapshot_is_replaced(tmp_path: Path, published: Published, kind: str) -> None:
+    """A file, or a link to nowhere, in place of a snapshot's folder does not keep it from being published."""
+    shutil.rmtree(published.path)
+    if kind == "file":
+        published.path.write_bytes(b"in the way")
+    else:
+        published.path.symlink_to("/nowhere")
+    publish(tmp_path / "catalog.binpb", tmp_path / "data")
+    verify_snapshot(published.path)
+    assert not published.path.is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_file_in_place_of_a_document_is_refused(tmp_path: Path, kind: str) -> None:
+    """A pipe, a device or a socket is a problem of the document: reading it may never end."""
+    document = tmp_path / "document.yaml"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "pipe":
+            os.mkfifo(document)
+        elif kind == "device":
+            document.symlink_to("/dev/zero")
+        else:
+            listening.bind(str(document))
+        for use in (check, fingerprint, lambda source: publish(source, tmp_path / "data")):
+            with pytest.raises(CatalogError, match="it is neither a file nor a folder"):
+                use(document)
+
+
 @pytest.mark.parametrize(
     "manifest",
     [b"", b"[]", b"null", b"\xff\xfe", b"{", b"{}", json.dumps({"format": snapshot.FORMAT}).encode(), b'{"format": 0}'],
@@ -218,9 +310,16 @@ def test_document_that_keeps_changing_is_refused(tmp_path: Path, monkeypatch: py
     assert ATTEMPTS == next(sizes) - 2
 
 
-def test_outdated_snapshots_are_removed_unless_served(tmp_path: Path) -> None:
-    """Snapshots and drafts unused for a week are removed; those that are served or recent stay."""
-    long_ago = time.time() - KEPT_S - 60
+@pytest.mark.parametrize("ahead_s", [0, 365 * 86_400])
+def test_outdated_snapshots_are_removed_unless_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    """Snapshots and drafts unused for a week are removed; those that are served or recent stay, also where the
+    machine's clock is ahead of the file system's.
+    """  # noqa: D205
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + ahead_s)
+    long_ago = tmp_path.stat().st_mtime - KEPT_S - 60
     for name in ("outdated", ".draft-x", "served", "recent"):
         (tmp_path / "snapshots" / name).mkdir(parents=True)
         if name != "recent":

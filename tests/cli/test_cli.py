@@ -1,6 +1,7 @@
 """The command line as its users meet it: what it prints where, and its exit statuses."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -287,6 +288,17 @@ def test_compile_tells_the_problems_of_a_document(tmp_path: Path, offers: Run) -
 
     assert (1, "") == (shown.status, shown.out)
     assert f"{tmp_path / 'missing.yaml'}: cannot be read: No such file or directory" in shown.err
+
+
+def test_compile_tells_where_it_cannot_write(tmp_path: Path, offers: Run) -> None:
+    """A folder that cannot be written is an error of one line."""
+    document = tmp_path / "catalog.yaml"
+    document.write_text(CATALOGUE, "utf-8")
+
+    shown = offers("compile", document, "--data-dir", document)
+
+    assert (1, "") == (shown.status, shown.out)
+    assert re.search(rf"^offers: .*Not a directory: '{document}/snapshots'$", shown.err, re.MULTILINE)
 
 
 def test_counts_are_told_with_their_noun() -> None:

@@ -13,7 +13,7 @@ from offers.learning.propensity.features import CATEGORY
 from offers.settings import read_settings
 from offers.state.opening import open_stores
 from tests.learning.made_log import happenings, write
-from tests.paths import ROOT
+from tests.paths import ROOT, environment
 from tests.server.running import wait_for
 
 CATALOG = """
@@ -38,9 +38,8 @@ def begin(data: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Start the command, as a process of its own: it sets up logging and signals."""
     catalog = str(data.parent / "catalog.yaml")
     command = [sys.executable, "-P", "-m", "offers", "learn", "--catalog", catalog, "--data-dir", str(data), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -88,8 +87,18 @@ def test_order_values_are_learned_where_the_document_measures_them(data: Path) -
 
 
 def test_a_log_is_followed_until_it_is_told_to_stop(data: Path) -> None:
-    """A process that follows the log publishes, ends at SIGTERM with status 0, and tells what it learned."""
+    """A process that follows the log publishes, ends at SIGTERM with status 0, and tells what it learned. Where models
+    cannot be written, it says so and waits.
+    """  # noqa: D205
+    models = data / "learning" / "models"
+    models.parent.mkdir()
+    models.touch()  # no folder
     child = begin(data)
+    assert child.stderr is not None
+    waits = next(line for line in child.stderr if "learner_" in line)
+    assert "learner_waits" in waits
+    assert "the folder of models" in waits
+    models.unlink()
     wait_for(lambda: child.poll() is not None or _learned(data) == 300, "all is learned and published", 120)
     child.send_signal(signal.SIGTERM)
     output, said = child.communicate(timeout=60)
@@ -99,6 +108,8 @@ def test_a_log_is_followed_until_it_is_told_to_stop(data: Path) -> None:
     assert model is not None
     assert model.version in output
     assert model.version in said
+    assert "learner_goes_on" in said
+    assert "Traceback" not in said
 
 
 def _learned(data: Path) -> int:

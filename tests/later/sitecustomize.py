@@ -19,5 +19,5 @@ def sleep(seconds: float | SupportsIndex) -> None:
     select.select([], [], [], timeout)
 
 
-if "FAKETIME" in os.environ:
+if {"FAKETIME", "FAKETIME_TIMESTAMP_FILE"} & os.environ.keys():
     time.sleep = sleep

@@ -1,4 +1,4 @@
-"""A process that learns in small pages and keeps what it knows after each, to be killed: learn_slowly LOG FOLDER."""
+"""A process to be killed: learn_slowly LOG FOLDER. It learns in small pages, and publishes and saves after each."""
 
 import sys
 from pathlib import Path
@@ -14,9 +14,8 @@ def main(log: str, folder: str) -> None:
     """Learn all there is."""
     log_reading.PAGE = 300
     learner.CHECKPOINT_S = 0.0
-    Learner(SqliteEvents(Database(Path(log))), Path(folder), OFFERS, bits=12).catch_up(
-        lambda: False, lambda _: None, at_its_end
-    )
+    one = Learner(SqliteEvents(Database(Path(log))), Path(folder), OFFERS, bits=12)
+    one.catch_up(lambda: False, lambda _: one.publish(), at_its_end)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The learner: the same log gives the same model, whatever happens meanwhile, and worse models are not published."""
 
-import os
 import random
 import shutil
 import signal
@@ -14,7 +13,8 @@ import orjson
 import pytest
 
 from offers.errors import OffersError
-from offers.learning import learner, log_reading, settling, training
+from offers.learning import following, learner, log_reading, settling, training
+from offers.learning.following import follow
 from offers.learning.learner import Learner, current_model, propensities
 from offers.learning.model import open_model
 from offers.learning.model_folder import latest
@@ -27,7 +27,7 @@ from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, Event
 from tests.learning.made_log import NOON, OFFERS, at_its_end, event, happenings, write
-from tests.paths import ROOT
+from tests.paths import ROOT, environment
 
 BITS = 12
 ROWS = 1_200
@@ -101,16 +101,17 @@ def test_the_same_log_gives_the_same_model(log: SqliteEvents, folder: Path, tmp_
 
 
 def test_killed_anywhere_it_goes_on_to_the_same_model(log: SqliteEvents, folder: Path, tmp_path: Path) -> None:
-    """A learner that is killed again and again ends with the model of one that never was."""
+    """A learner that is killed again and again ends with the model of one that never was. Each time it leaves whole
+    models and a whole checkpoint.
+    """  # noqa: D205
     write(log, *happenings(ROWS))
     expected = learn(log, folder)
     killed = tmp_path / "killed"
     choose = random.Random(1)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-m", "tests.learning.learn_slowly", str(tmp_path / "state.db"), str(killed)]
-    kills = 0
+    kills, whole = 0, list[bool]()
     while True:
-        child = subprocess.Popen(command, cwd=ROOT, env=environment)
+        child = subprocess.Popen(command, cwd=ROOT, env=environment())
         before = _kept(killed)
         deadline = time.monotonic() + 60
         while child.poll() is None and _kept(killed) == before and time.monotonic() < deadline:
@@ -120,6 +121,9 @@ def test_killed_anywhere_it_goes_on_to_the_same_model(log: SqliteEvents, folder:
             child.send_signal(signal.SIGKILL)
             child.wait()
             kills += 1
+            whole.append(latest(killed / "checkpoint") is not None)
+            assert whole == sorted(whole)  # once there is one, there always is
+            assert (current_model(killed) is not None) == (killed / "current.json").exists()
             continue
         assert 0 == child.wait()
         break
@@ -456,9 +460,8 @@ def test_two_learners_do_not_share_a_folder(log: SqliteEvents, folder: Path) -> 
 
 def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New entries of the log are in a published model when the clock has passed them by the lag."""
-    monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
-    monkeypatch.setattr(learner, "CHECKPOINT_S", 0.0)
-    monkeypatch.setattr(learner, "FORGET_S", 0.0)
+    for name in ("PUBLISH_S", "CHECKPOINT_S", "FORGET_S"):
+        monkeypatch.setattr(following, name, 0.0)
     write(log, *happenings(100))
     clock = [NOON + 50.0 + learner.LAG_S]
     seen: list[int] = []
@@ -474,7 +477,7 @@ def test_following_publishes_what_comes(log: SqliteEvents, folder: Path, monkeyp
         return at == 100
 
     one = opened(log, folder)
-    one.run(stop, lambda: clock[0], 0.001)
+    follow(one, stop, lambda: clock[0], idle_s=0.001)
     one.close()
     assert {51, 100} <= set(seen)
     model = open_model(next((folder / "checkpoint").iterdir()))
@@ -485,7 +488,7 @@ def test_following_takes_up_changed_catalogues(
     log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A running learner reads the catalogues before it publishes: the next model knows their changes."""
-    monkeypatch.setattr(learner, "PUBLISH_S", 0.0)
+    monkeypatch.setattr(following, "PUBLISH_S", 0.0)
     write(log, *happenings(100))
     changed = iter([None, OFFERS._replace(attributes=("hot",))])
     one = opened(log, folder)
@@ -497,6 +500,6 @@ def test_following_takes_up_changed_catalogues(
         return seen[-1] or len(seen) > 100
 
     monkeypatch.setattr(learner, "worse", lambda *_: "")  # an attribute that tells nothing makes no model better
-    one.run(stop, lambda: NOON + 1_000.0, 0.001, lambda: next(changed, None))
+    follow(one, stop, lambda: NOON + 1_000.0, lambda: next(changed, None), 0.001)
     one.close()
     assert seen[-1]

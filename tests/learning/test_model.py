@@ -1,5 +1,6 @@
 """Published models: what was written is what is opened, whole or not at all."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_damage_is_found_and_mended(tmp_path: Path, name: str) -> None:
         open_model(path)
     assert path == write_model(tmp_path, ARRAYS, meta)
     assert meta == open_model(path).meta
+
+
+def test_an_open_model_survives_its_files(tmp_path: Path) -> None:
+    """Files that are cut short under an open model, or exchanged, change nothing of it."""
+    path = write_model(tmp_path, ARRAYS, META)
+    model = open_model(path)
+    for file in path.iterdir():
+        os.truncate(file, 0)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(array, model.arrays[name])
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:

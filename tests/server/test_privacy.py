@@ -28,7 +28,7 @@ from offers.v1.profile_service_pb2 import (
 )
 from offers.v1.profile_service_pb2_grpc import ProfileServiceStub
 from tests.server.persons import AGREED, CATALOG, NOW, event, known, server
-from tests.server.running import started
+from tests.server.running import started, wait_for
 
 USER, VISITOR, SESSION = "user-f3a9c1", "visitor-77b2e0", "session-5d4e8f"
 CITY, MOOD = "Ouagadougou-91", "melancholy-42"
@@ -88,7 +88,7 @@ def test_erasure_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
         assert 303 == response.event_count
         results = at.report(told("e1", visitor), told("late", known(USER), NOW - 1), survey("late too", visitor))
         assert [EventWarning.CODE_ERASED] * 3 == [result.warnings[0].code for result in results]
-        assert [] == found(at.folder, [*PERSONAL, GEOHASH.encode(), *PLACE])
+        wait_for(lambda: not found(at.folder, [*PERSONAL, GEOHASH.encode(), *PLACE]), "no file has a byte of theirs")
         assert 1 == at.state("u:other").profile.order_count
     assert [] == found(at.folder, [*PERSONAL, GEOHASH.encode(), *PLACE])
 
@@ -111,7 +111,7 @@ def test_erasure_takes_what_decisions_were_kept_with(tmp_path: Path) -> None:
         needles = [USER.encode(), CITY.encode(), SESSION.encode(), MOOD.encode(), GEOHASH.encode(), *ids]
         assert set(needles) == {needle for _, needle in found(at.folder, needles)}
         at.profiles.DeleteProfile(DeleteProfileRequest(user=user), timeout=10)
-        assert [] == found(at.folder, [*needles, *PLACE])
+        wait_for(lambda: not found(at.folder, [*needles, *PLACE]), "no file has a byte of theirs")
     assert [] == found(at.folder, [*needles, *PLACE])
 
 

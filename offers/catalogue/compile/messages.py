@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from offers.catalogue.definitions import ID_NAMES, Definitions
 from offers.catalogue.document import varint
@@ -28,6 +28,8 @@ BLOCK = 64
 """Messages of a block: enough to compress well, and few enough to be read for a single message."""
 MOST_PACKED = 64
 """Most blocks that wait for the compressing thread."""
+_FAULTS = (sqlite3.Error, zlib.error, DecodeError, TypeError)
+"""Errors of reading a damaged file; the last is that of a missing row."""
 _APART = ("venues", "zones")
 _TAGS = {name: varint(Catalog.DESCRIPTOR.fields_by_name[name].number << 3 | 2) for name in ("offers", *_APART)}
 """The tag before each message of a list in an encoded Catalog."""
@@ -119,7 +121,7 @@ def read_messages(snapshot: Path, offer_ids: Iterable[str], venue_ids: Iterable[
     try:
         with closing(sqlite3.connect(f"file:{snapshot / FILE}?mode=ro&immutable=1", uri=True)) as connection:
             return _Reader(connection).read(offer_ids, venue_ids)
-    except (sqlite3.Error, zlib.error) as error:
+    except _FAULTS as error:
         raise _unreadable(snapshot, error) from error
 
 
@@ -134,7 +136,7 @@ def read_offers(snapshot: Path) -> Iterator[Offer]:
         with closing(sqlite3.connect(f"file:{snapshot / FILE}?mode=ro&immutable=1", uri=True)) as connection:
             for (packed,) in connection.execute("SELECT bytes FROM block WHERE number > 0 ORDER BY number"):
                 yield from Catalog.FromString(zlib.decompress(packed)).offers
-    except (sqlite3.Error, zlib.error) as error:
+    except _FAULTS as error:
         raise _unreadable(snapshot, error) from error
 
 

@@ -6,9 +6,20 @@ from offers.catalogue.document.formats import (
     Fragment,
     files,
     read,
+    unreadable,
     varint,
     write_document,
     write_fragments,
 )
 
-__all__ = ["MAX_FRAGMENT_BYTES", "SUFFIXES", "Fragment", "files", "read", "varint", "write_document", "write_fragments"]
+__all__ = [
+    "MAX_FRAGMENT_BYTES",
+    "SUFFIXES",
+    "Fragment",
+    "files",
+    "read",
+    "unreadable",
+    "varint",
+    "write_document",
+    "write_fragments",
+]

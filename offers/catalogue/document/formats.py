@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from offers.catalogue.document import nodes
 from offers.catalogue.document.messages import build
 from offers.errors import Problem
+from offers.files import open_regular
 from offers.v1.catalog_pb2 import Catalog
 
 SUFFIXES = (".yaml", ".yml", ".json", ".binpb")
@@ -62,18 +63,16 @@ def read(source: Path, problems: list[Problem], *, offers: bool = True, unknown:
     """
     for path in files(source, problems):
         try:
-            if path.exists() and not path.is_file():  # reading a pipe, for instance, would never end
-                reason = "is neither a file nor a folder"
-                problems.append(Problem(str(path), None, "", reason, "put a file or a folder in its place"))
-            elif path.suffix.lower() == ".binpb":
+            if path.suffix.lower() == ".binpb":
                 yield from _read_records(path, problems, offers=offers, unknown=unknown)
             else:
                 yield from _read_text(path, problems)
         except OSError as error:
-            problems.append(_unreadable(path, error))
+            problems.append(unreadable(path, error))
 
 
-def _unreadable(path: Path, error: OSError) -> Problem:
+def unreadable(path: Path, error: OSError) -> Problem:
+    """Return the problem of a file or folder that cannot be read."""
     reason = f"cannot be read: {error.strerror or error}"
     return Problem(str(path), None, "", reason, "check the path and its permissions")
 
@@ -85,7 +84,7 @@ def files(source: Path, problems: list[Problem]) -> Iterator[Path]:
         source.stat()
     except (OSError, ValueError) as error:
         error = error if isinstance(error, OSError) else OSError(str(error))
-        problems.append(_unreadable(source, error))
+        problems.append(unreadable(source, error))
         return
     if is_folder:
         found = _walk(source, problems)
@@ -102,7 +101,7 @@ def files(source: Path, problems: list[Problem]) -> Iterator[Path]:
 
 def _walk(folder: Path, problems: list[Problem]) -> list[Path]:
     found: list[Path] = []
-    walk = os.walk(folder, onerror=lambda error: problems.append(_unreadable(Path(error.filename), error)))
+    walk = os.walk(folder, onerror=lambda error: problems.append(unreadable(Path(error.filename), error)))
     for parent, folders, names in walk:
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(parent, name) for name in names if not name.startswith("."))
@@ -116,7 +115,7 @@ def _read_text(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
     def report(line: int | None, reason: str, fix: str) -> None:
         problems.append(Problem(file, line, "", reason, fix))
 
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         data = stream.read(MAX_FRAGMENT_BYTES + 1)
     if len(data) > MAX_FRAGMENT_BYTES:
         report(None, f"is larger than {MAX_FRAGMENT_BYTES // 2**20} MiB", _SPLIT_FIX)
@@ -147,7 +146,7 @@ def _read_text(path: Path, problems: list[Problem]) -> Iterator[Fragment]:
 
 def _read_records(path: Path, problems: list[Problem], *, offers: bool, unknown: bool) -> Iterator[Fragment]:
     file = str(path)
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         number = 0
         while (start := stream.tell()) < size:

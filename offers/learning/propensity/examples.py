@@ -76,7 +76,7 @@ class Collector(OutcomeTracker):
     def _revise(self, number: int, pending: PendingDecision, index: int, before: Label) -> None:
         after = pending.label(number, index)
         example = self._rows.examples([(pending, index, *after)])
-        self.consumer.revise(number, pending.examples[number][index], (before, after), example, self.clock)
+        self.consumer.revise(number, pending.examples[pending.at(number, index)], (before, after), example, self.clock)
 
     def _calm(self, number: int, second: int) -> None:
         self.consumer.rest(number, second)
@@ -88,4 +88,4 @@ class Collector(OutcomeTracker):
         self._waiting[number].clear()
         first = self.consumer.learn(number, self._rows.examples(rows))
         for which, (pending, index, _, _) in enumerate(rows, first):
-            pending.examples[number][index] = which
+            pending.examples[pending.at(number, index)] = which

@@ -15,6 +15,7 @@ from offers.model.proposition_ids import Proposed, PropositionId, parse_proposit
 from offers.server.events.event_rules import check_event
 from offers.server.events.redeeming import Redeemer, RedemptionLimits, RedemptionStep, clear_output
 from offers.server.statuses import status_of
+from offers.state.ahead import set_back_erasures
 from offers.state.ledger import KeptRedemption
 from offers.state.opening import Stores
 from offers.state.person.apply import MAX_APPLIED, Happened, apply, recent_of
@@ -137,7 +138,7 @@ class Intake:
         if usable:
             self._find_persons(usable)
             with self._log.together(self._state) as is_whole:
-                prior = self._look(usable)
+                prior = self._look(usable, now)
                 usable = [item for item in usable if self._settle_person(item, prior)]
                 usable, reversals = self._redeem(usable, int(now))
                 self._attribute(usable, prior)
@@ -229,12 +230,14 @@ class Intake:
         except InvalidRequestError:  # the catalogue is no longer served
             return None
 
-    def _look(self, items: Iterable[_Incoming]) -> dict[Person, _PriorState]:
+    def _look(self, items: Iterable[_Incoming], now: float) -> dict[Person, _PriorState]:
         """Read the records and erasures of the events' persons."""
         persons = list({item.reported_person for item in items if item.reported_person})
         if not persons:
             return {}
         looked = self._state.look(persons)
+        if set_back_erasures(self._state, persons, [erased for _, erased in looked], now):
+            looked = self._state.look(persons)
         return {person: _PriorState(record, erased) for person, (record, erased) in zip(persons, looked, strict=True)}
 
     def _settle_person(self, item: _Incoming, prior: dict[Person, _PriorState]) -> bool:

@@ -3,33 +3,29 @@
 import gc
 import os
 import signal
-import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 
-import orjson
 import structlog
 
-from offers.errors import ConflictError
+from offers import memory
+from offers.catalogue.snapshot import Snapshot
+from offers.learning.following import follow, once_there
 from offers.learning.learner import FOLDER, Learner
-from offers.learning.values import CatalogueFacts
 from offers.server.offer_values import CatalogueReader
+from offers.server.process.served import ServedReader
 from offers.settings import Settings
 from offers.state.opening import open_stores
 from offers.state.stores import EventLog
 
-WAIT_S = 1.0
-"""Seconds between attempts to take over from another learner."""
-
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-def run(settings: Settings, served: Path, supervisor: int) -> None:
-    """Run the learner until SIGTERM; while another one works in the folder, wait for it to end.
+def run(settings: Settings, served: int, supervisor: int) -> None:
+    """Run the learner until SIGTERM. It waits while another one works in the folder, or stores and disk do not answer.
 
-    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`:
-    {"snapshots": [path, ...]}.
+    It also ends once the process `supervisor` is no longer its parent. The socket `served` tells the snapshots.
     """
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
@@ -38,27 +34,35 @@ def run(settings: Settings, served: Path, supervisor: int) -> None:
     def stop() -> bool:
         return bool(told) or os.getppid() != supervisor
 
-    gc.disable()  # pending decisions have no cycles, and searching for some costs a quarter of the time
-    reader = CatalogueReader(lambda: [Path(path) for path in orjson.loads(served.read_bytes())["snapshots"]])
-    with closing(open_stores(settings)) as stores:
-        learner = _begun(stores.events, settings.data_dir / FOLDER, reader.read(), stop)
+    memory.return_large_blocks()
+    gc.disable()  # searching takes a quarter of the time; checkpoints do it
+    told_of = ServedReader(served)
+
+    def paths() -> list[Path]:
+        told_of.look()
+        return [one.path for one in told_of.snapshots]
+
+    def open_copy(path: Path) -> Snapshot:
+        return next(one for one in told_of.snapshots if one.path == path).open()
+
+    reader = CatalogueReader(paths, open_copy)
+    with ExitStack() as stack:
+        stores = once_there(lambda: open_stores(settings, is_server=True), "its stores", stop)
+        if stores is None:
+            return
+        stack.callback(stores.close)
+        learner = _begun(stores.events, settings.data_dir / FOLDER, reader, stop)
         if learner is None:
             return
-        with closing(learner):
-            log.info("learner_working", position=learner.training.position.event)
-            learner.run(stop, look=reader.look)
+        stack.callback(learner.close)
+        log.info("learner_working", position=learner.training.position.event)
+        follow(learner, stop, look=reader.look)
     log.info("learner_stopped")
 
 
-def _begun(events: EventLog, folder: Path, offers: CatalogueFacts, stop: Callable[[], bool]) -> Learner | None:
-    """Return a learner once no other works in the folder; None if told to stop first."""
-    waiting = False
-    while not stop():
-        try:
-            return Learner(events, folder, offers, stop=stop)
-        except ConflictError as error:
-            if not waiting:
-                log.info("learner_waits", reason=str(error))
-            waiting = True
-        time.sleep(WAIT_S)
-    return None
+def _begun(events: EventLog, folder: Path, reader: CatalogueReader, stop: Callable[[], bool]) -> Learner | None:
+    """Return a learner, once catalogues, log and disk are there and no other learner works; None if told to stop."""
+    facts = once_there(reader.read, "the catalogues", stop)
+    if facts is None:
+        return None
+    return once_there(lambda: Learner(events, folder, facts, stop=stop), "its folder and the log", stop)

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+from offers.catalogue.snapshot import Snapshot
 from offers.compiled.cache import FOLDERS, LoopCache
 from offers.compiled.shares import compiling
-from offers.server.process.worker import warm_engine
+from offers.server.process.worker import warm
 
 MOST_COMPILERS = 8
 """A container may see more cores than it has; each process takes some 300 MB, and more of them gain little."""
@@ -27,13 +28,13 @@ class Prepared(NamedTuple):
     seconds: float
 
 
-def prepare_loops(publish: Callable[[], Path]) -> Prepared:
+def prepare_loops(publish: Callable[[], Snapshot]) -> Prepared:
     """Compile the loops that the caches lack, on all cores, while `publish` makes a snapshot; then try them on it."""
     begun = time.monotonic()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with compiling(min(cores, MOST_COMPILERS)) if _is_writable(FOLDERS[0]) else nullcontext(0) as shared:
         snapshot = publish()
-    warm_engine(snapshot)
+    warm(snapshot)
     compiled, read = shared + LoopCache.written, LoopCache.read - shared
     return Prepared(str(FOLDERS[0]), compiled, read, round(time.monotonic() - begun, 1))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import structlog
 
+from offers.files import read_regular
 from offers.learning.learner import CURRENT, current_model
 from offers.server.live import Live
 
@@ -26,7 +27,7 @@ class ModelFollower:
     def look(self) -> None:
         """Use the current model if it has changed."""
         try:
-            content = (self._folder / CURRENT).read_bytes()
+            content = read_regular(self._folder / CURRENT)
         except FileNotFoundError:
             content = b""  # none yet, or gone
         except OSError as error:

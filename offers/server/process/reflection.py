@@ -9,7 +9,18 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from offers.server.process.handlers import Handlers, Send, Stream, StreamEndedError, each_message, sending_handler
+from offers.errors import InvalidRequestError
+from offers.server.convert import parse
+from offers.server.limits import MAX_REQUEST_BYTES
+from offers.server.process.handlers import (
+    Handlers,
+    Send,
+    Stream,
+    StreamEndedError,
+    each_message,
+    end_with,
+    sending_handler,
+)
 from offers.server.process.threads import CallThreads
 
 _Request = reflection_pb2.ServerReflectionRequest
@@ -52,10 +63,10 @@ def reflection_handlers(threads: CallThreads, services: Sequence[str]) -> Iterat
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reflection streams are open: try again later")
         stream = Stream(context, send)
         try:
-            requests = map(_Request.FromString, each_message(threads, messages, stream))
-            for response in servicer.ServerReflectionInfo(requests, context):
-                with threads.waiting(context):
-                    stream.send(response.SerializeToString())
+            for message in each_message(threads, messages, stream):
+                for response in servicer.ServerReflectionInfo([_parsed(message, context)], context):
+                    with threads.waiting(context):
+                        stream.send(response.SerializeToString())
         except StreamEndedError:
             return
         finally:
@@ -65,3 +76,11 @@ def reflection_handlers(threads: CallThreads, services: Sequence[str]) -> Iterat
     for version in VERSIONS:
         service = f"grpc.reflection.{version}.ServerReflection"
         yield service, {"ServerReflectionInfo": sending_handler(threads, reflect)}
+
+
+def _parsed(message: bytes, context: grpc.ServicerContext) -> reflection_pb2.ServerReflectionRequest:
+    """Return a request. Ends the call with INVALID_ARGUMENT where the message is none."""
+    try:
+        return parse(_Request, message, MAX_REQUEST_BYTES)
+    except InvalidRequestError as error:
+        end_with(error, context)

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import grpc
-import orjson
 import structlog
 from grpc_health.v1 import health_pb2
 
 from offers.catalogue.rules.values import time_zones
-from offers.catalogue.snapshot import open_snapshot
+from offers.catalogue.snapshot import Snapshot, open_snapshot
 from offers.decision.engine import Engine
-from offers.errors import OffersError, StoreUnavailableError
+from offers.errors import SnapshotError, StoreUnavailableError
 from offers.learning.learner import FOLDER
 from offers.server.admission import Admission
 from offers.server.events.intake import Intake
@@ -38,6 +37,7 @@ from offers.server.process.heartbeat import Heartbeat, own_address
 from offers.server.process.models import ModelFollower
 from offers.server.process.readiness import stop_limit_s
 from offers.server.process.reflection import reflection_handlers
+from offers.server.process.served import ServedReader
 from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
 from offers.server.profile_service import ProfileService
@@ -86,7 +86,7 @@ class Worker:
         self.apart = CallThreads(settings.worker_threads)
         """Threads of health and reflection, which answer however many calls wait."""
         self.health = Health(self.apart, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
-        self.recorder = Recorder(stores.events, stores.state)
+        self.recorder = Recorder(stores.events, stores.state, clock)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
             stores,
@@ -191,8 +191,13 @@ class Worker:
 
 
 def warm_engine(path: Path) -> Engine:
-    """Open a snapshot and run or load every loop once, so that no request waits for a compilation."""
-    engine = Engine(open_snapshot(path))
+    """Open a snapshot, and return its engine as `warm` does."""
+    return warm(open_snapshot(path))
+
+
+def warm(snapshot: Snapshot) -> Engine:
+    """Return the engine of a snapshot after it ran or loaded every loop once, so that no request waits for that."""
+    engine = Engine(snapshot)
     engine.roll(int(time.time()), WARM_S)
     OfferService(Live([engine]), time.time).get_offers(b"")
     compile_for_persons()
@@ -200,11 +205,10 @@ def warm_engine(path: Path) -> Engine:
     return engine
 
 
-def run(settings: Settings, core: int, port: int, served: Path, supervisor: int) -> None:
-    """Run a worker on one core until SIGTERM: serve the snapshots that the file `served` names, and follow its changes.
+def run(settings: Settings, core: int, port: int, served: int, supervisor: int) -> None:
+    """Run a worker on one core until SIGTERM: serve the snapshots that the socket `served` tells, and follow changes.
 
-    It also ends once the process `supervisor` is no longer its parent. That process writes the file `served`, once the
-    first snapshots are there: {"snapshots": [path, ...]}.
+    It also ends once the process `supervisor` is no longer its parent. Raises SnapshotError if it cannot begin.
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
@@ -213,13 +217,14 @@ def run(settings: Settings, core: int, port: int, served: Path, supervisor: int)
     told: list[int] = []  # no event: it may be locked by what the signal interrupts
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    while not served.exists():
+    told_of = ServedReader(served)
+    while not told_of.look():
         if told or os.getppid() != supervisor:
             return
         time.sleep(FIRST_POLL_S)
-    stores = open_stores(settings)
+    stores = open_stores(settings, is_server=True)
     worker = Worker(settings, stores)
-    follower, models = _Follower(worker, served), ModelFollower(worker.live, settings.data_dir / FOLDER)
+    follower, models = _Follower(worker, told_of), ModelFollower(worker.live, settings.data_dir / FOLDER)
     follower.look()
     models.look()
     own = worker.listen(address := own_address())
@@ -252,33 +257,33 @@ def _allow_files() -> None:
 
 
 class _Follower:
-    """Follows the supervisor's file: opens the snapshots it names, and serves them."""
+    """Opens the snapshots that the supervisor tells, and serves them."""
 
-    def __init__(self, worker: Worker, served: Path) -> None:
+    def __init__(self, worker: Worker, served: ServedReader) -> None:
         self._worker = worker
         self._served = served
-        self._seen: bytes = b""
+        self._is_new = True
         self._not_before = 0.0
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[Path, Engine] = {}
 
     def look(self) -> None:
-        if time.monotonic() < self._not_before:
+        """Serve other snapshots if there are. Raises SnapshotError if none was ever served."""
+        self._is_new |= self._served.look()
+        if not self._is_new or time.monotonic() < self._not_before:
             return
         try:
-            content = self._served.read_bytes()
-            if content == self._seen:
-                return
-            wanted: list[str] = orjson.loads(content)["snapshots"]
-            engines = {path: self._engines.get(path) or warm_engine(Path(path)) for path in wanted}
-        except (OffersError, OSError) as error:
-            log.error("snapshot_refused", error=str(error), serving=sorted(self._engines))  # noqa: TRY400
+            engines = {one.path: self._engines.get(one.path) or warm(one.open()) for one in self._served.snapshots}
+        except SnapshotError as error:
+            log.error("snapshot_refused", error=str(error), serving=[str(path) for path in self._engines])  # noqa: TRY400
             if not self._engines:
                 raise
             self._not_before = time.monotonic() + RETRY_S
             return
-        self._seen, self._engines = content, engines
-        self._worker.serve(engines.values())
-        log.info("snapshots_served", versions=[engine.snapshot.version for engine in engines.values()])
+        self._is_new = False
+        if engines != self._engines:
+            self._engines = engines
+            self._worker.serve(engines.values())
+            log.info("snapshots_served", versions=[engine.snapshot.version for engine in engines.values()])
 
     def roll(self) -> None:
         """Let every engine work out some hours ahead."""

@@ -1,6 +1,7 @@
 """The log of events and decisions in PostgreSQL. Erased rows leave its files when it vacuums and recycles them."""
 
 import re
+import secrets
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,8 +13,10 @@ import structlog
 from psycopg.abc import Buffer
 from psycopg.types.string import StrDumper, TextLoader
 
-from offers.errors import OffersError, SettingsError, StoreUnavailableError
-from offers.state.circuit import Circuit, server_name
+from offers.errors import OffersError, SettingsError, StoreUnavailableError, UnusableStoreError
+from offers.state.addresses import address_in, malformed
+from offers.state.circuit import Circuit
+from offers.state.identity import Identity
 from offers.state.postgres.connections import Connection, Connections
 from offers.state.stores import EVER, PAGE, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
@@ -35,12 +38,21 @@ CREATE TABLE IF NOT EXISTS offers_decision (
 );
 CREATE INDEX IF NOT EXISTS offers_decision_person ON offers_decision (person) WHERE person <> '';
 CREATE INDEX IF NOT EXISTS offers_decision_second ON offers_decision (second);
+CREATE TABLE IF NOT EXISTS offers_store (one int PRIMARY KEY CHECK (one = 1), secret bytea NOT NULL);
 """
 _EVENTS = """
     SELECT number, event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body
     FROM offers_event WHERE"""
 _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decision WHERE"
 _SWEPT_AT_ONCE = 1000
+_SECRET_BYTES = 32
+SETTING, SCHEME = "events_url", "postgresql"
+_REFUSING = ("FATAL", "resolve host", "translate host name", "received invalid response", "expected authentication",
+             "SSL error", "does not support SSL", "certificate", "no password supplied")  # fmt: skip
+"""Words of failures to connect that come from an answer; libpq gives them no codes."""
+_PASSING = ("starting up", "shutting down", "recovery", "too many clients", "connection slots", "too many connections",
+            "administrator command", "statement timeout", "lock timeout")  # fmt: skip
+"""Words of refusals that end by themselves."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -69,17 +81,38 @@ class _Unescaped(TextLoader):
 class PostgresEvents:
     """An EventLog in PostgreSQL."""
 
-    def __init__(self, url: str, timeout_s: float, connections: int) -> None:
-        """Open no connection yet, and `connections` at most; a call takes `timeout_s` at most, or two to connect."""
+    def __init__(self, url: str, timeout_s: float, connections: int, identity: Identity) -> None:
+        """Open no connection yet, and `connections` at most; a call takes `timeout_s` at most, or two to connect.
+
+        `identity` says which store it must be.
+        """
+        address = address_in(SETTING, SCHEME, url)
+        self.name = f"PostgreSQL at {address.host}:{address.port}"
+        self._identity = identity
         try:
-            self.name = server_name("PostgreSQL", url, 5432)
             self._connections = Connections(
                 url, self.name, timeout_s=timeout_s, most=connections, prepare=self._prepare
             )
-        except (psycopg.ProgrammingError, ValueError) as error:
-            raise SettingsError(f"events_url: {error}") from None
+        except psycopg.ProgrammingError as error:
+            if "query parameter" not in str(error):  # other messages repeat what may be a password
+                raise malformed(SETTING, SCHEME) from None
+            raise SettingsError(f"{SETTING}: {str(error).strip()}") from None
         self._circuit = Circuit(self.name)
         self._has_tables = False
+
+    def check(self) -> list[str]:
+        """Use the server once; return what is wrong with its settings.
+
+        Raises UnusableStoreError if it answers and cannot be used, else StoreUnavailableError.
+        """
+        try:
+            with self._connections.borrowed() as connection:
+                self._make_tables(connection)
+        except psycopg.Error as error:
+            if _is_refusal(error):
+                raise UnusableStoreError(f"{self.name}: {error}") from error
+            raise StoreUnavailableError(f"{self.name}: {error}") from error
+        return []
 
     def together(self, state: StateStore) -> AbstractContextManager[bool]:  # noqa: ARG002 - no state store is in PostgreSQL
         """See EventLog."""
@@ -258,15 +291,37 @@ class PostgresEvents:
     def _prepare(self, connection: Connection) -> None:
         """Check and set up a new connection."""
         if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
-            raise StoreUnavailableError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
+            raise UnusableStoreError(f"{self.name}: its encoding is {encoding}: name a database with UTF8")
         connection.adapters.register_dumper(str, _Escaped)
         connection.adapters.register_loader("text", _Unescaped)
+        self._identity.expect(_secret_in(connection))
 
     def _make_tables(self, connection: Connection) -> None:
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             connection.execute(_SCHEMA)
+            own = [secrets.token_bytes(_SECRET_BYTES)]
+            connection.execute("INSERT INTO offers_store VALUES (1, %s) ON CONFLICT DO NOTHING", own)
+            self._identity.record(_secret_in(connection))
         self._has_tables = True
+
+
+def _secret_in(connection: Connection) -> bytes:
+    """Return the secret of a store; b"" where there is none."""
+    if connection.execute("SELECT to_regclass('offers_store')").fetchone() == (None,):
+        return b""
+    row = connection.execute("SELECT secret FROM offers_store").fetchone()
+    return bytes(row[0]) if row else b""
+
+
+def _is_refusal(error: psycopg.Error) -> bool:
+    """Return whether a failure to connect says that the URL is wrong, not that nothing answers at the moment."""
+    text = str(error)
+    if any(word in text for word in _PASSING):
+        return False
+    if not isinstance(error, psycopg.OperationalError):  # a server without the right to write, such as a replica
+        return True
+    return any(word in text for word in _REFUSING)
 
 
 def _discarded(ids: set[str], event_id: str) -> bool:

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from redis import Redis
-from redis.backoff import NoBackoff
+from redis import ConnectionPool, Redis
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from offers.errors import SettingsError, StoreUnavailableError
-from offers.state.circuit import server_name
+from offers.errors import StoreUnavailableError, UnusableStoreError
+from offers.state.addresses import address_in
+from offers.state.redis.connecting import SCHEME, fault_of, options_in
 
+SETTING = "outbox_url"
 FIELD = "event"
 """The only field of an entry: the line."""
 
@@ -18,16 +18,11 @@ class RedisOutbox:
     """An Outbox in a Redis stream. A batch is appended as a whole or not at all."""
 
     def __init__(self, url: str, stream: str, timeout_s: float) -> None:
-        """Make a client; raises SettingsError for a URL that redis-py does not accept."""
+        """Make a client, without I/O. Raises SettingsError for a URL that cannot be used."""
         self._stream = stream
-        try:
-            self._name = server_name("outbox in Redis", url, 6379)
-            # Waiting would hold up the upkeep, so a call is not retried.
-            self._client = Redis.from_url(
-                url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
-            )
-        except ValueError as error:
-            raise SettingsError(f"outbox_url: {error}") from None
+        address = address_in(SETTING, SCHEME, url)
+        self._name = f"outbox in Redis at {address.host}:{address.port}"
+        self._client = Redis(connection_pool=ConnectionPool(**options_in(SETTING, url, timeout_s)))
 
     def append(self, lines: Sequence[bytes]) -> None:
         """See Outbox."""
@@ -38,6 +33,17 @@ class RedisOutbox:
                 pipeline.execute()
         except RedisError as error:
             raise StoreUnavailableError(f"{self._name}: {error}") from error
+
+    def check(self) -> None:
+        """See Outbox."""
+        try:
+            kind = self._client.type(self._stream)
+        except RedisError as error:
+            if fault := fault_of(error):
+                raise UnusableStoreError(f"{self._name}: {fault}") from error
+            raise StoreUnavailableError(f"{self._name}: {error}") from error
+        if kind not in {b"none", b"stream"}:
+            raise UnusableStoreError(f"{self._name}: '{self._stream}' is there, and is no stream: name another")
 
     def close(self) -> None:
         """See Outbox."""

@@ -99,6 +99,13 @@ for i = 5, #ARGV do mark(ARGV[i], ARGV[3], ARGV[4]) end
 return 1
 """
 )
+# Arguments: a name, and the second beyond which its tombstone must not reach.
+_SET_BACK = Script("""
+local erased = redis.call('GET', 'offers:t:' .. ARGV[1])
+if erased and tonumber(erased) > tonumber(ARGV[2]) then
+  redis.call('SET', 'offers:t:' .. ARGV[1], ARGV[2], 'KEEPTTL')
+end
+""")
 # Arguments: a record's name, the version it must have, and when it is due.
 _REWATCH = Script(
     _CHECK
@@ -217,6 +224,10 @@ class RedisState:
             if self._server.run(script, found.name, found.version, second, expires, *map(self._server.hash, ids)):
                 return ids
         raise AssertionError
+
+    def set_back(self, persons: Sequence[Person], second: int) -> None:
+        """See StateStore."""
+        self._server.run_each(_SET_BACK, [(self._server.hash(person), second) for person in persons])
 
     def sweep(self, now: int, idle_s: int) -> int:
         """See StateStore. Redis itself removes tombstones, by its own clock."""

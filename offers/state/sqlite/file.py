@@ -21,15 +21,16 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from offers.errors import StoreUnavailableError
+from offers.errors import OtherStoreError, StoreUnavailableError, UnusableStoreError
+from offers.state.identity import Identity
 from offers.state.per_thread import PerThread
 from offers.state.sqlite.checkpoints import Checkpointer
 from offers.state.sqlite.flushing import Flusher
+from offers.state.sqlite.recognition import FORMATS, WAIT_S, connect, secret_in
+from offers.state.sqlite.watching import Watch
 
 PAGE_SIZE = 4096
-_FORMAT = 4
-_WAIT_S = 10.0
-"""Seconds for which a writer waits for other writers."""
+_FORMAT = FORMATS[-1]
 _SECRET_BYTES = 32
 _HASHES_KEPT = 4096
 _ASKED_AT_ONCE = 500
@@ -104,11 +105,15 @@ CREATE INDEX redeemed_matters ON redeemed (matters);
 class Database:
     """The file. Each thread reads by its own connection; all write by one, so that its cache stays valid.
 
-    All methods raise StoreUnavailableError.
+    All methods raise StoreUnavailableError. So does the constructor, unless it `waits`: then a file that cannot be used
+    is opened later, when it can be. `identity` says which file it must be, and None that any will do.
     """
 
-    def __init__(self, path: Path, *, is_flushed: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, is_flushed: bool = True, identity: Identity | None = None, waits: bool = False
+    ) -> None:
         self.path = path
+        self._identity = identity
         self._own = threading.local()
         self._held = PerThread[sqlite3.Connection](sqlite3.Connection.close)
         self._turn = threading.RLock()
@@ -116,23 +121,29 @@ class Database:
         self._flusher = Flusher(path, self._checkpointer.empty) if is_flushed else None
         self._writer: sqlite3.Connection | None = None
         self._transactions = 0
-        with translated(path):
-            self._create()
-            if self._checkpointer.has_old_log:  # of a process that was killed: maybe before it could empty it
-                self.forget()
-            (secret,) = self.connection().execute("SELECT secret FROM store").fetchone()
-        self._keyed = blake2b(key=secret, digest_size=16)
+        self._watch = Watch(path, self._reopen)
+        self._secret = b""
         self.hash = lru_cache(_HASHES_KEPT)(self.hash_once)
         """`hash_once`, cached for texts that recur within a moment."""
+        try:
+            self._open()
+        except StoreUnavailableError as error:
+            if not waits:
+                self.close()
+                raise
+            self._watch.lose(error)
 
     def hash_once(self, text: str) -> bytes:
         """Return a one-way hash of 16 bytes of a text, keyed with a secret of the file."""
+        if not self._secret:
+            self._watch.check()
         keyed = self._keyed.copy()
         keyed.update(text.encode())
         return keyed.digest()
 
     def connection(self) -> sqlite3.Connection:
         """Return this thread's connection: the writer's during its transaction, else its own in autocommit mode."""
+        self._watch.check()
         try:
             own: sqlite3.Connection = self._own.connection
         except AttributeError:
@@ -154,18 +165,21 @@ class Database:
         with translated(self.path):
             with self._committing() as connection:
                 yield connection
-            if self._flusher is not None and is_flushed and not self.transaction:
-                self._flusher.wait()
+            if not self.transaction:
+                if self._flusher is not None and is_flushed:
+                    self._flusher.wait()
+                self._watch.check_now()  # nothing is acknowledged that went into a removed file
 
     @contextmanager
     def _committing(self) -> Iterator[sqlite3.Connection]:
         # Threads of this process queue here: SQLite makes them sleep and retry, the unlucky ones for seconds.
         with self._turn:
-            connection = self._writer = self._writer or self._connect()
             outer = self.connection()
+            connection = self._writer = self._writer or self._connect()
             begin, end, undo = _WHOLE if outer is not connection else _PART
             connection.execute(begin)
-            self._own.connection = connection
+            own = self._own
+            own.connection = connection
             self._transactions += outer is not connection
             try:
                 yield connection
@@ -176,7 +190,7 @@ class Database:
                         connection.execute(statement)
                 raise
             finally:
-                self._own.connection = outer
+                own.connection = outer
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -210,28 +224,71 @@ class Database:
             self._writer = None
         self._own = threading.local()
 
-    def _create(self) -> None:
+    def check(self) -> list[str]:
+        """Use the file once; return what is wrong with it, beside what ends the call."""
+        with self.reading():
+            return []
+
+    def _reopen(self) -> None:
+        """Open the file that is at the path, unless a write is under way. Threads get new connections."""
+        if not self._turn.acquire(blocking=False):
+            raise UnusableStoreError(f"{self.path} was replaced while it was in use")
+        try:
+            if self._writer is not None:
+                if getattr(self._own, "connection", None) is self._writer:
+                    raise UnusableStoreError(f"{self.path} was replaced while it was in use")
+                self._writer.close()
+                self._writer = None
+            self._own = threading.local()
+            self._open()
+        finally:
+            self._turn.release()
+
+    def _open(self) -> None:
+        """Open the file, and create it if there is none and none is expected. Keeps the connection as the writer's."""
+        try:
+            found = secret_in(self.path)
+            if self._secret and found != self._secret:
+                raise OtherStoreError(f"{self.path} was replaced by another store: put the old one back")
+            if self._identity is not None:
+                self._identity.expect(found)
+            secret = self._create()
+            self._watch.opened()
+        except (sqlite3.Error, OSError) as error:
+            is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+            kind = StoreUnavailableError if is_busy else UnusableStoreError
+            raise kind(f"{self.path}: {error}") from error
+        if self._identity is not None:
+            self._identity.record(secret)
+        self._keyed, self._secret = blake2b(key=secret, digest_size=16), secret
+        if self._checkpointer.has_old_log:  # of a process that was killed: maybe before it could empty it
+            self.forget()
+
+    def _create(self) -> bytes:
+        """Create the file, or convert it to the present format, where that is needed. Returns its secret."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Readable by its owner alone. An existing file is not opened: closing it would release this process's locks.
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        with self.writing() as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                _run(connection, _SCHEMA)
-                connection.execute("INSERT INTO store VALUES (1, ?, 0)", (secrets.token_bytes(_SECRET_BYTES),))
-            if version in {0, 2}:
-                _run(connection, _ADDED)
-            if version in {0, 2, 3}:
-                _run(connection, _ADDED_LAST)
-                connection.execute(f"PRAGMA user_version = {_FORMAT}")
-            elif version != _FORMAT:
-                raise StoreUnavailableError(
-                    f"{self.path} has format {version}, and {_FORMAT} is needed: name another file"
-                )
+        self._writer = connection = self._connect()
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            _run(connection, _SCHEMA)
+            connection.execute("INSERT INTO store VALUES (1, ?, 0)", (secrets.token_bytes(_SECRET_BYTES),))
+        if version in {0, 2}:
+            _run(connection, _ADDED)
+        if version in {0, 2, 3}:
+            _run(connection, _ADDED_LAST)
+            connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        (secret,) = connection.execute("SELECT secret FROM store").fetchone()
+        connection.execute("COMMIT")
+        if self._flusher is not None:
+            self._flusher.wait()
+        return bytes(secret)
 
-    def _connect(self, *, wait_s: float = _WAIT_S) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=wait_s, isolation_level=None, check_same_thread=False)
+    def _connect(self, *, wait_s: float = WAIT_S) -> sqlite3.Connection:
+        connection = connect(self.path, wait_s, check_same_thread=False)
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         _set_journal(connection, self.path)
         connection.execute("PRAGMA synchronous = NORMAL")  # `writing` flushes, once for all that wait
@@ -244,7 +301,7 @@ class Database:
 
 def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
     """Have a connection use the write-ahead log. Retries, as SQLite itself does not wait here for other processes."""
-    end = time.monotonic() + _WAIT_S
+    end = time.monotonic() + WAIT_S
     while True:
         try:
             if connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",):

@@ -147,6 +147,13 @@ class SqliteState:
             self._mark(connection, ids, second, expires)
         return ids
 
+    def set_back(self, persons: Sequence[Person], second: int) -> None:
+        """See StateStore."""
+        query = "UPDATE tombstone SET second = min(second, ?) WHERE hash = ?"
+        with self._database.writing() as connection:
+            self._looked = 0, {}
+            connection.executemany(query, [(second, self._database.hash(person)) for person in persons])
+
     def sweep(self, now: int, idle_s: int) -> int:
         """See StateStore."""
         swept = 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 
+from offers.learning.learner import FOLDER
 from offers.v1.context_pb2 import Context, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import ReportEventsRequest
@@ -56,8 +57,8 @@ def used(server: Server, workers: int) -> set[str]:
 
 
 def test_workers_take_up_what_the_learner_publishes(tmp_path: Path) -> None:
-    """Clicks become a model that all workers use; a learner that is killed is replaced, and the next one goes on from
-    there; at the end, all processes end.
+    """Clicks become a model that all workers use; a learner that cannot write models waits, and goes on when it can;
+    one that is killed is replaced, and the next one goes on from there; at the end, all processes end.
     """  # noqa: D205
     with started(tmp_path, catalogs=(document(tmp_path),), learner=True, default_consent=CONSENT) as server:
         (learner,) = server.learners()
@@ -65,6 +66,17 @@ def test_workers_take_up_what_the_learner_publishes(tmp_path: Path) -> None:
         first = wait_for(lambda: used(server, 2), "both workers use a model", LONG_S)
         niceness = os.getpriority(os.PRIO_PROCESS, server.process.pid)
         assert min(niceness + 10, 19) == os.getpriority(os.PRIO_PROCESS, learner)
+        models = tmp_path / "data" / FOLDER / "models"
+        models.rename(models.with_name("aside"))
+        models.touch()  # no folder
+        click(server, "eve")
+        wait_for(lambda: server.lines("learner_waits"), "the learner waits", LONG_S)
+        models.unlink()
+        models.with_name("aside").rename(models)
+        wait_for(lambda: server.lines("learner_goes_on"), "the learner goes on", LONG_S)
+        first |= wait_for(lambda: used(server, 2) - first, "both use the model that was held up", LONG_S)
+        assert {"the folder of models"} == {line["waits_for"] for line in server.lines("learner_waits")}
+        assert {learner} == server.learners()
         os.kill(learner, signal.SIGKILL)
         wait_for(lambda: server.learners() - {learner}, "another learner")
         (line,) = server.lines("learner_died")

@@ -103,7 +103,6 @@ def test_the_last_good_model_stays(
     pointer = publishing.folder / "current.json"
     if gone == "model":
         for one in (publishing.folder / "models").glob("*/click.weight.npy"):
-            one.unlink()  # what is mapped must not be cut short
             one.write_bytes(b"broken")
     elif gone == "pointer":
         pointer.write_text("{")

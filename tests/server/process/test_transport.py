@@ -1,7 +1,6 @@
 """The transport keeps the limits that the guide to operations states."""
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,15 +19,13 @@ from offers.server.process import gate, health, reflection, threads, worker
 from offers.server.process.worker import Worker
 from offers.settings import Settings
 from offers.state.opening import open_stores
+from tests.faults.http2 import ACK, GOAWAY, PING, SETTINGS, Raw, frame
 from tests.paths import ROOT
 
 GUIDE = (ROOT / "docs" / "guides" / "operations.md").read_text("utf-8")
 SECTION = GUIDE[GUIDE.index("## Transport") : GUIDE.index("## Stores")]
 ROW = re.compile(r"^\| `(grpc\.[\w.]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 NOT_SET = "–"  # noqa: RUF001 - as the guide writes it
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS, PING, GOAWAY = 4, 6, 7
-"""Types of frames: https://www.rfc-editor.org/rfc/rfc9113#section-6"""
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
 ENHANCE_YOUR_CALM = 11
 
@@ -60,18 +57,6 @@ def port(options: dict[str, Any], tmp_path: Path) -> Iterator[int]:  # noqa: ARG
         worker = Worker(settings, stores)
         yield worker.start(0)
         worker.stop()
-
-
-def frame(kind: int, flags: int = 0, payload: bytes = b"") -> bytes:
-    """Return a frame of HTTP/2 for the connection."""
-    return len(payload).to_bytes(3) + bytes([kind, flags]) + bytes(4) + payload
-
-
-def frames(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Yield the type and payload of each frame that the server sends, until it closes the connection."""
-    with connection.makefile("rb") as stream:
-        while len(head := stream.read(9)) == 9:
-            yield head[3], stream.read(int.from_bytes(head[:3]))
 
 
 def test_the_table_states_what_a_server_sets(options: dict[str, Any], port: int) -> None:
@@ -137,9 +122,8 @@ def test_the_text_states_the_bounds_of_overload() -> None:
 
 def test_a_server_says_how_many_streams_and_how_much_metadata_it_takes(port: int) -> None:
     """The settings of HTTP/2 that a server sends are those of the table."""
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
-        connection.sendall(PREFACE + frame(SETTINGS))
-        payload = next(payload for kind, payload in frames(connection) if kind == SETTINGS)
+    with Raw(f"127.0.0.1:{port}", timeout=10) as connection:
+        payload = next(payload for kind, payload in connection.frames() if kind == SETTINGS)
 
     said = {
         int.from_bytes(payload[at : at + 2]): int.from_bytes(payload[at + 2 : at + 6])
@@ -153,10 +137,10 @@ def test_a_server_says_how_many_streams_and_how_much_metadata_it_takes(port: int
 def test_too_many_pings_end_the_connection(port: int) -> None:
     """The first ping and as many strikes as the table states are answered; the next ends the connection."""
     strikes = int(stated(1)["grpc.http2.max_ping_strikes"])
-    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+    with Raw(f"127.0.0.1:{port}", timeout=10) as connection:
         pings = [frame(PING, payload=number.to_bytes(8)) for number in range(1 + strikes + 1)]
-        connection.sendall(PREFACE + frame(SETTINGS) + frame(SETTINGS, 1) + b"".join(pings))
-        received = list(frames(connection))
+        connection.send(frame(SETTINGS, ACK) + b"".join(pings))
+        received = list(connection.frames())
 
     (last,) = (payload for kind, payload in received if kind == GOAWAY)
     assert (ENHANCE_YOUR_CALM, b"too_many_pings") == (int.from_bytes(last[4:8]), last[8:])

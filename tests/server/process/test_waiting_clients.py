@@ -2,8 +2,6 @@
 
 import os
 import signal
-import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -26,66 +24,12 @@ from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import StreamEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
+from tests.faults.http2 import CHECK, GET_OFFERS, WATCH, WHOLE, Raw
 from tests.server.fronts.fronts import FRONTS
 from tests.server.process.test_processes import write
 from tests.server.running import Server, started, wait_for
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADERS, SETTINGS = 1, 4
-END_STREAM, END_HEADERS = 1, 4
-INITIAL_WINDOW_SIZE = 4
-GET_OFFERS, CHECK, WATCH = (
-    "/offers.v1.OfferService/GetOffers",
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/Watch",
-)
-
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame of HTTP/2."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def headers_of(path: str) -> bytes:
-    """The headers of a call, uncompressed."""
-    fields = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": path,
-        ":authority": "test",
-        "content-type": "application/grpc",
-        "te": "trailers",
-    }
-    return b"".join(
-        b"\0" + bytes([len(one)]) + one.encode() + bytes([len(other)]) + other.encode() for one, other in fields.items()
-    )
-
-
-class Raw:
-    """A connection that speaks HTTP/2 as it likes."""
-
-    def __init__(self, target: str, window: int = 65_535) -> None:
-        host, _, port = target.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=30)
-        self._streams = 1
-        self.send(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window)))
-
-    def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
-        self._socket.sendall(data)
-
-    def call(self, path: str, data: bytes = b"") -> None:
-        """Begin a call, with some bytes of its message but without its end."""
-        self.send(frame(HEADERS, END_HEADERS, self._streams, headers_of(path)))
-        if data:
-            self.send(frame(0, 0, self._streams, data))
-        self._streams += 2
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
 
 
 @pytest.fixture(params=FRONTS, scope="module")
@@ -128,11 +72,10 @@ def test_calls_without_their_message_hold_nobody_up(served: Served, path: str, d
 
 def test_clients_that_take_nothing_hold_nobody_up(served: Served) -> None:
     """Watchers and callers whose window is 0 are sent nothing, and others are answered."""
-    whole = b"\0\0\0\0\0"
     with raw(served, window=0) as connection:
         for _ in range(20):
-            connection.call(WATCH, whole)
-            connection.call(GET_OFFERS, whole)
+            connection.call(WATCH, WHOLE)
+            connection.call(GET_OFFERS, WHOLE)
         assert_answers(served)
         served.worker.health.set("", SERVING)
         assert_answers(served)

@@ -229,5 +229,5 @@ def test_nothing_of_the_erased_is_left_of_who_is_due(tmp_path: Path) -> None:
     assert unusual.to_bytes(4, "big") in raw(tmp_path)
     stores.state.erase("u:1", 1, FAR)
 
-    assert unusual.to_bytes(4, "big") not in raw(tmp_path)
+    wait_for(lambda: unusual.to_bytes(4, "big") not in raw(tmp_path), "it is in no file")
     stores.close()

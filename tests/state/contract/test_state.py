@@ -242,6 +242,19 @@ def test_erasures_are_remembered_without_the_id(state_stores: Stores) -> None:
     assert b"new" == state.read("u:1")
 
 
+def test_erasures_are_set_back_where_they_reach_too_far(state_stores: Stores) -> None:
+    """Those up to an earlier second stay, and who was never erased is not now; it holds within a transaction, too."""
+    state = state_stores.state
+    state.erase("u:ahead", 5000, FAR)
+    state.erase("u:before", 900, FAR)
+
+    with state_stores.events.together(state):
+        assert [(b"", 5000), (b"", 900), (b"", -1)] == state.look(["u:ahead", "u:before", "u:never"])
+        state.set_back(["u:ahead", "u:before", "u:never"], 1000)
+        assert [1000, 900, -1] == [erased_second(state, person) for person in ("u:ahead", "u:before", "u:never")]
+    assert [1000, 900, -1] == state.erasures(["u:ahead", "u:before", "u:never"])
+
+
 def test_an_erasure_may_leave_the_record(state_stores: Stores) -> None:
     """Marking a person as erased keeps record and ids, and the erasure under every id, the latest of several."""
     state = state_stores.state

@@ -1,0 +1,1 @@
+"""A disk that fails and kills on demand, under SQLite and Python."""
