@@ -3,7 +3,7 @@
 import random
 import resource
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from offers.learning.learner import Learner, current_model
 from offers.learning.log_reading import DecisionEntry, VisitEntry
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.stores import LoggedDecision
+from offers.v1.event_pb2 import EVENT_KIND_VIEW
 from tests.learning.made_log import NOON, OFFERS, decision, event, happenings, write
 
 BITS = 12
 ROWS = 300
 DAY_S = 86_400
-Logged = list[dict[str, Any]]
+Logged = Sequence[MutableMapping[str, Any]]
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +93,7 @@ def learned(log: SqliteEvents, folder: Path) -> str:
     return model.version
 
 
-def named(logged: Logged, name: str) -> Logged:
+def named(logged: Logged, name: str) -> list[MutableMapping[str, Any]]:
     """Return the lines about an event."""
     return [line for line in logged if line["event"] == name]
 
@@ -180,7 +181,7 @@ def test_what_cannot_be_read_is_passed_over(log: SqliteEvents, folder: Path, tmp
     """Entries that are no messages are counted and named in the log; the model is the same as without them."""
     decisions, events = happenings(ROWS)
     broken = event("broken", "click", f"{1:032x}", 1, NOON + 30)._replace(body=b"\xff\xff")
-    view = broken._replace(event_id="view", kind=4)
+    view = broken._replace(event_id="view", kind=EVENT_KIND_VIEW)
     no_decision = LoggedDecision("broken", "u:ada", NOON + 30, b"\xff\xff")
     write(log, decisions, events)
     learned(log, tmp_path / "undisturbed")
