@@ -118,14 +118,15 @@ def test_a_refused_batch_names_the_field(served: Served) -> None:
     assert ["requests"] == [violation.field for violation in caught.value.violations]
 
 
-def test_an_unavailable_worker_is_tried_again_with_the_same_request_id() -> None:
-    """A call that fails with UNAVAILABLE is tried up to three times, so that a stopping worker loses no answer."""
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_an_unavailable_worker_is_tried_again_with_the_same_request_id(code: grpc.StatusCode) -> None:
+    """A call that a stopping worker ends, or drops, is tried up to three times, so that no answer is lost."""
     seen: list[str] = []
 
     def answer(data: bytes, call: grpc.ServicerContext) -> bytes:
         seen.append(GetOffersRequest.FromString(data).request_id)
         if len(seen) < 3:
-            call.abort(grpc.StatusCode.UNAVAILABLE, "the worker went away")
+            call.abort(code, "the worker went away")
         return GetOffersResponse(decision_id="third").SerializeToString()
 
     with answering(answer) as target, OffersClient(target, timeout_s=5) as client:
