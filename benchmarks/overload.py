@@ -23,7 +23,7 @@ from benchmarks.load import CLIENT_CORE, WORKER_CORE, Target, on_core
 from benchmarks.open_loop import LOST, Connection, Outcome, as_fast_as_answered, at_rate, message_of
 from offers.catalogue.publish import publish
 from offers.demo import catalogue as demo_catalogue
-from offers.server.process.health import SERVICE as HEALTH_SERVICE
+from offers.server.fronts.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.worker import SERVICE
 from offers.v1.context_pb2 import Context, Location
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest

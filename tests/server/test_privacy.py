@@ -10,8 +10,8 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from offers.server.process.handlers import raw_handlers
-from offers.server.process.threads import CallThreads
+from offers.server.fronts.handlers import raw_handlers
+from offers.server.fronts.threads import CallThreads
 from offers.v1.context_pb2 import CONSENT_PURPOSE_CONTEXTUAL, Context, Location, Session, User
 from offers.v1.event_pb2 import Event
 from offers.v1.event_service_pb2 import EventWarning, ReportEventsRequest

@@ -33,8 +33,8 @@ from offers.v1.profile_service_pb2 import (
     UpdateProfileRequest,
 )
 from offers.v1.state_pb2 import UserState
+from tests.server.fronts.test_waiting_clients import raw
 from tests.server.persons import NOW, Server, event, known, server
-from tests.server.process.test_waiting_clients import raw
 from tests.server.running import wait_for
 
 EACH = 9

@@ -1,9 +1,9 @@
 """Makes the fronts of a worker, as the setting `front` says."""
 
 from offers.server.fronts.contract import Decide, Front, Offered
+from offers.server.fronts.gate import AdmittedThreads
 from offers.server.fronts.grpcio import GrpcioFront
-from offers.server.process.gate import AdmittedThreads
-from offers.server.process.threads import CallThreads
+from offers.server.fronts.threads import CallThreads
 from offers.server.transport import native_options, options_behind, transport_options
 from offers.settings import Settings
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 
 from offers.server.admission import Admission
+from offers.server.fronts.handlers import Handlers, Parted, Streamed, Unary
 from offers.server.offer_service import Tell
-from offers.server.process.handlers import Handlers, Parted, Streamed, Unary
 
 Decide = Callable[[Sequence[bytes], Tell], None]
 """Answers encoded GetOffersRequests, and tells the result of each."""

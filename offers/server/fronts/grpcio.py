@@ -6,9 +6,9 @@ import grpc
 
 from offers.errors import OffersError
 from offers.server.fronts.contract import Offered
-from offers.server.process.gate import AdmittedThreads
-from offers.server.process.handlers import raw_handlers
-from offers.server.process.threads import CallThreads
+from offers.server.fronts.gate import AdmittedThreads
+from offers.server.fronts.handlers import raw_handlers
+from offers.server.fronts.threads import CallThreads
 
 
 class GrpcioFront:

@@ -13,10 +13,10 @@ from offers.errors import BusyError, OffersError
 from offers.server import statuses
 from offers.server.admission import Admission, Pace
 from offers.server.fronts.contract import Decide
+from offers.server.fronts.handlers import Unary
+from offers.server.fronts.threads import MOST_SPARE, STUCK_S, CallThreads
 from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.offer_service import Result
-from offers.server.process.handlers import Unary
-from offers.server.process.threads import MOST_SPARE, STUCK_S, CallThreads
 from offers.telemetry.logs import log_failure
 
 DECIDED_AT_ONCE: Final = 64

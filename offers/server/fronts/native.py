@@ -16,10 +16,10 @@ from pygrpc_native import NativeGrpcFront
 from offers.errors import OffersError
 from offers.server.admission import Admission
 from offers.server.fronts.contract import Decide
+from offers.server.fronts.gate import AdmittedThreads
 from offers.server.fronts.grpcio import GrpcioFront, cannot_listen
+from offers.server.fronts.handlers import Unary
 from offers.server.fronts.loop import Loop
-from offers.server.process.gate import AdmittedThreads
-from offers.server.process.handlers import Unary
 
 IO_THREADS = 1
 """Threads of Rust. A worker has one core."""

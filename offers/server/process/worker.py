@@ -27,18 +27,18 @@ from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
 from offers.server.fronts.choice import fronts_of
 from offers.server.fronts.contract import Methods, Offered
+from offers.server.fronts.gate import AdmittedThreads
+from offers.server.fronts.health import SERVICE as HEALTH_SERVICE
+from offers.server.fronts.health import Health
+from offers.server.fronts.reflection import reflection_handlers
+from offers.server.fronts.threads import CallThreads
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
-from offers.server.process.gate import AdmittedThreads
-from offers.server.process.health import SERVICE as HEALTH_SERVICE
-from offers.server.process.health import Health
 from offers.server.process.heartbeat import Heartbeat, own_address
 from offers.server.process.models import ModelFollower
 from offers.server.process.readiness import stop_limit_s
-from offers.server.process.reflection import reflection_handlers
 from offers.server.process.served import ServedReader
-from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
 from offers.server.profile_service import ProfileService
 from offers.server.recorder import Recorder

@@ -14,11 +14,11 @@ from offers.errors import ConflictError, FieldViolation, InvalidRequestError, No
 from offers.server.admission import Admission
 from offers.server.fronts.choice import fronts_of
 from offers.server.fronts.contract import Front, Methods, Offered
+from offers.server.fronts.gate import AdmittedThreads
+from offers.server.fronts.health import SERVICE as HEALTH_SERVICE
+from offers.server.fronts.health import Health
+from offers.server.fronts.threads import CallThreads
 from offers.server.offer_service import Tell
-from offers.server.process.gate import AdmittedThreads
-from offers.server.process.health import SERVICE as HEALTH_SERVICE
-from offers.server.process.health import Health
-from offers.server.process.threads import CallThreads
 from offers.settings import Settings
 
 FRONTS = ("grpcio", "native")

@@ -14,9 +14,9 @@ from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 from offers.server.admission import MOST_WAITING as MOST_OTHERS
 from offers.server.admission import Admission
 from offers.server.fronts import loop as loop_module
+from offers.server.fronts.gate import AdmittedThreads
 from offers.server.fronts.loop import CROWDED_OLDEST_S, DECIDED_AT_ONCE, MOST_WAITING, Loop
 from offers.server.offer_service import Tell
-from offers.server.process.gate import AdmittedThreads
 from tests.server.running import wait_for
 
 DECIDE, OTHER = 0, 1

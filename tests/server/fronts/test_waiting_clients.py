@@ -13,8 +13,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from offers.server.process import handlers
-from offers.server.process.threads import MOST_SPARE, CallThreads
+from offers.server.fronts import handlers
+from offers.server.fronts.threads import MOST_SPARE, CallThreads
 from offers.server.process.worker import Worker
 from offers.settings import Settings
 from offers.state.opening import open_stores

@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 from offers.errors import OverloadedError
 from offers.server import admission
 from offers.server.admission import MOST_WAITING, Admission, Pace
-from offers.server.process.gate import AdmittedThreads, Gate
-from offers.server.process.threads import MOST_SPARE
+from offers.server.fronts.gate import AdmittedThreads, Gate
+from offers.server.fronts.threads import MOST_SPARE
 from offers.settings import Settings
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from offers.errors import OffersError, OverloadedError
 from offers.server import statuses
 from offers.server.admission import Pace
-from offers.server.process.threads import STREAM_S, CallThreads
+from offers.server.fronts.threads import STREAM_S, CallThreads
 
 Unary = Callable[[bytes], bytes]
 """Answers an encoded request with an encoded response. Any error it raises ends the call with a status."""

@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from offers.errors import BusyError, FieldViolation, InvalidRequestError, NotFoundError
-from offers.server.process.handlers import Handlers, Send, end_with, only_message, raw_handlers, sending_handler
-from offers.server.process.threads import CallThreads
+from offers.server.fronts.handlers import Handlers, Send, end_with, only_message, raw_handlers, sending_handler
+from offers.server.fronts.threads import CallThreads
 
 SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MOST_WATCHERS = 1_000

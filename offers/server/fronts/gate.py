@@ -18,7 +18,7 @@ import structlog
 
 from offers.errors import OffersError
 from offers.server.admission import Admission, Pace
-from offers.server.process.threads import CallThreads, Result, Run, Timed
+from offers.server.fronts.threads import CallThreads, Result, Run, Timed
 
 TOLD_PER_S: Final = 500
 """Calls refused in a second, over longer times, that are told why and when to try again."""

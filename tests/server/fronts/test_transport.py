@@ -14,8 +14,9 @@ from offers import client
 from offers.cli.event_import import TIMEOUT_S
 from offers.server import admission, statuses, transport
 from offers.server.events import service as events
+from offers.server.fronts import gate, health, reflection, threads
 from offers.server.limits import MAX_BATCH_BYTES, MAX_BATCH_RESPONSE_BYTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
-from offers.server.process import gate, health, reflection, threads, worker
+from offers.server.process import worker
 from offers.server.process.worker import Worker
 from offers.settings import Settings
 from offers.state.opening import open_stores

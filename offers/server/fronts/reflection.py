@@ -11,8 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from offers.errors import InvalidRequestError
 from offers.server.convert import parse
-from offers.server.limits import MAX_REQUEST_BYTES
-from offers.server.process.handlers import (
+from offers.server.fronts.handlers import (
     Handlers,
     Send,
     Stream,
@@ -21,7 +20,8 @@ from offers.server.process.handlers import (
     end_with,
     sending_handler,
 )
-from offers.server.process.threads import CallThreads
+from offers.server.fronts.threads import CallThreads
+from offers.server.limits import MAX_REQUEST_BYTES
 
 _Request = reflection_pb2.ServerReflectionRequest
 
