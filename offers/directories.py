@@ -5,6 +5,7 @@ verified as they are made, in memory of one process or in sealed memory that man
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import math
@@ -76,7 +77,12 @@ def drafting(folder: Path, prefix: str) -> Iterator[Path]:
 def write_array(file: Path, array: NDArray[Any]) -> str:
     """Write an array durably and return its digest for the manifest."""
     with file.open("wb") as opened:
-        np.save(opened, array, allow_pickle=False)
+        try:
+            np.save(opened, array, allow_pickle=False)
+        except OSError as error:
+            if error.errno is None:  # NumPy tells only how many values were not written
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
+            raise
     return flush(file)
 
 

@@ -47,7 +47,8 @@ def forget(
     """Let the next start take the store that the settings name, even a new one.
 
     For a store that is lost or was exchanged on purpose. Nothing is deleted.
-    After the events, run `offers learn --anew`, as their numbers begin anew.
+    The learner notices another log of events, and learns it from its
+    beginning.
     """
     from offers.settings import read_settings
     from offers.state.identity import forget as forget_roles

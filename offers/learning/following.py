@@ -95,6 +95,7 @@ def follow(
             told = look() or told
             if told and learning.make(partial(learner.update_catalogues, told)):
                 told = None
+            learning.make(learner.check_log)
             publishing.make(learner.publish)
             published = now
         if now - forgot >= FORGET_S and forgetting.make(learner.forget_erased):

@@ -9,7 +9,6 @@ A server's folder of models holds:
     trees/        the trees that were grown last, if any
 """
 
-import fcntl
 import math
 import os
 import shutil
@@ -23,11 +22,11 @@ import structlog
 from numpy.typing import NDArray
 
 from offers import memory
-from offers.errors import ConflictError, SnapshotError
+from offers.errors import SnapshotError
 from offers.files import read_regular
 from offers.learning.log_reading import LearningLog, LogPosition
 from offers.learning.model import Model, open_model, write_model
-from offers.learning.model_folder import exclusive, latest, prune
+from offers.learning.model_folder import exclusive, latest, locked, prune
 from offers.learning.promotion import worse
 from offers.learning.propensity.features import DEFAULT_BITS, Features
 from offers.learning.propensity.regression import HALF_LIFE_DAYS, Propensity
@@ -77,7 +76,7 @@ class Learner:
         """Whether learning the log again is to be left off."""
         self._log, self.folder, self._catalogues = events, folder, catalogues
         self._bits = bits
-        self._lock = _locked(folder / "lock")
+        self._lock = locked(folder / "lock")
         try:
             self._open(anew=anew)
         except BaseException:
@@ -86,36 +85,40 @@ class Learner:
 
     def _open(self, *, anew: bool) -> None:
         """Go on from the checkpoint, or begin."""
-        events, folder, catalogues, bits = self._log, self.folder, self._catalogues, self._bits
+        events, folder, bits = self._log, self.folder, self._bits
         if anew:
             _forget_trees(folder)
         self._grown = TreeFolder(folder)
-        self._lookups = Lookups(catalogues, events.decisions)
+        self._lookups = Lookups(self._catalogues, events.decisions)
         saved = latest(folder / "checkpoint")
         if saved and saved.meta["bits"] == bits and saved.meta.get("form") == CHECKPOINT_FORM and not anew:
             self.training = Training.restored(events, self._lookups, saved)
             self.training.collector.forget_erased()
+            self._log_identity: str = saved.meta.get("log", "")
             self.refused: list[str] = saved.meta["refused"]
             """Why models were not promoted lately, in words."""
             self._declined = set(saved.meta["declined"])
         else:
-            self.training = self._new_training(features_for([], catalogues.attributes, bits, catalogues.interactions))
-            self.refused, self._declined = [], set()
+            self.training = self._first_training()
+            self.refused, self._declined, self._log_identity = [], set(), ""
         self._sequence = saved.meta["sequence"] if saved else 0
         self._published = _NEVER
         self._other: Training | None = None
         """The training that learns the log again."""
+        self._is_behind = False
+        """Whether the log was replaced and has not been learned again yet."""
         self._is_fitted = True
         """Whether the features are as they should be; False: learning the log again with others was stopped."""
         if anew:
             self.checkpoint()  # else a crash would bring back what is to be forgotten
+        self.check_log()
         self._fit(self.training.collector.counted())
         current = current_model(folder)
-        if current:
+        if current and not self._is_behind:
             self._compare_with(current)
             learned = self._progress()
             if not anew and learned == {name: current.meta[name] for name in learned}:
-                self._published = (self._learned(), current.meta["grown"])
+                self._published = (self.training.learned, current.meta["grown"])
 
     def update_catalogues(self, catalogues: CatalogueFacts) -> None:
         """Replace what catalogues tell.
@@ -126,6 +129,17 @@ class Learner:
         self._catalogues, self._lookups = catalogues, self._lookups._replace(catalogues=catalogues)
         self.training.collector.update_catalogues(catalogues)
         self._fit(self.training.collector.counted())
+
+    def check_log(self) -> None:
+        """Learn anew, before anything more is published, where the log is another one or has lost its end."""
+        identity, event, decision = self._log.end()
+        known, position = self._log_identity or identity, self.training.position
+        self._log_identity = identity
+        if identity == known and event >= position.event and decision >= position.decision:
+            return
+        log.warning("log_replaced", **self._read())
+        self.training, self._other, self._published = self._first_training(), None, _NEVER
+        self._is_behind = True
 
     def step(self, horizon: float) -> int:
         """Learn the next page of the log, up to a second of its clock, and return how many entries it had."""
@@ -140,6 +154,7 @@ class Learner:
             if counts.unreadable > unreadable:
                 log.warning("log_unreadable", entries=counts.unreadable - unreadable, **self._read())
         self._review()
+        self._is_behind = self._is_behind and count > 0
         return count
 
     def forget_erased(self) -> None:
@@ -154,6 +169,7 @@ class Learner:
             "sequence": self._sequence,
             "bits": self._bits,
             "form": CHECKPOINT_FORM,
+            "log": self._log_identity,
             "refused": self.refused,
             "declined": sorted(self._declined),
         }
@@ -167,9 +183,9 @@ class Learner:
         Returns None, and publishes nothing, where nothing was learned or grown since the last time, where a model is
         worse than the published one, or where learning the log again was stopped.
         """
-        if not self._is_fitted:
+        if self._is_behind or not self._is_fitted:
             return None
-        learned, grown = self._learned(), self._grown.version()
+        learned, grown = self.training.learned, self._grown.version()
         if not learned or (learned, grown) == self._published:
             return None
         for name, recent in self.training.recent.items():
@@ -251,16 +267,18 @@ class Learner:
         """Release the folder to other learners."""
         os.close(self._lock)
 
+    def _first_training(self) -> Training:
+        return self._new_training(self._features_for([]))
+
+    def _features_for(self, counted: list[str]) -> Features:
+        return features_for(counted, self._catalogues.attributes, self._bits, self._catalogues.interactions)
+
     def _new_training(self, features: Features) -> Training:
         return Training(self._log, self._lookups, features)
 
     def _read(self) -> dict[str, int]:
         """Return how far the log was read, for a line of the server's log."""
-        position = self.training.position
-        return {"last_event": position.event, "last_decision": position.decision}
-
-    def _learned(self) -> int:
-        return self.training.learned
+        return {"last_event": self.training.position.event, "last_decision": self.training.position.decision}
 
     def _review(self) -> None:
         """Make attributes that have become frequent features, when the next review is reached."""
@@ -282,7 +300,7 @@ class Learner:
         next start tries again.
         """
         training = self.training
-        features = features_for(counted, self._catalogues.attributes, self._bits, self._catalogues.interactions)
+        features = self._features_for(counted)
         known, wanted = _named(training.features), _named(features)
         new, gone = wanted - known, known - wanted
         is_other, is_rescaled = bool(new - self._declined or gone), training.scales != self._catalogues.scales
@@ -377,13 +395,3 @@ def _forget_trees(folder: Path) -> None:
     with exclusive(folder / TREES):
         if (folder / TREES).exists():
             shutil.rmtree(folder / TREES)
-
-
-def _locked(path: Path) -> int:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ConflictError(f"another learner is at work in {path.parent}: stop it first") from None
-    return descriptor

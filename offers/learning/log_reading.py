@@ -52,6 +52,7 @@ class LearningLog(Protocol):
     def read(self, after: int, limit: int) -> Sequence[tuple[int, VisitEntry]]: ...  # noqa: D102
     def decisions_after(self, number: int, limit: int) -> Sequence[tuple[int, DecisionEntry]]: ...  # noqa: D102
     def decisions(self, decision_ids: Sequence[str]) -> Sequence[DecisionEntry]: ...  # noqa: D102
+    def end(self) -> tuple[str, int, int]: ...  # noqa: D102
 
 
 STEP_S = 3_600

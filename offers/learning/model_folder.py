@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from offers.errors import SnapshotError
+from offers.errors import ConflictError, SnapshotError
 from offers.learning.model import Model, open_model
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -44,3 +44,14 @@ def prune(folder: Path, kept: set[str]) -> None:
     for path in folder.iterdir():
         if path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def locked(path: Path) -> int:
+    """Return a descriptor that holds a learner's lock until it is closed. Raises ConflictError where another has it."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConflictError(f"another learner is at work in {path.parent}: stop it first") from None
+    return descriptor

@@ -258,6 +258,10 @@ class EventLog(Protocol):
         """Return decisions behind a number, with their numbers, in the order of the log."""
         ...
 
+    def end(self) -> tuple[str, int, int]:
+        """Return the log's identity and the numbers last given to an event and a decision, in the log or not."""
+        ...
+
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """Return the decisions of a person's ids, by time."""
         ...

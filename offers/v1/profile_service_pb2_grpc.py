@@ -89,9 +89,10 @@ class ProfileServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProfile(self, request, context):
-        """Erases a person: the profile, all ids, events and decisions are gone from the stores when the call returns. The
-        learner's files hold no decision of theirs any more some hour later. Events from before the erasure that arrive
-        later are dropped. Erasing again is safe, also for a person who is not known.
+        """Erases a person: no call returns the profile, ids, events and decisions any more once this one has returned. What
+        was erased leaves the stores' files soon afterwards, as the guide to operations says. The learner's files hold no
+        decision of theirs any more some hour later. Events from before the erasure that arrive later are dropped. Erasing
+        again is safe, also for a person who is not known.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -90,3 +90,7 @@ class Followed:
     def decisions(self, decision_ids: Sequence[str]) -> list[LoggedDecision]:
         """See LearningLog."""
         return [self._known[name] for name in decision_ids if name in self._known]
+
+    def end(self) -> tuple[str, int, int]:
+        """See LearningLog."""
+        return "", len(self._story.events), len(self._story.decisions)

@@ -2,21 +2,26 @@
 
 import random
 import resource
+import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from offers.directories import write_array
 from offers.errors import StoreUnavailableError
 from offers.learning import following, settling
 from offers.learning.following import follow, once_there
 from offers.learning.learner import Learner, current_model
 from offers.learning.log_reading import DecisionEntry, VisitEntry
+from offers.state.sqlite.backup import back_up
 from offers.state.sqlite.events import SqliteEvents
+from offers.state.sqlite.file import Database
 from offers.state.stores import LoggedDecision
 from offers.v1.event_pb2 import EVENT_KIND_VIEW
 from tests.learning.made_log import NOON, OFFERS, decision, event, happenings, write
@@ -54,6 +59,11 @@ class FailingLog:
         """See EventLog."""
         self._fail()
         return self._log.decisions(decision_ids)
+
+    def end(self) -> tuple[str, int, int]:
+        """See EventLog."""
+        self._fail()
+        return self._log.end()
 
     def _fail(self) -> None:
         if self._fails() and self._choose.random() < 0.5:
@@ -99,14 +109,14 @@ def named(logged: Logged, name: str) -> list[MutableMapping[str, Any]]:
 
 
 @contextmanager
-def full_disk() -> Iterator[Callable[[], None]]:
+def full_disk(size: int = 64) -> Iterator[Callable[[], None]]:
     """Let no file grow beyond a few bytes, as on a full disk, until the function given is called."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def free() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield free
     finally:
@@ -144,6 +154,12 @@ def test_a_full_disk_is_waited_for(
     model = current_model(folder)
     assert model is not None
     assert model.version == expected
+
+
+def test_a_disk_that_fills_up_within_an_array_is_named(tmp_path: Path) -> None:
+    """NumPy tells no reason when some of an array could be written."""
+    with full_disk(4096), pytest.raises(OSError, match=r"No space left on device: '.*/array\.npy'"):
+        write_array(tmp_path / "array.npy", np.zeros(10_000))
 
 
 def test_a_lost_store_is_waited_for(
@@ -267,3 +283,49 @@ def test_decisions_that_wait_are_small(log: SqliteEvents, folder: Path) -> None:
     one.close()
     assert 4 * ROWS == count
     assert 300 * count < freed < 1_500 * count
+
+
+@pytest.mark.parametrize("rows", [100, ROWS])
+def test_a_replaced_log_is_learned_from_its_beginning(
+    log: SqliteEvents, folder: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """A backup with fewer entries takes the place of the log, or another log with more, while a learner follows it.
+
+    The same model comes of it as if the learner had known no other, and none is published before. So it is after a
+    restart.
+    """
+    monkeypatch.setattr(following, "PUBLISH_S", 0.0)
+    base, (decisions, events) = folder.parent, happenings(ROWS)
+    write(log, decisions[:100], events[:100])
+    if rows < ROWS:
+        back_up(base / "state.db", base / "new.db")
+    write(log, decisions[100:200], events[100:200])
+    learned(log, folder)
+    shutil.copytree(folder, base / "stopped")
+    one = Learner(log, folder, OFFERS, bits=BITS)
+    versions = {getattr(current_model(folder), "version", "")}
+    with capture_logs() as logged, closing(one), closing(SqliteEvents(Database(base / "new.db"))) as new:
+        if rows == ROWS:
+            write(new, decisions, events)
+        expected = learned(new, base / "undisturbed")
+        monkeypatch.setattr(log, "_database", new._database)  # noqa: SLF001 - as a database that opens another file
+
+        def is_published() -> bool:
+            versions.add(getattr(current_model(folder), "version", ""))
+            return expected in versions
+
+        follow(one, until(is_published), afterwards, idle_s=0.001)
+        assert expected == learned(new, base / "stopped")
+        monkeypatch.undo()
+    assert 2 == len(versions)
+    assert 2 == len(named(logged, "log_replaced"))
+
+
+def test_a_log_that_has_lost_its_last_rows_is_the_same(log: SqliteEvents, folder: Path) -> None:
+    """Erasures take the last entries of a log: nothing is learned again."""
+    write(log, *happenings(50))
+    with capture_logs() as logged:
+        learned(log, folder)
+        log.erase([one.person for _, one in log.decisions_after(0, 50)])
+        learned(log, folder)
+    assert not named(logged, "log_replaced")

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -18,10 +20,30 @@ from offers.settings import Settings
 from offers.state import identity
 from offers.state.checking import check_stores
 from offers.state.opening import FILE, Stores, open_stores
+from tests.paths import ROOT
 from tests.server.running import wait_for
 from tests.state.contract.test_events import event
 
 NOBODY = 65_534
+CUTS_SHORT = """
+import os, sys
+from pathlib import Path
+from offers.errors import StoreUnavailableError
+from offers.settings import Settings
+from offers.state.opening import FILE, open_stores
+
+folder = Path(sys.argv[1])
+events = open_stores(Settings(data_dir=folder)).events
+(first,) = events.read(0, 1)
+assert events.append([first.event._replace(event_id="in the log")]) == [True]
+assert [first] == events.read(0, 1)
+os.truncate(folder / FILE, 4096)
+try:
+    events.read(200, 1)
+except StoreUnavailableError as error:
+    print(error)
+"""
+"""Has a file in use, which is then truncated, and reads pages of it that are not there any more."""
 
 
 def settings_in(folder: Path, **fields: object) -> Settings:
@@ -293,3 +315,13 @@ def test_a_backup_beside_the_log_of_the_removed_file_is_not_opened(tmp_path: Pat
             wait_for(lambda: not is_read(stores) and logs, "the backup is noticed")
         assert "was replaced while it was in use" in logs[0]["reason"]
         assert before == path.read_bytes()
+
+
+def test_a_file_that_is_cut_short_ends_no_process(tmp_path: Path) -> None:
+    """A read of pages that are not there any more fails. Were the file mapped into memory, SIGBUS would end it."""
+    file = worked(tmp_path)
+    with closing(open_stores(settings_in(tmp_path))) as stores:
+        stores.events.append([event(f"long {number}")._replace(body=bytes(5_000)) for number in range(300)])
+    command = [sys.executable, "-P", "-c", CUTS_SHORT, str(tmp_path)]
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert (0, f"{file}: database disk image is malformed\n") == (ended.returncode, ended.stdout.decode())

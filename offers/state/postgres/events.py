@@ -16,7 +16,7 @@ from psycopg.types.string import StrDumper, TextLoader
 from offers.errors import OffersError, SettingsError, StoreUnavailableError, UnusableStoreError
 from offers.state.addresses import address_in, malformed
 from offers.state.circuit import Circuit
-from offers.state.identity import Identity
+from offers.state.identity import Identity, identity_of
 from offers.state.postgres.connections import Connection, Connections
 from offers.state.stores import EVER, PAGE, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
 from offers.v1.event_pb2 import EventKind
@@ -44,6 +44,8 @@ _EVENTS = """
     SELECT number, event_id, person, second, received, kind, catalog, offer_id, geohash, learn, body
     FROM offers_event WHERE"""
 _DECISIONS = "SELECT number, decision_id, person, second, body FROM offers_decision WHERE"
+_LAST = "coalesce(pg_sequence_last_value(pg_get_serial_sequence(%s, 'number')::regclass), 0)"
+_TABLES = ("offers_event", "offers_decision")
 _SWEPT_AT_ONCE = 1000
 _SECRET_BYTES = 32
 SETTING, SCHEME = "events_url", "postgresql"
@@ -222,6 +224,11 @@ class PostgresEvents:
         rows = self._rows(f"{_DECISIONS} number > %s ORDER BY number LIMIT %s", number, limit)
         return [(found, LoggedDecision(*rest)) for found, *rest in rows]
 
+    def end(self) -> tuple[str, int, int]:
+        """See EventLog."""
+        ((secret, event, decision),) = self._rows(f"SELECT secret, {_LAST}, {_LAST} FROM offers_store", *_TABLES)
+        return identity_of(bytes(secret)), event, decision
+
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """See EventLog."""
         return list(chain.from_iterable(self.decision_pages_of(persons)))
@@ -308,9 +315,10 @@ class PostgresEvents:
 
 def _secret_in(connection: Connection) -> bytes:
     """Return the secret of a store; b"" where there is none."""
-    if connection.execute("SELECT to_regclass('offers_store')").fetchone() == (None,):
+    try:
+        row = connection.execute("SELECT secret FROM offers_store").fetchone()
+    except psycopg.errors.UndefinedTable:
         return b""
-    row = connection.execute("SELECT secret FROM offers_store").fetchone()
     return bytes(row[0]) if row else b""
 
 

@@ -22,8 +22,8 @@ _PASSING = ("LOADING", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"
 
 def options_in(setting: str, url: str, timeout_s: float) -> Mapping[str, Any]:
     """Return the options of connections to a URL: `connection_class` and its arguments. Raises SettingsError."""
-    path, _, _ = url.partition("://")[2].partition("?")[0].partition("/")[2].partition("/")
-    if path and not path.isdecimal():
+    path = url.partition("://")[2].partition("?")[0].partition("/")[2].strip("/")
+    if path and not path.isdecimal():  # redis-py would take database 0
         raise SettingsError(f"{setting}: the path of a redis:// address is the number of a database, as in /0")
     try:
         options = dict(parse_url(url))

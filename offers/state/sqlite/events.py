@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from offers.model.proposition_ids import DECISION_ID_DIGITS
+from offers.state.identity import identity_of
 from offers.state.sqlite.file import Database, blank, found, translated
 from offers.state.sqlite.state import SqliteState
 from offers.state.stores import EVER, PAGE, LoggedDecision, LoggedEvent, NumberedEvent, Person, StateStore
@@ -141,6 +142,13 @@ class SqliteEvents:
     def decisions_after(self, number: int, limit: int) -> list[tuple[int, LoggedDecision]]:
         """See EventLog."""
         return self._decisions("decision.number > ? ORDER BY decision.number LIMIT ?", (number, limit))
+
+    def end(self) -> tuple[str, int, int]:
+        """See EventLog."""
+        with self._database.reading() as connection:
+            (secret,) = connection.execute("SELECT secret FROM store").fetchone()
+            given = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+        return identity_of(secret), given.get("event", 0), given.get("decision", 0)
 
     def decisions_of(self, persons: Sequence[Person]) -> list[LoggedDecision]:
         """See EventLog."""

@@ -3,8 +3,10 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -64,10 +66,18 @@ def reports(server: Server, event_id: str) -> bool:
     return True
 
 
+def _cut_short(state: Path) -> None:
+    """Truncate a database most of whose pages are in the file, not in the write-ahead log."""
+    with closing(sqlite3.connect(state)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    os.truncate(state, 4096)
+
+
 def test_a_removed_store_is_noticed_by_every_worker(tmp_path: Path) -> None:
     """Decisions go on and say `degraded`, reports are refused with the reason, and a replaced worker does the same.
 
-    Once the file is back, all goes on. A server that is started without it ends with the reason, and makes none.
+    Once the file is back, all goes on. If it is cut short, no worker dies of it. A server that is started without it
+    ends with the reason, and makes none.
     """
     (tmp_path / "small.yaml").write_text(DOCUMENT, "utf-8")
     state, aside = tmp_path / "data" / "state.db", tmp_path / "aside"
@@ -91,6 +101,11 @@ def test_a_removed_store_is_noticed_by_every_worker(tmp_path: Path) -> None:
         wait_for(lambda: len(server.lines("store_is_back")) == 2, "both workers have it again")
         assert all(reports(server, f"back {number}") for number in range(4))
         assert not ask(server).degraded
+
+        _cut_short(state)
+        for number in range(8):
+            assert refusal(server, f"cut {number}")[0] == grpc.StatusCode.UNAVAILABLE
+            assert ask(server).degraded
         assert 1 == len(server.lines("worker_died"))
         assert 0 == server.stop()
     state.rename(aside)

@@ -298,3 +298,18 @@ def test_decisions_are_read_as_they_were_written(events_stores: Stores) -> None:
     assert sorted(set(places)) == list(places)
     assert [(places[1], plain)] == log.decisions_after(places[0], 1)
     assert {"d1", "d3"} == {one.decision_id for one in log.decisions(["d3", "stranger", "d1"])}
+
+
+def test_the_end_of_a_log_stays_when_its_rows_go(events_stores: Stores) -> None:
+    """The numbers given last are those of the last rows, also once these are erased. The identity is the log's own."""
+    log = events_stores.events
+    identity, *none = log.end()
+    assert identity
+    assert [0, 0] == none
+    log.append([event("e1"), event("e2")])
+    log.record([decision("d1")])
+    last = identity, log.read(0, 10)[-1].number, log.decisions_after(0, 10)[-1][0]
+    assert last == log.end()
+    log.erase(["u:1"])
+    log.sweep({EVENT_KIND_CLICK: FOREVER}, FOREVER)
+    assert last == log.end()

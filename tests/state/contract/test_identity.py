@@ -243,6 +243,7 @@ def test_an_exchanged_postgresql_is_refused(postgres_url: str, tmp_path: Path) -
     [
         ({"state_url": "redis://host:1/0?what=1"}, "a parameter behind the ?"),
         ({"state_url": "redis://host:1/abc"}, "is the number of a database"),
+        ({"state_url": "redis://host:1/2/x"}, "is the number of a database"),
         ({"state_url": "redis://:very/secret@host:1/0"}, "this is no address"),
         ({"state_url": "redis://:12#secret@host:1/0"}, "this is no address"),
         ({"events_url": "postgresql://me:secret%zz@host/db"}, "this is no address"),
