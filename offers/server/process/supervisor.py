@@ -194,6 +194,8 @@ class Supervisor:
                     log.error("worker_died", core=slot.core, **told)
                 if slot.process.returncode in {SNAPSHOT_REFUSED, -signal.SIGBUS}:
                     self._catalogues.renew()
+                if slot.process.stdout is not None:
+                    slot.process.stdout.close()
                 slot.process = None
             if slot.process is None and now >= slot.not_before:
                 self._try_to_start(slot, port)
