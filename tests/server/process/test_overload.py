@@ -29,6 +29,8 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 MOST_ACCEPTED = Settings().worker_threads + MOST_SPARE + MOST_WAITING
 """Calls that are worked on, or may wait for it, once all spare threads run."""
 CALL_S = 120
+QUEUED_S = 6
+"""Seconds until callers give up; long enough for their calls to be in the queue by then."""
 
 
 class Stopped:
@@ -147,12 +149,13 @@ def test_calls_whose_deadline_has_passed_are_not_worked_on(clock: Stopped, serve
 
         wait_for(are_all_busy, "every thread is in a decision", CALL_S)
         expired = served.worker.admission.expired
-        queued = [call(served, timeout=3) for _ in range(10)]
+        queued, calls = [call(served, timeout=QUEUED_S) for _ in range(10)], served.worker.threads._calls  # noqa: SLF001
+        # One that comes when its caller has given up is another matter: it may be dropped before it is queued.
+        wait_for(lambda: len(calls) == len(queued), "all of them wait", QUEUED_S)
+        waiting = [arrived for arrived, _ in calls]
         assert {grpc.StatusCode.DEADLINE_EXCEEDED} == {one.code() for one in queued}
-        waiting = [arrived for arrived, _ in served.worker.threads._calls]  # noqa: SLF001
-        assert waiting
         # The server counts the time from the arrival.
-        wait_for(lambda: time.monotonic() > max(waiting) + 3, "their deadlines have passed for the server, too")
+        wait_for(lambda: time.monotonic() > max(waiting) + QUEUED_S, "their deadlines have passed for the server, too")
         assert served.worker.admission.expired == expired
     finally:
         clock.let_go()
