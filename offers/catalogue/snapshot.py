@@ -171,26 +171,14 @@ OFFER = np.dtype(
 
 AUDIENCE = np.dtype(
     [
-        (
-            "any_first",
-            "i4",
-        ),  # offset in audience_segment of the segments of which the person must be in one; empty: no condition
+        ("any_first", "i4"),  # offset in audience_segment: the person must be in one of these; empty: no condition
         ("all_first", "i4"),  # of the segments the person must be in; it ends the list before
         ("none_first", "i4"),  # of the segments the person must not be in
-        (
-            "wanted_first",
-            "i4",
-        ),  # of all segments to evaluate, including those of the campaign and of creatives, each once
+        ("wanted_first", "i4"),  # of all segments to evaluate, with those of the campaign and of creatives, each once
         ("wanted_last", "i4"),  # exclusive
-        (
-            "variant_first",
-            "i4",
-        ),  # offset in audience_variant of the variants of which the person must have one; empty: no condition
+        ("variant_first", "i4"),  # offset in audience_variant: the person must have one; empty: no condition
         ("variant_last", "i4"),
-        (
-            "named_first",
-            "i4",
-        ),  # offset in audience_experiment of the experiments that it, its campaign or a creative names
+        ("named_first", "i4"),  # offset in audience_experiment: experiments that it, its campaign or a creative names
         ("named_last", "i4"),
         ("policy_first", "i4"),  # offset in audience_policy of the contact policies that cover it
         ("policy_last", "i4"),
@@ -265,7 +253,6 @@ VERTEX = np.dtype([("longitude", "f8"), ("latitude", "f8")])
 
 ROW = np.dtype([("cell_first", "i4"), ("columns", "i4")])
 """A row of the grid: the offset of its cells, and its number of columns around the earth."""
-
 CELL = np.dtype([("column", "i4"), ("site_first", "i4")])
 """A cell of the grid: its column, and the offset of its sites. Empty cells are left out."""
 

@@ -57,7 +57,7 @@ class Counts(NamedTuple):
     refused: int
     """Too many waited, they had waited for too long, or too little time was left."""
     expired: int
-    """The deadline had passed when their turn came."""
+    """The deadline had passed when their turn came, or their callers had given up."""
 
 
 class Admission:
@@ -89,12 +89,16 @@ class Admission:
             self._full_until = self.clock() + FULL_S
         return is_full
 
+    def is_crowded(self, waited_s: float) -> bool:
+        """Return whether a call that waited for some seconds came in a crowd."""
+        return waited_s > CROWDED_S
+
     def is_newest_first(self, oldest_s: float) -> bool:
         """Return whether the newest waiting call is next, where the oldest has waited for some seconds.
 
         Once that one has waited for too long, it is next, and refused: nobody waits without end.
         """
-        return CROWDED_S < oldest_s <= self._oldest_s and self.clock() < self._full_until
+        return self.is_crowded(oldest_s) and oldest_s <= self._oldest_s and self.clock() < self._full_until
 
     def refuse_number(self) -> OverloadedError:
         """Count a call that is one too many, and return its error."""

@@ -75,7 +75,11 @@ class AdmittedThreads(CallThreads):
         turn = self._turn
         if turn.error is not None:
             raise turn.error
-        self._admission.check(time.monotonic() - turn.arrived, call.time_remaining(), pace)
+        waited_s, left_s = time.monotonic() - turn.arrived, call.time_remaining()
+        # A caller ends its call at its own deadline, which the server counts from the arrival and so a little later.
+        if self._admission.is_crowded(waited_s) and not call.is_active():
+            left_s = 0.0
+        self._admission.check(waited_s, left_s, pace)
 
     def _next(self) -> Run:
         calls = self._calls
@@ -130,6 +134,7 @@ class Gate:
         self._held: deque[tuple[Any, ...]] = deque()
         """Arguments of what is not asked for yet."""
         self._lock = threading.Lock()
+        """Held while the core is asked, which must not be after it was shut down."""
         self._is_open = False
         """Whether everything is asked for, as the server shuts down only when nothing is left to be."""
 
@@ -141,8 +146,8 @@ class Gate:
         with self._lock:
             if method in self._methods and not self._is_open and (self._held or not self._may_come()):
                 self._held.append((queue, other, method, tag))
-                return
-        self._server.request_registered_call(queue, other, method, tag)
+            else:
+                self._server.request_registered_call(queue, other, method, tag)
 
     def let_in(self) -> None:
         """Ask for what was held back, as far as calls may come."""
@@ -150,11 +155,11 @@ class Gate:
             with self._lock:
                 if not self._held or not (self._is_open or self._may_come()):
                     return
-                arguments = self._held.popleft()
-            self._server.request_registered_call(*arguments)
+                self._server.request_registered_call(*self._held.popleft())
 
     def shutdown(self, queue: Any, tag: Any) -> None:  # noqa: ANN401
         """Shut down, after all has been asked for."""
-        self._is_open = True
+        with self._lock:
+            self._is_open = True
         self.let_in()
         self._server.shutdown(queue, tag)

@@ -50,6 +50,10 @@ class _Call(NamedTuple):
         """Return the seconds until the deadline."""
         return self.deadline - time.monotonic()
 
+    def is_active(self) -> bool:
+        """Return that the caller waits: those that have ended are not run."""
+        return True
+
 
 class Loop:
     """Runs the calls of a NativeGrpcFront: decisions on one thread, all other methods on those of CallThreads.

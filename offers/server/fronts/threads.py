@@ -17,7 +17,7 @@ CALM_LOOK_S = 0.05
 MOST_SPARE = 64
 """Spare threads that may exist at once."""
 SPARE_IDLE_S = 10.0
-"""Seconds without a call after which a spare thread ends."""
+"""Seconds after which a spare thread ends, once fewer are needed or it has no call."""
 MESSAGE_S = 10.0
 """Seconds that a client has to send the message of a unary call, or to take a message of a stream."""
 STREAM_S = 60.0
@@ -44,6 +44,9 @@ class Timed(Protocol):
     def time_remaining(self) -> float:
         """Return the seconds until the deadline; a very large number where there is none."""
 
+    def is_active(self) -> bool:
+        """Return whether the caller still waits."""
+
 
 class CallThreads(ThreadPoolExecutor):
     """A few threads that run calls, and spare ones for as long as clients keep these waiting.
@@ -66,6 +69,10 @@ class CallThreads(ThreadPoolExecutor):
         self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
         """One for each call in the queue: True. False ends a thread."""
         self._spare = 0
+        self._wanted = 0
+        """Spare threads that are needed."""
+        self._needed_at = 0.0
+        """When all spare threads were needed."""
         self._lock = threading.Lock()
         self._waiting: deque[_Wait] = deque()
         self._ends = threading.Event()
@@ -139,7 +146,11 @@ class CallThreads(ThreadPoolExecutor):
             while self._tickets.get(timeout=SPARE_IDLE_S):
                 self._next()()
                 self.finished += 1
-            self._tickets.put(False)  # noqa: FBT003 - meant for one of the others
+                # Calls go to all threads in turn, so that with some calls a second none of them is ever idle.
+                if self._spare > self._wanted and time.monotonic() - self._needed_at >= SPARE_IDLE_S:
+                    break
+            else:
+                self._tickets.put(False)  # noqa: FBT003 - meant for one of the others
         except queue.Empty:
             pass
         finally:
@@ -160,12 +171,22 @@ class CallThreads(ThreadPoolExecutor):
                 pause = LOOK_S
             if kept:
                 pause = LOOK_S
+            # Twice as many as are kept, because a crowd of such clients is first in the queue, too.
+            wanted = 2 * len(kept)
+            if self._calls and time.monotonic() - since >= STUCK_S:
+                wanted, since = max(wanted, self._spare + len(self._threads)), time.monotonic()
+            self._wanted = min(wanted, MOST_SPARE)
+            if self._spare <= self._wanted or self._is_late():
+                self._needed_at = time.monotonic()
             if self._calls:
-                # Twice as many as are kept, because a crowd of such clients is first in the queue, too.
-                wanted = 2 * len(kept)
-                if time.monotonic() - since >= STUCK_S:
-                    wanted, since = max(wanted, self._spare + len(self._threads)), time.monotonic()
-                lacks_threads = not self._add_spare(min(wanted, MOST_SPARE) - self._spare)
+                lacks_threads = not self._add_spare(self._wanted - self._spare)
+
+    def _is_late(self) -> bool:
+        """Return whether a call has waited in the queue for longer than a moment."""
+        try:
+            return time.monotonic() - self._calls[0][0] > 2 * LOOK_S
+        except IndexError:
+            return False
 
     def _add_spare(self, count: int) -> bool:
         """Start spare threads. Returns whether the system has let all of them start."""

@@ -26,6 +26,11 @@ class ServedSnapshot(NamedTuple):
     memory: int | None
     """Descriptor of sealed memory with a copy of its arrays; None where there is no such memory."""
 
+    @property
+    def identity(self) -> tuple[Path, int]:
+        """The path, and a number of the memory that no other memory has while it is open."""
+        return self.path, 0 if self.memory is None else os.fstat(self.memory).st_ino
+
     def open(self) -> "Snapshot":
         """Open the copy, else the files. Raises SnapshotError."""
         from offers.catalogue.snapshot import map_snapshot, open_snapshot  # here, as the supervisor needs no arrays

@@ -15,7 +15,7 @@ import structlog
 
 from offers.errors import OffersError
 from offers.server.process import readiness
-from offers.server.process.catalogues import Catalogues
+from offers.server.process.catalogues import LEAST_COMPILERS, Catalogues
 from offers.server.process.port import reserved_port
 from offers.server.process.served import ServedSender
 from offers.settings import Settings, address_of, environment_without_settings
@@ -30,6 +30,10 @@ HANG_S = 20.0
 """Seconds without a sign of life after which a worker is replaced."""
 START_S = 600.0
 """Seconds that a worker has until its first sign of life, beside these."""
+PAUSE_S = 5.0
+"""Seconds between two checks after which this process itself stood still, and perhaps all of the machine."""
+NOT_STARTED_S = 1.0
+"""Seconds until a child is tried again that the system did not let start."""
 SNAPSHOT_REFUSED = 3
 """Exit status of a worker that could not use a snapshot."""
 PRUNE_S = 3600.0
@@ -83,8 +87,11 @@ class Supervisor:
         self._slots = [_Slot(cores[number % len(cores)]) for number in range(count)]
         self._slots += [_Slot(None)] if settings.learner else []
         self._stopped_by = 0
+        self._kept_at = float("inf")
+        """When the children were last checked."""
         self._metrics = Metrics()
-        self._catalogues = Catalogues(settings, sources, self._start_compiler, self._metrics)
+        most = max(LEAST_COMPILERS, len(cores))
+        self._catalogues = Catalogues(settings, sources, self._start_compiler, self._metrics, most)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises OffersError if it cannot begin."""
@@ -167,7 +174,11 @@ class Supervisor:
 
     def _keep_children(self, slots: Iterable[_Slot], port: int) -> None:
         now = time.monotonic()
+        stood_still = max(0.0, now - self._kept_at)
+        self._kept_at = now
         for slot in slots:
+            if stood_still >= PAUSE_S:  # the workers, too, if the machine or the container was paused
+                slot.beat += stood_still
             if slot.process is not None and slot.core is not None:
                 _replace_if_hung(slot, now)
             if slot.process is not None and slot.process.poll() is not None:
@@ -183,10 +194,22 @@ class Supervisor:
                     log.error("worker_died", core=slot.core, **told)
                 if slot.process.returncode in {SNAPSHOT_REFUSED, -signal.SIGBUS}:
                     self._catalogues.renew()
+                if slot.process.stdout is not None:
+                    slot.process.stdout.close()
                 slot.process = None
             if slot.process is None and now >= slot.not_before:
-                self._start_child(slot, port)
+                self._try_to_start(slot, port)
             self._tell(slot)
+
+    def _try_to_start(self, slot: _Slot, port: int) -> None:
+        """Start the process of a slot. Raises OSError where the system does not let it start, before any served."""
+        try:
+            self._start_child(slot, port)
+        except OSError as error:  # a limit on processes, files or memory
+            if not self._catalogues.changes:
+                raise
+            slot.not_before = time.monotonic() + NOT_STARTED_S
+            log.error("child_not_started", core=slot.core, error=str(error), wait_s=NOT_STARTED_S)  # noqa: TRY400
 
     def _start_child(self, slot: _Slot, port: int) -> None:
         """Start the process of a slot."""

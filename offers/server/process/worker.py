@@ -264,7 +264,8 @@ class _Follower:
         self._served = served
         self._is_new = True
         self._not_before = 0.0
-        self._engines: dict[Path, Engine] = {}
+        self._engines: dict[tuple[Path, int], Engine] = {}
+        """By identity, so that other memory with the same snapshot takes the place of the old one."""
 
     def look(self) -> None:
         """Serve other snapshots if there are. Raises SnapshotError if none was ever served."""
@@ -272,9 +273,11 @@ class _Follower:
         if not self._is_new or time.monotonic() < self._not_before:
             return
         try:
-            engines = {one.path: self._engines.get(one.path) or warm(one.open()) for one in self._served.snapshots}
+            engines = {
+                one.identity: self._engines.get(one.identity) or warm(one.open()) for one in self._served.snapshots
+            }
         except SnapshotError as error:
-            log.error("snapshot_refused", error=str(error), serving=[str(path) for path in self._engines])  # noqa: TRY400
+            log.error("snapshot_refused", error=str(error), serving=[str(path) for path, _ in self._engines])  # noqa: TRY400
             if not self._engines:
                 raise
             self._not_before = time.monotonic() + RETRY_S

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 from structlog.testing import capture_logs
 
-from offers.errors import OverloadedError
+from offers.errors import ExpiredError, OverloadedError
 from offers.server import admission
 from offers.server.admission import MOST_WAITING, Admission, Pace
 from offers.server.fronts.gate import AdmittedThreads, Gate
@@ -29,6 +29,8 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 MOST_ACCEPTED = Settings().worker_threads + MOST_SPARE + MOST_WAITING
 """Calls that are worked on, or may wait for it, once all spare threads run."""
 CALL_S = 120
+QUEUED_S = 6
+"""Seconds until callers give up; long enough for their calls to be in the queue by then."""
 
 
 class Stopped:
@@ -67,6 +69,7 @@ def clock() -> Stopped:
 def served(clock: Stopped) -> Iterator[Served]:
     """The demo catalogue, served by one worker."""
     with serving(clock=clock, front="grpcio") as running:
+        running.worker.admission._oldest_s = CALL_S  # noqa: SLF001 - none is too old, however busy the machine
         yield running
 
 
@@ -147,12 +150,13 @@ def test_calls_whose_deadline_has_passed_are_not_worked_on(clock: Stopped, serve
 
         wait_for(are_all_busy, "every thread is in a decision", CALL_S)
         expired = served.worker.admission.expired
-        queued = [call(served, timeout=3) for _ in range(10)]
+        queued, calls = [call(served, timeout=QUEUED_S) for _ in range(10)], served.worker.threads._calls  # noqa: SLF001
+        # One that comes when its caller has given up is another matter: it may be dropped before it is queued.
+        wait_for(lambda: len(calls) == len(queued), "all of them wait", QUEUED_S)
+        waiting = [arrived for arrived, _ in calls]
         assert {grpc.StatusCode.DEADLINE_EXCEEDED} == {one.code() for one in queued}
-        waiting = [arrived for arrived, _ in served.worker.threads._calls]  # noqa: SLF001
-        assert waiting
         # The server counts the time from the arrival.
-        wait_for(lambda: time.monotonic() > max(waiting) + 3, "their deadlines have passed for the server, too")
+        wait_for(lambda: time.monotonic() > max(waiting) + QUEUED_S, "their deadlines have passed for the server, too")
         assert served.worker.admission.expired == expired
     finally:
         clock.let_go()
@@ -223,6 +227,41 @@ class Endless:
         """Return a long time."""
         return 1e18
 
+    def is_active(self) -> bool:
+        """Return that the caller waits."""
+        return True
+
+
+class GivenUp(Endless):
+    """A call whose caller has ended it."""
+
+    def is_active(self) -> bool:
+        """Return that nobody waits."""
+        return False
+
+
+def test_a_core_that_shuts_down_is_asked_for_nothing_more() -> None:
+    """A thread that asks for calls while another shuts the core down has asked before, or does not ask."""
+    core, asks, goes_on = Core(), threading.Event(), threading.Event()
+    may = [False, True]
+
+    def request(_queue: object, _other: object, method: str, _tag: object) -> None:
+        asks.set()
+        goes_on.wait(0.5)  # the other thread has the time to shut down
+        assert not core.is_shut_down
+        core.asked.append(method)
+
+    core.request_registered_call = request  # type: ignore[method-assign]
+    gate = Gate(core, {"a"}, lambda: may.pop(0))
+    gate.request_registered_call(None, None, "a", "a")
+    looks = threading.Thread(target=gate.let_in)
+    looks.start()
+    assert asks.wait(CALL_S)
+    gate.shutdown(None, None)
+    looks.join()
+    assert core.is_shut_down
+    assert ["a"] == core.asked
+
 
 def test_a_full_queue_refuses_on_the_thread_that_submits() -> None:
     """The handler is called at once, and learns from `admit` that its call is one too many."""
@@ -245,6 +284,19 @@ def test_a_full_queue_refuses_on_the_thread_that_submits() -> None:
     busy.set()
     assert all(one.result(CALL_S) != threading.get_ident() for one in waits)
     assert rules.refused == 1
+    threads.shutdown()
+
+
+def test_calls_of_callers_who_gave_up_in_the_queue_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those that the server ends itself, nor those who leave at once."""
+    rules = Admission()
+    threads = AdmittedThreads(1, rules)
+    assert threads.submit(threads.admit, GivenUp(), Pace()).result(CALL_S) is None
+    monkeypatch.setattr(admission, "CROWDED_S", -1.0)  # whoever waits, waits in a crowd
+    assert threads.submit(threads.admit, Endless(), Pace()).result(CALL_S) is None
+    with pytest.raises(ExpiredError):
+        threads.submit(threads.admit, GivenUp(), Pace()).result(CALL_S)
+    assert (0, 1) == rules.take_counts()
     threads.shutdown()
 
 

@@ -14,10 +14,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from offers.server.fronts import handlers
+from offers.server.fronts import threads as call_threads
 from offers.server.fronts.threads import MOST_SPARE, CallThreads
 from offers.server.process.worker import Worker
 from offers.settings import Settings
 from offers.state.opening import open_stores
+from offers.state.per_thread import PerThread
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.event_pb2 import Event
@@ -278,6 +280,31 @@ def test_calls_that_wait_for_a_store_hold_up_no_others() -> None:
     assert not any(each.done() for each in waits)
     store.set()
     assert all(each.result(20) for each in waits)
+    threads.shutdown()
+
+
+def test_spare_threads_end_while_calls_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once nobody is kept waiting, they end and close what they hold, though calls come without a pause."""
+    monkeypatch.setattr(call_threads, "SPARE_IDLE_S", 0.5)
+    threads, store, closed = CallThreads(1), threading.Event(), list[object]()
+    held = PerThread[object](closed.append)
+
+    def wait() -> bool:
+        held.keep(object())
+        return store.wait(60)
+
+    waits = [threads.submit(wait) for _ in range(MOST_SPARE // 2)]
+    assert threads.submit(lambda: 42).result(20) == 42
+    store.set()
+    assert all(each.result(30) for each in waits)
+
+    def have_ended() -> bool:
+        for _ in range(MOST_SPARE):
+            threads.submit(int).result(20)
+        return threads._spare == 0  # noqa: SLF001
+
+    wait_for(have_ended, "spare threads have ended")
+    wait_for(lambda: len(closed) >= MOST_SPARE // 2 - 1, "what they held is closed")
     threads.shutdown()
 
 

@@ -1,7 +1,9 @@
 """Compilers that hang, stop, are killed or say much, and the socket that tells children what is served."""
 
+import errno
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,13 +18,16 @@ from offers.catalogue.snapshot import open_snapshot
 from offers.demo import catalogue
 from offers.errors import OffersError
 from offers.files import new_memory
-from offers.server.process.catalogues import LONGEST_RETRY_S, RETRY_S, Catalogues
+from offers.server.process import stamps
+from offers.server.process.catalogues import LEAST_COMPILERS, LONGEST_RETRY_S, RETRY_S, Catalogues
 from offers.server.process.served import ServedReader, ServedSender, ServedSnapshot
 from offers.settings import Settings
 from offers.telemetry.metrics import Metrics
 from tests.server.running import command_of, wait_for
 
 PUBLISHED = orjson.dumps({"path": "/made", "version": "1", "catalog_id": "one", "compiled": True, "files": ""}).decode()
+
+PUBLISHED_AS_NAMED = "echo '" + PUBLISHED.replace('"one"', "\"'$0'\"") + "'"
 
 
 class Compilers:
@@ -39,6 +44,8 @@ class Compilers:
         self.catalogues = Catalogues(settings, documents, self._start, self.metrics)
 
     def _start(self, source: Path, _memory: int | None) -> "subprocess.Popen[bytes]":
+        if not self.command:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         command = ["sh", "-c", self.command, source.stem]
         self.processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0))
         return self.processes[-1]
@@ -50,6 +57,14 @@ class Compilers:
             self.catalogues.begin()
             self.collect()
         return [line for line in logs if line["event"] == "catalogue_refused"]  # type: ignore[misc]
+
+    def look(self) -> None:
+        """Look for changes, and have them compiled."""
+        self.catalogues.look()
+        looks = self.catalogues._stamps._looks  # noqa: SLF001
+        assert looks is not None
+        looks.join()
+        self.catalogues.collect()
 
     def collect(self) -> None:
         """Wait for the end of compilations."""
@@ -143,13 +158,64 @@ def test_files_that_change_are_compiled_again_once(make: Callable[..., Compilers
     (snapshot / "gate.npy").write_bytes(b"good")
     told = {**orjson.loads(PUBLISHED), "path": str(snapshot), "files": stamp_of_files(snapshot)}
     made.compile(f"echo '{orjson.dumps(told).decode()}'")
-    made.catalogues.look()
+    made.look()
     assert 1 == len(made.processes)
     (snapshot / "gate.npy").write_bytes(b"short"[:1])
     made.command = """echo '{"problems": ["bad"]}'; exit 1"""
     for _ in range(3):
-        made.catalogues.look()
+        made.look()
         made.collect()
+    assert 2 == len(made.processes)
+
+
+def test_few_documents_are_compiled_at_once(make: Callable[..., Compilers], tmp_path: Path) -> None:
+    """Each compiler takes memory and a core: with many documents, some wait for others."""
+    made = make(names=[f"c{number}" for number in range(9)])
+    made.command = f"while ! [ -e {tmp_path}/go ]; do sleep 0.01; done; " + PUBLISHED_AS_NAMED
+    made.catalogues.begin()
+    for _ in range(3):
+        made.catalogues.collect()
+    assert LEAST_COMPILERS == len(made.processes)
+    (tmp_path / "go").touch()
+    made.collect()
+    made.catalogues.require_all()
+    assert (9, 1) == (len(made.processes), made.catalogues.changes)
+
+
+def test_a_compiler_that_cannot_be_started_is_tried_again(make: Callable[..., Compilers]) -> None:
+    """At a limit on processes, the last good state stays, and no memory is left over."""
+    made = make()
+    made.compile(f"echo '{PUBLISHED}'")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    (line,) = made.compile("")
+    assert "the compiler cannot be started" in str(line["problems"])
+    assert ("/made", RETRY_S) == (line["still_serving"], line["retry_s"])
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_file_system_that_does_not_answer_holds_nothing_up(
+    make: Callable[..., Compilers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor goes on and says so, and notices edits once the mount answers."""
+    made, answers, asked = make(), threading.Event(), list[Path]()
+
+    def stand_still(path: Path) -> object:
+        asked.append(path)
+        answers.wait(60)
+        return path
+
+    made.compile(f"echo '{PUBLISHED}'")
+    monkeypatch.setattr(stamps, "stamp", stand_still)
+    monkeypatch.setattr(stamps, "SILENT_S", 0.0)
+    with capture_logs() as logs:
+        for _ in range(3):
+            made.catalogues.look()
+            made.catalogues.collect()
+    assert {"documents_do_not_answer"} == {line["event"] for line in logs}
+    assert 1 == len(made.processes)
+    answers.set()
+    for _ in range(3):
+        made.look()
     assert 2 == len(made.processes)
 
 
