@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench \
+.PHONY: help run test fronts builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench \
 	overload soak quality peers fuzz kills lock clean package
 
 PYTHON ?= python3
@@ -54,6 +54,9 @@ BUILDS := tests/packaging tests/examples tests/test_benchmarks.py
 
 test: $(DEVELOPING) build/protoc build/imports ## Run the tests; ARGS="-k client" for some
 	$(PYTEST) $(BUILDS:%=--ignore=%) $(ARGS)
+
+fronts: $(DEVELOPING) build/protoc ## Run the tests of server and clients behind the native front; ARGS="-k fuzz" for some
+	OFFERS_FRONT=native $(PYTEST) tests/server tests/client tests/end_to_end $(ARGS)
 
 builds: $(DEVELOPING) build/imports ## Build and try the wheel, the examples in four languages, the benchmarks
 	$(PYTEST) $(BUILDS)
@@ -153,10 +156,11 @@ soak: $(DEVELOPING) ## Use a server for MINUTES at RATE visits a second; fails i
 peers: $(DEVELOPING) ## Compare with PostGIS, Redis, SQLite and shapely; QUICK=1 for 100,000 offers
 	$(BIN)/python -m benchmarks.peers
 
-# The lock for running takes its versions from the one for development, so that both fit into one environment.
+# The lock for running takes its versions from the one for development, so that both fit into one environment. It has the
+# native front, which is there for whoever chooses it.
 lock: build/uv ## Bring the locks in line with pyproject.toml; UPGRADE=1 for the newest versions
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements-dev.lock pyproject.toml
-	$(LOCK) --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra native --constraint requirements-dev.lock --upgrade --output-file requirements.lock pyproject.toml
 
 package: $(DEVELOPING) ## Build the wheel, with compiled loops, into build/dist
 	@rm -rf build/package && mkdir -p build/package

@@ -18,7 +18,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import catalogues, decisions, holding, measure, personal
+from benchmarks import catalogues, decisions, go_noop, holding, measure, personal
+from benchmarks import fronts as native
 from benchmarks.catalogues import Compiled
 from benchmarks.load import OUTSTANDING, ROOT, Slice
 from benchmarks.measure import BATCH, Plan, Series
@@ -29,8 +30,8 @@ SIZES = (SMALLEST, 100_000, LARGEST)
 PERSONS_OFFERS = 10_000
 ROUNDS = 40
 QUICK_PERSON_ROUNDS = 5
-QUICK_S = 24.0
-"""Seconds into a quick run after which it begins no more rounds; the rest takes 10 to 20."""
+QUICK_S = 18.0
+"""Seconds into a quick run after which it begins no more rounds; the rest takes 15 to 25."""
 MEMORY_CALLS, QUICK_MEMORY_CALLS = 4_000, 1_000
 _WIDTH = 120
 """Width of the tables where the output is no terminal."""
@@ -59,15 +60,19 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console, persons: int =
     count = QUICK_MEMORY_CALLS if quick else MEMORY_CALLS
     memory = {size: measure.memory(plans[size], count) for size in sizes if size in (SMALLEST, LARGEST)}
     stores = personal.by_store(persons, QUICK_PERSON_ROUNDS if quick else personal.ROUNDS) if persons else {}
+    console.print("Calling both fronts in turn", style="dim")
+    fronts = _fronts({max(sizes): plans[max(sizes)]} if quick else plans, persons, begin, quick=quick)
     _print_calls(console, plans, series)
     decisions.print_figures(console, alone)
     holding.print_figures(console, held)
     _print_catalogues(console, made, seconds_to_open, memory)
     if stores:
         personal.print_figures(console, stores)
+    native.print_figures(console, "Fronts", {f"{size:,} offers": one for size, one in fronts[0].items()} | fronts[1])
     return {
         **_summary(series, made, seconds_to_open, memory),
         **({"persons": {name: asdict(one) for name, one in stores.items()}} if stores else {}),
+        "native": native.summary(*fronts),
         "quick": quick,
         "rounds": len(series[SMALLEST].noop),
         "calls": {str(size): _figures(one) for size, one in series.items()},
@@ -90,6 +95,17 @@ def run(sizes: tuple[int, ...], *, quick: bool, console: Console, persons: int =
         "machine": _machine(load_average),
         "seconds": round(time.monotonic() - begin, 1),
     }
+
+
+def _fronts(
+    plans: dict[int, Plan], persons: int, begin: float, *, quick: bool
+) -> tuple[dict[int, native.Figures], dict[str, native.Figures]]:
+    """Measure both fronts, by size, and by the store of persons."""
+    if not quick:
+        go_noop.program()
+    rounds, deadline = native.ROUNDS, begin + QUICK_S if quick else math.inf
+    by_size = native.run(plans, rounds, deadline)
+    return by_size, {} if quick or not persons else native.by_store(persons, rounds)
 
 
 def _summary(

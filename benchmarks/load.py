@@ -15,6 +15,7 @@ from typing import Self
 import grpc
 import numpy as np
 
+from benchmarks.raw import RawClient
 from benchmarks.worker import NOOP_SERVICE
 from offers.server.process.worker import EVENT_SERVICE, SERVICE
 
@@ -44,32 +45,90 @@ class Slice:
     """Latency seen by the client, in microseconds."""
 
 
+class Process:
+    """A process that prints the port on which it serves, and ends with its input."""
+
+    def __init__(self, command: Sequence[str], files: Sequence[int] = ()) -> None:
+        """Start a command that inherits some files."""
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=files
+        )
+        self._port = 0
+        self.pid = self._process.pid
+
+    def port(self) -> int:
+        """Wait until it listens, and return its port. Raises RuntimeError if it does not come up."""
+        assert self._process.stdout is not None
+        if not self._port:
+            line = self._process.stdout.readline()
+            if not line:
+                message = f"the server ended with status {self._process.wait()}"
+                raise RuntimeError(message)
+            self._port = int(line)
+        return self._port
+
+    def slice(self, run: Callable[[], Sequence[float]]) -> Slice:
+        """Measure calls, of which `run` makes some and returns the seconds of each."""
+        begin_cpu, begin = self._cpu_s(), time.perf_counter()
+        latencies = run()
+        spent_cpu, spent, calls = self._cpu_s() - begin_cpu, time.perf_counter() - begin, len(latencies)
+        p50, p99 = np.percentile(latencies, (50, 99)) * 1e6
+        return Slice(calls, spent_cpu / calls * 1e6, calls / spent, float(p50), float(p99))
+
+    def raw_slices(self, path: str) -> "RawSlices":
+        """Return what measures a method with the client of raw.py."""
+        return RawSlices(self, RawClient(self.port(), path))
+
+    def end(self) -> None:
+        """End it."""
+        try:
+            self._process.communicate(timeout=_STOP_S)  # ends its input
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _cpu_s(self) -> float:
+        return time.clock_gettime(~self.pid << 3 | 2)  # Linux's clock of another process, to the nanosecond
+
+
+class RawSlices:
+    """Measures one method on one connection."""
+
+    def __init__(self, process: Process, client: RawClient) -> None:
+        self._process, self._client = process, client
+
+    def slice(self, payloads: Iterator[bytes], calls: int, outstanding: int) -> Slice:
+        """Make a number of calls, so many at a time. Raises FailedCallError."""
+        return self._process.slice(lambda: self._client.call(payloads, calls, outstanding))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
 class Target:
     """A worker process over a snapshot, and one connection to it."""
 
     def __init__(
-        self, snapshot: Path, core: int, noop_bytes: int, data: str = "", memory: int | None = None
-    ) -> None:  # fmt: skip
-        """Start a worker process; `data` and `memory`: see worker.py."""
-        arguments = [snapshot, core, noop_bytes, data, *([] if memory is None else [memory])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", *map(str, arguments)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=() if memory is None else (memory,),
+        self,
+        snapshot: Path,
+        core: int,
+        noop_bytes: int,
+        data: str = "",
+        front: str = "grpcio",
+        memory: int | None = None,
+    ) -> None:
+        """Start a worker process; `data`, `front` and `memory`: see worker.py."""
+        arguments = [snapshot, core, noop_bytes, data, front, *([] if memory is None else [memory])]
+        self._process = Process(
+            [sys.executable, "-m", "benchmarks.worker", *map(str, arguments)], () if memory is None else (memory,)
         )
         self._channel: grpc.Channel | None = None
         self.pid = self._process.pid
 
     def connect(self) -> None:
         """Wait until the worker listens, and connect. Raises RuntimeError if it does not come up."""
-        assert self._process.stdout is not None
-        port = self._process.stdout.readline()
-        if not port:
-            message = f"the worker ended with status {self._process.wait()}"
-            raise RuntimeError(message)
-        self.port = int(port)
+        self.port = self._process.port()
         self._channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.noop = self._method(NOOP_SERVICE, "Answer")
         self.get_offers = self._method(SERVICE, "GetOffers")
@@ -83,14 +142,11 @@ class Target:
 
     def slice(self, call: Call, payloads: Iterator[bytes], calls: int) -> Slice:
         """Make a number of calls with the next payloads. Raises grpc.RpcError if any fails."""
-        begin_cpu, begin = self._cpu_s(), time.perf_counter()
-        latencies = _run(call, payloads, calls)
-        spent_cpu, spent = self._cpu_s() - begin_cpu, time.perf_counter() - begin
-        p50, p99 = np.percentile(latencies, (50, 99)) * 1e6
-        return Slice(calls, spent_cpu / calls * 1e6, calls / spent, float(p50), float(p99))
+        return self._process.slice(lambda: _run(call, payloads, calls))
 
-    def _cpu_s(self) -> float:
-        return time.clock_gettime(~self.pid << 3 | 2)  # Linux's clock of another process, to the nanosecond
+    def raw_slices(self, path: str) -> "RawSlices":
+        """Return what measures a method with the client of raw.py."""
+        return self._process.raw_slices(path)
 
     def memory(self) -> tuple[int, int]:
         """Return the bytes of the worker's memory that are private, and that are shared with other processes."""
@@ -112,11 +168,7 @@ class Target:
         """End the worker."""
         if self._channel is not None:
             self._channel.close()
-        try:
-            self._process.communicate(timeout=_STOP_S)  # ends its input
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.end()
 
 
 @contextmanager

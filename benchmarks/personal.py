@@ -4,9 +4,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import cycle
+from typing import TypeVar
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -21,6 +23,8 @@ from offers.server.process.worker import warm_engine
 
 ROUNDS, SLICE_CALLS, REPORTS, WARM_CALLS, REQUESTS = 15, 400, 20, 4_096, 4_096
 _NOOP_BYTES = 3_000
+
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +82,16 @@ def run(offers: int, *, rounds: int = ROUNDS, url: str = "", learned: bool = Fal
 
 def by_store(offers: int, rounds: int) -> dict[str, Personal]:
     """Measure with each available store of persons: SQLite, and Redis if it is installed."""
-    measured = {
-        "SQLite": run(offers, rounds=rounds),
-        "SQLite, with a model and exploration": run(offers, rounds=rounds, learned=True),
-    }
+    return with_each_store(lambda url, learned: run(offers, rounds=rounds, url=url, learned=learned))
+
+
+def with_each_store(measure: Callable[[str, bool], Measured]) -> dict[str, Measured]:
+    """Call `measure` for SQLite, with and without a model, and for a Redis at a URL if it is installed."""
+    measured = {"SQLite": measure("", False), "SQLite, with a model and exploration": measure("", True)}  # noqa: FBT003
     with suppress(MissingError), redis(CLIENT_CORE) as server:
         url = f"redis://:{server.password}@{HOST}:{server.port}/0"
         _wait_for(url)
-        measured["Redis"] = run(offers, rounds=rounds, url=url)
+        measured["Redis"] = measure(url, False)  # noqa: FBT003
     return measured
 
 

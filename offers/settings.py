@@ -1,6 +1,7 @@
 """Every setting of the server, read once and frozen: flags over environment over file over defaults."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ RETENTION_DAYS = {
     "tombstone": 400,
 }
 """Days for which the server keeps each kind of event, decisions, idle persons and tombstones."""
+NATIVE_MODULE = "pygrpc_native"
 Purpose = Literal["contextual", "profiling", "learning", "messaging"]
 
 
@@ -88,6 +90,8 @@ class Settings(BaseSettings):
     """Seconds between reporting NOT_SERVING and refusing calls: at least the interval of health checks."""
     grace_s: float = Field(10.0, ge=0, le=3600)
     """Seconds that calls in flight then have to finish."""
+    front: Literal["auto", "native", "grpcio"] = "grpcio"
+    """What speaks gRPC with clients: grpcio; native, which needs the extra `native`; auto: native if it is there."""
     max_connection_age_s: float = Field(300.0, gt=0, le=86_400)
     """Seconds after which a client has to reconnect, so that few long connections spread over the workers."""
     allow_handover: bool = False
@@ -121,6 +125,19 @@ class Settings(BaseSettings):
         if wrong := sorted(name for name, days in value.items() if not 1 <= days <= 3650):
             raise ValueError(f"{', '.join(wrong)}: must be 1 to 3650")
         return {**RETENTION_DAYS, **value}
+
+    @field_validator("front")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        """Check that the native front is installed where it is asked for."""
+        if value == "native" and find_spec(NATIVE_MODULE) is None:
+            raise ValueError(f"{NATIVE_MODULE} is missing: pip install 'offers[native]', or take auto or grpcio")
+        return value
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the native front takes the calls."""
+        return self.front == "native" or (self.front == "auto" and find_spec(NATIVE_MODULE) is not None)
 
     @classmethod
     def settings_customise_sources(

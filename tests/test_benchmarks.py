@@ -40,6 +40,11 @@ def test_figures_leave_out_what_was_not_measured() -> None:
     assert 0 < result["batch_cpu_ratio"] < result["cpu_ratio"]["1000"]
     assert result["bytes_per_offer"] > 0
     assert {"1000", "the demo's"} == result["decisions"].keys()
+    native = result["native"]
+    assert ["1000"] == list(native["cpu_ratio"]) == list(native["calls_per_second"])
+    assert 0 < native["cpu_ratio"]["1000"] < result["cpu_ratio"]["1000"]
+    assert {"grpcio no-op", "native no-op", "grpcio GetOffers", "native GetOffers"} <= native["calls"]["1000"].keys()
+    assert not native["personal_cpu_ratio"]
     for figures in result["decisions"].values():
         assert 0 < figures["p50_us"] <= figures["p99_us"]
         assert 10 <= figures["eligible"]

@@ -19,6 +19,14 @@ class LogLevel(StrEnum):
     error = "error"
 
 
+class FrontName(StrEnum):
+    """Values of the setting front."""
+
+    auto = "auto"
+    native = "native"
+    grpcio = "grpcio"
+
+
 class Purpose(StrEnum):
     """A purpose that a person can agree to."""
 
@@ -60,6 +68,10 @@ class ListenOptions(NamedTuple):
         int | None, typer.Option(help="Worker processes, each on its core; 0 for one per core. \\[default: 0]")
     ] = None
     worker_threads: Annotated[int | None, typer.Option(help="Threads of a worker. \\[default: 4]")] = None
+    front: Annotated[
+        FrontName | None,
+        typer.Option(metavar="FRONT", help="What speaks gRPC: grpcio, native or auto. \\[default: grpcio]"),
+    ] = None
     max_connection_age_s: Annotated[
         float | None, typer.Option(help="Seconds after which clients reconnect. \\[default: 300]")
     ] = None
@@ -163,6 +175,7 @@ def serve(
 
     if documents.config is not None:
         os.environ["OFFERS_CONFIG"] = str(documents.config)
+    front = listening.front
     kept, consent, level = privacy.retention_days, privacy.default_consent, processes.log_level
     given = {
         **listening._asdict(),
@@ -175,5 +188,6 @@ def serve(
         "geohash_length": privacy.geohash_length,
         "default_consent": consent and tuple(purpose.value for purpose in consent),
         "log_level": level and level.value,
+        "front": front and front.value,
     }
     raise typer.Exit(run(read_settings(**given)))

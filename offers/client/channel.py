@@ -31,14 +31,15 @@ SERVICE_CONFIG: Final = {
                 for file in (offer_service_pb2, event_service_pb2, profile_service_pb2)
                 for service in file.DESCRIPTOR.services_by_name.values()
             ],
-            # Only UNAVAILABLE: the call did not reach a worker, or the worker stopped. A retry may reach another one;
-            # all other errors would repeat. Every call of these services may be sent again.
+            # UNAVAILABLE: the call did not reach a worker, or the worker stopped. CANCELLED, from a server: it stopped
+            # before it took the call, or is flooded. A retry may reach another worker; all other errors would repeat.
+            # Every call of these services may be sent again. A call that the client itself cancels is not.
             "retryPolicy": {
                 "maxAttempts": 3,
                 "initialBackoff": "0.02s",
                 "maxBackoff": "0.2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ],

@@ -11,13 +11,16 @@ from typing import Final, NamedTuple
 
 from offers.errors import ExpiredError, OverloadedError
 
-MOST_WAITING: Final = 64
-"""Calls of a worker that may wait for their turn, beside those being worked on: some 20 ms of decisions."""
+MOST_WAITING: Final = 256
+"""Calls of a worker that may wait for their turn, beside those being worked on: some 50 ms of decisions."""
 OLDEST_S: Final = 5.0
 """Seconds that a call may have waited when its turn comes, whatever its deadline."""
 CROWDED_S: Final = 0.02
-"""Seconds that the oldest waiting call may have waited before the newest come first. In their order of arrival, calls
-would be answered when their callers have just given up."""
+"""Seconds that the oldest waiting call may have waited before the newest come first, while calls are refused. In their
+order of arrival, calls would be answered when their callers have just given up."""
+FULL_S: Final = 1.0
+"""Seconds since there was no room for a call after which the order is that of arrival again. A fixed number of callers
+that each wait for their answers, as in a load test, is no crowd: none of them may starve."""
 PACE_S: Final = 5.0
 """Seconds after which the durations of calls are forgotten, at the latest after twice as many."""
 
@@ -71,6 +74,7 @@ class Admission:
         self.refused = self.expired = 0
         """Calls so far, as in Counts."""
         self._oldest_s = oldest_s
+        self._full_until = float("-inf")
         self._taken = Counts(0, 0)
 
     def take_counts(self) -> Counts:
@@ -80,14 +84,17 @@ class Admission:
 
     def is_full(self, waiting: int) -> bool:
         """Return whether no further call may wait beside `waiting` others."""
-        return waiting >= self.most_waiting
+        is_full = waiting >= self.most_waiting
+        if is_full:
+            self._full_until = self.clock() + FULL_S
+        return is_full
 
     def is_newest_first(self, oldest_s: float) -> bool:
         """Return whether the newest waiting call is next, where the oldest has waited for some seconds.
 
         Once that one has waited for too long, it is next, and refused: nobody waits without end.
         """
-        return CROWDED_S < oldest_s <= self._oldest_s
+        return CROWDED_S < oldest_s <= self._oldest_s and self.clock() < self._full_until
 
     def refuse_number(self) -> OverloadedError:
         """Count a call that is one too many, and return its error."""

@@ -1,7 +1,8 @@
 """OfferService: answer usual requests in one or two compiled calls, all others step by step."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from offers.catalogue.document import varint
 from offers.decision.kernels.memory.scratch import PersonFact, Scratchpad
@@ -16,9 +17,10 @@ from offers.server.fast.buffers import UNUSUAL, RequestFact, ThreadBuffers
 from offers.server.fast.wire import response_size, write_response
 from offers.server.limits import MAX_BATCH_RESPONSE_BYTES, MAX_REQUEST_BYTES
 from offers.server.live import Live
-from offers.server.people import TOLD_BLIND, TOLD_UNREAD, PersonReader
+from offers.server.people import TOLD_BLIND, TOLD_UNREAD, Met, PersonReader
 from offers.server.recorder import Decided, Keeper
 from offers.state.person.ids import NOBODY
+from offers.state.stores import Person
 from offers.v1.context_pb2 import User
 from offers.v1.offer_service_pb2 import Exposure, GetOffersRequest, GetOffersResponse, HoldoutExposure
 
@@ -26,6 +28,13 @@ _RESPONSE_TAG, _STATUS_TAG = b"\x0a", b"\x12"
 _RESULT_TAG = b"\x0a"
 HYPOTHETICAL_S = 300
 """Requests for an instant this far from the server's clock are hypothetical: nobody is exposed, nothing is logged."""
+READ_AT_ONCE = 16
+"""Persons that are read in one round trip. Each decision that waits for its person has buffers of 2 MB."""
+
+Result = bytes | Exception
+"""The encoded response to a request, or the error that its call ends with."""
+Tell = Callable[[int, Result], None]
+"""Takes the index of a request, and its result."""
 
 # Between two calls, caches go cold: looking a member of an enum up costs more than the members used here are worth.
 _SURFACE, _TIME, _CONSENT = int(RequestFact.surface), int(RequestFact.time), int(RequestFact.consent)
@@ -39,10 +48,30 @@ _USER_ID = int(User.USER_ID_FIELD_NUMBER)
 
 
 class _Own(threading.local):
-    """Buffers of each thread."""
+    """Buffers of each thread: one for each decision that it has begun and not finished."""
 
     def __init__(self, geohash_length: int) -> None:
-        self.buffers = ThreadBuffers(geohash_length)
+        self._geohash_length = geohash_length
+        self._buffers: list[ThreadBuffers] = []
+
+    def buffers(self, index: int) -> ThreadBuffers:
+        """Return buffers by number; they are made in the order of their numbers."""
+        if index == len(self._buffers):
+            self._buffers.append(ThreadBuffers(self._geohash_length))
+        return self._buffers[index]
+
+
+class _Begun(NamedTuple):
+    """A usual request whose decision waits for its person."""
+
+    data: bytes
+    known: KnownSurfaces
+    buffers: ThreadBuffers
+    """They hold the decision so far."""
+    ids: tuple[int, int]
+    person: Person
+    grants: int
+    """As PersonReader.read takes them."""
 
 
 class OfferService:
@@ -71,27 +100,65 @@ class OfferService:
         """Answer an encoded GetOffersRequest with an encoded GetOffersResponse. Raises InvalidRequestError."""
         return self.answer_at(data, int(self._clock()))
 
+    def get_offers_each(self, requests: Sequence[bytes], tell: Tell) -> None:
+        """Answer encoded GetOffersRequests, as `answer_each` does, by the server's clock."""
+        self.answer_each(requests, int(self._clock()), tell)
+
     def batch_get_offers(self, data: bytes) -> bytes:
         """Answer an encoded BatchGetOffersRequest, with one clock reading for all. Raises InvalidRequestError."""
         requests = requests_of(data)
         now = int(self._clock())
         parts: list[bytes] = []
         room = MAX_BATCH_RESPONSE_BYTES
-        for request in requests:
-            try:
-                tag, one = _RESPONSE_TAG, self.answer_at(request, now)
-                room -= len(one)
-                if room < 0:
-                    tag, one = _STATUS_TAG, statuses.BATCH_FULL.SerializeToString()
-            except InvalidRequestError as error:
-                tag, one = _STATUS_TAG, statuses.status_of(error).SerializeToString()
-            result = tag + varint(len(one))
-            parts += (_RESULT_TAG, varint(len(result) + len(one)), result, one)
+        for first in range(0, len(requests), READ_AT_ONCE):
+            some = requests[first : first + READ_AT_ONCE]
+            results: list[Result] = [b""] * len(some)
+            self.answer_each(some, now, results.__setitem__)
+            for answered in results:
+                tag, one = _RESPONSE_TAG, answered
+                if isinstance(one, InvalidRequestError):
+                    tag, one = _STATUS_TAG, statuses.status_of(one).SerializeToString()
+                elif isinstance(one, Exception):
+                    raise one
+                else:
+                    room -= len(one)
+                    if room < 0:
+                        tag, one = _STATUS_TAG, statuses.BATCH_FULL.SerializeToString()
+                result = tag + varint(len(one))
+                parts += (_RESULT_TAG, varint(len(result) + len(one)), result, one)
         return b"".join(parts)
+
+    def answer_each(self, requests: Sequence[bytes], now: int, tell: Tell) -> None:
+        """Answer encoded requests, by the server's clock at a second, and tell each result as soon as it is known.
+
+        Persons are read for READ_AT_ONCE requests at a time; those to which no person matters do not wait for that.
+        """
+        begun: list[tuple[int, _Begun]] = []
+        for index, data in enumerate(requests):
+            try:
+                found = self._begin(data, now, self._own.buffers(len(begun)))
+            except Exception as error:  # noqa: BLE001 - whoever called is told
+                tell(index, error)
+                continue
+            if isinstance(found, bytes):
+                tell(index, found)
+                continue
+            begun.append((index, found))
+            if len(begun) == READ_AT_ONCE:
+                self._end_each(begun, now, tell)
+                begun = []
+        self._end_each(begun, now, tell)
 
     def answer_at(self, data: bytes, now: int) -> bytes:
         """Return the response to an encoded request, by the server's clock at a second. Raises InvalidRequestError."""
-        buffers, known = self._own.buffers, self._live.known
+        found = self._begin(data, now, self._own.buffers(0))
+        if isinstance(found, bytes):
+            return found
+        return self._end(found, now, self._people.read(found.person, found.grants))
+
+    def _begin(self, data: bytes, now: int, buffers: ThreadBuffers) -> bytes | _Begun:
+        """Return the response to a request, or a usual request to which the person matters."""
+        known = self._live.known
         ids = new_decision_id()
         need, length = answer(data, known.table, buffers.table, now, *ids, 0)
         if need == _REQUEST_ID:
@@ -101,29 +168,53 @@ class OfferService:
             need, length = answer(data, known.table, buffers.table, now, *ids, 1)
         if not need:
             return buffers.response[:length].tobytes()
-        response = self._finish(data, now, known, buffers, ids) if need == _PERSON else None
-        return self._answer_step_by_step(data, now, known, buffers) if response is None else response
-
-    def _finish(
-        self, data: bytes, now: int, known: KnownSurfaces, buffers: ThreadBuffers, ids: tuple[int, int]
-    ) -> bytes | None:  # fmt: skip
-        """Return the response to a usual request that the person matters to; None if it has to go the long way."""
-        facts, pad = buffers.facts.tolist(), buffers.pad
-        begin, end, field = facts[_PERSON_BEGIN], facts[_PERSON_END], facts[_PERSON_FIELD]
-        # The person, as stores know them. Without a field, the offsets are those of an earlier request.
+        if need != _PERSON:
+            return self._answer_step_by_step(data, now, known, buffers)
+        told = buffers.facts.tolist()
+        begin, end, field = told[_PERSON_BEGIN], told[_PERSON_END], told[_PERSON_FIELD]
+        # Without a field, the offsets are those of an earlier request.
         name = f"{'u' if field == _USER_ID else 'a'}:{data[begin:end].decode()}" if field else NOBODY
-        met = self._people.read(name, facts[_CONSENT])
+        return _Begun(data, known, buffers, ids, name, told[_CONSENT])
+
+    def _end_each(self, begun: Sequence[tuple[int, _Begun]], now: int, tell: Tell) -> None:
+        """Read the persons of requests, and tell the results."""
+        if not begun:
+            return
+        try:
+            read = self._people.read_each([(one.person, one.grants) for _, one in begun])
+        except Exception as error:  # noqa: BLE001 - whoever called is told
+            for index, _ in begun:
+                tell(index, error)
+            return
+        for (index, one), met in zip(begun, read, strict=True):
+            try:
+                result: Result = self._end(one, now, met)
+            except Exception as error:  # noqa: BLE001 - whoever called is told
+                result = error
+            tell(index, result)
+
+    def _end(self, begun: _Begun, now: int, met: Met) -> bytes:
+        """Return the response to a request whose person was read."""
+        response = self._finish(begun, now, met)
+        if response is None:
+            return self._answer_step_by_step(begun.data, now, begun.known, begun.buffers)
+        return response
+
+    def _finish(self, begun: _Begun, now: int, met: Met) -> bytes | None:
+        """Return the response to a usual request that the person matters to; None if it has to go the long way."""
+        data, known, buffers, ids, name, _ = begun
+        pad = buffers.pad
         _, draw, record, flags = met
-        second = facts[_TIME]
+        surface, second = int(buffers.facts[_SURFACE]), int(buffers.facts[_TIME])
         need, length = finish(data, known.table, buffers.table, record, draw, flags, 0)
         while need:
-            engine = known.engine(facts[_SURFACE])
+            engine = known.engine(surface)
             if need in _HELPED:
                 person = self._people.person_of(engine, met, data, second)
                 engine.meeting.provide(need, pad, person, second)
             elif need == _STANDING:
                 strategy = int(pad.arrays["person"][PersonFact.strategy])
-                if not self._live.stand(known, facts[_SURFACE], strategy, second):
+                if not self._live.stand(known, surface, strategy, second):
                     return None
             else:
                 return None

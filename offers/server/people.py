@@ -12,7 +12,7 @@ from offers.decision.segments.evaluate import Facts
 from offers.errors import StoreUnavailableError
 from offers.server.convert import may_use_context
 from offers.state.person.consent import Purposes, agreed, agrees
-from offers.state.person.ids import draw_of, person_of
+from offers.state.person.ids import NOBODY, draw_of, person_of
 from offers.state.person.view import life_cycle, profile_of, turns_of
 from offers.state.stores import Person as Name
 from offers.state.stores import StateStore
@@ -76,12 +76,33 @@ class PersonReader:
     def read(self, name: str, grants: int) -> Met:
         """Read a person. `grants` has a bit per purpose agreed to; -1: the request says nothing of consent."""
         flags, record = self._flags | (NAMED if name else 0), b""
-        if name and self._state is not None and (grants < 0 or grants >> CONSENT_PURPOSE_PROFILING & 1):
+        if self._state is not None and _may_read(name, grants):
             try:
                 record = self._state.read(name)
             except StoreUnavailableError:
                 flags |= BLIND
         return Met(name, draw_of(name), record, flags)
+
+    def read_each(self, asked: Sequence[tuple[Name, int]]) -> list[Met]:
+        """Read persons, each given as `read` takes them, in one round trip to the store."""
+        state = self._state
+        wanted = [name for name, grants in asked if state is not None and _may_read(name, grants)]
+        if len(wanted) < 2 or state is None:
+            return [self.read(name, grants) for name, grants in asked]
+        unread = 0
+        try:
+            records = dict(zip(wanted, state.read_each(wanted), strict=True))
+        except StoreUnavailableError:
+            records, unread = {}, BLIND
+        return [
+            Met(
+                name,
+                draw_of(name),
+                records.get(name, b"") if (is_read := _may_read(name, grants)) else b"",
+                self._flags | (NAMED if name else 0) | (unread if is_read else 0),
+            )
+            for name, grants in asked
+        ]
 
     def meet(self, engine: Engine, request: GetOffersRequest, second: int) -> tuple[Met, Person]:
         """Read the person of any request, as an engine asks about them at an instant."""
@@ -156,6 +177,11 @@ class PersonReader:
             state = UserState(profile=Profile(consents=state.profile.consents))
         state.counters, state.times = merged(state.counters, state.times, _counted(engine, seen))
         return met._replace(record=state.SerializeToString(), flags=met.flags | COUNTED)
+
+
+def _may_read(name: Name, grants: int) -> bool:
+    """Return whether the record of a person may be read; `grants` as for PersonReader.read."""
+    return name != NOBODY and (grants < 0 or grants >> CONSENT_PURPOSE_PROFILING & 1 != 0)
 
 
 def _counted(engine: Engine, seen: Sequence[SeenOffer]) -> list[Counted]:

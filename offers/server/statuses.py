@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import structlog
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -18,6 +19,7 @@ from offers.errors import (
     SnapshotError,
     StoreUnavailableError,
 )
+from offers.telemetry.logs import log_failure
 
 ERROR_DOMAIN = "offers"
 RETRY_S = 1
@@ -38,6 +40,16 @@ BATCH_FULL = status_pb2.Status(
     code=code_pb2.RESOURCE_EXHAUSTED, message="the batch's answers are over 32 MiB: ask for the rest in another"
 )
 """The status of a request whose answer would exceed the size limit of the batch."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def status_for(error: Exception) -> status_pb2.Status:
+    """Return the status that any error ends a call with, and log an unexpected one."""
+    if isinstance(error, OffersError):
+        return status_of(error)
+    log_failure(log, "call_failed", error)
+    return status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
 
 
 def status_of(error: OffersError) -> status_pb2.Status:

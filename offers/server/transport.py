@@ -5,6 +5,8 @@ from offers.settings import Settings
 
 UNLIMITED = 2**31 - 1
 """The number by which gRPC means no limit."""
+NATIVE_STREAMS = 1024
+"""Calls under way on one connection of the native front, which keeps those that wait in memory."""
 
 MOST_PENDING = 256
 """Calls of a method that gRPC's core holds before the gate; it ends others with CANCELLED. See process/gate.py."""
@@ -31,3 +33,14 @@ def transport_options(settings: Settings) -> tuple[tuple[str, int], ...]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
     )
+
+
+def native_options(settings: Settings) -> dict[str, int]:
+    """Return the gRPC options of the native front. It has no use for some of them."""
+    return {**dict(transport_options(settings)), "grpc.max_concurrent_streams": NATIVE_STREAMS}
+
+
+def options_behind(settings: Settings) -> tuple[tuple[str, int], ...]:
+    """Return the gRPC options of a server behind the native front, whose connections last as long as its clients'."""
+    changed = {"grpc.max_connection_age_ms": UNLIMITED}
+    return tuple({**dict(transport_options(settings)), **changed}.items())

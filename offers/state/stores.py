@@ -50,6 +50,10 @@ class StateStore(Protocol):
         """Return the record of a person, by any id; b"" for none. One round trip."""
         ...
 
+    def read_each(self, persons: Sequence[Person]) -> list[bytes]:
+        """Return what `read` returns for each person, in one round trip."""
+        ...
+
     def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
         """Return the record and the erasure of each person, as a Change receives them. One round trip."""
         ...

@@ -21,6 +21,7 @@ from offers.testing import Served, serving
 from offers.v1.context_pb2 import Context
 from offers.v1.offer_service_pb2 import BatchGetOffersRequest, GetOffersRequest, GetOffersResponse
 from offers.v1.venue_pb2 import TravelMode
+from tests.server.fronts.fronts import FRONTS
 
 REPUBLIQUE = context(lat=48.8674, lng=2.3636, at=datetime(2026, 11, 24, 11, 15, tzinfo=UTC))
 NOWHERE = context(lat=91.0, lng=181.0)
@@ -32,10 +33,10 @@ REFUSED = (
 Answer = Callable[[bytes, grpc.ServicerContext], bytes]
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """Serve the demo catalogue."""
-    with serving() as running:
+@pytest.fixture(params=FRONTS, scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Serve the demo catalogue behind each front."""
+    with serving(front=request.param) as running:
         yield running
 
 
@@ -117,14 +118,15 @@ def test_a_refused_batch_names_the_field(served: Served) -> None:
     assert ["requests"] == [violation.field for violation in caught.value.violations]
 
 
-def test_an_unavailable_worker_is_tried_again_with_the_same_request_id() -> None:
-    """A call that fails with UNAVAILABLE is tried up to three times, so that a stopping worker loses no answer."""
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_an_unavailable_worker_is_tried_again_with_the_same_request_id(code: grpc.StatusCode) -> None:
+    """A call that a stopping worker ends, or drops, is tried up to three times, so that no answer is lost."""
     seen: list[str] = []
 
     def answer(data: bytes, call: grpc.ServicerContext) -> bytes:
         seen.append(GetOffersRequest.FromString(data).request_id)
         if len(seen) < 3:
-            call.abort(grpc.StatusCode.UNAVAILABLE, "the worker went away")
+            call.abort(code, "the worker went away")
         return GetOffersResponse(decision_id="third").SerializeToString()
 
     with answering(answer) as target, OffersClient(target, timeout_s=5) as client:

@@ -47,6 +47,7 @@ from offers.v1.profile_service_pb2 import (
     LinkIdentitiesRequest,
     UpdateProfileRequest,
 )
+from tests.server.fronts.fronts import FRONTS
 
 AGREED = (CONSENT_PURPOSE_CONTEXTUAL, CONSENT_PURPOSE_PROFILING)
 ADA = person(user_id="ada", consent=AGREED)
@@ -66,10 +67,10 @@ CALLS: list[tuple[str, Any, float]] = [
 """Each unary call with a request, and its default deadline in seconds."""
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """Serve the demo catalogue."""
-    with serving() as running:
+@pytest.fixture(params=FRONTS, scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Serve the demo catalogue behind each front."""
+    with serving(front=request.param) as running:
         yield running
 
 

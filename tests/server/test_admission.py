@@ -6,7 +6,7 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 
 from offers.errors import ExpiredError, OffersError, OverloadedError
-from offers.server.admission import PACE_S, Admission, Pace
+from offers.server.admission import FULL_S, PACE_S, Admission, Pace
 from offers.server.statuses import status_of
 
 
@@ -31,12 +31,24 @@ def test_the_number_of_waiting_calls_is_bounded() -> None:
     assert [(1, 0), (0, 0)] == [admission.take_counts(), admission.take_counts()]
 
 
-def test_the_newest_come_first_while_calls_wait_for_long() -> None:
+def test_the_newest_come_first_while_calls_are_refused() -> None:
     """In a crowd the newest can still be answered in time; one that has waited too long is refused before them."""
-    admission = Admission(oldest_s=2)
+    admission = Admission(most_waiting=3, oldest_s=2, clock=Clock())
+    assert admission.is_full(3)
     assert [admission.is_newest_first(oldest_s) for oldest_s in (0, 0.019, 0.021, 2, 2.1)] == [
         False, False, True, True, False,
     ]  # fmt: skip
+
+
+def test_callers_for_whom_there_is_room_do_not_starve() -> None:
+    """While none is refused, as in a load test with a fixed number of callers, and soon after, all come in order."""
+    clock = Clock()
+    admission = Admission(most_waiting=3, clock=clock)
+    assert not admission.is_full(2)
+    assert not admission.is_newest_first(1.0)
+    assert admission.is_full(3)
+    clock.now += FULL_S
+    assert not admission.is_newest_first(1.0)
 
 
 def test_a_call_that_has_waited_too_long_is_refused() -> None:

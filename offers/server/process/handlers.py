@@ -7,25 +7,23 @@ from functools import lru_cache
 from typing import NoReturn, TypeVar
 
 import grpc
-import structlog
-from google.rpc import code_pb2, status_pb2
 from grpc_status import rpc_status
 
 from offers.errors import OffersError, OverloadedError
 from offers.server import statuses
 from offers.server.admission import Pace
 from offers.server.process.threads import STREAM_S, CallThreads
-from offers.telemetry.logs import log_failure
 
 Unary = Callable[[bytes], bytes]
+"""Answers an encoded request with an encoded response. Any error it raises ends the call with a status."""
 Streamed = Callable[[Iterator[bytes]], bytes]
+"""Answers a stream of encoded requests with an encoded response."""
 Parted = Callable[[bytes], Iterator[bytes]]
+"""Answers an encoded request with a stream of encoded responses."""
 Send = Callable[[bytes | None], None]
 """Sends a message of the response; None ends the call."""
 Handlers = dict[str, "grpc.RpcMethodHandler[bytes, bytes]"]
 Behaviour = TypeVar("Behaviour", bound=Callable[..., object])
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class StreamEndedError(Exception):
@@ -144,12 +142,7 @@ def end_with(error: Exception, context: grpc.ServicerContext) -> NoReturn:
     """End a call with the status of an error, and log an unexpected one."""
     if isinstance(error, OverloadedError):
         context.abort_with_status(_overloaded(str(error)))
-    if isinstance(error, OffersError):
-        status = statuses.status_of(error)
-    else:
-        log_failure(log, "call_failed", error)
-        status = status_pb2.Status(code=code_pb2.INTERNAL, message="internal error: the server's log has it")
-    context.abort_with_status(rpc_status.to_status(status))
+    context.abort_with_status(rpc_status.to_status(statuses.status_for(error)))
     raise AssertionError  # abort has raised
 
 

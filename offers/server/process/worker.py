@@ -5,6 +5,7 @@ import math
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from grpc_health.v1 import health_pb2
 from offers.catalogue.rules.values import time_zones
 from offers.catalogue.snapshot import Snapshot, open_snapshot
 from offers.decision.engine import Engine
-from offers.errors import OffersError, SnapshotError, StoreUnavailableError
+from offers.errors import SnapshotError, StoreUnavailableError
 from offers.learning.learner import FOLDER
 from offers.server.admission import Admission
 from offers.server.events.intake import Intake
@@ -24,11 +25,12 @@ from offers.server.events.live_offers import LiveOffers
 from offers.server.events.service import EventService
 from offers.server.explain_service import ExplainService
 from offers.server.fast.answer import compile_for_persons
+from offers.server.fronts.choice import fronts_of
+from offers.server.fronts.contract import Methods, Offered
 from offers.server.live import Live
 from offers.server.offer_service import OfferService
 from offers.server.people import PersonReader
 from offers.server.process.gate import AdmittedThreads
-from offers.server.process.handlers import raw_handlers
 from offers.server.process.health import SERVICE as HEALTH_SERVICE
 from offers.server.process.health import Health
 from offers.server.process.heartbeat import Heartbeat, own_address
@@ -40,7 +42,6 @@ from offers.server.process.threads import CallThreads
 from offers.server.process.upkeep import Upkeep
 from offers.server.profile_service import ProfileService
 from offers.server.recorder import Recorder
-from offers.server.transport import transport_options
 from offers.server.triggers import Triggers
 from offers.settings import Settings, address_of
 from offers.state.opening import Stores, open_stores
@@ -59,6 +60,8 @@ REPORT_S = 10.0
 """Seconds between lines of the log about calls that were refused."""
 FIRST_POLL_S = 0.02
 """Seconds between checks for the first snapshots."""
+SWITCH_S = 0.0005
+"""Seconds after which a thread that computes lets another one run, so that a large batch does not delay decisions."""
 WARM_S = 2.0
 """Seconds of working out hours before an engine serves; the rest is done between its requests."""
 
@@ -83,7 +86,6 @@ class Worker:
         self.apart = CallThreads(settings.worker_threads)
         """Threads of health and reflection, which answer however many calls wait."""
         self.health = Health(self.apart, ("", SERVICE, EVENT_SERVICE, PROFILE_SERVICE))
-        self._server = grpc.server(self.apart, options=transport_options(settings))
         self.recorder = Recorder(stores.events, stores.state, clock)
         default_consent = frozenset(PURPOSES[name] for name in settings.default_consent)
         self.intake = Intake(
@@ -111,20 +113,18 @@ class Worker:
             retention_days=settings.retention_days,
             settle=self.recorder.flush,
         )
-        offered = {
-            SERVICE: raw_handlers(
-                threads,
+        services = (
+            Methods(
+                SERVICE,
                 {
                     "GetOffers": offers.get_offers,
                     "BatchGetOffers": offers.batch_get_offers,
                     "ExplainOffers": explaining.explain_offers,
                 },
             ),
-            EVENT_SERVICE: raw_handlers(
-                threads, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}
-            ),
-            PROFILE_SERVICE: raw_handlers(
-                threads,
+            Methods(EVENT_SERVICE, {"ReportEvents": events.report_events}, {"StreamEvents": events.stream_events}),
+            Methods(
+                PROFILE_SERVICE,
                 {
                     "GetProfile": profiles.get_profile,
                     "UpdateProfile": profiles.update_profile,
@@ -134,28 +134,23 @@ class Worker:
                 },
                 parted={"StreamExportProfile": profiles.stream_export_profile},
             ),
-        }
-        threads.guard(self._server, {f"/{service}/{name}" for service, methods in offered.items() for name in methods})
-        reflected = dict(reflection_handlers(self.apart, [*offered, HEALTH_SERVICE]))
-        for service, methods in {**offered, **reflected, HEALTH_SERVICE: self.health.handlers()}.items():
-            self._server.add_registered_method_handlers(service, methods)
-        self._server.add_generic_rpc_handlers(tuple(extra))
+        )
+        reflected = dict(reflection_handlers(self.apart, [SERVICE, EVENT_SERVICE, PROFILE_SERVICE, HEALTH_SERVICE]))
+        offered = Offered(services, {**reflected, HEALTH_SERVICE: self.health.handlers()}, tuple(extra))
+        decide = (f"/{SERVICE}/GetOffers", offers.get_offers_each)
+        self._own, self.front = fronts_of(settings, threads, self.apart, offered, decide)
 
     def listen(self, address: str) -> int:
-        """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound."""
-        try:
-            bound = self._server.add_insecure_port(address)
-        except RuntimeError:
-            bound = 0
-        if not bound:
-            message = f"cannot listen on {address}: is the port taken, or the address not of this machine?"
-            raise OffersError(message)
-        return bound
+        """Listen on an address too, before `start`; return its port. Raises OffersError if it cannot be bound.
+
+        Its calls take the way of grpcio's whichever front the settings choose.
+        """
+        return self._own.listen(address)
 
     def start(self, port: int) -> int:
         """Listen on a port (0: any free one) and return it. Raises OffersError if it cannot be bound."""
-        bound = self.listen(address_of(self._settings.host, port))
-        self._server.start()
+        bound = self.front.listen(address_of(self._settings.host, port))
+        self.front.start()
         self.upkeep.start()
         return bound
 
@@ -169,8 +164,10 @@ class Worker:
 
     def report_refusals(self) -> None:
         """Log how many calls were refused since the last time, if any were."""
-        if any(counts := self.admission.take_counts()):
-            log.warning("calls_refused", refused=counts.refused, expired=counts.expired)
+        counts = [one.take_counts() for one in (self.admission, *self.front.admissions)]
+        if any(map(any, counts)):
+            refused, expired = map(sum, zip(*counts, strict=True))
+            log.warning("calls_refused", refused=refused, expired=expired)
 
     def drain(self) -> None:
         """Report NOT_SERVING, wait until callers have noticed, finish the calls in flight, and stop."""
@@ -179,12 +176,12 @@ class Worker:
         self.health.end()
         self.threads.drain()
         self.apart.drain()
-        self._server.stop(self._settings.grace_s).wait()
+        self.front.stop(self._settings.grace_s)
         self._end()
 
     def stop(self) -> None:
         """Stop at once."""
-        self._server.stop(None).wait()
+        self.front.stop(None)
         self._end()
 
     def _end(self) -> None:
@@ -215,6 +212,7 @@ def run(settings: Settings, core: int, port: int, served: int, supervisor: int) 
     """
     with contextlib.suppress(OSError):  # not all systems let a process choose
         os.sched_setaffinity(0, {core})
+    sys.setswitchinterval(SWITCH_S)
     _allow_files()
     told: list[int] = []  # no event: it may be locked by what the signal interrupts
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
@@ -232,9 +230,9 @@ def run(settings: Settings, core: int, port: int, served: int, supervisor: int) 
     own = worker.listen(address := own_address())
     worker.start(port)
     target = address if address.startswith("unix") else f"127.0.0.1:{own}"
-    heartbeat = Heartbeat(target, lambda: worker.threads.finished, worker.threads.answers_within)
+    heartbeat = Heartbeat(target, lambda: worker.front.finished, worker.front.answers_within)
     heartbeat.start()
-    log.info("worker_serving", core=core, port=port)
+    log.info("worker_serving", core=core, port=port, front=worker.front.name)
     while not told and os.getppid() == supervisor:
         follower.look()
         models.look()

@@ -165,6 +165,13 @@ class RedisState:
         content = self._server.run(_READ, self._server.hash(person))
         return state_of(content, _HEAD.size) if content else b""
 
+    def read_each(self, persons: Sequence[Person]) -> list[bytes]:
+        """See StateStore."""
+        if not persons:
+            return []
+        contents = self._server.run_each(_READ, [[self._server.hash(person)] for person in persons])
+        return [state_of(content, _HEAD.size) if content else b"" for content in contents]
+
     def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
         """See StateStore."""
         return [(found.state, found.erased) for found in self._load(persons)]

@@ -14,6 +14,8 @@ _BEFORE = bytes(_LEAD)
 _OVERFLOW = PAGE_SIZE - 4
 """Bytes of a row in each of its overflow pages. If these are full, the tree holds only the least."""
 _READ = "SELECT content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
+_READ_EACH = "SELECT hash, content FROM name CROSS JOIN record ON number = record WHERE hash IN"
+"""CROSS JOIN: SQLite reads the names first, however many records there are."""
 _FIND = "SELECT number, content FROM record WHERE number = (SELECT record FROM name WHERE hash = ?)"
 _FIND_WITH_TOMBSTONE = """
     SELECT number, content, (SELECT second FROM tombstone WHERE hash = ?1)
@@ -48,6 +50,15 @@ class SqliteState:
             with translated(database.path):
                 raise
         return state_of(row[0], _LEAD) if row else b""
+
+    def read_each(self, persons: Sequence[Person]) -> list[bytes]:
+        """See StateStore."""
+        database = self._database
+        hashes = [database.hash(person) for person in persons]
+        with translated(database.path):
+            rows = dict(found(database.connection(), _READ_EACH, hashes))
+        states = {one: state_of(content, _LEAD) for one, content in rows.items()}
+        return [states.get(one, b"") for one in hashes]
 
     def look(self, persons: Sequence[Person]) -> list[tuple[bytes, int]]:
         """See StateStore."""

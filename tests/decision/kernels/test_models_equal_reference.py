@@ -1,7 +1,7 @@
 """Compiled decisions with models equal the plain-Python reference, at random."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -40,6 +40,8 @@ from tests.people import PeopleMaker, behaving, person_of, usages_of
 NEAR = 1e-5
 """Scores (logarithms) that differ by less may be put in either order: recommendation adds 32-bit numbers up."""
 TINY = 1e-9
+UNUSUAL = (-1e300, math.inf, math.nan)
+"""Numbers that requests may not have. Records of persons may."""
 SECRET = "secret"  # noqa: S105 - the name of an attribute
 
 
@@ -101,11 +103,10 @@ class ModelMaker(PeopleMaker):
                 placement.exploration.CopyFrom(one)
         return catalog
 
-    def told_of(self, names: list[str]) -> Struct:
+    def told_of(self, names: list[str], unusual: Sequence[float] = ()) -> Struct:
         """Return some attributes of a request or a person."""
         values: list[Any] = [
-            "sun", "schön 🌧", "gold", "", True, False, 0.0, -0.0, 12, 30.5, -1e300, 5e-324, math.inf, math.nan, None,
-            ["sun"], {"sun": 1},
+            "sun", "schön 🌧", "gold", "", True, False, 0.0, -0.0, 12, 30.5, 5e-324, None, ["sun"], {"sun": 1}, *unusual,
         ]  # fmt: skip
         struct = Struct()
         for name in names:
@@ -132,7 +133,7 @@ class ModelMaker(PeopleMaker):
         query, otherwise = query_of(request, 0), self.random.getrandbits(64) - 2**63
         person = person_of(known, time, did=state)
         record = UserState.FromString(person.record)
-        record.profile.attributes.MergeFrom(self.told_of(["age", "plan", SECRET]))
+        record.profile.attributes.MergeFrom(self.told_of(["age", "plan", SECRET], UNUSUAL))
         record.visits = made_models.history(self.random, models.items, time)
         may_keep = agrees and not known.blind
         profile = record.profile if may_keep else Profile()

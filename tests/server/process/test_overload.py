@@ -66,7 +66,7 @@ def clock() -> Stopped:
 @pytest.fixture(scope="module")
 def served(clock: Stopped) -> Iterator[Served]:
     """The demo catalogue, served by one worker."""
-    with serving(clock=clock) as running:
+    with serving(clock=clock, front="grpcio") as running:
         yield running
 
 
@@ -176,7 +176,7 @@ def test_refused_calls_are_in_the_log(served: Served) -> None:
 
 def test_the_gate_is_in_place(served: Served) -> None:
     """This release of grpcio has what the gate needs, so that floods are held off before they cost anything."""
-    assert isinstance(served.worker._server._state.server, Gate)  # type: ignore[attr-defined] # noqa: SLF001
+    assert isinstance(served.worker.front._server._state.server, Gate)  # type: ignore[attr-defined] # noqa: SLF001
 
 
 class Core:
@@ -249,9 +249,11 @@ def test_a_full_queue_refuses_on_the_thread_that_submits() -> None:
 
 
 def test_in_a_crowd_the_newest_call_is_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the oldest has waited for a moment, calls are taken from the other end."""
+    """Once the oldest has waited for a moment while calls are refused, calls are taken from the other end."""
     monkeypatch.setattr(admission, "CROWDED_S", -1.0)  # the moment is over at once
-    threads, busy, begun, order = AdmittedThreads(1, Admission()), threading.Event(), threading.Event(), list[int]()
+    monkeypatch.setattr(admission, "FULL_S", CALL_S)
+    rules = Admission(most_waiting=3)
+    threads, busy, begun, order = AdmittedThreads(1, rules), threading.Event(), threading.Event(), list[int]()
 
     def work() -> None:
         begun.set()
@@ -260,6 +262,7 @@ def test_in_a_crowd_the_newest_call_is_next(monkeypatch: pytest.MonkeyPatch) -> 
     threads.submit(work)
     assert begun.wait(CALL_S)
     waits = [threads.submit(order.append, number) for number in range(3)]
+    assert rules.is_full(3)
     busy.set()
     for one in waits:
         one.result(CALL_S)

@@ -24,6 +24,7 @@ from offers.state.opening import open_stores
 from offers.testing import Served, serving
 from offers.v1 import offer_service_pb2 as pb
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
+from tests.server.fronts.fronts import FRONTS
 from tests.server.running import LONG_S, Server, command_of, environment_of, started, wait_for
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -299,10 +300,10 @@ def test_no_process_shows_the_settings(tmp_path: Path) -> None:
         server.process.wait(LONG_S)
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """A server in this process."""
-    with serving() as server:
+@pytest.fixture(params=FRONTS, scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """A server in this process, behind each front."""
+    with serving(front=request.param) as server:
         yield server
 
 

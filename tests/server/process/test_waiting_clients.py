@@ -25,16 +25,17 @@ from offers.v1.event_service_pb2 import StreamEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
 from tests.faults.http2 import CHECK, GET_OFFERS, WATCH, WHOLE, Raw
+from tests.server.fronts.fronts import FRONTS
 from tests.server.process.test_processes import write
 from tests.server.running import Server, started, wait_for
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """The demo catalogue, served by one worker with the default number of threads."""
-    with serving() as running:
+@pytest.fixture(params=FRONTS, scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """The demo catalogue, served by one worker with the default number of threads, behind each front."""
+    with serving(front=request.param) as running:
         yield running
 
 

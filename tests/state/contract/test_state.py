@@ -1,14 +1,19 @@
 """The contract of stores of persons."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
+from offers.state.redis import server as redis_server
+from offers.state.redis.state import RedisState
+from offers.state.sqlite.state import SqliteState
 from offers.state.stores import Change, StateStore
 from tests.state.contract.backends import actor
 
@@ -28,6 +33,16 @@ def adding(text: bytes) -> Change:
 def joined(one: bytes, other: bytes) -> bytes:
     """Concatenate both records."""
     return b"(" + one + b"|" + other + b")"
+
+
+def _counting(exchange: Callable[..., Any], asked: list[object]) -> Callable[..., Any]:
+    """Return a function that notes each of its calls."""
+
+    def counted(*arguments: object) -> Any:  # noqa: ANN401 - the replies
+        asked.append(arguments)
+        return exchange(*arguments)
+
+    return counted
 
 
 def erased_second(state: StateStore, person: str) -> int:
@@ -58,6 +73,27 @@ def test_several_persons_are_looked_up_at_once(state_stores: Stores) -> None:
 
     assert [(b"", 7), (b"one", -1), (b"", -1), (b"one", -1)] == state.look(["u:2", "u:1", "u:3", "a:1"])
     assert [] == state.look([])
+
+
+def test_several_persons_are_read_in_one_round_trip(state_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records come in the order asked for, by any id and as often as asked, and the store is asked once."""
+    state = state_stores.state
+    state.change([(f"u:{number}", to(b"%d" % number)) for number in range(20)])
+    state.link("u:1", "a:1", joined)
+    state.erase("u:2", 7, FAR)
+    assert b"0" == state.read("u:0")  # Redis is sent the script by this
+    asked: list[object] = []
+    if isinstance(state, SqliteState):
+        state._database.connection().set_trace_callback(asked.append)  # noqa: SLF001 - to see what it asks
+    else:
+        assert isinstance(state, RedisState)
+        monkeypatch.setattr(redis_server, "_exchange", _counting(redis_server._exchange, asked))  # noqa: SLF001 - as above
+
+    persons = [f"u:{number}" for number in (3, 2, 19, 3)]
+
+    assert [b"3", b"", b"19", b"3", b"1", b""] == state.read_each([*persons, "a:1", "u:nobody"])
+    assert len(asked) == 1
+    assert [] == state.read_each([])
 
 
 @pytest.mark.parametrize("size", [1, 100, 4_000, 4_100, 100_000])
