@@ -1,4 +1,4 @@
-"""Caches of methods that go with their object."""
+"""Caches of the results of methods, which are freed with their object."""
 
 from collections.abc import Callable
 from functools import lru_cache

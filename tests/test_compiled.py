@@ -1,6 +1,5 @@
 """Loops compiled apart or into others are what they would be as plain Python, in this process and the next one."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from offers.compiled import apart
 from tests import loops
-from tests.paths import ROOT
+from tests.paths import environment
 
 ASK = """
 from tests import loops
@@ -47,22 +46,22 @@ def test_what_a_loop_raises_reaches_who_called_the_first() -> None:
 
 def test_a_second_process_reads_loops_and_what_they_call_from_the_cache(tmp_path: Path) -> None:
     """What one process compiled, the next one calls at other addresses, without compiling."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
-    environment.pop("NUMBA_CACHE_DIR", None)
+    variables = {**environment(), "XDG_CACHE_HOME": str(tmp_path)}
+    variables.pop("NUMBA_CACHE_DIR", None)
     command = [sys.executable, "-P", "-c", ASK]
 
-    told = [subprocess.run(command, env=environment, check=True, capture_output=True, text=True) for _ in range(2)]
+    told = [subprocess.run(command, env=variables, check=True, capture_output=True, text=True) for _ in range(2)]
 
     assert ["100.0\n1 0\n", "100.0\n0 1\n"] == [one.stdout for one in told]
 
 
 def test_loops_compiled_without_those_they_call_are_complete_in_the_next_process(tmp_path: Path) -> None:
     """A process that only fills the cache compiles a caller before its callee; the next process runs both from it."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)}
-    environment.pop("NUMBA_CACHE_DIR", None)
+    variables = {**environment(), "XDG_CACHE_HOME": str(tmp_path)}
+    variables.pop("NUMBA_CACHE_DIR", None)
 
     _, told = [
-        subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True, capture_output=True, text=True)
+        subprocess.run([sys.executable, "-P", "-c", code], env=variables, check=True, capture_output=True, text=True)
         for code in (FILL, READ)
     ]
 

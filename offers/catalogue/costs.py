@@ -37,6 +37,12 @@ _MADE = 32
 """Characters of a number, an instant or a duration as text."""
 _TRIED = 4
 """Instructions of a pattern that are tried in a step, for each character."""
+_COPIED_A_STEP = 2
+"""Elements of a list. CEL makes the list of a `map` or `filter` anew for each element that it adds, some 24 bytes each,
+and frees none of them before the evaluation ends."""
+_BUILT, _BUILT_WIDE, _BUILT_CLASS = 5, 30, 12_000
+"""Steps to compile an instruction of a pattern: one of ASCII, one of more characters, and a class of Unicode, which has
+hundreds of ranges. CEL compiles a pattern for each evaluation of `matches`."""
 _SMALL = frozenset(
     {
         "_&&_", "_||_", "!_", "@not_strictly_false", EQUAL, UNEQUAL, "_<_", "_<=_", "_>_", "_>=_", IN, "size", "int",
@@ -46,8 +52,12 @@ _SMALL = frozenset(
     }
 )  # fmt: skip
 """Functions whose results have a fixed size."""
-_ATOM = re.compile(r"\\[pP]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]])*\]|[^()|{]|\{(?!\d+(?:,\d*)?\})", re.DOTALL)
+_ATOM = re.compile(
+    r"\\[pPx]\{[^}]*\}|\\[pP]?.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]])*\]|[^()|{]|\{(?!\d+(?:,\d*)?\})", re.DOTALL
+)
 _REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+_WIDE = re.compile(r"[^\x00-\x7f]|\\x\{|\\[DSW]|^\.$|^\[\^")
+_CLASS = re.compile(r"\\[pP]")
 
 
 class Extent(NamedTuple):
@@ -95,7 +105,7 @@ def check_cost(node: Node) -> None:
         raise ConstantError(message)
     if cost.steps > MAX_STEPS:
         told = f"may take {_shown(cost.steps)} steps, and at most {MAX_STEPS:,} are allowed"
-        message = f"{told}: nest fewer loops, do less within them, or write a shorter pattern"
+        message = f"{told}: nest fewer loops, do less within them, give split a limit, or write a shorter pattern"
         raise ConstantError(message)
 
 
@@ -142,6 +152,8 @@ def _loop(node: Node, variables: _Variables, depth: int) -> tuple[Extent, Cost]:
         body = tested.plus(worked).plus(Cost(1))
         grown = Extent(grown.size + times * made.size, grown.length + times * made.length)
         spent = spent.plus(Cost(0, times * (body.own + body.loops), max(body.own, body.peak), body.largest))
+    copied = grown.length // 2 // _COPIED_A_STEP  # for an element, on average
+    spent = spent.plus(Cost(0, grown.length * copied, spent.peak + copied))
     extent = Extent(start.size + grown.size, start.length + grown.length)
     told, ended = _bound(result, {**variables, accumulator: extent}, depth)
     return told, cost.plus(began).plus(spent).plus(ended).plus(Cost(1, largest=extent.size))
@@ -188,8 +200,10 @@ def _replaced(_: Node, parts: Sequence[Extent]) -> Extent:
     return Extent(text + (text + 1) * by)
 
 
-def _split(_: Node, parts: Sequence[Extent]) -> Extent:
-    return Extent(2 * parts[0].size + 1, parts[0].size + 1)
+def _split(node: Node, parts: Sequence[Extent]) -> Extent:
+    limit = node.parts[2].value if len(parts) > 2 else None
+    most = limit if isinstance(limit, int) and limit >= 0 else parts[0].size + 1
+    return Extent(2 * parts[0].size + 1, min(most, parts[0].size + 1))
 
 
 def _joined(_: Node, parts: Sequence[Extent]) -> Extent:
@@ -230,7 +244,7 @@ def _worked(node: Node, parts: Sequence[Extent]) -> int:
         if not isinstance(pattern, str):
             message = "matches a pattern that is not a constant, so that its cost is unknown: write it as a text"
             raise ConstantError(message)
-        return (parts[0].size + 2 * _TRIED) * instructions(pattern) // _TRIED
+        return (parts[0].size + 2 * _TRIED) * instructions(pattern) // _TRIED + instructions(pattern, _built)
     if node.name == IN:
         return parts[1].length
     if node.name in {EQUAL, UNEQUAL}:
@@ -243,23 +257,33 @@ def _worked(node: Node, parts: Sequence[Extent]) -> int:
     return 1 + whole // (_CHARACTERS_A_STEP if node.name in _SMALL or node.name in _GROWN else _SLOWLY_A_STEP)
 
 
-def instructions(pattern: str) -> int:
-    """Return about how many instructions a pattern has, with its repetitions written out."""
+def instructions(pattern: str, weight: Callable[[str], int] = lambda _: 1) -> int:
+    """Return about how many instructions a pattern has, with its repetitions written out.
+
+    `weight` returns what an instruction counts, such as "a", "[a-z]" or "(".
+    """
     sizes, last, at = [0], 0, 0
     opened: list[int] = []
     while at < len(pattern):
         if found := _REPEAT.match(pattern, at):
-            times = int(found[2] or found[1])
-            sizes[-1] += last * (max(times, 1) - 1)
+            times = max(int(found[2] or found[1]), 1)
+            sizes[-1] += last * (times - 1)
+            last *= times
         elif pattern[at] == "(":
             opened.append(len(sizes))
-            sizes.append(1)
+            sizes.append(weight("("))
         elif pattern[at] == ")" and opened:
             opened.pop()
             last = sizes.pop()
             sizes[-1] += last
         elif found := _ATOM.match(pattern, at):
-            last = 0 if found[0] in "*+?" else 1
-            sizes[-1] += 1
+            one = weight(found[0])
+            last = 0 if found[0] in "*+?" else one
+            sizes[-1] += one
         at = found.end() if found else at + 1
     return sum(sizes) + 1
+
+
+def _built(atom: str) -> int:
+    """Return the steps to compile an instruction of a pattern."""
+    return _BUILT + _BUILT_WIDE * len(_WIDE.findall(atom)) + _BUILT_CLASS * len(_CLASS.findall(atom))

@@ -100,9 +100,22 @@ def _check(node: Node) -> None:
         check_constants(node.name, [part.value if part.kind == "constant" else None for part in node.parts])
     except ValueError as error:
         raise ConstantError(str(error)) from None
+    if node.name.startswith("get") and len(node.parts) == 2 and not _is_checked_zone(node.parts[1]):
+        message = f"gives {node.name} a zone that is not checked: write its name as a text, or context.time_zone"
+        raise ConstantError(message)
     if node.name in {EQUAL, UNEQUAL, IN, *ORDERS}:
         for one, other in (node.parts, node.parts[::-1]):
             _check_numbers(one, other, is_equality=node.name not in ORDERS)
+
+
+def _is_checked_zone(node: Node) -> bool:
+    """Return whether a text is written in the expression or is a zone of a request, which are checked.
+
+    CEL keeps every name of a zone that it was ever asked for, also of those that do not exist.
+    """
+    if node.name == IF:
+        return all(map(_is_checked_zone, node.parts[1:]))
+    return node.kind == "constant" or path_of(node) == ("context", "time_zone")
 
 
 def _check_numbers(one: Node, other: Node, *, is_equality: bool) -> None:

@@ -14,7 +14,7 @@ PAUSE_S: Final = 0.0002
 
 
 class Pauses:
-    """Is called between the steps of some work, and pauses every now and then."""
+    """Sleeps for PAUSE_S after each WORK_S of work, which calls it between its steps."""
 
     def __init__(self) -> None:
         self._due = perf_counter() + WORK_S

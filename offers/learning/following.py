@@ -80,7 +80,8 @@ def follow(
 ) -> None:
     """Follow the log until `stop` says so: publish at most every PUBLISH_S, save a checkpoint every CHECKPOINT_S.
 
-    `look` returns what catalogues tell, if that has changed. Whatever fails is tried again, and the rest goes on.
+    `look` returns the facts of the catalogues if they have changed, else None. Whatever fails is tried again, while the
+    rest goes on.
     """
     learner.stop = stop
     learning, forgetting = Attempts("the log"), Attempts("the log, to forget what was erased")

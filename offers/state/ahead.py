@@ -1,4 +1,4 @@
-"""Erasures that were made while a clock was ahead: until that second comes, they would take all events for erased."""
+"""Erasures recorded while a clock was ahead. Left as they are, they would also erase every event until that second."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from offers.state.stores import Person, StateStore
 
 
 def set_back_erasures(state: StateStore, persons: Sequence[Person], erased: Sequence[int], now: float) -> bool:
-    """Set back what is further ahead of `now` than clocks differ; return whether anything is.
+    """Set back the erasures that are further ahead of `now` than clocks differ; return whether there are any.
 
-    `erased` are the persons' erasures. Those that are set back hold up to the second before now: the person was erased
-    at some time before, and what was to be erased then stays erased. Raises StoreUnavailableError.
+    `erased` holds the second of each person's erasure. An erasure that is set back covers all events up to the second
+    before now, and so all that it was made for. Raises StoreUnavailableError.
     """
     ahead = [person for person, second in zip(persons, erased, strict=True) if second > now + CLOCK_SKEW_S]
     if ahead:

@@ -34,7 +34,7 @@ def configure(level: str) -> None:
 
 
 class _Lines:
-    """A binary file for lines of the log, whose faults reach nobody: a full disk must not end whoever logs.
+    """A binary file for lines of the log that raises no errors: a full disk must not end the process that logs.
 
     Lines that could not be written are counted, and the number is logged once the file takes lines again.
     """

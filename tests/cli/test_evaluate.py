@@ -1,6 +1,5 @@
 """`offers evaluate`: estimates compared with a world in which the true value is known."""
 
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from offers.whatif.logged_outcomes import UNMEASURED
 from offers.whatif.off_policy import EvaluationError
 from tests.learning.made_log import NOON, decision, event, logged, order
 from tests.paths import ROOT as CHECKOUT
+from tests.paths import environment
 from tests.whatif import worlds
 
 DECISIONS, DAY_S = 2_000, 86_400
@@ -224,9 +224,7 @@ def test_a_strategy_that_asks_models_is_warned_of(tmp_path: Path) -> None:
     data = worlds.made(tmp_path, *worlds.happened(3_000))
     nothing = told(data, strategy="learned")
     command = ["-m", "offers", "learn", "--once", "--catalog", str(tmp_path / "catalog.yaml"), "--data-dir", str(data)]
-    subprocess.run(
-        [sys.executable, "-P", *command], check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ROOT}
-    )
+    subprocess.run([sys.executable, "-P", *command], check=True, capture_output=True, env=environment())
 
     found = told(data, strategy="learned")
 

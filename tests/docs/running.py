@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from offers.cli import app
 from offers.testing import Served, serving
 from tests.docs.pages import Block
-from tests.paths import ROOT
+from tests.paths import ROOT, environment
 
 TARGET = "localhost:50051"
 """The address in the documents; the server of a test listens elsewhere."""
@@ -115,8 +115,8 @@ class Reader:
 
 def checked(words: list[str], folder: Path) -> str:
     """Run a program and return what it prints; fail with its output if it fails."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    variables = {**environment(), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=300)
     assert 0 == done.returncode, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
     return done.stdout
 

@@ -1,1 +1,1 @@
-"""Faults and attacks against real servers, with what docs/guides/operations.md promises of each."""
+"""Faults and attacks against real servers, with what docs/guides/faults.md promises of each."""

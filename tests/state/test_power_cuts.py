@@ -1,6 +1,5 @@
 """What SQLite has acknowledged is there after a power cut, on a disk that keeps nothing but what was flushed."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from offers.state.sqlite.events import SqliteEvents
 from offers.state.sqlite.file import Database
 from tests.needs import lacking
-from tests.paths import ROOT
+from tests.paths import ROOT, environment
 
 ROUNDS, LARGE = 3, 60_000
 
@@ -33,11 +32,11 @@ class Disk:
     def writer(self, body_size: int = 10) -> "Writer":
         """Start a process that writes to the database."""
         lossy = {"FROM": self.seen, "TO": self.kept, "FAIL": self.failing}
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "LD_PRELOAD": str(self._library)}
-        environment |= {f"LOSSY_{name}": str(path) for name, path in lossy.items()}
+        variables = {**environment(), "LD_PRELOAD": str(self._library)}
+        variables |= {f"LOSSY_{name}": str(path) for name, path in lossy.items()}
         command = [sys.executable, "-P", "-m", "tests.state.lossy_writer", str(self.seen / "state.db"), str(body_size)]
         process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, env=variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._writers.enter_context(process)
         self._writers.callback(process.kill)

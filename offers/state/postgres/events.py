@@ -177,10 +177,19 @@ class PostgresEvents:
 
     def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
-        with self._writing() as connection:
-            condition = "WHERE person <> '' AND person = ANY(%s) AND second <= %s"
-            connection.execute(f"DELETE FROM offers_decision {condition}", [list(persons), until])
-            return connection.execute(f"DELETE FROM offers_event {condition}", [list(persons), until]).rowcount
+        erased, found = 0, [PAGE]
+        while max(found) == PAGE:  # a transaction for PAGE rows, so that others can write between them
+            with self._writing() as connection:
+                found = [
+                    connection.execute(
+                        f"DELETE FROM {table} WHERE number = ANY(ARRAY(SELECT number FROM {table} "
+                        "WHERE person <> '' AND person = ANY(%s) AND second <= %s LIMIT %s))",
+                        [list(persons), until, PAGE],
+                    ).rowcount
+                    for table in ("offers_decision", "offers_event")
+                ]
+            erased += found[1]
+        return erased
 
     def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
         """See EventLog."""

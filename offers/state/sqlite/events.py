@@ -96,19 +96,34 @@ class SqliteEvents:
 
     def erase(self, persons: Sequence[Person], until: int = EVER) -> int:
         """See EventLog."""
-        erased = 0
-        with self._database.writing() as connection:
-            for person in persons:
-                row = connection.execute(
-                    "SELECT number FROM who WHERE hash = ?", (self._database.hash(person),)
-                ).fetchone()
-                if row:
-                    theirs = "person > 0 AND person = ? AND gone = 0 AND second <= ?"
-                    erased += connection.execute(f"{_NO_EVENT} {theirs}", (*row, until)).rowcount
-                    connection.execute(f"{_NO_DECISION} {theirs}", (*row, until))
-                    connection.execute(f"{_NOBODY} number = ? AND {_UNSEEN}", row)
+        erased, left = 0, [*persons]
+        while left:  # a transaction for PAGE rows, so that others can write between them
+            with self._database.writing() as connection:
+                room = PAGE
+                while left and room:
+                    events, decisions = self._erase_some(connection, left[-1], until, room)
+                    erased += events
+                    room -= events + decisions
+                    if room:
+                        left.pop()
         self._database.forget()
         return erased
+
+    def _erase_some(self, connection: sqlite3.Connection, person: Person, until: int, most: int) -> tuple[int, int]:
+        """Erase at most so many rows of a person, and the name with the last; return the numbers by table."""
+        row = connection.execute("SELECT number FROM who WHERE hash = ?", (self._database.hash(person),)).fetchone()
+        if row is None:
+            return 0, 0
+        theirs = "person > 0 AND person = ? AND gone = 0 AND second <= ? LIMIT ?"
+        events = connection.execute(
+            f"{_NO_EVENT} number IN (SELECT number FROM event WHERE {theirs})", (*row, until, most)
+        ).rowcount
+        decisions = connection.execute(
+            f"{_NO_DECISION} number IN (SELECT number FROM decision WHERE {theirs})", (*row, until, most - events)
+        ).rowcount
+        if events + decisions < most:
+            connection.execute(f"{_NOBODY} number = ? AND {_UNSEEN}", row)
+        return events, decisions
 
     def sweep(self, received_before: dict[EventKind.ValueType, int], decisions_before: int) -> int:
         """See EventLog."""

@@ -71,7 +71,7 @@ VISIT.session.searches.add(search_time=Timestamp(seconds=NOW - 100))
         ("int(now) - int(profile.last_order_time) > 3600", HOUR_S - 60 + 0),
         ("(int(now) - int(profile.last_order_time)) / 86400 >= 7", DAY_S - 60),
         ("now.getHours('Europe/Paris') >= 18", HOUR_S),
-        ("now.getHours(profile.attributes.zone) >= 18", HOUR_S),
+        ("now.getHours(context.time_zone) >= 18", HOUR_S),
         ("now.getHours('+05:45') >= 18", HOUR_S // 4),
         ("now.getHours('') >= 18", HOUR_S),
         ("now.getHours('Europe/Nowhere') >= 18", 1),

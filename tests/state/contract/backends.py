@@ -1,6 +1,5 @@
 """Backends of stores: files, a real Redis and a real PostgreSQL, emptied for each test."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from benchmarks.peers import servers
 from benchmarks.peers.ranking import MissingError
 from offers.settings import Settings
 from tests.needs import lacking
-from tests.paths import ROOT
+from tests.paths import ROOT, environment
 
 STATE, EVENTS = ("sqlite", "redis"), ("sqlite", "postgres")
 _PASSWORD = "not secret"  # noqa: S105 - of a server for one test
@@ -108,8 +107,7 @@ def empty_postgres(url: str) -> None:
 def actor(role: str, settings: Settings, *arguments: object) -> "subprocess.Popen[bytes]":
     """Start a process that uses the stores; see actors.py."""
     command = [sys.executable, "-P", "-m", "tests.state.contract.actors", role, settings.model_dump_json()]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, env=environment)
+    return subprocess.Popen([*command, *map(str, arguments)], cwd=ROOT, env=environment())
 
 
 def raw(folder: Path) -> bytes:

@@ -1,11 +1,14 @@
 """The contract of event logs."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import pytest
 
 from offers.settings import Settings
 from offers.state.opening import Stores, open_stores
+from offers.state.postgres import events as postgres_events
+from offers.state.sqlite import events as sqlite_events
 from offers.state.stores import PAGE, EventLog, LoggedDecision, LoggedEvent
 from offers.v1.event_pb2 import EVENT_KIND_CLICK, EVENT_KIND_IMPRESSION, EVENT_KIND_ORDER, EventKind
 
@@ -200,6 +203,34 @@ def test_a_person_s_log_comes_in_pages(events_stores: Stores) -> None:
     assert [f"e{second}" for second in range(PAGE, count, 2)] == [one.event_id for one in last]
     assert [] == list(log.pages_of(["u:2"])) == list(log.pages_of([]))
     assert [] == list(log.decision_pages_of([""]))
+
+
+def test_a_long_log_is_erased_in_parts(events_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each transaction erases a page at most, so that others can write between them; a short log needs only one."""
+    log = events_stores.events
+    log.append([event(f"e{number}", person=f"u:{number % 2}") for number in range(10)])
+    log.record([decision(f"{number:032x}", person="u:1") for number in range(5)])
+    owner, name = (log, "_writing") if hasattr(log, "_writing") else (vars(log)["_database"], "writing")
+    writing, begun = getattr(owner, name), list[object]()
+
+    def counted(**kwargs: bool) -> AbstractContextManager[object]:
+        begun.append(kwargs)
+        opened: AbstractContextManager[object] = writing(**kwargs)
+        return opened
+
+    monkeypatch.setattr(owner, name, counted)
+
+    with monkeypatch.context() as small:
+        for module in (sqlite_events, postgres_events):
+            small.setattr(module, "PAGE", 2)
+        assert 5 == log.erase(["u:1", "a:1"])
+    assert 3 <= len(begun)
+    assert ["e0", "e2", "e4", "e6", "e8"] == ids(log)
+    assert [] == [one for page in log.decision_pages_of(["u:1"]) for one in page]
+
+    begun.clear()
+    assert 5 == log.erase(["u:0", "a:0"])
+    assert 1 == len(begun)
 
 
 def test_an_erased_person_s_events_and_decisions_are_gone(events_stores: Stores) -> None:

@@ -25,7 +25,7 @@ from offers.v1.event_service_pb2 import ReportEventsRequest
 from offers.v1.event_service_pb2_grpc import EventServiceStub
 from offers.v1.offer_service_pb2 import GetOffersRequest
 from offers.v1.offer_service_pb2_grpc import OfferServiceStub
-from tests.paths import ROOT
+from tests.paths import environment
 from tests.server.running import wait_for
 from tests.state.contract import backends
 from tests.state.contract.test_events import event
@@ -144,7 +144,7 @@ def test_a_dead_client_holds_up_no_others(
     brief = settings.model_copy(update={"store_timeout_ms": 50})
     command = [sys.executable, "-P", "-c", STANDS_STILL, brief.model_dump_json()]
     with ExitStack() as stack:
-        client = stack.enter_context(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}))
+        client = stack.enter_context(subprocess.Popen(command, env=environment()))
         stack.callback(client.kill)
         wait_for(lambda: is_stopped(client.pid), "it has the lock", LONG_S)
         client.send_signal(stop)
