@@ -112,8 +112,8 @@ class Supervisor:
                 self._keep_children(self._slots, port)
                 if not is_ready and all(slot.beat <= time.monotonic() for slot in workers):
                     is_ready = True
-                    readiness.tell(readiness.READY)
                     log.info("server_ready", port=port)
+                    readiness.tell(readiness.READY)  # last, so that whoever waits for one finds both
                 if time.monotonic() - pruned >= PRUNE_S:
                     pruned = time.monotonic()
                     self._catalogues.prune()
