@@ -173,11 +173,10 @@ def test_a_lost_store_is_waited_for(
     write(log, decisions, events)
     expected = learned(log, tmp_path / "undisturbed")
     failing = [True]
+    failing_log = FailingLog(log, lambda: failing[0])
     with capture_logs() as logged:
         stop = until(lambda: False)
-        one = once_there(
-            lambda: Learner(FailingLog(log, lambda: failing[0]), folder, OFFERS, bits=BITS), "its log", stop
-        )
+        one = once_there(lambda: Learner(failing_log, folder, OFFERS, bits=BITS), "its log", stop)
         assert one is not None
         follow(one, until(lambda: one.training.position.event == len(events)), afterwards, idle_s=0.001)
         failing[0] = False
