@@ -141,7 +141,7 @@ format: $(DEVELOPING) build/imports ## Put code and protos into shape
 docs: $(DEVELOPING) build/protoc ## Build the site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(DEVELOPING) ## Measure; QUICK=1 for less than a minute
+bench: $(DEVELOPING) ## Measure; QUICK=1 for four minutes
 	$(BIN)/python -m benchmarks
 
 overload: $(DEVELOPING) ## Measure a worker under more load than it can answer
