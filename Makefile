@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test fronts builds check lint types imports buf breaking fresh later tomorrow protos clients format docs bench \
-	overload soak quality peers fuzz kills lock clean package
+.PHONY: help run test faults fronts builds check lint types imports buf breaking fresh later tomorrow protos clients format \
+	docs bench overload soak quality peers fuzz kills lock clean package
 
 PYTHON ?= python3
 PORT ?= 50051
@@ -51,9 +51,15 @@ run: $(RUNNING) ## Serve the demo catalogue and show an answer; PORT=50051, ONCE
 # PYTHONDONTWRITEBYTECODE would make every process that tests start compile all modules again.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal
 BUILDS := tests/packaging tests/examples tests/test_benchmarks.py
+FAULTS := tests/faults tests/test_soak.py tests/server/test_triggers_faults.py tests/server/fronts/test_overload.py \
+	$(addprefix tests/server/process/test_,catalogue_faults.py handover.py lost_stores.py supervisor.py) \
+	tests/state/test_power_cuts.py $(addprefix tests/state/contract/test_,faults.py killed.py postgres_limits.py)
 
 test: $(DEVELOPING) build/protoc build/imports ## Run the tests; ARGS="-k client" for some
-	$(PYTEST) $(BUILDS:%=--ignore=%) $(ARGS)
+	$(PYTEST) $(BUILDS:%=--ignore=%) $(FAULTS:%=--ignore=%) $(ARGS)
+
+faults: $(DEVELOPING) build/protoc build/imports ## Kill, fill, flood and damage what a real server needs
+	$(PYTEST) $(FAULTS) $(ARGS)
 
 fronts: $(DEVELOPING) build/protoc ## Run the tests of server and clients behind the native front; ARGS="-k fuzz" for some
 	OFFERS_FRONT=native $(PYTEST) tests/server tests/client tests/end_to_end $(ARGS)
@@ -61,7 +67,7 @@ fronts: $(DEVELOPING) build/protoc ## Run the tests of server and clients behind
 builds: $(DEVELOPING) build/imports ## Build and try the wheel, the examples in four languages, the benchmarks
 	$(PYTEST) $(BUILDS)
 
-check: lint types imports buf breaking docs test fuzz builds fresh later ## Run everything that must pass, as .ci/run does
+check: lint types imports buf breaking docs test faults fuzz builds fresh later ## Run everything that must pass, as .ci/run does
 
 # Repeat a run by its seed, and one case of it with FIRST and CASES=1.
 fuzz: $(DEVELOPING) ## Call every method with mutated requests; SECONDS=60, CASES=1000000 for as many, SEED=

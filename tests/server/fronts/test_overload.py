@@ -163,7 +163,9 @@ def test_calls_whose_deadline_has_passed_are_not_worked_on(clock: Stopped, serve
     answered = sum(one.code() is grpc.StatusCode.OK for one in working)
     assert answered == most
     assert call(served).result().catalog_version
-    wait_for(lambda: served.worker.admission.expired - expired == len(waiting), "they are dropped", CALL_S)
+    wait_for(lambda: not calls, "the queue is empty", CALL_S)
+    # gRPC may have ended some before their turn.
+    assert 1 <= served.worker.admission.expired - expired <= len(waiting)
     assert clock.asked - before == each * (answered + 1)
 
 
