@@ -38,7 +38,7 @@ class Problem:
     reason: str
     """The fault."""
     fix: str
-    """What to write instead."""
+    """The text to write instead."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"

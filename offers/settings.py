@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     grace_s: float = Field(10.0, ge=0, le=3600)
     """Seconds that calls in flight then have to finish."""
     front: Literal["auto", "native", "grpcio"] = "grpcio"
-    """What speaks gRPC with clients: grpcio; native, which needs the extra `native`; auto: native if it is there."""
+    """Front that speaks gRPC: grpcio; native, which needs the extra `native`; auto: native if it is there."""
     max_connection_age_s: float = Field(300.0, gt=0, le=86_400)
     """Seconds after which a client has to reconnect, so that few long connections spread over the workers."""
     allow_handover: bool = False

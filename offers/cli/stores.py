@@ -12,7 +12,7 @@ app = typer.Typer(
 
 
 class Role(StrEnum):
-    """What a store is for."""
+    """Purpose of a store."""
 
     state = "state"
     events = "events"

@@ -20,7 +20,7 @@ FILE = "stores.json"
 """Name of the file in the data folder. Readable by its owner alone: it keeps the secret of Redis."""
 STATE, EVENTS = "state", "events"
 ROLES = (STATE, EVENTS)
-"""What a store can be for: persons and budgets, and the log of events and decisions."""
+"""Purposes of stores: persons and budgets, and the log of events and decisions."""
 
 
 class Known(NamedTuple):
