@@ -1,4 +1,4 @@
-"""What clients of the tests send, and how long they have patience."""
+"""Requests that clients of the tests send, and their deadlines."""
 
 import time
 from collections.abc import Collection, Iterator

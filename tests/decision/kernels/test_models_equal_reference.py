@@ -55,7 +55,7 @@ class Asked:
     known: KnownPerson
     otherwise: int
     characters: int
-    """Of geohashes."""
+    """Length of geohashes."""
 
 
 class ModelMaker(PeopleMaker):

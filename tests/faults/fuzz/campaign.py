@@ -42,7 +42,7 @@ CONNECTION = "connections of mutated frames"
 ANEW = "max_age"
 """In the details of a call that was begun when the server asked its client to connect anew."""
 SIGNS = ("Traceback", "call_failed", "worker_died", "worker_hangs", "decisions_lost", "upkeep_failed")
-"""What must not be in the server's log."""
+"""Texts that must not be in the server's log."""
 
 
 @dataclass(slots=True)

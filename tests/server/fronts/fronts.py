@@ -20,6 +20,17 @@ from offers.server.fronts.health import Health
 from offers.server.fronts.threads import CallThreads
 from offers.server.offer_service import Tell
 from offers.settings import Settings
+from tests.faults.http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    PREFACE,
+    SETTINGS,
+    frame,
+    headers_of,
+)
 
 FRONTS = ("grpcio", "native")
 SERVICE = "test.Fronts"
@@ -31,11 +42,6 @@ ERRORS: dict[bytes, Exception] = {
     b"store": StoreUnavailableError("the store does not answer"),
     b"fault": RuntimeError("a secret of somebody"),
 }
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
-"""Types of frames: https://www.rfc-editor.org/rfc/rfc9113#section-6"""
-END_STREAM, ACK, END_HEADERS = 1, 1, 4
-INITIAL_WINDOW_SIZE = 4
 
 
 @dataclass
@@ -99,11 +105,6 @@ def call(channel: grpc.Channel, method: str) -> Any:  # noqa: ANN401 - it can be
     return channel.unary_unary(f"/{SERVICE}/{method}")
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Return a frame of HTTP/2."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
 def message(data: bytes, *, compressed: int = 0, length: int | None = None) -> bytes:
     """Return a message as gRPC frames it."""
     return struct.pack(">BI", compressed, len(data) if length is None else length) + data
@@ -111,18 +112,7 @@ def message(data: bytes, *, compressed: int = 0, length: int | None = None) -> b
 
 def headers(path: str, **more: str) -> bytes:
     """Return the headers of a call, without compression."""
-    fields = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": path,
-        ":authority": "test",
-        "content-type": "application/grpc",
-        "te": "trailers",
-        **{name.replace("_", "-"): value for name, value in more.items()},
-    }
-    return b"".join(
-        b"\0" + bytes([len(one)]) + one.encode() + bytes([len(other)]) + other.encode() for one, other in fields.items()
-    )
+    return headers_of(path, **{name.replace("_", "-"): value for name, value in more.items()})
 
 
 class Raw:

@@ -16,25 +16,8 @@ from grpc_status import rpc_status
 from offers.errors import OffersError
 from offers.server.limits import MAX_MESSAGE_BYTES
 from offers.server.statuses import status_of
-from tests.server.fronts.fronts import (
-    ACK,
-    DATA,
-    END_STREAM,
-    ERRORS,
-    FRONTS,
-    HEADERS,
-    PING,
-    PREFACE,
-    RST_STREAM,
-    SERVICE,
-    SETTINGS,
-    Raw,
-    Running,
-    call,
-    frame,
-    message,
-    running,
-)
+from tests.faults.http2 import ACK, DATA, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame
+from tests.server.fronts.fronts import ERRORS, FRONTS, SERVICE, Raw, Running, call, message, running
 from tests.server.running import wait_for
 
 METHODS = ("Decide", "Answer")

@@ -19,18 +19,8 @@ from offers.state.person.consent import PURPOSES
 from offers.testing import Served, serving
 from offers.v1.context_pb2 import Context, Location, User
 from offers.v1.offer_service_pb2 import GetOffersRequest, GetOffersResponse
-from tests.server.fronts.fronts import (
-    DATA,
-    END_STREAM,
-    PING,
-    SERVICE,
-    SETTINGS,
-    Raw,
-    call,
-    frame,
-    message,
-    running,
-)
+from tests.faults.http2 import DATA, END_STREAM, PING, SETTINGS, frame
+from tests.server.fronts.fronts import SERVICE, Raw, call, message, running
 
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
 PARIS = Location(point=LatLng(latitude=48.8674, longitude=2.3636))
